@@ -1,0 +1,41 @@
+"""Packaging: the library, with the configs and command lines of the checkout inside it."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "vice" / "__init__.py").read_text()).group(1)
+
+# requirements/runtime.txt pins a set that is tested as a whole; these are the bounds a user of the
+# library alone needs.
+CORE = ["torch>=2.11", "torchvision>=0.26", "numpy>=2.0", "pillow"]
+IMAGES = ["opencv-contrib-python-headless>=4.9,<5"]
+SCORING = ["faiss-cpu>=1.9", "scipy>=1.11"]
+CHECKPOINTS = ["safetensors>=0.4"]
+
+setup(
+    name="vice-embeddings",
+    version=VERSION,
+    description="Visual concept embeddings learnt from raw images by contrasting cluster "
+    "assignments over superpixels",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["vice", "vice.*"]), "vice.configs", "vice.tools"],
+    package_dir={"vice.configs": "configs", "vice.tools": "tools"},
+    package_data={
+        "vice": ["py.typed", "datasets/*.csv", "datasets/*.txt"],
+        "vice.configs": ["config/**/*.yaml", "mmseg/**/*.py"],
+    },
+    install_requires=[*CORE, *IMAGES, *CHECKPOINTS],
+    extras_require={
+        "scoring": SCORING,
+        "timm": ["timm>=1.0"],
+        "pictures": ["matplotlib>=3.8", "scikit-image>=0.22"],
+        "vissl": ["vissl==0.1.6", "classy-vision==0.7.0", "hydra-core==1.3.2", "submitit>=1.5"],
+        "mmseg": ["onedl-mmsegmentation>=1.4", "onedl-mmengine>=0.10.12", "mmcv-lite>=2.1"],
+    },
+)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from vice.datasets.labelled_folder import open_folder
+from vice.errors import UserError
+
+
+def write(root, kind, split, name, size=(6, 4), mode="RGB", **options):
+    folder = root / kind / split
+    folder.mkdir(parents=True, exist_ok=True)
+    image = Image.new(mode, size)
+    image.save(folder / name, **options)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for split, names in (("train", "bca"), ("val", "x")):
+        for name in names:
+            write(tmp_path, "images", split, f"{name}.jpg")
+            write(tmp_path, "labels", split, f"{name}.png", mode="L")
+    (tmp_path / "classes.txt").write_text("sky\ngrey road \n\n")
+    return tmp_path
+
+
+def test_reads_the_layout(root):
+    write(root, "images", "train", "d.PNG")
+    write(root, "labels", "train", "d.png", mode="P")
+    (root / "images" / "train" / "notes.txt").write_text("not an image")
+    folder = open_folder(root)
+    assert folder.classes == ("sky", "grey road")
+    assert folder.splits() == ["train", "val"]
+    pairs = folder.check("train")
+    assert [pair.image.name for pair in pairs] == ["a.jpg", "b.jpg", "c.jpg", "d.PNG"]
+    assert all(pair.label == root / "labels/train" / f"{pair.image.stem}.png" for pair in pairs)
+
+
+def test_an_image_turned_by_exif_matches_its_upright_label(root):
+    exif = Image.Exif()
+    exif[274] = 6
+    write(root, "images", "val", "turned.jpg", size=(6, 4), exif=exif)
+    write(root, "labels", "val", "turned.png", size=(4, 6), mode="L")
+    assert len(open_folder(root).check("val")) == 2
+
+
+def break_class_file(root, text):
+    (root / "classes.txt").write_text(text)
+
+
+BROKEN = {
+    "no partner": (lambda r: (r / "labels/train/b.png").unlink(), r"no label map for b\.jpg"),
+    "no image": (lambda r: (r / "images/train/b.jpg").unlink(), r"no image for b\.png"),
+    "no split": (lambda r: (r / "images/train").rename(r / "gone"), r"splits .*train, val"),
+    "twins": (lambda r: write(r, "images", "train", "a.png"), "share one stem"),
+    "empty": (lambda r: [p.unlink() for p in (r / "images/train").iterdir()], "no files ending"),
+    "size": (lambda r: write(r, "labels", "train", "a.png", (5, 4), "L"), "5x4 .*6x4"),
+    "colour": (lambda r: write(r, "labels", "train", "a.png", mode="RGB"), "'RGB'"),
+    "deep": (lambda r: write(r, "labels", "train", "a.png", mode="I;16"), "8-bit grey"),
+    "text": (lambda r: (r / "images/train/a.jpg").write_text("hi"), r"a\.jpg: cannot be read"),
+    "no classes": (lambda r: (r / "classes.txt").unlink(), r"classes\.txt: missing"),
+    "blank classes": (lambda r: break_class_file(r, "\n\n"), "empty"),
+    "gap": (lambda r: break_class_file(r, "a\n\nb"), "line 2 is empty"),
+    "twice": (lambda r: break_class_file(r, "a\nb\na"), "'a' stands there twice"),
+    "many": (lambda r: break_class_file(r, "\n".join(map(str, range(256)))), "256 classes"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_wrong_is_named(root, case):
+    spoil, message = BROKEN[case]
+    spoil(root)
+    with pytest.raises(UserError, match=message):
+        open_folder(root).check("train")
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such data set"):
+        open_folder(tmp_path / "nowhere")

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import logging
+
+import faiss
+import numpy as np
+import pytest
+import torch
+
+from vice.clustering import fit_kmeans
+from vice.errors import UserError
+
+
+def blobs(seed=0, each=200, spread=0.05):
+    rng = np.random.default_rng(seed)
+    centres = np.eye(4, 6, dtype=np.float32) * 3
+    noise = rng.normal(0, spread, (4, each, 6)).astype(np.float32)
+    return torch.from_numpy((centres[:, None] + noise).reshape(-1, 6)), centres
+
+
+@pytest.mark.parametrize("spherical", [True, False])
+def test_finds_separated_blobs(spherical):
+    vectors, centres = blobs()
+    found = fit_kmeans(vectors, 4, spherical=spherical, iterations=15, seed=1)
+    expected = centres / 3 if spherical else centres
+    distances = np.linalg.norm(found.vectors.numpy()[:, None] - expected[None], axis=-1)
+    assert sorted(distances.argmin(1).tolist()) == [0, 1, 2, 3]
+    assert distances.min(1).max() < 0.05
+    assert found.spherical is spherical and found.seed == 1 and 1 < len(found.objective) <= 15
+
+
+def test_spherical_ignores_length_and_makes_unit_centroids():
+    vectors, _ = blobs()
+    # Powers of two, so that normalising gives the same bits.
+    scale = 2.0 ** torch.randint(-3, 4, (len(vectors), 1))
+    one, two = fit_kmeans(vectors, 5), fit_kmeans(vectors * scale, 5)
+    assert torch.equal(one.vectors, two.vectors)
+    torch.testing.assert_close(one.vectors.norm(dim=1), torch.ones(5))
+
+
+@pytest.mark.parametrize("spherical", [True, False])
+def test_centroids_are_the_means_of_their_vectors_in_float64(spherical):
+    vectors, _ = blobs(spread=0.3)
+    found = fit_kmeans(vectors, 4, spherical=spherical, iterations=40)
+    points = vectors.double().numpy()
+    if spherical:
+        points = points / np.linalg.norm(points, axis=1, keepdims=True)
+    centroids = found.vectors.double().numpy()
+    nearest = ((points[:, None] - centroids[None]) ** 2).sum(-1).argmin(1)
+    for k in range(4):
+        mean = points[nearest == k].mean(0)
+        if spherical:
+            mean /= np.linalg.norm(mean)
+        np.testing.assert_allclose(centroids[k], mean, atol=1e-4)
+
+
+def test_objective_improves_and_the_seed_decides():
+    vectors = torch.randn(3000, 8, generator=torch.Generator().manual_seed(0))
+    one, again, other = (fit_kmeans(vectors, 20, spherical=False, seed=s) for s in (0, 0, 1))
+    assert one.objective[-1] < one.objective[0]
+    assert torch.equal(one.vectors, again.vectors)
+    assert not torch.equal(one.vectors, other.vectors)
+
+
+def test_faiss_never_leaves_vectors_out(monkeypatch):
+    # FAISS's own default would keep 256 vectors a centroid; its objective is a sum over all used.
+    seen = []
+    train = faiss.Kmeans.train
+    monkeypatch.setattr(
+        faiss.Kmeans,
+        "train",
+        lambda self, x: (seen.append((len(x), self.cp.max_points_per_centroid)), train(self, x)),
+    )
+    vectors = torch.randn(1001, 4)
+    found = fit_kmeans(vectors, 2, spherical=False, iterations=30)
+    points, c = vectors.double(), found.vectors.double()
+    total = float(torch.cdist(points, c).square().min(1).values.sum())
+    assert found.objective[-1] == pytest.approx(total, rel=1e-3)
+    assert seen[0][0] == 1001 and seen[0][1] * 2 >= 1001
+
+
+def test_memory_limit_bounds_a_uniform_sample_and_is_logged(caplog, monkeypatch):
+    used = []
+    train = faiss.Kmeans.train
+    monkeypatch.setattr(
+        faiss.Kmeans, "train", lambda self, x: (used.append(x.copy()), train(self, x))[1]
+    )
+    vectors = torch.arange(4000, dtype=torch.float32)[:, None].repeat(1, 4)
+    with caplog.at_level(logging.INFO, logger="vice.clustering"):
+        fit_kmeans(vectors, 4, spherical=False, memory_limit=500 * (16 + 12))
+    assert used[0].shape == (500, 4)
+    assert len(np.unique(used[0][:, 0])) == 500
+    assert 1800 < used[0][:, 0].mean() < 2200
+    assert "500 of 4000 vectors" in caplog.text and "MiB" in caplog.text
+
+
+def test_the_vectors_passed_in_are_left_alone():
+    vectors, _ = blobs()
+    before = vectors.clone()
+    fit_kmeans(vectors, 3)
+    fit_kmeans(vectors, 3, memory_limit=100 * 36)
+    assert torch.equal(vectors, before)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "k", "limit", "message"),
+    [
+        (torch.ones(3, 2), 4, 10**6, "3 vectors cannot make 4 clusters"),
+        (torch.tensor([[1.0, 2], [float("nan"), 0], [float("inf"), 1]]), 2, 10**6, "2 of 3"),
+        (torch.ones(9), 2, 10**6, "shape"),
+        (torch.ones(9, 2, dtype=torch.int64), 2, 10**6, "floating-point"),
+        (torch.ones(9, 2), 0, 10**6, "at least 1"),
+        (torch.ones(9, 2), 4, 40, "memory_limit 40"),
+    ],
+)
+def test_bad_input_is_named(vectors, k, limit, message):
+    with pytest.raises(UserError, match=message):
+        fit_kmeans(vectors, k, memory_limit=limit)

@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vice import superpixels
+from vice.errors import UserError
+from vice.superpixels import Superpixels, backend, from_file, grid, relabel, slic
+
+RNG = np.random.default_rng(0)
+NOISE = RNG.integers(0, 256, (90, 130, 3), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def fresh_backend() -> Iterator[None]:
+    backend.cache_clear()
+    yield
+    backend.cache_clear()
+
+
+def assert_contiguous(regions: np.ndarray) -> None:
+    assert regions.dtype == np.int32
+    np.testing.assert_array_equal(np.unique(regions), np.arange(regions.max() + 1))
+
+
+def test_slic_is_opencv_on_the_blurred_lab_image() -> None:
+    kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    blurred = cv2.filter2D(NOISE.astype(np.float64), -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+    lab = cv2.cvtColor(np.floor(blurred + 0.5).astype(np.uint8), cv2.COLOR_RGB2LAB)
+    solver = cv2.ximgproc.createSuperpixelSLIC(lab, cv2.ximgproc.SLIC, 15, 12.0)
+    solver.iterate(3)
+    expected = np.unique(solver.getLabels(), return_inverse=True)[1].reshape(90, 130)
+    actual = slic(NOISE, region_size=15, ruler=12.0, iterations=3)
+    np.testing.assert_array_equal(actual, expected)
+    assert_contiguous(actual)
+
+
+def test_slic_follows_edges() -> None:
+    image = np.full((200, 300, 3), 30, np.uint8)
+    truth = np.hypot(*np.ogrid[-100:100, -150:150]) < 61
+    image[truth] = (220, 180, 40)
+    regions = slic(image)
+    assert 100 < regions.max() + 1 < 200
+    inside = np.bincount(regions.ravel(), truth.ravel()) / np.bincount(regions.ravel())
+    errors = (inside.round()[regions].astype(bool) != truth).sum()
+    squares = grid(200, 300, 20)
+    inside = np.bincount(squares.ravel(), truth.ravel()) / np.bincount(squares.ravel())
+    assert errors < 0.5 * (inside.round()[squares].astype(bool) != truth).sum()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 50))
+def test_slic_of_any_size(height: int, width: int, region_size: int) -> None:
+    regions = slic(NOISE[:height, :width], region_size)
+    assert regions.shape == (height, width)
+    assert_contiguous(regions)
+
+
+def test_slic_of_extreme_shapes() -> None:
+    for shape in ((1, 1), (10_000, 50), (1, 3000)):
+        image = np.resize(NOISE, (*shape, 3))
+        regions = slic(image)
+        assert regions.shape == shape
+        assert_contiguous(regions)
+    assert slic(NOISE[:1, :1]).tolist() == [[0]]
+
+
+@pytest.mark.parametrize(
+    "bad", [NOISE[..., 0], NOISE.astype(np.float32), NOISE[..., :2], NOISE[:0]]
+)
+def test_slic_wants_rgb(bad: np.ndarray) -> None:
+    with pytest.raises(UserError, match="uint8 RGB"):
+        slic(bad)
+    with pytest.raises(UserError, match="uint8 RGB"):
+        Superpixels("grid")(bad)
+
+
+def test_bad_parameters() -> None:
+    for options in ({"region_size": 0}, {"ruler": 0.0}, {"iterations": 0}):
+        with pytest.raises(UserError, match="positive"):
+            slic(NOISE, **options)
+    with pytest.raises(UserError, match="region_size 0"):
+        Superpixels(region_size=0)
+    with pytest.raises(UserError, match="region_size 0"):
+        grid(5, 5, 0)
+    with pytest.raises(UserError, match="unknown method 'felzenszwalb'"):
+        Superpixels("felzenszwalb")  # type: ignore[arg-type]
+
+
+def test_fallback_to_skimage(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_opencv = slic(NOISE)
+    backend.cache_clear()
+    monkeypatch.delattr(cv2.ximgproc, "createSuperpixelSLIC")
+    for size in ((90, 130), (1, 1), (5, 70)):
+        regions = slic(NOISE[: size[0], : size[1]])
+        assert regions.shape == size
+        assert_contiguous(regions)
+        if size == (90, 130):
+            assert 0.5 < regions.max() / with_opencv.max() < 2
+    assert [r.levelno for r in caplog.records].count(logging.WARNING) == 1
+    assert "opencv-contrib" in caplog.text
+
+
+def test_fallback_follows_edges(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.full((100, 100, 3), 30, np.uint8)
+    image[:, 47:] = (220, 180, 40)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    regions = slic(image)
+    # The blur leaves one mixed column on either side of the edge.
+    assert not set(np.unique(regions[:, :46])) & set(np.unique(regions[:, 48:]))
+
+
+def test_no_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
+    with pytest.raises(UserError, match="pip install opencv-contrib"):
+        slic(NOISE)
+    assert Superpixels("pixel")(NOISE).max() == 90 * 130 - 1
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 70))
+def test_grid(height: int, width: int, size: int) -> None:
+    regions = grid(height, width, size)
+    assert regions.shape == (height, width)
+    assert_contiguous(regions)
+    blocks = {}
+    for y in range(height):
+        for x in range(width):
+            blocks.setdefault((y // size, x // size), len(blocks))
+    expected = [[blocks[y // size, x // size] for x in range(width)] for y in range(height)]
+    order = sorted(blocks, key=lambda block: regions[block[0] * size, block[1] * size])
+    assert order == sorted(blocks)
+    one_to_one = {(a, b) for a, b in zip(regions.ravel().tolist(), sum(expected, []), strict=True)}
+    assert len(one_to_one) == len(blocks)
+
+
+def test_pixel_method() -> None:
+    regions = Superpixels("pixel", region_size=20)(NOISE)
+    np.testing.assert_array_equal(regions.ravel(), np.arange(90 * 130))
+    np.testing.assert_array_equal(grid(90, 130, 1), regions)
+
+
+@given(st.lists(st.integers(-3, 40) | st.integers(2**30, 2**31 - 1), min_size=1, max_size=30))
+def test_relabel(values: list[int]) -> None:
+    expected = {value: rank for rank, value in enumerate(sorted({v for v in values if v >= 0}))}
+    actual = relabel(np.array([values], np.int64))
+    assert actual.dtype == np.int32
+    assert actual.tolist() == [[expected.get(value, -1) for value in values]]
+
+
+def test_relabel_unsigned_and_empty() -> None:
+    assert relabel(np.array([[9, 65535, 9]], np.uint16)).tolist() == [[0, 1, 0]]
+    assert relabel(np.array([[9, 255]], np.uint8)).tolist() == [[0, 1]]
+    assert relabel(np.zeros((0, 4), np.int32)).shape == (0, 4)
+
+
+def test_from_file(tmp_path: Path) -> None:
+    labels = RNG.integers(0, 600, (20, 30)).astype(np.uint16)
+    expected = np.unique(labels, return_inverse=True)[1].reshape(20, 30)
+    Image.fromarray(labels).save(tmp_path / "a.png")
+    np.save(tmp_path / "a.npy", labels.astype(np.int64) * 1000)
+    Image.fromarray((labels % 7).astype(np.uint8)).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(from_file(tmp_path / "a.png", (20, 30)), expected)
+    np.testing.assert_array_equal(from_file(str(tmp_path / "a.npy")), expected)
+    np.testing.assert_array_equal(from_file(tmp_path / "b.png"), labels % 7)
+    np.save(tmp_path / "hole.npy", np.array([[-1, 5]]))
+    assert from_file(tmp_path / "hole.npy").tolist() == [[-1, 0]]
+
+
+def test_from_file_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.png"):
+        from_file(tmp_path / "gone.png")
+    np.save(tmp_path / "a.npy", np.zeros((4, 6), np.int32))
+    with pytest.raises(UserError, match=r"a\.npy.*4 x 6.*6 x 4"):
+        from_file(tmp_path / "a.npy", (6, 4))
+    np.save(tmp_path / "f.npy", np.zeros((4, 6)))
+    with pytest.raises(UserError, match=r"f\.npy.*integers.*float64"):
+        from_file(tmp_path / "f.npy")
+    Image.fromarray(NOISE).save(tmp_path / "rgb.png")
+    with pytest.raises(UserError, match=r"rgb\.png.*one channel"):
+        from_file(tmp_path / "rgb.png")
+    np.save(tmp_path / "o.npy", np.array([{}]), allow_pickle=True)
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    for name in ("o.npy", "broken.png"):
+        with pytest.raises(UserError, match=name):
+            from_file(tmp_path / name)
+
+
+def cached(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_cache_hit_does_not_compute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = Superpixels(cache_dir=tmp_path / "deep" / "cache")
+    first = maker(NOISE)
+    np.testing.assert_array_equal(first, slic(NOISE))
+    (file,) = cached(tmp_path)
+    with np.load(file) as archive:
+        assert archive["regions"].dtype == np.uint16
+
+    def fail(*_: object) -> None:
+        raise AssertionError("computed although cached")
+
+    monkeypatch.setattr(superpixels, "slic", fail)
+    again = Superpixels(cache_dir=tmp_path / "deep" / "cache")(NOISE.copy(order="F"))
+    assert again.dtype == np.int32
+    np.testing.assert_array_equal(again, first)
+
+
+def test_cache_key_holds_content_shape_and_parameters(tmp_path: Path) -> None:
+    other = NOISE.copy()
+    other[5, 5, 1] ^= 1
+    Superpixels(cache_dir=tmp_path)(NOISE)
+    Superpixels(cache_dir=tmp_path)(other)
+    Superpixels(cache_dir=tmp_path)(NOISE.reshape(130, 90, 3))
+    for options in ({"region_size": 10}, {"ruler": 20.0}, {"iterations": 2}):
+        expected = slic(NOISE, **options)
+        np.testing.assert_array_equal(Superpixels(cache_dir=tmp_path, **options)(NOISE), expected)
+    assert len(cached(tmp_path)) == 6
+
+
+def test_cache_key_holds_the_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Superpixels(cache_dir=tmp_path)(NOISE)
+    backend.cache_clear()
+    monkeypatch.delattr(cv2.ximgproc, "createSuperpixelSLIC")
+    Superpixels(cache_dir=tmp_path)(NOISE)
+    assert len(cached(tmp_path)) == 2
+
+
+def test_grids_are_not_cached(tmp_path: Path) -> None:
+    Superpixels("grid", cache_dir=tmp_path)(NOISE)
+    Superpixels("pixel", cache_dir=tmp_path)(NOISE)
+    assert cached(tmp_path) == []
+
+
+@pytest.mark.parametrize("damage", ["empty", "garbage", "cut", "shape", "dtype", "key", "pickle"])
+def test_broken_cache_file_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    maker = Superpixels(cache_dir=tmp_path)
+    expected = maker(NOISE)
+    (file,) = cached(tmp_path)
+    good = file.read_bytes()
+    if damage in ("empty", "garbage", "cut"):
+        file.write_bytes(
+            {"empty": b"", "garbage": b"x" * 99, "cut": good[: len(good) // 2]}[damage]
+        )
+    else:
+        content = {
+            "shape": {"regions": np.zeros((3, 3), np.uint16)},
+            "dtype": {"regions": expected.astype(np.float64)},
+            "key": {"other": expected},
+            "pickle": {"regions": np.array([{}], dtype=object)},
+        }[damage]
+        np.savez_compressed(file, **content)
+    for _ in range(3):
+        np.testing.assert_array_equal(maker(NOISE), expected)
+    assert caplog.text.count("broken superpixel cache file") == 1
+    assert str(file) in caplog.text
+    assert cached(tmp_path) == [file]
+    with np.load(file) as archive:
+        np.testing.assert_array_equal(archive["regions"], expected)
+
+
+def test_cache_keeps_ids_beyond_16_bit(tmp_path: Path) -> None:
+    cache = superpixels.RegionCache(tmp_path, "test")
+    for regions in (grid(300, 300, 1), np.array([[-1, 4]], np.int32)):
+        cache.write(tmp_path / "a.npz", regions)
+        back = cache.read(tmp_path / "a.npz", regions.shape)
+        assert back is not None
+        np.testing.assert_array_equal(back, regions)
+
+
+def test_cache_of_many_writers(tmp_path: Path) -> None:
+    maker = Superpixels(cache_dir=tmp_path, iterations=1)
+    expected = slic(NOISE, iterations=1)
+    with ThreadPoolExecutor(8) as pool:
+        for regions in pool.map(maker, [NOISE] * 24):
+            np.testing.assert_array_equal(regions, expected)
+    assert len(cached(tmp_path)) == 1
+
+
+def test_cache_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="superpixel cache"):
+        Superpixels(cache_dir=tmp_path / "file")
+    maker = Superpixels(cache_dir=tmp_path / "cache")
+    (tmp_path / "cache").rmdir()
+    for _ in range(3):
+        np.testing.assert_array_equal(maker(NOISE), slic(NOISE))
+    assert caplog.text.count("not cached") == 1

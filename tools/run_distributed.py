@@ -1,0 +1,37 @@
+#!/usr/bin/env python
+"""Trains ViCE through VISSL, on one machine or on SLURM.
+
+Usage:
+    python tools/run_distributed.py config=NAME [KEY=VALUE ...]
+
+Examples:
+    python tools/run_distributed.py config=vice/folder "config.DATA.TRAIN.DATA_PATHS=[photos]"
+    python tools/run_distributed.py config=vice/coco_highres config.SLURM.USE_SLURM=true \
+        config.SLURM.PARTITION=gpu
+    python tools/run_distributed.py config=vice/coco_lowres config.DISTRIBUTED.NUM_NODES=1 \
+        config.CHECKPOINT.DIR=outputs/lowres config.VICE.VIEWS.num_views=3
+
+Every key of a config can be overridden; the resolved one is kept as train_config.yaml in
+config.CHECKPOINT.DIR. The same command resumes a run that was stopped.
+"""
+
+import sys
+
+from vice.cli import run
+from vice.paths import experiment_names
+
+
+def main() -> int:
+    overrides = sys.argv[1:]
+    if not overrides or {"-h", "--help"} & set(overrides):
+        names = "\n    ".join(experiment_names())
+        print(f"{__doc__}\nNames:\n    {names}")
+        return 0
+    # Importing VISSL takes seconds, and help needs none of it.
+    from vice.plugins.vissl.launcher import train
+
+    return train(overrides)
+
+
+if __name__ == "__main__":
+    run(main)

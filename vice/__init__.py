@@ -1,0 +1,25 @@
+"""ViCE: visual concept embeddings learnt from raw images.
+
+The core (this package without ``vice.plugins``) needs torch, torchvision and numpy only.
+``vice.plugins.vissl`` trains through VISSL, ``vice.plugins.mmseg`` scores through MMSegmentation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from vice.predictor import Predictor, load
+
+__all__ = ["Predictor", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # Loading on first use keeps `import vice` light for command lines that only print help.
+    if name in ("Predictor", "load"):
+        from vice import predictor
+
+        return getattr(predictor, name)
+    raise AttributeError(f"module 'vice' has no attribute {name!r}")

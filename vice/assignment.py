@@ -1,0 +1,115 @@
+"""Soft assignment of region vectors to prototypes, and the queue that enlarges its batch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vice.distributed import all_reduce_
+
+
+@torch.no_grad()
+def sinkhorn(
+    scores: Tensor, epsilon: float = 0.05, iterations: int = 3, group: Any = None
+) -> Tensor:
+    """Sinkhorn-Knopp in the log domain, over all ranks (ViCE (BMVC) section 3.3; SwAV).
+
+    Alternately scales the mass of each prototype to 1/K and that of each sample to 1/n, n being
+    the true number of samples over all ranks, which may each hold a different number, or none.
+    Working with logarithms, no prototype underflows to zero mass however far it is.
+
+    Args:
+        scores: (N, K) float, this rank's samples against all prototypes.
+        epsilon: Entropy weight; smaller is sharper.
+        iterations: Number of alternations.
+        group: Process group; None is the default group.
+
+    Returns:
+        (N, K), float32 (float64 for float64 scores); each row sums to 1. No gradient.
+
+    Raises:
+        ValueError: ``scores`` is not two-dimensional, or epsilon or iterations is not positive.
+    """
+    if scores.dim() != 2:
+        raise ValueError(f"scores must be (N, K), not {tuple(scores.shape)}")
+    if epsilon <= 0 or iterations < 1:
+        raise ValueError(f"epsilon {epsilon} and iterations {iterations} must be positive")
+    log_q = scores.detach().to(torch.float64 if scores.dtype == torch.float64 else torch.float32)
+    log_q = log_q / epsilon
+    log_k = math.log(scores.shape[1])
+    for _ in range(iterations):
+        # The sample's share 1/n is a constant over the table: it cancels in the next step, so
+        # each column is scaled to 1 here and n never enters.
+        log_q = log_q - _global_logsumexp(log_q, group) - log_k
+        log_q = log_q - torch.logsumexp(log_q, dim=1, keepdim=True)
+    return log_q.exp()
+
+
+def _global_logsumexp(values: Tensor, group: Any) -> Tensor:
+    """Log of the sum of exponentials over the samples of all ranks: (N, K) to (K,)."""
+    top = values.new_full((values.shape[1],), -torch.inf)
+    if values.shape[0]:
+        top = values.amax(dim=0)
+    top = all_reduce_(top, "max", group)
+    # With no sample on any rank the maximum is -inf, and -inf minus -inf is not a number.
+    top = torch.where(torch.isfinite(top), top, torch.zeros_like(top))
+    total = all_reduce_((values - top).exp().sum(dim=0), "sum", group)
+    return top + total.log()
+
+
+class RegionQueue(nn.Module):
+    """First-in first-out store of past region vectors of view 0 (this rank's share).
+
+    Embeddings are stored, not scores, so that they are always compared with the current
+    prototypes. A batch larger than the queue leaves its newest vectors. The state is kept in
+    buffers and travels in checkpoints.
+
+    Args:
+        length: Vectors the queue can hold; 0 turns it off.
+        dim: Width D of a vector.
+    """
+
+    vectors: Tensor
+    born: Tensor
+    pushed: Tensor
+    clock: Tensor
+
+    def __init__(self, length: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(length, dim))
+        self.register_buffer("born", torch.zeros(length, dtype=torch.long))
+        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
+        self.register_buffer("clock", torch.zeros((), dtype=torch.long))
+
+    def __len__(self) -> int:
+        return min(int(self.pushed), self.capacity)
+
+    @property
+    def capacity(self) -> int:
+        """Vectors the queue can hold."""
+        return self.vectors.shape[0]
+
+    @torch.no_grad()
+    def push(self, vectors: Tensor) -> None:
+        """Adds vectors (N, D) as the newest, dropping the oldest, and advances the clock."""
+        self.clock += 1
+        if self.capacity == 0:
+            return
+        kept = vectors.detach()[-self.capacity :]
+        start = int(self.pushed) + vectors.shape[0] - kept.shape[0]
+        slots = torch.arange(start, start + kept.shape[0], device=kept.device) % self.capacity
+        self.vectors[slots] = kept.to(self.vectors.dtype)
+        self.born[slots] = self.clock
+        self.pushed += vectors.shape[0]
+
+    def stored(self) -> Tensor:
+        """The vectors held at present, (len(self), D), in no particular order."""
+        return self.vectors[: len(self)]
+
+    def age(self) -> float:
+        """Mean number of pushes since the stored vectors came in; 0 when empty."""
+        held = len(self)
+        return float((self.clock - self.born[:held]).double().mean()) if held else 0.0

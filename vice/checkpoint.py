@@ -1,0 +1,233 @@
+"""Checkpoints as data: saving and loading embedders without ever running code from a file.
+
+ViCE's own format is one safetensors file (``vice.safetensors``) whose header carries the
+architecture and the metadata as JSON; ``vice.json`` beside it is a copy for people. VISSL's
+``.torch`` files are read through `vice.foreign`, which builds tensors and plain containers only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vice.errors import UserError
+from vice.models import Embedder, Prototypes, build_embedder, seeded_embedder
+
+WEIGHTS_NAME = "vice.safetensors"
+CARD_NAME = "vice.json"
+FORMAT = 1
+
+
+@dataclass
+class Checkpoint:
+    """A trained embedder and what belongs to it.
+
+    Attributes:
+        embedder: In evaluation mode, without gradients.
+        prototypes: The K concepts, or None when the file holds none.
+        meta: What training wrote beside the weights: seed, versions, iteration and the like.
+        path: The file that was read.
+    """
+
+    embedder: Embedder
+    prototypes: Prototypes | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+
+def save_run(
+    run_dir: str | Path,
+    embedder: Embedder,
+    prototypes: Prototypes | None = None,
+    meta: dict[str, Any] | None = None,
+) -> Path:
+    """Writes ``vice.safetensors`` and ``vice.json`` into a run folder, atomically.
+
+    Args:
+        run_dir: Made if missing.
+        embedder: What to save; its ``config`` is saved with it.
+        prototypes: Saved too when given.
+        meta: Anything JSON can hold.
+
+    Returns:
+        Path of the safetensors file.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"embedder.{name}": value for name, value in embedder.state_dict().items()}
+    if prototypes is not None:
+        tensors["prototypes.weight"] = prototypes.weight
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    card = {
+        "format": FORMAT,
+        "embedder": embedder.config,
+        "num_prototypes": None if prototypes is None else prototypes.out_features,
+        "meta": meta or {},
+    }
+    text = json.dumps(card, indent=2, sort_keys=True)
+    path = folder / WEIGHTS_NAME
+    replace_atomically(path, lambda new: save_file(tensors, new, metadata={"vice": text}))
+    replace_atomically(folder / CARD_NAME, lambda new: Path(new).write_text(text + "\n"))
+    return path
+
+
+def replace_atomically(path: Path, write: Callable[[str], Any]) -> None:
+    """Lets ``write`` fill a new file beside ``path``, then puts it in place in one step.
+
+    Args:
+        path: The file that is to change; it is whole before and after, whenever the process ends.
+        write: Called with the name of the new file.
+
+    Raises:
+        UserError: The folder cannot be written or the disk is full; ``path`` is as it was.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    except OSError as error:
+        raise UserError(f"cannot write in {path.parent}: {error.strerror}") from error
+    os.close(handle)
+    try:
+        write(name)
+        # mkstemp makes files private; a checkpoint is as readable as any other file.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error}; free some space or choose another "
+                        "folder") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
+    """Reads a checkpoint.
+
+    Args:
+        path: A run folder, a ``.safetensors`` file of ours, or a VISSL ``.torch`` file of a ViCE
+            run.
+        device: Where to put the model.
+
+    Returns:
+        The checkpoint, its embedder frozen and in evaluation mode.
+
+    Raises:
+        UserError: Nothing there, a broken file, or weights that do not fit the architecture.
+    """
+    file = _find(Path(path))
+    if file.suffix == ".safetensors":
+        card, tensors = _read_own(file)
+    else:
+        from vice.foreign import read_vissl_run
+
+        card, tensors = read_vissl_run(file)
+    embedder = build_embedder(**card["embedder"])
+    _fit(embedder, _under(tensors, "embedder."), file)
+    prototypes = None
+    if "prototypes.weight" in tensors:
+        weight = tensors["prototypes.weight"]
+        prototypes = Prototypes(weight.shape[1], weight.shape[0])
+        _fit(prototypes, {"weight": weight}, file)
+        prototypes.requires_grad_(False).to(device)
+    embedder.eval().requires_grad_(False).to(device)
+    return Checkpoint(embedder, prototypes, card.get("meta", {}), file)
+
+
+def load_embedder(spec: str, *, seed: int = 0, device: str | torch.device = "cpu") -> Embedder:
+    """An embedder to be scored, from one string.
+
+    Args:
+        spec: A path as in `load_checkpoint`; ``random:PATH`` for the same architecture with
+            fresh weights; or ``random:BACKBONE-DECODER-DIM``, for example
+            ``random:resnet18-fpn-128``.
+        seed: Seed of the fresh weights.
+        device: Where to put it.
+
+    Returns:
+        The embedder in evaluation mode, without gradients.
+
+    Raises:
+        UserError: The string names nothing that can be loaded.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind != "random":
+        return load_checkpoint(spec, device=device).embedder
+    embedder = seeded_embedder(seed, **_random_config(rest))
+    return embedder.eval().requires_grad_(False).to(device)
+
+
+def _random_config(text: str) -> dict[str, Any]:
+    if Path(text).exists():
+        return load_checkpoint(text).embedder.config
+    parts = text.split("-")
+    if len(parts) != 3 or not parts[2].isdigit():
+        raise UserError(
+            f"'random:{text}' is neither a checkpoint's path nor BACKBONE-DECODER-DIM "
+            "(for example random:resnet18-fpn-128)"
+        )
+    return {"backbone": parts[0], "decoder": parts[1], "dim": int(parts[2])}
+
+
+def _find(path: Path) -> Path:
+    if not path.exists():
+        raise UserError(f"checkpoint {path} does not exist; give a run folder or a file")
+    if path.is_file():
+        return path
+    own = path / WEIGHTS_NAME
+    if own.is_file():
+        return own
+    foreign = sorted(path.glob("*.torch"), key=lambda file: file.stat().st_mtime)
+    if foreign:
+        return foreign[-1]
+    raise UserError(
+        f"{path} holds no {WEIGHTS_NAME} and no VISSL checkpoint (*.torch); is it a run folder, "
+        "and has its first epoch ended?"
+    )
+
+
+def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as archive:
+            metadata = archive.metadata() or {}
+            tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is not a whole safetensors file ({error})") from error
+    try:
+        card = json.loads(metadata["vice"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"{file} was not written by ViCE: its header has no architecture"
+        ) from error
+    if card.get("format") != FORMAT:
+        raise UserError(f"{file} has format {card.get('format')}; this version reads {FORMAT}")
+    return card, tensors
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)
+    }
+
+
+def _fit(module: torch.nn.Module, tensors: dict[str, Tensor], file: Path) -> None:
+    """Loads tensors into a module, or says exactly which do not fit."""
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{file} does not fit the architecture it names: {error}") from error
+
+

@@ -1,0 +1,127 @@
+"""K-means on embeddings with FAISS, and the nearest centroid as one 1x1 convolution."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vice.centroids import Centroids
+from vice.errors import UserError
+
+__all__ = ["DEFAULT_MEMORY", "Centroids", "fit_kmeans"]
+
+DEFAULT_MEMORY = 2 * 1024**3
+# FAISS keeps the label (int64) and the distance (float32) of each vector beside the vectors.
+BYTES_PER_ASSIGNMENT = 12
+logger = logging.getLogger(__name__)
+
+
+def fit_kmeans(
+    vectors: Tensor | np.ndarray,
+    k: int,
+    *,
+    spherical: bool = True,
+    seed: int = 0,
+    memory_limit: int = DEFAULT_MEMORY,
+    iterations: int = 20,
+) -> Centroids:
+    """Fits k-means with FAISS on the CPU.
+
+    Of more vectors than fit the memory limit a uniform sample without replacement is used; FAISS
+    itself never leaves vectors out. What will be used is logged before it starts.
+
+    Args:
+        vectors: (N, D) floating point; spherical: each is L2-normalised first.
+        k: Number of clusters.
+        spherical: Clusters by direction (unit centroids, inner product), else by Euclidean
+            distance.
+        seed: Fixes the sample and the first centroids.
+        memory_limit: Most bytes for the vectors that are worked on and FAISS's record of them
+            (the array passed in is not counted).
+        iterations: Most Lloyd iterations; FAISS stops when the objective stands still.
+
+    Returns:
+        The centroids.
+
+    Raises:
+        UserError: Wrong shape, vectors that are not finite, fewer vectors than clusters, or a
+            memory limit that has no room for k vectors.
+    """
+    points = _as_points(vectors)
+    _check(points, k)
+    sample = _bounded_sample(points, k, memory_limit, seed)
+    if spherical:
+        lengths = sample.norm(dim=1, keepdim=True).clamp_(min=1e-12)
+        # Never in place on the caller's array, never a second copy of a sample.
+        sample = sample / lengths if sample is points else sample.div_(lengths)
+    return _run_faiss(sample, k, spherical, seed, iterations)
+
+
+def _as_points(vectors: Tensor | np.ndarray) -> Tensor:
+    points = torch.as_tensor(vectors).detach().cpu()
+    if points.ndim != 2 or not points.is_floating_point():
+        raise UserError(
+            f"k-means needs floating-point vectors of shape (N, D), not {points.dtype} of shape "
+            f"{tuple(points.shape)}"
+        )
+    return points.float().contiguous()
+
+
+def _check(points: Tensor, k: int) -> None:
+    if k < 1:
+        raise UserError(f"the number of clusters must be at least 1, not {k}")
+    if len(points) < k:
+        raise UserError(
+            f"{len(points)} vectors cannot make {k} clusters: ask for fewer clusters or give more "
+            "images"
+        )
+    finite = torch.isfinite(points.amax(1)) & torch.isfinite(points.amin(1))
+    broken = int((~finite).sum())
+    if broken:
+        raise UserError(
+            f"{broken} of {len(points)} vectors are not finite (NaN or infinity): the model that "
+            "made them has diverged or its checkpoint is broken"
+        )
+
+
+def _bounded_sample(points: Tensor, k: int, memory_limit: int, seed: int) -> Tensor:
+    count, dim = points.shape
+    each = dim * points.element_size() + BYTES_PER_ASSIGNMENT
+    most = memory_limit // each
+    if most < k:
+        raise UserError(
+            f"memory_limit {memory_limit} bytes has room for {most} vectors of {each} bytes, fewer "
+            f"than {k} clusters: give at least {k * each}"
+        )
+    used = min(count, most)
+    logger.info(
+        "k-means: %d clusters on %d of %d vectors of %d dimensions: %.1f of at most %.1f MiB",
+        k, used, count, dim, used * each / 2**20, memory_limit / 2**20,
+    )  # fmt: skip
+    if used == count:
+        return points
+    return points[torch.from_numpy(np.random.default_rng(seed).permutation(count)[:used].copy())]
+
+
+def _run_faiss(points: Tensor, k: int, spherical: bool, seed: int, iterations: int) -> Centroids:
+    import faiss
+
+    kmeans = faiss.Kmeans(
+        points.shape[1],
+        k,
+        niter=iterations,
+        spherical=spherical,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=-(-len(points) // k),
+    )
+    kmeans.train(points.numpy())
+    return Centroids(
+        vectors=torch.from_numpy(np.array(kmeans.centroids, dtype=np.float32).reshape(k, -1)),
+        spherical=spherical,
+        objective=[float(value) for value in kmeans.obj],
+        seed=seed,
+    )

@@ -1,0 +1,1 @@
+"""The demo: data made on the spot, and the pictures of its report."""

@@ -1,0 +1,119 @@
+"""Is training healthy? A record for each step, kept as JSON lines, and alarms with a remedy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+HEALTH_NAME = "health.jsonl"
+
+
+class HealthMonitor:
+    """Watches the records of the steps and raises each alarm once.
+
+    Args:
+        num_prototypes: K.
+        patience: Steps in a row that a sign must last.
+        collapse_share: Perplexity below this share of K (and below 2 prototypes at least) counts
+            as collapse.
+    """
+
+    def __init__(
+        self, num_prototypes: int, *, patience: int = 50, collapse_share: float = 0.05
+    ) -> None:
+        self.floor = max(2.0, collapse_share * num_prototypes)
+        self.patience = patience
+        self._lasting: dict[str, int] = {}
+        self._raised: set[str] = set()
+
+    def update(self, record: dict[str, float]) -> list[str]:
+        """Takes one step's record and returns the alarms that are due now.
+
+        Args:
+            record: At least ``perplexity``, ``loss_over_lnk`` and ``regions_per_view``.
+
+        Returns:
+            Messages that say what is wrong and what to change; mostly empty.
+        """
+        signs = {
+            "collapse": (
+                record["perplexity"] < self.floor,
+                f"collapse: {record['perplexity']:.1f} prototypes in use for {self.patience} "
+                "steps. Lower the learning rate (config.VICE.SCHEDULE.base_lr), freeze the "
+                "prototypes longer (config.VICE.PROTOTYPES.freeze_iterations) or start the queue "
+                "later (config.VICE.LOSS.queue_start)",
+            ),
+            "stuck": (
+                record["loss_over_lnk"] > 0.999,
+                f"the loss has stayed at ln K for {self.patience} steps: nothing is learnt. Raise "
+                "the learning rate (config.VICE.SCHEDULE.base_lr) or lower epsilon "
+                "(config.VICE.LOSS.epsilon)",
+            ),
+            "no regions": (
+                record["regions_per_view"] < 1,
+                f"less than one mutual region a view for {self.patience} steps. Use smaller "
+                "regions (config.VICE.SUPERPIXELS.region_size) or milder views "
+                "(config.VICE.VIEWS.scale, mask_intensity)",
+            ),
+        }
+        due = []
+        for name, (seen, message) in signs.items():
+            self._lasting[name] = self._lasting.get(name, 0) + 1 if seen else 0
+            if self._lasting[name] == self.patience and name not in self._raised:
+                self._raised.add(name)
+                due.append(message)
+        return due
+
+
+class HealthLog:
+    """JSON lines, one a step, in a run folder.
+
+    Args:
+        folder: The run folder.
+        resume_at: Iteration that training (re)starts at; later lines of an earlier attempt are
+            dropped, so that each iteration has one line.
+    """
+
+    def __init__(self, folder: str | Path, resume_at: int = 0) -> None:
+        self.path = Path(folder) / HEALTH_NAME
+        kept = [line for line in read_health(self.path) if line["iteration"] < resume_at]
+        with self.path.open("w") as file:
+            file.writelines(_line(record) for record in kept)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Appends one record."""
+        with self.path.open("a") as file:
+            file.write(_line(record))
+
+
+def read_health(path: str | Path) -> list[dict[str, Any]]:
+    """Reads the records of a run.
+
+    Args:
+        path: ``health.jsonl`` or the run folder that holds it.
+
+    Returns:
+        The records in order; none when the file is missing. A last line cut short by a kill is
+        left out.
+    """
+    file = Path(path)
+    file = file / HEALTH_NAME if file.is_dir() else file
+    if not file.exists():
+        return []
+    return list(_parse(file.read_text().splitlines()))
+
+
+def _parse(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(record, dict) and "iteration" in record:
+            yield record
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, sort_keys=True) + "\n"

@@ -1,0 +1,273 @@
+"""Images on disk: finding them, reading them as 8-bit RGB, bringing them to a standard size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from vice.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+Mode = Literal["highres", "lowres", "none"]
+Interpolation = Literal["auto", "nearest", "bilinear", "bicubic", "area"]
+
+
+class ImageError(UserError):
+    """An image file that cannot be read; the message names the file and says why."""
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Reads an image file as 8-bit RGB, upright as its EXIF orientation says.
+
+    Grey images are repeated over the channels, transparent pixels are laid over white (what a
+    viewer shows), CMYK is converted, 16-bit and float images are scaled to 8 bits. Of an animated
+    or multi-page file the first page is read.
+
+    Args:
+        path: Image file of any format Pillow reads.
+
+    Returns:
+        uint8 array of shape (H, W, 3), RGB.
+
+    Raises:
+        ImageError: The file is missing, empty, truncated, broken, no image or too large.
+    """
+    from PIL import Image, ImageOps
+
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"{path}: no such image file; check the path or the image list")
+    try:
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path}: the image file is empty (0 bytes); copy it again")
+        with Image.open(path) as image:
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{path}: {error}; shrink the image, or raise PIL.Image.MAX_IMAGE_PIXELS to trust it"
+        ) from error
+    # Decoders meet broken bytes with almost any exception (struct.error, zlib.error, SyntaxError).
+    except Exception as error:
+        raise ImageError(
+            f"{path}: cannot be read as an image ({error}); replace or remove the file"
+        ) from error
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    from PIL import Image
+
+    if image.mode.startswith(("I", "F")):
+        grey = _to_8bit(np.asarray(image), wide=image.mode.startswith("I;16"))
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
+
+
+def _to_8bit(values: np.ndarray, *, wide: bool) -> np.ndarray:
+    """Scales grey values of unknown range, (H, W), to uint8.
+
+    `wide` means 16-bit for certain. Otherwise values in [0, 255] are kept (floats in [0, 1] are
+    scaled from there), values in [0, 65535] are taken as 16-bit, and all others are stretched
+    from their least to their greatest value. Values that are not finite count as 0.
+    """
+    real = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(real.min()), float(real.max())
+    if wide or (low >= 0 and 255 < high <= 65535):
+        real = real / 257.0
+    elif low >= 0 and high <= 1 and np.issubdtype(values.dtype, np.floating):
+        real = real * 255.0
+    elif low < 0 or high > 65535:
+        real = (real - low) * (255.0 / (high - low)) if high > low else np.zeros_like(real)
+    return np.clip(np.rint(real), 0, 255).astype(np.uint8)
+
+
+def list_images(path: str | Path, root: str | Path | None = None) -> list[Path]:
+    """Lists the images of a folder, or those named in a text file.
+
+    Args:
+        path: A folder, searched with all its subfolders (links are followed, hidden names are
+            left out) for the known suffixes in any case, in sorted order; or a text file with
+            one path a line, in its own order; or one image file.
+        root: Where the relative paths of a text file start; default the folder it lies in.
+
+    Returns:
+        The paths, at least one.
+
+    Raises:
+        UserError: The path is missing, holds no image, or a list names no file that exists.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _list_folder(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such folder or image list; check the path")
+    if path.suffix.lower() in SUFFIXES:
+        return [path]
+    return _read_list(path, Path(root) if root is not None else path.parent)
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    found = sorted(_walk(folder))
+    if not found:
+        known = " ".join(sorted(SUFFIXES))
+        raise UserError(f"{folder}: no images in this folder or below; known suffixes: {known}")
+    return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    seen: set[str] = set()
+    for current, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(current)
+        if real in seen:  # a link back to a folder above would never end
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(current, name)
+
+
+def _read_list(path: Path, root: Path) -> list[Path]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: neither a folder, an image nor a UTF-8 text file with one path a line"
+        ) from error
+    paths = [root / line.strip() for line in lines if line.strip()]
+    if not paths:
+        raise UserError(f"{path}: the image list is empty; write one image path a line")
+    # Stops at the first that exists: a list of 100,000 on a network disk is not checked whole.
+    if not any(entry.exists() for entry in paths):
+        raise UserError(
+            f"{path}: none of its {len(paths)} images exists (the first is {paths[0]}); "
+            "relative paths start at the list's folder, or at `root` where that is given"
+        )
+    return paths
+
+
+def standardize(
+    image: np.ndarray,
+    mode: Mode = "highres",
+    *,
+    min_side: int = 500,
+    max_side: int = 2048,
+    square: int = 320,
+    interpolation: Interpolation = "auto",
+) -> np.ndarray:
+    """Brings an image or a label map to the size the papers train and test on.
+
+    ``highres``: enlarged until the shorter side is `min_side`, or shrunk until the longer one is
+    `max_side`; the longer side never exceeds `max_side`, and a side still under `min_side` is
+    padded on both ends with its mirror image. ``lowres``: the largest centred square, resized to
+    `square` x `square` (the PiCIE setting). ``none``: unchanged.
+
+    Args:
+        image: (H, W, C) or (H, W), any dtype cv2.resize takes.
+        mode: ``"highres"``, ``"lowres"`` or ``"none"``.
+        min_side: Least length of the shorter side, in pixels (``highres``).
+        max_side: Greatest length of the longer side, in pixels (``highres``).
+        square: Side of the result, in pixels (``lowres``).
+        interpolation: ``"auto"`` is anti-aliased when shrinking and bicubic when enlarging; use
+            ``"nearest"`` for label maps.
+
+    Returns:
+        The new image, of the same dtype and number of dimensions.
+
+    Raises:
+        UserError: Unknown mode, or `min_side` greater than `max_side`.
+
+    Source: ViCE (BMVC) section 4 and the PiCIE protocol.
+    """
+    if mode == "none":
+        return image
+    if mode == "lowres":
+        height, width = image.shape[:2]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return resize(image[top : top + side, left : left + side], square, square, interpolation)
+    if mode != "highres":
+        raise UserError(f"standardize: unknown mode {mode!r}; use 'highres', 'lowres' or 'none'")
+    if not 0 < min_side <= max_side:
+        raise UserError(f"standardize: min_side {min_side} must be in 1..max_side ({max_side})")
+    return _pad(resize(image, *_highres_size(image, min_side, max_side), interpolation), min_side)
+
+
+def _highres_size(image: np.ndarray, min_side: int, max_side: int) -> tuple[int, int]:
+    height, width = image.shape[:2]
+    scale = max(1.0, min_side / min(height, width))
+    scale = min(scale, max_side / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _pad(image: np.ndarray, side: int) -> np.ndarray:
+    missing = [max(0, side - length) for length in image.shape[:2]]
+    if not any(missing):
+        return image
+    pads = [(gap // 2, gap - gap // 2) for gap in missing] + [(0, 0)] * (image.ndim - 2)
+    return np.pad(image, pads, mode="symmetric")
+
+
+def resize(
+    image: np.ndarray, height: int, width: int, interpolation: Interpolation = "auto"
+) -> np.ndarray:
+    """Resizes an image.
+
+    Args:
+        image: (H, W, C) or (H, W).
+        height: New height in pixels.
+        width: New width in pixels.
+        interpolation: ``"auto"`` treats each axis as it needs: area averaging (anti-aliased)
+            where it shrinks, bicubic where it grows. ``"nearest"`` takes the pixel under the
+            centre of the new one, so that maps stay aligned with resized images.
+
+    Returns:
+        (height, width, C) or (height, width) array of the same dtype.
+
+    Raises:
+        UserError: Unknown interpolation.
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    if interpolation == "nearest":
+        rows, columns = nearest(image.shape[0], height), nearest(image.shape[1], width)
+        return image[rows][:, columns]
+    import cv2
+
+    named = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "area": cv2.INTER_AREA}
+    if interpolation != "auto":
+        if interpolation not in named:
+            known = ", ".join(("auto", "nearest", *named))
+            raise UserError(f"resize: unknown interpolation {interpolation!r}; use one of {known}")
+        return cv2.resize(image, (width, height), interpolation=named[interpolation])
+    # With one call cv2 would drop anti-aliasing as soon as the other axis grows.
+    small = min(image.shape[0], height), min(image.shape[1], width)
+    if image.shape[:2] != small:
+        image = cv2.resize(image, small[::-1], interpolation=cv2.INTER_AREA)
+    if small != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    return image
+
+
+def nearest(length: int, new_length: int) -> np.ndarray:
+    """Source index under the centre of each of `new_length` pixels laid over `length` pixels.
+
+    Returns:
+        int64 array of shape (new_length,), non-decreasing, in [0, length).
+    """
+    return (2 * np.arange(new_length, dtype=np.int64) + 1) * length // (2 * new_length)

@@ -1,0 +1,276 @@
+"""Swapped prediction over regions: the dense SwAV loss of ViCE."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vice.assignment import RegionQueue, sinkhorn
+from vice.distributed import all_reduce_, world_size
+from vice.errors import UserError
+from vice.regions import RegionVectors, pool_regions, representative_regions
+
+REDUCTIONS = ("image", "region")
+REGION_VECTORS = ("pixel", "region", "representative")
+
+
+@dataclass(frozen=True)
+class MutualRegions:
+    """Region vectors arranged by view, for the regions that are in every view.
+
+    Attributes:
+        vectors: (M, I, D), unit length; row i is the same region in every view.
+        image: (I,) int64, the image of each region.
+        rows: (M, I) int64, where the vectors came from.
+    """
+
+    vectors: Tensor
+    image: Tensor
+    rows: Tensor
+
+
+def match_views(pooled: RegionVectors, num_views: int, num_images: int) -> MutualRegions:
+    """Keeps the regions found in all views of their image, aligned over the views.
+
+    Args:
+        pooled: Regions of B = M * N maps, view-major (map = view * N + image).
+        num_views: M.
+        num_images: N.
+
+    Returns:
+        The I mutual regions of all images, ordered by image, then id.
+    """
+    image = pooled.index[:, 0] % num_images
+    ids = pooled.index[:, 1]
+    bound = int(ids.max()) + 1 if ids.numel() else 1
+    key = image * bound + ids
+    seen = torch.bincount(key, minlength=num_images * bound)
+    rows = (seen[key] == num_views).nonzero().squeeze(1)
+    # Rows are sorted by (view, image, id): what is left is M equal runs in the same order.
+    rows = rows.reshape(num_views, -1)
+    vectors = F.normalize(pooled.vectors[rows], dim=-1)
+    return MutualRegions(vectors, image[rows[0]], rows)
+
+
+def swapped_prediction(
+    assignment: Tensor, scores: Tensor, image: Tensor, num_images: int, temperature: float = 0.1
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy between view 0's assignments and the other views' predictions, per image.
+
+    ViCE (BMVC) equation 3, before the mean over images.
+
+    Args:
+        assignment: (I, K), rows sum to 1; no gradient flows through it.
+        scores: (M-1, I, K), scores of the same regions in the other views.
+        image: (I,) int64, image of each region.
+        num_images: N.
+        temperature: tau of the softmax.
+
+    Returns:
+        Sums over the regions and views of each image (N,), and regions of each image (N,).
+    """
+    log_p = F.log_softmax(scores / temperature, dim=-1)
+    per_region = -(assignment.unsqueeze(0) * log_p).sum(dim=-1).sum(dim=0)
+    total = per_region.new_zeros(num_images).index_add(0, image, per_region)
+    return total, torch.bincount(image, minlength=num_images)
+
+
+class DenseSwAVLoss(nn.Module):
+    """Swapped prediction between the regions of view 0 and those of the other views.
+
+    Assignments come from Sinkhorn-Knopp over view 0 of all images on all ranks, plus the queue.
+    The value on each rank is scaled so that its mean over the ranks (which is what distributed
+    data parallel takes of the gradients) is the loss of the whole batch, with the true global
+    counts: 1, 2 or 4 ranks give the same loss and gradient for the same images.
+
+    Args:
+        num_views: Views an image, M >= 2.
+        num_prototypes: K.
+        dim: Width D of the embedding.
+        temperature: tau of the predictions.
+        epsilon: Entropy weight of Sinkhorn-Knopp.
+        iterations: Alternations of Sinkhorn-Knopp.
+        queue_length: Vectors in this rank's queue; 0 for none.
+        queue_start: First iteration (counted by this module) whose assignment uses the queue.
+        reduction: ``"image"``: mean over an image's regions, then over images (papers).
+            ``"region"``: mean over all regions (authors' release). Images without regions
+            contribute nothing and are not counted.
+        region_vector: ``"pixel"`` (papers), ``"region"`` or ``"representative"`` (authors'
+            configs); see `vice.regions`. The last adds the coherence loss: the total is the mean
+            of the two.
+        align_corners: How embeddings are upsampled to the views' size.
+        group: Process group; None is the default group.
+
+    Raises:
+        ValueError: An option is not one of its values, or fewer than two views.
+
+    Attributes:
+        health: After each call, plain floats: ``loss``, ``loss_over_lnk``, ``perplexity``
+            (prototypes in effective use, 1..K, over all ranks), ``regions_per_view``,
+            ``discarded_share`` (share of view pixels in no mutual region), ``queue_length``,
+            ``queue_age``.
+    """
+
+    iteration: Tensor
+
+    def __init__(
+        self,
+        num_views: int,
+        num_prototypes: int,
+        dim: int,
+        *,
+        temperature: float = 0.1,
+        epsilon: float = 0.05,
+        iterations: int = 3,
+        queue_length: int = 0,
+        queue_start: int = 313,
+        reduction: str = "image",
+        region_vector: str = "pixel",
+        align_corners: bool = False,
+        group: Any = None,
+    ) -> None:
+        super().__init__()
+        if num_views < 2:
+            raise ValueError(f"num_views must be at least 2, not {num_views}")
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction must be one of {REDUCTIONS}, not {reduction!r}")
+        if region_vector not in REGION_VECTORS:
+            raise ValueError(f"region_vector must be one of {REGION_VECTORS}, not {region_vector!r}")
+        self.num_views = num_views
+        self.num_prototypes = num_prototypes
+        self.temperature = temperature
+        self.epsilon = epsilon
+        self.iterations = iterations
+        self.queue_start = queue_start
+        self.reduction = reduction
+        self.region_vector = region_vector
+        self.align_corners = align_corners
+        self.group = group
+        self.queue = RegionQueue(queue_length, dim)
+        self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
+        self.health: dict[str, float] = {}
+
+    def forward(self, embeddings: Tensor, prototypes: Tensor, regions: Tensor) -> Tensor:
+        """The loss of one batch.
+
+        Args:
+            embeddings: (M*N, D, h', w') float, view-major.
+            prototypes: (K, D), unit rows.
+            regions: (M*N, h, w) integer, -1 outside mutual regions.
+
+        Returns:
+            A scalar, float32 (float64 for float64 embeddings).
+
+        Raises:
+            ValueError: The batch is not a multiple of ``num_views``.
+            UserError: At the first call: fewer vectors than prototypes, even with a full queue.
+        """
+        maps = embeddings.shape[0]
+        if maps % self.num_views:
+            raise ValueError(f"{maps} maps are not a multiple of num_views={self.num_views}")
+        num_images = maps // self.num_views
+        with torch.autocast(embeddings.device.type, enabled=False):
+            prototypes = prototypes.to(_accumulation_dtype(embeddings))
+            mutual, coherence = self._pool(embeddings, prototypes, regions, num_images)
+            scores = mutual.vectors @ prototypes.t()
+            assignment = self._assign(scores[0], mutual.vectors[0], prototypes)
+            total, count = swapped_prediction(
+                assignment, scores[1:], mutual.image, num_images, self.temperature
+            )
+            loss = self._reduce(total, count) / (self.num_views - 1)
+            if coherence is not None:
+                loss = (loss + self._mean_over_ranks(coherence)) / 2
+        self.queue.push(mutual.vectors[0])
+        self.iteration += 1
+        self._record(loss, assignment, regions)
+        # Keeps every rank's graph alike: a rank without regions still sends zero gradients.
+        return loss + 0.0 * (embeddings.sum() + prototypes.sum())
+
+    def _pool(
+        self, embeddings: Tensor, prototypes: Tensor, regions: Tensor, num_images: int
+    ) -> tuple[MutualRegions, Tensor | None]:
+        corners = self.align_corners
+        if self.region_vector == "representative":
+            pooled, coherence = representative_regions(
+                embeddings, regions, prototypes, align_corners=corners
+            )
+            mutual = match_views(pooled, self.num_views, num_images)
+            return mutual, coherence[mutual.rows]
+        pooled = pool_regions(
+            embeddings, regions, normalize=self.region_vector, align_corners=corners
+        )
+        return match_views(pooled, self.num_views, num_images), None
+
+    def _assign(self, scores: Tensor, vectors: Tensor, prototypes: Tensor) -> Tensor:
+        """Assignment (I, K) of this batch's view-0 regions; the queue only shifts the balance."""
+        own = scores.shape[0]
+        if int(self.iteration) == 0:
+            self._check_enough(own)
+        table = scores.detach()
+        if int(self.iteration) >= self.queue_start and len(self.queue):
+            stored = self.queue.stored().to(vectors.dtype)
+            table = torch.cat([table, stored @ prototypes.detach().t()])
+        return sinkhorn(table, self.epsilon, self.iterations, self.group)[:own]
+
+    def _check_enough(self, own: int) -> None:
+        ranks = world_size(self.group)
+        found = int(all_reduce_(self.iteration.new_full((), own), group=self.group))
+        if found + ranks * self.queue.capacity < self.num_prototypes:
+            raise UserError(
+                f"{self.num_prototypes} prototypes but only {found} region vectors in a batch "
+                f"(and a queue of {ranks * self.queue.capacity}): no balanced assignment exists. "
+                "Use fewer prototypes (config.VICE.LOSS.num_prototypes), more images a batch "
+                "(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA), smaller regions "
+                "(config.VICE.SUPERPIXELS.region_size) or a queue (config.VICE.LOSS.queue_length)"
+            )
+
+    def _reduce(self, total: Tensor, count: Tensor) -> Tensor:
+        if self.reduction == "image":
+            local = (total / count.clamp(min=1)).sum()
+            weight = (count > 0).sum()
+        else:
+            local, weight = total.sum(), count.sum()
+        return self._share(local, weight)
+
+    def _mean_over_ranks(self, values: Tensor) -> Tensor:
+        return self._share(values.sum(), self.iteration.new_full((), values.numel()))
+
+    def _share(self, local: Tensor, weight: Tensor) -> Tensor:
+        """Sum of this rank over the global weight, times the ranks that will be averaged."""
+        everywhere = all_reduce_(weight.to(local.dtype), group=self.group).clamp(min=1)
+        return local * (world_size(self.group) / everywhere)
+
+    @torch.no_grad()
+    def _record(self, loss: Tensor, assignment: Tensor, regions: Tensor) -> None:
+        usage = assignment.sum(dim=0).double()
+        sums = torch.stack(
+            [
+                loss.detach().double(),
+                usage.new_tensor(assignment.shape[0]),
+                usage.new_tensor(regions.shape[0] / self.num_views),
+                (regions < 0).double().sum(),
+                usage.new_tensor(regions.numel()),
+            ]
+        )
+        sums = all_reduce_(torch.cat([sums, usage]), group=self.group).cpu()
+        value = float(sums[0]) / world_size(self.group)
+        share = sums[5:] / sums[5:].sum().clamp(min=1e-12)
+        entropy = -(share * share.clamp(min=1e-12).log()).sum()
+        self.health = {
+            "loss": value,
+            "loss_over_lnk": value / math.log(max(self.num_prototypes, 2)),
+            "perplexity": float(entropy.exp()) if float(sums[1]) else 0.0,
+            "regions_per_view": float(sums[1] / sums[2].clamp(min=1)),
+            "discarded_share": float(sums[3] / sums[4].clamp(min=1)),
+            "queue_length": float(len(self.queue)),
+            "queue_age": self.queue.age(),
+        }
+
+
+def _accumulation_dtype(value: Tensor) -> torch.dtype:
+    return torch.float64 if value.dtype == torch.float64 else torch.float32

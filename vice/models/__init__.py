@@ -1,0 +1,19 @@
+"""Backbones, decoders, the dense embedder and the prototypes."""
+
+from vice.models.backbones import RESNETS, ResNetFeatures
+from vice.models.deeplabv3plus import DeepLabV3Plus
+from vice.models.embedder import DECODERS, Embedder, build_embedder, seeded_embedder
+from vice.models.fpn import FPN
+from vice.models.prototypes import Prototypes
+
+__all__ = [
+    "DECODERS",
+    "FPN",
+    "RESNETS",
+    "DeepLabV3Plus",
+    "Embedder",
+    "Prototypes",
+    "ResNetFeatures",
+    "build_embedder",
+    "seeded_embedder",
+]

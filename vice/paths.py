@@ -1,0 +1,34 @@
+"""Where the files that travel with ViCE lie, in a checkout and in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vice.errors import UserError
+
+
+def config_root() -> Path:
+    """The folder that holds ``mmseg/`` and ``config/vice/``.
+
+    Returns:
+        ``vice/configs`` beside this file when installed from a wheel, else the ``configs`` folder
+        of the checkout.
+
+    Raises:
+        UserError: Neither exists.
+    """
+    package = Path(__file__).resolve().parent
+    for root in (package / "configs", package.parent / "configs"):
+        if root.is_dir():
+            return root
+    raise UserError(
+        f"no configs beside {package}; install ViCE from its wheel, or in a checkout with "
+        "`pip install -e .`"
+    )
+
+
+def experiment_names() -> list[str]:
+    """Names that ``config=`` accepts in training, such as ``vice/folder``."""
+    root = config_root() / "config"
+    found = (file.relative_to(root).with_suffix("") for file in root.glob("vice/*.yaml"))
+    return sorted(str(name) for name in found)

@@ -1,0 +1,49 @@
+"""ViCE as a VISSL plugin: importing this package registers everything with VISSL.
+
+Registered names: data source ``vice_images``; transforms ``vice_views`` and ``vice_photometric``;
+collator ``vice_collator``; trunks ``vice_resnet_fpn`` and ``vice_resnet_deeplabv3plus``; head
+``vice_prototypes``; loss ``vice_dense_swav``; optimizer ``vice_lars``. VISSL itself is not
+changed. Spawned workers import this package when they unpickle `hooks.vice_hooks`, so the names
+are known there as well.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from vice.errors import UserError
+
+try:
+    with warnings.catch_warnings():
+        # VISSL 0.1.6 is frozen: what it is warned of at import will not change.
+        warnings.simplefilter("ignore")
+        import vissl
+        import vissl.hooks
+        import vissl.utils.hydra_config  # noqa: F401
+except ImportError as error:
+    raise UserError(
+        f"training needs VISSL and what it imports ({error}); install the pinned set with "
+        "pip install --no-deps -r requirements/runtime.txt"
+    ) from error
+
+from vice.plugins.vissl import (
+    collator,
+    dataset,
+    head,
+    loss,
+    optimizer,
+    search_path,
+    transforms,
+    trunks,
+)
+
+__all__ = [
+    "collator",
+    "dataset",
+    "head",
+    "loss",
+    "optimizer",
+    "search_path",
+    "transforms",
+    "trunks",
+]

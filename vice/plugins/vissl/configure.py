@@ -1,0 +1,258 @@
+"""From command-line overrides to a complete, checked VISSL configuration."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from vissl.utils.hydra_config import compose_hydra_configuration, convert_to_attrdict
+
+from vice.errors import UserError
+from vice.images import list_images
+from vice.paths import experiment_names
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+
+
+def configure(overrides: list[str]) -> tuple[Any, Any]:
+    """Composes, completes and checks a configuration, and writes it into the run folder.
+
+    Args:
+        overrides: Hydra overrides, the first of them ``config=vice/NAME``.
+
+    Returns:
+        VISSL's arguments and configuration (``config.*``) as AttrDicts.
+
+    Raises:
+        UserError: An unknown config or key, a value out of range, missing data, or a machine
+            that the configuration does not fit.
+    """
+    composed = compose(overrides)
+    config = composed.config
+    check_data(config)
+    choose_device(config)
+    check_machines(config)
+    set_schedule(config)
+    images = check_batches(config)
+    _log_scale(config, images)
+    args, attributes = convert_to_attrdict(composed)
+    return args, attributes
+
+
+def compose(overrides: list[str]) -> DictConfig:
+    """Composes overrides into a configuration without interpolations or unknown keys.
+
+    Raises:
+        UserError: What Hydra or OmegaConf object to, in one message with the nearest valid key.
+    """
+    try:
+        composed = _compose(overrides)
+        OmegaConf.resolve(composed)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain(error, overrides)) from error
+    if "VICE" not in composed.config:
+        raise UserError(
+            f"{' '.join(overrides)} is not a ViCE config: it has no config.VICE; choose one of "
+            f"{', '.join(experiment_names())}"
+        )
+    # VISSL reads keys that it fills in later; from here on new keys are its own business.
+    OmegaConf.set_struct(composed, False)
+    return composed
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    with warnings.catch_warnings():
+        # VISSL names no Hydra version whose defaults it wants; those of 1.1 are right for it.
+        warnings.filterwarnings("ignore", message=".*version_base.*")
+        return compose_hydra_configuration(overrides)
+
+
+def _explain(error: Exception, overrides: list[str]) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = ". ".join(line for line in lines if not line.startswith("Available options"))
+    name = next((text for text in overrides if text.startswith("config=")), None)
+    if name is None or "Could not find 'config" in text or "Could not load 'config" in text:
+        known = ", ".join(experiment_names())
+        wanted = f"{name.removeprefix('config=')!r} is no config" if name else "no config is named"
+        return f"{wanted}; add config=NAME with NAME one of {known}"
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        key = unknown.group(1)
+        return f"config key {key!r} does not exist{_nearest(key, name)}"
+    return text
+
+
+def _nearest(key: str, name: str) -> str:
+    try:
+        known = list(_keys(_compose([name])))
+    except (HydraException, OmegaConfBaseException):
+        return ""
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.7)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name in node:
+        full = f"{prefix}{name}"
+        yield full
+        child = node._get_node(name)
+        if isinstance(child, DictConfig):
+            yield from _keys(child, f"{full}.")
+
+
+def check_data(config: DictConfig) -> None:
+    """Makes sure the training images are there.
+
+    Raises:
+        UserError: No path is given, or one is missing or empty; names the path and the remedy.
+    """
+    paths = config.DATA.TRAIN.DATA_PATHS
+    hint = config.VICE.DATASET.get("prepare")
+    remedy = f"prepare it with: {hint}" if hint else "give the folder of your images"
+    key = "config.DATA.TRAIN.DATA_PATHS"
+    if isinstance(paths, str) or not len(paths):
+        raise UserError(f"{key} must be a list with one path, such as \"{key}='[photos]'\"")
+    path = Path(str(paths[0]))
+    if not path.exists():
+        raise UserError(f"{key}: {path.absolute()} does not exist; {remedy}")
+    # Workers and SLURM nodes may start elsewhere.
+    config.DATA.TRAIN.DATA_PATHS = [str(path.absolute())]
+    config.CHECKPOINT.DIR = str(Path(str(config.CHECKPOINT.DIR)).absolute())
+
+
+def choose_device(config: DictConfig) -> None:
+    """Replaces every ``auto`` by what this machine has.
+
+    Raises:
+        UserError: GPUs are asked for, and there are none or too few.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    on_slurm = bool(config.SLURM.USE_SLURM)
+    if config.MACHINE.DEVICE == AUTO:
+        config.MACHINE.DEVICE = "gpu" if gpus else "cpu"
+    gpu = config.MACHINE.DEVICE == "gpu"
+    if config.DISTRIBUTED.NUM_PROC_PER_NODE == AUTO:
+        config.DISTRIBUTED.NUM_PROC_PER_NODE = max(gpus, 1) if gpu else 1
+    if gpu and not on_slurm and gpus < int(config.DISTRIBUTED.NUM_PROC_PER_NODE):
+        raise UserError(
+            f"{config.DISTRIBUTED.NUM_PROC_PER_NODE} GPUs are asked for, {gpus} found: set "
+            f"config.DISTRIBUTED.NUM_PROC_PER_NODE={max(gpus, 1)}"
+            + ("" if gpus else " config.MACHINE.DEVICE=cpu")
+        )
+    for section, key, value in (
+        ("DISTRIBUTED", "BACKEND", "nccl" if gpu else "gloo"),
+        ("config", "MULTI_PROCESSING_METHOD", "forkserver" if gpu else "fork"),
+    ):
+        node = config if section == "config" else config[section]
+        if node[key] == AUTO:
+            node[key] = value
+    if not gpu:
+        config.MODEL.AMP_PARAMS.USE_AMP = False
+        config.DATA.PIN_MEMORY = False
+
+
+def check_machines(config: DictConfig) -> None:
+    """Makes sure several machines can find each other.
+
+    Raises:
+        UserError: Several nodes, but neither SLURM nor an address to meet at.
+    """
+    nodes = int(config.DISTRIBUTED.NUM_NODES)
+    if nodes > 1 and not config.SLURM.USE_SLURM and config.DISTRIBUTED.RUN_ID in (AUTO, "", None):
+        raise UserError(
+            f"config.DISTRIBUTED.NUM_NODES={nodes} needs config.SLURM.USE_SLURM=true, or this "
+            "command on each node with node_id=0,1,... and "
+            "config.DISTRIBUTED.RUN_ID=FIRST_HOST:PORT; for one machine set "
+            "config.DISTRIBUTED.NUM_NODES=1"
+        )
+
+
+def world(config: Any) -> int:
+    """Number of processes."""
+    return int(config.DISTRIBUTED.NUM_NODES) * int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
+
+
+def set_schedule(config: DictConfig) -> None:
+    """Fills VISSL's learning-rate schedule from ``config.VICE.SCHEDULE`` (both papers).
+
+    Linear warm-up to the peak, then cosine, each step. The peak follows the linear rule: base
+    rate for ``base_images`` images a step. ``peak_lr`` sets it directly.
+
+    Raises:
+        UserError: The warm-up is not shorter than the training.
+    """
+    schedule = config.VICE.SCHEDULE
+    images = int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config)
+    peak = schedule.peak_lr
+    if peak is None:
+        peak = float(schedule.base_lr) * images / int(schedule.base_images)
+    epochs = int(config.OPTIMIZER.num_epochs)
+    share = float(schedule.warmup_epochs) / epochs
+    if not 0 <= share < 1:
+        raise UserError(
+            f"config.VICE.SCHEDULE.warmup_epochs={schedule.warmup_epochs} must be below "
+            f"config.OPTIMIZER.num_epochs={epochs}"
+        )
+    cosine = {"name": "cosine", "start_value": peak, "end_value": peak * float(schedule.final)}
+    warmup = {"name": "linear", "start_value": peak * float(schedule.start), "end_value": peak}
+    common = {"auto_lr_scaling": {"auto_scale": False}, "update_interval": "step"}
+    rate: dict[str, Any] = {**cosine, **common}
+    if share > 0:
+        rate = {
+            "name": "composite",
+            "schedulers": [warmup, cosine],
+            "interval_scaling": ["rescaled", "rescaled"],
+            "lengths": [share, 1 - share],
+            **common,
+        }
+    config.OPTIMIZER.param_schedulers = {"lr": rate}
+    schedule.peak_lr = peak
+
+
+def check_batches(config: DictConfig) -> int:
+    """Makes sure an epoch holds at least one batch.
+
+    Returns:
+        Number of image files.
+
+    Raises:
+        UserError: No image, or fewer than a batch over all processes.
+    """
+    found = len(list_images(Path(str(config.DATA.TRAIN.DATA_PATHS[0]))))
+    wanted = int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config)
+    least = int(config.VICE.DATASET.min_images_per_epoch)
+    if max(found, least) < wanted:
+        raise UserError(
+            f"{found} images do not fill a batch of {wanted}: lower "
+            "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA, or repeat the images with "
+            f"config.VICE.DATASET.min_images_per_epoch={wanted}"
+        )
+    return found
+
+
+def _log_scale(config: DictConfig, images: int) -> None:
+    queue = int(config.VICE.LOSS.queue_length)
+    logger.info(
+        "%d images; %d processes, %d images and %d views a step, peak LR %.4g, queue %d a rank "
+        "(%d in all)",
+        images,
+        world(config),
+        int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config),
+        int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA)
+        * world(config)
+        * int(config.VICE.VIEWS.num_views),
+        float(config.VICE.SCHEDULE.peak_lr),
+        queue,
+        queue * world(config),
+    )

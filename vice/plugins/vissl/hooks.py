@@ -1,0 +1,188 @@
+"""Hooks of a ViCE run, and the hook generator that adds them to VISSL's own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from classy_vision.generic.distributed_util import is_primary
+from classy_vision.hooks import ClassyHook
+from vissl.hooks import SSLTensorboardHook, default_hook_generator
+
+import vice.plugins.vissl  # noqa: F401  (registers everything in a spawned worker)
+from vice.checkpoint import replace_atomically, save_run
+from vice.foreign import ARCHITECTURE_NAME
+from vice.health import HealthLog, HealthMonitor
+from vice.plugins.vissl.head import VicePrototypes
+from vice.provenance import versions
+
+logger = logging.getLogger(__name__)
+
+
+class _Hook(ClassyHook):
+    """A hook that does nothing anywhere, to start from."""
+
+    on_start = ClassyHook._noop
+    on_phase_start = ClassyHook._noop
+    on_forward = ClassyHook._noop
+    on_loss_and_meter = ClassyHook._noop
+    on_backward = ClassyHook._noop
+    on_update = ClassyHook._noop
+    on_step = ClassyHook._noop
+    on_phase_end = ClassyHook._noop
+    on_end = ClassyHook._noop
+
+
+class NormalizePrototypesHook(_Hook):
+    """Keeps the prototypes at unit length (ViCE (BMVC) section 3.3)."""
+
+    def on_start(self, task: Any) -> None:
+        """Before the first step; weights may come from a file."""
+        _head(task).prototypes.normalize_()
+
+    def on_update(self, task: Any) -> None:
+        """After each optimizer step."""
+        _head(task).prototypes.normalize_()
+
+
+class HealthHook(_Hook):
+    """Logs the health of each step: to ``health.jsonl``, TensorBoard and the log.
+
+    Args:
+        folder: The run folder.
+        log_every: Steps between two lines of the log.
+    """
+
+    def __init__(self, folder: str, log_every: int) -> None:
+        super().__init__()
+        self.folder = folder
+        self.log_every = log_every
+        self.skipped: set[str] = set()
+        self.log: HealthLog | None = None
+        self.monitor: HealthMonitor | None = None
+
+    def on_start(self, task: Any) -> None:
+        """Opens the files, at the iteration that training starts from."""
+        self.monitor = HealthMonitor(task.loss.criterion.num_prototypes)
+        if is_primary():
+            self.log = HealthLog(self.folder, task.iteration)
+
+    def on_update(self, task: Any) -> None:
+        """Writes the record of the step that has just been taken."""
+        self._name_skipped(task.last_batch.sample.get("skipped", []))
+        if self.log is None or self.monitor is None:
+            return
+        record = {
+            "iteration": task.iteration,
+            "epoch": task.train_phase_idx,
+            "lr": _learning_rate(task),
+            "skipped_images": len(self.skipped),
+            **task.loss.criterion.health,
+        }
+        self.log.write(record)
+        self._to_tensorboard(task, record)
+        if task.iteration % self.log_every == 0:
+            logger.info(
+                "health: loss / ln K %.3f, prototypes in use %.1f, regions a view %.1f, "
+                "discarded %.0f %%, queue %d (age %.0f steps)",
+                record["loss_over_lnk"],
+                record["perplexity"],
+                record["regions_per_view"],
+                100 * record["discarded_share"],
+                record["queue_length"],
+                record["queue_age"],
+            )
+        for alarm in self.monitor.update(record):
+            logger.warning("ALARM: %s", alarm)
+
+    def on_end(self, task: Any) -> None:
+        """Counts the images that were left out."""
+        if self.skipped and is_primary():
+            logger.warning("%d images were skipped; each is named above", len(self.skipped))
+
+    def _name_skipped(self, reasons: list[str]) -> None:
+        for reason in reasons:
+            if reason not in self.skipped:
+                self.skipped.add(reason)
+                logger.warning("skipped: %s", reason)
+
+    @staticmethod
+    def _to_tensorboard(task: Any, record: dict[str, float]) -> None:
+        for hook in task.hooks:
+            if isinstance(hook, SSLTensorboardHook):
+                for name, value in record.items():
+                    hook.tb_writer.add_scalar(f"Health/{name}", value, task.iteration)
+
+
+class ExportHook(_Hook):
+    """Writes what `vice.load` reads: the architecture at the start, weights after each epoch.
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def on_start(self, task: Any) -> None:
+        """Describes the model, so that VISSL's own checkpoints can be loaded as well."""
+        if is_primary():
+            card = {"embedder": _embedder(task).config, "meta": _meta(task)}
+            text = json.dumps(card, indent=2, sort_keys=True) + "\n"
+            path = Path(self.folder) / ARCHITECTURE_NAME
+            replace_atomically(path, lambda new: Path(new).write_text(text))
+
+    def on_phase_end(self, task: Any) -> None:
+        """Exports embedder and prototypes."""
+        if is_primary() and task.train:
+            save_run(self.folder, _embedder(task), _head(task).prototypes, _meta(task))
+
+
+def vice_hooks(cfg: Any) -> list[ClassyHook]:
+    """VISSL's default hooks and those of ViCE.
+
+    Args:
+        cfg: VISSL's configuration.
+
+    Returns:
+        The hooks in the order they run. ViCE's come first, so that a checkpoint written by
+        VISSL at the end of a step holds normalised prototypes.
+    """
+    folder = str(cfg.CHECKPOINT.DIR)
+    own = [
+        NormalizePrototypesHook(),
+        HealthHook(folder, max(int(cfg.LOG_FREQUENCY), 1)),
+        ExportHook(folder),
+    ]
+    return own + default_hook_generator(cfg)
+
+
+def _embedder(task: Any) -> Any:
+    return task.base_model.trunk.embedder
+
+
+def _head(task: Any) -> VicePrototypes:
+    return task.base_model.heads[0]
+
+
+def _learning_rate(task: Any) -> float:
+    rate = task.optimizer.options_view.lr
+    return float(max(rate) if isinstance(rate, (list, set)) else rate)
+
+
+def _meta(task: Any) -> dict[str, Any]:
+    """Provenance: what a result needs to be traced back to."""
+    paths = [path for source in task.datasets["train"].data_objs for path in source.paths]
+    names = "\n".join(paths).encode()
+    return {
+        "iteration": int(task.iteration),
+        "epoch": int(task.train_phase_idx) + 1,
+        "seed": int(task.config["SEED_VALUE"]),
+        "images": len(paths),
+        "image_list_sha256": hashlib.sha256(names).hexdigest(),
+        "versions": versions(),
+    }

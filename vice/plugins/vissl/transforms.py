@@ -1,0 +1,92 @@
+"""VISSL transforms ``vice_views`` and ``vice_photometric``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from classy_vision.dataset.transforms import ClassyTransform, register_transform
+from torch import Tensor
+
+from vice.photometric import Photometric
+from vice.plugins.vissl.dataset import ImageSample
+from vice.views import NoMutualRegions, Views, ViewSampler
+
+
+@dataclass
+class ViewSample:
+    """The views of one image, before or after the photometric change.
+
+    Attributes:
+        source: Where they came from; its rng goes on being used.
+        views: What the sampler drew.
+        images: (M, 3, h, w) float32 after the photometric change, else None.
+    """
+
+    source: ImageSample
+    views: Views
+    images: Tensor | None = None
+
+
+@register_transform("vice_views")
+class ViceViews(ClassyTransform):
+    """`ImageSample` to `ViewSample`; images without mutual regions are replaced.
+
+    Args:
+        **options: Arguments of `vice.views.ViewSampler`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.sampler = ViewSampler(**_tuples(options))
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ViceViews:
+        """Built from a TRANSFORMS entry with the options under ``params``."""
+        return cls(**config["params"])
+
+    def __call__(self, sample: ImageSample) -> ViewSample:
+        """Draws views.
+
+        Raises:
+            UserError: Too many images in a row have no mutual regions.
+        """
+        while True:
+            try:
+                return ViewSample(sample, self.sampler(sample.image, sample.regions, sample.rng))
+            except NoMutualRegions as error:
+                sample = sample.redraw(str(error))
+
+
+@register_transform("vice_photometric")
+class VicePhotometric(ClassyTransform):
+    """Colour change, blur, normalisation and mask noise, on the worker.
+
+    Args:
+        **options: Arguments of `vice.photometric.Photometric`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.photometric = Photometric(**_tuples(options))
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> VicePhotometric:
+        """Built from a TRANSFORMS entry with the options under ``params``."""
+        return cls(**config["params"])
+
+    def __call__(self, sample: ViewSample) -> ViewSample:
+        """Fills ``sample.images``."""
+        views = sample.views
+        params = self.photometric.draw(sample.source.rng, len(views.images))
+        images = torch.from_numpy(views.images).permute(0, 3, 1, 2)
+        sample.images = self.photometric(images, params, torch.from_numpy(views.noise))
+        return sample
+
+
+def _tuples(options: dict[str, Any]) -> dict[str, Any]:
+    # Hydra knows lists only; the samplers' options are immutable tuples.
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in options.items()
+        if name != "name"
+    }

@@ -1,0 +1,45 @@
+"""VISSL trunks ``vice_resnet_fpn`` and ``vice_resnet_deeplabv3plus``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from vissl.models.trunks import register_model_trunk
+
+from vice.models import build_embedder
+
+
+class _EmbedderTrunk(nn.Module):
+    """The dense embedder as a trunk with a single feature.
+
+    Args:
+        model_config: ``config.MODEL``; ``TRUNK.VICE`` holds the arguments of
+            `vice.models.build_embedder` but for the decoder.
+        model_name: The registered name.
+    """
+
+    decoder = ""
+
+    def __init__(self, model_config: Any, model_name: str) -> None:
+        super().__init__()
+        options = dict(model_config.TRUNK.VICE)
+        self.embedder = build_embedder(decoder=self.decoder, **options)
+
+    def forward(self, images: Tensor, out_feat_keys: list[str] | None = None) -> list[Tensor]:
+        """(B, 3, H, W) to [(B, D, H/4, W/4)]."""
+        return [self.embedder(images)]
+
+
+@register_model_trunk("vice_resnet_fpn")
+class ResNetFPNTrunk(_EmbedderTrunk):
+    """ResNet with the feature pyramid decoder (low resolution)."""
+
+    decoder = "fpn"
+
+
+@register_model_trunk("vice_resnet_deeplabv3plus")
+class ResNetDeepLabV3PlusTrunk(_EmbedderTrunk):
+    """ResNet with the DeepLabV3+ decoder (high resolution)."""
+
+    decoder = "deeplabv3plus"

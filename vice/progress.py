@@ -1,0 +1,49 @@
+"""Progress with an estimate of the time left, through logging."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+def progress(
+    items: Iterable[T], total: int | None, label: str, *, every_seconds: float = 5.0
+) -> Iterator[T]:
+    """Yields the items and logs how far it has come, at most once every few seconds.
+
+    Args:
+        items: What to iterate over.
+        total: How many items there are, or None when nobody knows (then no ETA is given).
+        label: What is being done, for example ``"embedding train images"``.
+        every_seconds: Least time between two lines, in seconds.
+
+    Yields:
+        The items, unchanged and in order.
+    """
+    start = last = time.monotonic()
+    done = 0
+    for item in items:
+        yield item
+        done += 1
+        now = time.monotonic()
+        if now - last >= every_seconds:
+            last = now
+            logger.info("%s: %s", label, _describe(done, total, now - start))
+    logger.info("%s: %d done in %s", label, done, _clock(time.monotonic() - start))
+
+
+def _describe(done: int, total: int | None, elapsed: float) -> str:
+    if not total:
+        return f"{done} done, {_clock(elapsed)} so far"
+    left = elapsed / done * max(total - done, 0)
+    return f"{done}/{total} ({100 * done / total:.0f} %), {_clock(left)} left"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(round(seconds)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,0 +1,87 @@
+"""Region maps kept on disk, keyed by the content of the image and the parameters."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import uuid
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from vice.errors import UserError
+
+logger = logging.getLogger(__name__)
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+class RegionCache:
+    """A folder of compressed region maps that many processes may share.
+
+    Args:
+        folder: Where the maps lie; made if missing.
+        parameters: Whatever, besides the image, decides the map; part of every key.
+
+    Raises:
+        UserError: The folder cannot be made.
+    """
+
+    def __init__(self, folder: str | Path, parameters: str) -> None:
+        self.folder = Path(folder)
+        self.parameters = parameters
+        self._write_failed = False
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{folder}: cannot be made as superpixel cache ({error.strerror}); "
+                "give a folder you may write to, or no cache folder at all"
+            ) from error
+
+    def path(self, image: np.ndarray) -> Path:
+        """File that holds, or would hold, the map of this image."""
+        key = hashlib.blake2b(digest_size=16)
+        key.update(f"{self.parameters}|{image.shape}|{image.dtype}|".encode())
+        key.update(np.ascontiguousarray(image).data)
+        name = key.hexdigest()
+        return self.folder / name[:2] / f"{name[2:]}.npz"
+
+    def read(self, path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+        """Reads a map as int32 (H, W); None if it is not there, broken or of another shape."""
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                regions = archive["regions"]
+            if regions.shape != shape or regions.dtype not in (np.uint16, np.int32):
+                raise ValueError(f"holds {regions.dtype} {regions.shape}, not a map of {shape}")
+        except FileNotFoundError:
+            return None
+        except _UNREADABLE as error:
+            # Written anew right after this, so each broken file is reported once.
+            logger.warning("%s: broken superpixel cache file (%s); recomputed", path, error)
+            return None
+        return regions.astype(np.int32)
+
+    def write(self, path: Path, regions: np.ndarray) -> None:
+        """Writes a map all at once: other processes see the whole file or none.
+
+        A full or read-only disk is logged once and otherwise ignored: the map is in memory.
+        """
+        fits = regions.size == 0 or (regions.min() >= 0 and regions.max() <= 65535)
+        # Not the tempfile module: its files are closed to other users, whatever the umask.
+        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with open(temporary, "xb") as file:
+                np.savez_compressed(file, regions=regions.astype(np.uint16 if fits else np.int32))
+            os.replace(temporary, path)
+        except OSError as error:
+            if not self._write_failed:
+                logger.warning("%s: superpixels are not cached (%s)", self.folder, error)
+            self._write_failed = True
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()

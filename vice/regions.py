@@ -1,0 +1,197 @@
+"""Region vectors: one vector for each region of each map, from a dense embedding.
+
+ViCE (arXiv) section 3.4; the modes are those of the papers and of the authors' release.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NORMALIZE_MODES = ("pixel", "region")
+
+
+class RegionIndex(NamedTuple):
+    """Which region each pixel belongs to, with the regions numbered 0..R-1 over all maps.
+
+    Attributes:
+        row: (B*h*w,) int64, the region's row for each pixel; R where the pixel has no region.
+        index: (R, 2) int64, (map, region id) of each row, sorted.
+        counts: (R,) int64, pixels of each region.
+    """
+
+    row: Tensor
+    index: Tensor
+    counts: Tensor
+
+
+class RegionVectors(NamedTuple):
+    """Vectors of R regions.
+
+    Attributes:
+        vectors: (R, D) float.
+        counts: (R,) int64, pixels of each region.
+        index: (R, 2) int64, (map, region id) of each row, sorted by map, then id.
+    """
+
+    vectors: Tensor
+    counts: Tensor
+    index: Tensor
+
+
+def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionIndex:
+    """Numbers the regions of a batch of maps consecutively.
+
+    Args:
+        regions: (B, h, w) integer; ids below 0 belong to no region, id 0 is a region like any
+            other. Ids are local to their map.
+        num_regions: Exclusive upper bound on the ids; None reads it from the maps.
+
+    Returns:
+        The numbering; R = 0 when no pixel has a region.
+
+    Raises:
+        ValueError: An id is not below ``num_regions``.
+    """
+    if regions.dim() != 3:
+        raise ValueError(f"regions must be (B, h, w), not {tuple(regions.shape)}")
+    maps = regions.shape[0]
+    ids = regions.reshape(maps, -1).long()
+    largest = int(ids.max()) if ids.numel() else -1
+    bound = max(largest + 1, 1) if num_regions is None else num_regions
+    if largest >= bound:
+        raise ValueError(f"region id {largest} is not below num_regions={num_regions}")
+    base = torch.arange(maps, device=ids.device).mul_(bound).unsqueeze(1)
+    nowhere = maps * bound
+    key = torch.where(ids >= 0, ids + base, nowhere).flatten()
+    per_key = torch.bincount(key, minlength=nowhere + 1)[:nowhere]
+    present = per_key > 0
+    found = present.nonzero().squeeze(1)
+    # Pixels without a region share one row past the end, which the sums then drop.
+    rows = torch.full((nowhere + 1,), found.numel(), dtype=torch.long, device=ids.device)
+    rows[found] = torch.arange(found.numel(), device=ids.device)
+    index = torch.stack([found // bound, found % bound], dim=1)
+    return RegionIndex(rows[key], index, per_key[found])
+
+
+def upsample(embeddings: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+    """Bilinear upsampling to view resolution, pixel-major.
+
+    Args:
+        embeddings: (B, D, h', w').
+        size: (h, w) of the views.
+        align_corners: As in `torch.nn.functional.interpolate`.
+
+    Returns:
+        (B*h*w, D), one row a pixel.
+    """
+    dense = embeddings.contiguous(memory_format=torch.channels_last)
+    if dense.shape[-2:] != size:
+        dense = F.interpolate(dense, size=size, mode="bilinear", align_corners=align_corners)
+    return dense.permute(0, 2, 3, 1).reshape(-1, embeddings.shape[1])
+
+
+def region_sum(values: Tensor, row: Tensor, num_rows: int) -> Tensor:
+    """Sums rows of pixel values (P, D) by region row (P,) into (num_rows, D)."""
+    total = values.new_zeros(num_rows + 1, values.shape[1])
+    return total.index_add(0, row, values)[:num_rows]
+
+
+def pool_regions(
+    embeddings: Tensor,
+    regions: Tensor,
+    num_regions: int | None = None,
+    *,
+    normalize: str | bool = "pixel",
+    align_corners: bool = False,
+) -> RegionVectors:
+    """Mean of the upsampled embedding over each region.
+
+    Args:
+        embeddings: (B, D, h', w') float, any stride.
+        regions: (B, h, w) integer at view resolution, -1 where there is no region.
+        num_regions: Exclusive upper bound on the region ids; None reads it from the maps.
+        normalize: ``"pixel"`` (or True): every pixel's vector is L2-normalised before the mean
+            (both papers). ``"region"`` (or False): raw vectors are averaged (the authors'
+            low-resolution configs). Neither normalises the mean itself.
+        align_corners: How the embedding is upsampled to (h, w).
+
+    Returns:
+        ``(vectors (R, D), counts (R,), index (R, 2))``; R = 0 for maps without regions. float16
+        and bfloat16 are pooled, and returned, in float32.
+
+    Raises:
+        ValueError: Unknown mode, batch sizes that differ, or an id outside ``num_regions``.
+    """
+    mode = {True: "pixel", False: "region"}.get(normalize, normalize)  # type: ignore[arg-type]
+    if mode not in NORMALIZE_MODES:
+        raise ValueError(f"normalize must be one of {NORMALIZE_MODES}, not {normalize!r}")
+    _check_batches(embeddings, regions)
+    numbered = index_regions(regions, num_regions)
+    pixels = upsample(_full(embeddings), _size(regions), align_corners=align_corners)
+    if mode == "pixel":
+        pixels = F.normalize(pixels, dim=1)
+    total = region_sum(pixels, numbered.row, numbered.counts.numel())
+    return RegionVectors(total / numbered.counts.unsqueeze(1), numbered.counts, numbered.index)
+
+
+def representative_regions(
+    embeddings: Tensor,
+    regions: Tensor,
+    prototypes: Tensor,
+    num_regions: int | None = None,
+    *,
+    align_corners: bool = False,
+) -> tuple[RegionVectors, Tensor]:
+    """The pixel that fits a prototype best stands for its region (authors' high-res configs).
+
+    Args:
+        embeddings: (B, D, h', w') float.
+        regions: (B, h, w) integer, -1 where there is no region.
+        prototypes: (K, D) unit rows.
+        num_regions: Exclusive upper bound on the region ids.
+        align_corners: How the embedding is upsampled to (h, w).
+
+    Returns:
+        The unit vectors of the representatives as `RegionVectors`, and the coherence (R,): the
+        mean Euclidean distance of a region's pixels, unit length too, to its representative.
+        Between equal scores the first pixel in scan order wins.
+
+    Raises:
+        ValueError: Batch sizes that differ, or an id outside ``num_regions``.
+    """
+    _check_batches(embeddings, regions)
+    numbered = index_regions(regions, num_regions)
+    rows = numbered.counts.numel()
+    dense = upsample(_full(embeddings), _size(regions), align_corners=align_corners)
+    inside = (numbered.row < rows).nonzero().squeeze(1)
+    row = numbered.row[inside]
+    pixels = F.normalize(dense[inside], dim=1)
+    best = (pixels.detach() @ prototypes.detach().to(pixels.dtype).t()).amax(dim=1)
+    top = best.new_full((rows,), -torch.inf).scatter_reduce(0, row, best, "amax")
+    position = torch.arange(row.numel(), device=row.device)
+    candidate = torch.where(best == top[row], position, row.numel())
+    chosen = position.new_full((rows,), row.numel()).scatter_reduce(0, row, candidate, "amin")
+    vectors = pixels[chosen]
+    distance = torch.linalg.vector_norm(pixels - vectors[row], dim=1, keepdim=True)
+    coherence = region_sum(distance, row, rows).squeeze(1) / numbered.counts
+    return RegionVectors(vectors, numbered.counts, numbered.index), coherence
+
+
+def _full(embeddings: Tensor) -> Tensor:
+    return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+
+
+def _size(regions: Tensor) -> tuple[int, int]:
+    return regions.shape[-2], regions.shape[-1]
+
+
+def _check_batches(embeddings: Tensor, regions: Tensor) -> None:
+    if embeddings.shape[0] != regions.shape[0]:
+        raise ValueError(
+            f"{embeddings.shape[0]} embeddings but {regions.shape[0]} region maps: one map for "
+            "each embedding is needed"
+        )

@@ -1,0 +1,18 @@
+"""Pictures: embeddings, label maps, regions, training views and training curves."""
+
+from vice.visualize.curves import plot_curves
+from vice.visualize.maps import colorize, overlay, palette, pca_rgb, region_boundaries
+from vice.visualize.sheets import contact_sheet, save_png
+from vice.visualize.view_figure import draw_views
+
+__all__ = [
+    "colorize",
+    "contact_sheet",
+    "draw_views",
+    "overlay",
+    "palette",
+    "pca_rgb",
+    "plot_curves",
+    "region_boundaries",
+    "save_png",
+]

@@ -1,0 +1,111 @@
+"""Training curves from the health records of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vice.errors import UserError
+
+Record = dict[str, Any]
+
+
+def plot_curves(records: Sequence[Record], path: str | Path) -> Path:
+    """Draws loss, loss / ln K, prototype use, regions, discarded share and learning rate.
+
+    A quantity that no record holds leaves its panel out of the picture.
+
+    Args:
+        records: What `vice.health.read_health` returns.
+        path: The PNG to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: No record holds any of these quantities.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = [
+        (title, note, series)
+        for key, title, note in _PANELS
+        if (series := _series(records, key))[0]
+    ]
+    if not panels:
+        raise UserError("the health records hold no loss and no other quantity to plot")
+    rows = math.ceil(len(panels) / 3)
+    figure = Figure(figsize=(10.5, 2.7 * rows), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, 3, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (title, note, (steps, values)) in zip(grid.flat, panels, strict=False):
+        _panel(axes, title, steps, values)
+        note(axes, records)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Without the version of matplotlib in the file, equal curves are equal bytes.
+    figure.savefig(path, metadata={"Software": None})
+    return path
+
+
+def _series(records: Iterable[Record], key: str) -> tuple[list[float], list[float]]:
+    """The finite values of one quantity and the steps they belong to."""
+    steps, values = [], []
+    for index, record in enumerate(records):
+        value = record.get(key)
+        if isinstance(value, int | float) and math.isfinite(value):
+            steps.append(float(record.get("iteration", index)))
+            values.append(float(value))
+    return steps, values
+
+
+def _panel(axes: Any, title: str, steps: list[float], values: list[float]) -> None:
+    axes.plot(steps, values, color="#1f6fb2", linewidth=1.3, marker="." if len(steps) < 3 else None)
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_xlabel("iteration", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _chance(axes: Any, records: Sequence[Record]) -> None:
+    """Marks ln K, the loss of a model that gives all K prototypes the same score."""
+    for record in records:
+        loss, ratio = record.get("loss"), record.get("loss_over_lnk")
+        if loss and ratio and math.isfinite(loss) and math.isfinite(ratio):
+            level = loss / ratio
+            _mark(axes, level, f"ln K = {level:.2f} (chance)")
+            return
+
+
+def _one(axes: Any, records: Sequence[Record]) -> None:
+    _mark(axes, 1.0, "chance")
+
+
+def _mark(axes: Any, level: float, label: str) -> None:
+    axes.axhline(level, color="#b2441f", linewidth=1, linestyle="--", label=label)
+    axes.legend(fontsize=7, loc="best", frameon=False)
+
+
+def _from_zero(axes: Any, records: Sequence[Record]) -> None:
+    highest = max(axes.lines[0].get_ydata())
+    axes.set_ylim(0, 1.1 * highest if highest > 0 else 1)
+
+
+def _nothing(axes: Any, records: Sequence[Record]) -> None:
+    return
+
+
+_PANELS: tuple[tuple[str, str, Callable[[Any, Sequence[Record]], None]], ...] = (
+    ("loss", "loss", _chance),
+    ("loss_over_lnk", "loss / ln K", _one),
+    ("perplexity", "perplexity: prototypes in use", _from_zero),
+    ("regions_per_view", "mutual regions per view", _from_zero),
+    ("discarded_share", "share of regions discarded", _from_zero),
+    ("lr", "learning rate", _nothing),
+)

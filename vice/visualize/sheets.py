@@ -1,0 +1,102 @@
+"""Pictures laid out in rows with titles, and written as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+PAPER = (255, 255, 255)
+INK = (40, 40, 40)
+
+
+def save_png(picture: np.ndarray, path: str | Path) -> Path:
+    """Writes a uint8 RGB picture (H, W, 3) as PNG, making the folder, and returns the path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(picture)).save(path, optimize=False)
+    return path
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[np.ndarray]],
+    titles: Sequence[str] | None = None,
+    *,
+    row_titles: Sequence[str] | None = None,
+    height: int | None = None,
+    gap: int = 6,
+) -> np.ndarray:
+    """Lays pictures out in rows and columns.
+
+    Args:
+        rows: uint8 RGB pictures (H, W, 3); rows may differ in length, pictures in size.
+        titles: One title for each column.
+        row_titles: One title for each row, above its first picture.
+        height: Height of each cell in pixels; None takes the tallest picture's, at most 320.
+        gap: Space between cells in pixels.
+
+    Returns:
+        uint8 RGB on white. Every picture keeps its aspect ratio.
+
+    Raises:
+        ValueError: There are no pictures, or not one title for each column or row.
+    """
+    if not any(len(row) for row in rows):
+        raise ValueError("a contact sheet needs at least one picture")
+    if titles is not None and len(titles) != max(len(row) for row in rows):
+        raise ValueError(f"{len(titles)} titles for {max(len(row) for row in rows)} columns")
+    if row_titles is not None and len(row_titles) != len(rows):
+        raise ValueError(f"{len(row_titles)} titles for {len(rows)} rows")
+    height = height or min(320, max(picture.shape[0] for row in rows for picture in row))
+    cells = [[fit_height(picture, height) for picture in row] for row in rows]
+    widths = [
+        max(row[column].shape[1] for row in cells if column < len(row))
+        for column in range(max(len(row) for row in cells))
+    ]
+    return _paste(cells, widths, height, gap, titles, row_titles)
+
+
+def fit_height(picture: np.ndarray, height: int) -> np.ndarray:
+    """Resizes a uint8 RGB picture to ``height`` pixels; enlarging keeps its pixels square."""
+    if picture.shape[0] == height:
+        return picture
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    grows = height > picture.shape[0]
+    method = Image.Resampling.NEAREST if grows else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(picture).resize((width, height), method))
+
+
+def font(size: int = 13) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """Returns Pillow's own font, the same on each machine."""
+    return ImageFont.load_default(size)
+
+
+def _paste(
+    cells: list[list[np.ndarray]],
+    widths: list[int],
+    height: int,
+    gap: int,
+    titles: Sequence[str] | None,
+    row_titles: Sequence[str] | None,
+) -> np.ndarray:
+    line = 20
+    above = line if row_titles is not None else 0
+    top = gap + (line if titles is not None else 0)
+    size = (
+        sum(widths) + gap * (len(widths) + 1),
+        top + len(cells) * (above + height + gap),
+    )
+    sheet = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    lefts = [gap + sum(widths[:k]) + gap * k for k in range(len(widths))]
+    for title, left in zip(titles or (), lefts, strict=False):
+        draw.text((left, gap // 2), title, INK, font())
+    for index, row in enumerate(cells):
+        y = top + index * (above + height + gap)
+        if row_titles is not None:
+            draw.text((lefts[0], y), row_titles[index], INK, font())
+        for picture, left in zip(row, lefts, strict=False):
+            sheet.paste(Image.fromarray(picture), (left, y + above))
+    return np.asarray(sheet)
