@@ -6,7 +6,8 @@ from skimage.color import rgb2lab
 from torchvision.transforms.functional import normalize
 
 from vice.extractors import is_spherical, load_extractor
-from vice.floors import IMAGENET_MEAN, IMAGENET_STD, LabEmbedder
+from vice.floors import LabEmbedder
+from vice.photometric import IMAGENET_MEAN, IMAGENET_STD
 
 
 def test_lab_equals_scikit_image():

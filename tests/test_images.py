@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 from pathlib import Path
 
@@ -182,10 +183,8 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path: Path) -> None:
             for index in RNG.integers(8, len(broken), 6):
                 broken[index] = RNG.integers(256)
             (tmp_path / "x").write_bytes(broken)
-            try:
+            with contextlib.suppress(ImageError):
                 assert read_image(tmp_path / "x").ndim == 3
-            except ImageError:
-                pass
 
 
 def test_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,15 +136,9 @@ def test_grid(height: int, width: int, size: int) -> None:
     regions = grid(height, width, size)
     assert regions.shape == (height, width)
     assert_contiguous(regions)
-    blocks = {}
-    for y in range(height):
-        for x in range(width):
-            blocks.setdefault((y // size, x // size), len(blocks))
-    expected = [[blocks[y // size, x // size] for x in range(width)] for y in range(height)]
-    order = sorted(blocks, key=lambda block: regions[block[0] * size, block[1] * size])
-    assert order == sorted(blocks)
-    one_to_one = {(a, b) for a, b in zip(regions.ravel().tolist(), sum(expected, []), strict=True)}
-    assert len(one_to_one) == len(blocks)
+    blocks = [[(y // size, x // size) for x in range(width)] for y in range(height)]
+    rank = {block: n for n, block in enumerate(sorted({b for row in blocks for b in row}))}
+    assert regions.tolist() == [[rank[block] for block in row] for row in blocks]
 
 
 def test_pixel_method() -> None:

@@ -30,7 +30,8 @@ def main() -> int:
     # Importing VISSL takes seconds, and help needs none of it.
     from vice.plugins.vissl.launcher import train
 
-    return train(overrides)
+    print(train(overrides))
+    return 0
 
 
 if __name__ == "__main__":

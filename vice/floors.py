@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from vice.photometric import IMAGENET_MEAN, IMAGENET_STD
+
 # IEC 61966-2-1 primaries and the D65 white point of the 2 degree observer.
 RGB_TO_XYZ = (
     (0.412453, 0.357580, 0.180423),

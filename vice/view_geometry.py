@@ -100,8 +100,8 @@ def contextual_boxes(
     Source: ViCE (BMVC) section 3.2, algorithm 1.
     """
     sides = _clipped_sides(rng.uniform(*scale, size=count), size, shape)
-    primary = _place(np.array([point], np.float64), sides[:1], shape)
-    centre = primary[0, :2] + sides[0] // 2
+    primary = _place(np.array([point], np.float64) + 0.5, sides[:1], shape)
+    centre = primary[0] + sides[0] / 2
     others = count - 1
     if not others:
         return _boxes(primary, sides)
@@ -142,9 +142,9 @@ def resolution_boxes(
     borders = np.asarray(ratios, np.float64)
     bins = np.arange(count) % (len(borders) - 1)
     sides = _clipped_sides(rng.uniform(borders[bins], borders[bins + 1]), size, shape)
-    primary = _place(np.array([point], np.float64), sides[:1], shape)
-    centre = primary[0, :2] + sides[0] // 2
-    wanted = np.repeat(centre[None].astype(np.float64), count - 1, axis=0)
+    primary = _place(np.array([point], np.float64) + 0.5, sides[:1], shape)
+    centre = primary[0] + sides[0] / 2
+    wanted = np.repeat(centre[None], count - 1, axis=0)
     return _boxes(np.concatenate([primary, _place(wanted, sides[1:], shape, centre)]), sides)
 
 
@@ -160,11 +160,13 @@ def _place(
     shape: tuple[int, int],
     covered: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Upper left corners (n, 2) of boxes inside the image that cover the pixel `covered`."""
+    """Upper left corners (n, 2) of boxes inside the image that cover the position `covered`.
+
+    Positions are continuous, pixel (0, 0) reaches from 0 to 1; default: each box's own centre.
+    """
+    pixel = np.floor(centres if covered is None else covered).astype(np.int64)
     corner = np.rint(centres - sides / 2).astype(np.int64)
-    if covered is None:
-        covered = centres.astype(np.int64)
-    corner = np.clip(corner, covered - sides + 1, covered)  # rounding may have lost it
+    corner = np.clip(corner, pixel - sides + 1, pixel)  # rounding may have lost it
     return np.clip(corner, 0, np.array(shape[::-1]) - sides)
 
 

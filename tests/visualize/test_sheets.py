@@ -28,6 +28,12 @@ def test_pictures_of_other_sizes_get_one_height_and_keep_their_aspect() -> None:
     assert (sheet == 20).all(-1).sum() == 20 * 20
 
 
+def test_a_panorama_does_not_make_the_sheet_huge() -> None:
+    sheet = contact_sheet([[flat(2, 400, 10)], [flat(90, 5, 20)]], height=90, gap=0)
+    assert sheet.shape == (180, 360, 3)
+    assert (sheet == 10).all(-1).sum() == 360 * 2 and (sheet == 20).all(-1).sum() == 450
+
+
 def test_titles_are_drawn() -> None:
     rows = [[flat(60, 90, 255), flat(60, 90, 255)]]
     assert (contact_sheet(rows) == 255).all()

@@ -77,6 +77,12 @@ def test_large_views_are_shrunk() -> None:
     np.testing.assert_array_equal(draw_views(image, views, height=40).shape, small.shape)
 
 
+def test_a_panorama_stays_small() -> None:
+    _, views = make_views()
+    sheet = draw_views(np.zeros((6, 3000, 3), np.uint8), views)
+    assert sheet.shape[0] == 132 and sheet.shape[1] < 800
+
+
 def test_views_of_the_sampler() -> None:
     from vice.superpixels import grid
     from vice.views import ViewSampler

@@ -224,7 +224,7 @@ class DenseSwAVLoss(nn.Module):
             raise UserError(
                 f"{self.num_prototypes} prototypes but only {found} region vectors in a batch "
                 f"(and a queue of {ranks * self.queue.capacity}): no balanced assignment exists. "
-                "Use fewer prototypes (config.VICE.LOSS.num_prototypes), more images a batch "
+                "Use fewer prototypes (config.VICE.PROTOTYPES.num_prototypes), more images a batch "
                 "(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA), smaller regions "
                 "(config.VICE.SUPERPIXELS.region_size) or a queue (config.VICE.LOSS.queue_length)"
             )

@@ -144,7 +144,7 @@ def _figure(picture: Picture, out_dir: Path) -> str:
     link = escape(quote(relative.as_posix()))
     with Image.open(path) as image:
         width, height = image.size
-    caption = escape(picture.caption)
+    caption = escape(" ".join(picture.caption.split()))
     return (
         f'<figure><a href="{link}"><img src="{link}" alt="{caption}" width="{width}" '
         f'height="{height}" loading="lazy"></a><figcaption>{caption}</figcaption></figure>'

@@ -14,6 +14,7 @@ MODEL_NAMES = {
     "random": "same network, random weights",
     "lab": "Lab colour, no network",
 }
+SHORT_NAMES = {"trained": "trained", "random": "random weights", "lab": "Lab colour"}
 READOUT_NAMES = {"linear": "linear probe", "clusters": "clusters"}
 EXPLANATIONS = (
     ("mIoU", "For each class: pixels that are both predicted and true, divided by pixels that are "
@@ -34,7 +35,7 @@ EXPLANATIONS = (
 def percent(value: Any) -> str:
     """Formats a share in [0, 1] as percent with one decimal; a dash where there is none."""
     if not _is_number(value):
-        return "–"
+        return "-"
     return f"{100 * float(value):.1f}"
 
 
@@ -55,11 +56,12 @@ def verdict(scores: Scores) -> list[tuple[bool, str]]:
             continue
         better = all(score["miou"] > other for other in others.values())
         gaps = ", ".join(
-            f"{100 * (score['miou'] - other):+.1f} against {_model(model)} ({percent(other)})"
+            f"{100 * (score['miou'] - other):+.1f} against {_short(model)} ({percent(other)} %)"
             for model, other in others.items()
         )
-        name = _readout(readout)
-        sentences.append((better, f"{name}: {percent(score['miou'])} % mIoU; in points, {gaps}."))
+        start = f"{_readout(readout).capitalize()}: {percent(score['miou'])} % mIoU"
+        end = "." if better else ". Not above all of them."
+        sentences.append((better, f"{start}. In points, {gaps}{end}"))
     return sentences
 
 
@@ -95,7 +97,7 @@ def class_table(scores: Scores, classes: Sequence[str]) -> str:
     if not columns:
         return ""
     heads = "".join(
-        f"<th>{escape(_model(model))}<br><small>{escape(_readout(readout))}</small></th>"
+        f"<th>{escape(_short(model))}<br><small>{escape(_readout(readout))}</small></th>"
         for model, readout, _ in columns
     )
     rows = [
@@ -129,6 +131,10 @@ def _is_number(value: Any) -> bool:
 
 def _model(key: str) -> str:
     return MODEL_NAMES.get(key, key)
+
+
+def _short(key: str) -> str:
+    return SHORT_NAMES.get(key, key)
 
 
 def _readout(key: str) -> str:

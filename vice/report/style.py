@@ -29,7 +29,7 @@ th { font-weight: 600; }
 thead th { vertical-align: bottom; text-align: center; }
 th:first-child { text-align: left; }
 tr.ours > * { color: var(--ours); font-weight: 700; }
-td.bar { min-width: 5rem;
+td.bar { width: 7rem; min-width: 5rem;
   background: linear-gradient(to right, var(--bar) var(--share), transparent 0); }
 dl { display: grid; grid-template-columns: minmax(8rem, 14rem) 1fr; gap: .35rem 1.2rem;
   font-size: .93rem; }
@@ -46,7 +46,7 @@ table.keys th, table.keys td { text-align: left; font-weight: 400; vertical-alig
   font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .82rem;
   overflow-wrap: anywhere; }
 @media (max-width: 600px) { main { padding: 1.2rem .8rem 3rem; } h1 { font-size: 1.5rem; }
-  th, td { padding: .32rem .45rem; } td.bar { min-width: 3.6rem; }
+  th, td { padding: .32rem .45rem; } td.bar { width: auto; min-width: 3.6rem; }
   dl { grid-template-columns: 1fr; gap: .1rem; } dd { margin-bottom: .6rem; } }
 @media print { a { color: inherit; } details > * { display: block; } }
 """

@@ -2,13 +2,14 @@
 
 from vice.visualize.curves import plot_curves
 from vice.visualize.maps import colorize, overlay, palette, pca_rgb, region_boundaries
-from vice.visualize.sheets import contact_sheet, save_png
+from vice.visualize.sheets import contact_sheet, legend, save_png
 from vice.visualize.view_figure import draw_views
 
 __all__ = [
     "colorize",
     "contact_sheet",
     "draw_views",
+    "legend",
     "overlay",
     "palette",
     "pca_rgb",

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 PAPER = (255, 255, 255)
 INK = (40, 40, 40)
+# A panorama of 10,000 x 50 must not make a sheet 50,000 pixels wide.
+WIDEST = 4
 
 
 def save_png(picture: np.ndarray, path: str | Path) -> Path:
@@ -38,7 +40,8 @@ def contact_sheet(
         gap: Space between cells in pixels.
 
     Returns:
-        uint8 RGB on white. Every picture keeps its aspect ratio.
+        uint8 RGB on white. Every picture keeps its aspect ratio; one more than four times as wide
+        as high is lower than the others.
 
     Raises:
         ValueError: There are no pictures, or not one title for each column or row.
@@ -50,7 +53,7 @@ def contact_sheet(
     if row_titles is not None and len(row_titles) != len(rows):
         raise ValueError(f"{len(row_titles)} titles for {len(rows)} rows")
     height = height or min(320, max(picture.shape[0] for row in rows for picture in row))
-    cells = [[fit_height(picture, height) for picture in row] for row in rows]
+    cells = [[fit(picture, height) for picture in row] for row in rows]
     widths = [
         max(row[column].shape[1] for row in cells if column < len(row))
         for column in range(max(len(row) for row in cells))
@@ -58,14 +61,22 @@ def contact_sheet(
     return _paste(cells, widths, height, gap, titles, row_titles)
 
 
-def fit_height(picture: np.ndarray, height: int) -> np.ndarray:
-    """Resizes a uint8 RGB picture to ``height`` pixels; enlarging keeps its pixels square."""
-    if picture.shape[0] == height:
+def fit(picture: np.ndarray, height: int) -> np.ndarray:
+    """Resizes a uint8 RGB picture to ``height`` pixels, or less where it would be too wide.
+
+    The width stays within ``WIDEST`` heights. Enlarging keeps its pixels square.
+    """
+    scale = fit_scale(picture.shape, height)
+    if scale == 1:
         return picture
-    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
-    grows = height > picture.shape[0]
-    method = Image.Resampling.NEAREST if grows else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(picture).resize((width, height), method))
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(picture).resize(size, method))
+
+
+def fit_scale(shape: Sequence[int], height: int) -> float:
+    """Returns the factor by which `fit` resizes a picture of (H, W, ...)."""
+    return min(height / shape[0], WIDEST * height / shape[1])
 
 
 def font(size: int = 13) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
@@ -99,4 +110,22 @@ def _paste(
             draw.text((lefts[0], y), row_titles[index], INK, font())
         for picture, left in zip(row, lefts, strict=False):
             sheet.paste(Image.fromarray(picture), (left, y + above))
+    return np.asarray(sheet)
+
+
+def legend(names: Sequence[str], colors: np.ndarray, width: int = 640) -> np.ndarray:
+    """Draws a coloured square and a name for each class, in lines of at most ``width`` pixels."""
+    ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    places, x, y = [], 6, 4
+    for name in names:
+        needed = 30 + int(ruler.textlength(name, font()))
+        if x > 6 and x + needed > width:
+            x, y = 6, y + 22
+        places.append((x, y))
+        x += needed
+    sheet = Image.new("RGB", (width, y + 22), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for name, color, (left, top) in zip(names, colors, places, strict=True):
+        draw.rectangle((left, top, left + 13, top + 13), tuple(int(c) for c in color))
+        draw.text((left + 18, top - 1), name, INK, font())
     return np.asarray(sheet)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from vice.images import nearest
 from vice.visualize.maps import palette, region_boundaries
-from vice.visualize.sheets import INK, PAPER, fit_height, font
+from vice.visualize.sheets import INK, PAPER, fit, fit_scale, font
+
+if TYPE_CHECKING:
+    from vice.views import Views
 
 _MEAN = 255 * np.array([0.485, 0.456, 0.406])
 _STD = 255 * np.array([0.229, 0.224, 0.225])
@@ -17,18 +21,7 @@ _GAP = 10
 _FRAME = 3
 
 
-class ViewsLike(Protocol):
-    """The part of `vice.views.Views` that is drawn."""
-
-    images: np.ndarray
-    regions: np.ndarray
-    noise: np.ndarray
-    boxes: np.ndarray
-
-
-def draw_views(
-    image: np.ndarray, views: ViewsLike, *, seed: int = 0, height: int = 176
-) -> np.ndarray:
+def draw_views(image: np.ndarray, views: Views, *, seed: int = 0, height: int = 176) -> np.ndarray:
     """Draws the views of one image.
 
     Left, the image with the box of each view. Right, a column for each view, framed in its box's
@@ -50,7 +43,7 @@ def draw_views(
     colors = _region_colors(views.regions, rng)
     columns = []
     for index, pixels in enumerate(views.images):
-        small = _shrink(pixels, height)
+        small = fit(pixels, height)
         regions = _nearest(views.regions[index], small.shape)
         noise = _nearest(views.noise[index], small.shape)
         noisy = _with_noise(small, noise, rng)
@@ -88,9 +81,8 @@ def _with_noise(pixels: np.ndarray, noise: np.ndarray, rng: np.random.Generator)
 def _draw_boxes(
     image: np.ndarray, boxes: np.ndarray, frames: np.ndarray, height: int
 ) -> np.ndarray:
-    scale = height / image.shape[0]
-    size = (max(1, round(image.shape[1] * scale)), height)
-    canvas = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+    scale = fit_scale(image.shape, height)
+    canvas = Image.fromarray(fit(image, height))
     draw = ImageDraw.Draw(canvas)
     for box, color in reversed(list(zip(boxes, frames, strict=True))):
         x0, y0, x1, y1 = (round(float(side) * scale) for side in box)
@@ -103,7 +95,7 @@ def _arrange(
 ) -> np.ndarray:
     cell_h, cell_w = columns[0][0].shape[0] + 2 * _FRAME, columns[0][0].shape[1] + 2 * _FRAME
     width = 2 * _GAP + whole.shape[1] + len(columns) * (cell_w + _GAP)
-    sheet = Image.new("RGB", (width, _LINE + whole.shape[0] + _GAP), PAPER)
+    sheet = Image.new("RGB", (width, _LINE + 2 * (cell_h + _GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, 2), "image and boxes", INK, font())
     sheet.paste(Image.fromarray(whole), (_GAP, _LINE))
@@ -117,11 +109,5 @@ def _arrange(
     return np.asarray(sheet)
 
 
-def _shrink(pixels: np.ndarray, height: int) -> np.ndarray:
-    return fit_height(pixels, min(height, pixels.shape[0]))
-
-
 def _nearest(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    rows = ((np.arange(shape[0]) + 0.5) * values.shape[0] / shape[0]).astype(int)
-    columns = ((np.arange(shape[1]) + 0.5) * values.shape[1] / shape[1]).astype(int)
-    return values[rows[:, None], columns]
+    return values[nearest(values.shape[0], shape[0])][:, nearest(values.shape[1], shape[1])]

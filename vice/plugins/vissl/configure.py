@@ -74,7 +74,7 @@ def compose(overrides: list[str]) -> DictConfig:
 def _compose(overrides: list[str]) -> DictConfig:
     with warnings.catch_warnings():
         # VISSL names no Hydra version whose defaults it wants; those of 1.1 are right for it.
-        warnings.filterwarnings("ignore", message=".*version_base.*")
+        warnings.filterwarnings("ignore", message="(?s).*version_base")
         return compose_hydra_configuration(overrides)
 
 

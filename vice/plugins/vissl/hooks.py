@@ -152,6 +152,7 @@ def vice_hooks(cfg: Any) -> list[ClassyHook]:
         The hooks in the order they run. ViCE's come first, so that a checkpoint written by
         VISSL at the end of a step holds normalised prototypes.
     """
+    _join_log()
     folder = str(cfg.CHECKPOINT.DIR)
     own = [
         NormalizePrototypesHook(),
@@ -159,6 +160,14 @@ def vice_hooks(cfg: Any) -> list[ClassyHook]:
         ExportHook(folder),
     ]
     return own + default_hook_generator(cfg)
+
+
+def _join_log() -> None:
+    """Sends ViCE's log where VISSL's goes; VISSL puts a logger of its own in the root's place."""
+    own = logging.getLogger("vice")
+    own.handlers = list(logging.root.handlers)
+    own.setLevel(logging.INFO)
+    own.propagate = False
 
 
 def _embedder(task: Any) -> Any:

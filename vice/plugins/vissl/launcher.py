@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from pathlib import Path
@@ -11,32 +10,28 @@ from typing import Any
 import torch
 from vissl.utils.distributed_launcher import launch_distributed
 
+from vice.checkpoint import WEIGHTS_NAME
 from vice.errors import UserError
-from vice.plugins.vissl.configure import configure, world
+from vice.plugins.vissl.configure import configure
 from vice.plugins.vissl.hooks import vice_hooks
 
-logger = logging.getLogger(__name__)
-
-
-def train(overrides: list[str]) -> int:
-    """Trains as the overrides say; the command line behind ``tools/run_distributed.py``.
+def train(overrides: list[str]) -> str:
+    """Trains as the overrides say; what ``tools/run_distributed.py`` calls.
 
     Args:
         overrides: Hydra overrides.
 
     Returns:
-        Exit status 0.
+        What has come of it, for the user: the checkpoint's path or the job's number.
 
     Raises:
         UserError: Bad input, also when a spawned process or a data worker found it.
     """
     args, config = configure(overrides)
     if config.SLURM.USE_SLURM:
-        submit(config, args.engine_name)
-        return 0
+        return f"submitted job {submit(config, args.engine_name)}"
     run_here(config, int(args.node_id), args.engine_name)
-    logger.info("checkpoint: %s", Path(config.CHECKPOINT.DIR) / "vice.safetensors")
-    return 0
+    return f"trained: {Path(config.CHECKPOINT.DIR) / WEIGHTS_NAME}"
 
 
 def run_here(config: Any, node_id: int, engine_name: str = "train") -> None:
@@ -133,5 +128,4 @@ def submit(config: Any, engine_name: str) -> str:
         options["gpus_per_node"] = processes
     executor.update_parameters(**{name: value for name, value in options.items() if value})
     job = executor.submit(SlurmRun(config, engine_name))
-    logger.info("submitted job %s: %d processes", job.job_id, world(config))
     return str(job.job_id)

@@ -1,0 +1,45 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import os
+
+# Tests run beside one another and beside training processes: threads would fight for the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def ragged_regions(rng: np.random.Generator, maps: int, height: int, width: int) -> np.ndarray:
+    """Maps with blocks of any size, holes, a one-pixel region, id 0, and one map without any."""
+    regions = np.full((maps, height, width), -1, np.int32)
+    for number in range(maps):
+        for _ in range(int(rng.integers(1, 6))):
+            y, x = rng.integers(height), rng.integers(width)
+            side_y, side_x = rng.integers(1, height), rng.integers(1, width)
+            regions[number, y : y + side_y, x : x + side_x] = rng.choice([0, 1, 2, 7, 65535])
+        regions[number, rng.integers(height), rng.integers(width)] = 3
+        regions[number, : height // 4] = -1
+    return regions
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory: pytest.TempPathFactory):
+    """A run folder with an untrained model, for everything that only loads one."""
+    from vice.checkpoint import save_run
+    from vice.models import Prototypes, seeded_embedder
+
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    embedder = seeded_embedder(1, backbone="resnet18", decoder="fpn", dim=16)
+    save_run(folder, embedder, Prototypes(16, 6), {"seed": 1})
+    return folder

@@ -1,0 +1,90 @@
+"""Sinkhorn-Knopp against the linear-domain formula, and the queue against a Python list."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import oracles
+from vice.assignment import RegionQueue, sinkhorn
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    samples=st.integers(1, 40),
+    concepts=st.integers(1, 12),
+    iterations=st.integers(1, 5),
+)
+@settings(max_examples=40, deadline=None)
+def test_equals_the_formula(seed, samples, concepts, iterations):
+    scores = np.random.default_rng(seed).uniform(-1, 1, (samples, concepts))
+    expected = oracles.sinkhorn(scores, 0.05, iterations)
+    exact = sinkhorn(torch.from_numpy(scores), 0.05, iterations)
+    assert np.allclose(exact.numpy(), expected, rtol=1e-9, atol=1e-12)
+    single = sinkhorn(torch.from_numpy(scores).float(), 0.05, iterations)
+    assert single.dtype == torch.float32
+    assert np.allclose(single.numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_rows_sum_to_one_and_prototypes_are_balanced():
+    q = sinkhorn(torch.rand(500, 8), 0.05, 100)
+    assert torch.allclose(q.sum(dim=1), torch.ones(500), atol=1e-5)
+    assert torch.allclose(q.sum(dim=0), torch.full((8,), 500 / 8), rtol=1e-3)
+
+
+def test_extreme_scores_stay_finite():
+    scores = torch.tensor([[1e4, 0.0, -1e4], [1e4, 0.0, -1e4], [1e4, 1.0, -1e4]])
+    q = sinkhorn(scores, 0.001, 3)
+    assert bool(torch.isfinite(q).all())
+    assert torch.allclose(q.sum(dim=1), torch.ones(3))
+
+
+def test_no_sample_and_no_gradient():
+    assert sinkhorn(torch.zeros(0, 4)).shape == (0, 4)
+    assert not sinkhorn(torch.rand(3, 4, requires_grad=True)).requires_grad
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match=r"scores must be \(N, K\)"):
+        sinkhorn(torch.zeros(3))
+    with pytest.raises(ValueError, match="must be positive"):
+        sinkhorn(torch.zeros(3, 3), epsilon=0)
+
+
+@given(
+    length=st.integers(0, 7),
+    batches=st.lists(st.integers(0, 12), max_size=12),
+)
+@settings(max_examples=60, deadline=None)
+def test_queue_is_first_in_first_out(length, batches):
+    queue, expected = RegionQueue(length, 1), deque(maxlen=length)
+    born: deque = deque(maxlen=length)
+    value = 0
+    for step, size in enumerate(batches, start=1):
+        vectors = torch.arange(value, value + size, dtype=torch.float32).unsqueeze(1)
+        value += size
+        queue.push(vectors)
+        expected.extend(vectors.flatten().tolist())
+        born.extend([step] * size)
+    assert len(queue) == len(expected)
+    assert sorted(queue.stored().flatten().tolist()) == sorted(expected)
+    age = np.mean([len(batches) - step for step in born]) if born else 0.0
+    assert queue.age() == pytest.approx(age)
+
+
+def test_queue_travels_in_the_state_dict():
+    queue, copy = RegionQueue(5, 2), RegionQueue(5, 2)
+    queue.push(torch.rand(3, 2))
+    queue.push(torch.rand(4, 2))
+    copy.load_state_dict(queue.state_dict())
+    assert torch.equal(copy.stored(), queue.stored())
+    more = torch.rand(2, 2)
+    queue.push(more)
+    copy.push(more)
+    assert torch.equal(copy.stored(), queue.stored())
+    assert copy.age() == queue.age()

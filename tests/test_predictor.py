@@ -1,0 +1,77 @@
+"""The user's object: any image size, unit vectors, and segments that equal the slow way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import vice
+from vice.errors import UserError
+from vice.photometric import IMAGENET_MEAN, IMAGENET_STD
+
+
+@pytest.fixture(scope="module")
+def predictor(run_dir):
+    return vice.load(run_dir, device="cpu")
+
+
+@pytest.mark.parametrize("size", [(64, 48), (37, 91), (1, 1), (3, 200)])
+def test_embedding_is_dense_and_unit_length(predictor, rng, size):
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    embedding = predictor.embed(image)
+    assert embedding.shape == (16, *size)
+    assert embedding.dtype == torch.float32
+    assert torch.allclose(embedding.norm(dim=0), torch.ones(size), atol=1e-5)
+    segments = predictor.segment(image)
+    assert segments.shape == size
+    assert segments.dtype == torch.int64
+    assert 0 <= int(segments.min()) <= int(segments.max()) < 6
+
+
+def test_embedding_equals_the_steps_by_hand(predictor, rng):
+    image = rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+    mean, std = torch.tensor(IMAGENET_MEAN)[:, None, None], torch.tensor(IMAGENET_STD)[:, None, None]
+    with torch.no_grad():
+        dense = predictor.embedder(((pixels - mean) / std)[None])
+    dense = F.interpolate(dense, size=(40, 56), mode="bilinear", align_corners=False)
+    assert torch.allclose(predictor.embed(image), F.normalize(dense, dim=1)[0], atol=1e-5)
+
+
+def test_segment_is_the_nearest_concept_of_each_pixel(predictor, rng):
+    image = rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    embedding = predictor.embed(image).permute(1, 2, 0)
+    concepts = F.normalize(torch.randn(11, 16), dim=1)
+    scores = embedding @ concepts.t()
+    best = scores.topk(2, dim=-1).values
+    clear = (best[..., 0] - best[..., 1]) > 1e-5
+    assert torch.equal(predictor.segment(image, concepts)[clear], scores.argmax(-1)[clear])
+    own = embedding @ predictor.checkpoint.prototypes.weight.t()
+    agree = (predictor.segment(image) == own.argmax(-1)).float().mean()
+    assert agree > 0.999
+
+
+def test_paths_are_read_like_arrays(predictor, rng, tmp_path):
+    image = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    assert torch.equal(predictor.embed(tmp_path / "a.png"), predictor.embed(image))
+    with pytest.raises(UserError, match="missing.png"):
+        predictor.embed(tmp_path / "missing.png")
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 4), (3, 8, 8)])
+def test_arrays_that_are_no_rgb_images(predictor, shape):
+    with pytest.raises(UserError, match="must be uint8 RGB"):
+        predictor.embed(np.zeros(shape, np.uint8))
+
+
+def test_segment_without_prototypes(tmp_path):
+    from vice.checkpoint import save_run
+    from vice.models import build_embedder
+
+    save_run(tmp_path, build_embedder(dim=4))
+    with pytest.raises(UserError, match="holds no prototypes"):
+        vice.load(tmp_path).segment(np.zeros((8, 8, 3), np.uint8))

@@ -1,0 +1,39 @@
+"""ViCE in MMSegmentation: importing this package registers everything it needs.
+
+In a config: ``custom_imports = dict(imports=["vice.plugins.mmseg"])``. Written for the API that
+mmsegmentation 1.2.2 and its maintained continuation onedl-mmsegmentation 1.4 share.
+"""
+
+from __future__ import annotations
+
+try:
+    import mmcv
+    import mmengine
+    import mmseg
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"{error}; scoring needs MMSegmentation: "
+        "pip install onedl-mmsegmentation onedl-mmengine mmcv-lite",
+        name=error.name,
+    ) from error
+
+from vice.plugins.mmseg.backbone import ViceBackbone
+from vice.plugins.mmseg.cluster_head import ClusterHead
+from vice.plugins.mmseg.cluster_segmentor import ClusterSegmentor
+from vice.plugins.mmseg.dataset import ViceFolderDataset
+from vice.plugins.mmseg.linear_head import LinearHead
+from vice.plugins.mmseg.loading import ViceLoadImage
+from vice.plugins.mmseg.metric import CountMetric
+
+__all__ = [
+    "ClusterHead",
+    "ClusterSegmentor",
+    "CountMetric",
+    "LinearHead",
+    "ViceBackbone",
+    "ViceFolderDataset",
+    "ViceLoadImage",
+    "mmcv",
+    "mmengine",
+    "mmseg",
+]

@@ -1,0 +1,122 @@
+"""Clusters as a decode head: the nearest centroid is the argmax of a frozen 1x1 convolution."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from vice.centroids import Centroids
+from vice.errors import UserError
+
+
+@MODELS.register_module()
+class ClusterHead(BaseDecodeHead):
+    """Scores each pixel of an embedding against k-means centroids.
+
+    In a plain ``EncoderDecoder`` it predicts classes when it has a mapping, else cluster ids. In
+    a `ClusterSegmentor` several of these heads share one pass, in bounded memory.
+
+    Args:
+        centroids: File written by `vice.centroids.Centroids.save`.
+        mapping: Class of each cluster: K integers, or a JSON file with them. None: cluster ids.
+        num_classes: Number of classes C when there is a mapping; default its maximum plus one.
+        in_index: Which of the backbone's outputs to use.
+    """
+
+    def __init__(
+        self,
+        centroids: str,
+        *,
+        mapping: str | Sequence[int] | None = None,
+        num_classes: int | None = None,
+        in_index: int = -1,
+    ) -> None:
+        found = Centroids.load(centroids)
+        clusters, dim = found.vectors.shape
+        super().__init__(
+            dim,
+            dim,
+            num_classes=clusters,
+            out_channels=clusters,
+            dropout_ratio=0,
+            in_index=in_index,
+            init_cfg=None,
+        )
+        self.centroids = found
+        weight, bias = found.filters()
+        self.conv_seg.weight.data.copy_(weight)
+        self.conv_seg.bias.data.copy_(torch.zeros(clusters) if bias is None else bias)
+        self.conv_seg.requires_grad_(False)
+        self.num_clusters = clusters
+        self.mapping: Tensor | None
+        self.register_buffer("mapping", _read_mapping(mapping, clusters), persistent=False)
+        if self.mapping is not None:
+            self.num_classes = num_classes or int(self.mapping.max()) + 1
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Closeness to each centroid.
+
+        Args:
+            inputs: The backbone's output; its entry ``in_index`` is (B, D, h, w).
+
+        Returns:
+            (B, K, h, w); the greatest is the nearest centroid.
+
+        Raises:
+            UserError: The centroids belong to another model.
+        """
+        embedding = self._transform_inputs(inputs)
+        if embedding.shape[1] != self.in_channels:
+            raise UserError(
+                f"the embedding has {embedding.shape[1]} channels but the centroids have "
+                f"{self.in_channels}: they were fitted on another model"
+            )
+        return self.cls_seg(embedding)
+
+    def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Scores at the size of the input: of the classes with a mapping, else of the clusters.
+
+        A class scores as its best cluster does, so that the argmax is the class of the nearest
+        centroid.
+        """
+        scores = super().predict_by_feat(seg_logits, batch_img_metas)
+        if self.mapping is None:
+            return scores
+        batch, _, height, width = scores.shape
+        never = torch.finfo(scores.dtype).min / 4
+        classes = scores.new_full((batch, self.num_classes, height, width), never)
+        for index in self.mapping.unique().tolist():
+            classes[:, index] = scores[:, self.mapping == index].amax(1)
+        return classes
+
+    def to_classes(self, clusters: Tensor) -> Tensor:
+        """Replaces cluster ids by classes; without a mapping they stay."""
+        return clusters if self.mapping is None else self.mapping[clusters]
+
+    def loss(self, *args: Any, **kwargs: Any) -> dict:
+        """Refuses: centroids are fitted by k-means.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError("clusters are fitted with tools/eval_cluster.py, not trained")
+
+
+def _read_mapping(mapping: str | Sequence[int] | None, clusters: int) -> Tensor | None:
+    if mapping is None:
+        return None
+    if isinstance(mapping, str):
+        if not Path(mapping).is_file():
+            raise UserError(f"{mapping}: no such mapping file")
+        mapping = json.loads(Path(mapping).read_text(encoding="utf-8"))
+    classes = torch.as_tensor(list(mapping), dtype=torch.int64)
+    if len(classes) != clusters:
+        raise UserError(f"the mapping has {len(classes)} classes for {clusters} clusters")
+    return classes

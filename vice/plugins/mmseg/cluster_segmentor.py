@@ -1,0 +1,75 @@
+"""Several sets of clusters on one embedding, in one pass over a data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.structures import PixelData
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+from vice.centroids import argmax_upsampled
+
+
+@MODELS.register_module()
+class ClusterSegmentor(EncoderDecoder):
+    """Embeds once and assigns each pixel to a cluster of each head.
+
+    ``decode_head`` is a list of `ClusterHead` configs. Predictions are ``pred_clusters``, int64
+    (heads, H, W) at the original size of the image, and ``pred_sem_seg``, int64 (1, H, W): the
+    classes (without a mapping, the clusters) of the first head. As in ``EncoderDecoder``, scores
+    are upsampled bilinearly to the network's input, then to the original size if that differs;
+    they are never held for more than a band of rows when both sizes agree.
+    """
+
+    def _init_decode_head(self, decode_head: list[dict[str, Any]]) -> None:
+        self.decode_head = nn.ModuleList([MODELS.build(config) for config in decode_head])
+        first = self.decode_head[0]
+        self.align_corners = first.align_corners
+        self.num_classes = first.num_classes
+        self.out_channels = first.out_channels
+
+    def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
+        """Clusters of each pixel.
+
+        Args:
+            inputs: (B, 3, H, W) normalised images.
+            data_samples: Their `SegDataSample`s, or None.
+
+        Returns:
+            The samples with ``pred_clusters`` and ``pred_sem_seg``.
+        """
+        size = (inputs.shape[2], inputs.shape[3])
+        if data_samples is None:
+            meta = {"ori_shape": size}
+            data_samples = [SegDataSample(metainfo=meta) for _ in range(len(inputs))]
+        embedding = self.extract_feat(inputs)
+        maps: list[list[Tensor]] = [[] for _ in data_samples]
+        for head in self.decode_head:
+            scores = head(embedding)
+            for i, sample in enumerate(data_samples):
+                maps[i].append(_assign(scores[i : i + 1], size, sample.metainfo))
+        for sample, clusters in zip(data_samples, maps, strict=True):
+            sample.pred_clusters = PixelData(data=torch.stack(clusters))
+            classes = self.decode_head[0].to_classes(clusters[0])
+            sample.pred_sem_seg = PixelData(data=classes[None])
+        return data_samples
+
+
+def _assign(scores: Tensor, size: tuple[int, int], meta: dict[str, Any]) -> Tensor:
+    """Clusters of one image at its original size: (1, K, h, w) -> int64 (H, W)."""
+    height, width = meta["ori_shape"][:2]
+    original = (int(height), int(width))
+    padding = meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0)))
+    if size == original and not any(padding) and not meta.get("flip"):
+        return argmax_upsampled(scores, original)[0]
+    scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
+    left, right, top, bottom = padding
+    scores = scores[:, :, top : size[0] - bottom, left : size[1] - right]
+    if meta.get("flip"):
+        scores = scores.flip(3 if meta.get("flip_direction") == "horizontal" else 2)
+    return argmax_upsampled(scores, original)[0]
