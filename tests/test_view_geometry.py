@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import ndimage, stats
 
 from vice.view_geometry import (
     content_weights,
@@ -58,6 +58,16 @@ def test_thresholds_are_used() -> None:
     image[:, 30:] = 20
     assert content_weights(image, **CANNY).max() > 0.9
     assert content_weights(image, canny_low=400.0, canny_high=500.0, floor=0.1).max() < 0.11
+
+
+def test_gradients_are_euclidean() -> None:
+    image = np.repeat(np.tri(60, 60, dtype=np.uint8)[..., None] * 14, 3, axis=2)
+    # Binomial blur and Sobel of a diagonal step: |g| < 50, though |gx| + |gy| > 50.
+    step = ndimage.convolve(image[..., 0] * 1.0, np.outer([1, 2, 1], [1, 2, 1]) / 16)
+    gx, gy = ndimage.sobel(step, 1), ndimage.sobel(step, 0)
+    assert np.hypot(gx, gy)[5:-5, 5:-5].max() < 48
+    assert (np.abs(gx) + np.abs(gy))[5:-5, 5:-5].max() > 53
+    np.testing.assert_allclose(content_weights(image, **CANNY), 0.005, rtol=1e-6)
 
 
 def test_points_follow_the_weights() -> None:

@@ -61,16 +61,18 @@ def contact_sheet(
     return _paste(cells, widths, height, gap, titles, row_titles)
 
 
-def fit(picture: np.ndarray, height: int) -> np.ndarray:
+def fit(picture: np.ndarray, height: int, *, smooth: bool = False) -> np.ndarray:
     """Resizes a uint8 RGB picture to ``height`` pixels, or less where it would be too wide.
 
-    The width stays within ``WIDEST`` heights. Enlarging keeps its pixels square.
+    The width stays within ``WIDEST`` heights. Enlarging keeps its pixels square unless it is to
+    be ``smooth``.
     """
     scale = fit_scale(picture.shape, height)
     if scale == 1:
         return picture
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC
+    blocks = scale > 1 and not smooth
+    method = Image.Resampling.NEAREST if blocks else Image.Resampling.BICUBIC
     return np.asarray(Image.fromarray(picture).resize(size, method))
 
 

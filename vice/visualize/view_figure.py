@@ -82,7 +82,7 @@ def _draw_boxes(
     image: np.ndarray, boxes: np.ndarray, frames: np.ndarray, height: int
 ) -> np.ndarray:
     scale = fit_scale(image.shape, height)
-    canvas = Image.fromarray(fit(image, height))
+    canvas = Image.fromarray(fit(image, height, smooth=True))
     draw = ImageDraw.Draw(canvas)
     for box, color in reversed(list(zip(boxes, frames, strict=True))):
         x0, y0, x1, y1 = (round(float(side) * scale) for side in box)

@@ -136,7 +136,7 @@ def evaluate_clusters(
     task.out_dir.mkdir(parents=True, exist_ok=True)
     config = finish_config(load_config("cluster_folder", task), task)
     vectors, spherical = sample_split(config, task, max_pixels)
-    arguments = {"iterations": iterations, "memory_limit": memory_limit}
+    arguments: dict[str, Any] = {"iterations": iterations, "memory_limit": memory_limit}
     found = {
         k: fit_kmeans(vectors, k, spherical=spherical, seed=task.seed, **arguments)
         for k in clusters

@@ -1,0 +1,43 @@
+# make demo            install, train on mosaics of real textures, score, and write a report
+# make demo IMAGES=DIR the same on your own images (pictures, no scores)
+# make test            all tests, on CPU
+# make lint            ruff and mypy
+# make lock            resolve requirements/*.in again
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= outputs/demo
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '1,5s/^# //p' Makefile
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "error: $(PYTHON) is older than 3.10; name a newer one with PYTHON=..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps are younger than what they installed: nothing is installed twice.
+$(VENV)/%.stamp: requirements/%.txt setup.py | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/$*.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(VENV)/runtime.stamp
+	$(BIN)/python tools/demo.py --out "$(OUT)" $(if $(IMAGES),--images "$(IMAGES)")
+
+test: $(VENV)/dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lock:
+	scripts/lock_requirements.sh
+
+clean:
+	rm -rf $(VENV) outputs build dist *.egg-info

@@ -1,0 +1,77 @@
+"""A tiny folder of images, and the real command line run on it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPO = Path(__file__).parents[3]
+
+#: A run of seconds: two epochs of three steps with two images of two 48-pixel views.
+TINY = [
+    "config=vice/folder",
+    "config.VICE.DATASET.min_images_per_epoch=0",
+    "config.VICE.STANDARDIZE.mode=none",
+    "config.VICE.VIEWS.num_views=2",
+    "config.VICE.VIEWS.size=48",
+    "config.VICE.SUPERPIXELS.region_size=10",
+    "config.VICE.PROTOTYPES.num_prototypes=6",
+    "config.VICE.PROTOTYPES.dim=8",
+    "config.VICE.PROTOTYPES.freeze_iterations=2",
+    "config.VICE.LOSS.queue_length=20",
+    "config.VICE.LOSS.queue_start=3",
+    "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=2",
+    "config.DATA.NUM_DATALOADER_WORKERS=1",
+    "config.OPTIMIZER.num_epochs=2",
+    "config.MACHINE.DEVICE=cpu",
+]
+
+
+def write_images(folder: Path, count: int = 6) -> Path:
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        blocks = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)
+        Image.fromarray(blocks).resize((90, 80), Image.Resampling.NEAREST).save(
+            folder / f"{number}.png"
+        )
+    return folder
+
+
+def overrides(images: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *TINY,
+        f"config.DATA.TRAIN.DATA_PATHS=[{images}]",
+        f"config.CHECKPOINT.DIR={out}",
+        *more,
+    ]
+
+
+def run_tool(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs tools/run_distributed.py as a user does, from somewhere else."""
+    command = [sys.executable, str(REPO / "tools" / "run_distributed.py"), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture(scope="session")
+def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the tiny configuration."""
+    out = tmp_path_factory.mktemp("runs") / "trained"
+    done = run_tool(overrides(images, out), cwd=out.parent)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (out / "stdout.txt").write_text(done.stdout)
+    return out

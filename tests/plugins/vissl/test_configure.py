@@ -1,0 +1,173 @@
+"""Overrides to configurations: the papers' numbers, and one clear message for each mistake."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+
+from tests.plugins.vissl.conftest import overrides
+from vice.errors import UserError
+from vice.paths import experiment_names
+from vice.plugins.vissl.configure import (
+    check_batches,
+    check_data,
+    check_machines,
+    choose_device,
+    compose,
+    configure,
+    set_schedule,
+)
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_every_config_composes(name):
+    config = compose([f"config={name}"]).config
+    assert config.LOSS.name == "vice_dense_swav"
+    assert OmegaConf.to_container(config, resolve=False) == OmegaConf.to_container(
+        config, resolve=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "trunk", "backbone", "size", "region", "epochs"),
+    [
+        ("coco_highres", "vice_resnet_deeplabv3plus", "resnet50", 400, 20, 12),
+        ("coco_lowres", "vice_resnet_fpn", "resnet18", 256, 10, 4),
+        ("cityscapes_highres", "vice_resnet_deeplabv3plus", "resnet50", 400, 20, 48),
+        ("cityscapes_lowres", "vice_resnet_fpn", "resnet18", 256, 10, 24),
+    ],
+)
+def test_the_papers_numbers(name, trunk, backbone, size, region, epochs):
+    config = compose([f"config=vice/{name}"]).config
+    config.DISTRIBUTED.NUM_PROC_PER_NODE = 4
+    set_schedule(config)
+    assert config.DISTRIBUTED.NUM_NODES == 8
+    assert config.MODEL.TRUNK.NAME == trunk
+    assert config.MODEL.TRUNK.VICE.backbone == backbone
+    assert config.MODEL.TRUNK.VICE.weights == "imagenet"
+    assert config.DATA.TRAIN.TRANSFORMS[0].params.size == size
+    assert config.DATA.TRAIN.TRANSFORMS[0].params.num_views == 5
+    assert config.VICE.SUPERPIXELS.region_size == region
+    assert config.OPTIMIZER.num_epochs == epochs
+    assert config.OPTIMIZER.name == "vice_lars"
+    assert config.LOSS.vice_dense_swav.queue_length == 5000
+    assert config.LOSS.vice_dense_swav.num_prototypes == 128
+    assert config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP[0] == ["module.heads.0.prototypes.weight", 313]
+    warmup, cosine = config.OPTIMIZER.param_schedulers.lr.schedulers
+    assert (warmup.start_value, warmup.end_value) == pytest.approx((0.02, 0.32))
+    assert (cosine.start_value, cosine.end_value) == pytest.approx((0.32, 0.00032))
+    lengths = config.OPTIMIZER.param_schedulers.lr.lengths
+    assert lengths[0] == pytest.approx(0.02 * 4 / epochs)
+    assert sum(lengths) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("nodes", "gpus", "peak"), [(1, 4, 0.04), (1, 1, 0.01), (8, 4, 0.32)])
+def test_linear_rule(nodes, gpus, peak):
+    config = compose(["config=vice/coco_highres"]).config
+    config.DISTRIBUTED.NUM_NODES, config.DISTRIBUTED.NUM_PROC_PER_NODE = nodes, gpus
+    set_schedule(config)
+    assert config.VICE.SCHEDULE.peak_lr == pytest.approx(peak)
+
+
+@pytest.mark.parametrize("warmup", [0.08, 0.0])
+def test_vissl_follows_the_schedule(warmup):
+    from classy_vision.optim import build_optimizer_schedulers
+    from vissl.config import AttrDict
+
+    config = compose([
+        "config=vice/coco_lowres", f"config.VICE.SCHEDULE.warmup_epochs={warmup}"
+    ]).config
+    set_schedule(config)
+    options = AttrDict(OmegaConf.to_container(config.OPTIMIZER))
+    options.param_schedulers.lr_head = options.param_schedulers.lr
+    rate = build_optimizer_schedulers(options)["lr"]
+    share = warmup / 4
+    if warmup:
+        assert rate(0.0) == pytest.approx(0.02)
+        assert rate(share / 2) == pytest.approx(0.17)
+    assert rate(share) == pytest.approx(0.32, rel=1e-3)
+    assert rate((1 + share) / 2) == pytest.approx((0.32 + 0.00032) / 2, rel=1e-3)
+    assert rate(1 - 1e-9) == pytest.approx(0.00032, rel=1e-3)
+
+
+def test_unknown_names_and_keys():
+    with pytest.raises(UserError, match="'vice/coco' is no config; .*vice/coco_highres"):
+        compose(["config=vice/coco"])
+    with pytest.raises(UserError, match="no config is named"):
+        compose([])
+    with pytest.raises(UserError, match=r"'config.OPTIMIZER.num_epoch' does not exist.*num_epochs"):
+        compose(["config=vice/folder", "config.OPTIMIZER.num_epoch=3"])
+    with pytest.raises(UserError, match="is not a ViCE config"):
+        compose(["config=pretrain/swav/swav_8node_resnet"])
+
+
+def test_malformed_override():
+    with pytest.raises(UserError):
+        compose(["config=vice/folder", "config.SEED_VALUE=[1"])
+
+
+def test_paths(tmp_path):
+    config = compose(["config=vice/folder"]).config
+    with pytest.raises(UserError, match="must be a list with one path"):
+        check_data(config)
+    config.DATA.TRAIN.DATA_PATHS = [str(tmp_path / "none")]
+    with pytest.raises(UserError, match="none does not exist; give the folder of your images"):
+        check_data(config)
+    config.DATA.TRAIN.DATA_PATHS = [str(tmp_path)]
+    check_data(config)
+    config.DISTRIBUTED.NUM_PROC_PER_NODE = 1
+    with pytest.raises(UserError, match=str(tmp_path)):
+        check_batches(config)
+
+
+def test_too_few_images_for_a_batch(images):
+    config = compose(overrides(images, images)).config
+    config.DISTRIBUTED.NUM_PROC_PER_NODE = 4
+    with pytest.raises(UserError, match="6 images do not fill a batch of 8"):
+        check_batches(config)
+    config.VICE.DATASET.min_images_per_epoch = 8
+    assert check_batches(config) == 6
+
+
+def test_gpus_that_are_not_there(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    config = compose(["config=vice/coco_highres"]).config
+    with pytest.raises(UserError, match=r"4 GPUs are asked for, 0 found.*DEVICE=cpu"):
+        choose_device(config)
+    config = compose(["config=vice/folder"]).config
+    choose_device(config)
+    assert (config.MACHINE.DEVICE, config.DISTRIBUTED.BACKEND) == ("cpu", "gloo")
+    assert config.DISTRIBUTED.NUM_PROC_PER_NODE == 1
+
+
+def test_gpus_that_are_there(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    config = compose(["config=vice/folder", "config.MODEL.AMP_PARAMS.USE_AMP=true"]).config
+    choose_device(config)
+    assert (config.MACHINE.DEVICE, config.DISTRIBUTED.BACKEND) == ("gpu", "nccl")
+    assert config.DISTRIBUTED.NUM_PROC_PER_NODE == 2
+    assert config.MODEL.AMP_PARAMS.USE_AMP is True
+
+
+def test_several_nodes_need_a_meeting_point():
+    config = compose(["config=vice/coco_highres"]).config
+    with pytest.raises(UserError, match="NUM_NODES=8 needs config.SLURM.USE_SLURM=true"):
+        check_machines(config)
+    config.SLURM.USE_SLURM = True
+    check_machines(config)
+
+
+def test_warmup_longer_than_training(images, tmp_path):
+    arguments = overrides(images, tmp_path, "config.VICE.SCHEDULE.warmup_epochs=2")
+    with pytest.raises(UserError, match="warmup_epochs=2 must be below"):
+        configure(arguments)
+
+
+def test_slurm_without_slurm(images, tmp_path, monkeypatch):
+    from vice.plugins.vissl.launcher import train
+
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    arguments = overrides(images, tmp_path, "config.SLURM.USE_SLURM=true")
+    with pytest.raises(UserError, match="there is no sbatch command here"):
+        train(arguments)

@@ -1,0 +1,154 @@
+"""Dataset, transforms and collator: the same views whoever loads them, in the order promised."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from tests.plugins.vissl.conftest import overrides, write_images
+from vice.errors import UserError
+from vice.plugins.vissl.collator import vice_collator
+from vice.plugins.vissl.configure import configure
+
+
+@pytest.fixture(scope="module")
+def config(images, tmp_path_factory):
+    return configure(overrides(images, tmp_path_factory.mktemp("out")))[1]
+
+
+def build(config):
+    from vissl.data import build_dataset
+
+    return build_dataset(config, "TRAIN")
+
+
+def batches(dataset, workers, batch_size=2):
+    loader = DataLoader(
+        dataset, batch_size, num_workers=workers, collate_fn=vice_collator,
+        multiprocessing_context="fork" if workers else None,
+    )
+    return list(loader)
+
+
+def same(one, two):
+    return all(
+        torch.equal(one[key][0], two[key][0]) for key in ("data", "label", "data_idx")
+    )
+
+
+def test_same_seed_same_views_in_any_number_of_workers(config):
+    dataset = build(config)
+    alone = batches(dataset, 0)
+    for workers in (1, 3):
+        together = batches(dataset, workers)
+        assert len(together) == len(alone) == 3
+        assert all(same(one, two) for one, two in zip(alone, together, strict=True))
+
+
+def test_batch_mates_do_not_change_an_image(config):
+    dataset = build(config)
+    small, large = batches(dataset, 0, 2), batches(dataset, 0, 3)
+    views = config.VICE.VIEWS.num_views
+    first = small[1]["data"][0].unflatten(0, (views, 2))[:, 0]
+    again = large[0]["data"][0].unflatten(0, (views, 3))[:, 2]
+    assert torch.equal(first, again)
+
+
+def test_epochs_and_seeds_change_the_views(config):
+    dataset = build(config)
+    first = batches(dataset, 0)[0]
+    dataset.data_objs[0].set_epoch(1)
+    second = batches(dataset, 0)[0]
+    assert not torch.equal(first["data"][0], second["data"][0])
+    dataset.data_objs[0].set_epoch(0)
+    assert same(first, batches(dataset, 0)[0])
+    dataset.data_objs[0].seed += 1
+    assert not torch.equal(first["data"][0], batches(dataset, 0)[0]["data"][0])
+
+
+def test_layout_is_view_major_and_regions_are_mutual(config):
+    dataset = build(config)
+    batch = batches(dataset, 0, 3)[0]
+    images, regions = batch["data"][0], batch["label"][0]
+    assert images.shape == (6, 3, 48, 48)
+    assert images.dtype == torch.float32
+    assert regions.shape == (6, 48, 48)
+    assert regions.dtype == torch.int32
+    for image in range(3):
+        ids = [set(regions[view * 3 + image].unique().tolist()) - {-1} for view in range(2)]
+        assert ids[0]
+        assert ids[0] == ids[1]
+    # Position view * N + image holds that image: compare with each image on its own.
+    for image in range(3):
+        alone = vice_collator([dataset[image]])
+        assert torch.equal(alone["data"][0], images[[image, image + 3]])
+
+
+def test_small_folders_are_repeated(images, tmp_path):
+    arguments = overrides(images, tmp_path, "config.VICE.DATASET.min_images_per_epoch=20")
+    dataset = build(configure(arguments)[1])
+    assert len(dataset) == 24
+    assert dataset.num_samples() == 24
+    assert not torch.equal(
+        vice_collator([dataset[0]])["data"][0], vice_collator([dataset[6]])["data"][0]
+    )
+
+
+def test_broken_images_are_replaced_and_reported(tmp_path):
+    images = write_images(tmp_path / "images", count=3)
+    (images / "1.png").write_bytes(b"broken")
+    dataset = build(configure(overrides(images, tmp_path / "out"))[1])
+    item = dataset[1]
+    assert item["data_valid"] == [-1]
+    batch = vice_collator([dataset[0], item])
+    assert len(batch["skipped"]) >= 1
+    assert all("1.png" in reason for reason in batch["skipped"])
+    assert bool(torch.isfinite(batch["data"][0]).all())
+    drawn = {tuple(dataset.data_objs[0][1][0].image[0, 0]) for _ in range(3)}
+    assert len(drawn) == 1, "the replacement depends on the seed alone"
+
+
+def test_replacements_are_drawn_uniformly(tmp_path):
+    images = write_images(tmp_path / "images", count=4)
+    (images / "0.png").write_bytes(b"broken")
+    source = build(configure(overrides(images, tmp_path / "out"))[1]).data_objs[0]
+    seen = []
+    for epoch in range(150):
+        source.set_epoch(epoch)
+        seen.append(source[0][0].image.tobytes())
+    counts = [seen.count(value) for value in set(seen)]
+    assert len(counts) == 3
+    assert min(counts) > 25
+
+
+def test_images_without_mutual_regions_are_replaced(config, monkeypatch):
+    from vice.plugins.vissl.transforms import ViceViews
+    from vice.views import NoMutualRegions
+
+    source = build(config).data_objs[0]
+    transform = ViceViews(**config.VICE.VIEWS)
+    real, calls = transform.sampler, []
+
+    def picky(image, regions, rng):
+        calls.append(image)
+        if len(calls) < 3:
+            raise NoMutualRegions("nothing in common")
+        return real(image, regions, rng)
+
+    transform.sampler = picky
+    sample = transform(source[0][0])
+    assert len(sample.source.skipped) == 2
+    assert "nothing in common" in sample.source.skipped[0]
+    assert np.array_equal(sample.source.image, calls[-1])
+
+
+def test_nothing_usable_is_an_error(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(3):
+        (images / f"{number}.png").write_bytes(b"broken")
+    source = build(configure(overrides(images, tmp_path / "out"))[1]).data_objs[0]
+    with pytest.raises(UserError, match="images in a row cannot be used"):
+        source[0]

@@ -1,0 +1,206 @@
+"""Real runs of the training command through unmodified VISSL."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import vice
+from tests.plugins.vissl.conftest import overrides, run_tool, write_images
+from vice.checkpoint import load_checkpoint
+from vice.health import read_health
+
+pytest.importorskip("vissl")
+
+
+def test_a_run_leaves_everything_a_user_needs(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert {"vice.safetensors", "vice.json", "architecture.json", "health.jsonl",
+            "train_config.yaml", "log.txt", "tb_logs"} <= names
+    assert any(name.startswith("model_final_checkpoint") for name in names)
+    assert "trained: " in (trained / "stdout.txt").read_text()
+
+
+def test_health_of_each_step(trained):
+    records = read_health(trained)
+    assert [record["iteration"] for record in records] == list(range(6))
+    assert [record["epoch"] for record in records] == [0, 0, 0, 1, 1, 1]
+    for record in records:
+        assert np.isfinite(list(record.values())).all()
+        assert record["regions_per_view"] >= 1
+        assert 1 <= record["perplexity"] <= 6
+        assert record["skipped_images"] == 0
+    assert records[-1]["queue_length"] == 20
+    assert "health: loss / ln K" in (trained / "log.txt").read_text()
+
+
+def test_health_reaches_tensorboard(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained / "tb_logs"))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    assert {"Health/loss_over_lnk", "Health/perplexity", "Health/queue_age"} <= set(tags)
+    assert len(events.Scalars("Health/loss")) == 6
+
+
+def test_overrides_reach_the_run_and_nothing_is_left_to_resolve(trained):
+    text = (trained / "train_config.yaml").read_text()
+    assert "${" not in text
+    config = yaml.safe_load(text)
+    assert config["LOSS"]["vice_dense_swav"]["num_prototypes"] == 6
+    assert config["DATA"]["TRAIN"]["TRANSFORMS"][0]["params"]["size"] == 48
+    assert config["MODEL"]["TRUNK"]["VICE"]["dim"] == 8
+    loaded = load_checkpoint(trained)
+    assert loaded.embedder.dim == 8
+    assert loaded.prototypes.weight.shape == (6, 8)
+    assert loaded.meta["iteration"] == 6
+    assert loaded.meta["versions"]["vissl"] == "0.1.6"
+
+
+def test_loaded_model_is_the_trained_model(trained):
+    """`vice.load` against VISSL's own model restored by VISSL's own code."""
+    from vissl.config import AttrDict
+    from vissl.models import build_model
+
+    import vice.plugins.vissl  # noqa: F401
+    from vice.photometric import normalize
+
+    config = AttrDict(yaml.safe_load((trained / "train_config.yaml").read_text()))
+    (path,) = trained.glob("model_final_checkpoint*.torch")
+    state = torch.load(path, map_location="cpu", weights_only=False)
+    model = build_model(config.MODEL, config.OPTIMIZER)
+    model.set_classy_state(state["classy_state_dict"]["base_model"])
+    model.eval()
+    image = np.random.default_rng(1).integers(0, 256, (40, 52, 3), dtype=np.uint8)
+    with torch.no_grad():
+        batch = normalize(torch.from_numpy(image).permute(2, 0, 1)[None])
+        ((dense, prototypes),) = model(batch)
+    dense = torch.nn.functional.interpolate(dense, size=(40, 52), mode="bilinear")
+    expected = torch.nn.functional.normalize(dense, dim=1)[0]
+    for source in (trained, path):
+        predictor = vice.load(source, device="cpu")
+        assert torch.allclose(predictor.embed(image), expected, atol=1e-6)
+        assert torch.equal(predictor.checkpoint.prototypes.weight, prototypes)
+
+
+def test_prototypes_are_frozen_first_and_always_unit_length(trained, images, tmp_path):
+    weight = load_checkpoint(trained).prototypes.weight
+    assert torch.allclose(weight.norm(dim=1), torch.ones(6), atol=1e-6)
+    frozen = tmp_path / "frozen"
+    done = run_tool(
+        overrides(images, frozen, "config.VICE.PROTOTYPES.freeze_iterations=100",
+                  "config.OPTIMIZER.num_epochs=1"), tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first = load_checkpoint(sorted(trained.glob("model_phase0.torch"))[0]).prototypes.weight
+    # Both runs start from the same seed: after three steps one has moved, the other has not.
+    still = load_checkpoint(frozen).prototypes.weight
+    assert not torch.equal(still, first)
+    again = load_checkpoint(frozen / "model_final_checkpoint_phase0.torch").prototypes.weight
+    assert torch.equal(again, still)
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(trained, images, tmp_path):
+    resumed = tmp_path / "resumed"
+    shutil.copytree(trained, resumed)
+    for path in resumed.glob("model_final_checkpoint*"):
+        path.unlink()
+    for name in ("vice.safetensors", "checkpoint.torch"):
+        (resumed / name).unlink()
+    done = run_tool(overrides(images, resumed), tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Resume from file" in done.stdout
+    assert [record["iteration"] for record in read_health(resumed)] == list(range(6))
+    first, second = load_checkpoint(trained), load_checkpoint(resumed)
+    for one, two in zip(
+        first.embedder.state_dict().values(), second.embedder.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, two)
+    assert torch.equal(first.prototypes.weight, second.prototypes.weight)
+    done = run_tool(overrides(images, resumed), tmp_path)
+    assert done.returncode == 0
+    assert "already succeeded" in done.stdout
+
+
+def test_two_spawned_processes_know_every_registered_name(images, tmp_path):
+    out = tmp_path / "two"
+    done = run_tool(
+        overrides(
+            images,
+            out,
+            "config.DISTRIBUTED.NUM_PROC_PER_NODE=2",
+            "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=1",
+            "config.OPTIMIZER.name=vice_lars",
+            "config.OPTIMIZER.num_epochs=1",
+            "config.MODEL.TRUNK.NAME=vice_resnet_deeplabv3plus",
+            "config.VICE.VIEWS.num_views=3",
+        ),
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    assert "2 processes, 2 images and 6 views a step" in done.stderr + done.stdout
+    assert [record["iteration"] for record in read_health(out)] == [0, 1, 2]
+    assert load_checkpoint(out).embedder.config["decoder"] == "deeplabv3plus"
+
+
+def test_bad_images_are_skipped_counted_and_named_once(tmp_path):
+    images = write_images(tmp_path / "images", count=5)
+    (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n not really")
+    out = tmp_path / "out"
+    done = run_tool(overrides(images, out), tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    log = (out / "log.txt").read_text()
+    named = [line for line in log.splitlines() if "skipped:" in line and "broken.png" in line]
+    assert len(named) == 1
+    assert read_health(out)[-1]["skipped_images"] == 1
+    assert "1 images were skipped" in log
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_errors_inside_a_run_are_one_line_and_exit_status_two(images, tmp_path, processes):
+    done = run_tool(
+        overrides(
+            images,
+            tmp_path / "out",
+            "config.VICE.PROTOTYPES.num_prototypes=5000",
+            f"config.DISTRIBUTED.NUM_PROC_PER_NODE={processes}",
+            "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=1",
+        ),
+        tmp_path,
+    )
+    assert done.returncode == 2, done.stderr[-3000:]
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: 5000 prototypes but only")
+    assert "config.VICE.PROTOTYPES.num_prototypes" in last
+
+
+def test_only_unreadable_images(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(4):
+        (images / f"{number}.jpg").write_bytes(b"no image")
+    done = run_tool(overrides(images, tmp_path / "out"), tmp_path)
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "images in a row cannot be used" in done.stderr.strip().splitlines()[-1]
+
+
+def test_help_lists_the_configs(tmp_path):
+    done = run_tool(["--help"], tmp_path)
+    assert done.returncode == 0
+    for name in ("vice/folder", "vice/demo", "vice/coco_highres", "vice/cityscapes_lowres"):
+        assert name in done.stdout
+
+
+def test_missing_data_names_path_and_command(tmp_path):
+    done = run_tool(["config=vice/coco_highres"], tmp_path)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert str(Path("data") / "coco" / "images" / "train2017") in last
+    assert "python tools/prepare_data.py coco27" in last
+    assert "Traceback" not in done.stderr
