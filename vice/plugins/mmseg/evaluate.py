@@ -21,12 +21,13 @@ from vice.errors import UserError
 from vice.plugins.mmseg.fitting import sample_split
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.results import describe, map_files, plain, scores, write_json
-from vice.plugins.mmseg.running import Task, finish_config, load_config, run
+from vice.plugins.mmseg.running import Task, finish_config, load_config, process_state_kept, run
 from vice.scoring import CountTable
 
 logger = logging.getLogger(__name__)
 
 
+@process_state_kept()
 def evaluate_linear(
     spec: str,
     dataset_root: str | Path,
@@ -53,7 +54,7 @@ def evaluate_linear(
         **task_arguments: Further fields of `vice.plugins.mmseg.running.Task`.
 
     Returns:
-        What ``results.json`` holds; the scores are under ``"linear"``.
+        What ``results.json`` holds; the scores, in [0, 1], are under ``"linear"``.
 
     Raises:
         UserError: No such embedder, or something is wrong with the data set.
@@ -90,6 +91,7 @@ def evaluate_linear(
     return _finish(result, config, task, start)
 
 
+@process_state_kept()
 def evaluate_clusters(
     spec: str,
     dataset_root: str | Path,
@@ -122,8 +124,8 @@ def evaluate_clusters(
         **task_arguments: Further fields of `vice.plugins.mmseg.running.Task`.
 
     Returns:
-        What ``results.json`` holds; the scores are under ``["clusters"][str(K)]``, ``"greedy"``
-        (fitted on the fitted split) and ``"hungarian"`` (matched on the scored split).
+        What ``results.json`` holds; the scores, in [0, 1], are under ``["clusters"][str(K)]``,
+        ``"greedy"`` (fitted on the fitted split) and ``"hungarian"`` (matched on the scored split).
 
     Raises:
         UserError: No such embedder, a wrong number of clusters, too few pixels, or something is

@@ -21,14 +21,14 @@ def scores(table: CountTable, mapping: Mapping, classes: tuple[str, ...]) -> dic
     """Scores of a table under a mapping.
 
     Returns:
-        ``miou``, ``accuracy`` and ``iou_per_class`` in percent; None for a class that is neither
+        ``miou``, ``accuracy`` and ``iou_per_class`` in [0, 1]; None for a class that is neither
         in the labels nor predicted.
     """
     iou = table.iou_per_class(mapping).tolist()
     return {
-        "miou": _percent(table.miou(mapping)),
-        "accuracy": _percent(table.accuracy(mapping)),
-        "iou_per_class": {c: _percent(value) for c, value in zip(classes, iou, strict=True)},
+        "miou": _number(table.miou(mapping)),
+        "accuracy": _number(table.accuracy(mapping)),
+        "iou_per_class": {c: _number(value) for c, value in zip(classes, iou, strict=True)},
     }
 
 
@@ -50,7 +50,7 @@ def describe(
     splits = {"fit": task.split_fit, "score": task.split_score}
     return {
         "kind": kind,
-        "unit": "percent",
+        "unit": "share",
         "spec": task.spec,
         "seed": task.seed,
         "classes": list(folder.classes),
@@ -84,5 +84,5 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def _percent(value: float) -> float | None:
-    return None if math.isnan(value) else 100 * value
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -94,6 +94,8 @@ def load_config(name: str, task: Task) -> Config:
     config.log_level = task.log_level
     config.device = task.device
     config.randomness = {"seed": task.seed}
+    # Draws only when MMSegmentation's own test tool asks it to, and warns when it may not.
+    config.default_hooks.pop("visualization", None)
     config.model.backbone.update(spec=task.spec, seed=task.seed)
     splits = {"train": task.split_fit, "val": task.split_score, "test": task.split_score}
     for kind, split in splits.items():
@@ -123,11 +125,10 @@ def run(config: Config, *, train: bool) -> CountMetric:
     config = config.copy()
     # Two runners of one second would share their logger and their message hub.
     config.experiment_name = f"vice_{time.time_ns()}"
-    with process_state_kept():
-        runner = DeviceRunner.from_cfg(config)
-        if train:
-            runner.train()
-        runner.test()
+    runner = DeviceRunner.from_cfg(config)
+    if train:
+        runner.train()
+    runner.test()
     return runner.test_loop.evaluator.metrics[0]
 
 
@@ -135,7 +136,7 @@ def run(config: Config, *, train: bool) -> CountMetric:
 def process_state_kept() -> Iterator[None]:
     """Gives back what MMEngine sets for the whole process.
 
-    These are the start method of new processes, OpenCV's threads and the global generators.
+    These are the start method of new processes, OpenCV's threads and the generators of the CPU.
     """
     import cv2
     import torch.multiprocessing as mp
@@ -143,7 +144,7 @@ def process_state_kept() -> Iterator[None]:
     threads, method = cv2.getNumThreads(), mp.get_start_method(allow_none=True)
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             yield
     finally:
         cv2.setNumThreads(threads)

@@ -40,8 +40,12 @@ class NormalizePrototypesHook(_Hook):
     """Keeps the prototypes at unit length (ViCE (BMVC) section 3.3)."""
 
     def on_start(self, task: Any) -> None:
-        """Before the first step; weights may come from a file."""
-        _head(task).prototypes.normalize_()
+        """Before the first step, in case weights came from a file.
+
+        Not on resuming: scaling unit vectors again would change their last bits.
+        """
+        if task.iteration == 0:
+            _head(task).prototypes.normalize_()
 
     def on_update(self, task: Any) -> None:
         """After each optimizer step."""

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import jaccard_score
+
+from tests.processes import run_processes
+from vice.errors import UserError
+from vice.plugins.mmseg import CountMetric
+
+CLASSES = ["a", "b", "c"]
+
+
+def sample(index, k=None):
+    """One image of its own size; `k` clusters in a second set."""
+    rng = np.random.default_rng(index)
+    size = (6 + index, 5)
+    label = torch.from_numpy(rng.integers(0, 3, size))
+    pred = torch.where(torch.from_numpy(rng.random(size) < 0.6), label, 1)
+    label[0] = 255
+    found = {
+        "gt_sem_seg": {"data": label[None]},
+        "pred_sem_seg": {"data": pred[None]},
+        "img_path": f"x/{index:02d}.jpg",
+        "seg_map_path": f"y/{index:02d}.png",
+    }
+    if k:
+        clusters = torch.from_numpy(rng.integers(0, k, size))
+        found["pred_clusters"] = {"data": torch.stack([pred, clusters])}
+    return found
+
+
+def scores(metric, size, rank=0, ranks=1):
+    """Deals images to ranks in turn and repeats the first ones, as `DefaultSampler` does."""
+    metric.dataset_meta = {"classes": CLASSES}
+    rounds = -(-size // ranks)
+    for place in range(rounds):
+        index = (place * ranks + rank) % size
+        metric.process({}, [sample(index, 4 if metric.num_clusters else None)])
+    return metric.evaluate(size)
+
+
+def rank_scores(rank, ranks, sizes):
+    return {size: scores(CountMetric([3, 4]), size, rank, ranks) for size in sizes}
+
+
+def test_classes_equal_scikit_learn_and_mmsegmentations_own_metric():
+    from mmseg.evaluation import IoUMetric
+
+    found = scores(CountMetric(), 7)
+    own = IoUMetric()
+    own.dataset_meta = {"classes": CLASSES}
+    own.process({}, [sample(i) for i in range(7)])
+    theirs = own.evaluate(7)
+    assert found["mIoU"] == pytest.approx(theirs["mIoU"], abs=0.006)
+    assert found["aAcc"] == pytest.approx(theirs["aAcc"], abs=0.006)
+    kept = [
+        (s["gt_sem_seg"]["data"][0, 1:].flatten(), s["pred_sem_seg"]["data"][0, 1:].flatten())
+        for s in map(sample, range(7))
+    ]
+    label, pred = (torch.cat(part).numpy() for part in zip(*kept, strict=True))
+    iou = jaccard_score(label, pred, average=None)
+    assert [found[f"IoU/{c}"] for c in CLASSES] == pytest.approx((100 * iou).tolist())
+
+
+def test_clusters_report_each_set_and_both_matchings():
+    metric = CountMetric([3, 4], mappings=[[0, 1, 2], [0, 1, 2, 2]])
+    found = scores(metric, 5)
+    for i, k in enumerate((3, 4)):
+        table = metric.tables[i]
+        assert found[f"k{k}/mIoU"] == pytest.approx(100 * table.miou(metric.mappings[i]))
+        assert found[f"k{k}/hungarian/aAcc"] == pytest.approx(
+            100 * table.accuracy(table.hungarian())
+        )
+    assert found["k3/mIoU"] == pytest.approx(scores(CountMetric(), 5)["mIoU"])
+
+
+def test_two_ranks_equal_one_and_repeated_images_count_once():
+    sizes = [7, 8, 1]
+    (one,) = run_processes(rank_scores, 1, sizes)
+    for found in run_processes(rank_scores, 2, sizes):
+        for size in sizes:
+            assert found[size] == pytest.approx(one[size], nan_ok=True)
+
+
+def test_state_starts_afresh_after_each_evaluation():
+    metric = CountMetric(prefix="p")
+    first, second = scores(metric, 4), scores(metric, 4)
+    assert first == second and set(first) >= {"p/mIoU", "p/aAcc"}
+    assert int(metric.tables[0].counts.sum()) == sum(5 * (5 + i) for i in range(4))
+
+
+def test_maps_of_the_first_images_are_written(tmp_path):
+    metric = CountMetric(maps_dir=str(tmp_path / "m"), max_maps=2)
+    scores(metric, 4)
+    assert [path.name for path in metric.maps] == ["00.png", "01.png"]
+    expected = sample(1)["pred_sem_seg"]["data"][0].numpy()
+    np.testing.assert_array_equal(np.asarray(Image.open(metric.maps[1])), expected)
+    metric = CountMetric(
+        [3, 4], mappings=[[0, 1, 2], [2, 2, 0, 1]], maps_dir=str(tmp_path / "k"), max_maps=1
+    )
+    scores(metric, 4)
+    found = np.asarray(Image.open(tmp_path / "k" / "clusters_4" / "00.png"))
+    clusters = sample(0, 4)["pred_clusters"]["data"][1].numpy()
+    np.testing.assert_array_equal(found, np.array([2, 2, 0, 1])[clusters])
+
+
+def test_a_wrong_value_is_named_with_its_file():
+    metric = CountMetric()
+    metric.dataset_meta = {"classes": CLASSES[:2]}
+    with pytest.raises(UserError, match=r"y/00\.png: .*value 2 is out of range"):
+        metric.process({}, [sample(0)])
