@@ -32,3 +32,22 @@ def experiment_names() -> list[str]:
     root = config_root() / "config"
     found = (file.relative_to(root).with_suffix("") for file in root.glob("vice/*.yaml"))
     return sorted(str(name) for name in found)
+
+
+def tool(name: str) -> Path:
+    """A command-line script that travels with ViCE.
+
+    Args:
+        name: File name, such as ``run_distributed.py``.
+
+    Returns:
+        Its path, in ``vice/tools`` when installed from a wheel, else in the checkout's ``tools``.
+
+    Raises:
+        UserError: Neither holds it.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / "tools", package.parent / "tools"):
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"no {name} beside {package}; install ViCE from its wheel or a checkout")

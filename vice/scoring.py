@@ -197,6 +197,8 @@ class CountTable:
 
 
 def _integers(values: IntArray, name: str) -> Tensor:
+    if isinstance(values, np.ndarray) and not values.flags.writeable:
+        values = values.copy()  # torch warns of a read-only array, as image files give them
     tensor = torch.as_tensor(values)
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
         raise UserError(f"{name} must hold integers, not {tensor.dtype}")

@@ -1,6 +1,7 @@
 """Clusters on a labelled folder (test only).
 
-Set test_dataloader.dataset.data_root, model.backbone.spec, model.decode_head and test_evaluator.num_clusters.
+Set test_dataloader.dataset.data_root, model.backbone.spec, model.decode_head and
+test_evaluator.num_clusters.
 """
 
 _base_ = [

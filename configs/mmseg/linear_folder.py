@@ -1,7 +1,7 @@
 """Linear probe on a labelled folder.
 
-Set train_dataloader.dataset.data_root, test_dataloader.dataset.data_root, val_dataloader.dataset.data_root,
-model.backbone.spec, model.decode_head.in_channels and model.decode_head.num_classes.
+Set {train,val,test}_dataloader.dataset.data_root, model.backbone.spec,
+model.decode_head.in_channels and model.decode_head.num_classes.
 """
 
 _base_ = [

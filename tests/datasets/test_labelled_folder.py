@@ -36,6 +36,13 @@ def test_reads_the_layout(root):
     assert all(pair.label == root / "labels/train" / f"{pair.image.stem}.png" for pair in pairs)
 
 
+def test_numbers_in_front_of_the_names_are_indices(root):
+    (root / "classes.txt").write_text("1 grey road\n0 sky\n255 void\n")
+    assert open_folder(root).classes == ("sky", "grey road")
+    (root / "classes.txt").write_text("2nd floor\n1 roof\n")
+    assert open_folder(root).classes == ("2nd floor", "1 roof")
+
+
 def test_an_image_turned_by_exif_matches_its_upright_label(root):
     exif = Image.Exif()
     exif[274] = 6
@@ -62,6 +69,7 @@ BROKEN = {
     "blank classes": (lambda r: break_class_file(r, "\n\n"), "empty"),
     "gap": (lambda r: break_class_file(r, "a\n\nb"), "line 2 is empty"),
     "twice": (lambda r: break_class_file(r, "a\nb\na"), "'a' stands there twice"),
+    "numbers": (lambda r: break_class_file(r, "0 a\n2 b"), "not 0, 1, 2"),
     "many": (lambda r: break_class_file(r, "\n".join(map(str, range(256)))), "256 classes"),
 }
 

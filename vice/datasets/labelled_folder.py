@@ -1,7 +1,8 @@
 """A labelled data set as a plain folder.
 
 ``ROOT/images/<split>/<stem>.jpg|png``, ``ROOT/labels/<split>/<stem>.png`` (uint8 class index of
-each pixel, 255 = ignore) and ``ROOT/classes.txt`` (one class name a line, in index order).
+each pixel, 255 = ignore) and ``ROOT/classes.txt`` (one class name a line, in index order; where
+every line starts with a number, that is the index, and the line of 255 names what is ignored).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from vice.progress import progress
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 EXIF_ORIENTATION = 274
+IGNORE = 255
 MAX_CLASSES = 255
 
 
@@ -131,12 +133,26 @@ def _read_classes(path: Path) -> tuple[str, ...]:
         raise UserError(f"{path}: empty; write one class name a line")
     if "" in names:
         raise UserError(f"{path}: line {names.index('') + 1} is empty; name every class")
+    names = _strip_indices(names, path)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UserError(f"{path}: class {twice[0]!r} stands there twice; names must be unique")
     if len(names) > MAX_CLASSES:
         raise UserError(f"{path}: {len(names)} classes; an 8-bit label map has room for 255")
     return tuple(names)
+
+
+def _strip_indices(names: list[str], path: Path) -> list[str]:
+    parts = [name.split(maxsplit=1) for name in names]
+    if not all(len(part) == 2 and part[0].isdigit() for part in parts):
+        return names
+    numbered = {int(index): name for index, name in parts if int(index) != IGNORE}
+    if sorted(numbered) != list(range(len(numbered))):
+        raise UserError(
+            f"{path}: the numbers in front of the names are not 0, 1, 2, ...: correct or remove "
+            "them"
+        )
+    return [numbered[index] for index in range(len(numbered))]
 
 
 def _check_partners(

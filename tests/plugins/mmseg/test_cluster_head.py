@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -51,7 +52,7 @@ def segmentor(files, **head):
             "data_preprocessor": PREPROCESSOR,
             "backbone": {"type": "ViceBackbone", "embedder": TinyEmbedder()},
             "decode_head": [{"type": "ClusterHead", "centroids": f, **head} for f in files],
-            "test_cfg": {"mode": "whole"},
+            "test_cfg": ConfigDict(mode="whole"),
         }
     ).eval()
 
@@ -86,7 +87,7 @@ def test_plain_encoder_decoder_agrees_and_maps_to_classes(files, tmp_path):
                     "mapping": given,
                     "num_classes": 6,
                 },
-                "test_cfg": {"mode": "whole"},
+                "test_cfg": ConfigDict(mode="whole"),
             }
         ).eval()
         model.init_weights()

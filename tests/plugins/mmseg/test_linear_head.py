@@ -42,7 +42,7 @@ def test_loss_is_cross_entropy_without_ignored_pixels():
     terms = [
         -log_p[b, labels[b, y, x], y, x] for b in range(2) for y in range(20, 33) for x in range(46)
     ]
-    assert float(loss) == pytest.approx(float(torch.stack(terms).mean()), rel=1e-5)
+    assert loss.item() == pytest.approx(torch.stack(terms).mean().item(), rel=1e-5)
 
 
 def test_bottleneck_is_convolution_normalisation_convolution():

@@ -47,6 +47,8 @@ class ClusterHead(BaseDecodeHead):
             out_channels=clusters,
             dropout_ratio=0,
             in_index=in_index,
+            # Never used; the base class wants one, and warns about its own default.
+            loss_decode={"type": "CrossEntropyLoss", "avg_non_ignore": True},
             init_cfg=None,
         )
         self.centroids = found

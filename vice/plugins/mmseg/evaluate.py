@@ -46,7 +46,7 @@ def evaluate_linear(
     Args:
         spec: The embedder, as in `vice.extractors.load_extractor`.
         dataset_root: A data set in the labelled-folder layout.
-        out_dir: Gets ``results.json``, ``config.py``, ``maps/<stem>.png`` and ``runner/``.
+        out_dir: Gets ``results.json``, ``maps/<stem>.png`` and ``runner/`` (config, log, weights).
         iterations: Steps of SGD.
         batch_size: Images a step.
         bottleneck: Width of the bottleneck variant, or None.
@@ -88,7 +88,7 @@ def evaluate_linear(
         "confusion": table.confusion(table.identity()).tolist(),
         "maps": map_files(metric, task),
     }
-    return _finish(result, config, task, start)
+    return _finish(result, task, start)
 
 
 @process_state_kept()
@@ -114,9 +114,9 @@ def evaluate_clusters(
     Args:
         spec: The embedder, as in `vice.extractors.load_extractor`.
         dataset_root: A data set in the labelled-folder layout.
-        out_dir: Gets ``results.json``, ``counts.json``, ``config.py``,
+        out_dir: Gets ``results.json``, ``counts.json``, ``runner/``,
             ``centroids_<K>.safetensors``, ``mapping_<K>.json`` (greedy),
-            ``maps/clusters_<K>/<stem>.png`` (greedy) and ``runner/``.
+            ``maps/clusters_<K>/<stem>.png`` (greedy).
         clusters: Numbers of clusters K.
         max_pixels: Most pixels that k-means sees.
         iterations: Most iterations of k-means.
@@ -165,7 +165,7 @@ def evaluate_clusters(
         },
         "maps": map_files(score, task),
     }
-    return _finish(result, config, task, start)
+    return _finish(result, task, start)
 
 
 def _set_schedule(config: Config, iterations: int, batch_size: int) -> None:
@@ -229,9 +229,8 @@ def _check_clusters(clusters: Sequence[int]) -> None:
         )
 
 
-def _finish(result: dict[str, Any], config: Config, task: Task, start: float) -> dict[str, Any]:
+def _finish(result: dict[str, Any], task: Task, start: float) -> dict[str, Any]:
     result = plain({**result, "seconds": round(time.monotonic() - start, 2)})
-    config.dump(str(task.out_dir / "config.py"))
     write_json(task.out_dir / "results.json", result)
     logger.info("results: %s", task.out_dir / "results.json")
     return result

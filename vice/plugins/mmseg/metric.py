@@ -52,7 +52,9 @@ class CountMetric(BaseMetric):
         max_maps: int = 0,
         prefix: str | None = None,
     ) -> None:
-        super().__init__(prefix=prefix)
+        # MMEngine warns of every metric that goes by its plain names.
+        super().__init__(prefix=prefix or "unused")
+        self.prefix = prefix
         self.num_clusters = None if num_clusters is None else list(num_clusters)
         self.mappings = None if mappings is None else [torch.as_tensor(m) for m in mappings]
         self.maps_dir = None if maps_dir is None else Path(maps_dir)

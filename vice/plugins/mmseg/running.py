@@ -123,8 +123,8 @@ def run(config: Config, *, train: bool) -> CountMetric:
         The metric with its tables.
     """
     config = config.copy()
-    # Two runners of one second would share their logger and their message hub.
-    config.experiment_name = f"vice_{time.time_ns()}"
+    # Two runners of one name would share their logger, message hub and visualizer.
+    config.experiment_name = config.visualizer.name = f"vice_{time.time_ns()}"
     runner = DeviceRunner.from_cfg(config)
     if train:
         runner.train()

@@ -1,4 +1,4 @@
-# ImageNet's mean and deviation; smaller images of a training batch are padded, their labels with 255.
+# ImageNet's mean and deviation. Smaller images of a batch are padded, their labels with 255.
 data_preprocessor = dict(
     type="SegDataPreProcessor",
     mean=[123.675, 116.28, 103.53],

@@ -1,0 +1,204 @@
+"""The steps of the demo: data, training, scores and report, each skipped when it is done."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vice.checkpoint import CARD_NAME
+from vice.demo.mosaics import make_mosaics, photographs
+from vice.demo.pictures import make_pictures
+from vice.errors import UserError
+from vice.images import list_images
+from vice.paths import tool
+from vice.provenance import versions
+from vice.report import write_report
+from vice.superpixels import Superpixels
+from vice.views import ViewSampler
+
+logger = logging.getLogger(__name__)
+
+RESULTS_NAME = "results.json"
+#: Clusters beyond the number of classes, for over-clustering.
+OVERCLUSTERS = 4
+
+
+def run_demo(out: Path, images: Path | None = None, overrides: Sequence[str] = ()) -> Path:
+    """Trains, scores where there are labels, and writes the report.
+
+    Args:
+        out: Output folder; results of an earlier call on the same images are reused.
+        images: The user's own unlabelled folder; None makes mosaics of real textures.
+        overrides: Further Hydra overrides of the training.
+
+    Returns:
+        Path of ``report.html``.
+
+    Raises:
+        UserError: Bad images, or an output folder that belongs to other images.
+    """
+    start = time.monotonic()
+    if images is None:
+        data = make_mosaics(out / "data")
+        run_dir = train("vice/demo", data / "images" / "train", out / "train", overrides)
+        results = score(run_dir, data, out)
+        sections = _labelled_pictures(run_dir, data, out)
+    else:
+        run_dir = train("vice/folder", images, out / "train", overrides)
+        results = {"title": f"ViCE on {images.name}", "summary": _FOLDER_SUMMARY}
+        sections = make_pictures(run_dir, out, list_images(images), **_views(run_dir))
+    results |= {
+        "config": _read(run_dir / "train_config.yaml").get("VICE", {}),
+        "versions": versions(),
+        "training": json.loads((run_dir / CARD_NAME).read_text())["meta"],
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    (out / RESULTS_NAME).write_text(json.dumps(results, indent=2) + "\n")
+    return write_report(out, results, sections)
+
+
+_SUMMARY = (
+    "A model trained without labels on mosaics of six real textures under random colours, scored "
+    "on mosaics cut from other parts of the pictures. It is compared with the same network before "
+    "training and with plain Lab colour."
+)
+_FOLDER_SUMMARY = "A model trained without labels on your own images, and what it makes of them."
+
+
+def train(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = ()) -> Path:
+    """Runs ``tools/run_distributed.py``; a finished run is left as it is.
+
+    Args:
+        config: Name of the experiment.
+        images: Training images.
+        run_dir: Checkpoint folder.
+        overrides: Further Hydra overrides.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: The run folder belongs to other images, or training says what is wrong.
+    """
+    images = images.absolute()
+    known = _read(run_dir / "train_config.yaml")
+    if known and known["DATA"]["TRAIN"]["DATA_PATHS"] != [str(images)]:
+        raise UserError(
+            f"{run_dir} was trained on {known['DATA']['TRAIN']['DATA_PATHS'][0]}; choose another "
+            "output folder (make demo OUT=..., or --out) or delete it"
+        )
+    command = [
+        sys.executable,
+        str(tool("run_distributed.py")),
+        f"config={config}",
+        f"config.DATA.TRAIN.DATA_PATHS=[{quote(images)}]",
+        f"config.CHECKPOINT.DIR={quote(run_dir.absolute())}",
+        *overrides,
+    ]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode == 2:
+        raise UserError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
+    if done.returncode:
+        raise RuntimeError(f"training ended with status {done.returncode}\n{done.stderr}")
+    return run_dir
+
+
+def quote(path: Path) -> str:
+    """A path as a value in Hydra's grammar, whatever characters it holds."""
+    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{text}'"
+
+
+def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
+    """Linear probe and clusters of the trained model, the untrained one and Lab colour.
+
+    Args:
+        run_dir: The run folder.
+        data: The mosaics.
+        out: Gets ``eval/<name>/linear`` and ``eval/<name>/clusters``.
+
+    Returns:
+        The part of ``results.json`` that holds scores, shares in [0, 1].
+    """
+    # MMSegmentation takes seconds to import and is not needed for unlabelled images.
+    from vice.plugins.mmseg.evaluate import evaluate_clusters, evaluate_linear
+
+    classes = (data / "classes.txt").read_text().split()
+    counts = [len(classes), OVERCLUSTERS * len(classes)]
+    table: dict[str, dict[str, Any]] = {}
+    for name, spec in (("trained", str(run_dir)), ("random", f"random:{run_dir}"), ("lab", "lab")):
+        folder = out / "eval" / name
+        logger.info("scoring %s", name)
+        linear = evaluate_linear(spec, data, folder / "linear", **_PROBE)
+        clusters = evaluate_clusters(
+            spec, data, folder / "clusters", clusters=counts, max_pixels=100_000, **_QUIET
+        )["clusters"]
+        table[name] = {
+            "linear": linear["linear"],
+            "clusters": clusters[str(counts[0])]["hungarian"],
+            f"clusters_{counts[1]}_greedy": clusters[str(counts[1])]["greedy"],
+        }
+    return {
+        "title": "ViCE demo",
+        "summary": _SUMMARY,
+        "classes": classes,
+        "scores": table,
+        "clusters_matching": f"{counts[0]} clusters, Hungarian matching on val; "
+        f"{counts[1]} clusters, greedy matching on train",
+    }
+
+
+_QUIET: dict[str, Any] = {"log_level": "WARNING", "max_maps": 6}
+#: A linear probe on CPU in seconds; embeddings of the frozen model are kept.
+_PROBE: dict[str, Any] = {"iterations": 300, "batch_size": 8, "cache_bytes": 2**30, **_QUIET}
+
+
+def _labelled_pictures(run_dir: Path, data: Path, out: Path) -> Any:
+    classes = (data / "classes.txt").read_text().split()
+    maps = out / "eval" / "trained"
+    return make_pictures(
+        run_dir,
+        out,
+        sorted((data / "images" / "val").iterdir())[:6],
+        labels=data / "labels" / "val",
+        linear_maps=maps / "linear" / "maps",
+        cluster_maps=maps / "clusters" / "maps" / f"clusters_{OVERCLUSTERS * len(classes)}",
+        classes=classes,
+        photographs=photographs(),
+        **_views(run_dir),
+    )
+
+
+def _views(run_dir: Path) -> dict[str, Any]:
+    """The run's own view sampler and superpixels, so that pictures show what it saw."""
+    options = _read(run_dir / "train_config.yaml")["VICE"]
+    return {
+        "sampler": ViewSampler(**options["VIEWS"]),
+        "superpixels": Superpixels(**options["SUPERPIXELS"]),
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load(path.read_text()) if path.exists() else {}
+
+
+def verdict(results: Mapping[str, Any]) -> list[str]:
+    """What the scores say, a line each, for the end of the terminal's output."""
+    lines = []
+    for kind, meaning in (
+        ("linear", "a linear classifier on frozen embeddings"),
+        ("clusters", "k-means clusters matched to classes"),
+    ):
+        figures = ", ".join(
+            f"{name} {100 * entry[kind]['miou']:.1f}" for name, entry in results["scores"].items()
+        )
+        lines.append(f"{kind} mIoU in % ({meaning}): {figures}")
+    return lines
