@@ -44,7 +44,10 @@ def test_resume_drops_what_will_be_done_again(tmp_path):
     log = HealthLog(tmp_path, resume_at=3)
     log.write({"iteration": 3, "loss": 2.0})
     assert [(r["iteration"], r["loss"]) for r in read_health(tmp_path)] == [
-        (0, 1.0), (1, 1.0), (2, 1.0), (3, 2.0),
+        (0, 1.0),
+        (1, 1.0),
+        (2, 1.0),
+        (3, 2.0),
     ]
 
 

@@ -34,7 +34,10 @@ def test_embedding_is_dense_and_unit_length(predictor, rng, size):
 def test_embedding_equals_the_steps_by_hand(predictor, rng):
     image = rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)
     pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
-    mean, std = torch.tensor(IMAGENET_MEAN)[:, None, None], torch.tensor(IMAGENET_STD)[:, None, None]
+    mean, std = (
+        torch.tensor(IMAGENET_MEAN)[:, None, None],
+        torch.tensor(IMAGENET_STD)[:, None, None],
+    )
     with torch.no_grad():
         dense = predictor.embedder(((pixels - mean) / std)[None])
     dense = F.interpolate(dense, size=(40, 56), mode="bilinear", align_corners=False)

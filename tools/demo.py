@@ -30,7 +30,9 @@ def main() -> None:
     report = run_demo(args.out, args.images, args.overrides)
     results = json.loads((args.out / RESULTS_NAME).read_text())
     print(f"\nDone in {results['seconds']:.0f} s. Open {report} in a browser.")
-    print(f"Checkpoint: {args.out / 'train'} (vice.load reads it); figures: {args.out}/results.json")
+    print(
+        f"Checkpoint: {args.out / 'train'} (vice.load reads it); figures: {args.out}/results.json"
+    )
     if "scores" in results:
         print("\n".join(verdict(results)))
         print(

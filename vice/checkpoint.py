@@ -105,8 +105,9 @@ def replace_atomically(path: Path, write: Callable[[str], Any]) -> None:
         os.chmod(name, 0o666 & ~umask)
         os.replace(name, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error}; free some space or choose another "
-                        "folder") from error
+        raise UserError(
+            f"cannot write {path}: {error}; free some space or choose another folder"
+        ) from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
@@ -229,5 +230,3 @@ def _fit(module: torch.nn.Module, tensors: dict[str, Tensor], file: Path) -> Non
         module.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"{file} does not fit the architecture it names: {error}") from error
-
-

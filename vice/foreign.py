@@ -58,9 +58,7 @@ class _DataUnpickler(pickle.Unpickler):
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         value = getattr(torch, name, None) if module == "torch" else None
-        if isinstance(value, torch.dtype) or (
-            isinstance(value, type) and name.endswith("Storage")
-        ):
+        if isinstance(value, torch.dtype) or (isinstance(value, type) and name.endswith("Storage")):
             return value
         if (module, name) == ("torch.storage", "UntypedStorage"):
             return torch.UntypedStorage
@@ -89,9 +87,7 @@ def read_tensors(file: str | Path) -> Any:
         UserError: The file is missing, truncated or not a PyTorch file.
     """
     try:
-        return torch.load(
-            file, map_location="cpu", weights_only=False, pickle_module=_DATA_PICKLE
-        )
+        return torch.load(file, map_location="cpu", weights_only=False, pickle_module=_DATA_PICKLE)
     except FileNotFoundError as error:
         raise UserError(f"checkpoint {file} does not exist") from error
     except Exception as error:

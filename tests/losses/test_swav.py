@@ -95,9 +95,7 @@ def test_representative_adds_half_the_coherence(rng):
     tensors = tuple(map(torch.from_numpy, (embeddings, prototypes, regions)))
     total = float(DenseSwAVLoss(2, 4, 5, region_vector="representative").double()(*tensors))
     found = oracles.representative(embeddings, regions, prototypes)
-    mutual = {
-        (n, i) for n, i in found if n < 2 and (n + 2, i) in found
-    }
+    mutual = {(n, i) for n, i in found if n < 2 and (n + 2, i) in found}
     coherence = np.mean([found[v * 2 + n, i][1] for n, i in mutual for v in range(2)])
     rows = sorted(mutual)
     q = oracles.sinkhorn(np.array([prototypes @ found[key][0] for key in rows]), 0.05, 3)

@@ -23,7 +23,9 @@ def test_any_size_gives_stride_four(backbone, decoder, size):
     assert (embedder.dim, embedder.stride) == (9, 4)
 
 
-@pytest.mark.parametrize(("stride", "sizes"), [(32, (16, 8, 4, 2)), (16, (16, 8, 4, 4)), (8, (16, 8, 8, 8))])
+@pytest.mark.parametrize(
+    ("stride", "sizes"), [(32, (16, 8, 4, 2)), (16, (16, 8, 4, 4)), (8, (16, 8, 8, 8))]
+)
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_output_stride(name, stride, sizes):
     maps = ResNetFeatures(name, stride).eval()(torch.randn(1, 3, 64, 64))

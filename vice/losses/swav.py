@@ -140,7 +140,9 @@ class DenseSwAVLoss(nn.Module):
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {REDUCTIONS}, not {reduction!r}")
         if region_vector not in REGION_VECTORS:
-            raise ValueError(f"region_vector must be one of {REGION_VECTORS}, not {region_vector!r}")
+            raise ValueError(
+                f"region_vector must be one of {REGION_VECTORS}, not {region_vector!r}"
+            )
         self.num_views = num_views
         self.num_prototypes = num_prototypes
         self.temperature = temperature

@@ -15,7 +15,7 @@ RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
 class ResNetFeatures(nn.Module):
-    """The four residual stages of a torchvision ResNet as a feature pyramid.
+    """The residual stages of a torchvision ResNet as a feature pyramid.
 
     Args:
         name: One of ``RESNETS``.
@@ -23,45 +23,57 @@ class ResNetFeatures(nn.Module):
             two stages trade their stride for dilation (DeepLab).
         weights: ``None`` for random initialisation, ``"imagenet"`` for torchvision's default
             ImageNet weights.
+        stages: How many of the four stages to build, finest first. Fewer see a smaller
+            neighbourhood: 43, 99, 211 and 435 pixels wide with ResNet-18.
 
     Raises:
-        UserError: Unknown name, weights or output stride, or the weights cannot be had.
+        UserError: Unknown name, weights, stages or output stride, or the weights cannot be had.
     """
 
     def __init__(
-        self, name: str = "resnet18", output_stride: int = 32, weights: str | None = None
+        self,
+        name: str = "resnet18",
+        output_stride: int = 32,
+        weights: str | None = None,
+        stages: int = 4,
     ) -> None:
         super().__init__()
         if name not in RESNETS:
             raise UserError(f"backbone {name!r} is unknown; choose one of {', '.join(RESNETS)}")
         if output_stride not in (8, 16, 32):
             raise UserError(f"output_stride must be 8, 16 or 32, not {output_stride}")
+        if stages not in (1, 2, 3, 4):
+            raise UserError(f"stages must be 1 to 4, not {stages}")
         net = _torchvision_resnet(name, weights)
         self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
-        self.layer1, self.layer2 = net.layer1, net.layer2
-        self.layer3, self.layer4 = net.layer3, net.layer4
         if output_stride == 8:
-            _dilate(self.layer3, 2)
-            _dilate(self.layer4, 4)
+            _dilate(net.layer3, 2)
+            _dilate(net.layer4, 4)
         elif output_stride == 16:
-            _dilate(self.layer4, 2)
+            _dilate(net.layer4, 2)
+        self.names = [f"layer{stage}" for stage in range(1, stages + 1)]
+        for stage in self.names:
+            self.add_module(stage, getattr(net, stage))
         widths = (64, 128, 256, 512) if name in RESNETS[:2] else (256, 512, 1024, 2048)
-        self.channels: tuple[int, int, int, int] = widths
+        self.channels: tuple[int, ...] = widths[:stages]
         self.output_stride = output_stride
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features of the four stages.
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Features of the stages.
 
         Args:
             images: (B, 3, H, W) float, normalised with ImageNet's mean and deviation.
 
         Returns:
-            Four maps (B, channels[i], ceil(H / s), ceil(W / s)), s = 4, 8, 16, 32 unless dilated.
+            A map (B, channels[i], ceil(H / s), ceil(W / s)) a stage, s = 4, 8, 16, 32 unless
+            dilated.
         """
-        c2 = self.layer1(self.stem(images))
-        c3 = self.layer2(c2)
-        c4 = self.layer3(c3)
-        return c2, c3, c4, self.layer4(c4)
+        feature = self.stem(images)
+        features = []
+        for name in self.names:
+            feature = self.get_submodule(name)(feature)
+            features.append(feature)
+        return tuple(features)
 
 
 def _torchvision_resnet(name: str, weights: str | None) -> nn.Module:

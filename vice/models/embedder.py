@@ -13,6 +13,7 @@ from vice.models.deeplabv3plus import DeepLabV3Plus
 from vice.models.fpn import FPN
 
 DECODERS = ("fpn", "deeplabv3plus")
+PADDINGS = ("zeros", "replicate")
 
 
 class Embedder(nn.Module):
@@ -62,6 +63,8 @@ def build_embedder(
     output_stride: int | None = None,
     align_corners: bool = False,
     centre: bool = False,
+    padding: str = "zeros",
+    stages: int = 4,
 ) -> Embedder:
     """Builds an embedder.
 
@@ -77,6 +80,11 @@ def build_embedder(
             pixels start in nearly the same direction, and swapped prediction first has to break
             that symmetry; centring does it at once. Not in the papers, which start from
             ImageNet.
+        padding: What convolutions see beyond the border, ``"zeros"`` or ``"replicate"`` (the
+            outermost pixels). From random weights, zeros tell the network where the border is,
+            and regions can be matched between views by their place instead of by what they
+            show. Not in the papers.
+        stages: How many of the four backbone stages to use; below 4 only with ``"fpn"``.
 
     Returns:
         The embedder in training mode.
@@ -88,13 +96,17 @@ def build_embedder(
         raise UserError(f"decoder {decoder!r} is unknown; choose one of {', '.join(DECODERS)}")
     if dim < 1:
         raise UserError(f"the embedding needs at least one dimension, not {dim}")
+    if padding not in PADDINGS:
+        raise UserError(f"padding {padding!r} is unknown; choose one of {', '.join(PADDINGS)}")
+    if stages != 4 and decoder != "fpn":
+        raise UserError(f"{decoder} needs all 4 stages of the backbone, not {stages}")
     stride = output_stride or (FPN.backbone_stride if decoder == "fpn" else 8)
     if (stride == 32) != (decoder == "fpn"):
         raise UserError(
             f"output_stride {stride} does not go with {decoder}: use 32 with fpn, 8 or 16 with "
             "deeplabv3plus"
         )
-    features = ResNetFeatures(backbone, stride, weights)
+    features = ResNetFeatures(backbone, stride, weights, stages)
     head: nn.Module
     if decoder == "fpn":
         head = FPN(features.channels, dim, align_corners=align_corners)
@@ -109,8 +121,22 @@ def build_embedder(
         "output_stride": stride,
         "align_corners": align_corners,
         "centre": centre,
+        "padding": padding,
+        "stages": stages,
     }
-    return Embedder(features, head, dim=dim, config=config, centre=centre)
+    embedder = Embedder(features, head, dim=dim, config=config, centre=centre)
+    if padding != "zeros":
+        for module in embedder.modules():
+            if isinstance(module, nn.Conv2d):
+                _set_padding(module, padding)
+    return embedder
+
+
+def _set_padding(conv: nn.Conv2d, mode: str) -> None:
+    conv.padding_mode = mode
+    # The constructor derives this from the padding, which dilation may have changed since.
+    rows, columns = conv.padding
+    conv._reversed_padding_repeated_twice = [columns, columns, rows, rows]
 
 
 def seeded_embedder(seed: int, **config: Any) -> Embedder:

@@ -42,7 +42,7 @@ def test_the_papers_numbers(name, trunk, backbone, size, region, epochs):
     config.DISTRIBUTED.NUM_PROC_PER_NODE = 4
     set_schedule(config)
     assert config.DISTRIBUTED.NUM_NODES == 8
-    assert config.MODEL.TRUNK.NAME == trunk
+    assert trunk == config.MODEL.TRUNK.NAME
     assert config.MODEL.TRUNK.VICE.backbone == backbone
     assert config.MODEL.TRUNK.VICE.weights == "imagenet"
     assert config.DATA.TRAIN.TRANSFORMS[0].params.size == size
@@ -74,9 +74,9 @@ def test_vissl_follows_the_schedule(warmup):
     from classy_vision.optim import build_optimizer_schedulers
     from vissl.config import AttrDict
 
-    config = compose([
-        "config=vice/coco_lowres", f"config.VICE.SCHEDULE.warmup_epochs={warmup}"
-    ]).config
+    config = compose(
+        ["config=vice/coco_lowres", f"config.VICE.SCHEDULE.warmup_epochs={warmup}"]
+    ).config
     set_schedule(config)
     options = AttrDict(OmegaConf.to_container(config.OPTIMIZER))
     options.param_schedulers.lr_head = options.param_schedulers.lr

@@ -26,16 +26,17 @@ def build(config):
 
 def batches(dataset, workers, batch_size=2):
     loader = DataLoader(
-        dataset, batch_size, num_workers=workers, collate_fn=vice_collator,
+        dataset,
+        batch_size,
+        num_workers=workers,
+        collate_fn=vice_collator,
         multiprocessing_context="fork" if workers else None,
     )
     return list(loader)
 
 
 def same(one, two):
-    return all(
-        torch.equal(one[key][0], two[key][0]) for key in ("data", "label", "data_idx")
-    )
+    return all(torch.equal(one[key][0], two[key][0]) for key in ("data", "label", "data_idx"))
 
 
 def test_same_seed_same_views_in_any_number_of_workers(config):

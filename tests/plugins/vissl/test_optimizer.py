@@ -14,14 +14,19 @@ def test_two_steps_of_the_formula(nesterov):
     torch.manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(4, 3, dtype=torch.float64))
     bias = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
-    optimizer = build_optimizer({
-        "name": "vice_lars", "momentum": 0.9, "nesterov": nesterov,
-        "larc_config": {"trust_coefficient": 0.001, "eps": 1e-8, "clip": False},
-    })
+    optimizer = build_optimizer(
+        {
+            "name": "vice_lars",
+            "momentum": 0.9,
+            "nesterov": nesterov,
+            "larc_config": {"trust_coefficient": 0.001, "eps": 1e-8, "clip": False},
+        }
+    )
     rate, decay = 0.3, 0.01
     optimizer.set_param_groups([{"params": [weight, bias], "lr": rate, "weight_decay": decay}])
-    expected = {name: [value.detach().clone(), None] for name, value in
-                (("weight", weight), ("bias", bias))}
+    expected = {
+        name: [value.detach().clone(), None] for name, value in (("weight", weight), ("bias", bias))
+    }
     for step in range(2):
         optimizer.zero_grad()
         inputs = torch.randn(5, 3, dtype=torch.float64)

@@ -10,7 +10,6 @@ import pytest
 import torch
 import yaml
 
-import vice
 from tests.plugins.vissl.conftest import overrides, run_tool, write_images
 from vice.checkpoint import load_checkpoint
 from vice.health import read_health
@@ -20,8 +19,15 @@ pytest.importorskip("vissl")
 
 def test_a_run_leaves_everything_a_user_needs(trained):
     names = {path.name for path in trained.iterdir()}
-    assert {"vice.safetensors", "vice.json", "architecture.json", "health.jsonl",
-            "train_config.yaml", "log.txt", "tb_logs"} <= names
+    assert {
+        "vice.safetensors",
+        "vice.json",
+        "architecture.json",
+        "health.jsonl",
+        "train_config.yaml",
+        "log.txt",
+        "tb_logs",
+    } <= names
     assert any(name.startswith("model_final_checkpoint") for name in names)
     assert "trained: " in (trained / "stdout.txt").read_text()
 
@@ -68,7 +74,7 @@ def test_loaded_model_is_the_trained_model(trained):
     from vissl.config import AttrDict
     from vissl.models import build_model
 
-    import vice.plugins.vissl  # noqa: F401
+    import vice.plugins.vissl
     from vice.photometric import normalize
 
     config = AttrDict(yaml.safe_load((trained / "train_config.yaml").read_text()))
@@ -94,8 +100,13 @@ def test_prototypes_are_frozen_first_and_always_unit_length(trained, images, tmp
     assert torch.allclose(weight.norm(dim=1), torch.ones(6), atol=1e-6)
     frozen = tmp_path / "frozen"
     done = run_tool(
-        overrides(images, frozen, "config.VICE.PROTOTYPES.freeze_iterations=100",
-                  "config.OPTIMIZER.num_epochs=1"), tmp_path,
+        overrides(
+            images,
+            frozen,
+            "config.VICE.PROTOTYPES.freeze_iterations=100",
+            "config.OPTIMIZER.num_epochs=1",
+        ),
+        tmp_path,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     first = load_checkpoint(sorted(trained.glob("model_phase0.torch"))[0]).prototypes.weight

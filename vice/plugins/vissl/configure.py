@@ -103,7 +103,7 @@ def _nearest(key: str, name: str) -> str:
 
 
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    for name in node:
+    for name in map(str, node):
         full = f"{prefix}{name}"
         yield full
         child = node._get_node(name)

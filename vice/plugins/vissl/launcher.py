@@ -15,6 +15,7 @@ from vice.errors import UserError
 from vice.plugins.vissl.configure import configure
 from vice.plugins.vissl.hooks import vice_hooks
 
+
 def train(overrides: list[str]) -> str:
     """Trains as the overrides say; what ``tools/run_distributed.py`` calls.
 
