@@ -81,14 +81,55 @@ def test_seed_alone_decides_and_the_global_generator_is_left_alone():
 
 
 def test_config_builds_the_same_architecture():
-    embedder = build_embedder("resnet34", "deeplabv3plus", 5, output_stride=16)
+    embedder = build_embedder("resnet34", "deeplabv3plus", 5, output_stride=16, centre=True)
+    assert embedder.config["centre"] and not list(embedder.centre.parameters())
     again = build_embedder(**embedder.config)
     again.load_state_dict(embedder.state_dict())
+    small = build_embedder("resnet18", "fpn", 5, padding="replicate", stages=2)
+    again = build_embedder(**small.config)
+    again.load_state_dict(small.state_dict())
+    assert again.config == small.config
+
+
+@pytest.mark.parametrize(
+    ("decoder", "stride"), [("fpn", 32), ("deeplabv3plus", 16), ("deeplabv3plus", 8)]
+)
+def test_replicated_borders_hide_the_place(decoder, stride):
+    """What is the same everywhere in the image is the same everywhere in the embedding."""
+    images = torch.ones(1, 3, 1, 1).expand(1, 3, 96, 64)
+    spread = {}
+    for padding in ("zeros", "replicate"):
+        config = {"decoder": decoder, "output_stride": stride, "dim": 4, "padding": padding}
+        embedder = seeded_embedder(0, backbone="resnet18", **config).eval()
+        with torch.no_grad():
+            out = embedder(images)
+        assert out.shape == (1, 4, 24, 16)
+        spread[padding] = float((out.amax((2, 3)) - out.amin((2, 3))).max())
+    assert spread["replicate"] < 1e-5 < spread["zeros"]
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3, 4])
+def test_fewer_stages_are_the_first_ones_and_see_less(stages):
+    full = seeded_embedder(0, backbone="resnet18", decoder="fpn", dim=4)
+    part = build_embedder("resnet18", "fpn", 4, stages=stages).eval()
+    wanted = part.state_dict().keys()
+    part.load_state_dict({k: v for k, v in full.state_dict().items() if k in wanted})
+    image = torch.randn(1, 3, 512, 512, requires_grad=True)
+    out = part(image)
+    assert out.shape == (1, 4, 128, 128)
+    out[0, :, 64, 64].sum().backward()
+    seen = image.grad.abs().amax((0, 1, 2)).nonzero()
+    # Bilinear upsampling between the stages widens the bare backbone's field a little.
+    field = (43, 99, 211, 435)[stages - 1]
+    assert field <= int(seen.max() - seen.min()) + 1 <= 1.5 * field
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"padding": "mirror"}, "padding 'mirror' is unknown; choose one of zeros, replicate"),
+        ({"stages": 5}, "stages must be 1 to 4, not 5"),
+        ({"decoder": "deeplabv3plus", "stages": 2}, "needs all 4 stages"),
         ({"backbone": "vgg16"}, "backbone 'vgg16' is unknown"),
         ({"decoder": "unet"}, "decoder 'unet' is unknown"),
         ({"dim": 0}, "at least one dimension"),

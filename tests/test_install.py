@@ -1,0 +1,114 @@
+"""What a library user has: the core without frameworks, and the built wheel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CORE_ALONE = """
+import importlib, pathlib, sys
+
+for name in (
+    "vissl", "classy_vision", "hydra", "omegaconf", "mmseg", "mmengine", "mmcv", "timm", "faiss",
+    "cv2", "skimage", "sklearn", "scipy", "submitit", "matplotlib",
+):
+    sys.modules[name] = None  # any import of it raises ModuleNotFoundError
+import vice
+root = pathlib.Path(vice.__file__).parent
+files = (path.relative_to(root.parent) for path in root.rglob("*.py"))
+found = sorted(".".join(path.with_suffix("").parts) for path in files
+               if path.parts[1] not in ("plugins", "tools", "configs"))
+for name in found:
+    importlib.import_module(name)
+assert len(found) > 40, found
+
+import numpy as np, torch
+from vice.losses import DenseSwAVLoss
+from vice.models import Prototypes, build_embedder
+from vice.checkpoint import save_run
+from vice.superpixels import grid
+from vice.views import ViewSampler
+
+image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+views = ViewSampler(num_views=2, size=64)(image, grid(60, 80, 10), np.random.default_rng(0))
+embedder, prototypes = build_embedder("resnet18", "fpn", 8), Prototypes(8, 4)
+images = torch.from_numpy(views.images).permute(0, 3, 1, 2) / 255
+loss = DenseSwAVLoss(2, 4, 8)(embedder(images), prototypes.weight, torch.from_numpy(views.regions))
+loss.backward()
+save_run(sys.argv[1], embedder, prototypes)
+predictor = vice.load(sys.argv[1])
+assert predictor.embed(image).shape == (8, 60, 80)
+assert predictor.segment(image).shape == (60, 80)
+print("whole")
+"""
+
+
+def call(*command, cwd, **environment):
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_core_trains_and_predicts_with_torch_and_numpy_alone(tmp_path):
+    pytest.importorskip("torchvision")
+    out = call("-c", CORE_ALONE, tmp_path / "run", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert out.strip() == "whole"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Site folder with ViCE installed from its wheel, built from a copy of the sources."""
+    work = tmp_path_factory.mktemp("wheel")
+    source = work / "source"
+    wanted = ("vice", "configs", "tools", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+    source.mkdir()
+    for name in wanted:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name)
+    build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", work)
+    call(*build, source, cwd=work)
+    site = work / "site"
+    with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
+        wheel.extractall(site)
+    return site
+
+
+def test_wheel_puts_nothing_but_vice_at_the_top(installed):
+    top = {entry.name for entry in installed.iterdir() if not entry.name.endswith(".dist-info")}
+    assert top == {"vice"}
+
+
+def test_wheel_finds_its_configs_from_anywhere(installed, tmp_path):
+    pytest.importorskip("vissl")
+    environment = {"PYTHONPATH": str(installed)}
+    out = call("-c", "import vice; print(vice.__file__)", cwd=tmp_path, **environment)
+    assert Path(out.strip()).is_relative_to(installed)
+    tools = installed / "vice" / "tools"
+    listed = call(tools / "run_distributed.py", "--help", cwd=tmp_path, **environment)
+    assert "vice/coco_highres" in listed and "vice/folder" in listed
+    composed = call(
+        "-c",
+        "from vice.plugins.vissl.configure import compose;"
+        "print(compose(['config=vice/coco_highres']).config.MODEL.TRUNK.NAME)",
+        cwd=tmp_path,
+        **environment,
+    )
+    assert composed.strip() == "vice_resnet_deeplabv3plus"
+    for name in ("eval_linear.py", "eval_cluster.py", "prepare_data.py", "demo.py"):
+        assert "usage" in call(tools / name, "--help", cwd=tmp_path, **environment)
+    mmseg = installed / "vice" / "configs" / "mmseg" / "linear_folder.py"
+    assert mmseg.is_file() and (mmseg.parent / "_base_").is_dir()
