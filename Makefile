@@ -1,12 +1,11 @@
 # make demo            install, train on mosaics of real textures, score, and write a report
-# make demo IMAGES=DIR the same on your own images (pictures, no scores)
+# make demo IMAGES=DIR the same on your own images (pictures, no scores); OUT=DIR for its output
 # make test            all tests, on CPU
 # make lint            ruff and mypy
 # make lock            resolve requirements/*.in again
 
 PYTHON ?= python3
 VENV ?= .venv
-OUT ?= outputs/demo
 BIN := $(VENV)/bin
 
 .PHONY: demo test lint lock clean
@@ -27,7 +26,7 @@ $(VENV)/%.stamp: requirements/%.txt setup.py | $(VENV)/bin/python
 	@touch $@
 
 demo: $(VENV)/runtime.stamp
-	$(BIN)/python tools/demo.py --out "$(OUT)" $(if $(IMAGES),--images "$(IMAGES)")
+	$(BIN)/python tools/demo.py $(if $(OUT),--out "$(OUT)") $(if $(IMAGES),--images "$(IMAGES)")
 
 test: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)

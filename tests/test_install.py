@@ -18,9 +18,13 @@ import importlib, pathlib, sys
 
 for name in (
     "vissl", "classy_vision", "hydra", "omegaconf", "mmseg", "mmengine", "mmcv", "timm", "faiss",
-    "cv2", "skimage", "sklearn", "scipy", "submitit", "matplotlib",
+    "skimage", "sklearn", "scipy", "submitit", "matplotlib",
 ):
     sys.modules[name] = None  # any import of it raises ModuleNotFoundError
+
+import cv2
+
+vars(cv2).pop("ximgproc", None)  # plain OpenCV has no contrib modules
 import vice
 root = pathlib.Path(vice.__file__).parent
 files = (path.relative_to(root.parent) for path in root.rglob("*.py"))

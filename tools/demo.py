@@ -2,8 +2,8 @@
 """Trains ViCE on a small data set on CPU, scores it and writes a report with pictures.
 
 Examples:
-    python tools/demo.py --out outputs/demo
-    python tools/demo.py --out outputs/photos --images path/to/photos
+    python tools/demo.py
+    python tools/demo.py --images path/to/photos --out outputs/photos
 """
 
 import argparse
@@ -17,10 +17,16 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("outputs/demo"), help="output folder")
+    parser.add_argument(
+        "--out", type=Path, help="output folder (outputs/demo, or outputs/demo-<name of IMAGES>)"
+    )
     parser.add_argument("--images", type=Path, help="your own folder of images, without labels")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE for the training's config")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.out is None:
+        name = f"demo-{args.images.resolve().name}" if args.images else "demo"
+        args.out = Path("outputs") / name
+    return args
 
 
 def main() -> None:
@@ -34,11 +40,9 @@ def main() -> None:
         f"Checkpoint: {args.out / 'train'} (vice.load reads it); figures: {args.out}/results.json"
     )
     if "scores" in results:
+        print("mIoU in % on images that no fit has seen; higher is better, chance is about 10:")
         print("\n".join(verdict(results)))
-        print(
-            "trained = this run; random = the same network before training; lab = colour alone. "
-            "Higher is better; chance is about 10."
-        )
+        print("trained: this run; random: the same network untrained; lab: colour alone.")
 
 
 if __name__ == "__main__":

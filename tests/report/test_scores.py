@@ -36,6 +36,12 @@ def test_the_verdict_is_honest() -> None:
     assert not bad and "-1.0" in clusters and "+20.0" in clusters and "Not above" in clusters
 
 
+def test_more_clusters_than_classes_are_named_by_their_number() -> None:
+    scores = {name: {"clusters_24": {"miou": 0.2, "accuracy": 0.3}} for name in ("trained", "lab")}
+    assert "24 clusters" in score_table(scores)
+    assert verdict(scores)[0][1].startswith("24 clusters: 20.0 % mIoU")
+
+
 def test_no_verdict_without_something_to_compare() -> None:
     assert verdict({"trained": SCORES["trained"]}) == []
     assert verdict({"random": SCORES["random"]}) == []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 RESULTS_NAME = "results.json"
 #: Clusters beyond the number of classes, for over-clustering.
 OVERCLUSTERS = 4
+_PROGRESS_SECONDS = 10.0
 
 
 def run_demo(out: Path, images: Path | None = None, overrides: Sequence[str] = ()) -> Path:
@@ -64,9 +67,9 @@ def run_demo(out: Path, images: Path | None = None, overrides: Sequence[str] = (
 
 
 _SUMMARY = (
-    "A model trained without labels on mosaics of six real textures under random colours, scored "
-    "on mosaics cut from other parts of the pictures. It is compared with the same network before "
-    "training and with plain Lab colour."
+    "A model trained without labels on mosaics of six real textures of nearly equal brightness and "
+    "colour, scored on mosaics cut from other parts of the pictures. It is compared with the same "
+    "network before training and with plain Lab colour."
 )
 _FOLDER_SUMMARY = "A model trained without labels on your own images, and what it makes of them."
 
@@ -101,12 +104,41 @@ def train(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = (
         f"config.CHECKPOINT.DIR={quote(run_dir.absolute())}",
         *overrides,
     ]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode == 2:
-        raise UserError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
-    if done.returncode:
-        raise RuntimeError(f"training ended with status {done.returncode}\n{done.stderr}")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    status, errors = _follow(command, run_dir)
+    if status == 2:
+        raise UserError(errors.strip().splitlines()[-1].removeprefix("error: "))
+    if status:
+        raise RuntimeError(f"training ended with status {status}\n{errors}")
     return run_dir
+
+
+_TOTAL = re.compile(r"Total (\d+) iterations for training")
+_STEP = re.compile(r"iter: (\d+);.* loss: ([^;]+);.* eta: ([^;]+);")
+
+
+def _follow(command: list[str], run_dir: Path) -> tuple[int, str]:
+    """Runs a training and passes on its progress; VISSL keeps the whole log in the run folder.
+
+    Returns:
+        Exit status and what came on stderr.
+    """
+    logger.info("training; the whole log goes to %s", run_dir / "log.txt")
+    total, shown = "?", time.monotonic()
+    with tempfile.TemporaryFile("w+") as errors:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1
+        ) as process:
+            for line in process.stdout or ():
+                if planned := _TOTAL.search(line):
+                    total = planned.group(1)
+                step = _STEP.search(line)
+                if step and time.monotonic() - shown > _PROGRESS_SECONDS:
+                    shown = time.monotonic()
+                    done, loss, left = step.groups()
+                    logger.info("training: step %s of %s, loss %s, %s left", done, total, loss, left)
+        errors.seek(0)
+        return process.returncode, errors.read()
 
 
 def quote(path: Path) -> str:
@@ -142,7 +174,7 @@ def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
         table[name] = {
             "linear": linear["linear"],
             "clusters": clusters[str(counts[0])]["hungarian"],
-            f"clusters_{counts[1]}_greedy": clusters[str(counts[1])]["greedy"],
+            f"clusters_{counts[1]}": clusters[str(counts[1])]["greedy"],
         }
     return {
         "title": "ViCE demo",
@@ -154,7 +186,7 @@ def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
     }
 
 
-_QUIET: dict[str, Any] = {"log_level": "WARNING", "max_maps": 6}
+_QUIET: dict[str, Any] = {"log_level": "ERROR", "max_maps": 6}
 #: A linear probe on CPU in seconds; embeddings of the frozen model are kept.
 _PROBE: dict[str, Any] = {"iterations": 300, "batch_size": 8, "cache_bytes": 2**30, **_QUIET}
 
@@ -193,12 +225,17 @@ def _read(path: Path) -> dict[str, Any]:
 def verdict(results: Mapping[str, Any]) -> list[str]:
     """What the scores say, a line each, for the end of the terminal's output."""
     lines = []
-    for kind, meaning in (
-        ("linear", "a linear classifier on frozen embeddings"),
-        ("clusters", "k-means clusters matched to classes"),
-    ):
+    for kind in results["scores"]["trained"]:
         figures = ", ".join(
             f"{name} {100 * entry[kind]['miou']:.1f}" for name, entry in results["scores"].items()
         )
-        lines.append(f"{kind} mIoU in % ({meaning}): {figures}")
+        lines.append(f"  {_meaning(kind)}: {figures}")
     return lines
+
+
+def _meaning(kind: str) -> str:
+    if kind == "linear":
+        return "a linear classifier on frozen embeddings"
+    if kind == "clusters":
+        return "as many k-means clusters as classes, matched one to one"
+    return f"{kind.partition('_')[2]} k-means clusters, each named by its majority class"

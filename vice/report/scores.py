@@ -138,4 +138,7 @@ def _short(key: str) -> str:
 
 
 def _readout(key: str) -> str:
+    kind, _, number = key.partition("_")
+    if kind == "clusters" and number.isdigit():
+        return f"{number} clusters"
     return READOUT_NAMES.get(key, key)
