@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vice.checkpoint import CARD_NAME
+from vice.checkpoint import CARD_NAME, WEIGHTS_NAME
 from vice.demo.mosaics import make_mosaics, photographs
 from vice.demo.pictures import make_pictures
 from vice.errors import UserError
@@ -136,7 +136,9 @@ def _follow(command: list[str], run_dir: Path) -> tuple[int, str]:
                 if step and time.monotonic() - shown > _PROGRESS_SECONDS:
                     shown = time.monotonic()
                     done, loss, left = step.groups()
-                    logger.info("training: step %s of %s, loss %s, %s left", done, total, loss, left)
+                    logger.info(
+                        "training: step %s of %s, loss %s, %s left", done, total, loss, left
+                    )
         errors.seek(0)
         return process.returncode, errors.read()
 
@@ -167,9 +169,18 @@ def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
     for name, spec in (("trained", str(run_dir)), ("random", f"random:{run_dir}"), ("lab", "lab")):
         folder = out / "eval" / name
         logger.info("scoring %s", name)
-        linear = evaluate_linear(spec, data, folder / "linear", **_PROBE)
-        clusters = evaluate_clusters(
-            spec, data, folder / "clusters", clusters=counts, max_pixels=100_000, **_QUIET
+        linear = _unless_done(
+            folder / "linear", run_dir, evaluate_linear, spec=spec, dataset_root=data, **_PROBE
+        )
+        clusters = _unless_done(
+            folder / "clusters",
+            run_dir,
+            evaluate_clusters,
+            spec=spec,
+            dataset_root=data,
+            clusters=counts,
+            max_pixels=100_000,
+            **_QUIET,
         )["clusters"]
         table[name] = {
             "linear": linear["linear"],
@@ -184,6 +195,17 @@ def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
         "clusters_matching": f"{counts[0]} clusters, Hungarian matching on val; "
         f"{counts[1]} clusters, greedy matching on train",
     }
+
+
+def _unless_done(
+    folder: Path, run_dir: Path, evaluate: Callable[..., dict[str, Any]], **arguments: Any
+) -> dict[str, Any]:
+    """Evaluates into a folder, or reads what an evaluation of the same weights left there."""
+    done, weights = folder / RESULTS_NAME, run_dir / WEIGHTS_NAME
+    if done.exists() and done.stat().st_mtime_ns > weights.stat().st_mtime_ns:
+        found: dict[str, Any] = json.loads(done.read_text())
+        return found
+    return evaluate(out_dir=folder, **arguments)
 
 
 _QUIET: dict[str, Any] = {"log_level": "ERROR", "max_maps": 6}

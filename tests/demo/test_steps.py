@@ -1,0 +1,107 @@
+"""The demo's steps with a few tiny images: real VISSL, real MMSegmentation, real report."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vice
+from vice.demo import steps
+from vice.demo.mosaics import CLASSES, make_mosaics
+from vice.errors import UserError
+
+pytest.importorskip("vissl")
+pytest.importorskip("mmseg")
+
+SHORT = (
+    "config.VICE.DATASET.min_images_per_epoch=4",
+    "config.VICE.VIEWS.size=48",
+    "config.VICE.VIEWS.num_views=2",
+    "config.VICE.SUPERPIXELS.region_size=8",
+    "config.VICE.PROTOTYPES.num_prototypes=4",
+    "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=2",
+    "config.DATA.NUM_DATALOADER_WORKERS=0",
+    "config.OPTIMIZER.num_epochs=1",
+    "config.VICE.SCHEDULE.warmup_epochs=0",
+)
+
+
+def test_mosaics_are_trained_on_scored_and_shown(tmp_path, monkeypatch):
+    few = functools.partial(make_mosaics, train=6, val=4, size=80)
+    monkeypatch.setattr(steps, "make_mosaics", few)
+    monkeypatch.setitem(steps._PROBE, "iterations", 3)
+    out = tmp_path / "demo"
+    report = steps.run_demo(out, overrides=SHORT)
+    results = json.loads((out / "results.json").read_text())
+    assert set(results["scores"]) == {"trained", "random", "lab"}
+    for entry in results["scores"].values():
+        assert set(entry) == {"linear", "clusters", "clusters_24"}
+        for part in entry.values():
+            assert 0 <= part["miou"] <= 1 and set(part["iou_per_class"]) == set(CLASSES)
+    assert results["versions"]["vice"] == vice.__version__
+    assert results["config"]["PROTOTYPES"]["num_prototypes"] == 4
+    assert len(steps.verdict(results)) == 3
+    text = report.read_text()
+    pictures = {path.name for path in (out / "pictures").iterdir()}
+    assert {"classes.png", "embeddings.png", "photographs.png", "curves.png"} <= pictures
+    assert all(f"pictures/{name}" in text for name in pictures)
+
+    # A second call trains and scores nothing anew, and gives the same answer.
+    weights = out / "train" / "vice.safetensors"
+    before = weights.stat().st_mtime_ns
+    steps.run_demo(out, overrides=SHORT)
+    again = json.loads((out / "results.json").read_text())
+    assert weights.stat().st_mtime_ns == before and again["scores"] == results["scores"]
+    with pytest.raises(UserError, match="was trained on .*choose another output folder"):
+        steps.run_demo(out, tmp_path)
+
+
+def test_own_images_give_pictures_without_scores(tmp_path, caplog):
+    folder = tmp_path / "my photos, 1"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        pixels = rng.integers(0, 256, (40 + i, 56, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.jpg")
+    (folder / "broken.jpg").write_bytes(b"no image")
+    monkeys = (*SHORT, "config.VICE.STANDARDIZE.min_side=64")
+    report = steps.run_demo(tmp_path / "out", folder, monkeys)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "scores" not in results and folder.name in results["title"]
+    assert "clusters.png" in report.read_text()
+    assert vice.load(tmp_path / "out" / "train").segment(folder / "0.jpg").shape == (40, 56)
+
+
+def test_what_training_refuses_is_one_message(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty") as error:
+        steps.train("vice/folder", tmp_path / "empty", tmp_path / "run")
+    assert "\n" not in str(error.value) and not str(error.value).startswith("error:")
+
+
+def test_progress_of_a_training_is_passed_on(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(steps, "_PROGRESS_SECONDS", 0.0)
+    lines = (
+        "INFO trainer_main.py: 276: Total 480 iterations for training",
+        "INFO log_hooks.py: Rank: 0; [ep: 0] iter: 25; lr: 0.002; loss: 3.85; btime(ms): 726; "
+        "eta: 0:05:30; peak_mem(M): -1;",
+        "something else",
+    )
+    script = f"import sys; print({chr(10).join(lines)!r}); sys.stderr.write('oops'); sys.exit(3)"
+    with caplog.at_level("INFO", logger="vice.demo.steps"):
+        assert steps._follow([sys.executable, "-c", script], tmp_path) == (3, "oops")
+    assert caplog.messages[1:] == ["training: step 25 of 480, loss 3.85, 0:05:30 left"]
+
+
+@pytest.mark.parametrize("name", ["plain", "it's", "a, b [c] {d}", "back\\slash", "x=1:2 $y"])
+def test_any_path_survives_hydra(tmp_path, name):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    path = tmp_path / name
+    parsed = OverridesParser.create().parse_override(f"key=[{steps.quote(path)}]")
+    assert [str(value) for value in parsed.value()] == [str(path)]
