@@ -2,8 +2,8 @@
 
 Every segment of a mosaic shows one texture. All segments have nearly the same brightness, contrast
 and colour, so texture alone tells the class. (Given a brightness of its own, a segment could be
-recognised in another view by that, and a network would never have to look at texture.) Train and val
-mosaics are cut from disjoint rectangles of the source pictures (see ``vice.demo.textures``).
+recognised in another view by that, and a network would never have to look at texture.) Train and
+val mosaics are cut from disjoint rectangles of the source pictures (see ``vice.demo.textures``).
 """
 
 from __future__ import annotations
