@@ -69,8 +69,8 @@ def test_own_images_give_pictures_without_scores(tmp_path, caplog):
         pixels = rng.integers(0, 256, (40 + i, 56, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{i}.jpg")
     (folder / "broken.jpg").write_bytes(b"no image")
-    monkeys = (*SHORT, "config.VICE.STANDARDIZE.min_side=64")
-    report = steps.run_demo(tmp_path / "out", folder, monkeys)
+    short = (*SHORT, "config.VICE.STANDARDIZE.min_side=64")
+    report = steps.run_demo(tmp_path / "out", folder, short)
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert "scores" not in results and folder.name in results["title"]
     assert "clusters.png" in report.read_text()
@@ -98,7 +98,9 @@ def test_progress_of_a_training_is_passed_on(tmp_path, caplog, monkeypatch):
     assert caplog.messages[1:] == ["training: step 25 of 480, loss 3.85, 0:05:30 left"]
 
 
-@pytest.mark.parametrize("name", ["plain", "it's", "a, b [c] {d}", "back\\slash", "x=1:2 $y"])
+@pytest.mark.parametrize(
+    "name", ["plain", "it's", "a, b [c] {d}", "back\\slash", "end\\", "both\\'", "x=1:2 $y"]
+)
 def test_any_path_survives_hydra(tmp_path, name):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 

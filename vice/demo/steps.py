@@ -145,7 +145,8 @@ def _follow(command: list[str], run_dir: Path) -> tuple[int, str]:
 
 def quote(path: Path) -> str:
     """A path as a value in Hydra's grammar, whatever characters it holds."""
-    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    # Inside quotes, a backslash is special only before a quote.
+    text = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), str(path))
     return f"'{text}'"
 
 

@@ -150,6 +150,7 @@ def test_two_spawned_processes_know_every_registered_name(images, tmp_path):
             "config.OPTIMIZER.name=vice_lars",
             "config.OPTIMIZER.num_epochs=1",
             "config.MODEL.TRUNK.NAME=vice_resnet_deeplabv3plus",
+            "config.MODEL.TRUNK.VICE.stages=4",
             "config.VICE.VIEWS.num_views=3",
         ),
         tmp_path,
