@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+
+import torch
 from torch import nn
 
+from vice.errors import UserError
 from vice.floors import LabEmbedder
 
 
@@ -11,22 +16,35 @@ def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Modul
     """Loads a dense embedder by name, frozen and in evaluation mode.
 
     Args:
-        spec: ``"lab"`` for the colour floor, or anything `vice.checkpoint.load_embedder` takes: a
-            run folder, a checkpoint file, ``"random:<path>"`` or ``"random:resnet18-fpn-128"``.
+        spec: One of
+
+            - a run folder or checkpoint file, ``random:PATH`` or ``random:resnet18-fpn-128``
+              (see `vice.checkpoint.load_embedder`);
+            - ``timm:NAME`` or ``timm:NAME@FILE``, a model of timm with downloaded weights or
+              those of a file, and ``random:timm:NAME``, the same without weights;
+            - ``MODULE:CALLABLE``, a function without arguments that returns a module from
+              (B, 3, H, W) normalised images to (B, D, h, w);
+            - ``lab``, the colour floor.
         seed: Seed of random weights.
         device: Where to put it.
 
     Returns:
-        A module from (B, 3, H, W) normalised images to (B, D, h, w), with ``dim`` and ``stride``.
+        A module from (B, 3, H, W) normalised images to (B, D, h, w), with ``dim``.
 
     Raises:
-        UserError: No such checkpoint or name.
+        UserError: The text names nothing that can be loaded.
     """
     if spec == "lab":
-        return LabEmbedder().eval().to(device)
-    from vice.checkpoint import load_embedder
+        module: nn.Module = LabEmbedder()
+    elif spec.startswith(("timm:", "random:timm:")):
+        module = _timm(spec, seed)
+    elif _is_callable(spec):
+        module = _call(spec, seed)
+    else:
+        from vice.checkpoint import load_embedder
 
-    return load_embedder(spec, seed=seed, device=device)
+        module = load_embedder(spec, seed=seed)
+    return module.eval().requires_grad_(False).to(device)
 
 
 def is_spherical(extractor: nn.Module) -> bool:
@@ -36,3 +54,43 @@ def is_spherical(extractor: nn.Module) -> bool:
     attribute ``spherical = False``.
     """
     return bool(getattr(extractor, "spherical", True))
+
+
+def _timm(spec: str, seed: int) -> nn.Module:
+    from vice.models.timm_embedder import TimmEmbedder
+
+    weights = not spec.startswith("random:")
+    name, _, file = spec.removeprefix("random:").removeprefix("timm:").partition("@")
+    if file and not (weights and Path(file).is_file()):
+        raise UserError(
+            f"{spec}: {file} does not exist" if weights else f"{spec}: random weights need no file"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TimmEmbedder(name, file or None, weights=weights)
+
+
+def _is_callable(spec: str) -> bool:
+    module, separator, name = spec.partition(":")
+    names = [*module.split("."), name]
+    return bool(separator) and module != "random" and all(part.isidentifier() for part in names)
+
+
+def _call(spec: str, seed: int) -> nn.Module:
+    module_name, _, name = spec.partition(":")
+    try:
+        make = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{spec}: {error}; MODULE:CALLABLE must be importable, for example with its folder in "
+            "PYTHONPATH"
+        ) from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = make()
+    if not isinstance(module, nn.Module):
+        raise UserError(f"{spec} returned {type(module).__name__}, not a torch.nn.Module")
+    if not hasattr(module, "dim"):
+        with torch.no_grad():
+            module.dim = module.eval()(torch.zeros(1, 3, 224, 224)).shape[1]
+    return module
