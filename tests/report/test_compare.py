@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vice.errors import UserError
+from vice.report.compare import differences, make_tables, read_results, to_html, to_markdown
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def linear(spec="run", seed=0, miou=0.5, **arguments):
+    return {
+        "kind": "linear",
+        "spec": spec,
+        "seed": seed,
+        "classes": ["a", "b"],
+        "dataset": {
+            "name": "msrc21",
+            "splits": {"fit": "train", "score": "test"},
+            "images": {"fit": 3, "score": 2},
+        },
+        "arguments": {"spec": spec, "seed": seed, "iterations": 500, **arguments},
+        "linear": {"miou": miou, "accuracy": 0.75},
+    }
+
+
+def clusters(**changes):
+    result = linear(**changes)
+    scores = {"miou": 0.25, "accuracy": None}
+    result["kind"] = "clusters"
+    result["clusters"] = {"21": {"greedy": scores, "hungarian": scores}}
+    return result
+
+
+def test_mean_and_deviation_over_seeds() -> None:
+    values = [0.5, 0.53, 0.61]
+    results = [linear(seed=seed, miou=value) for seed, value in enumerate(values)]
+    text = to_markdown(make_tables([*results, linear("other", miou=0.1)]))
+    mean, deviation = 100 * np.mean(values), 100 * np.std(values, ddof=1)
+    assert f"| run | 3 | {mean:.2f} ± {deviation:.2f} / 75.00 ± 0.00 |" in text
+    assert "| other | 1 | 10.00 / 75.00 |" in text
+    assert text.startswith("**Table 1. msrc21 test, linear**")
+
+
+def test_other_settings_are_never_put_into_one_table() -> None:
+    unlike = linear("other", iterations=12000)
+    tables = make_tables([linear(), unlike, clusters()])
+    assert len(tables) == 3
+    (sentence,) = differences(tables)
+    assert sentence == "Table 1 and table 2 are not comparable: iterations (500 against 12000)."
+    assert sentence in to_markdown(tables) and sentence in to_html(tables)
+    fewer = copy.deepcopy(linear("other"))
+    fewer["dataset"]["images"]["score"] = 1
+    assert "images.score (2 against 1)" in differences(make_tables([linear(), fewer]))[0]
+
+
+def test_what_does_not_matter_keeps_results_together() -> None:
+    here = linear(out_dir="a", device="cpu", workers=0, cache_bytes=0)
+    there = linear("other", out_dir="b", device="cuda", workers=4, cache_bytes=9)
+    assert len(make_tables([here, there])) == 1
+
+
+def test_clusters_and_missing_scores() -> None:
+    text = to_markdown(make_tables([clusters()]))
+    assert "| embedder | seeds | 21 greedy | 21 hungarian |" in text
+    assert "| run | 1 | 25.00 / - | 25.00 / - |" in text
+
+
+def test_the_same_result_twice_is_refused() -> None:
+    with pytest.raises(UserError, match="run with seed 0 is there twice"):
+        make_tables([linear(), linear()])
+
+
+def test_html_is_escaped() -> None:
+    page = to_html(make_tables([linear("<script>")]))
+    assert "<script>" not in page and "&lt;script&gt;" in page
+
+
+def test_command_line(tmp_path) -> None:
+    for name, content in (("a", linear()), ("b", linear("other"))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(content))
+    tool = [sys.executable, str(ROOT / "tools" / "compare.py")]
+    folders = [str(tmp_path / "a"), str(tmp_path / "b")]
+    shown = subprocess.run([*tool, *folders], capture_output=True, text=True, check=True).stdout
+    assert shown == to_markdown(make_tables(read_results(folders)))
+    subprocess.run([*tool, *folders, "--out", str(tmp_path / "t.html")], check=True)
+    assert "<table>" in (tmp_path / "t.html").read_text()
+    done = subprocess.run([*tool, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 2 and "holds no results.json" in done.stderr
+    (tmp_path / "a" / "results.json").write_text('{"kind": "li')
+    done = subprocess.run([*tool, *folders], capture_output=True, text=True)
+    assert done.returncode == 2 and "is broken" in done.stderr

@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+"""Puts results directories side by side, mean and standard deviation over seeds.
+
+Results that were not taken in the same way get tables of their own, and a line says what differs.
+
+Examples:
+    python tools/compare.py outputs/msrc21/*
+    python tools/compare.py outputs/msrc21/* --out table.html
+"""
+
+import argparse
+from pathlib import Path
+
+from vice.cli import run
+from vice.report.compare import make_tables, read_results, to_html, to_markdown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="results directories")
+    parser.add_argument("--out", type=Path, help="file to write, .md or .html (the terminal)")
+    args = parser.parse_args()
+    tables = make_tables(read_results(args.folders))
+    if args.out is None:
+        print(to_markdown(tables), end="")
+    else:
+        page = to_html(tables) if args.out.suffix == ".html" else to_markdown(tables)
+        args.out.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main)

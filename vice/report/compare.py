@@ -1,0 +1,207 @@
+"""One table out of many results directories, and a plain word where they cannot be compared."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from vice.errors import UserError
+
+#: Arguments that change where or how fast something is computed, or are a column of their own.
+_INDIFFERENT = {
+    "spec",
+    "dataset_root",
+    "out_dir",
+    "seed",
+    "device",
+    "workers",
+    "log_level",
+    "max_maps",
+    "cache_bytes",
+    "memory_limit",
+    "clusters",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Results that were taken in the same way.
+
+    Attributes:
+        title: Data set, scored split and kind of evaluation.
+        settings: What was the same for all, flat: dotted name to value.
+        columns: Names of the read-outs.
+        rows: Embedder to read-out to (mIoU, accuracy) of each seed, shares in [0, 1].
+    """
+
+    title: str
+    settings: Mapping[str, Any]
+    columns: Sequence[str]
+    rows: Mapping[str, Mapping[str, list[tuple[float | None, float | None]]]]
+
+
+def read_results(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """Reads ``results.json`` of each directory.
+
+    Raises:
+        UserError: A directory without one, or one that no evaluation of ViCE wrote.
+    """
+    found = []
+    for folder in map(Path, folders):
+        file = folder / "results.json"
+        if not file.is_file():
+            raise UserError(f"{folder} holds no results.json: is it a results directory?")
+        try:
+            result = json.loads(file.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{file} is broken ({error}); evaluate again") from error
+        if not isinstance(result, dict) or result.get("kind") not in ("linear", "clusters"):
+            raise UserError(f"{file} was not written by eval_linear.py or eval_cluster.py")
+        found.append(result)
+    return found
+
+
+def make_tables(results: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Groups results by how they were taken; only the seed may differ inside a cell.
+
+    Args:
+        results: What `read_results` returns.
+
+    Returns:
+        A table for each way, in the order of their first result.
+
+    Raises:
+        UserError: The same embedder, seed and settings twice.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        key = json.dumps(_settings(result), sort_keys=True)
+        groups.setdefault(key, []).append(result)
+    return [_table(json.loads(key), members) for key, members in groups.items()]
+
+
+def differences(tables: Sequence[Table]) -> list[str]:
+    """Says which tables of the same data set and kind cannot be compared, and why.
+
+    Returns:
+        A sentence for each such pair.
+    """
+    sentences = []
+    for i, first in enumerate(tables):
+        for j, second in enumerate(tables[:i]):
+            if first.title != second.title:
+                continue
+            names = sorted({*first.settings, *second.settings})
+            unlike = [
+                f"{name} ({second.settings.get(name)} against {first.settings.get(name)})"
+                for name in names
+                if first.settings.get(name) != second.settings.get(name)
+            ]
+            sentences.append(
+                f"Table {j + 1} and table {i + 1} are not comparable: {', '.join(unlike)}."
+            )
+    return sentences
+
+
+def to_markdown(tables: Sequence[Table]) -> str:
+    """The tables as Markdown: mIoU / accuracy in percent, mean ± sd over seeds."""
+    parts = []
+    for number, table in enumerate(tables, 1):
+        head = ["embedder", "seeds", *table.columns]
+        lines = [f"**Table {number}. {table.title}**, mIoU / accuracy in %", ""]
+        lines += [_line(head), _line(["---"] * len(head))]
+        lines += [_line(cells) for cells in _cells(table)]
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, *differences(tables)]) + "\n"
+
+
+def to_html(tables: Sequence[Table]) -> str:
+    """The same as `to_markdown`, as a page."""
+    parts = []
+    for number, table in enumerate(tables, 1):
+        head = "".join(f"<th>{escape(c)}</th>" for c in ["embedder", "seeds", *table.columns])
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+            for cells in _cells(table)
+        )
+        title = f"Table {number}. {table.title}, mIoU / accuracy in %"
+        parts.append(f"<h2>{escape(title)}</h2><table><tr>{head}</tr>{rows}</table>")
+    parts += [f"<p>{escape(sentence)}</p>" for sentence in differences(tables)]
+    style = "td,th{padding:.3em .8em;text-align:right;border-bottom:1px solid #ccc}"
+    return (
+        '<!doctype html><meta charset="utf-8"><title>ViCE: results compared</title>'
+        f"<style>body{{font-family:sans-serif}}{style}</style>\n" + "\n".join(parts) + "\n"
+    )
+
+
+def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
+    data = result["dataset"]
+    flat: dict[str, Any] = {
+        "kind": result["kind"],
+        "dataset": data["name"],
+        "classes": result["classes"],
+    }
+    for part in ("splits", "images"):
+        flat |= {f"{part}.{name}": value for name, value in data[part].items()}
+    arguments = result["arguments"].items()
+    return flat | {
+        k: v for k, v in arguments if k not in {*_INDIFFERENT, "split_fit", "split_score"}
+    }
+
+
+def _table(settings: dict[str, Any], members: Sequence[Mapping[str, Any]]) -> Table:
+    rows: dict[str, dict[str, list[tuple[float | None, float | None]]]] = {}
+    columns: dict[str, None] = {}
+    seen = set()
+    for result in members:
+        for name, scores in _readouts(result).items():
+            key = (result["spec"], result["seed"], name)
+            if key in seen:
+                raise UserError(
+                    f"{result['spec']} with seed {result['seed']} is there twice ({name}, "
+                    f"{settings['dataset']}): name one of the two directories only"
+                )
+            seen.add(key)
+            columns[name] = None
+            cell = rows.setdefault(result["spec"], {}).setdefault(name, [])
+            cell.append((scores["miou"], scores["accuracy"]))
+    title = f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}"
+    return Table(title, settings, list(columns), rows)
+
+
+def _readouts(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    if result["kind"] == "linear":
+        return {"linear": result["linear"]}
+    return {
+        f"{k} {matching}": entry[matching]
+        for k, entry in result["clusters"].items()
+        for matching in ("greedy", "hungarian")
+    }
+
+
+def _cells(table: Table) -> list[list[str]]:
+    lines = []
+    for spec, found in table.rows.items():
+        seeds = max(len(values) for values in found.values())
+        cells = [" / ".join(map(_spread, zip(*found[c], strict=True))) if c in found else "-"
+                 for c in table.columns]  # fmt: skip
+        lines.append([spec, str(seeds), *cells])
+    return lines
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    """Mean, and the standard deviation (n - 1) where there is more than one value."""
+    numbers = [100 * value for value in values if value is not None]
+    if not numbers:
+        return "-"
+    mean = f"{statistics.fmean(numbers):.2f}"
+    return mean if len(numbers) == 1 else f"{mean} ± {statistics.stdev(numbers):.2f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
