@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import oracles
+from tests.processes import run_processes
 from vice.assignment import RegionQueue, sinkhorn
 
 
@@ -88,3 +89,47 @@ def test_queue_travels_in_the_state_dict():
     copy.push(more)
     assert torch.equal(copy.stored(), queue.stored())
     assert copy.age() == queue.age()
+
+
+def _resumed_queues(rank, ranks, collected):
+    """Pushes vectors that name their rank, writes rank 0's state, and loads it everywhere."""
+    queue = RegionQueue(4, 1)
+    for step in range(3 + rank):
+        queue.push(torch.tensor([[10.0 * rank + step]]))
+    if collected:
+        queue.collect()
+    states = [queue.state_dict()]
+    if ranks > 1:
+        torch.distributed.broadcast_object_list(states, src=0)
+    resumed = RegionQueue(4, 1)
+    resumed.load_state_dict(states[0])
+    # What has been collected must not outlive the next push.
+    queue.push(torch.zeros(1, 1))
+    return {"held": resumed.stored(), "age": resumed.age(), "stale": len(queue.get_extra_state())}
+
+
+def test_each_rank_resumes_with_its_own_queue():
+    found = run_processes(_resumed_queues, 2, True)
+    assert [f["held"].ravel().tolist() for f in found] == [[0, 1, 2], [10, 11, 12, 13]]
+    assert [f["age"] for f in found] == [1.0, 1.5] and not any(f["stale"] for f in found)
+
+
+def test_a_queue_of_more_ranks_resumes_on_fewer_and_the_other_way_round():
+    ranks = {
+        "vectors": [torch.full((4, 1), float(r)) for r in range(2)],
+        "born": [torch.ones(4, dtype=torch.long)] * 2,
+        "pushed": [torch.tensor(3), torch.tensor(4)],
+        "clock": [torch.tensor(3), torch.tensor(4)],
+    }
+    queue = RegionQueue(4, 1)
+    queue.set_extra_state(ranks)
+    assert queue.stored().ravel().tolist() == [0, 0, 0]
+    found = run_processes(_load, 3, ranks)
+    assert found == [3, 4, 0]
+
+
+def _load(rank, ranks, state):
+    queue = RegionQueue(4, 1)
+    queue.push(torch.ones(2, 1))
+    queue.set_extra_state(state)
+    return len(queue)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vice.distributed import all_reduce_
+from vice.distributed import all_gather, all_reduce_, rank, world_size
 
 
 @torch.no_grad()
@@ -65,11 +65,14 @@ class RegionQueue(nn.Module):
 
     Embeddings are stored, not scores, so that they are always compared with the current
     prototypes. A batch larger than the queue leaves its newest vectors. The state is kept in
-    buffers and travels in checkpoints.
+    buffers and travels in checkpoints. A checkpoint that one rank writes for all of them needs
+    the queues of all: call `collect` on every rank just before. On loading, each rank takes its
+    own; a rank that the checkpoint does not know starts empty.
 
     Args:
         length: Vectors the queue can hold; 0 turns it off.
         dim: Width D of a vector.
+        group: Process group; None is the default group.
     """
 
     vectors: Tensor
@@ -77,8 +80,10 @@ class RegionQueue(nn.Module):
     pushed: Tensor
     clock: Tensor
 
-    def __init__(self, length: int, dim: int) -> None:
+    def __init__(self, length: int, dim: int, group: Any = None) -> None:
         super().__init__()
+        self.group = group
+        self._of_ranks: dict[str, list[Tensor]] = {}
         self.register_buffer("vectors", torch.zeros(length, dim))
         self.register_buffer("born", torch.zeros(length, dtype=torch.long))
         self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
@@ -96,6 +101,7 @@ class RegionQueue(nn.Module):
     def push(self, vectors: Tensor) -> None:
         """Adds vectors (N, D) as the newest, dropping the oldest, and advances the clock."""
         self.clock += 1
+        self._of_ranks = {}
         if self.capacity == 0:
             return
         kept = vectors.detach()[-self.capacity :]
@@ -113,3 +119,28 @@ class RegionQueue(nn.Module):
         """Mean number of pushes since the stored vectors came in; 0 when empty."""
         held = len(self)
         return float((self.clock - self.born[:held]).double().mean()) if held else 0.0
+
+    def collect(self) -> None:
+        """Gathers the queues of all ranks for the state that is read next; a collective call."""
+        if world_size(self.group) > 1:
+            buffers = dict(self.named_buffers())
+            self._of_ranks = {
+                name: [part.cpu() for part in all_gather(value, self.group)]
+                for name, value in buffers.items()
+            }
+
+    def get_extra_state(self) -> dict[str, list[Tensor]]:
+        """What `collect` gathered; empty for a single rank, and after the next push."""
+        return self._of_ranks
+
+    def set_extra_state(self, state: dict[str, list[Tensor]]) -> None:
+        """Takes this rank's queue out of those of all ranks."""
+        if not state:
+            return
+        own = rank(self.group)
+        known = own < len(state["pushed"])
+        for name, value in self.named_buffers():
+            if known:
+                value.copy_(state[name][own])
+            elif name == "pushed":
+                value.zero_()

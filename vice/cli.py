@@ -22,6 +22,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         main: The command; it parses ``sys.argv`` itself.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    # FAISS tells which of its builds it tries, with tracebacks of those that do not fit the CPU.
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     try:
         status = main()
     except UserError as error:

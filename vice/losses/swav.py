@@ -153,7 +153,7 @@ class DenseSwAVLoss(nn.Module):
         self.region_vector = region_vector
         self.align_corners = align_corners
         self.group = group
-        self.queue = RegionQueue(queue_length, dim)
+        self.queue = RegionQueue(queue_length, dim, group)
         self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
         self.health: dict[str, float] = {}
 

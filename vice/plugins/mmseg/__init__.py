@@ -6,10 +6,16 @@ mmsegmentation 1.2.2 and its maintained continuation onedl-mmsegmentation 1.4 sh
 
 from __future__ import annotations
 
+import warnings
+
 try:
-    import mmcv
-    import mmengine
-    import mmseg
+    with warnings.catch_warnings():
+        # mmcv-lite has no compiled operators, as MMSegmentation says at each start; none is used.
+        warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeform")
+        import mmcv
+        import mmengine
+        import mmseg
+        import mmseg.models
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"{error}; scoring needs MMSegmentation: "

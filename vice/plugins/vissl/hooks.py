@@ -52,6 +52,30 @@ class NormalizePrototypesHook(_Hook):
         _head(task).prototypes.normalize_()
 
 
+class QueueHook(_Hook):
+    """Gathers the queues of all ranks whenever VISSL is about to write a checkpoint.
+
+    VISSL's checkpoints hold the loss of the first rank, and every rank resumes from it.
+
+    Args:
+        every: Steps between two checkpoints inside an epoch; below 1 there are none.
+    """
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.every = every
+
+    def on_step(self, task: Any) -> None:
+        """Inside an epoch."""
+        if self.every > 0 and task.iteration % self.every == 0:
+            task.loss.criterion.queue.collect()
+
+    def on_phase_end(self, task: Any) -> None:
+        """After each epoch."""
+        if task.train:
+            task.loss.criterion.queue.collect()
+
+
 class HealthHook(_Hook):
     """Logs the health of each step: to ``health.jsonl``, TensorBoard and the log.
 
@@ -162,6 +186,7 @@ def vice_hooks(cfg: Any) -> list[ClassyHook]:
         NormalizePrototypesHook(),
         HealthHook(folder, max(int(cfg.LOG_FREQUENCY), 1)),
         ExportHook(folder),
+        QueueHook(int(cfg.CHECKPOINT.CHECKPOINT_ITER_FREQUENCY)),
     ]
     return own + default_hook_generator(cfg)
 

@@ -1,0 +1,113 @@
+"""A real SLURM of two nodes on this machine: munge, a controller and two node daemons."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
+
+CONFIG = """\
+ClusterName=vice
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+SlurmUser=root
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={folder}/munge.sock
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+SelectType=select/linear
+MpiDefault=none
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool.%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.%n.log
+SlurmdParameters=config_overrides
+JobRequeue=1
+KillWait=5
+NodeName={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=8000
+NodeName={host}2 NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=8000
+PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def missing() -> str:
+    """Why SLURM cannot be started here; empty if it can."""
+    if os.geteuid() != 0:
+        return "starting SLURM's daemons needs root"
+    search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    absent = [name for name in PROGRAMS if shutil.which(name, path=search) is None]
+    return f"no {', '.join(absent)}: apt-get install slurm-wlm munge" if absent else ""
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[dict[str, str]]:
+    """Starts the cluster in a folder and yields the environment that its commands need."""
+    host = socket.gethostname()
+    (folder / "state").mkdir(parents=True)
+    config = folder / "slurm.conf"
+    config.write_text(CONFIG.format(host=host, folder=folder, ports=_free_ports(3)))
+    key = folder / "munge.key"
+    key.write_bytes(secrets.token_bytes(64))
+    key.chmod(0o600)
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    environment = {**os.environ, "PATH": path, "SLURM_CONF": str(config)}
+    munge = ["munged", "--foreground", "--force", f"--key-file={key}"]
+    for option, name in (("socket", "sock"), ("pid-file", "pid"), ("log-file", "log")):
+        munge.append(f"--{option}={folder}/munge.{name}")
+    munge.append(f"--seed-file={folder}/munge.seed")
+    with ExitStack() as stack:
+        _start(stack, munge, environment, folder)
+        _wait(lambda: (folder / "munge.sock").exists(), "munged")
+        _start(stack, ["slurmctld", "-D"], environment, folder)
+        for node in (host, f"{host}2"):
+            (folder / f"spool.{node}").mkdir()
+            _start(stack, ["slurmd", "-D", "-N", node], environment, folder)
+        _wait(lambda: call(environment, "sinfo", "-h", "-t", "idle", "-o", "%D") == "2", "sinfo")
+        yield environment
+
+
+def call(environment: dict[str, str], *command: str) -> str:
+    """Output of one of SLURM's commands."""
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def _start(stack: ExitStack, command: list[str], environment: dict[str, str], folder: Path) -> None:
+    log = stack.enter_context((folder / f"{command[0]}.out").open("a"))
+    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    def stop() -> None:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+    stack.callback(stop)
+
+
+def _wait(ready, what: str, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} was not ready after {seconds} s")
+        time.sleep(0.2)
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
