@@ -17,7 +17,8 @@ def compare(pooled, expected, tolerance):
     assert [tuple(row) for row in pooled.index.tolist()] == list(expected)
     for row, (vector, count) in enumerate(expected.values()):
         error = np.abs(pooled.vectors[row].double().numpy() - vector).max()
-        assert error <= tolerance * max(np.abs(vector).max(), 1e-3)
+        # A mean near zero of values near one carries the rounding of those values.
+        assert error <= tolerance * max(np.abs(vector).max(), 0.1)
         assert int(pooled.counts[row]) == count
 
 
