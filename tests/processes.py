@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -17,15 +18,18 @@ def run_processes(function: Callable[..., Any], ranks: int, *args: Any) -> list[
         return [function(0, 1, *args)]
     context = mp.get_context("spawn")
     results = context.SimpleQueue()
-    mp.spawn(_worker, (ranks, _free_port(), results, function, args), nprocs=ranks, join=True)
+    mp.spawn(_worker, (ranks, free_ports(1)[0], results, function, args), nprocs=ranks, join=True)
     found = dict(results.get() for _ in range(ranks))
     return [found[rank] for rank in range(ranks)]
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Different ports of this machine that nobody listens on at the moment."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in sockets]
 
 
 def _worker(rank: int, ranks: int, port: int, results: Any, function: Any, args: Any) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.processes import free_ports
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
 
 CONFIG = """\
@@ -56,7 +58,7 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     host = socket.gethostname()
     (folder / "state").mkdir(parents=True)
     config = folder / "slurm.conf"
-    config.write_text(CONFIG.format(host=host, folder=folder, ports=_free_ports(3)))
+    config.write_text(CONFIG.format(host=host, folder=folder, ports=free_ports(3)))
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(64))
     key.chmod(0o600)
@@ -103,11 +105,3 @@ def _wait(ready, what: str, seconds: float = 30.0) -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"{what} was not ready after {seconds} s")
         time.sleep(0.2)
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in sockets]

@@ -123,10 +123,9 @@ class RegionQueue(nn.Module):
     def collect(self) -> None:
         """Gathers the queues of all ranks for the state that is read next; a collective call."""
         if world_size(self.group) > 1:
-            buffers = dict(self.named_buffers())
             self._of_ranks = {
                 name: [part.cpu() for part in all_gather(value, self.group)]
-                for name, value in buffers.items()
+                for name, value in self.named_buffers()
             }
 
     def get_extra_state(self) -> dict[str, list[Tensor]]:
@@ -138,9 +137,8 @@ class RegionQueue(nn.Module):
         if not state:
             return
         own = rank(self.group)
-        known = own < len(state["pushed"])
+        if own >= len(state["pushed"]):
+            self.pushed.zero_()
+            return
         for name, value in self.named_buffers():
-            if known:
-                value.copy_(state[name][own])
-            elif name == "pushed":
-                value.zero_()
+            value.copy_(state[name][own])

@@ -36,10 +36,10 @@ def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Modul
     """
     if spec == "lab":
         module: nn.Module = LabEmbedder()
-    elif spec.startswith(("timm:", "random:timm:")):
-        module = _timm(spec, seed)
-    elif _is_callable(spec):
-        module = _call(spec, seed)
+    elif spec.startswith(("timm:", "random:timm:")) or _is_callable(spec):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = _call(spec) if _is_callable(spec) else _timm(spec)
     else:
         from vice.checkpoint import load_embedder
 
@@ -56,7 +56,7 @@ def is_spherical(extractor: nn.Module) -> bool:
     return bool(getattr(extractor, "spherical", True))
 
 
-def _timm(spec: str, seed: int) -> nn.Module:
+def _timm(spec: str) -> nn.Module:
     from vice.models.timm_embedder import TimmEmbedder
 
     weights = not spec.startswith("random:")
@@ -65,18 +65,20 @@ def _timm(spec: str, seed: int) -> nn.Module:
         raise UserError(
             f"{spec}: {file} does not exist" if weights else f"{spec}: random weights need no file"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return TimmEmbedder(name, file or None, weights=weights)
+    return TimmEmbedder(name, file or None, weights=weights)
 
 
 def _is_callable(spec: str) -> bool:
     module, separator, name = spec.partition(":")
     names = [*module.split("."), name]
-    return bool(separator) and module != "random" and all(part.isidentifier() for part in names)
+    return (
+        bool(separator)
+        and module not in ("random", "timm")
+        and all(part.isidentifier() for part in names)
+    )
 
 
-def _call(spec: str, seed: int) -> nn.Module:
+def _call(spec: str) -> nn.Module:
     module_name, _, name = spec.partition(":")
     try:
         make = getattr(importlib.import_module(module_name), name)
@@ -85,9 +87,7 @@ def _call(spec: str, seed: int) -> nn.Module:
             f"{spec}: {error}; MODULE:CALLABLE must be importable, for example with its folder in "
             "PYTHONPATH"
         ) from error
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = make()
+    module = make()
     if not isinstance(module, nn.Module):
         raise UserError(f"{spec} returned {type(module).__name__}, not a torch.nn.Module")
     if not hasattr(module, "dim"):

@@ -12,8 +12,10 @@ from typing import Any
 
 from vice.errors import UserError
 
-#: Arguments that change where or how fast something is computed, or are a column of their own.
+#: Arguments that change where or how fast something is computed, or that are told elsewhere.
 _INDIFFERENT = {
+    "split_fit",
+    "split_score",
     "spec",
     "dataset_root",
     "out_dir",
@@ -148,10 +150,7 @@ def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
     }
     for part in ("splits", "images"):
         flat |= {f"{part}.{name}": value for name, value in data[part].items()}
-    arguments = result["arguments"].items()
-    return flat | {
-        k: v for k, v in arguments if k not in {*_INDIFFERENT, "split_fit", "split_score"}
-    }
+    return flat | {k: v for k, v in result["arguments"].items() if k not in _INDIFFERENT}
 
 
 def _table(settings: dict[str, Any], members: Sequence[Mapping[str, Any]]) -> Table:

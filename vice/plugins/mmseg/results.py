@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from vice.checkpoint import replace_atomically
 from vice.datasets.labelled_folder import LabelledFolder
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.running import Task
@@ -74,9 +75,8 @@ def map_files(metric: CountMetric, task: Task) -> list[str]:
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file in one step, so that a killed run leaves no half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    replace_atomically(path, lambda new: Path(new).write_text(text, encoding="utf-8"))
 
 
 def plain(value: Any) -> Any:
