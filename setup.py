@@ -27,7 +27,7 @@ setup(
     packages=[*find_packages(include=["vice", "vice.*"]), "vice.configs", "vice.tools"],
     package_dir={"vice.configs": "configs", "vice.tools": "tools"},
     package_data={
-        "vice": ["py.typed", "datasets/*.csv", "datasets/*.txt"],
+        "vice": ["py.typed", "datasets/tables/*.csv"],
         "vice.configs": ["config/**/*.yaml", "mmseg/**/*.py"],
     },
     install_requires=[*CORE, *IMAGES, *CHECKPOINTS],

@@ -51,8 +51,8 @@ def test_clusters_from_the_command_line(folder, tmp_path):
         "eval_cluster.py", "lab", "--dataset", folder, "--out", tmp_path, "--clusters", 2, 3
     )
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.strip().splitlines()[-4:]
-    assert lines[0].startswith("2 clusters, greedy (fitted on train): mIoU 100.00%")
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith("mIoU / accuracy in %: 2 clusters greedy 100.00 / 100.00, hungarian")
     assert (tmp_path / "results.json").is_file()
 
 
@@ -62,7 +62,7 @@ def test_linear_from_the_command_line(folder, tmp_path):
         "--iterations", 2, "--batch-size", 2, "--device", "cpu",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().splitlines()[-1].startswith("linear: mIoU ")
+    assert done.stdout.strip().splitlines()[-1].startswith("linear: mIoU / accuracy ")
 
 
 def test_bad_input_is_one_line(folder, tmp_path):

@@ -6,6 +6,7 @@ Results that were not taken in the same way get tables of their own, and a line 
 Examples:
     python tools/compare.py outputs/msrc21/*
     python tools/compare.py outputs/msrc21/* --out table.html
+    python tools/compare.py outputs/eval/* --row 'ViCE=outputs/seed*' --row 'colour=lab'
 """
 
 import argparse
@@ -21,8 +22,16 @@ def main() -> None:
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", help="results directories")
     parser.add_argument("--out", type=Path, help="file to write, .md or .html (the terminal)")
+    parser.add_argument(
+        "--row",
+        action="append",
+        default=[],
+        metavar="NAME=PATTERN",
+        help="put all embedders whose name matches into one row",
+    )
     args = parser.parse_args()
-    tables = make_tables(read_results(args.folders))
+    names = {pattern: name for name, _, pattern in (row.partition("=") for row in args.row)}
+    tables = make_tables(read_results(args.folders), names)
     if args.out is None:
         print(to_markdown(tables), end="")
     else:

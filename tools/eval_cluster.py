@@ -3,42 +3,40 @@
 
 from __future__ import annotations
 
-from vice.cli import evaluation_parser, run, task_arguments
+from vice.cli import evaluation_parser, percent, run, task_arguments
 
 EXAMPLE = """\
-  python tools/eval_cluster.py outputs/demo/train --dataset data/msrc21 --split-score test \\
-      --clusters 21 45 128 --out outputs/msrc21/clusters
+  python tools/eval_cluster.py outputs/coco_highres --dataset coco27 --clusters 27 45 128 256
+  python tools/eval_cluster.py outputs/demo/train --dataset outputs/demo/data --clusters 6 24
 """
 
 
 def main() -> None:
     parser = evaluation_parser(__doc__, EXAMPLE)
-    parser.add_argument("--clusters", type=int, nargs="+", default=[27], help="numbers (27)")
-    parser.add_argument(
-        "--pixels", type=int, default=500_000, help="most pixels that k-means sees (500000)"
-    )
-    parser.add_argument("--iterations", type=int, default=20, help="of k-means (20)")
-    parser.add_argument(
-        "--memory-gib", type=float, default=2.0, help="most memory of k-means in GiB (2)"
-    )
+    add = parser.add_argument
+    add("--clusters", type=int, nargs="+", default=[27], help="numbers of clusters (27)")
+    add("--pixels", type=int, help="most pixels that k-means sees (protocol)")
+    add("--iterations", type=int, help="of k-means (protocol)")
+    add("--memory-gib", type=float, default=2.0, help="most memory of k-means in GiB (2)")
+    add("--faiss-gpu", action="store_true", help="k-means on the GPU (needs faiss-gpu)")
     args = parser.parse_args()
+    kind = f"clusters_{'_'.join(map(str, args.clusters))}"
+    task = task_arguments(args, kind, pixels="kmeans_pixels", iterations="kmeans_iterations")
     # MMSegmentation takes seconds to import, and help needs none of it.
     from vice.plugins.mmseg.evaluate import evaluate_clusters
 
     result = evaluate_clusters(
-        **task_arguments(args),
+        **task,
         clusters=args.clusters,
-        max_pixels=args.pixels,
-        iterations=args.iterations,
         memory_limit=int(args.memory_gib * 2**30),
+        faiss_gpu=args.faiss_gpu,
     )
-    for k, entry in result["clusters"].items():
-        for kind in ("greedy", "hungarian"):
-            scores, split = entry[kind], entry[kind]["fitted_on"]
-            print(
-                f"{k} clusters, {kind} (fitted on {split}): mIoU {scores['miou']:.2%}, "
-                f"accuracy {scores['accuracy']:.2%} ({args.out})"
-            )
+    matchings = result["protocol"]["fields"]["matchings"]
+    found = "; ".join(
+        f"{k} clusters " + ", ".join(f"{name} {percent(entry[name])}" for name in matchings)
+        for k, entry in result["clusters"].items()
+    )
+    print(f"mIoU / accuracy in %: {found}; {result['protocol']['title']}, {task['out_dir']}")
 
 
 if __name__ == "__main__":

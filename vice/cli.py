@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
+import re
 import sys
+import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
+from vice.datasets import DATASETS
 from vice.errors import UserError
+from vice.protocols import NOTES, PROTOCOLS, default_protocol, get_protocol, parse_changes
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -44,7 +50,7 @@ def _message(error: UserError) -> str:
 
 
 def evaluation_parser(description: str | None, example: str) -> argparse.ArgumentParser:
-    """Options that every evaluation has: what is scored, on what, and where results go.
+    """Options that every evaluation has: what is scored, on what, how, and where results go.
 
     Args:
         description: First lines of ``--help``.
@@ -53,34 +59,77 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
     Returns:
         The parser, to add the evaluation's own options to.
     """
+    notes = "".join(
+        textwrap.fill(f"{name}: {note}", 88, initial_indent="  ", subsequent_indent="      ") + "\n"
+        for name, note in NOTES.items()
+    )
     parser = argparse.ArgumentParser(
         description=description,
-        epilog=f"example:\n{example}",
+        epilog=f"protocols:\n{notes}\nexample:\n{example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "checkpoint",
-        help="run folder, checkpoint file, random:PATH, random:resnet18-fpn-128, or lab",
+        help="run folder or checkpoint file (ViCE, VISSL, torchvision), random:PATH, "
+        "random:resnet18-fpn-128, torchvision:resnet50, timm:NAME[@FILE], MODULE:CALLABLE, or lab",
     )
-    parser.add_argument("--dataset", required=True, help="data set in the labelled-folder layout")
-    parser.add_argument("--out", required=True, help="results directory")
-    parser.add_argument("--split-fit", default="train", help="split to fit on (train)")
-    parser.add_argument("--split-score", default="val", help="split to score (val)")
-    parser.add_argument("--workers", type=int, default=0, help="data loading processes (0)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
+    add("--dataset", required=True, help=f"{', '.join(DATASETS)}, or a labelled folder")
+    add("--protocol", choices=sorted(PROTOCOLS), help="(vice2022_highres or native, see below)")
+    add("--data-root", help="folder above the benchmarks' folders (VICE_DATA, or data)")
+    add("--fit-dataset", help="fit on this data set instead, of the same classes")
+    add("--out", help="results directory (outputs/eval/...)")
+    add("--split-fit", help="split to fit on (as the protocol says)")
+    add("--split-score", help="split to score (as the protocol says)")
+    add(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change fields of the protocol, and with them its hash, for example upsample=classes",
+    )
+    add("--cache-gib", type=float, default=0.0, help="keep embeddings up to this many GiB (0)")
+    add("--workers", type=int, default=0, help="data loading processes (0)")
+    add("--seed", type=int, default=0)
+    add("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
     return parser
 
 
-def task_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """What `evaluation_parser` has parsed, as arguments of the evaluations."""
+def task_arguments(args: argparse.Namespace, kind: str, **fields: str) -> dict[str, Any]:
+    """What `evaluation_parser` has parsed, as arguments of the evaluations.
+
+    Args:
+        args: The parsed command line.
+        kind: Name of the evaluation, for the default results directory.
+        **fields: Option to the field of the protocol that it changes.
+
+    Returns:
+        Keyword arguments; ``out_dir`` is always given.
+    """
+    changes = parse_changes(args.set)
+    for option, field in {"split_fit": "fit_split", "split_score": "score_split", **fields}.items():
+        if getattr(args, option) is not None:
+            changes[field] = getattr(args, option)
+    name = args.dataset if args.dataset in DATASETS else "folder"
+    protocol = get_protocol(args.protocol or default_protocol(name), name, **changes)
+    data = Path(args.dataset).resolve().name
+    parts = [data, protocol.name, protocol.hash, kind, args.checkpoint, f"seed{args.seed}"]
+    folder = "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts)
     return {
         "spec": args.checkpoint,
-        "dataset_root": args.dataset,
-        "out_dir": args.out,
-        "split_fit": args.split_fit,
-        "split_score": args.split_score,
+        "dataset": args.dataset,
+        "out_dir": args.out or str(Path("outputs", "eval", folder)),
+        "protocol": dataclasses.asdict(protocol),
+        "data_root": args.data_root,
+        "fit_dataset": args.fit_dataset,
+        "cache_bytes": int(args.cache_gib * 2**30),
         "workers": args.workers,
         "seed": args.seed,
         "device": args.device,
     }
+
+
+def percent(scores: dict[str, Any]) -> str:
+    """MIoU and accuracy for the terminal."""
+    shown = [scores[name] for name in ("miou", "accuracy")]
+    return " / ".join("-" if value is None else f"{100 * value:.2f}" for value in shown)

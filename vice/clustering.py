@@ -27,8 +27,9 @@ def fit_kmeans(
     seed: int = 0,
     memory_limit: int = DEFAULT_MEMORY,
     iterations: int = 20,
+    gpu: bool = False,
 ) -> Centroids:
-    """Fits k-means with FAISS on the CPU.
+    """Fits k-means with FAISS.
 
     Of more vectors than fit the memory limit a uniform sample without replacement is used; FAISS
     itself never leaves vectors out. What will be used is logged before it starts.
@@ -42,13 +43,14 @@ def fit_kmeans(
         memory_limit: Most bytes for the vectors that are worked on and FAISS's record of them
             (the array passed in is not counted).
         iterations: Most Lloyd iterations; FAISS stops when the objective stands still.
+        gpu: Whether FAISS computes on the GPUs; needs a FAISS built for them.
 
     Returns:
         The centroids.
 
     Raises:
-        UserError: Wrong shape, vectors that are not finite, fewer vectors than clusters, or a
-            memory limit that has no room for k vectors.
+        UserError: Wrong shape, vectors that are not finite, fewer vectors than clusters, a
+            memory limit that has no room for k vectors, or no GPU for FAISS.
     """
     points = _as_points(vectors)
     _check(points, k)
@@ -57,7 +59,7 @@ def fit_kmeans(
         lengths = sample.norm(dim=1, keepdim=True).clamp_(min=1e-12)
         # Never in place on the caller's array, never a second copy of a sample.
         sample = sample / lengths if sample is points else sample.div_(lengths)
-    return _run_faiss(sample, k, spherical, seed, iterations)
+    return _run_faiss(sample, k, spherical, seed, iterations, gpu)
 
 
 def _as_points(vectors: Tensor | np.ndarray) -> Tensor:
@@ -106,9 +108,16 @@ def _bounded_sample(points: Tensor, k: int, memory_limit: int, seed: int) -> Ten
     return points[torch.from_numpy(np.random.default_rng(seed).permutation(count)[:used].copy())]
 
 
-def _run_faiss(points: Tensor, k: int, spherical: bool, seed: int, iterations: int) -> Centroids:
+def _run_faiss(
+    points: Tensor, k: int, spherical: bool, seed: int, iterations: int, gpu: bool
+) -> Centroids:
     import faiss
 
+    if gpu and not (hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus()):
+        raise UserError(
+            "k-means on the GPU needs a GPU and a FAISS built for it: pip install faiss-gpu "
+            "(instead of faiss-cpu), or let it run on the CPU"
+        )
     kmeans = faiss.Kmeans(
         points.shape[1],
         k,
@@ -117,6 +126,7 @@ def _run_faiss(points: Tensor, k: int, spherical: bool, seed: int, iterations: i
         seed=seed,
         min_points_per_centroid=1,
         max_points_per_centroid=-(-len(points) // k),
+        gpu=gpu,
     )
     kmeans.train(points.numpy())
     return Centroids(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from torch import nn
 
 import vice
 
@@ -20,6 +24,16 @@ PACKAGES = (
     "mmengine",
     "onedl-mmengine",
 )
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 of the names, types, shapes and values of a module's parameters and buffers."""
+    sha = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        sha.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
+        sha.update(array.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 def versions() -> dict[str, str]:

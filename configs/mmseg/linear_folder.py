@@ -1,12 +1,12 @@
 """Linear probe on a labelled folder.
 
-Set {train,val,test}_dataloader.dataset.data_root, model.backbone.spec,
+Set dataset (and protocol) of the three loaders, model.backbone.spec,
 model.decode_head.in_channels and model.decode_head.num_classes.
 """
 
 _base_ = [
     "./_base_/default_runtime.py",
-    "./_base_/datasets/labelled_folder.py",
+    "./_base_/datasets/vice.py",
     "./_base_/models/linear.py",
     "./_base_/schedules/linear_12k.py",
 ]

@@ -15,7 +15,7 @@ from vice.report.compare import differences, make_tables, read_results, to_html,
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def linear(spec="run", seed=0, miou=0.5, **arguments):
+def linear(spec="run", seed=0, miou=0.5, **fields):
     return {
         "kind": "linear",
         "spec": spec,
@@ -24,9 +24,16 @@ def linear(spec="run", seed=0, miou=0.5, **arguments):
         "dataset": {
             "name": "msrc21",
             "splits": {"fit": "train", "score": "test"},
+            "fit_name": "msrc21",
             "images": {"fit": 3, "score": 2},
+            "list_checksums": {"fit": "f", "score": "s"},
         },
-        "arguments": {"spec": spec, "seed": seed, "iterations": 500, **arguments},
+        "protocol": {
+            "name": "native",
+            "hash": "0123456789ab",
+            "fields": {"iterations": 500, "matchings": ["greedy", "hungarian"], **fields},
+        },
+        "arguments": {"spec": spec, "seed": seed},
         "linear": {"miou": miou, "accuracy": 0.75},
     }
 
@@ -46,7 +53,7 @@ def test_mean_and_deviation_over_seeds() -> None:
     mean, deviation = 100 * np.mean(values), 100 * np.std(values, ddof=1)
     assert f"| run | 3 | {mean:.2f} ± {deviation:.2f} / 75.00 ± 0.00 |" in text
     assert "| other | 1 | 10.00 / 75.00 |" in text
-    assert text.startswith("**Table 1. msrc21 test, linear**")
+    assert text.startswith("**Table 1. msrc21 test, linear, native (0123456789ab)**")
 
 
 def test_other_settings_are_never_put_into_one_table() -> None:
@@ -54,7 +61,9 @@ def test_other_settings_are_never_put_into_one_table() -> None:
     tables = make_tables([linear(), unlike, clusters()])
     assert len(tables) == 3
     (sentence,) = differences(tables)
-    assert sentence == "Table 1 and table 2 are not comparable: iterations (500 against 12000)."
+    assert sentence == (
+        "Table 1 and table 2 are not comparable: protocol.iterations (500 against 12000)."
+    )
     assert sentence in to_markdown(tables) and sentence in to_html(tables)
     fewer = copy.deepcopy(linear("other"))
     fewer["dataset"]["images"]["score"] = 1
@@ -62,9 +71,23 @@ def test_other_settings_are_never_put_into_one_table() -> None:
 
 
 def test_what_does_not_matter_keeps_results_together() -> None:
-    here = linear(out_dir="a", device="cpu", workers=0, cache_bytes=0)
-    there = linear("other", out_dir="b", device="cuda", workers=4, cache_bytes=9)
+    here, there = linear(), linear("other")
+    here["arguments"] |= {"out_dir": "a", "device": "cpu", "workers": 0, "cache_bytes": 0}
+    there["arguments"] |= {"out_dir": "b", "device": "cuda", "workers": 4, "cache_bytes": 9}
     assert len(make_tables([here, there])) == 1
+
+
+def test_label_sets_of_one_name_are_told_apart() -> None:
+    nineteen, other = linear(), linear("other")
+    nineteen["dataset"]["name"], other["dataset"]["name"] = "cityscapes19", "cityscapes27"
+    (sentence,) = differences(make_tables([nineteen, other]))
+    assert "dataset (cityscapes19 against cityscapes27)" in sentence
+
+
+def test_runs_of_several_training_seeds_share_a_row() -> None:
+    runs = [linear(f"outputs/seed{i}", miou=0.5 + 0.1 * i) for i in range(2)]
+    text = to_markdown(make_tables([*runs, linear("lab")], {"outputs/seed*": "ViCE"}))
+    assert "| ViCE | 2 | 55.00 ± 7.07 / 75.00 ± 0.00 |" in text and "| lab | 1 |" in text
 
 
 def test_clusters_and_missing_scores() -> None:

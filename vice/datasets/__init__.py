@@ -1,0 +1,76 @@
+"""Labelled data sets: the benchmarks by name, any folder by path."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vice.datasets.label_sets import label_set
+from vice.datasets.labelled_folder import open_folder
+from vice.datasets.labelled_set import LabelledSet, Pair
+from vice.datasets.official import CamVid, Cityscapes, CocoStuff, open_as_folder
+from vice.errors import UserError
+
+__all__ = ["DATASETS", "Benchmark", "LabelledSet", "Pair", "open_dataset"]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set that is known by name.
+
+    Attributes:
+        labels: Name of its label set.
+        folder: Name of its folder below the data root.
+        layout: Class that reads its official layout; None where there is only the plain folder.
+        score: Split that papers score.
+    """
+
+    labels: str
+    folder: str
+    layout: type[LabelledSet] | None
+    score: str = "val"
+
+
+DATASETS = {
+    "coco27": Benchmark("coco27", "coco", CocoStuff),
+    "cityscapes27": Benchmark("cityscapes27", "cityscapes", Cityscapes),
+    "cityscapes19": Benchmark("cityscapes19", "cityscapes", Cityscapes),
+    "camvid": Benchmark("camvid11", "camvid", CamVid),
+    "msrc21": Benchmark("msrc21", "msrc21", None, "test"),
+}
+
+
+def open_dataset(name: str | Path, data_root: str | Path | None = None) -> LabelledSet:
+    """Opens a labelled data set.
+
+    Args:
+        name: A key of ``DATASETS``, or the path of a folder in the layout of
+            `vice.datasets.labelled_folder`.
+        data_root: Folder that holds the benchmarks' folders; default the environment variable
+            ``VICE_DATA``, or ``data``.
+
+    Returns:
+        The data set. A benchmark that lies in the plain layout (it has a ``classes.txt``) is read
+        as such, under its own classes.
+
+    Raises:
+        UserError: Neither a known name nor a folder, or the folder is missing.
+    """
+    known = DATASETS.get(str(name))
+    if known is None:
+        if not Path(name).is_dir():
+            raise UserError(
+                f"data set {str(name)!r} is neither a folder nor one of {', '.join(DATASETS)}"
+            )
+        return open_folder(name)
+    root = Path(data_root or os.environ.get("VICE_DATA", "data")) / known.folder
+    if not root.is_dir():
+        raise UserError(
+            f"{root}: no such folder, so no {name}; name the folder above it with --data-root or "
+            "VICE_DATA (tools/prepare_data.py prepares the official archives)"
+        )
+    labels = label_set(known.labels)
+    if known.layout is None or (root / "classes.txt").is_file():
+        return open_as_folder(root, str(name), labels.classes)
+    return known.layout(root, labels.classes, labels, str(name))

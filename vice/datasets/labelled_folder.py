@@ -10,36 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
+from vice.datasets.label_sets import IGNORE
+from vice.datasets.labelled_set import LabelledSet, Pair, by_stem, check_partners
 from vice.errors import UserError
-from vice.progress import progress
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-EXIF_ORIENTATION = 274
-IGNORE = 255
 MAX_CLASSES = 255
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An image file and the label map that belongs to it."""
-
-    image: Path
-    label: Path
-
-
-@dataclass(frozen=True)
-class LabelledFolder:
-    """A data set in the labelled-folder layout; make it with `open_folder`.
-
-    Attributes:
-        root: The data set's folder.
-        classes: Class names in index order.
-    """
-
-    root: Path
-    classes: tuple[str, ...]
+class LabelledFolder(LabelledSet):
+    """A data set in the labelled-folder layout; make it with `open_folder`."""
 
     def splits(self) -> list[str]:
         """Names of the splits that have labels, sorted."""
@@ -48,60 +29,15 @@ class LabelledFolder:
             return []
         return sorted(path.name for path in folder.iterdir() if path.is_dir())
 
-    def pairs(self, split: str) -> list[Pair]:
-        """All images of a split with their label maps, sorted by name.
-
-        Args:
-            split: Name of the split, for example ``"train"``.
-
-        Returns:
-            At least one pair.
-
-        Raises:
-            UserError: No such split, no image in it, two images with one stem, or an image or a
-                label without its partner.
-        """
-        images = self._files("images", split, IMAGE_SUFFIXES)
-        labels = self._files("labels", split, (".png",))
-        _check_partners(images, labels, self.root / "labels" / split, "label map")
-        _check_partners(labels, images, self.root / "images" / split, "image")
-        return [Pair(images[stem], labels[stem]) for stem in sorted(images)]
-
-    def check(self, split: str) -> list[Pair]:
-        """`pairs`, after a look at the header of every file (no pixel is decoded).
-
-        Args:
-            split: Name of the split.
-
-        Returns:
-            The pairs.
-
-        Raises:
-            UserError: What `pairs` raises, a file that is no image, a label map that is not 8-bit
-                grey or palette, or an image and a label map of different sizes.
-        """
-        pairs = self.pairs(split)
-        for pair in progress(pairs, len(pairs), f"checking {self.root.name}/{split}"):
-            _check_pair(pair)
-        return pairs
-
-    def _files(self, kind: str, split: str, suffixes: tuple[str, ...]) -> dict[str, Path]:
-        folder = self.root / kind / split
-        if not folder.is_dir():
-            known = ", ".join(self.splits()) or "none"
-            raise UserError(f"{folder}: no such folder; splits with labels here: {known}")
-        files: dict[str, Path] = {}
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() not in suffixes or path.name.startswith("."):
-                continue
-            if path.stem in files:
-                raise UserError(
-                    f"{path} and {files[path.stem]} share one stem: remove or rename one of them"
-                )
-            files[path.stem] = path
-        if not files:
-            raise UserError(f"{folder}: no files ending in {', '.join(suffixes)}")
-        return files
+    def find(self, split: str, *, labels: bool) -> list[Pair]:
+        """Pairs of one split, sorted by name."""
+        images = by_stem(self.root / "images" / split, IMAGE_SUFFIXES, self.splits())
+        if not labels:
+            return [Pair(image, None) for image in images.values()]
+        found = by_stem(self.root / "labels" / split, (".png",), self.splits())
+        check_partners(images, found, self.root / "labels" / split, "label map")
+        check_partners(found, images, self.root / "images" / split, "image")
+        return [Pair(images[stem], found[stem]) for stem in sorted(images)]
 
 
 def open_folder(root: str | Path) -> LabelledFolder:
@@ -124,7 +60,7 @@ def open_folder(root: str | Path) -> LabelledFolder:
         raise UserError(
             f"{path}: missing; write one class name a line, in the order of the label indices"
         )
-    return LabelledFolder(root, _read_classes(path))
+    return LabelledFolder(root, _read_classes(path), name=root.resolve().name)
 
 
 def _read_classes(path: Path) -> tuple[str, ...]:
@@ -153,41 +89,3 @@ def _strip_indices(names: list[str], path: Path) -> list[str]:
             "them"
         )
     return [numbered[index] for index in range(len(numbered))]
-
-
-def _check_partners(
-    files: dict[str, Path], partners: dict[str, Path], folder: Path, kind: str
-) -> None:
-    lonely = [files[stem].name for stem in sorted(files.keys() - partners.keys())]
-    if lonely:
-        more = f" and {len(lonely) - 5} more" if len(lonely) > 5 else ""
-        raise UserError(f"{folder}: no {kind} for {', '.join(lonely[:5])}{more}")
-
-
-def _check_pair(pair: Pair) -> None:
-    size, label_size = _size(pair.image), _size(pair.label, label=True)
-    if size != label_size:
-        raise UserError(
-            f"{pair.label}: {label_size[0]}x{label_size[1]} pixels, but its image {pair.image} "
-            f"has {size[0]}x{size[1]}; they must match"
-        )
-
-
-def _size(path: Path, *, label: bool = False) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            if label:
-                _check_label_mode(path, image.mode)
-                return image.size
-            sideways = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-            return (image.height, image.width) if sideways else image.size
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({error})") from error
-
-
-def _check_label_mode(path: Path, mode: str) -> None:
-    if mode not in ("L", "P"):
-        raise UserError(
-            f"{path}: pixel format {mode!r}; a label map must be 8-bit grey or palette, holding "
-            "the class index of each pixel"
-        )

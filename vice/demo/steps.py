@@ -171,16 +171,16 @@ def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
         folder = out / "eval" / name
         logger.info("scoring %s", name)
         linear = _unless_done(
-            folder / "linear", run_dir, evaluate_linear, spec=spec, dataset_root=data, **_PROBE
+            folder / "linear", run_dir, evaluate_linear, spec=spec, dataset=data, **_PROBE
         )
         clusters = _unless_done(
             folder / "clusters",
             run_dir,
             evaluate_clusters,
             spec=spec,
-            dataset_root=data,
+            dataset=data,
             clusters=counts,
-            max_pixels=100_000,
+            changes={"kmeans_pixels": 100_000, "matchings": ("greedy", "hungarian")},
             **_QUIET,
         )["clusters"]
         table[name] = {
@@ -211,7 +211,11 @@ def _unless_done(
 
 _QUIET: dict[str, Any] = {"log_level": "ERROR", "max_maps": 6}
 #: A linear probe on CPU in seconds; embeddings of the frozen model are kept.
-_PROBE: dict[str, Any] = {"iterations": 300, "batch_size": 8, "cache_bytes": 2**30, **_QUIET}
+_PROBE: dict[str, Any] = {
+    "changes": {"linear_iterations": 300, "linear_batch": 8},
+    "cache_bytes": 2**30,
+    **_QUIET,
+}
 
 
 def _labelled_pictures(run_dir: Path, data: Path, out: Path) -> Any:
@@ -222,7 +226,7 @@ def _labelled_pictures(run_dir: Path, data: Path, out: Path) -> Any:
         out,
         sorted((data / "images" / "val").iterdir())[:6],
         labels=data / "labels" / "val",
-        linear_maps=maps / "linear" / "maps",
+        linear_maps=maps / "linear" / "maps" / "linear",
         cluster_maps=maps / "clusters" / "maps" / f"clusters_{OVERCLUSTERS * len(classes)}",
         classes=classes,
         photographs=photographs(),

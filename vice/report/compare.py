@@ -6,28 +6,15 @@ import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
 
-#: Arguments that change where or how fast something is computed, or that are told elsewhere.
-_INDIFFERENT = {
-    "split_fit",
-    "split_score",
-    "spec",
-    "dataset_root",
-    "out_dir",
-    "seed",
-    "device",
-    "workers",
-    "log_level",
-    "max_maps",
-    "cache_bytes",
-    "memory_limit",
-    "clusters",
-}
+KINDS = ("linear", "clusters", "finetune")
+FEW_SHOT = ("fraction", "subset_seed", "backbone_lr_mult")
 
 
 @dataclass(frozen=True)
@@ -46,6 +33,11 @@ class Table:
     columns: Sequence[str]
     rows: Mapping[str, Mapping[str, list[tuple[float | None, float | None]]]]
 
+    @property
+    def subject(self) -> tuple[str, str]:
+        """Family of data set and kind of evaluation; only within one is comparing tempting."""
+        return self.settings["dataset"].rstrip("0123456789"), self.settings["kind"]
+
 
 def read_results(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
     """Reads ``results.json`` of each directory.
@@ -62,17 +54,25 @@ def read_results(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
             result = json.loads(file.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise UserError(f"{file} is broken ({error}); evaluate again") from error
-        if not isinstance(result, dict) or result.get("kind") not in ("linear", "clusters"):
-            raise UserError(f"{file} was not written by eval_linear.py or eval_cluster.py")
+        if not isinstance(result, dict) or result.get("kind") not in KINDS:
+            raise UserError(f"{file} was not written by an evaluation of ViCE")
+        if "protocol" not in result:
+            raise UserError(f"{file} names no protocol: it is of an older version; evaluate again")
         found.append(result)
     return found
 
 
-def make_tables(results: Sequence[Mapping[str, Any]]) -> list[Table]:
+def make_tables(
+    results: Sequence[Mapping[str, Any]], names: Mapping[str, str] | None = None
+) -> list[Table]:
     """Groups results by how they were taken; only the seed may differ inside a cell.
+
+    Protocol (by all its fields), lists of images and classes must agree.
 
     Args:
         results: What `read_results` returns.
+        names: Pattern of embedders, as the shell has them, to the name of their row; so runs that
+            were trained with different seeds share one.
 
     Returns:
         A table for each way, in the order of their first result.
@@ -84,11 +84,11 @@ def make_tables(results: Sequence[Mapping[str, Any]]) -> list[Table]:
     for result in results:
         key = json.dumps(_settings(result), sort_keys=True)
         groups.setdefault(key, []).append(result)
-    return [_table(json.loads(key), members) for key, members in groups.items()]
+    return [_table(json.loads(key), members, names or {}) for key, members in groups.items()]
 
 
 def differences(tables: Sequence[Table]) -> list[str]:
-    """Says which tables of the same data set and kind cannot be compared, and why.
+    """Says which tables of the same data and kind of evaluation cannot be compared, and why.
 
     Returns:
         A sentence for each such pair.
@@ -96,13 +96,13 @@ def differences(tables: Sequence[Table]) -> list[str]:
     sentences = []
     for i, first in enumerate(tables):
         for j, second in enumerate(tables[:i]):
-            if first.title != second.title:
+            if first.subject != second.subject:
                 continue
             names = sorted({*first.settings, *second.settings})
             unlike = [
                 f"{name} ({second.settings.get(name)} against {first.settings.get(name)})"
                 for name in names
-                if first.settings.get(name) != second.settings.get(name)
+                if name != "hash" and first.settings.get(name) != second.settings.get(name)
             ]
             sentences.append(
                 f"Table {j + 1} and table {i + 1} are not comparable: {', '.join(unlike)}."
@@ -142,18 +142,25 @@ def to_html(tables: Sequence[Table]) -> str:
 
 
 def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
-    data = result["dataset"]
+    data, arguments = result["dataset"], result["arguments"]
     flat: dict[str, Any] = {
         "kind": result["kind"],
         "dataset": data["name"],
+        "fitted on": data["fit_name"],
         "classes": result["classes"],
+        "protocol": result["protocol"]["name"],
+        "hash": result["protocol"]["hash"],
     }
-    for part in ("splits", "images"):
+    flat |= {f"protocol.{name}": value for name, value in result["protocol"]["fields"].items()}
+    for part in ("splits", "images", "list_checksums"):
         flat |= {f"{part}.{name}": value for name, value in data[part].items()}
-    return flat | {k: v for k, v in result["arguments"].items() if k not in _INDIFFERENT}
+    # What is fine-tuned on is part of the question; all else that is asked for is in the protocol.
+    return flat | {name: arguments[name] for name in FEW_SHOT if name in arguments}
 
 
-def _table(settings: dict[str, Any], members: Sequence[Mapping[str, Any]]) -> Table:
+def _table(
+    settings: dict[str, Any], members: Sequence[Mapping[str, Any]], names: Mapping[str, str]
+) -> Table:
     rows: dict[str, dict[str, list[tuple[float | None, float | None]]]] = {}
     columns: dict[str, None] = {}
     seen = set()
@@ -167,19 +174,23 @@ def _table(settings: dict[str, Any], members: Sequence[Mapping[str, Any]]) -> Ta
                 )
             seen.add(key)
             columns[name] = None
-            cell = rows.setdefault(result["spec"], {}).setdefault(name, [])
+            row = next((n for p, n in names.items() if fnmatch(result["spec"], p)), result["spec"])
+            cell = rows.setdefault(row, {}).setdefault(name, [])
             cell.append((scores["miou"], scores["accuracy"]))
-    title = f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}"
+    title = (
+        f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}, "
+        f"{settings['protocol']} ({settings['hash']})"
+    )
     return Table(title, settings, list(columns), rows)
 
 
 def _readouts(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    if result["kind"] == "linear":
-        return {"linear": result["linear"]}
+    if result["kind"] != "clusters":
+        return {result["kind"]: result[result["kind"]]}
     return {
         f"{k} {matching}": entry[matching]
         for k, entry in result["clusters"].items()
-        for matching in ("greedy", "hungarian")
+        for matching in result["protocol"]["fields"]["matchings"]
     }
 
 

@@ -1,5 +1,6 @@
 """Pictures: embeddings, label maps, regions, training views and training curves."""
 
+from vice.visualize.confusion import plot_confusion
 from vice.visualize.curves import plot_curves
 from vice.visualize.maps import colorize, overlay, palette, pca_rgb, region_boundaries
 from vice.visualize.sheets import contact_sheet, legend, save_png
@@ -13,6 +14,7 @@ __all__ = [
     "overlay",
     "palette",
     "pca_rgb",
+    "plot_confusion",
     "plot_curves",
     "region_boundaries",
     "save_png",

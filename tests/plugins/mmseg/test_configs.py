@@ -17,7 +17,7 @@ def load(name, root, work_dir, **options):
     config = Config.fromfile(config_root() / "mmseg" / f"{name}.py")
     for kind in ("train", "val", "test"):
         if config[f"{kind}_dataloader"] is not None:
-            options[f"{kind}_dataloader.dataset.data_root"] = str(root)
+            options[f"{kind}_dataloader.dataset.dataset"] = str(root)
             options[f"{kind}_dataloader.num_workers"] = 0
             options[f"{kind}_dataloader.persistent_workers"] = False
     config.merge_from_dict(
@@ -61,7 +61,13 @@ def test_the_schedule_is_the_papers():
 def test_clusters_of_the_tool_are_tested_to_the_same_scores(tiny, make_folder, tmp_path):
     root, out = make_folder(), tmp_path / "out"
     result = evaluate_clusters(
-        tiny, root, out, clusters=[9], max_pixels=2000, log_level="ERROR", device="cpu"
+        tiny,
+        root,
+        out,
+        clusters=[9],
+        changes={"kmeans_pixels": 2000},
+        log_level="ERROR",
+        device="cpu",
     )
     head = {"type": "ClusterHead", "centroids": str(out / "centroids_9.safetensors")}
     config = load("cluster_folder", root, tmp_path / "w")

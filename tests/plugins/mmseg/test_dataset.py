@@ -1,38 +1,27 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from mmseg.registry import DATASETS
 from PIL import Image
 
 from vice.errors import UserError
-from vice.plugins.mmseg import ViceFolderDataset
+from vice.plugins.mmseg import ViceDataset
+from vice.protocols import get_protocol
 
 from .helpers import read_label
 
-PIPELINE = [
-    {"type": "mmseg.ViceLoadImage"},
-    {"type": "mmseg.LoadAnnotations"},
-    {"type": "mmseg.PackSegInputs"},
-]
 
-
-def build(root, split="train", **kwargs):
-    return DATASETS.build(
-        {
-            "type": "ViceFolderDataset",
-            "data_root": str(root),
-            "split": split,
-            "pipeline": PIPELINE,
-            **kwargs,
-        }
-    )
+def build(root, role="train", **kwargs):
+    return DATASETS.build({"type": "ViceDataset", "dataset": str(root), "role": role, **kwargs})
 
 
 def test_is_registered_and_reads_pairs_in_order(make_folder):
     root = make_folder()
-    dataset = build(root, "val", test_mode=True)
-    assert isinstance(dataset, ViceFolderDataset)
+    dataset = build(root, "score", test_mode=True)
+    assert isinstance(dataset, ViceDataset)
     assert len(dataset) == 5
     assert list(dataset.metainfo["classes"]) == ["red", "green", "blue", "never seen"]
     for i in range(5):
@@ -62,7 +51,7 @@ def test_a_class_that_is_none_is_named_with_its_file(make_folder):
 def test_what_is_missing_is_named(make_folder):
     root = make_folder()
     with pytest.raises(UserError, match="test: no such folder"):
-        build(root, "test")
+        build(root, "score", protocol=asdict(get_protocol("native", score_split="test")))
     (root / "labels" / "train" / "00.png").unlink()
     with pytest.raises(UserError, match=r"no label map for 00\.png"):
         build(root)

@@ -16,8 +16,9 @@ from vice.scoring import CountTable
 from .helpers import read_label
 
 QUIET = {"log_level": "ERROR", "device": "cpu"}
-LINEAR = {**QUIET, "iterations": 40, "batch_size": 4}
-CLUSTERS = {**QUIET, "clusters": [2, 4, 9], "max_pixels": 3000}
+PROBE = {"linear_iterations": 40, "linear_batch": 4}
+LINEAR = {**QUIET, "changes": PROBE}
+CLUSTERS = {**QUIET, "clusters": [2, 4, 9], "changes": {"kmeans_pixels": 3000}}
 
 
 @pytest.fixture
@@ -57,8 +58,8 @@ def test_linear_learns_and_leaves_evidence(tiny, make_folder, tmp_path):
     assert result["classes"] == ["red", "green", "blue", "never seen"]
     assert {"torch", "vice"} <= set(result["versions"]) and result["seed"] == 0
     assert Config.fromfile(out / "runner" / "linear_folder.py").train_cfg.max_iters == 40
-    assert result["maps"] == [f"maps/{i:02d}.png" for i in range(5)]
-    table = rescore(root, out / "maps", 4)
+    assert result["maps"] == [f"maps/linear/{i:02d}.png" for i in range(5)]
+    table = rescore(root, out / "maps" / "linear", 4)
     assert table.miou(table.identity()) == pytest.approx(scores["miou"])
     assert table.confusion(table.identity()).tolist() == result["confusion"]
 
@@ -72,12 +73,15 @@ def test_linear_probe_never_sees_the_scored_labels(tiny, make_folder, tmp_path, 
     for name, value in weights[0].items():
         torch.testing.assert_close(value, weights[1][name], atol=1e-5, rtol=1e-4)
     assert two["linear"]["accuracy"] < 0.2 < one["linear"]["accuracy"]
-    maps = (np.asarray(Image.open(tmp_path / n / "maps" / "00.png")) for n in ("one", "two"))
+    maps = (
+        np.asarray(Image.open(tmp_path / n / "maps" / "linear" / "00.png")) for n in ("one", "two")
+    )
     assert np.mean(np.equal(*maps)) > 0.99
 
 
 def test_linear_bottleneck_runs(tiny, make_folder, tmp_path):
-    result = evaluate_linear(tiny, make_folder(), tmp_path / "out", **LINEAR, bottleneck=3)
+    changes = {**PROBE, "linear_bottleneck": 3}
+    result = evaluate_linear(tiny, make_folder(), tmp_path / "out", **QUIET, changes=changes)
     assert result["linear"]["accuracy"] > 0.6
     assert result["config"]["model"]["decode_head"]["bottleneck"] == 3
 
@@ -135,7 +139,7 @@ def test_centroids_do_not_see_the_labels_at_all(tiny, make_folder, tmp_path, poi
 def test_lab_floor_is_euclidean_and_solves_colours(make_folder, tmp_path):
     out = tmp_path / "out"
     result = evaluate_clusters("lab", make_folder(), out, **CLUSTERS)
-    assert result["spherical"] is False
+    assert result["model"]["spherical"] is False
     assert not Centroids.load(out / "centroids_9.safetensors").spherical
     assert result["clusters"]["9"]["greedy"]["accuracy"] > 0.9
 
@@ -162,8 +166,9 @@ def test_global_state_is_given_back(tiny, make_folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split_score": "train"}, "two splits"),
-        ({"split_score": "test"}, "no such folder"),
+        ({"changes": {"score_split": "train"}}, "two splits"),
+        ({"changes": {"score_split": "test"}}, "no such folder"),
+        ({"changes": {"fit_labels": False}}, "greedy matching needs labels"),
         ({"clusters": []}, "one or more"),
         ({"clusters": [3, 3]}, "different"),
         ({"clusters": [5000]}, "cannot make 5000 clusters"),

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from tests.processes import run_processes
@@ -92,19 +91,18 @@ def test_state_starts_afresh_after_each_evaluation():
     assert int(metric.tables[0].counts.sum()) == sum(5 * (5 + i) for i in range(4))
 
 
-def test_maps_of_the_first_images_are_written(tmp_path):
-    metric = CountMetric(maps_dir=str(tmp_path / "m"), max_maps=2)
-    scores(metric, 4)
-    assert [path.name for path in metric.maps] == ["00.png", "01.png"]
-    expected = sample(1)["pred_sem_seg"]["data"][0].numpy()
-    np.testing.assert_array_equal(np.asarray(Image.open(metric.maps[1])), expected)
-    metric = CountMetric(
-        [3, 4], mappings=[[0, 1, 2], [2, 2, 0, 1]], maps_dir=str(tmp_path / "k"), max_maps=1
-    )
-    scores(metric, 4)
-    found = np.asarray(Image.open(tmp_path / "k" / "clusters_4" / "00.png"))
-    clusters = sample(0, 4)["pred_clusters"]["data"][1].numpy()
-    np.testing.assert_array_equal(found, np.array([2, 2, 0, 1])[clusters])
+def test_the_first_images_are_kept_for_pictures():
+    metric = CountMetric([3, 4], max_samples=2)
+    metric.dataset_meta = {"classes": CLASSES}
+    image = torch.arange(3)[:, None, None].expand(3, 5, 5)
+    for i in range(4):
+        metric.process({"inputs": [image]}, [sample(i, 4)])
+    assert [kept.name for kept in metric.samples] == ["00", "01"]
+    kept, given = metric.samples[1], sample(1, 4)
+    np.testing.assert_array_equal(kept.image[0, 0], [2, 1, 0])
+    np.testing.assert_array_equal(kept.label, given["gt_sem_seg"]["data"][0])
+    for i in range(2):
+        np.testing.assert_array_equal(kept.predictions[i], given["pred_clusters"]["data"][i])
 
 
 def test_a_wrong_value_is_named_with_its_file():

@@ -11,9 +11,9 @@ import vice.plugins.mmseg as plugin
 def test_everything_is_registered_under_its_name():
     places = {
         MODELS: ("ViceBackbone", "LinearHead", "ClusterHead", "ClusterSegmentor"),
-        DATASETS: ("ViceFolderDataset",),
+        DATASETS: ("ViceDataset",),
         METRICS: ("CountMetric",),
-        TRANSFORMS: ("ViceLoadImage",),
+        TRANSFORMS: ("ViceLoadImage", "ViceLoadLabels", "ViceFiveCrop", "ViceScoreAtInput"),
     }
     for registry, names in places.items():
         for name in names:

@@ -26,9 +26,14 @@ except ModuleNotFoundError as error:
 from vice.plugins.mmseg.backbone import ViceBackbone
 from vice.plugins.mmseg.cluster_head import ClusterHead
 from vice.plugins.mmseg.cluster_segmentor import ClusterSegmentor
-from vice.plugins.mmseg.dataset import ViceFolderDataset
+from vice.plugins.mmseg.dataset import ViceDataset
 from vice.plugins.mmseg.linear_head import LinearHead
-from vice.plugins.mmseg.loading import ViceLoadImage
+from vice.plugins.mmseg.loading import (
+    ViceFiveCrop,
+    ViceLoadImage,
+    ViceLoadLabels,
+    ViceScoreAtInput,
+)
 from vice.plugins.mmseg.metric import CountMetric
 
 __all__ = [
@@ -37,8 +42,11 @@ __all__ = [
     "CountMetric",
     "LinearHead",
     "ViceBackbone",
-    "ViceFolderDataset",
+    "ViceDataset",
+    "ViceFiveCrop",
     "ViceLoadImage",
+    "ViceLoadLabels",
+    "ViceScoreAtInput",
     "mmcv",
     "mmengine",
     "mmseg",

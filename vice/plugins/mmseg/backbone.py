@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
@@ -9,20 +12,59 @@ from torch import Tensor, nn
 
 from vice import extractors
 from vice.embedding_cache import EmbeddingCache
+from vice.provenance import digest
+
+_shared: dict[tuple[str, int, int], SharedEmbedder] = {}
+
+
+class SharedEmbedder:
+    """A loaded embedder with its cache, for all models that score it; no submodule of any.
+
+    Attributes:
+        embedder: The module.
+        digest: Of its weights when it was loaded.
+        embed: The module, behind an `EmbeddingCache` where there is a budget.
+    """
+
+    def __init__(self, embedder: nn.Module, cache_bytes: int = 0) -> None:
+        self.embedder = embedder
+        self.digest = digest(embedder)
+        self.embed = EmbeddingCache(embedder, cache_bytes) if cache_bytes else embedder
+
+
+@contextmanager
+def share_embedder(spec: str, seed: int = 0, cache_bytes: int = 0) -> Iterator[SharedEmbedder]:
+    """Loads an embedder once for all backbones of the same arguments that are built inside.
+
+    Args:
+        spec: As in `vice.extractors.load_extractor`.
+        seed: Seed of random weights.
+        cache_bytes: Budget for keeping embeddings.
+    """
+    key = (spec, seed, cache_bytes)
+    _shared[key] = SharedEmbedder(extractors.load_extractor(spec, seed=seed), cache_bytes)
+    try:
+        yield _shared[key]
+    finally:
+        del _shared[key]
 
 
 @MODELS.register_module()
 class ViceBackbone(BaseModule):
-    """A frozen embedder: evaluation mode and no gradient, whatever the trainer says.
+    """An embedder, frozen by default: evaluation mode, no gradient, whatever the trainer says.
 
     Args:
         spec: What `vice.extractors.load_extractor` takes, for example a run folder.
         seed: Seed of random weights.
         embedder: A ready embedder instead of ``spec``.
         cache_bytes: Budget for keeping embeddings of images that come again; 0 keeps none.
+        flip_average: Whether the embedding, outside training, is the mean of that of the image and
+            that of its mirror image, mirrored back.
+        frozen: False fine-tunes the embedder.
 
     Attributes:
         dim: Width D of the embedding.
+        digest: Of the weights, see `vice.provenance.digest`.
     """
 
     def __init__(
@@ -32,28 +74,37 @@ class ViceBackbone(BaseModule):
         seed: int = 0,
         embedder: nn.Module | None = None,
         cache_bytes: int = 0,
+        flip_average: bool = False,
+        frozen: bool = True,
     ) -> None:
         super().__init__()
         if (spec is None) == (embedder is None):
             raise ValueError("ViceBackbone needs either spec or embedder")
-        if embedder is None:
-            embedder = extractors.load_extractor(str(spec), seed=seed)
+        if cache_bytes and not frozen:
+            raise ValueError("embeddings that are being trained cannot be kept: cache_bytes=0")
+        found = _shared.get((str(spec), seed, cache_bytes)) if frozen else None
+        if found is None:
+            embedder = embedder or extractors.load_extractor(str(spec), seed=seed)
+            found = SharedEmbedder(embedder, cache_bytes)
+        self._shared = found
+        embedder = found.embedder
         self.dim: int = embedder.dim
+        self.digest = self._shared.digest
         self.spherical = extractors.is_spherical(embedder)
-        self.embedder = embedder.eval().requires_grad_(False)
-        # Inside a tuple the cache is no submodule: checkpoints hold each weight once.
-        self._embed = (EmbeddingCache(embedder, cache_bytes) if cache_bytes else embedder,)
+        self.flip_average = flip_average
+        self.frozen = frozen
+        self.embedder = embedder.eval().requires_grad_(not frozen)
 
     def init_weights(self) -> None:
         """Does nothing: the weights are what is being evaluated."""
 
     def train(self, mode: bool = True) -> ViceBackbone:
-        """Sets the flag of this wrapper; the embedder stays in evaluation mode."""
+        """Sets the flag of this wrapper; a frozen embedder stays in evaluation mode."""
         super().train(mode)
-        self.embedder.eval()
+        if self.frozen:
+            self.embedder.eval()
         return self
 
-    @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor]:
         """Embeds images.
 
@@ -63,4 +114,8 @@ class ViceBackbone(BaseModule):
         Returns:
             The embedding (B, D, h, w), alone in a tuple as decode heads expect.
         """
-        return (self._embed[0](images),)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            embedding = self._shared.embed(images)
+            if self.flip_average and not self.training:
+                embedding = (embedding + self._shared.embed(images.flip(3)).flip(3)) / 2
+        return (embedding,)

@@ -24,7 +24,16 @@ class ClusterSegmentor(EncoderDecoder):
     classes (without a mapping, the clusters) of the first head. As in ``EncoderDecoder``, scores
     are upsampled bilinearly to the network's input, then to the original size if that differs;
     they are never held for more than a band of rows when both sizes agree.
+
+    Args:
+        upsample: ``"scores"``, or ``"classes"`` to decide at the stride of the embedding and
+            repeat the clusters.
+        **kwargs: What `EncoderDecoder` takes.
     """
+
+    def __init__(self, *, upsample: str = "scores", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.upsample = upsample
 
     def _init_decode_head(self, decode_head: list[dict[str, Any]]) -> None:
         self.decode_head = nn.ModuleList([MODELS.build(config) for config in decode_head])
@@ -52,24 +61,45 @@ class ClusterSegmentor(EncoderDecoder):
         for head in self.decode_head:
             scores = head(embedding)
             for i, sample in enumerate(data_samples):
-                maps[i].append(_assign(scores[i : i + 1], size, sample.metainfo))
+                one = scores[i : i + 1]
+                maps[i].append(self._assign(one, size, sample.metainfo))
         for sample, clusters in zip(data_samples, maps, strict=True):
             sample.pred_clusters = PixelData(data=torch.stack(clusters))
             classes = self.decode_head[0].to_classes(clusters[0])
             sample.pred_sem_seg = PixelData(data=classes[None])
         return data_samples
 
+    def _assign(self, scores: Tensor, size: tuple[int, int], meta: dict[str, Any]) -> Tensor:
+        if self.upsample == "classes":
+            # A one-channel map of cluster ids survives nearest-neighbour sampling unchanged.
+            ids = scores.argmax(1, keepdim=True).float()
+            ids = F.interpolate(ids, size, mode="nearest-exact")
+            ids = F.interpolate(_unpad(ids, size, meta), _size(meta), mode="nearest-exact")
+            return ids[0, 0].long()
+        return _place(scores, size, meta)
 
-def _assign(scores: Tensor, size: tuple[int, int], meta: dict[str, Any]) -> Tensor:
+
+def _place(scores: Tensor, size: tuple[int, int], meta: dict[str, Any]) -> Tensor:
     """Clusters of one image at its original size: (1, K, h, w) -> int64 (H, W)."""
-    height, width = meta["ori_shape"][:2]
-    original = (int(height), int(width))
-    padding = meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0)))
-    if size == original and not any(padding) and not meta.get("flip"):
+    original = _size(meta)
+    if size == original and not any(_padding(meta)) and not meta.get("flip"):
         return argmax_upsampled(scores, original)[0]
     scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
-    left, right, top, bottom = padding
-    scores = scores[:, :, top : size[0] - bottom, left : size[1] - right]
+    return argmax_upsampled(_unpad(scores, size, meta), original)[0]
+
+
+def _unpad(values: Tensor, size: tuple[int, int], meta: dict[str, Any]) -> Tensor:
+    left, right, top, bottom = _padding(meta)
+    values = values[:, :, top : size[0] - bottom, left : size[1] - right]
     if meta.get("flip"):
-        scores = scores.flip(3 if meta.get("flip_direction") == "horizontal" else 2)
-    return argmax_upsampled(scores, original)[0]
+        values = values.flip(3 if meta.get("flip_direction") == "horizontal" else 2)
+    return values
+
+
+def _size(meta: dict[str, Any]) -> tuple[int, int]:
+    height, width = meta["ori_shape"][:2]
+    return int(height), int(width)
+
+
+def _padding(meta: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0))))

@@ -1,4 +1,4 @@
-"""The labelled-folder layout as a data set of MMSegmentation."""
+"""Labelled data sets of ViCE, by name or path, as a data set of MMSegmentation."""
 
 from __future__ import annotations
 
@@ -7,63 +7,92 @@ from typing import Any
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from vice.datasets.labelled_folder import open_folder
+from vice.datasets import DATASETS as BENCHMARKS
+from vice.datasets import Pair, open_dataset
+from vice.datasets.subsets import take_subset
 from vice.errors import UserError
+from vice.plugins.mmseg.pipelines import ROLES, build_pipeline
+from vice.protocols import Protocol, from_dict, get_protocol
+
+CROPS = {"whole": 1, "five": 5}
 
 
 @DATASETS.register_module()
-class ViceFolderDataset(BaseSegDataset):
-    """One split of a data set in the layout of `vice.datasets.labelled_folder`.
+class ViceDataset(BaseSegDataset):
+    """One split of a labelled data set under a protocol.
 
     Args:
-        data_root: The data set's folder.
-        split: Name of the split.
-        **kwargs: What `BaseSegDataset` takes: ``pipeline``, ``test_mode``, ``indices`` and so on.
+        dataset: Name of a benchmark or path of a folder, as in `vice.datasets.open_dataset`.
+        protocol: Name of a protocol, or all its fields.
+        role: ``"train"``, ``"fit"`` or ``"score"``, see
+            `vice.plugins.mmseg.pipelines.build_pipeline`; also says which split is read.
+        data_path: Folder that holds the benchmarks' folders (``data_root`` is MMEngine's).
+        fraction: Share of the split that is used, in (0, 1].
+        subset_seed: Which subset of that size.
+        pipeline: Transforms instead of the protocol's.
+        **kwargs: What `BaseSegDataset` takes: ``test_mode``, ``indices`` and so on.
 
     Raises:
-        UserError: What is missing or wrong in the folder.
+        UserError: What is missing or wrong in the data set or the protocol.
     """
 
-    def __init__(self, data_root: str, split: str, **kwargs: Any) -> None:
-        self.folder = open_folder(data_root)
-        self.split = split
+    def __init__(
+        self,
+        dataset: str,
+        *,
+        protocol: str | dict[str, Any] = "native",
+        role: str = "score",
+        data_path: str | None = None,
+        fraction: float = 1.0,
+        subset_seed: int = 0,
+        pipeline: list[dict[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if role not in ROLES:
+            raise UserError(f"role {role!r} is unknown; choose one of {', '.join(ROLES)}")
+        self.source = open_dataset(dataset, data_path)
+        self.protocol = resolve(protocol, dataset)
+        self.role = role
+        self.fraction, self.subset_seed = fraction, subset_seed
         super().__init__(
-            data_root=data_root,
             data_prefix={},
-            metainfo={"classes": self.folder.classes},
+            metainfo={"classes": self.source.classes},
+            pipeline=build_pipeline(self.protocol, role) if pipeline is None else pipeline,
             **kwargs,
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """One record for each image of the split, sorted by name."""
+        """One record for each image of the split and each crop of it."""
+        fitting = self.role != "score"
+        split = self.protocol.fit_split if fitting else self.protocol.score_split
+        pairs = self.source.pairs(split, labels=self.protocol.fit_labels or not fitting)
+        if fitting:
+            pairs = keep_subset(pairs, self.fraction, self.subset_seed)
         return [
             {
                 "img_path": str(pair.image),
-                "seg_map_path": str(pair.label),
-                "label_map": self.label_map,
-                "reduce_zero_label": self.reduce_zero_label,
+                "seg_map_path": None if pair.label is None else str(pair.label),
+                "crop": crop,
+                "reduce_zero_label": False,
                 "seg_fields": [],
             }
-            for pair in self.folder.pairs(self.split)
+            for pair in pairs
+            for crop in range(CROPS[self.protocol.fit_crops] if fitting else 1)
         ]
 
-    def prepare_data(self, idx: int) -> Any:
-        """Runs the pipeline on one record.
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """One record; the data set that reads its labels is added here, not stored in each."""
+        return {**super().get_data_info(idx), "vice_dataset": self.source}
 
-        Raises:
-            UserError: The label map holds an index that is no class and not 255.
-        """
-        data = super().prepare_data(idx)
-        sample = data.get("data_samples") if isinstance(data, dict) else None
-        if sample is not None and "gt_sem_seg" in sample:
-            self._check_labels(sample)
-        return data
 
-    def _check_labels(self, sample: Any) -> None:
-        labels, count = sample.gt_sem_seg.data, len(self.folder.classes)
-        wrong = labels[(labels >= count) & (labels != self.ignore_index)]
-        if len(wrong):
-            raise UserError(
-                f"{sample.seg_map_path}: class index {int(wrong[0])}, but classes.txt names only "
-                f"{count} classes (0..{count - 1}; {self.ignore_index} means ignore)"
-            )
+def keep_subset(pairs: list[Pair], fraction: float, seed: int) -> list[Pair]:
+    """The pairs whose image's stem `take_subset` takes, in their order."""
+    kept = take_subset([pair.image.stem for pair in pairs], fraction, seed)
+    return [pair for pair in pairs if pair.image.stem in kept]
+
+
+def resolve(protocol: str | dict[str, Any], dataset: str) -> Protocol:
+    """A protocol from its name or its fields, for a data set by name or path."""
+    if isinstance(protocol, str):
+        return get_protocol(protocol, dataset if dataset in BENCHMARKS else "folder")
+    return from_dict(dict(protocol))

@@ -7,174 +7,248 @@ labels themselves, and every result says so.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from torch import Tensor
 
-from vice import extractors
 from vice.clustering import DEFAULT_MEMORY, Centroids, fit_kmeans
 from vice.errors import UserError
+from vice.metering import StepMeter
+from vice.plugins.mmseg.backbone import SharedEmbedder, share_embedder
 from vice.plugins.mmseg.fitting import sample_split
 from vice.plugins.mmseg.metric import CountMetric
-from vice.plugins.mmseg.results import describe, map_files, plain, scores, write_json
-from vice.plugins.mmseg.running import Task, finish_config, load_config, process_state_kept, run
+from vice.plugins.mmseg.pipelines import optimizer, schedule
+from vice.plugins.mmseg.results import (
+    describe,
+    draw_confusion,
+    finish,
+    scores,
+    write_json,
+    write_samples,
+)
+from vice.plugins.mmseg.running import (
+    Task,
+    dataset_config,
+    finish_config,
+    load_config,
+    make_task,
+    process_state_kept,
+    run,
+)
 from vice.scoring import CountTable
-
-logger = logging.getLogger(__name__)
 
 
 @process_state_kept()
 def evaluate_linear(
     spec: str,
-    dataset_root: str | Path,
+    dataset: str | Path,
     out_dir: str | Path,
     *,
-    iterations: int = 12000,
-    batch_size: int = 16,
-    bottleneck: int | None = None,
     cache_bytes: int = 0,
     **task_arguments: Any,
 ) -> dict[str, Any]:
     """Trains a linear probe on frozen embeddings of one split and scores it on another.
 
-    Source: ViCE (BMVC) section 4.1; the schedule is ``configs/mmseg/_base_/schedules``.
+    Source: ViCE (BMVC) section 4.1; the protocol holds the schedule.
 
     Args:
         spec: The embedder, as in `vice.extractors.load_extractor`.
-        dataset_root: A data set in the labelled-folder layout.
-        out_dir: Gets ``results.json``, ``maps/<stem>.png`` and ``runner/`` (config, log, weights).
-        iterations: Steps of SGD.
-        batch_size: Images a step.
-        bottleneck: Width of the bottleneck variant, or None.
-        cache_bytes: Budget for keeping embeddings of train images and their flips.
-        **task_arguments: Further fields of `vice.plugins.mmseg.running.Task`.
+        dataset: As in `vice.datasets.open_dataset`.
+        out_dir: Gets ``results.json``, ``confusion.png``, ``samples.png``,
+            ``maps/linear/<stem>.png`` and ``runner/`` (config, log, weights).
+        cache_bytes: Budget for keeping embeddings, so that an image seen again costs nothing.
+        **task_arguments: Further arguments of `vice.plugins.mmseg.running.make_task`: ``protocol``,
+            ``changes``, ``data_root``, ``fit_dataset``, ``seed``, ``device`` and so on.
 
     Returns:
         What ``results.json`` holds; the scores, in [0, 1], are under ``"linear"``.
 
     Raises:
-        UserError: No such embedder, or something is wrong with the data set.
+        UserError: No such embedder or protocol, or something is wrong with the data set.
     """
-    start = time.monotonic()
-    task = Task(spec, Path(dataset_root), Path(out_dir), **task_arguments)
-    folder = task.folder()
-    if min(iterations, batch_size) < 1:
-        raise UserError("iterations and batch size must be at least 1")
-    config = load_config("linear_folder", task)
-    _set_schedule(config, iterations, batch_size)
-    config.model.backbone.cache_bytes = cache_bytes
-    config.model.decode_head.update(
-        in_channels=extractors.load_extractor(spec, seed=task.seed).dim,
-        num_classes=len(folder.classes),
-        bottleneck=bottleneck,
-    )
-    config.test_evaluator.update(maps_dir=str(task.out_dir / "maps"), max_maps=task.max_maps)
-    config = finish_config(config, task)
-    metric = run(config, train=True)
-    table = metric.tables[0]
-    arguments = {
-        "iterations": iterations,
-        "batch_size": batch_size,
-        "bottleneck": bottleneck,
-        "cache_bytes": cache_bytes,
-    }
+    start, meter = time.monotonic(), StepMeter()
+    task = make_task(spec, dataset, out_dir, **task_arguments)
+    protocol = task.protocol
+    if not protocol.fit_labels:
+        raise UserError(
+            f"{protocol.name} fits on {protocol.fit_split}, which has no labels, so there is no "
+            "linear probe: change fit_split and fit_labels, or evaluate clusters"
+        )
+    with meter.step("check data"):
+        sets = task.open()
+    with share_embedder(spec, task.seed, cache_bytes) as shared:
+        config = load_config("linear_folder", task)
+        set_schedule(config, task)
+        config.model.backbone.cache_bytes = cache_bytes
+        config.model.decode_head.update(
+            in_channels=shared.embedder.dim,
+            num_classes=len(sets[1].classes),
+            bottleneck=protocol.linear_bottleneck or None,
+            upsample=protocol.upsample,
+        )
+        config.test_evaluator.max_samples = task.max_maps
+        config = finish_config(config, task)
+        with meter.step("fit the probe and score it"):
+            metric, _ = run(config, train=True)
+    table, classes = metric.tables[0], sets[1].classes
     result = {
-        **describe("linear", task, folder, arguments, config),
-        "linear": scores(table, table.identity(), folder.classes),
+        **describe("linear", task, sets, describe_model(shared)),
+        "linear": {**scores(table, table.identity(), classes), "fitted_on": protocol.fit_split},
         "confusion": table.confusion(table.identity()).tolist(),
-        "maps": map_files(metric, task),
+        **write_samples(metric, task, {"linear": table.identity()}, len(classes)),
+        "pictures": [draw_confusion(table, table.identity(), classes, task, "confusion")],
     }
-    return _finish(result, task, start)
+    return finish(result, task, {"cache_bytes": cache_bytes}, config, meter, start)
 
 
 @process_state_kept()
 def evaluate_clusters(
     spec: str,
-    dataset_root: str | Path,
+    dataset: str | Path,
     out_dir: str | Path,
     *,
     clusters: Sequence[int] = (27,),
-    max_pixels: int = 500_000,
-    iterations: int = 20,
     memory_limit: int = DEFAULT_MEMORY,
+    cache_bytes: int = 0,
+    faiss_gpu: bool = False,
     **task_arguments: Any,
 ) -> dict[str, Any]:
     """Clusters the embeddings of one split and scores the clusters on another.
 
-    K-means is fitted on a uniform sample of the pixels of the fitted split, at image resolution.
-    One pass over that split gives each cluster its majority class (greedy); one pass over the
-    scored split serves all numbers of clusters.
+    K-means is fitted on a uniform sample of the pixels of the fitted split, at the size of the
+    network's input. One pass over that split gives each cluster its majority class (greedy); one
+    pass over the scored split serves all numbers of clusters.
 
     Source: ViCE (BMVC) section 4.1.
 
     Args:
         spec: The embedder, as in `vice.extractors.load_extractor`.
-        dataset_root: A data set in the labelled-folder layout.
-        out_dir: Gets ``results.json``, ``counts.json``, ``runner/``,
-            ``centroids_<K>.safetensors``, ``mapping_<K>.json`` (greedy),
-            ``maps/clusters_<K>/<stem>.png`` (greedy).
+        dataset: As in `vice.datasets.open_dataset`.
+        out_dir: Gets ``results.json``, ``counts.json``, ``confusion_<K>_<matching>.png``,
+            ``samples.png``, ``maps/clusters_<K>/<stem>.png`` (the protocol's first matching),
+            ``runner/``, ``centroids_<K>.safetensors``, and with the greedy matching
+            ``mapping_<K>.json``.
         clusters: Numbers of clusters K.
-        max_pixels: Most pixels that k-means sees.
-        iterations: Most iterations of k-means.
         memory_limit: Most bytes that k-means works on.
-        **task_arguments: Further fields of `vice.plugins.mmseg.running.Task`.
+        cache_bytes: Budget for keeping embeddings between the two passes over the fitted split.
+        faiss_gpu: Whether k-means runs on FAISS's GPUs.
+        **task_arguments: Further arguments of `vice.plugins.mmseg.running.make_task`.
 
     Returns:
-        What ``results.json`` holds; the scores, in [0, 1], are under ``["clusters"][str(K)]``,
-        ``"greedy"`` (fitted on the fitted split) and ``"hungarian"`` (matched on the scored split).
+        What ``results.json`` holds; the scores, in [0, 1], are under ``["clusters"][str(K)]`` for
+        each matching of the protocol, ``"greedy"`` (fitted on the fitted split) and
+        ``"hungarian"`` (matched on the scored split).
 
     Raises:
-        UserError: No such embedder, a wrong number of clusters, too few pixels, or something is
-            wrong with the data set.
+        UserError: No such embedder or protocol, a wrong number of clusters, too few pixels, or
+            something is wrong with the data set.
     """
-    start = time.monotonic()
-    task = Task(spec, Path(dataset_root), Path(out_dir), **task_arguments)
-    folder = task.folder()
-    _check_clusters(clusters)
+    start, meter = time.monotonic(), StepMeter()
+    task = make_task(spec, dataset, out_dir, **task_arguments)
+    _check_clusters(clusters, task)
+    with meter.step("check data"):
+        sets = task.open()
     task.out_dir.mkdir(parents=True, exist_ok=True)
-    config = finish_config(load_config("cluster_folder", task), task)
-    vectors, spherical = sample_split(config, task, max_pixels)
-    arguments: dict[str, Any] = {"iterations": iterations, "memory_limit": memory_limit}
-    found = {
-        k: fit_kmeans(vectors, k, spherical=spherical, seed=task.seed, **arguments)
-        for k in clusters
-    }
-    del vectors
-    _add_heads(config, task, found)
-    fit = _count(config, task.split_fit)
-    config.test_evaluator.update(
-        mappings=[table.greedy().tolist() for table in fit.tables],
-        maps_dir=str(task.out_dir / "maps"),
-        max_maps=task.max_maps,
-    )
-    score = _count(config, task.split_score)
-    _write_counts(task, fit.tables, score.tables)
-    arguments |= {"clusters": list(clusters), "max_pixels": max_pixels}
-    matched = zip(found.items(), fit.tables, score.tables, strict=True)
+    with share_embedder(spec, task.seed, cache_bytes) as shared:
+        config = finish_config(load_config("cluster_folder", task), task)
+        config.model.backbone.cache_bytes = cache_bytes
+        config.model.upsample = task.protocol.upsample
+        budget = {"memory_limit": memory_limit, "gpu": faiss_gpu}
+        found = _fit(config, task, clusters, describe_model(shared)["spherical"], budget, meter)
+        _add_heads(config, task, found)
+        fit_tables: list[CountTable] = []
+        if "greedy" in task.protocol.matchings:
+            with meter.step("map the clusters"):
+                fit_tables = _count(config, dataset_config(task, "fit")).tables
+            config.test_evaluator.mappings = [table.greedy().tolist() for table in fit_tables]
+        config.test_evaluator.max_samples = task.max_maps
+        with meter.step("score"):
+            metric = _count(config, dataset_config(task, "score"))
+    _write_counts(task, fit_tables, metric.tables)
+    mappings = [
+        _mappings(task, fit_tables[i] if fit_tables else None, table)
+        for i, table in enumerate(metric.tables)
+    ]
+    classes = sets[1].classes
+    first = {f"clusters_{k}": next(iter(m.values())) for k, m in zip(found, mappings, strict=True)}
     result = {
-        **describe("clusters", task, folder, arguments, config),
-        "spherical": spherical,
+        **describe("clusters", task, sets, describe_model(shared)),
         "clusters": {
-            str(k): _matchings(fit_table, score_table, task, folder.classes)
-            | {"objective": centroids.objective}
-            for (k, centroids), fit_table, score_table in matched
+            str(k): {
+                **_scores(task, metric.tables[i], mappings[i], classes),
+                "empty_clusters": int(((fit_tables or metric.tables)[i].counts.sum(1) == 0).sum()),
+                "objective": found[k].objective,
+            }
+            for i, k in enumerate(found)
         },
-        "maps": map_files(score, task),
+        **write_samples(metric, task, first, len(classes)),
+        "pictures": [
+            draw_confusion(table, mapping, classes, task, f"confusion_{table.num_clusters}_{name}")
+            for table, of in zip(metric.tables, mappings, strict=True)
+            for name, mapping in of.items()
+        ],
     }
-    return _finish(result, task, start)
+    arguments = {
+        "clusters": list(clusters),
+        "memory_limit": memory_limit,
+        "cache_bytes": cache_bytes,
+        "faiss_gpu": faiss_gpu,
+    }
+    return finish(result, task, arguments, config, meter, start)
 
 
-def _set_schedule(config: Config, iterations: int, batch_size: int) -> None:
-    config.train_cfg.update(max_iters=iterations, val_interval=iterations)
-    config.param_scheduler[0].end = iterations
-    config.default_hooks.checkpoint.interval = iterations
-    config.train_dataloader.batch_size = batch_size
+def describe_model(shared: SharedEmbedder) -> dict[str, Any]:
+    """What a result says of the embedder."""
+    from vice.extractors import is_spherical
+
+    embedder = shared.embedder
+    return {
+        "digest": shared.digest,
+        "dim": embedder.dim,
+        "spherical": is_spherical(embedder),
+        "architecture": getattr(embedder, "config", type(embedder).__name__),
+    }
+
+
+def set_schedule(config: Config, task: Task) -> None:
+    """Writes the protocol's optimizer, schedule and batch into a config."""
+    protocol = task.protocol
+    end = protocol.linear_iterations
+    config.train_cfg.update(max_iters=end, val_interval=end)
+    config.optim_wrapper.optimizer = optimizer(protocol)
+    config.param_scheduler = schedule(protocol)
+    config.default_hooks.checkpoint.interval = end
+    config.train_dataloader.batch_size = protocol.linear_batch
     # The scored split is looked at once, when training has ended.
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
+
+
+def _fit(
+    config: Config,
+    task: Task,
+    clusters: Sequence[int],
+    spherical: bool,
+    budget: dict[str, Any],
+    meter: StepMeter,
+) -> dict[int, Centroids]:
+    with meter.step("sample pixels"):
+        vectors = sample_split(config, task)
+    found = {}
+    for k in clusters:
+        with meter.step(f"k-means {k}"):
+            found[k] = fit_kmeans(
+                vectors,
+                k,
+                spherical=spherical,
+                seed=task.seed,
+                iterations=task.protocol.kmeans_iterations,
+                **budget,
+            )
+    return found
 
 
 def _add_heads(config: Config, task: Task, found: dict[int, Centroids]) -> None:
@@ -187,9 +261,9 @@ def _add_heads(config: Config, task: Task, found: dict[int, Centroids]) -> None:
     config.test_evaluator.num_clusters = list(found)
 
 
-def _count(config: Config, split: str) -> CountMetric:
-    config.test_dataloader.dataset.split = split
-    return run(config, train=False)
+def _count(config: Config, dataset: dict[str, Any]) -> CountMetric:
+    config.test_dataloader.dataset = dataset
+    return run(config, train=False)[0]
 
 
 def _write_counts(task: Task, fit: list[CountTable], score: list[CountTable]) -> None:
@@ -203,34 +277,37 @@ def _write_counts(task: Task, fit: list[CountTable], score: list[CountTable]) ->
     write_json(task.out_dir / "counts.json", counts)
 
 
-def _matchings(
-    fit: CountTable, score: CountTable, task: Task, classes: tuple[str, ...]
+def _mappings(task: Task, fit: CountTable | None, score: CountTable) -> dict[str, Tensor]:
+    """The matchings that the protocol asks for: name to class of each cluster."""
+    found = {}
+    for name in task.protocol.matchings:
+        table = fit if name == "greedy" else score
+        assert table is not None
+        found[name] = table.greedy() if name == "greedy" else table.hungarian()
+    return found
+
+
+def _scores(
+    task: Task, table: CountTable, mappings: dict[str, Tensor], classes: tuple[str, ...]
 ) -> dict[str, Any]:
-    greedy, hungarian = fit.greedy(), score.hungarian()
+    splits = {"greedy": task.protocol.fit_split, "hungarian": task.protocol.score_split}
     return {
-        "greedy": {
-            **scores(score, greedy, classes),
-            "mapping": greedy.tolist(),
-            "fitted_on": task.split_fit,
-        },
-        "hungarian": {
-            **scores(score, hungarian, classes),
-            "mapping": hungarian.tolist(),
-            "fitted_on": task.split_score,
-        },
-        "empty_clusters": int((fit.counts.sum(1) == 0).sum()),
+        name: {
+            **scores(table, mapping, classes),
+            "mapping": mapping.tolist(),
+            "fitted_on": splits[name],
+        }
+        for name, mapping in mappings.items()
     }
 
 
-def _check_clusters(clusters: Sequence[int]) -> None:
+def _check_clusters(clusters: Sequence[int], task: Task) -> None:
     if not clusters or min(clusters) < 1 or len(set(clusters)) < len(clusters):
         raise UserError(
             f"clusters {list(clusters)}: give one or more different numbers, each at least 1"
         )
-
-
-def _finish(result: dict[str, Any], task: Task, start: float) -> dict[str, Any]:
-    result = plain({**result, "seconds": round(time.monotonic() - start, 2)})
-    write_json(task.out_dir / "results.json", result)
-    logger.info("results: %s", task.out_dir / "results.json")
-    return result
+    if not task.protocol.fit_labels and "greedy" in task.protocol.matchings:
+        raise UserError(
+            f"the greedy matching needs labels on {task.protocol.fit_split}: set matchings to "
+            "hungarian alone"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
@@ -26,6 +27,8 @@ class LinearHead(BaseDecodeHead):
         num_classes: Number of classes C.
         bottleneck: Width F, or None for the plain probe.
         norm_cfg: Normalisation of the bottleneck.
+        upsample: ``"scores"``, or ``"classes"`` to decide at the stride of the embedding and
+            repeat the classes (see `vice.protocols.Protocol`).
         **kwargs: What `BaseDecodeHead` takes.
     """
 
@@ -36,6 +39,7 @@ class LinearHead(BaseDecodeHead):
         *,
         bottleneck: int | None = None,
         norm_cfg: dict[str, Any] | None = None,
+        upsample: str = "scores",
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("loss_decode", {"type": "CrossEntropyLoss", "avg_non_ignore": True})
@@ -48,6 +52,7 @@ class LinearHead(BaseDecodeHead):
             align_corners=False,
             **kwargs,
         )
+        self.upsample = upsample
         self.bottleneck = None
         if bottleneck:
             norm_cfg = norm_cfg or {"type": "SyncBN", "requires_grad": True}
@@ -76,3 +81,24 @@ class LinearHead(BaseDecodeHead):
         if self.bottleneck is not None:
             embedding = self.bottleneck(embedding)
         return self.cls_seg(embedding)
+
+    def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Logits at the size of the input; with ``upsample="classes"`` one-hot votes instead."""
+        if self.upsample == "scores":
+            return super().predict_by_feat(seg_logits, batch_img_metas)
+        meta = batch_img_metas[0]
+        return repeat_classes(seg_logits, tuple(meta.get("pad_shape", meta["img_shape"])[:2]))
+
+
+def repeat_classes(scores: Tensor, size: tuple[int, int]) -> Tensor:
+    """Best class of each cell, repeated to the nearest pixels of a larger map.
+
+    Args:
+        scores: (B, C, h, w).
+        size: (H, W).
+
+    Returns:
+        One-hot (B, C, H, W), dtype of the scores.
+    """
+    votes = F.one_hot(scores.argmax(1), scores.shape[1]).permute(0, 3, 1, 2).to(scores)
+    return F.interpolate(votes, size, mode="nearest-exact")

@@ -1,4 +1,4 @@
-"""MMSegmentation reads images the way the rest of ViCE does."""
+"""MMSegmentation reads images and label maps the way the rest of ViCE does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
+from vice.errors import UserError
 from vice.images import read_image
 
 
@@ -29,4 +30,67 @@ class ViceLoadImage(BaseTransform):
         image = np.ascontiguousarray(read_image(results["img_path"])[..., ::-1])
         results["img"] = image
         results["img_shape"] = results["ori_shape"] = image.shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class ViceLoadLabels(BaseTransform):
+    """Loads ``results["seg_map_path"]`` as class indices, by the data set's label set.
+
+    Adds ``gt_seg_map`` (uint8 (H, W), 255 = ignore).
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Reads the file.
+
+        Raises:
+            UserError: It cannot be read, holds a value that is no class, or is not of the size
+                of its image.
+        """
+        path = results["seg_map_path"]
+        labels = results["vice_dataset"].read_label(path)
+        if labels.shape != tuple(results["ori_shape"]):
+            raise UserError(
+                f"{path}: {labels.shape[1]}x{labels.shape[0]} pixels, but its image has "
+                f"{results['ori_shape'][1]}x{results['ori_shape'][0]}; they must match"
+            )
+        results["gt_seg_map"] = labels
+        results["seg_fields"].append("gt_seg_map")
+        return results
+
+
+@TRANSFORMS.register_module()
+class ViceFiveCrop(BaseTransform):
+    """Cuts one of five crops: the four corners and the centre, as torchvision's ``five_crop``.
+
+    ``results["crop"]`` says which: 0 top left, 1 top right, 2 bottom left, 3 bottom right, 4 the
+    centre.
+
+    Args:
+        ratio: Sides of a crop as a share of the image's.
+    """
+
+    def __init__(self, ratio: float) -> None:
+        self.ratio = ratio
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Cuts the image and, if it is loaded, the label map."""
+        height, width = results["img"].shape[:2]
+        tall, wide = int(height * self.ratio), int(width * self.ratio)
+        bottom, right = height - tall, width - wide
+        middle = (round(bottom / 2), round(right / 2))
+        top, left = [(0, 0), (0, right), (bottom, 0), (bottom, right), middle][results["crop"]]
+        for key in ("img", *results["seg_fields"]):
+            results[key] = results[key][top : top + tall, left : left + wide]
+        results["img_shape"] = (tall, wide)
+        return results
+
+
+@TRANSFORMS.register_module()
+class ViceScoreAtInput(BaseTransform):
+    """Declares the resized and cropped image the original, so that predictions stay at its size."""
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Sets ``ori_shape``."""
+        results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
         return results

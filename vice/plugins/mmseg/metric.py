@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.evaluator import BaseMetric
 from mmseg.registry import METRICS
-from PIL import Image
 from torch import Tensor
 
 from vice.errors import UserError
 from vice.scoring import CountTable
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One scored image.
+
+    Attributes:
+        name: Stem of its file.
+        image: What went into the network, uint8 RGB (h, w, 3).
+        label: uint8 (H, W), 255 = ignore.
+        predictions: Classes or clusters of each set, int32 (H, W).
+    """
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+    predictions: list[np.ndarray]
 
 
 @METRICS.register_module()
@@ -32,14 +50,12 @@ class CountMetric(BaseMetric):
 
     Attributes:
         tables: After `evaluate`: the summed table of each set of clusters (one for classes).
-        maps: Files written by this process.
+        samples: The first images that this process scored.
 
     Args:
         num_clusters: Number of clusters of each set.
         mappings: Class of each cluster, for each set.
-        maps_dir: Folder for the first predictions as PNG of class indices (a subfolder
-            ``clusters_<K>`` for each set that has a mapping).
-        max_maps: How many images to write.
+        max_samples: How many images to keep with their predictions, for pictures.
         prefix: Put before each name.
     """
 
@@ -48,8 +64,7 @@ class CountMetric(BaseMetric):
         num_clusters: Sequence[int] | None = None,
         *,
         mappings: Sequence[Sequence[int]] | None = None,
-        maps_dir: str | None = None,
-        max_maps: int = 0,
+        max_samples: int = 0,
         prefix: str | None = None,
     ) -> None:
         # MMEngine warns of every metric that goes by its plain names.
@@ -57,10 +72,9 @@ class CountMetric(BaseMetric):
         self.prefix = prefix
         self.num_clusters = None if num_clusters is None else list(num_clusters)
         self.mappings = None if mappings is None else [torch.as_tensor(m) for m in mappings]
-        self.maps_dir = None if maps_dir is None else Path(maps_dir)
-        self.max_maps = max_maps
+        self.max_samples = max_samples
         self.tables: list[CountTable] = []
-        self.maps: list[Path] = []
+        self.samples: list[Sample] = []
         self._sums: list[CountTable] = []
         self._last: list[CountTable] = []
         self._seen = 0
@@ -71,14 +85,15 @@ class CountMetric(BaseMetric):
         Raises:
             UserError: A prediction or a label out of range, or of another size.
         """
-        for sample in data_samples:
+        inputs = data_batch["inputs"] if data_batch else [None] * len(data_samples)
+        for image, sample in zip(inputs, data_samples, strict=True):
             label = sample["gt_sem_seg"]["data"][0]
             predictions = self._predictions(sample)
             self._merge_last()
             self._last = self._new_tables()
             for table, prediction in zip(self._last, predictions, strict=True):
                 _count(table, prediction, label, sample)
-            self._write_maps(predictions, sample)
+            self._keep(image, label, predictions, sample)
             self._seen += 1
 
     def evaluate(self, size: int) -> dict[str, float]:
@@ -141,22 +156,20 @@ class CountMetric(BaseMetric):
             return [sample["pred_sem_seg"]["data"][0]]
         return list(sample["pred_clusters"]["data"])
 
-    def _write_maps(self, predictions: list[Tensor], sample: dict) -> None:
-        if self.maps_dir is None or self._seen * get_world_size() + get_rank() >= self.max_maps:
+    def _keep(
+        self, image: Tensor | None, label: Tensor, predictions: list[Tensor], sample: dict
+    ) -> None:
+        """Keeps one of the first images for pictures."""
+        if image is None or self._seen * get_world_size() + get_rank() >= self.max_samples:
             return
-        name = f"{Path(sample['img_path']).stem}.png"
-        if self.num_clusters is None:
-            self._write(predictions[0], self.maps_dir / name)
-        elif self.mappings is not None:
-            for k, prediction, mapping in zip(
-                self.num_clusters, predictions, self.mappings, strict=True
-            ):
-                self._write(mapping[prediction.cpu()], self.maps_dir / f"clusters_{k}" / name)
-
-    def _write(self, classes: Tensor, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(classes.to(torch.uint8).cpu().numpy()).save(path)
-        self.maps.append(path)
+        self.samples.append(
+            Sample(
+                Path(sample["img_path"]).stem,
+                image.flip(0).permute(1, 2, 0).to(torch.uint8).cpu().numpy(),
+                label.to(torch.uint8).cpu().numpy(),
+                [found.to(torch.int32).cpu().numpy() for found in predictions],
+            )
+        )
 
 
 def _count(table: CountTable, prediction: Tensor, label: Tensor, sample: dict) -> None:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import logging
 import math
-from dataclasses import asdict
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
+from PIL import Image
+from torch import Tensor
 
 from vice.checkpoint import replace_atomically
-from vice.datasets.labelled_folder import LabelledFolder
+from vice.datasets import LabelledSet
+from vice.metering import StepMeter
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.running import Task
 from vice.provenance import versions
-from vice.scoring import CountTable, Mapping
+from vice.scoring import CountTable
+from vice.scoring import Mapping as ClassMapping
+from vice.visualize import colorize, contact_sheet, plot_confusion, save_png
+
+logger = logging.getLogger(__name__)
+RESULTS_NAME = "results.json"
 
 
-def scores(table: CountTable, mapping: Mapping, classes: tuple[str, ...]) -> dict[str, Any]:
+def scores(table: CountTable, mapping: ClassMapping, classes: tuple[str, ...]) -> dict[str, Any]:
     """Scores of a table under a mapping.
 
     Returns:
@@ -34,42 +46,128 @@ def scores(table: CountTable, mapping: Mapping, classes: tuple[str, ...]) -> dic
 
 
 def describe(
-    kind: str, task: Task, folder: LabelledFolder, arguments: dict[str, Any], config: Config
+    kind: str, task: Task, sets: tuple[LabelledSet, LabelledSet], model: dict[str, Any]
 ) -> dict[str, Any]:
     """The part of a result that says what was done.
 
     Args:
-        kind: ``"linear"`` or ``"clusters"``.
+        kind: ``"linear"``, ``"clusters"`` or ``"finetune"``.
         task: What was scored on what.
-        folder: Its data set.
-        arguments: The other arguments of the evaluation.
-        config: The resolved config.
+        sets: Data sets that were fitted on and scored.
+        model: What is known of the embedder: digest, width and so on.
 
     Returns:
         A dict that JSON can hold.
     """
-    splits = {"fit": task.split_fit, "score": task.split_score}
+    fit, score = sets
+    protocol = task.protocol
+    splits = {"fit": protocol.fit_split, "score": protocol.score_split}
+    labels = {"fit": protocol.fit_labels, "score": True}
+    of = {"fit": fit, "score": score}
     return {
         "kind": kind,
         "unit": "share",
         "spec": task.spec,
         "seed": task.seed,
-        "classes": list(folder.classes),
-        "dataset": {
-            "name": Path(task.dataset_root).resolve().name,
-            "root": str(task.dataset_root),
-            "splits": splits,
-            "images": {key: len(folder.pairs(split)) for key, split in splits.items()},
+        "classes": list(score.classes),
+        "protocol": {
+            "name": protocol.name,
+            "hash": protocol.hash,
+            "title": protocol.title(),
+            "changed": protocol.changed(),
+            "fields": dataclasses.asdict(protocol),
         },
-        "arguments": plain({**asdict(task), **arguments}),
+        "dataset": {
+            "name": score.name,
+            "fit_name": fit.name,
+            "root": str(score.root),
+            "label_set": score.label_set.name if score.label_set else None,
+            "splits": splits,
+            "images": {k: len(of[k].pairs(s, labels=labels[k])) for k, s in splits.items()},
+            "list_checksums": {k: of[k].checksum(s, labels=labels[k]) for k, s in splits.items()},
+        },
+        "model": model,
         "versions": versions(),
-        "config": plain(config.to_dict()),
     }
 
 
-def map_files(metric: CountMetric, task: Task) -> list[str]:
-    """Written maps, relative to the results directory."""
-    return [path.relative_to(task.out_dir).as_posix() for path in metric.maps]
+def finish(
+    result: dict[str, Any],
+    task: Task,
+    arguments: dict[str, Any],
+    config: Config,
+    meter: StepMeter,
+    start: float,
+) -> dict[str, Any]:
+    """Adds how it was done and writes ``results.json``.
+
+    Args:
+        result: Description and scores.
+        task: What was scored on what.
+        arguments: The other arguments of the evaluation.
+        config: The resolved config.
+        meter: What its steps took.
+        start: `time.monotonic` at its beginning.
+
+    Returns:
+        What the file holds.
+    """
+    result = plain(
+        {
+            **result,
+            "steps": meter.steps,
+            "seconds": round(time.monotonic() - start, 2),
+            "arguments": {**task.arguments(), **arguments},
+            "config": config.to_dict(),
+        }
+    )
+    write_json(task.out_dir / RESULTS_NAME, result)
+    logger.info("results: %s", task.out_dir / RESULTS_NAME)
+    return result
+
+
+def draw_confusion(
+    table: CountTable, mapping: ClassMapping, classes: tuple[str, ...], task: Task, name: str
+) -> str:
+    """Draws ``<name>.png`` into the results directory and returns its name."""
+    matrix = table.confusion(mapping).numpy()
+    title = f"{task.spec}\n{name.replace('_', ' ')}, {task.protocol.title()}"
+    return plot_confusion(matrix, classes, task.out_dir / f"{name}.png", title).name
+
+
+def write_samples(
+    metric: CountMetric, task: Task, mappings: Mapping[str, Tensor], num_classes: int
+) -> dict[str, Any]:
+    """Writes ``maps/<name>/<stem>.png`` (class indices) and ``samples.png`` (beside the truth).
+
+    Args:
+        metric: Holds the samples.
+        task: Says where to.
+        mappings: For each set of predictions its name and the class of each cluster.
+        num_classes: Number of classes.
+
+    Returns:
+        ``maps`` and ``samples``, relative to the results directory.
+    """
+    rows, written = [], []
+    for sample in metric.samples:
+        maps = {
+            name: mapping.numpy().astype(np.uint8)[found]
+            for (name, mapping), found in zip(mappings.items(), sample.predictions, strict=True)
+        }
+        for name, classes in maps.items():
+            path = task.out_dir / "maps" / name / f"{sample.name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(classes).save(path)
+            written.append(path.relative_to(task.out_dir).as_posix())
+        shown = [colorize(classes, num_classes) for classes in (sample.label, *maps.values())]
+        rows.append([sample.image, *shown])
+    if not rows:
+        return {"maps": [], "samples": None}
+    titles = ["image", "truth", *(name.replace("_", " ") for name in mappings)]
+    sheet = contact_sheet(rows, titles, height=180)
+    path = save_png(sheet, task.out_dir / "samples.png")
+    return {"maps": written, "samples": path.name}
 
 
 def write_json(path: Path, content: Any) -> None:

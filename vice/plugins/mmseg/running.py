@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 from collections.abc import Iterator
@@ -16,22 +17,24 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
 
-from vice.datasets.labelled_folder import LabelledFolder, open_folder
+from vice.datasets import DATASETS, LabelledSet, open_dataset
 from vice.errors import UserError
 from vice.paths import config_root
 from vice.plugins.mmseg.metric import CountMetric
+from vice.protocols import Protocol, default_protocol, from_dict, get_protocol
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is scored on what; both kinds of evaluation share it.
+    """What is scored on what; all kinds of evaluation share it.
 
     Attributes:
         spec: The embedder, as in `vice.extractors.load_extractor`.
-        dataset_root: A data set in the labelled-folder layout.
+        dataset: A benchmark's name or a folder, as in `vice.datasets.open_dataset`.
         out_dir: Where results go.
-        split_fit: Split that anything is fitted on.
-        split_score: Split that scores are taken on.
+        protocol: How it is scored.
+        data_root: Folder that holds the benchmarks' folders.
+        fit_dataset: Data set that is fitted on instead, of the same classes; None: ``dataset``.
         seed: Seed of everything random.
         device: ``"cpu"``, ``"cuda"`` and so on; None takes a GPU if there is one.
         workers: Data loading processes.
@@ -41,10 +44,11 @@ class Task:
     """
 
     spec: str
-    dataset_root: Path
+    dataset: str
     out_dir: Path
-    split_fit: str = "train"
-    split_score: str = "val"
+    protocol: Protocol
+    data_root: str | None = None
+    fit_dataset: str | None = None
     seed: int = 0
     device: str | None = None
     workers: int = 0
@@ -52,21 +56,67 @@ class Task:
     max_maps: int = 6
     options: dict[str, Any] = field(default_factory=dict)
 
-    def folder(self) -> LabelledFolder:
-        """The data set, after a look at every file of both splits.
+    def open(self) -> tuple[LabelledSet, LabelledSet]:
+        """The data sets to fit on and to score, after a look at every file of both splits.
 
         Raises:
-            UserError: What is wrong with it, or one split for fitting and scoring.
+            UserError: What is wrong with one of them, or different classes.
         """
-        if self.split_fit == self.split_score:
-            raise UserError(
-                f"fitting and scoring on one split ({self.split_fit}) measures memory, not "
-                "generalisation: name two splits"
-            )
-        folder = open_folder(self.dataset_root)
-        for split in (self.split_fit, self.split_score):
-            folder.check(split)
-        return folder
+        score = open_dataset(self.dataset, self.data_root)
+        fit = open_dataset(self.fit_dataset, self.data_root) if self.fit_dataset else score
+        check_same_classes(fit, score)
+        fit.check(self.protocol.fit_split, labels=self.protocol.fit_labels)
+        score.check(self.protocol.score_split)
+        return fit, score
+
+    def arguments(self) -> dict[str, Any]:
+        """All fields as `make_task` takes them, the protocol as a dict."""
+        return dataclasses.asdict(self)
+
+
+def make_task(
+    spec: str,
+    dataset: str | Path,
+    out_dir: str | Path,
+    *,
+    protocol: str | dict[str, Any] | None = None,
+    changes: dict[str, Any] | None = None,
+    **fields: Any,
+) -> Task:
+    """A task from what a user names.
+
+    Args:
+        spec: See `Task`.
+        dataset: See `Task`.
+        out_dir: See `Task`.
+        protocol: Name of a protocol, or all its fields; None takes the data set's default.
+        changes: Fields of the protocol to set otherwise.
+        **fields: Further fields of `Task`.
+
+    Returns:
+        The task.
+
+    Raises:
+        UserError: An unknown protocol, or fields that do not go together.
+    """
+    kind = str(dataset) if str(dataset) in DATASETS else "folder"
+    if isinstance(protocol, dict):
+        resolved = from_dict({**protocol, **(changes or {})})
+    else:
+        resolved = get_protocol(protocol or default_protocol(kind), kind, **(changes or {}))
+    for name in ("data_root", "fit_dataset"):
+        fields[name] = None if fields.get(name) is None else str(fields[name])
+    return Task(spec, str(dataset), Path(out_dir), resolved, **fields)
+
+
+def check_same_classes(fit: LabelledSet, score: LabelledSet) -> None:
+    """Raises a `UserError` where two data sets have not the same classes in the same order."""
+    if fit.classes != score.classes:
+        raise UserError(
+            f"{fit.name} and {score.name} have not the same classes ({len(fit.classes)} and "
+            f"{len(score.classes)}): what is fitted on one can only be scored on the other if "
+            "both use one label set"
+        )
 
 
 class DeviceRunner(Runner):
@@ -96,14 +146,27 @@ def load_config(name: str, task: Task) -> Config:
     config.randomness = {"seed": task.seed}
     # Draws only when MMSegmentation's own test tool asks it to, and warns when it may not.
     config.default_hooks.pop("visualization", None)
-    config.model.backbone.update(spec=task.spec, seed=task.seed)
-    splits = {"train": task.split_fit, "val": task.split_score, "test": task.split_score}
-    for kind, split in splits.items():
+    config.model.backbone.update(
+        spec=task.spec, seed=task.seed, flip_average=task.protocol.flip_average
+    )
+    for kind in ("train", "val", "test"):
         loader = config.get(f"{kind}_dataloader")
         if loader is not None:
             loader.update(num_workers=task.workers, persistent_workers=task.workers > 0)
-            loader.dataset.update(data_root=str(task.dataset_root), split=split)
+            loader.dataset = dataset_config(task, "train" if kind == "train" else "score")
     return config
+
+
+def dataset_config(task: Task, role: str) -> dict[str, Any]:
+    """Config of the data set in a role, see `vice.plugins.mmseg.dataset.ViceDataset`."""
+    return {
+        "type": "ViceDataset",
+        "dataset": task.dataset if role == "score" else task.fit_dataset or task.dataset,
+        "data_path": task.data_root,
+        "protocol": dataclasses.asdict(task.protocol),
+        "role": role,
+        "test_mode": role != "train",
+    }
 
 
 def finish_config(config: Config, task: Task) -> Config:
@@ -112,7 +175,7 @@ def finish_config(config: Config, task: Task) -> Config:
     return config
 
 
-def run(config: Config, *, train: bool) -> CountMetric:
+def run(config: Config, *, train: bool) -> tuple[CountMetric, Runner]:
     """Runs a config with MMEngine's runner: trains if asked, then tests.
 
     Args:
@@ -120,7 +183,7 @@ def run(config: Config, *, train: bool) -> CountMetric:
         train: Whether to train first.
 
     Returns:
-        The metric with its tables.
+        The metric with its tables, and the runner.
     """
     config = config.copy()
     # Two runners of one name would share their logger, message hub and visualizer.
@@ -129,7 +192,7 @@ def run(config: Config, *, train: bool) -> CountMetric:
     if train:
         runner.train()
     runner.test()
-    return runner.test_loop.evaluator.metrics[0]
+    return runner.test_loop.evaluator.metrics[0], runner
 
 
 @contextmanager

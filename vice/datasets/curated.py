@@ -1,0 +1,81 @@
+"""The curated lists of COCO-Stuff27 (IIC, PiCIE): which images are trained on and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vice.datasets.labelled_set import list_checksum
+from vice.errors import UserError
+
+#: Name of both lists in the repositories of IIC, PiCIE and STEGO.
+PUBLISHED_NAME = "Coco164kFull_Stuff_Coarse_7.txt"
+
+
+@dataclass(frozen=True)
+class CuratedList:
+    """One of the two lists.
+
+    Attributes:
+        file: Where it lies below the data set's root, as PiCIE and STEGO have it.
+        images: Number of ids.
+        checksum: SHA-256 of the sorted ids, see `list_checksum`.
+    """
+
+    file: str
+    images: int
+    checksum: str
+
+
+CURATED = {
+    "train": CuratedList(
+        f"curated/train2017/{PUBLISHED_NAME}",
+        49_629,
+        "3b837594a81880a70f177afab906fc45147d8b9c2c4f51132f784e41941812f9",
+    ),
+    "val": CuratedList(
+        f"curated/val2017/{PUBLISHED_NAME}",
+        2_175,
+        "7c629734c88f1a74bba6311e01d4d9fe976df84f07cb4fc86452ce5116e51655",
+    ),
+}
+
+
+def parse_list(path: Path, split: str) -> list[str]:
+    """Reads a list of ids and verifies that it is the published one.
+
+    Args:
+        path: The file, an id a line.
+        split: ``"train"`` or ``"val"``.
+
+    Returns:
+        The ids, sorted.
+
+    Raises:
+        UserError: The file is missing or holds other ids.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such list; copy {CURATED[split].file} from the repository of PiCIE "
+            "(janghyuncho/PiCIE) or IIC and call tools/prepare_data.py coco27 with --lists FOLDER"
+        )
+    ids = sorted(path.read_text(encoding="utf-8").split())
+    known = CURATED[split]
+    if list_checksum(ids) != known.checksum:
+        raise UserError(
+            f"{path}: {len(ids)} ids that are not the published {known.images} of {split}2017 "
+            f"(their SHA-256 begins with {known.checksum[:12]}): copy the list again"
+        )
+    return ids
+
+
+def read_list(root: Path, split: str) -> list[str]:
+    """The ids of a split of a prepared COCO folder, see `parse_list`."""
+    return parse_list(root / CURATED[split].file, split)
+
+
+def write_list(path: Path, ids: Sequence[str]) -> None:
+    """Writes ids, one a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")

@@ -1,0 +1,106 @@
+"""Label sets: what a stored pixel value means, as one readable table a set.
+
+``tables/<name>.csv`` has a line for each stored value: the value, its name in the data set, and
+index and name of the class it counts as; a value without a class is ignored. Label maps stay as
+their authors published them, and the table is applied when one is read.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from vice.errors import UserError
+
+IGNORE = 255
+TABLES = Path(__file__).parent / "tables"
+_UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """A set of classes and the stored values they are made of; get one with `label_set`.
+
+    Attributes:
+        name: Its name, for example ``"coco27"``.
+        classes: Class names in index order.
+        fine_names: Name of each stored value.
+        lookup: int16 (256,), class index of each stored value, 255 to ignore, -1 where the table
+            has no such value.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    fine_names: dict[int, str]
+    lookup: np.ndarray = field(repr=False, compare=False)
+
+    def apply(self, stored: np.ndarray, file: str | Path) -> np.ndarray:
+        """Maps a stored label map to class indices.
+
+        Args:
+            stored: uint8 (H, W).
+            file: Where it comes from, for the message.
+
+        Returns:
+            uint8 (H, W), class indices, 255 = ignore.
+
+        Raises:
+            UserError: A value that the table does not know.
+        """
+        mapped = self.lookup[stored]
+        if mapped.min(initial=0) < 0:
+            value = int(stored[mapped < 0][0])
+            raise UserError(
+                f"{file}: holds the value {value}, which label set {self.name} does not know: is "
+                "it a label map of another data set, or one that was already converted?"
+            )
+        return mapped.astype(np.uint8)
+
+
+def label_set_names() -> list[str]:
+    """Names of all label sets."""
+    return sorted(path.stem for path in TABLES.glob("*.csv"))
+
+
+@cache
+def table_checksum(name: str) -> str:
+    """SHA-256 of the table of a label set."""
+    return hashlib.sha256((TABLES / f"{name}.csv").read_bytes()).hexdigest()
+
+
+@cache
+def label_set(name: str) -> LabelSet:
+    """Reads the table of a label set.
+
+    Args:
+        name: ``"coco27"`` (COCO-Stuff's 182 fine classes as 27 coarse ones; value = COCO-Stuff id
+            minus 1), ``"cityscapes27"`` and ``"cityscapes19"`` (label ids 0-33), ``"camvid11"``
+            (SegNet's version, 0-11) or ``"msrc21"``.
+
+    Returns:
+        The label set.
+
+    Raises:
+        UserError: No such label set.
+    """
+    path = TABLES / f"{name}.csv"
+    if not path.is_file():
+        raise UserError(f"label set {name!r} is unknown; choose {', '.join(label_set_names())}")
+    lookup = np.full(256, _UNKNOWN, np.int16)
+    lookup[IGNORE] = IGNORE
+    classes: dict[int, str] = {}
+    fine_names: dict[int, str] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            stored = int(row["stored"])
+            fine_names[stored] = row["name"]
+            lookup[stored] = int(row["index"]) if row["index"] else IGNORE
+            if row["index"]:
+                classes[int(row["index"])] = row["class"]
+    lookup.setflags(write=False)
+    return LabelSet(name, tuple(classes[i] for i in range(len(classes))), fine_names, lookup)

@@ -1,0 +1,86 @@
+"""From a protocol to a pipeline of MMSegmentation's transforms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vice.protocols import Protocol
+
+ROLES = ("train", "fit", "score")
+Step = dict[str, Any]
+
+
+def build_pipeline(protocol: Protocol, role: str) -> list[Step]:
+    """Transforms that an image and its label map go through.
+
+    Args:
+        protocol: The protocol.
+        role: ``"train"``: the fitted split as the linear probe sees it; ``"fit"``: the same
+            without anything random, for centroids and their classes; ``"score"``.
+
+    Returns:
+        Configs of MMSegmentation's transforms.
+    """
+    fitting = role != "score"
+    crop = (protocol.fit_crop if fitting else 0) or protocol.crop
+    # A label map stays as stored when it is read after the image was resized.
+    together = protocol.score_at == "input" or role == "train" or protocol.fit_crops != "whole"
+    geometry = [*_resize(protocol, fitting), *_crop(crop)]
+    labels = [{"type": "ViceLoadLabels"}] if protocol.fit_labels or not fitting else []
+    steps: list[Step] = [{"type": "ViceLoadImage"}]
+    if fitting and protocol.fit_crops == "five":
+        steps += [*labels, {"type": "ViceFiveCrop", "ratio": protocol.fit_crop_ratio}, *geometry]
+    else:
+        steps += [*labels, *geometry] if together else [*geometry, *labels]
+    if together:
+        steps.append({"type": "ViceScoreAtInput"})
+    if role == "train":
+        steps += _augment(protocol)
+    return [*steps, {"type": "PackSegInputs"}]
+
+
+def optimizer(protocol: Protocol) -> dict[str, Any]:
+    """The probe's optimizer, see `vice.protocols.Protocol`."""
+    if protocol.linear_optimizer == "adam":
+        return {"type": "Adam", "lr": protocol.linear_lr}
+    return {"type": "SGD", "lr": protocol.linear_lr, "momentum": 0.9, "weight_decay": 5e-4}
+
+
+def schedule(protocol: Protocol) -> list[dict[str, Any]]:
+    """The probe's learning rate over its iterations."""
+    if protocol.linear_optimizer == "adam":
+        return []
+    end = protocol.linear_iterations
+    return [
+        {"type": "PolyLR", "eta_min": 1e-4, "power": 0.9, "begin": 0, "end": end, "by_epoch": False}
+    ]
+
+
+def _resize(protocol: Protocol, fitting: bool) -> list[Step]:
+    size = (protocol.fit_size if fitting else ()) or protocol.size
+    if protocol.resize == "none":
+        return []
+    step = {
+        "type": "Resize",
+        "interpolation": protocol.interpolation,
+        "backend": "pillow" if protocol.resize_library == "pillow" else "cv2",
+    }
+    if protocol.resize == "exact":
+        return [{**step, "scale": (size[1], size[0]), "keep_ratio": False}]
+    # MMCV fits the image between a longer and a shorter side; a longer side without end leaves
+    # the shorter one to decide.
+    scale = (10**6, size[0]) if protocol.resize == "short" else tuple(size)
+    return [{**step, "scale": scale, "keep_ratio": True}]
+
+
+def _crop(side: int) -> list[Step]:
+    return [{"type": "CenterCrop", "crop_size": (side, side)}] if side else []
+
+
+def _augment(protocol: Protocol) -> list[Step]:
+    steps: list[Step] = []
+    if protocol.linear_flip:
+        steps.append({"type": "RandomFlip", "prob": 0.5})
+    if protocol.linear_photometric:
+        steps.append({"type": "PhotoMetricDistortion"})
+    return steps

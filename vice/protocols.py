@@ -1,0 +1,311 @@
+"""Evaluation protocols as data: what is fitted and scored, where, and at which resolution.
+
+A protocol is one flat record. Its hash covers every field, so two results with the same hash were
+taken in the same way, and any change gives another hash. `NOTES` says what each protocol follows,
+and where a paper's own pipeline does more than a ruler for any embedder can.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from vice.datasets import DATASETS
+from vice.datasets.label_sets import table_checksum
+from vice.errors import UserError
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How an embedder is evaluated on a data set; get one with `get_protocol`.
+
+    Attributes:
+        name: Name of the protocol.
+        dataset: Data set, which fixes the label set; ``"folder"`` for any plain folder.
+        fit_split: Split that probe, centroids and greedy mapping are fitted on; ``a+b`` joins two.
+        score_split: Split that is scored.
+        fit_labels: Whether the fitted split has labels; without, only centroids can be fitted.
+        fit_crops: ``"whole"``, or ``"five"`` for the four corners and the centre of each image.
+        fit_crop_ratio: Sides of the five crops as a share of the image's.
+        resize: ``"none"``; ``"short"``: the shorter side becomes ``size[0]``; ``"within"``: the
+            image becomes as large as fits ``size`` (longer, shorter side); ``"exact"``: ``size``
+            is (height, width).
+        size: Pixels, see ``resize``.
+        fit_size: The same for the fitted split; empty means ``size``.
+        interpolation: Of images, ``"bilinear"``, ``"bicubic"`` or ``"nearest"``; labels are always
+            resized to the nearest pixel.
+        resize_library: ``"pillow"`` (low-pass filters when it shrinks) or ``"opencv"`` (does not).
+        crop: Side of the central square cut out after resizing; 0 for none.
+        fit_crop: The same for the fitted split; 0 means ``crop``.
+        score_at: ``"original"``: predictions are resized to the stored label map; ``"input"``: the
+            label map is resized and cropped like the image.
+        flip_average: Whether the embedding is the mean over the image and its mirror image when
+            scoring, fitting centroids and mapping them.
+        upsample: ``"scores"`` (class or cluster scores are upsampled, then compared) or
+            ``"classes"`` (compared at the model's stride, then repeated).
+        matchings: What the clusters' classes come from: ``"greedy"`` (majority on the fitted
+            split), ``"hungarian"`` (optimal on the scored split).
+        kmeans_pixels: Most pixels that k-means sees.
+        kmeans_iterations: Of k-means.
+        linear_optimizer: ``"sgd"`` (momentum 0.9, weight decay 5e-4, poly 0.9 down to 1e-4) or
+            ``"adam"`` (constant rate).
+        linear_lr: Learning rate of the probe.
+        linear_iterations: Its steps.
+        linear_batch: Images a step.
+        linear_flip: Whether train images are mirrored at random.
+        linear_photometric: Whether their colours are changed at random.
+        linear_bottleneck: Width of the bottleneck variant (ViCE table 8, "#"); 0 for the plain
+            probe.
+    """
+
+    name: str
+    dataset: str
+    fit_split: str = "train"
+    score_split: str = "val"
+    fit_labels: bool = True
+    fit_crops: str = "whole"
+    fit_crop_ratio: float = 0.5
+    resize: str = "none"
+    size: tuple[int, ...] = ()
+    fit_size: tuple[int, ...] = ()
+    interpolation: str = "bilinear"
+    resize_library: str = "opencv"
+    crop: int = 0
+    fit_crop: int = 0
+    score_at: str = "original"
+    flip_average: bool = False
+    upsample: str = "scores"
+    matchings: tuple[str, ...] = ("greedy", "hungarian")
+    kmeans_pixels: int = 500_000
+    kmeans_iterations: int = 20
+    linear_optimizer: str = "sgd"
+    linear_lr: float = 0.01
+    linear_iterations: int = 12_000
+    linear_batch: int = 16
+    linear_flip: bool = True
+    linear_photometric: bool = False
+    linear_bottleneck: int = 0
+
+    def __post_init__(self) -> None:
+        for field, known in _CHOICES.items():
+            value = getattr(self, field)
+            wrong = [v for v in (value if isinstance(value, tuple) else [value]) if v not in known]
+            if wrong:
+                raise UserError(f"protocol: {field} is {wrong[0]!r}; choose {', '.join(known)}")
+        for field in _AT_LEAST_ONE:
+            if getattr(self, field) < 1:
+                raise UserError(f"protocol: {field} is {getattr(self, field)}; at least 1")
+        if len(self.size) != _SIZES[self.resize]:
+            raise UserError(
+                f"protocol: resize={self.resize} needs {_SIZES[self.resize]} numbers in size, not "
+                f"{len(self.size)}"
+            )
+        if set(self.fit_split.split("+")) & set(self.score_split.split("+")):
+            raise UserError(
+                f"fitting and scoring on one split ({self.score_split}) measures memory, not "
+                "generalisation: name two splits"
+            )
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that depend on every field and on the table of labels."""
+        known = DATASETS.get(self.dataset)
+        labels = table_checksum(known.labels) if known else None
+        text = json.dumps({**dataclasses.asdict(self), "label_table": labels}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def changed(self) -> dict[str, Any]:
+        """Fields that differ from the published form of the same name, with their values here."""
+        if self.name not in PROTOCOLS:
+            return {}
+        original = dataclasses.asdict(get_protocol(self.name, self.dataset))
+        return {k: v for k, v in dataclasses.asdict(self).items() if v != original[k]}
+
+    def title(self) -> str:
+        """Name and hash, and what was changed, for example ``vice2022_lowres (1f2e…)``."""
+        changed = "".join(f", {key}={value}" for key, value in self.changed().items())
+        return f"{self.name}{changed} ({self.hash})"
+
+
+_CHOICES = {
+    "fit_crops": ("whole", "five"),
+    "resize": ("none", "short", "within", "exact"),
+    "interpolation": ("bilinear", "bicubic", "nearest"),
+    "resize_library": ("pillow", "opencv"),
+    "score_at": ("original", "input"),
+    "upsample": ("scores", "classes"),
+    "matchings": ("greedy", "hungarian"),
+    "linear_optimizer": ("sgd", "adam"),
+}
+_AT_LEAST_ONE = ("kmeans_pixels", "kmeans_iterations", "linear_iterations", "linear_batch")
+_SIZES = {"none": 0, "short": 1, "within": 2, "exact": 2}
+_CITYSCAPES = ("cityscapes27", "cityscapes19")
+
+#: Protocol to fields; a key of `_FOR` overrides them for single data sets.
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "native": {},
+    "vice2022_highres": {"resize": "within", "size": (2048, 512)},
+    "vice2022_lowres": {
+        "resize": "short",
+        "size": (320,),
+        "crop": 320,
+        "score_at": "input",
+        "linear_photometric": True,
+    },
+    "picie2021": {
+        "resize": "short",
+        "size": (320,),
+        "resize_library": "pillow",
+        "crop": 320,
+        "score_at": "input",
+        "matchings": ("hungarian",),
+    },
+    "stego2022": {
+        "fit_crops": "five",
+        "resize": "short",
+        "size": (320,),
+        "fit_size": (224,),
+        "interpolation": "nearest",
+        "resize_library": "pillow",
+        "crop": 320,
+        "fit_crop": 224,
+        "score_at": "input",
+        "flip_average": True,
+        "matchings": ("hungarian",),
+        "linear_optimizer": "adam",
+        "linear_lr": 0.005,
+        "linear_iterations": 5000,
+        "linear_flip": False,
+    },
+}
+
+_FOR: dict[tuple[str, str], dict[str, Any]] = {
+    **{("vice2022_highres", name): {"resize": "none", "size": ()} for name in _CITYSCAPES},
+    ("vice2022_highres", "camvid"): {"resize": "none", "size": ()},
+    **{
+        ("vice2022_lowres", name): {
+            "resize": "exact",
+            "size": (320, 640),
+            "crop": 0,
+            "score_at": "original",
+        }
+        for name in _CITYSCAPES
+    },
+    **{
+        ("picie2021", name): {
+            "fit_split": "test+train_extra",
+            "score_split": "val+train",
+            "fit_labels": False,
+        }
+        for name in _CITYSCAPES
+    },
+}
+
+NOTES = {
+    "native": "Every image whole, at its own size. For data sets without a published protocol.",
+    "vice2022_highres": "ViCE (BMVC 2022) section 4.1. COCO: as large as fits 2048 x 512, scored "
+    "at the label map's size; driving scenes at their own size. The paper says 27 classes for "
+    "Cityscapes, its code scores the 19 train ids: both are offered, by name.",
+    "vice2022_lowres": "ViCE (BMVC 2022), the comparison with PiCIE: COCO as the central 320 x 320 "
+    "square, Cityscapes at 320 x 640, scored at the label map's size.",
+    "picie2021": "PiCIE (CVPR 2021). Bilinear to 320, central square, Hungarian. Cityscapes: "
+    "fitted on test + train_extra (no labels), scored on val + train. The paper's clusters are "
+    "those of its own mini-batch k-means; here every embedder gets the same FAISS k-means. The "
+    "paper gives no schedule for its linear probe; ViCE's is used.",
+    "stego2022": "STEGO (ICLR 2022). Nearest-neighbour to 320, central square, mean over the "
+    "mirror image, Hungarian; fitted on five crops of half the sides at 224. The paper's "
+    "clusters are learnt by gradient; here every embedder gets the same FAISS k-means. No CRF: "
+    "published figures with CRF do not compare.",
+}
+
+
+def get_protocol(name: str, dataset: str = "folder", **changes: Any) -> Protocol:
+    """A named protocol for a data set.
+
+    Args:
+        name: A key of ``PROTOCOLS``.
+        dataset: A key of `vice.datasets.DATASETS`, or ``"folder"``.
+        **changes: Fields to set otherwise; the hash then differs from the published protocol's.
+
+    Returns:
+        The protocol.
+
+    Raises:
+        UserError: No such protocol, data set or field, or a value that is not allowed.
+    """
+    if name not in PROTOCOLS:
+        raise UserError(f"protocol {name!r} is unknown; choose one of {', '.join(PROTOCOLS)}")
+    if dataset != "folder" and dataset not in DATASETS:
+        raise UserError(f"data set {dataset!r} is unknown; choose {', '.join(DATASETS)} or a path")
+    fields = {f.name for f in dataclasses.fields(Protocol)} - {"name", "dataset"}
+    unknown = sorted(set(changes) - fields)
+    if unknown:
+        raise UserError(
+            f"protocol field {unknown[0]!r} is unknown; choose one of {', '.join(sorted(fields))}"
+        )
+    values = {**PROTOCOLS[name], **_FOR.get((name, dataset), {})}
+    if dataset in DATASETS:
+        values.setdefault("score_split", DATASETS[dataset].score)
+    return from_dict({"name": name, "dataset": dataset, **values, **changes})
+
+
+def default_protocol(dataset: str) -> str:
+    """Name of the protocol for a data set when none is asked for."""
+    return "vice2022_highres" if dataset in ("coco27", *_CITYSCAPES) else "native"
+
+
+def from_dict(values: dict[str, Any]) -> Protocol:
+    """A protocol from its fields, as JSON gives them (lists for tuples).
+
+    Raises:
+        UserError: A field of the wrong type, or what `get_protocol` raises of a value.
+    """
+    fields = {field.name: field for field in dataclasses.fields(Protocol)}
+    typed = {}
+    for name, value in values.items():
+        kind = type(fields[name].default)
+        value = tuple(value) if isinstance(value, list) else value
+        if kind is float and type(value) is int:
+            value = float(value)
+        if name not in ("name", "dataset") and type(value) is not kind:
+            raise UserError(
+                f"protocol: {name} is {value!r}, which is {type(value).__name__}, not "
+                f"{kind.__name__}"
+            )
+        typed[name] = value
+    return Protocol(**typed)
+
+
+def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
+    """Fields of a protocol from a command line.
+
+    Args:
+        texts: ``field=value``; several values of one field with commas (``size=2048,512``).
+
+    Returns:
+        What `get_protocol` takes as changes.
+
+    Raises:
+        UserError: A text without ``=``.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(Protocol)}
+    changes = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"{text!r} is not FIELD=VALUE, for example upsample=classes")
+        parts = [_literal(part) for part in value.split(",") if part]
+        many = isinstance(defaults.get(name), tuple)
+        changes[name] = tuple(parts) if many else _literal(value)
+    return changes
+
+
+def _literal(text: str) -> Any:
+    try:
+        return json.loads(text.lower() if text in ("True", "False") else text)
+    except json.JSONDecodeError:
+        return text

@@ -1,0 +1,55 @@
+"""A confusion matrix as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+def plot_confusion(
+    confusion: np.ndarray, classes: Sequence[str], path: str | Path, title: str = ""
+) -> Path:
+    """Draws a confusion matrix; each row shows how the pixels of one class were predicted.
+
+    Args:
+        confusion: Integers (C, C), rows are true classes and columns predicted ones.
+        classes: Their names.
+        path: PNG to write; its folder is made.
+        title: Heading.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: Not a square matrix of as many rows as names.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    matrix = np.asarray(confusion, dtype=np.float64)
+    if matrix.shape != (len(classes), len(classes)):
+        raise ValueError(f"a confusion matrix of shape {matrix.shape} for {len(classes)} classes")
+    totals = matrix.sum(1, keepdims=True)
+    shares = np.divide(100 * matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
+    side = 2.5 + 0.32 * len(classes)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, classes, rotation=90, fontsize=8)
+    axes.set_yticks(ticks, classes, fontsize=8)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(title, fontsize=10)
+    for row, column in zip(*np.nonzero(shares >= 1), strict=True):
+        share = shares[row, column]
+        ink = "white" if share > 55 else "black"
+        axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=ink, fontsize=6)
+    figure.colorbar(picture, ax=axes, shrink=0.6, label="% of the class's pixels")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path
