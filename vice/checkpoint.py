@@ -151,8 +151,9 @@ def load_embedder(spec: str, *, seed: int = 0, device: str | torch.device = "cpu
 
     Args:
         spec: A path as in `load_checkpoint`; ``random:PATH`` for the same architecture with
-            fresh weights; or ``random:BACKBONE-DECODER-DIM``, for example
-            ``random:resnet18-fpn-128``.
+            fresh weights; ``random:BACKBONE-DECODER-DIM``, for example
+            ``random:resnet18-fpn-128``; or ``imagenet:...`` of the same form, with torchvision's
+            weights in the backbone.
         seed: Seed of the fresh weights.
         device: Where to put it.
 
@@ -163,20 +164,21 @@ def load_embedder(spec: str, *, seed: int = 0, device: str | torch.device = "cpu
         UserError: The string names nothing that can be loaded.
     """
     kind, _, rest = spec.partition(":")
-    if kind != "random":
+    if kind not in ("random", "imagenet"):
         return load_checkpoint(spec, device=device).embedder
-    embedder = seeded_embedder(seed, **_random_config(rest))
+    config = _fresh_config(kind, rest)
+    embedder = seeded_embedder(seed, **config, weights="imagenet" if kind == "imagenet" else None)
     return embedder.eval().requires_grad_(False).to(device)
 
 
-def _random_config(text: str) -> dict[str, Any]:
+def _fresh_config(kind: str, text: str) -> dict[str, Any]:
     if Path(text).exists():
         return load_checkpoint(text).embedder.config
     parts = text.split("-")
     if len(parts) != 3 or not parts[2].isdigit():
         raise UserError(
-            f"'random:{text}' is neither a checkpoint's path nor BACKBONE-DECODER-DIM "
-            "(for example random:resnet18-fpn-128)"
+            f"'{kind}:{text}' is neither a checkpoint's path nor BACKBONE-DECODER-DIM "
+            f"(for example {kind}:resnet18-fpn-128)"
         )
     return {"backbone": parts[0], "decoder": parts[1], "dim": int(parts[2])}
 

@@ -18,8 +18,12 @@ def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Modul
     Args:
         spec: One of
 
-            - a run folder or checkpoint file, ``random:PATH`` or ``random:resnet18-fpn-128``
+            - a run folder or checkpoint file of ViCE, ``random:PATH``,
+              ``random:resnet18-fpn-128`` or ``imagenet:resnet50-deeplabv3plus-128``
               (see `vice.checkpoint.load_embedder`);
+            - ``torchvision:resnet50`` or ``torchvision:resnet50@FILE``, or just the file with a
+              ResNet of torchvision, VISSL, MoCo and so on: its last stage (see
+              `vice.models.resnet_embedder`);
             - ``timm:NAME`` or ``timm:NAME@FILE``, a model of timm with downloaded weights or
               those of a file, and ``random:timm:NAME``, the same without weights;
             - ``MODULE:CALLABLE``, a function without arguments that returns a module from
@@ -40,6 +44,8 @@ def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Modul
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = _call(spec) if _is_callable(spec) else _timm(spec)
+    elif spec.startswith("torchvision:") or _is_foreign(spec):
+        module = _resnet(spec)
     else:
         from vice.checkpoint import load_embedder
 
@@ -68,12 +74,30 @@ def _timm(spec: str) -> nn.Module:
     return TimmEmbedder(name, file or None, weights=weights)
 
 
+def _is_foreign(spec: str) -> bool:
+    """Whether this is a PyTorch file that no training of ViCE wrote."""
+    from vice.foreign import ARCHITECTURE_NAME
+
+    file = Path(spec)
+    ours = file.suffix == ".safetensors" or (file.parent / ARCHITECTURE_NAME).is_file()
+    return file.is_file() and not ours
+
+
+def _resnet(spec: str) -> nn.Module:
+    from vice.models.resnet_embedder import ResNetEmbedder, load_resnet
+
+    if not spec.startswith("torchvision:"):
+        return load_resnet(spec)
+    name, _, file = spec.removeprefix("torchvision:").partition("@")
+    return load_resnet(file, name) if file else ResNetEmbedder(name, "imagenet")
+
+
 def _is_callable(spec: str) -> bool:
     module, separator, name = spec.partition(":")
     names = [*module.split("."), name]
     return (
         bool(separator)
-        and module not in ("random", "timm")
+        and module not in ("random", "timm", "torchvision", "imagenet")
         and all(part.isidentifier() for part in names)
     )
 

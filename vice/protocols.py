@@ -38,7 +38,8 @@ class Protocol:
         fit_size: The same for the fitted split; empty means ``size``.
         interpolation: Of images, ``"bilinear"``, ``"bicubic"`` or ``"nearest"``; labels are always
             resized to the nearest pixel.
-        resize_library: ``"pillow"`` (low-pass filters when it shrinks) or ``"opencv"`` (does not).
+        resize_library: ``"torchvision"`` (on Pillow images; low-pass filters when it shrinks) or
+            ``"opencv"`` (through MMCV; does not).
         crop: Side of the central square cut out after resizing; 0 for none.
         fit_crop: The same for the fitted split; 0 means ``crop``.
         score_at: ``"original"``: predictions are resized to the stored label map; ``"input"``: the
@@ -104,6 +105,8 @@ class Protocol:
                 f"protocol: resize={self.resize} needs {_SIZES[self.resize]} numbers in size, not "
                 f"{len(self.size)}"
             )
+        if (self.resize, self.resize_library) == ("within", "torchvision"):
+            raise UserError("protocol: resize=within needs resize_library=opencv")
         if set(self.fit_split.split("+")) & set(self.score_split.split("+")):
             raise UserError(
                 f"fitting and scoring on one split ({self.score_split}) measures memory, not "
@@ -135,7 +138,7 @@ _CHOICES = {
     "fit_crops": ("whole", "five"),
     "resize": ("none", "short", "within", "exact"),
     "interpolation": ("bilinear", "bicubic", "nearest"),
-    "resize_library": ("pillow", "opencv"),
+    "resize_library": ("torchvision", "opencv"),
     "score_at": ("original", "input"),
     "upsample": ("scores", "classes"),
     "matchings": ("greedy", "hungarian"),
@@ -159,7 +162,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "picie2021": {
         "resize": "short",
         "size": (320,),
-        "resize_library": "pillow",
+        "resize_library": "torchvision",
         "crop": 320,
         "score_at": "input",
         "matchings": ("hungarian",),
@@ -170,7 +173,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "size": (320,),
         "fit_size": (224,),
         "interpolation": "nearest",
-        "resize_library": "pillow",
+        "resize_library": "torchvision",
         "crop": 320,
         "fit_crop": 224,
         "score_at": "input",

@@ -1,118 +1,222 @@
-"""From the official archives to the folders that training reads."""
+"""From the official archives to the folders that training and scoring read.
+
+Nothing is converted: images and label maps stay as published, by link where they lie unpacked
+already, and label values get their meaning when they are read (`vice.datasets.label_sets`).
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
+import threading
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from vice.datasets import curated
+from vice.datasets.labelled_set import list_checksum
+from vice.datasets.releases import EXTRA, RELEASES, SCORING, TRAINING, Part
 from vice.errors import UserError
 from vice.progress import progress
 
 logger = logging.getLogger(__name__)
+MOST_NAMED = 5
+#: The last bytes of a whole file of each kind.
+_ENDS = {".jpg": b"\xff\xd9", ".png": b"IEND\xaeB`\x82"}
 
 
-@dataclass(frozen=True)
-class Part:
-    """A folder of training images and the archive it comes from.
+def prepare(
+    name: str,
+    root: Path,
+    source: Path | None = None,
+    *,
+    lists: Path | None = None,
+    purpose: str = SCORING,
+    threads: int = 8,
+) -> list[str]:
+    """Puts a data set under ``root``, by links or out of its archives, and verifies it.
 
-    Attributes:
-        folder: Where the images lie below the root.
-        archive: File name of the official archive.
-        inside: Folder of the images inside the archive, and in its extracted form.
-        images: Number of images in the official release.
-        site: Where the archive is to be had.
-    """
-
-    folder: str
-    archive: str
-    inside: str
-    images: int
-    site: str
-
-
-PARTS = {
-    "coco27": Part("images/train2017", "train2017.zip", "train2017", 118_287, "cocodataset.org"),
-    "cityscapes": Part(
-        "leftImg8bit/train",
-        "leftImg8bit_trainvaltest.zip",
-        "leftImg8bit/train",
-        2_975,
-        "cityscapes-dataset.com",
-    ),
-}
-
-
-def prepare(name: str, root: Path, source: Path | None = None) -> int:
-    """Puts the training images of a data set under ``root``, by link or from the archive.
-
-    Nothing is copied when ``source`` holds the extracted images: a link is made. An archive is
-    unpacked file by file; files that are there already, whole, are kept, so that a stopped call
-    can be repeated.
+    What is in place and whole is kept, so a stopped call can be repeated. Parts that are found are
+    prepared even when others are missing; all that is missing is named at the end.
 
     Args:
-        name: One of ``PARTS``.
-        root: The data set's folder, ``config.VICE.DATASET.root`` plus its name.
-        source: Folder that holds the archive or its extracted form; None looks in ``root``.
+        name: One of ``RELEASES``.
+        root: The data set's folder.
+        source: Folder that holds the archives or what was unpacked from them; None looks in
+            ``root``.
+        lists: COCO only: folder with the curated lists, anywhere below it; None looks in
+            ``source``.
+        purpose: ``"training"`` needs the train images alone, ``"scoring"`` everything.
+        threads: How many files are unpacked or verified at a time.
 
     Returns:
-        Number of images in place.
+        A line about each part in place.
 
     Raises:
-        UserError: Unknown name, nothing found, a corrupt archive, or images missing afterwards.
+        UserError: Unknown name; or, after all else is done, what is missing, incomplete or
+            corrupt.
     """
-    if name not in PARTS:
-        raise UserError(f"data set {name!r} is unknown; choose one of {', '.join(PARTS)}")
-    part = PARTS[name]
-    target = root / part.folder
+    if name not in RELEASES:
+        raise UserError(f"data set {name!r} is unknown; choose one of {', '.join(RELEASES)}")
     source = source or root
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-    archive = source / part.archive
-    extracted = source / part.inside
-    if archive.is_file():
-        _unpack(archive, part.inside, target)
-    elif not target.exists() and extracted.is_dir():
-        os.symlink(extracted.resolve(), target, target_is_directory=True)
-        logger.info("%s links to %s", target, extracted)
+    wanted = (TRAINING,) if purpose == TRAINING else (TRAINING, SCORING)
+    done, wrong = [], []
+    for part in RELEASES[name]:
+        if purpose == TRAINING and part.purpose != TRAINING:
+            continue
+        try:
+            if _place(part, root, source, threads):
+                done.append(_verify(part, root / part.folder, threads))
+            elif part.purpose in wanted:
+                wrong.append(_how_to_get(part, root, source))
+        except UserError as error:
+            wrong.append(str(error))
+    if name == "coco27" and purpose != TRAINING:
+        for split in curated.CURATED:
+            try:
+                done.append(_place_list(split, root, lists or source))
+            except UserError as error:
+                wrong.append(str(error))
+    for line in done:
+        logger.info("%s", line)
+    if wrong:
+        raise UserError("; ".join(wrong))
+    return done
+
+
+def _place(part: Part, root: Path, source: Path, threads: int) -> bool:
+    """Makes a part's folder; False where nothing to make it of is found."""
+    target, archive = root / part.folder, source / part.archive
+    if not target.is_symlink() and archive.is_file():
+        _unpack(archive, part, target, threads)
     elif not target.exists():
-        raise UserError(
-            f"neither {archive} nor {extracted} exists: download {part.archive} from {part.site} "
-            "and name its folder with --source"
-        )
-    return _verify(part, target)
+        for unpacked in (source / folder for folder in part.extracted):
+            if next(unpacked.glob(f"**/*{part.ending}"), None) is not None:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.symlink(unpacked.resolve(), target, target_is_directory=True)
+                logger.info("%s links to %s", target, unpacked)
+                break
+    return target.is_dir()
 
 
-def _unpack(archive: Path, inside: str, target: Path) -> None:
+def _how_to_get(part: Part, root: Path, source: Path) -> str:
+    return (
+        f"{root / part.folder} is missing, and {source} holds neither {part.archive} nor "
+        f"{' nor '.join(part.extracted)} with files *{part.ending}: download {part.archive} from "
+        f"{part.site} and name its folder with --source"
+    )
+
+
+def _unpack(archive: Path, part: Part, target: Path, threads: int) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:
             members = [
                 item
                 for item in opened.infolist()
-                if item.filename.startswith(f"{inside}/") and not item.is_dir()
+                if item.filename.startswith(f"{part.inside}/")
+                and item.filename.endswith(part.ending)
             ]
-            for item in progress(members, len(members), f"unpacking {archive.name}"):
-                file = target / item.filename[len(inside) + 1 :]
-                if file.exists() and file.stat().st_size == item.file_size:
-                    continue
-                file.parent.mkdir(parents=True, exist_ok=True)
-                part = file.with_name(f"{file.name}.part")
-                with opened.open(item) as reader, part.open("wb") as writer:
-                    shutil.copyfileobj(reader, writer)
-                os.replace(part, file)
-    except zipfile.BadZipFile as error:
+        missing = [item for item in members if not _is_there(item, part, target)]
+        local = threading.local()
+
+        def write(item: zipfile.ZipInfo) -> None:
+            # A file handle of its own for each thread: reading through one would take turns.
+            if not hasattr(local, "archive"):
+                local.archive = zipfile.ZipFile(archive)
+            _write_member(local.archive, item, _member_path(item, part, target))
+
+        _in_threads(write, missing, f"unpacking {archive.name} to {part.folder}", threads)
+    except (zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
         raise UserError(f"{archive} is corrupt ({error}); download it again") from error
 
 
-def _verify(part: Part, target: Path) -> int:
-    suffixes = {".jpg", ".png"}
-    found = sum(file.suffix.lower() in suffixes for file in target.rglob("*"))
-    if found < part.images:
+def _member_path(item: zipfile.ZipInfo, part: Part, target: Path) -> Path:
+    return target / item.filename[len(part.inside) + 1 :]
+
+
+def _is_there(item: zipfile.ZipInfo, part: Part, target: Path) -> bool:
+    file = _member_path(item, part, target)
+    return file.is_file() and file.stat().st_size == item.file_size
+
+
+def _write_member(archive: zipfile.ZipFile, item: zipfile.ZipInfo, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.part")
+    with archive.open(item) as reader, partial.open("wb") as writer:
+        shutil.copyfileobj(reader, writer)
+    os.replace(partial, file)
+
+
+def _verify(part: Part, target: Path, threads: int) -> str:
+    """Counts the files of a part and looks whether each is whole.
+
+    Returns:
+        A line about it.
+
+    Raises:
+        UserError: Files are missing or cut off.
+    """
+    files = sorted(target.glob(f"**/*{part.ending}"))
+    whole = _in_threads(_is_whole, files, f"verifying {part.folder}", threads)
+    broken = [file for file, good in zip(files, whole, strict=True) if not good]
+    if broken:
         raise UserError(
-            f"{target} holds {found} images, the official release has {part.images}: repeat the "
-            f"call with the whole {part.archive}"
+            f"{len(broken)} files of {target} are cut off: {_some(broken)}; delete them and repeat "
+            f"the call with the whole {part.archive}"
         )
-    return found
+    if len(files) < part.files:
+        raise UserError(
+            f"{target} holds {len(files)} files *{part.ending}, the official release has "
+            f"{part.files}: repeat the call with the whole {part.archive}"
+        )
+    return f"{target}: {len(files)} files"
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file ends as its format says; a download or a copy that stopped does not."""
+    end = _ENDS[file.suffix]
+    with file.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        # Some writers pad a JPEG with zeros.
+        opened.seek(max(0, size - 64))
+        return opened.read().rstrip(b"\0").endswith(end)
+
+
+def _in_threads(
+    work: Callable[..., object], items: Sequence[object], label: str, threads: int
+) -> list[object]:
+    if not items:
+        return []
+    with ThreadPoolExecutor(threads) as pool:
+        return list(progress(pool.map(work, items), len(items), label))
+
+
+def _place_list(split: str, root: Path, folder: Path) -> str:
+    """Finds a curated list by its content, writes it where scoring reads it, and checks it.
+
+    Raises:
+        UserError: It is nowhere below the folder, or the list in place is not the published one.
+    """
+    known = curated.CURATED[split]
+    target = root / known.file
+    if not target.is_file():
+        for file in sorted(folder.glob(f"**/*{curated.PUBLISHED_NAME}")):
+            ids = sorted(file.read_text(encoding="utf-8").split())
+            if list_checksum(ids) == known.checksum:
+                curated.write_list(target, ids)
+                break
+    ids = curated.read_list(root, split)
+    lost = [name for name in ids if not (root / "images" / f"{split}2017" / f"{name}.jpg").exists()]
+    if lost:
+        raise UserError(f"{len(lost)} listed images of {split}2017 are missing: {_some(lost)}")
+    return f"{target}: {len(ids)} ids, SHA-256 {known.checksum[:12]}"
+
+
+def _some(names: Sequence[object]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(str(name) for name in names[:MOST_NAMED]) + more
+
+
+__all__ = ["EXTRA", "RELEASES", "prepare"]

@@ -13,7 +13,13 @@ def test_everything_is_registered_under_its_name():
         MODELS: ("ViceBackbone", "LinearHead", "ClusterHead", "ClusterSegmentor"),
         DATASETS: ("ViceDataset",),
         METRICS: ("CountMetric",),
-        TRANSFORMS: ("ViceLoadImage", "ViceLoadLabels", "ViceFiveCrop", "ViceScoreAtInput"),
+        TRANSFORMS: (
+            "ViceLoadImage",
+            "ViceLoadLabels",
+            "ViceResize",
+            "ViceFiveCrop",
+            "ViceScoreAtInput",
+        ),
     }
     for registry, names in places.items():
         for name in names:

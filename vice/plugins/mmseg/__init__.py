@@ -27,13 +27,9 @@ from vice.plugins.mmseg.backbone import ViceBackbone
 from vice.plugins.mmseg.cluster_head import ClusterHead
 from vice.plugins.mmseg.cluster_segmentor import ClusterSegmentor
 from vice.plugins.mmseg.dataset import ViceDataset
+from vice.plugins.mmseg.geometry import ViceFiveCrop, ViceResize, ViceScoreAtInput
 from vice.plugins.mmseg.linear_head import LinearHead
-from vice.plugins.mmseg.loading import (
-    ViceFiveCrop,
-    ViceLoadImage,
-    ViceLoadLabels,
-    ViceScoreAtInput,
-)
+from vice.plugins.mmseg.loading import ViceLoadImage, ViceLoadLabels
 from vice.plugins.mmseg.metric import CountMetric
 
 __all__ = [
@@ -46,6 +42,7 @@ __all__ = [
     "ViceFiveCrop",
     "ViceLoadImage",
     "ViceLoadLabels",
+    "ViceResize",
     "ViceScoreAtInput",
     "mmcv",
     "mmengine",

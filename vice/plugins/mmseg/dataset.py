@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmengine.registry import DefaultScope
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
@@ -54,12 +55,14 @@ class ViceDataset(BaseSegDataset):
         self.protocol = resolve(protocol, dataset)
         self.role = role
         self.fraction, self.subset_seed = fraction, subset_seed
-        super().__init__(
-            data_prefix={},
-            metainfo={"classes": self.source.classes},
-            pipeline=build_pipeline(self.protocol, role) if pipeline is None else pipeline,
-            **kwargs,
-        )
+        # The transforms are found by their plain names wherever this is called from.
+        with DefaultScope.overwrite_default_scope("mmseg"):
+            super().__init__(
+                data_prefix={},
+                metainfo={"classes": self.source.classes},
+                pipeline=build_pipeline(self.protocol, role) if pipeline is None else pipeline,
+                **kwargs,
+            )
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """One record for each image of the split and each crop of it."""

@@ -60,11 +60,10 @@ def _resize(protocol: Protocol, fitting: bool) -> list[Step]:
     size = (protocol.fit_size if fitting else ()) or protocol.size
     if protocol.resize == "none":
         return []
-    step = {
-        "type": "Resize",
-        "interpolation": protocol.interpolation,
-        "backend": "pillow" if protocol.resize_library == "pillow" else "cv2",
-    }
+    if protocol.resize_library == "torchvision":
+        side = size[0] if protocol.resize == "short" else tuple(size)
+        return [{"type": "ViceResize", "size": side, "interpolation": protocol.interpolation}]
+    step = {"type": "Resize", "interpolation": protocol.interpolation}
     if protocol.resize == "exact":
         return [{**step, "scale": (size[1], size[0]), "keep_ratio": False}]
     # MMCV fits the image between a longer and a shorter side; a longer side without end leaves

@@ -1,0 +1,6 @@
+"""Clusters on Cityscapes, 27 classes, protocol stego2022."""
+
+_base_ = ["./cluster_folder.py"]
+
+test_dataloader = dict(dataset=dict(dataset="cityscapes27", protocol="stego2022"))
+model = dict(backbone=dict(flip_average=True))

@@ -1,0 +1,8 @@
+"""Few-shot fine-tuning on Cityscapes, 19 classes (ViCE, table 11): 1 % of the train images."""
+
+_base_ = ["./finetune_folder.py"]
+
+data = dict(dataset="cityscapes19", protocol="vice2022_highres")
+train_dataloader = dict(dataset=dict(fraction=0.01, **data))
+val_dataloader = test_dataloader = dict(dataset=data)
+model = dict(decode_head=dict(num_classes=19))

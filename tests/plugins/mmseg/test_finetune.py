@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from vice.datasets.labelled_set import list_checksum
+from vice.datasets.subsets import take_subset
+from vice.errors import UserError
+from vice.extractors import load_extractor
+from vice.plugins.mmseg.finetune import finetune
+
+QUIET = {"log_level": "ERROR", "device": "cpu"}
+STEPS = {"linear_iterations": 12, "linear_batch": 4}
+SPEC = "random:resnet18-fpn-8"
+
+
+def state(out, iterations=12):
+    return torch.load(out / "runner" / f"iter_{iterations}.pth", weights_only=False)["state_dict"]
+
+
+def test_the_whole_network_learns_from_the_subset_and_nothing_else(make_folder, tmp_path):
+    root = make_folder(train=6)
+    options = {"fraction": 0.5, "subset_seed": 3, "crop": 24, "changes": STEPS, **QUIET}
+    result = finetune(SPEC, root, tmp_path / "one", **options)
+    names = (tmp_path / "one" / "subset.txt").read_text().split()
+    assert names == sorted(take_subset([f"{i:02d}" for i in range(6)], 0.5, 3))
+    assert result["subset"] == {
+        "images": 3, "checksum": list_checksum(names), "file": "subset.txt",
+    }  # fmt: skip
+    before = load_extractor(SPEC).state_dict()
+    after = state(tmp_path / "one")
+    weights = [name for name in before if name.endswith("weight")]
+    moved = [not torch.equal(before[n], after[f"backbone.embedder.{n}"]) for n in weights]
+    assert len(moved) > 40 and all(moved)
+    # Images outside the subset have no say.
+    others = [i for i in range(6) if f"{i:02d}" not in names]
+    for i in others:
+        for folder in (root / "images" / "train", root / "labels" / "train"):
+            shutil.copy(folder / f"{names[0]}.png", folder / f"{i:02d}.png")
+    again = finetune(SPEC, root, tmp_path / "two", **options)
+    assert again["finetune"] == result["finetune"]
+    for name, value in state(tmp_path / "two").items():
+        assert torch.equal(value, after[name])
+
+
+def test_the_backbone_learns_more_slowly(make_folder, tmp_path):
+    root = make_folder()
+    one_step = {"linear_iterations": 1, "linear_batch": 4}
+    moved = {}
+    before = load_extractor(SPEC).state_dict()
+    for mult in (0.0, 0.1, 1.0):
+        out = tmp_path / str(mult)
+        finetune(SPEC, root, out, backbone_lr_mult=mult, changes=one_step, **QUIET)
+        after = state(out, 1)
+        moved[mult] = {
+            name: (after[f"backbone.embedder.{name}"] - before[name]).norm().item()
+            for name in before
+            if name.endswith("weight")
+        }
+    backbone = next(name for name in before if name.startswith("backbone") and "conv1" in name)
+    decoder = next(name for name in before if name.startswith("decoder") and "weight" in name)
+    assert moved[0.0][backbone] == 0 < moved[0.1][backbone]
+    assert moved[0.1][backbone] == pytest.approx(0.1 * moved[1.0][backbone], rel=0.02)
+    assert moved[0.1][decoder] == pytest.approx(moved[1.0][decoder], rel=1e-3)
+
+
+def test_subsets_are_nested_reproducible_and_of_the_published_sizes():
+    names = [f"{i:012d}" for i in range(49_629)]
+    sizes = {0.001: 49, 0.01: 496, 0.05: 2481, 0.1: 4962, 0.5: 24814, 1.0: 49629}
+    last: frozenset[str] = frozenset()
+    for fraction, size in sizes.items():
+        found = take_subset(names, fraction, 0)
+        assert len(found) == size and last <= found
+        last = found
+    shuffled = list(np.random.default_rng(0).permutation(names))
+    assert take_subset(shuffled, 0.01, 0) == take_subset(names, 0.01, 0)
+    assert take_subset(names, 0.01, 1) != take_subset(names, 0.01, 0)
+    assert sorted(take_subset(["a", "b", "c", "d"], 0.5, 0)) == ["a", "d"]
+    assert len(take_subset(["a"], 0.001, 0)) == 1
+
+
+@pytest.mark.parametrize("fraction", [0.0, -1.0, 1.5])
+def test_a_fraction_out_of_range(make_folder, tmp_path, fraction):
+    with pytest.raises(UserError, match="not above 0 and at most 1"):
+        finetune(SPEC, make_folder(), tmp_path / "o", fraction=fraction, **QUIET)

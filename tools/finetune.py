@@ -1,0 +1,45 @@
+#!/usr/bin/env python
+"""Fine-tunes an embedder on a fraction of the labels and scores it, through MMSegmentation."""
+
+from __future__ import annotations
+
+from vice.cli import evaluation_parser, percent, run, task_arguments
+
+EXAMPLE = """\
+  python tools/finetune.py outputs/coco_highres --dataset coco27 --fraction 0.01 --subset-seed 0
+  python tools/finetune.py imagenet:resnet50-deeplabv3plus-128 --dataset coco27 --fraction 0.01
+"""
+
+
+def main() -> None:
+    parser = evaluation_parser(__doc__, EXAMPLE)
+    add = parser.add_argument
+    add("--fraction", type=float, default=1.0, help="share of the train images (1)")
+    add("--subset-seed", type=int, default=0, help="which subset of that size (0)")
+    add("--backbone-lr-mult", type=float, default=0.1, help="of the backbone (0.1)")
+    add("--crop", type=int, default=512, help="side of the random train crop, 0 for none (512)")
+    add("--iterations", type=int, help="steps (protocol)")
+    add("--batch-size", type=int, help="images a step (protocol)")
+    args = parser.parse_args()
+    kind = f"finetune_{args.fraction}_{args.subset_seed}"
+    task = task_arguments(args, kind, iterations="linear_iterations", batch_size="linear_batch")
+    if task.pop("cache_bytes"):
+        parser.error("--cache-gib: embeddings change while they are trained")
+    # MMSegmentation takes seconds to import, and help needs none of it.
+    from vice.plugins.mmseg.finetune import finetune
+
+    result = finetune(
+        **task,
+        fraction=args.fraction,
+        subset_seed=args.subset_seed,
+        backbone_lr_mult=args.backbone_lr_mult,
+        crop=args.crop,
+    )
+    print(
+        f"fine-tuned on {result['subset']['images']} images: mIoU / accuracy "
+        f"{percent(result['finetune'])} %, {result['protocol']['title']}, {task['out_dir']}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,45 @@
+#!/usr/bin/env python
+"""Takes a result once more from its own results.json, and says whether the scores agree.
+
+Weights, lists of images, classes and protocol are verified first. Exit status 1 where a score
+differs.
+
+Examples:
+    python tools/reproduce.py outputs/eval/RESULT --out outputs/again
+    python tools/reproduce.py RESULT --out outputs/again --checkpoint downloads/vice.safetensors
+"""
+
+import argparse
+
+from vice.cli import run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("result", help="results directory")
+    add("--out", required=True, help="where the new results go")
+    add("--checkpoint", help="where the weights are on this machine")
+    add("--data-root", help="where the benchmarks are on this machine")
+    add("--device", help="cpu, cuda, cuda:1 ... (as in the result)")
+    add("--workers", type=int, help="data loading processes (as in the result)")
+    args = parser.parse_args()
+    # MMSegmentation takes seconds to import, and help needs none of it.
+    from vice.plugins.mmseg.reproduce import reproduce
+
+    differences = reproduce(
+        args.result,
+        args.out,
+        spec=args.checkpoint,
+        data_root=args.data_root,
+        device=args.device,
+        workers=args.workers,
+    )
+    print("\n".join(differences) or f"all scores of {args.result} are reproduced exactly")
+    return 1 if differences else 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,139 @@
+"""Few-shot fine-tuning: the whole network is trained on a fraction of the labels."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from vice.datasets import Pair
+from vice.datasets.labelled_set import list_checksum
+from vice.errors import UserError
+from vice.metering import StepMeter
+from vice.plugins.mmseg.backbone import share_embedder
+from vice.plugins.mmseg.dataset import keep_subset
+from vice.plugins.mmseg.evaluate import describe_model, set_schedule
+from vice.plugins.mmseg.pipelines import build_pipeline
+from vice.plugins.mmseg.results import describe, draw_confusion, finish, scores, write_samples
+from vice.plugins.mmseg.running import (
+    Task,
+    dataset_config,
+    finish_config,
+    load_config,
+    make_task,
+    process_state_kept,
+    run,
+)
+
+SUBSET_NAME = "subset.txt"
+
+
+@process_state_kept()
+def finetune(
+    spec: str,
+    dataset: str | Path,
+    out_dir: str | Path,
+    *,
+    fraction: float = 1.0,
+    subset_seed: int = 0,
+    backbone_lr_mult: float = 0.1,
+    crop: int = 512,
+    **task_arguments: Any,
+) -> dict[str, Any]:
+    """Fine-tunes an embedder with a linear head on a fraction of one split, scores on another.
+
+    Optimizer, steps and batch are those of the protocol's linear probe; the backbone learns more
+    slowly than decoder and head.
+
+    Source: ViCE (BMVC) table 11.
+
+    Args:
+        spec: Where the weights start, as in `vice.extractors.load_extractor`.
+        dataset: As in `vice.datasets.open_dataset`.
+        out_dir: Gets ``results.json``, ``subset.txt`` (the images that were trained on, a line
+            each), ``confusion.png``, ``samples.png``, ``maps/finetune/<stem>.png`` and ``runner/``
+            (config, log, weights).
+        fraction: Share of the fitted split, in (0, 1].
+        subset_seed: Which subset of that size, see `vice.datasets.subsets.take_subset`.
+        backbone_lr_mult: Learning rate of the backbone as a share of the others'.
+        crop: Side of the random square that train images are cut to; 0 for none.
+        **task_arguments: Further arguments of `vice.plugins.mmseg.running.make_task`.
+
+    Returns:
+        What ``results.json`` holds; the scores, in [0, 1], are under ``"finetune"``.
+
+    Raises:
+        UserError: No such embedder or protocol, a fraction out of range, or something is wrong
+            with the data set.
+    """
+    start, meter = time.monotonic(), StepMeter()
+    task = make_task(spec, dataset, out_dir, **task_arguments)
+    if not task.protocol.fit_labels:
+        raise UserError(f"{task.protocol.fit_split} has no labels to fine-tune on")
+    with meter.step("check data"):
+        sets = task.open()
+    fit, score = sets
+    pairs = keep_subset(fit.pairs(task.protocol.fit_split), fraction, subset_seed)
+    names = _write_subset(pairs, task)
+    with share_embedder(spec, task.seed) as shared:
+        model = describe_model(shared)
+    config = _config(task, fraction, subset_seed, backbone_lr_mult, crop)
+    config.model.decode_head.update(
+        in_channels=model["dim"],
+        num_classes=len(score.classes),
+        bottleneck=task.protocol.linear_bottleneck or None,
+        upsample=task.protocol.upsample,
+    )
+    config = finish_config(config, task)
+    with meter.step("fine-tune and score"):
+        metric, _ = run(config, train=True)
+    table = metric.tables[0]
+    identity = table.identity()
+    result = {
+        **describe("finetune", task, sets, model),
+        "subset": {"images": len(names), "checksum": list_checksum(names), "file": SUBSET_NAME},
+        "finetune": {
+            **scores(table, identity, score.classes),
+            "fitted_on": task.protocol.fit_split,
+        },
+        "confusion": table.confusion(identity).tolist(),
+        **write_samples(metric, task, {"finetune": identity}, len(score.classes)),
+        "pictures": [draw_confusion(table, identity, score.classes, task, "confusion")],
+    }
+    arguments = {
+        "fraction": fraction,
+        "subset_seed": subset_seed,
+        "backbone_lr_mult": backbone_lr_mult,
+        "crop": crop,
+    }
+    return finish(result, task, arguments, config, meter, start)
+
+
+def _config(
+    task: Task, fraction: float, subset_seed: int, backbone_lr_mult: float, crop: int
+) -> Config:
+    config = load_config("finetune_folder", task)
+    set_schedule(config, task)
+    keys = config.optim_wrapper.paramwise_cfg.custom_keys
+    keys["backbone.embedder"].lr_mult = backbone_lr_mult
+    *steps, pack = build_pipeline(task.protocol, "train")
+    if crop:
+        steps.append({"type": "RandomCrop", "crop_size": (crop, crop), "cat_max_ratio": 0.75})
+    config.train_dataloader.dataset = {
+        **dataset_config(task, "train"),
+        "fraction": fraction,
+        "subset_seed": subset_seed,
+        "pipeline": [*steps, pack],
+    }
+    config.test_evaluator.max_samples = task.max_maps
+    return config
+
+
+def _write_subset(pairs: list[Pair], task: Task) -> list[str]:
+    names = [pair.image.stem for pair in pairs]
+    task.out_dir.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{name}\n" for name in names)
+    (task.out_dir / SUBSET_NAME).write_text(text, encoding="utf-8")
+    return names

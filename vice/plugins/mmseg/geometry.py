@@ -1,0 +1,74 @@
+"""Geometry that protocols need and MMCV's transforms do not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as tv
+
+
+@TRANSFORMS.register_module()
+class ViceResize(BaseTransform):
+    """Resizes as torchvision does images of Pillow, to the pixel; label maps to the nearest pixel.
+
+    MMCV rounds the longer side where torchvision cuts it off, and so samples other pixels.
+
+    Args:
+        size: The shorter side, or (height, width).
+        interpolation: Of the image: ``"bilinear"``, ``"bicubic"`` or ``"nearest"``.
+    """
+
+    def __init__(self, size: int | tuple[int, int], interpolation: str) -> None:
+        self.size = size if isinstance(size, int) else list(size)
+        self.interpolation = InterpolationMode(interpolation)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Resizes the image and, if it is loaded, the label map."""
+        for key in ("img", *results["seg_fields"]):
+            mode = self.interpolation if key == "img" else InterpolationMode.NEAREST
+            resized = tv.resize(Image.fromarray(results[key]), self.size, mode)
+            results[key] = np.array(resized)
+        results["img_shape"] = results["img"].shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class ViceFiveCrop(BaseTransform):
+    """Cuts one of five crops: the four corners and the centre, as torchvision's ``five_crop``.
+
+    ``results["crop"]`` says which: 0 top left, 1 top right, 2 bottom left, 3 bottom right, 4 the
+    centre.
+
+    Args:
+        ratio: Sides of a crop as a share of the image's.
+    """
+
+    def __init__(self, ratio: float) -> None:
+        self.ratio = ratio
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Cuts the image and, if it is loaded, the label map."""
+        height, width = results["img"].shape[:2]
+        tall, wide = int(height * self.ratio), int(width * self.ratio)
+        bottom, right = height - tall, width - wide
+        middle = (round(bottom / 2), round(right / 2))
+        top, left = [(0, 0), (0, right), (bottom, 0), (bottom, right), middle][results["crop"]]
+        for key in ("img", *results["seg_fields"]):
+            results[key] = results[key][top : top + tall, left : left + wide]
+        results["img_shape"] = (tall, wide)
+        return results
+
+
+@TRANSFORMS.register_module()
+class ViceScoreAtInput(BaseTransform):
+    """Declares the resized and cropped image the original, so that predictions stay at its size."""
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Sets ``ori_shape``."""
+        results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
+        return results
