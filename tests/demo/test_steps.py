@@ -34,7 +34,7 @@ SHORT = (
 def test_mosaics_are_trained_on_scored_and_shown(tmp_path, monkeypatch):
     few = functools.partial(make_mosaics, train=6, val=4, size=80)
     monkeypatch.setattr(steps, "make_mosaics", few)
-    monkeypatch.setitem(steps._PROBE, "iterations", 3)
+    monkeypatch.setitem(steps._PROBE["changes"], "linear_iterations", 3)
     out = tmp_path / "demo"
     report = steps.run_demo(out, overrides=SHORT)
     results = json.loads((out / "results.json").read_text())
