@@ -116,3 +116,11 @@ def test_the_vectors_passed_in_are_left_alone():
 def test_bad_input_is_named(vectors, k, limit, message):
     with pytest.raises(UserError, match=message):
         fit_kmeans(vectors, k, memory_limit=limit)
+
+
+def test_without_a_gpu_for_faiss_the_message_says_so(monkeypatch):
+    import faiss
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0, raising=False)
+    with pytest.raises(UserError, match="needs a GPU and a FAISS built for it: pip install"):
+        fit_kmeans(torch.randn(20, 4), 2, gpu=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -148,3 +149,10 @@ def test_bad_input_is_named(arguments, message):
 def test_a_text_without_a_value():
     with pytest.raises(UserError, match="'upsample' is not FIELD=VALUE"):
         parse_changes(["upsample"])
+
+
+def test_the_documentation_has_the_same_hashes():
+    text = (Path(__file__).parents[1] / "docs" / "protocols.md").read_text()
+    for name in PROTOCOLS:
+        row = " | ".join(GOLDEN[name, dataset] for dataset in [*DATASETS, "folder"])
+        assert f"| `{name}` | {row} |" in text

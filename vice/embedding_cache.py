@@ -30,6 +30,7 @@ class EmbeddingCache(nn.Module):
         self.max_bytes = max_bytes
         self.used_bytes = 0
         self._kept: dict[bytes, Tensor] = {}
+        logger.info("keeping embeddings of up to %.0f MiB", max_bytes / 2**20)
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeds images.

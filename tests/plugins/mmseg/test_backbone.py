@@ -6,6 +6,8 @@ import pytest
 import torch
 from mmseg.registry import MODELS
 
+from vice.plugins.mmseg.backbone import share_embedder
+
 from .helpers import TinyEmbedder
 
 
@@ -51,3 +53,46 @@ def test_stays_frozen_whatever_the_trainer_does(cache_bytes):
 def test_spec_or_embedder_but_not_both():
     with pytest.raises(ValueError, match="either"):
         MODELS.build({"type": "ViceBackbone"})
+
+
+def test_flip_average_is_the_mean_over_the_mirror_image_but_not_in_training():
+    embedder = TinyEmbedder().eval()
+    backbone = MODELS.build({"type": "ViceBackbone", "embedder": embedder, "flip_average": True})
+    images = torch.randn(2, 3, 32, 48)
+    mirrored = embedder(images.flip(3)).flip(3)
+    torch.testing.assert_close(backbone.eval()(images)[0], (embedder(images) + mirrored) / 2)
+    torch.testing.assert_close(backbone.train()(images)[0], embedder(images))
+
+
+def test_unfrozen_it_learns_and_trains_its_normalisation():
+    embedder = TinyEmbedder()
+    backbone = MODELS.build({"type": "ViceBackbone", "embedder": embedder, "frozen": False})
+    backbone.train()
+    before = embedder.norm.running_mean.clone()
+    (found,) = backbone(torch.randn(4, 3, 32, 32) + 1)
+    found.square().mean().backward()
+    assert embedder.conv.weight.grad.abs().sum() > 0
+    assert not torch.equal(embedder.norm.running_mean, before)
+    with pytest.raises(ValueError, match="cannot be kept"):
+        MODELS.build(
+            {"type": "ViceBackbone", "embedder": embedder, "frozen": False, "cache_bytes": 1}
+        )
+
+
+def test_one_loading_serves_all_backbones_that_are_built_inside(tiny, monkeypatch):
+    from vice import extractors
+
+    load, calls = extractors.load_extractor, []
+    monkeypatch.setattr(
+        extractors, "load_extractor", lambda *a, **k: calls.append(a) or load(*a, **k)
+    )
+    config = {"type": "ViceBackbone", "spec": tiny, "cache_bytes": 10**6}
+    images = torch.randn(1, 3, 16, 16)
+    with share_embedder(tiny, 0, 10**6) as shared:
+        one, two = MODELS.build(config), MODELS.build(config)
+        assert one.embedder is two.embedder is shared.embedder and len(calls) == 1
+        one(images)
+        used = shared.embed.used_bytes
+        two(images)
+        assert used == shared.embed.used_bytes > 0
+    assert MODELS.build(config).embedder is not shared.embedder and len(calls) == 2

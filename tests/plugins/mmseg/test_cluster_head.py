@@ -148,3 +148,16 @@ def test_centroids_of_another_model_are_refused(files):
     head = MODELS.build({"type": "ClusterHead", "centroids": files[0]})
     with pytest.raises(UserError, match="another model"):
         head((torch.randn(1, 3, 4, 4),))
+
+
+def test_clusters_are_repeated_where_the_protocol_decides_before_upsampling(files):
+    model = segmentor(files)
+    model.upsample = "classes"
+    images = torch.randn(1, 3, 40, 48)
+    (sample,) = model.predict(images)
+    scores = model.decode_head[1](model.extract_feat(images))
+    coarse = scores.argmax(1)[0]
+    expected = coarse.repeat_interleave(4, 0).repeat_interleave(4, 1)
+    assert torch.equal(sample.pred_clusters.data[1], expected)
+    smooth = segmentor(files).predict(images)[0].pred_clusters.data[1]
+    assert 0.5 < agreement(smooth, expected) < 1

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import shutil
 
-import numpy as np
 import pytest
 import torch
 
@@ -65,21 +64,6 @@ def test_the_backbone_learns_more_slowly(make_folder, tmp_path):
     assert moved[0.0][backbone] == 0 < moved[0.1][backbone]
     assert moved[0.1][backbone] == pytest.approx(0.1 * moved[1.0][backbone], rel=0.02)
     assert moved[0.1][decoder] == pytest.approx(moved[1.0][decoder], rel=1e-3)
-
-
-def test_subsets_are_nested_reproducible_and_of_the_published_sizes():
-    names = [f"{i:012d}" for i in range(49_629)]
-    sizes = {0.001: 49, 0.01: 496, 0.05: 2481, 0.1: 4962, 0.5: 24814, 1.0: 49629}
-    last: frozenset[str] = frozenset()
-    for fraction, size in sizes.items():
-        found = take_subset(names, fraction, 0)
-        assert len(found) == size and last <= found
-        last = found
-    shuffled = list(np.random.default_rng(0).permutation(names))
-    assert take_subset(shuffled, 0.01, 0) == take_subset(names, 0.01, 0)
-    assert take_subset(names, 0.01, 1) != take_subset(names, 0.01, 0)
-    assert sorted(take_subset(["a", "b", "c", "d"], 0.5, 0)) == ["a", "d"]
-    assert len(take_subset(["a"], 0.001, 0)) == 1
 
 
 @pytest.mark.parametrize("fraction", [0.0, -1.0, 1.5])

@@ -60,3 +60,10 @@ def test_bottleneck_is_convolution_normalisation_convolution():
 def test_a_wrong_width_is_named():
     with pytest.raises(UserError, match=r"in_channels=5"):
         head()((torch.randn(1, 5, 4, 4),))
+
+
+def test_classes_are_repeated_where_the_protocol_decides_before_upsampling():
+    probe, embedding = head(upsample="classes"), torch.randn(1, 6, 4, 5)
+    coarse = probe((embedding,)).argmax(1)[0]
+    found = probe.predict((embedding,), [{"img_shape": (8, 10)}], {}).argmax(1)[0]
+    assert torch.equal(found, coarse.repeat_interleave(2, 0).repeat_interleave(2, 1))
