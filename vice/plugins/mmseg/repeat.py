@@ -22,7 +22,7 @@ EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
 _TASK_ONLY = ("protocol", "out_dir", "spec", "dataset", "data_root", "fit_dataset")
 
 
-def reproduce(folder: str | Path, out_dir: str | Path, **changed: Any) -> list[str]:
+def repeat(folder: str | Path, out_dir: str | Path, **changed: Any) -> list[str]:
     """Evaluates again as a results directory says, and compares the scores.
 
     Before it starts, it makes sure that protocol, lists of images and weights are those of then.

@@ -5,8 +5,8 @@ Weights, lists of images, classes and protocol are verified first. Exit status 1
 differs.
 
 Examples:
-    python tools/reproduce.py outputs/eval/RESULT --out outputs/again
-    python tools/reproduce.py RESULT --out outputs/again --checkpoint downloads/vice.safetensors
+    python tools/repeat.py outputs/eval/RESULT --out outputs/again
+    python tools/repeat.py RESULT --out outputs/again --checkpoint downloads/vice.safetensors
 """
 
 import argparse
@@ -27,9 +27,9 @@ def main() -> int:
     add("--workers", type=int, help="data loading processes (as in the result)")
     args = parser.parse_args()
     # MMSegmentation takes seconds to import, and help needs none of it.
-    from vice.plugins.mmseg.reproduce import reproduce
+    from vice.plugins.mmseg.repeat import repeat
 
-    differences = reproduce(
+    differences = repeat(
         args.result,
         args.out,
         spec=args.checkpoint,

@@ -12,7 +12,7 @@ from PIL import Image
 from vice.errors import UserError
 from vice.plugins.mmseg.evaluate import evaluate_clusters, evaluate_linear
 from vice.plugins.mmseg.finetune import finetune
-from vice.plugins.mmseg.reproduce import reproduce
+from vice.plugins.mmseg.repeat import repeat
 
 ROOT = Path(__file__).resolve().parents[3]
 QUIET = {"log_level": "ERROR", "device": "cpu", "seed": 4}
@@ -30,7 +30,7 @@ def test_a_results_directory_is_enough_to_take_it_again(make_folder, tmp_path, k
     evaluate, options = CASES[kind]
     root = make_folder()
     old = evaluate(SPEC, root, tmp_path / "old", changes=STEPS, **options, **QUIET)
-    assert reproduce(tmp_path / "old", tmp_path / "new") == []
+    assert repeat(tmp_path / "old", tmp_path / "new") == []
     new = json.loads((tmp_path / "new" / "results.json").read_text())
     for key in ("protocol", "dataset", "model", "classes", "seed"):
         assert new[key] == old[key]
@@ -39,7 +39,7 @@ def test_a_results_directory_is_enough_to_take_it_again(make_folder, tmp_path, k
     entry = spoilt["clusters"]["5"]["greedy"] if kind == "clusters" else spoilt[kind]
     entry["accuracy"] += 0.001
     (tmp_path / "old" / "results.json").write_text(json.dumps(spoilt))
-    (line,) = reproduce(tmp_path / "old", tmp_path / "newer")
+    (line,) = repeat(tmp_path / "old", tmp_path / "newer")
     assert "accuracy" in line
 
 
@@ -47,16 +47,16 @@ def test_other_images_weights_or_places_are_refused(make_folder, tmp_path):
     root = make_folder()
     evaluate_clusters(SPEC, root, tmp_path / "old", clusters=[2], changes=STEPS, **QUIET)
     with pytest.raises(UserError, match=r"weights of random:resnet18-fpn-9 is not that"):
-        reproduce(tmp_path / "old", tmp_path / "new", spec="random:resnet18-fpn-9")
+        repeat(tmp_path / "old", tmp_path / "new", spec="random:resnet18-fpn-9")
     with pytest.raises(UserError, match="name another folder"):
-        reproduce(tmp_path / "old", tmp_path / "old")
+        repeat(tmp_path / "old", tmp_path / "old")
     for kind, pixels in (("images", np.zeros((8, 8, 3))), ("labels", np.zeros((8, 8)))):
         Image.fromarray(pixels.astype(np.uint8)).save(root / kind / "train" / "extra.png")
     with pytest.raises(UserError, match="list of train images is not that of the result"):
-        reproduce(tmp_path / "old", tmp_path / "new")
+        repeat(tmp_path / "old", tmp_path / "new")
     (root / "classes.txt").write_text("red\ngreen\nblue\nseen\n")
     with pytest.raises(UserError, match="classes is not that"):
-        reproduce(tmp_path / "old", tmp_path / "new")
+        repeat(tmp_path / "old", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -65,7 +65,7 @@ def test_command_line(make_folder, tmp_path):
     evaluate_clusters("lab", root, tmp_path / "old", clusters=[3], changes=STEPS, **QUIET)
 
     def call(out):
-        command = [sys.executable, ROOT / "tools" / "reproduce.py", tmp_path / "old", "--out", out]
+        command = [sys.executable, ROOT / "tools" / "repeat.py", tmp_path / "old", "--out", out]
         return subprocess.run(command, capture_output=True, text=True)
 
     done = call(tmp_path / "new")
