@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vice.pooling import PooledMeans
+
 NORMALIZE_MODES = ("pixel", "region")
 
 
@@ -108,7 +110,9 @@ def pool_regions(
     normalize: str | bool = "pixel",
     align_corners: bool = False,
 ) -> RegionVectors:
-    """Mean of the upsampled embedding over each region.
+    """Mean of the upsampled embedding over each region, without upsampling it.
+
+    How, is told in `vice.pooling`; memory is that of the embedding and of a few numbers a pixel.
 
     Args:
         embeddings: (B, D, h', w') float, any stride.
@@ -131,11 +135,11 @@ def pool_regions(
         raise ValueError(f"normalize must be one of {NORMALIZE_MODES}, not {normalize!r}")
     _check_batches(embeddings, regions)
     numbered = index_regions(regions, num_regions)
-    pixels = upsample(_full(embeddings), _size(regions), align_corners=align_corners)
-    if mode == "pixel":
-        pixels = F.normalize(pixels, dim=1)
-    total = region_sum(pixels, numbered.row, numbered.counts.numel())
-    return RegionVectors(total / numbered.counts.unsqueeze(1), numbered.counts, numbered.index)
+    options = {"normalize": mode == "pixel", "align_corners": align_corners}
+    # Under autocast the inner products that lengths are made of would lose their digits.
+    with torch.autocast(embeddings.device.type, enabled=False):
+        means = PooledMeans.apply(_full(embeddings), numbered, _size(regions), options)
+    return RegionVectors(means, numbered.counts, numbered.index)
 
 
 def representative_regions(
