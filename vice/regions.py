@@ -5,7 +5,9 @@ ViCE (arXiv) section 3.4; the modes are those of the papers and of the authors' 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import logging
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from vice.pooling import PooledMeans
 
+logger = logging.getLogger(__name__)
 NORMALIZE_MODES = ("pixel", "region")
 
 
@@ -138,8 +141,34 @@ def pool_regions(
     options = {"normalize": mode == "pixel", "align_corners": align_corners}
     # Under autocast the inner products that lengths are made of would lose their digits.
     with torch.autocast(embeddings.device.type, enabled=False):
-        means = PooledMeans.apply(_full(embeddings), numbered, _size(regions), options)
+        means = region_means(embeddings, numbered, _size(regions), options)
     return RegionVectors(means, numbered.counts, numbered.index)
+
+
+def region_means(
+    embeddings: Tensor, numbered: RegionIndex, size: tuple[int, int], options: dict[str, bool]
+) -> Tensor:
+    """Region means (R, D) by the fastest path that fits.
+
+    On a GPU with Triton, one fused kernel each way (`vice.kernels`). Elsewhere, in float64, and
+    under `torch.use_deterministic_algorithms`, plain PyTorch (`vice.pooling`). A GPU that has to
+    do without the kernels is logged once.
+    """
+    if embeddings.is_cuda and not torch.are_deterministic_algorithms_enabled():
+        kernels = _kernels()
+        if kernels is not None and kernels.supports(embeddings):
+            return kernels.FusedMeans.apply(embeddings, numbered, size, options)
+    return PooledMeans.apply(_full(embeddings), numbered, size, options)
+
+
+@cache
+def _kernels() -> Any:
+    try:
+        from vice import kernels
+    except ImportError as error:
+        logger.warning("no Triton (%s): regions are pooled by plain PyTorch, more slowly", error)
+        return None
+    return kernels
 
 
 def representative_regions(

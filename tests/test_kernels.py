@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vice import regions
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_kernels_give_the_plain_paths_numbers():
+    pytest.importorskip("triton")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "kernel_check.py")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found) == 6 * (4 + 1 + 1) + 1
+    for name, entry in found.items():
+        # Both start from the same rounded embedding; only its gradient is rounded once more.
+        rounding = 1e-5 if "float32" in name else 1e-2
+        assert entry["value"] < 1e-5, (name, entry)
+        assert entry["gradient"] < rounding, (name, entry)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("name", ["_forward", "_backward"])
+def test_the_kernels_compile_for_a_gpu_that_is_not_here(name, normalize):
+    compiler = pytest.importorskip("triton.compiler")
+    from triton.backends.compiler import GPUTarget
+
+    from vice import kernels
+
+    kernel = getattr(kernels, name)
+    constants = {"NORMALIZE": normalize, "SIDE_Y": 8, "SIDE_X": 8, "DIM": 128}
+    types = {
+        **dict.fromkeys(constants, "constexpr"),
+        "cells": "*bf16",
+        **dict.fromkeys(("rows", "first_y", "first_x"), "*i32"),
+        **dict.fromkeys(("shares_y", "shares_x", "sums", "inverse"), "*fp32"),
+        **dict.fromkeys(("gradient", "found"), "*fp32"),
+        **dict.fromkeys(("cancelled", "noise", "epsilon"), "fp32"),
+    }
+    signature = {p.name: types.get(p.name, "i32") for p in kernel.params}
+    source = compiler.ASTSource(kernel, signature, constexprs=constants)
+    built = compiler.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 1})
+    assert built.asm["cubin"]
+
+
+def test_without_triton_a_gpu_takes_the_plain_path_and_says_so_once(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "vice.kernels", raising=False)
+    monkeypatch.delattr("vice.kernels", raising=False)
+    regions._kernels.cache_clear()
+    assert regions._kernels() is None and regions._kernels() is None
+    assert caplog.text.count("regions are pooled by plain PyTorch") == 1
+    regions._kernels.cache_clear()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_the_kernels_are_what_pools():
+    embeddings = torch.randn(2, 8, 5, 5, device="cuda", requires_grad=True)
+    maps = torch.randint(0, 3, (2, 20, 20), device="cuda")
+    pooled = regions.pool_regions(embeddings, maps)
+    assert "FusedMeans" in type(pooled.vectors.grad_fn).__name__
+    with torch.random.fork_rng():
+        torch.use_deterministic_algorithms(True)
+        plain = regions.pool_regions(embeddings, maps)
+        torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(pooled.vectors, plain.vectors)
