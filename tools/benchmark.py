@@ -1,0 +1,55 @@
+#!/usr/bin/env python
+"""Measures what the parts cost and prints tables; ratios hold within one run.
+
+Examples:
+    python tools/benchmark.py --small                     # a minute or two on a CPU
+    python tools/benchmark.py --out docs/growth.png       # all rows, on the GPU if there is one
+    python tools/benchmark.py pooling step --device cuda
+"""
+
+import argparse
+import platform
+from pathlib import Path
+
+import torch
+
+from vice.benchmark.growth import growth
+from vice.benchmark.images import superpixels, views
+from vice.benchmark.loss import pooling, step
+from vice.benchmark.scoring import nearest
+from vice.benchmark.timing import to_markdown
+from vice.cli import run
+
+PARTS = {
+    "pooling": pooling,
+    "step": step,
+    "superpixels": superpixels,
+    "views": views,
+    "scoring": nearest,
+    "growth": growth,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (all)")
+    parser.add_argument("--small", action="store_true", help="small sizes, for a CPU")
+    parser.add_argument("--device", help="cpu or cuda (a GPU if there is one)")
+    parser.add_argument("--out", type=Path, help="picture of the growth")
+    args = parser.parse_args()
+    unknown = sorted(set(args.parts) - set(PARTS))
+    if unknown:
+        parser.error(f"no part {unknown[0]!r}; choose of {', '.join(PARTS)}")
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device != "cpu" else f"CPU, {platform.machine()}"
+    print(f"{name}, torch {torch.__version__}, small={args.small}\n")
+    for part in args.parts or PARTS:
+        more = {"picture": args.out} if part == "growth" else {}
+        rows = PARTS[part](device, small=args.small, **more)
+        print(to_markdown(part, rows, absolute=device != "cpu"), flush=True)
+
+
+if __name__ == "__main__":
+    run(main)

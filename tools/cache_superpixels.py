@@ -1,0 +1,55 @@
+#!/usr/bin/env python
+r"""Makes the superpixels of a training's images ahead of it.
+
+Training fills the same cache during its first epoch, if the folder is set; this does it with all
+cores, and on many machines as a job array (--shard, or SLURM's own numbers).
+
+Examples:
+    python tools/cache_superpixels.py config=vice/coco_highres --workers 16 \
+        config.VICE.SUPERPIXELS.cache_dir=data/superpixels
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from vice.cli import run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    number = os.environ.get("SLURM_ARRAY_TASK_ID", "0")
+    count = os.environ.get("SLURM_ARRAY_TASK_COUNT", "1")
+    parser.add_argument("overrides", nargs="+", metavar="config=NAME KEY=VALUE")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all)")
+    parser.add_argument("--shard", default=f"{number}/{count}", help="i/n: each n-th image (0/1)")
+    args = parser.parse_intermixed_args()
+    first, _, shards = args.shard.partition("/")
+    if not (first.isdigit() and shards.isdigit()):
+        parser.error(f"--shard {args.shard} is not i/n, for example 0/16")
+    # Importing VISSL takes seconds, and help needs none of it.
+    from vice.images import list_images
+    from vice.plugins.vissl.configure import check_data, compose
+    from vice.region_filling import fill_cache
+
+    config = compose(args.overrides).config
+    check_data(config)
+    paths = [file for folder in config.DATA.TRAIN.DATA_PATHS for file in list_images(Path(folder))]
+    report = fill_cache(
+        paths,
+        config.VICE.STANDARDIZE,
+        config.VICE.SUPERPIXELS,
+        workers=args.workers,
+        shard=(int(first), int(shards)),
+    )
+    each = report.size / max(1, report.images - len(report.broken)) / 1024
+    print(f"{report.images} images, {report.made} new maps, {each:.1f} KiB each")
+    for message in report.broken[:10]:
+        print(f"cannot be read: {message}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

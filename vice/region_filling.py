@@ -1,0 +1,110 @@
+"""Fills a superpixel cache ahead of training, with many processes and on many machines."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vice.errors import UserError
+from vice.images import ImageError, read_image, standardize
+from vice.progress import progress
+from vice.superpixels import Superpixels
+
+
+@dataclass
+class FillReport:
+    """What filling a cache did.
+
+    Attributes:
+        images: Images looked at.
+        made: Maps that were not there yet.
+        size: Bytes of the maps of all these images.
+        seconds: Wall time.
+        broken: A message for each image that cannot be read; training skips those, too.
+    """
+
+    images: int = 0
+    made: int = 0
+    size: int = 0
+    seconds: float = 0.0
+    broken: list[str] = field(default_factory=list)
+
+
+def fill_cache(
+    paths: Sequence[str | Path],
+    standardize_options: Mapping[str, Any],
+    superpixel_options: Mapping[str, Any],
+    *,
+    workers: int = 1,
+    shard: tuple[int, int] = (0, 1),
+) -> FillReport:
+    """Makes the superpixels of images and keeps them on disk.
+
+    Maps that are there and whole are kept, so a stopped call can be repeated, and any number of
+    calls may share one folder.
+
+    Args:
+        paths: Image files.
+        standardize_options: Arguments of `vice.images.standardize`, those of the training.
+        superpixel_options: Arguments of `vice.superpixels.Superpixels`, those of the training.
+        workers: Processes.
+        shard: (i, n) takes every n-th image from the i-th on, for n machines.
+
+    Returns:
+        What was done.
+
+    Raises:
+        UserError: No cache folder, a method that needs none, or a shard out of range.
+    """
+    if superpixel_options.get("cache_dir") is None:
+        raise UserError(
+            "no cache folder: set config.VICE.SUPERPIXELS.cache_dir=FOLDER, here and in training"
+        )
+    method = superpixel_options.get("method", "slic")
+    if method != "slic":
+        raise UserError(f"superpixels of method {method!r} are quicker made than read: no cache")
+    number, shards = shard
+    if not 0 <= number < shards or workers < 1:
+        raise UserError(f"shard {number} of {shards} with {workers} workers: out of range")
+    mine, start, report = list(paths)[number::shards], time.monotonic(), FillReport()
+    work = (dict(standardize_options), dict(superpixel_options))
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers, _start, work) as pool:
+        found = pool.imap_unordered(_fill_one, map(str, mine), chunksize=4)
+        for made, size, error in progress(found, len(mine), "superpixels"):
+            report.images += 1
+            report.made += made
+            report.size += size
+            report.broken += [error] if error else []
+    report.seconds = time.monotonic() - start
+    return report
+
+
+_options: dict[str, Any] = {}
+_superpixels: Superpixels | None = None
+
+
+def _start(standardize_options: dict[str, Any], superpixel_options: dict[str, Any]) -> None:
+    global _options, _superpixels
+    import cv2
+
+    # The processes share the cores between them.
+    cv2.setNumThreads(1)
+    _options, _superpixels = standardize_options, Superpixels(**superpixel_options)
+
+
+def _fill_one(path: str) -> tuple[bool, int, str]:
+    """Whether a map was made, its size in bytes, and what is wrong with the image."""
+    assert _superpixels is not None and _superpixels.cache is not None
+    try:
+        image = standardize(read_image(path), **_options)
+    except ImageError as error:
+        return False, 0, str(error)
+    file = _superpixels.cache.path(image)
+    there = file.is_file()
+    _superpixels(image)
+    return not there, file.stat().st_size if file.is_file() else 0, ""
