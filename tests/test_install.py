@@ -116,3 +116,9 @@ def test_wheel_finds_its_configs_from_anywhere(installed, tmp_path):
         assert "usage" in call(tools / name, "--help", cwd=tmp_path, **environment)
     mmseg = installed / "vice" / "configs" / "mmseg" / "linear_folder.py"
     assert mmseg.is_file() and (mmseg.parent / "_base_").is_dir()
+
+
+def test_wheel_brings_the_label_sets(installed, tmp_path):
+    code = "from vice.protocols import get_protocol; print(get_protocol('native', 'coco27').hash)"
+    there = call("-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert there == call("-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT))
