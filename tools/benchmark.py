@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from vice.benchmark.growth import growth
-from vice.benchmark.images import superpixels, views
+from vice.benchmark.images import superpixel_outlines, superpixels, views
 from vice.benchmark.loss import pooling, step
 from vice.benchmark.scoring import nearest
 from vice.benchmark.timing import to_markdown
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="small sizes, for a CPU")
     parser.add_argument("--device", help="cpu or cuda (a GPU if there is one)")
     parser.add_argument("--out", type=Path, help="picture of the growth")
+    parser.add_argument("--bsds", type=Path, help="BSDS500, to compare superpixels by outlines")
     args = parser.parse_args()
     unknown = sorted(set(args.parts) - set(PARTS))
     if unknown:
@@ -49,6 +50,9 @@ def main() -> None:
         more = {"picture": args.out} if part == "growth" else {}
         rows = PARTS[part](device, small=args.small, **more)
         print(to_markdown(part, rows, absolute=device != "cpu"), flush=True)
+    if args.bsds is not None:
+        rows = superpixel_outlines(args.bsds)
+        print(to_markdown("outlines", rows, absolute=False), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from vice.benchmark.data import texture
+from vice.benchmark.superpixel_quality import quality
 from vice.benchmark.timing import Row, one_core, time_in_turn
 from vice.photometric import Photometric
-from vice.superpixels import Superpixels, slic
+from vice.superpixels import Superpixels, grid, slic
 from vice.views import Views, ViewSampler
 
 Calls: TypeAlias = dict[str, Callable[[], object]]
@@ -48,11 +49,33 @@ def superpixels(device: str, *, small: bool) -> list[Row]:
 
 
 def _skimage(image: np.ndarray) -> Calls:
+    return {name: partial(method, image) for name, method in _other_slic(768).items()}
+
+
+def _other_slic(segments: int) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     try:
         from skimage.segmentation import slic as other
     except ImportError:
         return {}
-    return {"scikit-image": partial(other, image, n_segments=768, max_num_iter=5)}
+    return {"scikit-image": partial(other, n_segments=segments, max_num_iter=5)}
+
+
+def superpixel_outlines(folder: Path) -> list[Row]:
+    """Quality on photographs that people have outlined, see `vice.benchmark.superpixel_quality`.
+
+    Args:
+        folder: BSDS500 in the layout of `quality`.
+    """
+    methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "OpenCV, region size 20": partial(slic, region_size=20),
+        "grid, region size 20": lambda image: grid(image.shape[0], image.shape[1], 20),
+        **_other_slic(400),
+    }
+    found = quality(folder, methods)
+    return [
+        Row(name, 0.0, note=", ".join(f"{key} {value:.3f}" for key, value in row.items()))
+        for name, row in found.items()
+    ]
 
 
 @one_core()
