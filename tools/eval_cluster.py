@@ -23,7 +23,7 @@ def main() -> None:
     kind = f"clusters_{'_'.join(map(str, args.clusters))}"
     task = task_arguments(args, kind, pixels="kmeans_pixels", iterations="kmeans_iterations")
     # MMSegmentation takes seconds to import, and help needs none of it.
-    from vice.plugins.mmseg.evaluate import evaluate_clusters
+    from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 
     result = evaluate_clusters(
         **task,

@@ -25,7 +25,7 @@ def main() -> None:
         bottleneck="linear_bottleneck",
     )
     # MMSegmentation takes seconds to import, and help needs none of it.
-    from vice.plugins.mmseg.evaluate import evaluate_linear
+    from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 
     result = evaluate_linear(**task)
     print(

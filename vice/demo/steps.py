@@ -162,7 +162,8 @@ def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
         The part of ``results.json`` that holds scores, shares in [0, 1].
     """
     # MMSegmentation takes seconds to import and is not needed for unlabelled images.
-    from vice.plugins.mmseg.evaluate import evaluate_clusters, evaluate_linear
+    from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
+    from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 
     classes = (data / "classes.txt").read_text().split()
     counts = [len(classes), OVERCLUSTERS * len(classes)]

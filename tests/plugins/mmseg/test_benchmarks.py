@@ -20,7 +20,8 @@ from vice.datasets import open_dataset
 from vice.datasets.preparation import prepare
 from vice.errors import UserError
 from vice.paths import config_root
-from vice.plugins.mmseg.evaluate import evaluate_clusters, evaluate_linear
+from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
+from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.protocols import get_protocol
 
 QUIET = {"log_level": "ERROR", "device": "cpu"}

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from vice.paths import config_root
-from vice.plugins.mmseg.evaluate import evaluate_clusters
+from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.running import process_state_kept
 
 EVALUATORS = [{"type": "CountMetric"}, {"type": "IoUMetric", "prefix": "own"}]

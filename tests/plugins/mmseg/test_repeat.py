@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from vice.errors import UserError
-from vice.plugins.mmseg.evaluate import evaluate_clusters, evaluate_linear
+from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
+from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.finetune import finetune
 from vice.plugins.mmseg.repeat import repeat
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -30,6 +31,15 @@ class SharedEmbedder:
         self.embedder = embedder
         self.digest = digest(embedder)
         self.embed = EmbeddingCache(embedder, cache_bytes) if cache_bytes else embedder
+
+    def describe(self) -> dict[str, Any]:
+        """What a result says of the embedder."""
+        return {
+            "digest": self.digest,
+            "dim": self.embedder.dim,
+            "spherical": extractors.is_spherical(self.embedder),
+            "architecture": getattr(self.embedder, "config", type(self.embedder).__name__),
+        }
 
 
 @contextmanager

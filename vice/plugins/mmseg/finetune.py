@@ -14,7 +14,6 @@ from vice.errors import UserError
 from vice.metering import StepMeter
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.dataset import keep_subset
-from vice.plugins.mmseg.evaluate import describe_model, set_schedule
 from vice.plugins.mmseg.pipelines import build_pipeline
 from vice.plugins.mmseg.results import describe, draw_confusion, finish, scores, write_samples
 from vice.plugins.mmseg.running import (
@@ -25,6 +24,7 @@ from vice.plugins.mmseg.running import (
     make_task,
     process_state_kept,
     run,
+    set_schedule,
 )
 
 SUBSET_NAME = "subset.txt"
@@ -78,7 +78,7 @@ def finetune(
     pairs = keep_subset(fit.pairs(task.protocol.fit_split), fraction, subset_seed)
     names = _write_subset(pairs, task)
     with share_embedder(spec, task.seed) as shared:
-        model = describe_model(shared)
+        model = shared.describe()
     config = _config(task, fraction, subset_seed, backbone_lr_mult, crop)
     config.model.decode_head.update(
         in_channels=model["dim"],

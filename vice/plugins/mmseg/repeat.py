@@ -8,7 +8,8 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.plugins.mmseg.backbone import share_embedder
-from vice.plugins.mmseg.evaluate import evaluate_clusters, evaluate_linear
+from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
+from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.finetune import finetune
 from vice.plugins.mmseg.running import make_task
 from vice.protocols import from_dict

@@ -21,6 +21,7 @@ from vice.datasets import DATASETS, LabelledSet, open_dataset
 from vice.errors import UserError
 from vice.paths import config_root
 from vice.plugins.mmseg.metric import CountMetric
+from vice.plugins.mmseg.pipelines import optimizer, schedule
 from vice.protocols import Protocol, default_protocol, from_dict, get_protocol
 
 
@@ -167,6 +168,19 @@ def dataset_config(task: Task, role: str) -> dict[str, Any]:
         "role": role,
         "test_mode": role != "train",
     }
+
+
+def set_schedule(config: Config, task: Task) -> None:
+    """Writes the protocol's optimizer, schedule and batch into a config."""
+    protocol = task.protocol
+    end = protocol.linear_iterations
+    config.train_cfg.update(max_iters=end, val_interval=end)
+    config.optim_wrapper.optimizer = optimizer(protocol)
+    config.param_scheduler = schedule(protocol)
+    config.default_hooks.checkpoint.interval = end
+    config.train_dataloader.batch_size = protocol.linear_batch
+    # The scored split is looked at once, when training has ended.
+    config.val_dataloader = config.val_cfg = config.val_evaluator = None
 
 
 def finish_config(config: Config, task: Task) -> Config:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from vice.centroids import Centroids
 from vice.errors import UserError
-from vice.plugins.mmseg.evaluate import evaluate_clusters, evaluate_linear
+from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
+from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.scoring import CountTable
 
 from .helpers import read_label
