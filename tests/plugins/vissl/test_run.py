@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from tests.plugins.vissl.conftest import overrides, run_tool, write_images
 from vice.checkpoint import load_checkpoint
@@ -137,6 +138,18 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(trained, images, tmp_path)
     done = run_tool(overrides(images, resumed), tmp_path)
     assert done.returncode == 0
     assert "already succeeded" in done.stdout
+
+
+def test_views_finished_on_the_device_train_the_same_model(trained, images, tmp_path):
+    out = tmp_path / "device"
+    more = ["config.VICE.PHOTOMETRIC_ON=device", "config.VICE.SUPERPIXELS.cache_dir=null"]
+    done = run_tool(overrides(images, out, *more), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    one, two = (load_file(folder / "vice.safetensors") for folder in (trained, out))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-4, rtol=1e-3)
+    transforms = (out / "train_config.yaml").read_text()
+    assert "vice_photometric_later" in transforms
 
 
 def test_two_spawned_processes_know_every_registered_name(images, tmp_path):

@@ -1,8 +1,9 @@
 """ViCE as a VISSL plugin: importing this package registers everything with VISSL.
 
-Registered names: data source ``vice_images``; transforms ``vice_views`` and ``vice_photometric``;
-collator ``vice_collator``; trunks ``vice_resnet_fpn`` and ``vice_resnet_deeplabv3plus``; head
-``vice_prototypes``; loss ``vice_dense_swav``; optimizer ``vice_lars``. VISSL itself is not
+Registered names: data source ``vice_images``; transforms ``vice_views``, ``vice_photometric`` and
+``vice_photometric_later``; collator ``vice_collator``; train step ``vice_train_step``; trunks
+``vice_resnet_fpn`` and ``vice_resnet_deeplabv3plus``; head ``vice_prototypes``; loss
+``vice_dense_swav``; optimizer ``vice_lars``. VISSL itself is not
 changed. Spawned workers import this package when they unpickle `hooks.vice_hooks`, so the names
 are known there as well.
 """
@@ -33,6 +34,7 @@ from vice.plugins.vissl import (
     loss,
     optimizer,
     search_path,
+    train_step,
     transforms,
     trunks,
 )
@@ -44,6 +46,7 @@ __all__ = [
     "loss",
     "optimizer",
     "search_path",
+    "train_step",
     "transforms",
     "trunks",
 ]

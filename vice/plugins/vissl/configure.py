@@ -157,6 +157,16 @@ def choose_device(config: DictConfig) -> None:
         node = config if section == "config" else config[section]
         if node[key] == AUTO:
             node[key] = value
+    where = config.VICE.PHOTOMETRIC_ON
+    if where not in (AUTO, "workers", "device"):
+        raise UserError(
+            f"config.VICE.PHOTOMETRIC_ON={where}: choose auto, workers (the processes that load "
+            "images) or device"
+        )
+    if where == "device" or (where == AUTO and gpu):
+        for transform in config.DATA.TRAIN.TRANSFORMS:
+            if transform.name == "vice_photometric":
+                transform.name = "vice_photometric_later"
     if not gpu:
         config.MODEL.AMP_PARAMS.USE_AMP = False
         config.DATA.PIN_MEMORY = False

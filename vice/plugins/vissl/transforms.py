@@ -1,4 +1,4 @@
-"""VISSL transforms ``vice_views`` and ``vice_photometric``."""
+"""VISSL transforms ``vice_views``, ``vice_photometric`` and ``vice_photometric_later``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from classy_vision.dataset.transforms import ClassyTransform, register_transform
 from torch import Tensor
 
-from vice.photometric import Photometric
+from vice.photometric import Photometric, PhotometricParams
 from vice.plugins.vissl.dataset import ImageSample
 from vice.views import NoMutualRegions, Views, ViewSampler
 
@@ -22,11 +22,13 @@ class ViewSample:
         source: Where they came from; its rng goes on being used.
         views: What the sampler drew.
         images: (M, 3, h, w) float32 after the photometric change, else None.
+        params: What is to happen to each view, where the change is left to the device.
     """
 
     source: ImageSample
     views: Views
     images: Tensor | None = None
+    params: PhotometricParams | None = None
 
 
 @register_transform("vice_views")
@@ -38,7 +40,7 @@ class ViceViews(ClassyTransform):
     """
 
     def __init__(self, **options: Any) -> None:
-        self.sampler = ViewSampler(**_tuples(options))
+        self.sampler = ViewSampler(**tuples(options))
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ViceViews:
@@ -67,7 +69,7 @@ class VicePhotometric(ClassyTransform):
     """
 
     def __init__(self, **options: Any) -> None:
-        self.photometric = Photometric(**_tuples(options))
+        self.photometric = Photometric(**tuples(options))
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> VicePhotometric:
@@ -83,7 +85,22 @@ class VicePhotometric(ClassyTransform):
         return sample
 
 
-def _tuples(options: dict[str, Any]) -> dict[str, Any]:
+@register_transform("vice_photometric_later")
+class VicePhotometricLater(VicePhotometric):
+    """Draws the photometric change and leaves it to the training step, on its device.
+
+    The draws are those of ``vice_photometric``, and the mask noise does not depend on the device,
+    so both give the same views up to rounding.
+    """
+
+    def __call__(self, sample: ViewSample) -> ViewSample:
+        """Fills ``sample.params``."""
+        sample.params = self.photometric.draw(sample.source.rng, len(sample.views.images))
+        return sample
+
+
+def tuples(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a config as the samplers take them."""
     # Hydra knows lists only; the samplers' options are immutable tuples.
     return {
         name: tuple(value) if isinstance(value, list) else value
