@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from vice.benchmark import growth, images, loss, scoring
+from vice.benchmark import growth, images, loss, scoring, timing
 from vice.benchmark.data import block_regions, texture
 from vice.benchmark.timing import Row, one_core, time_in_turn, to_markdown
 from vice.regions import pool_regions
@@ -65,11 +66,24 @@ def test_inputs():
     assert regions.shape == (2, 20, 20) and len(regions.unique()) == 16
 
 
-def test_times_are_taken_in_turn():
+def test_times_are_taken_in_turn(monkeypatch):
     order = []
     calls = {name: (lambda name=name: order.append(name)) for name in "ab"}
+    monkeypatch.setattr(timing, "TURN", 0.0)
     taken = time_in_turn(calls, seconds=0.0)
-    assert set(taken) == {"a", "b"} and order[:8] == list("ab" * 4)
+    # Once to warm up, once to see how long it takes, then three rounds.
+    assert set(taken) == {"a", "b"} and order == list("ab" * 5)
+
+
+def test_a_quick_call_is_repeated_within_its_turn():
+    count = 0
+
+    def quick():
+        nonlocal count
+        count += 1
+
+    taken = time_in_turn({"quick": quick, "slow": lambda: time.sleep(0.03)}, seconds=0.0)
+    assert count > 100 and taken["quick"] < 0.001 < 0.03 <= taken["slow"]
 
 
 def test_one_core_is_given_back():

@@ -10,6 +10,9 @@ from statistics import median
 
 import torch
 
+#: Least seconds of one turn of a call.
+TURN = 0.02
+
 
 @dataclass(frozen=True)
 class Row:
@@ -33,33 +36,41 @@ class Row:
 def time_in_turn(
     calls: Mapping[str, Callable[[], object]], *, device: str = "cpu", seconds: float = 2.0
 ) -> dict[str, float]:
-    """Median time of each call, in turns until each has run for ``seconds``, at least 3 times.
+    """Median time of each call, in turns until the slowest has run for ``seconds``; 3 at least.
+
+    A turn of a quick call repeats it for at least ``TURN`` seconds.
 
     Args:
         calls: Name to what is called.
         device: Where they compute; a GPU is waited for.
-        seconds: How long each is measured.
+        seconds: How long the slowest is measured.
 
     Returns:
         Name to seconds.
     """
     for call in calls.values():
         call()
+    repeats = {name: max(1, int(TURN / _turn(call, 1, device))) for name, call in calls.items()}
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    while any(len(t) < 3 or sum(t) < seconds for t in taken.values()):
+    rounds, slowest = 0, 0.0
+    while rounds < 3 or slowest < seconds:
         for name, call in calls.items():
-            taken[name].append(_once(call, device))
+            taken[name].append(_turn(call, repeats[name], device))
+        rounds += 1
+        slowest = max(sum(values) for values in taken.values())
     return {name: median(values) for name, values in taken.items()}
 
 
-def _once(call: Callable[[], object], device: str) -> float:
+def _turn(call: Callable[[], object], repeats: int, device: str) -> float:
+    """Seconds of one call, averaged over a turn."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
     start = time.perf_counter()
-    call()
+    for _ in range(repeats):
+        call()
     if device.startswith("cuda"):
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / repeats
 
 
 @contextmanager
