@@ -44,7 +44,7 @@ def test_parts_give_times_and_ratios(part):
 def test_growth_is_measured_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "SWEEPS", {"region": (24, 6), "dim": (8, 16), "pixels": (48, 96)})
     rows = growth.growth("cpu", small=True, picture=tmp_path / "deep" / "growth.png")
-    assert [row.part for row in rows] == ["regions a view", "dim", "pixels of a view"]
+    assert [row.part for row in rows] == ["regions a view", "dimensions", "pixels of a view"]
     assert "regions a view from 64 to 1,024" in rows[0].note
     assert (tmp_path / "deep" / "growth.png").stat().st_size > 1000
 

@@ -21,6 +21,7 @@ SWEEPS = {
     "dim": (32, 64, 128, 256),
     "prototypes": (32, 128, 512),
 }
+NAMES = {"region": "regions a view", "pixels": "pixels of a view", "dim": "dimensions"}
 
 
 def growth(device: str, *, small: bool, picture: Path | None = None) -> list[Row]:
@@ -44,7 +45,7 @@ def growth(device: str, *, small: bool, picture: Path | None = None) -> list[Row
     for name, curve in curves.items():
         (first, cheap), (last, dear) = curve[0], curve[-1]
         exponent = math.log(dear / cheap) / math.log(last / first)
-        what = {"region": "regions a view", "pixels": "pixels of a view"}.get(name, name)
+        what = NAMES.get(name, name)
         note = f"{what} from {first:,.0f} to {last:,.0f}: time to the power {exponent:.2f}"
         rows.append(Row(what, dear, f"{first:,.0f}", dear / cheap, note))
     return rows
@@ -80,7 +81,9 @@ def plot(curves: dict[str, list[tuple[float, float]]], path: Path) -> None:
     for name, curve in curves.items():
         sizes = [size / curve[0][0] for size, _ in curve]
         widest = max(widest, *sizes)
-        axes.loglog(sizes, [cost / curve[0][1] for _, cost in curve], "o-", label=name)
+        axes.loglog(
+            sizes, [cost / curve[0][1] for _, cost in curve], "o-", label=NAMES.get(name, name)
+        )
     axes.loglog([1, widest], [1, widest], "--", color="grey", label="linear")
     axes.set_xlabel("size, relative to the smallest")
     axes.set_ylabel("time of the loss, relative")

@@ -2,89 +2,15 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
-from PIL import Image
 
 from vice.centroids import Centroids
 from vice.errors import UserError
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
-from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.scoring import CountTable
 
-from .helpers import read_label
-
-QUIET = {"log_level": "ERROR", "device": "cpu"}
-PROBE = {"linear_iterations": 40, "linear_batch": 4}
-LINEAR = {**QUIET, "changes": PROBE}
-CLUSTERS = {**QUIET, "clusters": [2, 4, 9], "changes": {"kmeans_pixels": 3000}}
-
-
-@pytest.fixture
-def poison():
-    """Turns the labels of a split round, so that whoever uses them finds something else."""
-
-    def spoil(root, split):
-        for path in (root / "labels" / split).iterdir():
-            label = np.asarray(Image.open(path)).copy()
-            label[label != 255] = (label[label != 255] + 1) % 3
-            Image.fromarray(label).save(path)
-
-    return spoil
-
-
-def probe_weights(out):
-    state = torch.load(out / "runner" / "iter_40.pth", weights_only=False)["state_dict"]
-    return {name: value for name, value in state.items() if name.startswith("decode_head")}
-
-
-def rescore(root, folder, classes, mapping=None):
-    """Scores written maps against the label files, apart from MMSegmentation."""
-    table = CountTable(classes, classes)
-    for path in sorted(folder.iterdir()):
-        table.update(np.asarray(Image.open(path)), read_label(root, "val", path.stem))
-    return table
-
-
-def test_linear_learns_and_leaves_evidence(tiny, make_folder, tmp_path):
-    root, out = make_folder(), tmp_path / "out"
-    result = evaluate_linear(tiny, root, out, **LINEAR, max_maps=99)
-    scores = result["linear"]
-    assert scores["accuracy"] > 0.85 and scores["miou"] > 0.7
-    assert scores["iou_per_class"]["never seen"] is None
-    assert json.loads((out / "results.json").read_text()) == result
-    assert result["dataset"]["images"] == {"fit": 6, "score": 5}
-    assert result["classes"] == ["red", "green", "blue", "never seen"]
-    assert {"torch", "vice"} <= set(result["versions"]) and result["seed"] == 0
-    assert Config.fromfile(out / "runner" / "linear_folder.py").train_cfg.max_iters == 40
-    assert result["maps"] == [f"maps/linear/{i:02d}.png" for i in range(5)]
-    table = rescore(root, out / "maps" / "linear", 4)
-    assert table.miou(table.identity()) == pytest.approx(scores["miou"])
-    assert table.confusion(table.identity()).tolist() == result["confusion"]
-
-
-def test_linear_probe_never_sees_the_scored_labels(tiny, make_folder, tmp_path, poison):
-    root = make_folder()
-    one = evaluate_linear(tiny, root, tmp_path / "one", **LINEAR)
-    poison(root, "val")
-    two = evaluate_linear(tiny, root, tmp_path / "two", **LINEAR, cache_bytes=10**8)
-    weights = probe_weights(tmp_path / "one"), probe_weights(tmp_path / "two")
-    for name, value in weights[0].items():
-        torch.testing.assert_close(value, weights[1][name], atol=1e-5, rtol=1e-4)
-    assert two["linear"]["accuracy"] < 0.2 < one["linear"]["accuracy"]
-    maps = (
-        np.asarray(Image.open(tmp_path / n / "maps" / "linear" / "00.png")) for n in ("one", "two")
-    )
-    assert np.mean(np.equal(*maps)) > 0.99
-
-
-def test_linear_bottleneck_runs(tiny, make_folder, tmp_path):
-    changes = {**PROBE, "linear_bottleneck": 3}
-    result = evaluate_linear(tiny, make_folder(), tmp_path / "out", **QUIET, changes=changes)
-    assert result["linear"]["accuracy"] > 0.6
-    assert result["config"]["model"]["decode_head"]["bottleneck"] == 3
+from .helpers import CLUSTERS, rescore
 
 
 def test_clusters_are_found_and_leave_evidence(tiny, make_folder, tmp_path):
@@ -143,12 +69,6 @@ def test_lab_floor_is_euclidean_and_solves_colours(make_folder, tmp_path):
     assert result["model"]["spherical"] is False
     assert not Centroids.load(out / "centroids_9.safetensors").spherical
     assert result["clusters"]["9"]["greedy"]["accuracy"] > 0.9
-
-
-def test_options_reach_the_config_last(tiny, make_folder, tmp_path):
-    options = {"optim_wrapper.optimizer.lr": 0.5}
-    result = evaluate_linear(tiny, make_folder(), tmp_path / "out", **LINEAR, options=options)
-    assert result["config"]["optim_wrapper"]["optimizer"]["lr"] == 0.5
 
 
 def test_global_state_is_given_back(tiny, make_folder, tmp_path):
