@@ -130,6 +130,6 @@ def task_arguments(args: argparse.Namespace, kind: str, **fields: str) -> dict[s
 
 
 def percent(scores: dict[str, Any]) -> str:
-    """MIoU and accuracy for the terminal."""
+    """Gives mIoU and accuracy in percent for the terminal."""
     shown = [scores[name] for name in ("miou", "accuracy")]
     return " / ".join("-" if value is None else f"{100 * value:.2f}" for value in shown)

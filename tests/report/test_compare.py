@@ -77,6 +77,13 @@ def test_what_does_not_matter_keeps_results_together() -> None:
     assert len(make_tables([here, there])) == 1
 
 
+def test_what_is_asked_for_beside_the_protocol_keeps_results_apart() -> None:
+    here, there = linear(), linear("other")
+    there["arguments"]["options"] = {"optim_wrapper.optimizer.lr": 0.5}
+    (sentence,) = differences(make_tables([here, there]))
+    assert "options (None against {'optim_wrapper.optimizer.lr': 0.5})" in sentence
+
+
 def test_label_sets_of_one_name_are_told_apart() -> None:
     nineteen, other = linear(), linear("other")
     nineteen["dataset"]["name"], other["dataset"]["name"] = "cityscapes19", "cityscapes27"

@@ -14,7 +14,8 @@ from typing import Any
 from vice.errors import UserError
 
 KINDS = ("linear", "clusters", "finetune")
-FEW_SHOT = ("fraction", "subset_seed", "backbone_lr_mult")
+#: Arguments that change a score and are in no protocol.
+ASKED_FOR = ("fraction", "subset_seed", "backbone_lr_mult", "crop", "options")
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,7 @@ def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
     flat |= {f"protocol.{name}": value for name, value in result["protocol"]["fields"].items()}
     for part in ("splits", "images", "list_checksums"):
         flat |= {f"{part}.{name}": value for name, value in data[part].items()}
-    # What is fine-tuned on is part of the question; all else that is asked for is in the protocol.
-    return flat | {name: arguments[name] for name in FEW_SHOT if name in arguments}
+    return flat | {name: arguments[name] for name in ASKED_FOR if arguments.get(name)}
 
 
 def _table(
