@@ -10,7 +10,7 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from vice.checkpoint import load_checkpoint, load_embedder, replace_atomically, save_run
+from vice.checkpoint import load_checkpoint, load_embedder, save_run
 from vice.errors import UserError
 from vice.foreign import ARCHITECTURE_NAME, read_tensors
 from vice.models import Prototypes, build_embedder
@@ -135,20 +135,3 @@ def test_torch_files_that_are_no_runs(tmp_path):
     (tmp_path / "b.torch").write_bytes((tmp_path / "a.torch").read_bytes()[:100])
     with pytest.raises(UserError, match="is not a whole PyTorch checkpoint"):
         load_checkpoint(tmp_path / "b.torch")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "kept"
-    path.write_text("old")
-
-    def fail(name):
-        with open(name, "w") as file:
-            file.write("half")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(UserError, match="No space left on device"):
-        replace_atomically(path, fail)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(UserError, match="cannot write in"):
-        replace_atomically(tmp_path / "missing" / "file", fail)

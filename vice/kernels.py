@@ -37,13 +37,13 @@ def _cell(base, y, x, stride_y, stride_x, stride_d, d, dim):
 
 
 @triton.jit
-def _forward(
-    cells, rows, shares_y, shares_x, first_y, first_x, sums, inverse,
+def _block(
+    cells, rows, shares_y, shares_x, first_y, first_x,
     dim, height, width, pixels_y, pixels_x,
-    stride_b, stride_d, stride_y, stride_x,
-    cancelled, noise, epsilon, none,
-    NORMALIZE: tl.constexpr, SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
+    stride_b, stride_d, stride_y, stride_x, none,
+    SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
+    """The four cells of a program's block, its pixels' weights, and where all of it lies."""
     block = tl.program_id(0)
     x = block % width
     y = (block // width) % height
@@ -66,6 +66,25 @@ def _forward(
     w0, w1 = (1 - down) * (1 - along), (1 - down) * along
     w2, w3 = down * (1 - along), down * along
     left = valid & (row < none)
+    corner = (number, y, x, below, right)
+    return corner, (c0, c1, c2, c3), (w0, w1, w2, w3), place, row, left, lane, d
+
+
+@triton.jit
+def _forward(
+    cells, rows, shares_y, shares_x, first_y, first_x, sums, inverse,
+    dim, height, width, pixels_y, pixels_x,
+    stride_b, stride_d, stride_y, stride_x,
+    cancelled, noise, epsilon, none,
+    NORMALIZE: tl.constexpr, SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
+):  # fmt: skip
+    _, mixed, weights, place, row, left, lane, d = _block(
+        cells, rows, shares_y, shares_x, first_y, first_x,
+        dim, height, width, pixels_y, pixels_x,
+        stride_b, stride_d, stride_y, stride_x, none, SIDE_Y, SIDE_X, DIM,
+    )  # fmt: skip
+    c0, c1, c2, c3 = mixed
+    w0, w1, w2, w3 = weights
     length = tl.full((SIDE_Y * SIDE_X,), 1.0, tl.float32)
     if NORMALIZE:
         g0, g1, g2, g3 = tl.sum(c0 * c0), tl.sum(c1 * c1), tl.sum(c2 * c2), tl.sum(c3 * c3)
@@ -102,28 +121,14 @@ def _backward(
     epsilon, none,
     NORMALIZE: tl.constexpr, SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    block = tl.program_id(0)
-    x = block % width
-    y = (block // width) % height
-    number = (block // (width * height)).to(tl.int64)
-    below, right = tl.minimum(y + 1, height - 1), tl.minimum(x + 1, width - 1)
-    d = tl.arange(0, DIM)
-    base = cells + number * stride_b
-    c0 = _cell(base, y, x, stride_y, stride_x, stride_d, d, dim)
-    c1 = _cell(base, y, right, stride_y, stride_x, stride_d, d, dim)
-    c2 = _cell(base, below, x, stride_y, stride_x, stride_d, d, dim)
-    c3 = _cell(base, below, right, stride_y, stride_x, stride_d, d, dim)
-    lane = tl.arange(0, SIDE_Y * SIDE_X)
-    py = tl.load(first_y + y) + lane // SIDE_X
-    px = tl.load(first_x + x) + lane % SIDE_X
-    valid = (py < tl.load(first_y + y + 1)) & (px < tl.load(first_x + x + 1))
-    down = tl.load(shares_y + py, mask=valid, other=0.0)
-    along = tl.load(shares_x + px, mask=valid, other=0.0)
-    place = (number * pixels_y + py) * pixels_x + px
-    row = tl.load(rows + place, mask=valid, other=none)
-    w0, w1 = (1 - down) * (1 - along), (1 - down) * along
-    w2, w3 = down * (1 - along), down * along
-    left = valid & (row < none)
+    corner, mixed, weights, place, row, left, _, d = _block(
+        cells, rows, shares_y, shares_x, first_y, first_x,
+        dim, height, width, pixels_y, pixels_x,
+        stride_b, stride_d, stride_y, stride_x, none, SIDE_Y, SIDE_X, DIM,
+    )  # fmt: skip
+    c0, c1, c2, c3 = mixed
+    w0, w1, w2, w3 = weights
+    number, y, x, below, right = corner
     length = tl.full((SIDE_Y * SIDE_X,), 1.0, tl.float32)
     if NORMALIZE:
         length = tl.load(inverse + place, mask=left, other=0.0)

@@ -51,7 +51,8 @@ class Patches(NamedTuple):
     """Pixels of one region between the same four cells, gathered into patches.
 
     Attributes:
-        of_pixel: int64 (P,), patch of each pixel that has a region, maps one after the other.
+        inside: int64 (P,), the pixels that have a region, counted over all maps.
+        of_pixel: int64 (P,), patch of each of them.
         row: int64 (Q,), region row of each patch, ascending.
         block: int64 (Q,), its upper left cell, counted over all maps.
         bounds: for each map, where its patches begin; one more at the end.
@@ -59,6 +60,7 @@ class Patches(NamedTuple):
         row_bounds: for each map, where its regions begin; one more at the end.
     """
 
+    inside: Tensor
     of_pixel: Tensor
     row: Tensor
     block: Tensor
@@ -107,6 +109,7 @@ def find_patches(row: Tensor, num_rows: int, block: Tensor, sizes: tuple[int, in
     map_of_row[row[inside]] = of_map
     map_of_row = map_of_row[:num_rows]
     return Patches(
+        inside,
         of_pixel,
         patch_row,
         key - patch_row * cells,
@@ -131,11 +134,10 @@ class PooledMeans(torch.autograd.Function):
         num_rows = numbered.counts.numel()
         sizes = (maps, size[0] * size[1], height * width)
         patches = find_patches(numbered.row, num_rows, block, sizes)
-        inside = (numbered.row < num_rows).nonzero().squeeze(1)
         means = embeddings.new_zeros(num_rows, dim)
-        inverse = embeddings.new_ones(inside.numel())
+        inverse = embeddings.new_ones(patches.inside.numel())
         for number in range(maps):
-            one = _OneMap(number, embeddings[number], patches, rows, columns, inside, size)
+            one = _OneMap(number, embeddings[number], patches, rows, columns, size)
             if one.is_empty:
                 continue
             if options["normalize"]:
@@ -143,7 +145,7 @@ class PooledMeans(torch.autograd.Function):
             weights = one.patch_sum(inverse[one.pixels, None] * one.weights)
             means[one.rows] = one.times_cells(weights)
         means /= numbered.counts.unsqueeze(1)
-        ctx.save_for_backward(embeddings, inverse, inside, numbered.counts)
+        ctx.save_for_backward(embeddings, inverse, numbered.counts)
         ctx.rest = (patches, rows, columns, size, options)
         return means
 
@@ -156,12 +158,12 @@ class PooledMeans(torch.autograd.Function):
 
 
 def _gradient(ctx: Any, gradient: Tensor) -> Tensor:
-    embeddings, inverse, inside, counts = ctx.saved_tensors
+    embeddings, inverse, counts = ctx.saved_tensors
     patches, rows, columns, size, options = ctx.rest
     gradient = gradient / counts.unsqueeze(1)
     found = torch.zeros_like(embeddings)
     for number in range(embeddings.shape[0]):
-        one = _OneMap(number, embeddings[number], patches, rows, columns, inside, size)
+        one = _OneMap(number, embeddings[number], patches, rows, columns, size)
         if one.is_empty:
             continue
         lengths = inverse[one.pixels]
@@ -186,7 +188,6 @@ class _OneMap:
         patches: Patches,
         rows: Axis,
         columns: Axis,
-        inside: Tensor,
         size: tuple[int, int],
     ) -> None:
         begin, end = patches.bounds[number : number + 2]
@@ -199,7 +200,7 @@ class _OneMap:
         self.row = patches.row[begin:end] - top
         self.block = patches.block[begin:end]
         self.of_pixel = patches.of_pixel[first:last] - begin
-        place = inside[first:last] - number * size[0] * size[1]
+        place = patches.inside[first:last] - number * size[0] * size[1]
         self.y, self.x = place // size[1], place % size[1]
         self._rows, self._columns = rows, columns
         down, right = rows.share[self.y], columns.share[self.x]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,14 +22,12 @@ class FillReport:
         images: Images looked at.
         made: Maps that were not there yet.
         size: Bytes of the maps of all these images.
-        seconds: Wall time.
         broken: A message for each image that cannot be read; training skips those, too.
     """
 
     images: int = 0
     made: int = 0
     size: int = 0
-    seconds: float = 0.0
     broken: list[str] = field(default_factory=list)
 
 
@@ -70,7 +67,7 @@ def fill_cache(
     number, shards = shard
     if not 0 <= number < shards or workers < 1:
         raise UserError(f"shard {number} of {shards} with {workers} workers: out of range")
-    mine, start, report = list(paths)[number::shards], time.monotonic(), FillReport()
+    mine, report = list(paths)[number::shards], FillReport()
     work = (dict(standardize_options), dict(superpixel_options))
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, _start, work) as pool:
@@ -80,7 +77,6 @@ def fill_cache(
             report.made += made
             report.size += size
             report.broken += [error] if error else []
-    report.seconds = time.monotonic() - start
     return report
 
 

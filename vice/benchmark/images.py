@@ -1,4 +1,4 @@
-"""Superpixels, their cache, views, and loading them with several processes."""
+"""Superpixels, their cache, and views."""
 
 from __future__ import annotations
 

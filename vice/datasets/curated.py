@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vice.datasets.labelled_set import list_checksum
 from vice.errors import UserError
+from vice.files import replace_atomically
 
 #: Name of both lists in the repositories of IIC, PiCIE and STEGO.
 PUBLISHED_NAME = "Coco164kFull_Stuff_Coarse_7.txt"
@@ -60,14 +61,23 @@ def parse_list(path: Path, split: str) -> list[str]:
             f"{path}: no such list; copy {CURATED[split].file} from the repository of PiCIE "
             "(janghyuncho/PiCIE) or IIC and call tools/prepare_data.py coco27 with --lists FOLDER"
         )
-    ids = sorted(path.read_text(encoding="utf-8").split())
-    known = CURATED[split]
-    if list_checksum(ids) != known.checksum:
+    ids, known = read_ids(path), CURATED[split]
+    if not is_published(ids, split):
         raise UserError(
             f"{path}: {len(ids)} ids that are not the published {known.images} of {split}2017 "
             f"(their SHA-256 begins with {known.checksum[:12]}): copy the list again"
         )
     return ids
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids of a file, sorted."""
+    return sorted(path.read_text(encoding="utf-8").split())
+
+
+def is_published(ids: Sequence[str], split: str) -> bool:
+    """Whether sorted ids are the published list."""
+    return list_checksum(ids) == CURATED[split].checksum
 
 
 def read_list(root: Path, split: str) -> list[str]:
@@ -76,6 +86,7 @@ def read_list(root: Path, split: str) -> list[str]:
 
 
 def write_list(path: Path, ids: Sequence[str]) -> None:
-    """Writes ids, one a line."""
+    """Writes ids, one a line, all or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
+    text = "".join(f"{name}\n" for name in ids)
+    replace_atomically(path, lambda new: Path(new).write_text(text, encoding="utf-8"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from vice.progress import progress
 
 EXIF_ORIENTATION = 274
 THREADS = 8
+MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,12 @@ class LabelledSet(ABC):
 
     def checksum(self, split: str, *, labels: bool = True) -> str:
         """SHA-256 of the list of images of a split, as paths below the root."""
+        return list_checksum(self.names(split, labels=labels))
+
+    def names(self, split: str, *, labels: bool = True) -> list[str]:
+        """Images of a split as paths below the root, in the order of `pairs`."""
         pairs = self.pairs(split, labels=labels)
-        return list_checksum(pair.image.relative_to(self.root).as_posix() for pair in pairs)
+        return [pair.image.relative_to(self.root).as_posix() for pair in pairs]
 
     def read_label(self, path: str | Path) -> np.ndarray:
         """Reads a label map as class indices.
@@ -191,8 +196,13 @@ def check_partners(
     stems = sorted(set(files) - set(partners))
     if stems:
         lonely = [files[stem].name for stem in stems] if isinstance(files, Mapping) else stems
-        more = f" and {len(lonely) - 5} more" if len(lonely) > 5 else ""
-        raise UserError(f"{folder}: no {kind} for {', '.join(lonely[:5])}{more}")
+        raise UserError(f"{folder}: no {kind} for {name_some(lonely)}")
+
+
+def name_some(names: Sequence[object]) -> str:
+    """The first few of many names, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(str(name) for name in names[:MOST_NAMED]) + more
 
 
 def check_pair(pair: Pair) -> None:

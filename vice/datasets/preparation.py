@@ -11,18 +11,18 @@ import os
 import shutil
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vice.datasets import curated
-from vice.datasets.labelled_set import list_checksum
-from vice.datasets.releases import EXTRA, RELEASES, SCORING, TRAINING, Part
+from vice.datasets.labelled_set import name_some
+from vice.datasets.releases import RELEASES, SCORING, TRAINING, Part
 from vice.errors import UserError
 from vice.progress import progress
 
 logger = logging.getLogger(__name__)
-MOST_NAMED = 5
 #: The last bytes of a whole file of each kind.
 _ENDS = {".jpg": b"\xff\xd9", ".png": b"IEND\xaeB`\x82"}
 
@@ -128,7 +128,7 @@ def _unpack(archive: Path, part: Part, target: Path, threads: int) -> None:
             _write_member(local.archive, item, _member_path(item, part, target))
 
         _in_threads(write, missing, f"unpacking {archive.name} to {part.folder}", threads)
-    except (zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+    except (zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{archive} is corrupt ({error}); download it again") from error
 
 
@@ -163,8 +163,8 @@ def _verify(part: Part, target: Path, threads: int) -> str:
     broken = [file for file, good in zip(files, whole, strict=True) if not good]
     if broken:
         raise UserError(
-            f"{len(broken)} files of {target} are cut off: {_some(broken)}; delete them and repeat "
-            f"the call with the whole {part.archive}"
+            f"{len(broken)} files of {target} are cut off: {name_some(broken)}; delete them and "
+            f"repeat the call with the whole {part.archive}"
         )
     if len(files) < part.files:
         raise UserError(
@@ -203,20 +203,12 @@ def _place_list(split: str, root: Path, folder: Path) -> str:
     target = root / known.file
     if not target.is_file():
         for file in sorted(folder.glob(f"**/*{curated.PUBLISHED_NAME}")):
-            ids = sorted(file.read_text(encoding="utf-8").split())
-            if list_checksum(ids) == known.checksum:
+            ids = curated.read_ids(file)
+            if curated.is_published(ids, split):
                 curated.write_list(target, ids)
                 break
     ids = curated.read_list(root, split)
     lost = [name for name in ids if not (root / "images" / f"{split}2017" / f"{name}.jpg").exists()]
     if lost:
-        raise UserError(f"{len(lost)} listed images of {split}2017 are missing: {_some(lost)}")
+        raise UserError(f"{len(lost)} listed images of {split}2017 are missing: {name_some(lost)}")
     return f"{target}: {len(ids)} ids, SHA-256 {known.checksum[:12]}"
-
-
-def _some(names: Sequence[object]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(str(name) for name in names[:MOST_NAMED]) + more
-
-
-__all__ = ["EXTRA", "RELEASES", "prepare"]

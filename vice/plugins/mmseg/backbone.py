@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,14 +24,17 @@ class SharedEmbedder:
 
     Attributes:
         embedder: The module.
-        digest: Of its weights when it was loaded.
         embed: The module, behind an `EmbeddingCache` where there is a budget.
     """
 
     def __init__(self, embedder: nn.Module, cache_bytes: int = 0) -> None:
         self.embedder = embedder
-        self.digest = digest(embedder)
         self.embed = EmbeddingCache(embedder, cache_bytes) if cache_bytes else embedder
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the weights, see `vice.provenance.digest`; what is trained changes it."""
+        return digest(self.embedder)
 
     def describe(self) -> dict[str, Any]:
         """What a result says of the embedder."""
@@ -74,7 +78,6 @@ class ViceBackbone(BaseModule):
 
     Attributes:
         dim: Width D of the embedding.
-        digest: Of the weights, see `vice.provenance.digest`.
     """
 
     def __init__(
@@ -99,7 +102,6 @@ class ViceBackbone(BaseModule):
         self._shared = found
         embedder = found.embedder
         self.dim: int = embedder.dim
-        self.digest = self._shared.digest
         self.spherical = extractors.is_spherical(embedder)
         self.flip_average = flip_average
         self.frozen = frozen

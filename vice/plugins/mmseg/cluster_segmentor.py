@@ -61,8 +61,7 @@ class ClusterSegmentor(EncoderDecoder):
         for head in self.decode_head:
             scores = head(embedding)
             for i, sample in enumerate(data_samples):
-                one = scores[i : i + 1]
-                maps[i].append(self._assign(one, size, sample.metainfo))
+                maps[i].append(self._assign(scores[i : i + 1], size, sample.metainfo))
         for sample, clusters in zip(data_samples, maps, strict=True):
             sample.pred_clusters = PixelData(data=torch.stack(clusters))
             classes = self.decode_head[0].to_classes(clusters[0])

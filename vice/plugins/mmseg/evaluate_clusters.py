@@ -180,7 +180,7 @@ def _count_both(
 
 def _count(config: Config, dataset: dict[str, Any]) -> CountMetric:
     config.test_dataloader.dataset = dataset
-    return run(config, train=False)[0]
+    return run(config, train=False)
 
 
 def _write_counts(task: Task, fit: list[CountTable], score: list[CountTable]) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 from vice.errors import UserError
 from vice.metering import StepMeter
 from vice.plugins.mmseg.backbone import share_embedder
-from vice.plugins.mmseg.results import describe, draw_confusion, finish, scores, write_samples
+from vice.plugins.mmseg.results import class_scores, describe, finish
 from vice.plugins.mmseg.running import (
     finish_config,
     load_config,
     make_task,
     process_state_kept,
     run,
-    set_schedule,
+    set_probe,
 )
 
 
@@ -60,24 +60,13 @@ def evaluate_linear(
         sets = task.open()
     with share_embedder(spec, task.seed, cache_bytes) as shared:
         config = load_config("linear_folder", task)
-        set_schedule(config, task)
+        set_probe(config, task, shared.embedder.dim, len(sets[1].classes))
         config.model.backbone.cache_bytes = cache_bytes
-        config.model.decode_head.update(
-            in_channels=shared.embedder.dim,
-            num_classes=len(sets[1].classes),
-            bottleneck=protocol.linear_bottleneck or None,
-            upsample=protocol.upsample,
-        )
-        config.test_evaluator.max_samples = task.max_maps
         config = finish_config(config, task)
         with meter.step("fit the probe and score it"):
-            metric, _ = run(config, train=True)
-    table, classes = metric.tables[0], sets[1].classes
+            metric = run(config, train=True)
     result = {
         **describe("linear", task, sets, shared.describe()),
-        "linear": {**scores(table, table.identity(), classes), "fitted_on": protocol.fit_split},
-        "confusion": table.confusion(table.identity()).tolist(),
-        **write_samples(metric, task, {"linear": table.identity()}, len(classes)),
-        "pictures": [draw_confusion(table, table.identity(), classes, task, "confusion")],
+        **class_scores("linear", metric, task, sets[1].classes),
     }
     return finish(result, task, {"cache_bytes": cache_bytes}, config, meter, start)

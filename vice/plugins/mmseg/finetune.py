@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from vice.datasets import Pair
 from vice.datasets.labelled_set import list_checksum
 from vice.errors import UserError
@@ -15,7 +13,7 @@ from vice.metering import StepMeter
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.dataset import keep_subset
 from vice.plugins.mmseg.pipelines import build_pipeline
-from vice.plugins.mmseg.results import describe, draw_confusion, finish, scores, write_samples
+from vice.plugins.mmseg.results import class_scores, describe, finish
 from vice.plugins.mmseg.running import (
     Task,
     dataset_config,
@@ -24,7 +22,7 @@ from vice.plugins.mmseg.running import (
     make_task,
     process_state_kept,
     run,
-    set_schedule,
+    set_probe,
 )
 
 SUBSET_NAME = "subset.txt"
@@ -79,28 +77,23 @@ def finetune(
     names = _write_subset(pairs, task)
     with share_embedder(spec, task.seed) as shared:
         model = shared.describe()
-    config = _config(task, fraction, subset_seed, backbone_lr_mult, crop)
-    config.model.decode_head.update(
-        in_channels=model["dim"],
-        num_classes=len(score.classes),
-        bottleneck=task.protocol.linear_bottleneck or None,
-        upsample=task.protocol.upsample,
-    )
+    config = load_config("finetune_folder", task)
+    set_probe(config, task, model["dim"], len(score.classes))
+    keys = config.optim_wrapper.paramwise_cfg.custom_keys
+    keys["backbone.embedder"].lr_mult = backbone_lr_mult
+    config.train_dataloader.dataset = {
+        **dataset_config(task, "train"),
+        "fraction": fraction,
+        "subset_seed": subset_seed,
+        "pipeline": _pipeline(task, crop),
+    }
     config = finish_config(config, task)
     with meter.step("fine-tune and score"):
-        metric, _ = run(config, train=True)
-    table = metric.tables[0]
-    identity = table.identity()
+        metric = run(config, train=True)
     result = {
         **describe("finetune", task, sets, model),
         "subset": {"images": len(names), "checksum": list_checksum(names), "file": SUBSET_NAME},
-        "finetune": {
-            **scores(table, identity, score.classes),
-            "fitted_on": task.protocol.fit_split,
-        },
-        "confusion": table.confusion(identity).tolist(),
-        **write_samples(metric, task, {"finetune": identity}, len(score.classes)),
-        "pictures": [draw_confusion(table, identity, score.classes, task, "confusion")],
+        **class_scores("finetune", metric, task, score.classes),
     }
     arguments = {
         "fraction": fraction,
@@ -111,24 +104,11 @@ def finetune(
     return finish(result, task, arguments, config, meter, start)
 
 
-def _config(
-    task: Task, fraction: float, subset_seed: int, backbone_lr_mult: float, crop: int
-) -> Config:
-    config = load_config("finetune_folder", task)
-    set_schedule(config, task)
-    keys = config.optim_wrapper.paramwise_cfg.custom_keys
-    keys["backbone.embedder"].lr_mult = backbone_lr_mult
+def _pipeline(task: Task, crop: int) -> list[dict[str, Any]]:
     *steps, pack = build_pipeline(task.protocol, "train")
     if crop:
         steps.append({"type": "RandomCrop", "crop_size": (crop, crop), "cat_max_ratio": 0.75})
-    config.train_dataloader.dataset = {
-        **dataset_config(task, "train"),
-        "fraction": fraction,
-        "subset_seed": subset_seed,
-        "pipeline": [*steps, pack],
-    }
-    config.test_evaluator.max_samples = task.max_maps
-    return config
+    return [*steps, pack]
 
 
 def _write_subset(pairs: list[Pair], task: Task) -> list[str]:

@@ -16,8 +16,9 @@ from mmengine.config import Config
 from PIL import Image
 from torch import Tensor
 
-from vice.checkpoint import replace_atomically
 from vice.datasets import LabelledSet
+from vice.datasets.labelled_set import list_checksum
+from vice.files import replace_atomically
 from vice.metering import StepMeter
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.running import Task
@@ -64,6 +65,7 @@ def describe(
     splits = {"fit": protocol.fit_split, "score": protocol.score_split}
     labels = {"fit": protocol.fit_labels, "score": True}
     of = {"fit": fit, "score": score}
+    names = {k: of[k].names(split, labels=labels[k]) for k, split in splits.items()}
     return {
         "kind": kind,
         "unit": "share",
@@ -83,8 +85,8 @@ def describe(
             "root": str(score.root),
             "label_set": score.label_set.name if score.label_set else None,
             "splits": splits,
-            "images": {k: len(of[k].pairs(s, labels=labels[k])) for k, s in splits.items()},
-            "list_checksums": {k: of[k].checksum(s, labels=labels[k]) for k, s in splits.items()},
+            "images": {k: len(listed) for k, listed in names.items()},
+            "list_checksums": {k: list_checksum(listed) for k, listed in names.items()},
         },
         "model": model,
         "versions": versions(),
@@ -124,6 +126,27 @@ def finish(
     write_json(task.out_dir / RESULTS_NAME, result)
     logger.info("results: %s", task.out_dir / RESULTS_NAME)
     return result
+
+
+def class_scores(
+    kind: str, metric: CountMetric, task: Task, classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """The part of a result that a classifier's table gives, with maps and pictures written.
+
+    Args:
+        kind: Key of the scores, and name of the maps' folder.
+        metric: Holds one table, clusters being classes.
+        task: What was scored on what.
+        classes: Class names.
+    """
+    table = metric.tables[0]
+    identity = table.identity()
+    return {
+        kind: {**scores(table, identity, classes), "fitted_on": task.protocol.fit_split},
+        "confusion": table.confusion(identity).tolist(),
+        **write_samples(metric, task, {kind: identity}, len(classes)),
+        "pictures": [draw_confusion(table, identity, classes, task, "confusion")],
+    }
 
 
 def draw_confusion(

@@ -170,9 +170,16 @@ def dataset_config(task: Task, role: str) -> dict[str, Any]:
     }
 
 
-def set_schedule(config: Config, task: Task) -> None:
-    """Writes the protocol's optimizer, schedule and batch into a config."""
+def set_probe(config: Config, task: Task, dim: int, num_classes: int) -> None:
+    """Writes the protocol's linear head, optimizer, schedule and batch into a config."""
     protocol = task.protocol
+    config.model.decode_head.update(
+        in_channels=dim,
+        num_classes=num_classes,
+        bottleneck=protocol.linear_bottleneck or None,
+        upsample=protocol.upsample,
+    )
+    config.test_evaluator.max_samples = task.max_maps
     end = protocol.linear_iterations
     config.train_cfg.update(max_iters=end, val_interval=end)
     config.optim_wrapper.optimizer = optimizer(protocol)
@@ -189,7 +196,7 @@ def finish_config(config: Config, task: Task) -> Config:
     return config
 
 
-def run(config: Config, *, train: bool) -> tuple[CountMetric, Runner]:
+def run(config: Config, *, train: bool) -> CountMetric:
     """Runs a config with MMEngine's runner: trains if asked, then tests.
 
     Args:
@@ -197,7 +204,7 @@ def run(config: Config, *, train: bool) -> tuple[CountMetric, Runner]:
         train: Whether to train first.
 
     Returns:
-        The metric with its tables, and the runner.
+        The metric with its tables.
     """
     config = config.copy()
     # Two runners of one name would share their logger, message hub and visualizer.
@@ -206,7 +213,7 @@ def run(config: Config, *, train: bool) -> tuple[CountMetric, Runner]:
     if train:
         runner.train()
     runner.test()
-    return runner.test_loop.evaluator.metrics[0], runner
+    return runner.test_loop.evaluator.metrics[0]
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from classy_vision.hooks import ClassyHook
 from vissl.hooks import SSLTensorboardHook, default_hook_generator
 
 import vice.plugins.vissl  # noqa: F401  (registers everything in a spawned worker)
-from vice.checkpoint import replace_atomically, save_run
+from vice.checkpoint import save_run
+from vice.files import replace_atomically
 from vice.foreign import ARCHITECTURE_NAME
 from vice.health import HealthLog, HealthMonitor
 from vice.plugins.vissl.head import VicePrototypes
