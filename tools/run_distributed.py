@@ -12,13 +12,15 @@ Examples:
         config.CHECKPOINT.DIR=outputs/lowres config.VICE.VIEWS.num_views=3
 
 Every key of a config can be overridden; the resolved one is kept as train_config.yaml in
-config.CHECKPOINT.DIR. The same command resumes a run that was stopped.
+config.CHECKPOINT.DIR. The same command resumes a run that was stopped or killed. On SIGTERM,
+SIGUSR1 and SIGUSR2 a run ends its step, saves itself and exits with status 75.
 """
 
 import sys
 
 from vice.cli import run
 from vice.paths import experiment_names
+from vice.preemption import watch_signals
 
 
 def main() -> int:
@@ -27,10 +29,11 @@ def main() -> int:
         names = "\n    ".join(experiment_names())
         print(f"{__doc__}\nNames:\n    {names}")
         return 0
-    # Importing VISSL takes seconds, and help needs none of it.
-    from vice.plugins.vissl.launcher import train
+    with watch_signals():
+        # Importing VISSL takes seconds, and help needs none of it.
+        from vice.plugins.vissl.launcher import train
 
-    print(train(overrides))
+        print(train(overrides))
     return 0
 
 

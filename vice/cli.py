@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from vice.datasets import DATASETS
 from vice.errors import UserError
+from vice.preemption import STOPPED, Preempted
 from vice.protocols import NOTES, PROTOCOLS, default_protocol, get_protocol, parse_changes
 
 
@@ -21,8 +22,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command line and ends the process.
 
     Exit status: what ``main`` returns (None counts as 0), 2 for a `UserError`, whose message goes
-    to stderr as one line ``error: ...``, and 130 after Ctrl-C. Other exceptions are bugs and keep
-    their traceback.
+    to stderr as one line ``error: ...``, 75 for a run that was asked to stop and has saved itself,
+    and 130 after Ctrl-C. Other exceptions are bugs and keep their traceback.
 
     Args:
         main: The command; it parses ``sys.argv`` itself.
@@ -35,6 +36,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except UserError as error:
         sys.stderr.write(f"error: {_message(error)}\n")
         sys.exit(2)
+    except Preempted as stop:
+        sys.stderr.write(f"{stop.message}\n")
+        sys.exit(STOPPED)
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         sys.exit(130)

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+
+LOCK_NAME = ".lock"
+#: Seconds to wait for a writer that has been killed and is about to be gone.
+WAIT = 30.0
 
 
 def replace_atomically(path: Path, write: Callable[[str], Any]) -> None:
     """Lets ``write`` fill a new file beside ``path``, then puts it in place in one step.
 
     Args:
-        path: The file that is to change; it is whole before and after, whenever the process ends.
+        path: The file that is to change; it is whole before and after, whenever the process or
+            the machine stops.
         write: Called with the name of the new file.
 
     Raises:
@@ -29,11 +37,13 @@ def replace_atomically(path: Path, write: Callable[[str], Any]) -> None:
     os.close(handle)
     try:
         write(name)
+        _to_disk(name)
         # mkstemp makes files private; a checkpoint is as readable as any other file.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)
         os.replace(name, path)
+        _to_disk(path.parent)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error}; free some space or choose another folder"
@@ -41,3 +51,46 @@ def replace_atomically(path: Path, write: Callable[[str], Any]) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
+
+
+def _to_disk(path: str | Path) -> None:
+    """Waits until a file, or the names in a folder, would survive a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        # Some network file systems have no such thing for folders.
+        with contextlib.suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path, wait: float = WAIT) -> Iterator[None]:
+    """Holds a folder for one process; whatever ends the process also lets the folder go.
+
+    Args:
+        folder: Gets a file ``.lock``.
+        wait: Seconds to wait for another writer to end.
+
+    Raises:
+        UserError: Another process goes on writing there.
+    """
+    with (folder / LOCK_NAME).open("a") as lock:
+        end = time.monotonic() + wait
+        while not _lock(lock.fileno()):
+            if time.monotonic() > end:
+                raise UserError(
+                    f"another process is writing into {folder}: wait for it, or choose another "
+                    "folder with config.CHECKPOINT.DIR"
+                )
+            time.sleep(0.2)
+        yield
+
+
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # File systems without locks cannot tell; there the user has to take care.
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
+    return True

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from vice.files import replace_atomically
+
+logger = logging.getLogger(__name__)
 
 HEALTH_NAME = "health.jsonl"
 
@@ -25,6 +30,7 @@ class HealthMonitor:
     ) -> None:
         self.floor = max(2.0, collapse_share * num_prototypes)
         self.patience = patience
+        self._queue_age = 0.0
         self._lasting: dict[str, int] = {}
         self._raised: set[str] = set()
 
@@ -32,7 +38,8 @@ class HealthMonitor:
         """Takes one step's record and returns the alarms that are due now.
 
         Args:
-            record: At least ``perplexity``, ``loss_over_lnk`` and ``regions_per_view``.
+            record: At least ``perplexity``, ``loss_over_lnk`` and ``regions_per_view``; with
+                ``queue_length`` and ``queue_age`` the queue is watched too.
 
         Returns:
             Messages that say what is wrong and what to change; mostly empty.
@@ -57,6 +64,12 @@ class HealthMonitor:
                 "regions (config.VICE.SUPERPIXELS.region_size) or milder views "
                 "(config.VICE.VIEWS.scale, mask_intensity)",
             ),
+            "stuck queue": (
+                self._queue_stands_still(record),
+                f"the queue has taken in nothing for {self.patience} steps: assignments are "
+                "balanced with ever older regions. Look at the regions (config.VICE.SUPERPIXELS), "
+                "or do without a queue (config.VICE.LOSS.queue_length=0)",
+            ),
         }
         due = []
         for name, (seen, message) in signs.items():
@@ -65,6 +78,13 @@ class HealthMonitor:
                 self._raised.add(name)
                 due.append(message)
         return due
+
+    def _queue_stands_still(self, record: dict[str, float]) -> bool:
+        """Whether everything in the queue has grown older by a whole step."""
+        age = record.get("queue_age", 0.0)
+        older = record.get("queue_length", 0.0) > 0 and age >= self._queue_age + 1
+        self._queue_age = age
+        return older
 
 
 class HealthLog:
@@ -79,13 +99,19 @@ class HealthLog:
     def __init__(self, folder: str | Path, resume_at: int = 0) -> None:
         self.path = Path(folder) / HEALTH_NAME
         kept = [line for line in read_health(self.path) if line["iteration"] < resume_at]
-        with self.path.open("w") as file:
-            file.writelines(_line(record) for record in kept)
+        text = "".join(_line(record) for record in kept)
+        replace_atomically(self.path, lambda new: Path(new).write_text(text))
+        self._silent = False
 
     def write(self, record: dict[str, Any]) -> None:
-        """Appends one record."""
-        with self.path.open("a") as file:
-            file.write(_line(record))
+        """Appends one record; a full disk costs the record, not the training."""
+        try:
+            with self.path.open("a") as file:
+                file.write(_line(record))
+        except OSError as error:
+            if not self._silent:
+                logger.error("cannot write %s: %s; training goes on", self.path, error)
+            self._silent = True
 
 
 def read_health(path: str | Path) -> list[dict[str, Any]]:

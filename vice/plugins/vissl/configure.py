@@ -19,6 +19,7 @@ from vissl.utils.hydra_config import compose_hydra_configuration, convert_to_att
 from vice.errors import UserError
 from vice.images import list_images
 from vice.paths import experiment_names
+from vice.plugins.vissl.slurm import join_step
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     config = composed.config
     check_data(config)
     choose_device(config)
+    join_step(config)
     check_machines(config)
     set_schedule(config)
     images = check_batches(config)

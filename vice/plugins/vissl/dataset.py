@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.utils.data import get_worker_info
 from vissl.data import DATA_SOURCES_WITH_SUBSET_SUPPORT, DATASET_SOURCE_MAP
 from vissl.data.dataset_catalog import VisslDatasetCatalog
 
 from vice.errors import UserError
 from vice.images import ImageError, list_images, read_image, standardize
+from vice.preemption import leave_to_parent
 from vice.superpixels import Superpixels
 
 logger = logging.getLogger(__name__)
@@ -90,6 +92,8 @@ class ViceImages:
         Raises:
             UserError: Too many files in a row cannot be read.
         """
+        if get_worker_info() is not None:
+            leave_to_parent()
         rng = np.random.default_rng([self.seed, self.epoch, int(index)])
         sample = self._load(int(index) % len(self.paths), rng, [])
         return sample, not sample.skipped

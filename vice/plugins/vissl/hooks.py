@@ -11,33 +11,26 @@ from typing import Any
 from classy_vision.generic.distributed_util import is_primary
 from classy_vision.hooks import ClassyHook
 from vissl.hooks import SSLTensorboardHook, default_hook_generator
+from vissl.hooks.log_hooks import LogLossMetricsCheckpointHook
 
 import vice.plugins.vissl  # noqa: F401  (registers everything in a spawned worker)
 from vice.checkpoint import save_run
 from vice.files import replace_atomically
 from vice.foreign import ARCHITECTURE_NAME
 from vice.health import HealthLog, HealthMonitor
+from vice.plugins.vissl.base_hook import SilentHook
+from vice.plugins.vissl.finite import FiniteHook
 from vice.plugins.vissl.head import VicePrototypes
+from vice.plugins.vissl.resuming import settings_of
+from vice.plugins.vissl.saving import SaveHook
+from vice.preemption import Notice
 from vice.provenance import versions
+from vice.roster import Roster
 
 logger = logging.getLogger(__name__)
 
 
-class _Hook(ClassyHook):
-    """A hook that does nothing anywhere, to start from."""
-
-    on_start = ClassyHook._noop
-    on_phase_start = ClassyHook._noop
-    on_forward = ClassyHook._noop
-    on_loss_and_meter = ClassyHook._noop
-    on_backward = ClassyHook._noop
-    on_update = ClassyHook._noop
-    on_step = ClassyHook._noop
-    on_phase_end = ClassyHook._noop
-    on_end = ClassyHook._noop
-
-
-class NormalizePrototypesHook(_Hook):
+class NormalizePrototypesHook(SilentHook):
     """Keeps the prototypes at unit length (ViCE (BMVC) section 3.3)."""
 
     def on_start(self, task: Any) -> None:
@@ -53,31 +46,7 @@ class NormalizePrototypesHook(_Hook):
         _head(task).prototypes.normalize_()
 
 
-class QueueHook(_Hook):
-    """Gathers the queues of all ranks whenever VISSL is about to write a checkpoint.
-
-    VISSL's checkpoints hold the loss of the first rank, and every rank resumes from it.
-
-    Args:
-        every: Steps between two checkpoints inside an epoch; below 1 there are none.
-    """
-
-    def __init__(self, every: int) -> None:
-        super().__init__()
-        self.every = every
-
-    def on_step(self, task: Any) -> None:
-        """Inside an epoch."""
-        if self.every > 0 and task.iteration % self.every == 0:
-            task.loss.criterion.queue.collect()
-
-    def on_phase_end(self, task: Any) -> None:
-        """After each epoch."""
-        if task.train:
-            task.loss.criterion.queue.collect()
-
-
-class HealthHook(_Hook):
+class HealthHook(SilentHook):
     """Logs the health of each step: to ``health.jsonl``, TensorBoard and the log.
 
     Args:
@@ -146,7 +115,7 @@ class HealthHook(_Hook):
                     hook.tb_writer.add_scalar(f"Health/{name}", value, task.iteration)
 
 
-class ExportHook(_Hook):
+class ExportHook(SilentHook):
     """Writes what `vice.load` reads: the architecture at the start, weights after each epoch.
 
     Args:
@@ -171,25 +140,73 @@ class ExportHook(_Hook):
             save_run(self.folder, _embedder(task), _head(task).prototypes, _meta(task))
 
 
-def vice_hooks(cfg: Any) -> list[ClassyHook]:
-    """VISSL's default hooks and those of ViCE.
+class RosterHook(SilentHook):
+    """Notes what this rank does, for the others to read when it does not come back.
+
+    Args:
+        roster: Of the run; None for a process on its own.
+    """
+
+    def __init__(self, roster: Roster | None) -> None:
+        super().__init__()
+        self.roster = roster
+
+    def on_start(self, task: Any) -> None:
+        """Lets the training step write notes as well."""
+        task.note = self.note
+
+    def on_phase_start(self, task: Any) -> None:
+        """Before the first images of an epoch."""
+        self.note("reading images", task.iteration)
+
+    def on_step(self, task: Any) -> None:
+        """Before the next images."""
+        self.note("reading images", task.iteration)
+
+    def on_phase_end(self, task: Any) -> None:
+        """Between epochs, where one rank writes files."""
+        self.note("ending an epoch", task.iteration)
+
+    def note(self, doing: str, iteration: int) -> None:
+        """Writes a note, if there is anybody to read it."""
+        if self.roster is not None and self.roster.ranks > 1:
+            self.roster.note(doing, int(iteration))
+
+
+def vice_hooks(
+    cfg: Any, roster: Roster | None = None, notice: Notice | None = None
+) -> list[ClassyHook]:
+    """VISSL's default hooks and those of ViCE; the saving of VISSL's is replaced.
 
     Args:
         cfg: VISSL's configuration.
+        roster: The ranks of the run.
+        notice: Whether this process was asked to stop.
 
     Returns:
-        The hooks in the order they run. ViCE's come first, so that a checkpoint written by
-        VISSL at the end of a step holds normalised prototypes.
+        The hooks in the order they run. What is saved comes after what makes a step complete:
+        normalised prototypes, the health record and the export.
     """
     _join_log()
-    folder = str(cfg.CHECKPOINT.DIR)
-    own = [
+    folder, saving = str(cfg.CHECKPOINT.DIR), cfg.CHECKPOINT
+    default = default_hook_generator(cfg)
+    return [
+        RosterHook(roster),
+        FiniteHook(folder, int(cfg.VICE.MAX_NONFINITE_STEPS)),
         NormalizePrototypesHook(),
         HealthHook(folder, max(int(cfg.LOG_FREQUENCY), 1)),
         ExportHook(folder),
-        QueueHook(int(cfg.CHECKPOINT.CHECKPOINT_ITER_FREQUENCY)),
+        *[hook for hook in default if not isinstance(hook, LogLossMetricsCheckpointHook)],
+        SaveHook(
+            folder,
+            int(saving.CHECKPOINT_ITER_FREQUENCY),
+            int(saving.CHECKPOINT_FREQUENCY),
+            int(cfg.VICE.KEEP_CHECKPOINTS),
+            roster,
+            notice or Notice(),
+            settings_of(cfg),
+        ),
     ]
-    return own + default_hook_generator(cfg)
 
 
 def _join_log() -> None:

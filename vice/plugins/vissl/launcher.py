@@ -1,4 +1,4 @@
-"""Starts a run: here, or on SLURM through submitit."""
+"""Starts a run on this machine, or hands it to SLURM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from vissl.utils.distributed_launcher import launch_distributed
 from vice.checkpoint import WEIGHTS_NAME
 from vice.errors import UserError
 from vice.plugins.vissl.configure import configure
+from vice.plugins.vissl.engine import NAME as ENGINE
 from vice.plugins.vissl.hooks import vice_hooks
+from vice.plugins.vissl.resuming import prepare_resume
+from vice.plugins.vissl.slurm import submit
+from vice.preemption import STOPPED, Notice, Preempted, watch_signals
 
 
 def train(overrides: list[str]) -> str:
@@ -27,6 +31,7 @@ def train(overrides: list[str]) -> str:
 
     Raises:
         UserError: Bad input, also when a spawned process or a data worker found it.
+        Preempted: The run was asked to stop, and what it has done is saved.
     """
     args, config = configure(overrides)
     if config.SLURM.USE_SLURM:
@@ -35,7 +40,7 @@ def train(overrides: list[str]) -> str:
     return f"trained: {Path(config.CHECKPOINT.DIR) / WEIGHTS_NAME}"
 
 
-def run_here(config: Any, node_id: int, engine_name: str = "train") -> None:
+def run_here(config: Any, node_id: int, engine_name: str = ENGINE) -> None:
     """Runs this node's processes and waits for them.
 
     Args:
@@ -44,89 +49,32 @@ def run_here(config: Any, node_id: int, engine_name: str = "train") -> None:
         engine_name: VISSL's engine.
 
     Raises:
-        UserError: Raised by any process.
+        UserError: Raised by any process, or the run folder cannot be resumed.
+        Preempted: The run was asked to stop, and what it has done is saved.
     """
     processes = int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
     if config.MACHINE.DEVICE == "cpu" and processes > 1:
         # Several processes with a thread per core each would fight for the cores.
         share = max((os.cpu_count() or 1) // processes, 1)
         os.environ.setdefault("OMP_NUM_THREADS", str(share))
-    try:
-        launch_distributed(config, node_id, engine_name, vice_hooks)
-    except torch.multiprocessing.ProcessRaisedException as error:
-        found = re.findall(r"^vice\.\w+\.(?:UserError|ImageError): (.*)", str(error), re.M)
-        if found:
-            raise UserError(found[-1]) from error
-        raise
+    prepare_resume(config)
+    with watch_signals() as notice:
+        if notice.signal_number:
+            raise Preempted(_too_early(notice))
+        try:
+            launch_distributed(config, node_id, engine_name, vice_hooks)
+        except torch.multiprocessing.ProcessRaisedException as error:
+            found = re.findall(r"^vice\.\w+\.(?:UserError|ImageError): (.*)", str(error), re.M)
+            if found:
+                raise UserError(found[-1]) from error
+            raise
+        except torch.multiprocessing.ProcessExitedException as error:
+            if error.exit_code == STOPPED:
+                raise Preempted("stopped, and saved: the same command goes on") from error
+            if notice.signal_number:
+                raise Preempted(_too_early(notice)) from error
+            raise
 
 
-class SlurmRun:
-    """The job that submitit runs once on each node; resubmits itself when preempted.
-
-    Args:
-        config: What `configure` returns.
-        engine_name: VISSL's engine.
-    """
-
-    def __init__(self, config: Any, engine_name: str) -> None:
-        self.config = config
-        self.engine_name = engine_name
-
-    def __call__(self) -> None:
-        """Meets the other nodes at the first one and trains."""
-        import submitit
-
-        environment = submitit.JobEnvironment()
-        self.config.DISTRIBUTED.INIT_METHOD = "tcp"
-        address = f"{environment.hostnames[0]}:{self.config.SLURM.PORT_ID}"
-        self.config.DISTRIBUTED.RUN_ID = address
-        run_here(self.config, environment.global_rank, self.engine_name)
-
-    def checkpoint(self) -> Any:
-        """Called by submitit before the time limit or a preemption."""
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(SlurmRun(self.config, self.engine_name))
-
-
-def submit(config: Any, engine_name: str) -> str:
-    """Submits a run to SLURM.
-
-    Args:
-        config: What `configure` returns; ``config.SLURM`` says where and how long.
-        engine_name: VISSL's engine.
-
-    Returns:
-        The job's id.
-
-    Raises:
-        UserError: No SLURM on this machine, or a setting is missing.
-    """
-    import shutil
-
-    import submitit
-
-    slurm = config.SLURM
-    if shutil.which("sbatch") is None:
-        raise UserError("config.SLURM.USE_SLURM=true, but there is no sbatch command here")
-    if not slurm.PARTITION:
-        raise UserError("set config.SLURM.PARTITION to submit to SLURM")
-    executor = submitit.SlurmExecutor(folder=Path(slurm.LOG_FOLDER).absolute())
-    processes = int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
-    options = {
-        "job_name": slurm.NAME,
-        "comment": slurm.COMMENT,
-        "partition": slurm.PARTITION,
-        "constraint": slurm.CONSTRAINT,
-        "time": int(slurm.TIME_HOURS) * 60 + int(slurm.TIME_MINUTES),
-        "nodes": int(config.DISTRIBUTED.NUM_NODES),
-        "ntasks_per_node": 1,
-        "cpus_per_task": int(slurm.NUM_CPU_PER_PROC) * processes,
-        "mem": f"{slurm.MEM_GB}GB",
-        "additional_parameters": dict(slurm.ADDITIONAL_PARAMETERS or {}),
-    }
-    if config.MACHINE.DEVICE == "gpu":
-        options["gpus_per_node"] = processes
-    executor.update_parameters(**{name: value for name, value in options.items() if value})
-    job = executor.submit(SlurmRun(config, engine_name))
-    return str(job.job_id)
+def _too_early(notice: Notice) -> str:
+    return f"stopped by {notice.name} before the first step: the same command goes on"

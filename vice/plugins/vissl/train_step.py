@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from vissl.trainer.train_steps import register_train_step
 from vissl.trainer.train_steps.standard_train_step import standard_train_step
 
 from vice.photometric import Photometric
+from vice.plugins.vissl.finite import undone_if_skipped
 from vice.plugins.vissl.transforms import tuples
 
 
@@ -29,6 +31,8 @@ class FinishedViews:
         self.batches = batches
         self.photometric = photometric
         self.device = device
+        #: Called when a batch has come and the work on it begins.
+        self.after_reading: Callable[[], None] = lambda: None
 
     def __iter__(self) -> FinishedViews:
         return self
@@ -39,6 +43,7 @@ class FinishedViews:
     @torch.no_grad()
     def __next__(self) -> dict[str, Any]:
         batch = next(self.batches)
+        self.after_reading()
         params = batch.pop("photometric", None)
         if params is not None:
             images = batch["data"][0].to(self.device, non_blocking=True)
@@ -48,8 +53,12 @@ class FinishedViews:
 
 @register_train_step("vice_train_step")
 def vice_train_step(task: Any) -> Any:
-    """VISSL's own step on finished views."""
+    """VISSL's own step on finished views; nothing changes if it is not finite."""
     if not isinstance(task.data_iterator, FinishedViews):
         photometric = Photometric(**tuples(dict(task.config["VICE"]["PHOTOMETRIC"])))
         task.data_iterator = FinishedViews(task.data_iterator, photometric, task.device)
-    return standard_train_step(task)
+        task.data_iterator.after_reading = lambda: task.note("computing", task.iteration)
+        task.copies = []
+    with undone_if_skipped(task, task.copies):
+        standard_train_step(task)
+    return task

@@ -1,0 +1,112 @@
+"""What a run resumes from, and whether it may."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from vice.errors import UserError
+from vice.snapshots import PATTERN, link_newest, newest_snapshot, read_snapshot
+
+logger = logging.getLogger(__name__)
+
+#: Sections and keys that may change between two parts of a run without changing its result.
+HARMLESS = (
+    "CHECKPOINT.",
+    "DISTRIBUTED.",
+    "HOOKS.",
+    "LOG_FREQUENCY",
+    "MACHINE.",
+    "MULTI_PROCESSING_METHOD",
+    "PROFILING.",
+    "SLURM.",
+    "VERBOSE",
+    "DATA.NUM_DATALOADER_WORKERS",
+    "DATA.PIN_MEMORY",
+    "DATA.TRAIN.DATA_PATHS",
+    "DATA.TRAIN.TRANSFORMS",
+    "VICE.DATASET.prepare",
+    "VICE.DATASET.root",
+    "VICE.KEEP_CHECKPOINTS",
+    "VICE.MAX_NONFINITE_STEPS",
+    "VICE.PHOTOMETRIC_ON",
+    "VICE.STOP_NOTICE_SECONDS",
+    "VICE.SUPERPIXELS.cache_dir",
+    "VICE.TIMEOUT_MINUTES",
+)
+
+
+def settings_of(config: Any) -> dict[str, str]:
+    """What must stay as it is for a run to be resumed: dotted key to value as text.
+
+    Args:
+        config: VISSL's configuration (``config.*``).
+    """
+    settings = dict(_flatten(config))
+    settings = {key: value for key, value in settings.items() if not key.startswith(HARMLESS)}
+    ranks = int(config.DISTRIBUTED.NUM_NODES) * int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
+    settings["images a step"] = str(int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * ranks)
+    settings.pop("DATA.TRAIN.BATCHSIZE_PER_REPLICA", None)
+    return settings
+
+
+def _flatten(node: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if not isinstance(node, dict):
+        return [(prefix.rstrip("."), str(node))]
+    return [item for key, value in node.items() for item in _flatten(value, f"{prefix}{key}.")]
+
+
+def prepare_resume(config: Any) -> None:
+    """Points VISSL to the newest whole state of the run folder, if there is one.
+
+    Args:
+        config: VISSL's configuration; its folder is made if it is missing.
+
+    Raises:
+        UserError: The folder cannot be made, no state is whole, it belongs to a run with other
+            settings, or there are states that must not be resumed from.
+    """
+    folder = Path(config.CHECKPOINT.DIR)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"config.CHECKPOINT.DIR={folder} cannot be made: {error.strerror}"
+        ) from error
+    config.CHECKPOINT.USE_SYMLINK_CHECKPOINT_FOR_RESUME = False
+    if not config.CHECKPOINT.AUTO_RESUME:
+        if any(folder.glob(PATTERN)):
+            raise UserError(
+                f"{folder} holds checkpoints of an earlier run: resume it with "
+                "config.CHECKPOINT.AUTO_RESUME=true, or choose another config.CHECKPOINT.DIR"
+            )
+        return
+    newest = newest_snapshot(folder, finished=not config.CHECKPOINT.OVERWRITE_EXISTING)
+    link_newest(folder, newest)
+    if newest is None:
+        return
+    check_settings(newest, config)
+    config.CHECKPOINT.USE_SYMLINK_CHECKPOINT_FOR_RESUME = True
+    logger.info("resuming from %s", newest)
+
+
+def check_settings(path: Path, config: Any) -> None:
+    """Makes sure a state belongs to a run with these settings.
+
+    Raises:
+        UserError: Names the first settings that differ, with both values.
+    """
+    then = read_snapshot(path).get("vice", {}).get("settings")
+    if then is None:
+        logger.warning("%s does not say its settings; they are not compared", path)
+        return
+    now = settings_of(config)
+    changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
+    if changed:
+        shown = ", ".join(f"{key} was {then.get(key)}, is {now.get(key)}" for key in changed[:4])
+        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+        raise UserError(
+            f"the run in {path.parent} was begun with other settings: {shown}{more}. Set them "
+            "back, or choose another config.CHECKPOINT.DIR"
+        )

@@ -1,0 +1,167 @@
+"""Runs on SLURM: submitted through submitit, or started by ``srun`` inside a job."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vice.errors import UserError
+from vice.preemption import Preempted, watch_signals
+
+#: Ports that jobs meet at, when none is given; by the job's number, so that two do not collide.
+PORTS = range(20_000, 32_000)
+#: Times that a job that ran into its time limit is queued again.
+MOST_LIMITS = 100
+#: Seconds after the first task's end in which the others have to end as well.
+WAIT = 60
+
+
+class SlurmRun:
+    """The job that submitit runs once on each node; queued again when it is stopped.
+
+    Args:
+        config: What `configure` returns.
+        engine_name: VISSL's engine.
+    """
+
+    def __init__(self, config: Any, engine_name: str) -> None:
+        self.config = config
+        self.engine_name = engine_name
+
+    def __call__(self) -> None:
+        """Meets the other nodes at the first one and trains."""
+        import submitit
+
+        from vice.plugins.vissl.launcher import run_here
+
+        environment = submitit.JobEnvironment()
+        self.config.DISTRIBUTED.INIT_METHOD = "tcp"
+        port = meeting_port(self.config.SLURM.PORT_ID, environment.raw_job_id)
+        self.config.DISTRIBUTED.RUN_ID = f"{environment.hostnames[0]}:{port}"
+        number = getattr(signal, f"SIG{environment.USR_SIG}")
+        submitits = signal.getsignal(number)
+        try:
+            # Not even the seconds before training starts are without a watch.
+            with watch_signals():
+                run_here(self.config, environment.global_rank, self.engine_name)
+        except Preempted:
+            if job_state(environment.raw_job_id) == "RUNNING":
+                # Everything is saved: submitit may now do what it does for this signal.
+                signal.signal(number, submitits)
+                os.kill(os.getpid(), number)
+                # Only the first task queues the job again, and SLURM then ends the others.
+                time.sleep(WAIT)
+            raise
+
+    def checkpoint(self) -> Any:
+        """Called by submitit for what is to be queued again: the same once more."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(SlurmRun(self.config, self.engine_name))
+
+
+def submit(config: Any, engine_name: str) -> str:
+    """Submits a run to SLURM.
+
+    Args:
+        config: What `configure` returns; ``config.SLURM`` says where and how long.
+        engine_name: VISSL's engine.
+
+    Returns:
+        The job's id.
+
+    Raises:
+        UserError: No SLURM on this machine, a setting is missing, or SLURM refuses.
+    """
+    import submitit
+
+    slurm = config.SLURM
+    if shutil.which("sbatch") is None:
+        raise UserError("config.SLURM.USE_SLURM=true, but there is no sbatch command here")
+    if not slurm.PARTITION:
+        raise UserError("set config.SLURM.PARTITION to submit to SLURM")
+    folder = Path(slurm.LOG_FOLDER).absolute()
+    executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=MOST_LIMITS)
+    executor.update_parameters(**_parameters(config))
+    try:
+        return str(executor.submit(SlurmRun(config, engine_name)).job_id)
+    except submitit.core.utils.FailedJobError as error:
+        raise UserError(f"sbatch refused the job: {' '.join(str(error).split())}") from error
+
+
+def _parameters(config: Any) -> dict[str, Any]:
+    slurm = config.SLURM
+    processes = int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
+    options = {
+        "job_name": slurm.NAME,
+        "comment": slurm.COMMENT,
+        "partition": slurm.PARTITION,
+        "account": slurm.ACCOUNT,
+        "qos": slurm.QOS,
+        "constraint": slurm.CONSTRAINT,
+        "time": int(slurm.TIME_HOURS) * 60 + int(slurm.TIME_MINUTES),
+        "nodes": int(config.DISTRIBUTED.NUM_NODES),
+        "ntasks_per_node": 1,
+        "cpus_per_task": int(slurm.NUM_CPU_PER_PROC) * processes,
+        "mem": f"{slurm.MEM_GB}GB",
+        "signal_delay_s": int(config.VICE.STOP_NOTICE_SECONDS),
+        "additional_parameters": dict(slurm.ADDITIONAL_PARAMETERS or {}),
+        # A node that is lost must not keep the others waiting for ever.
+        "srun_args": [f"--wait={WAIT}"],
+    }
+    if config.MACHINE.DEVICE == "gpu":
+        options["gpus_per_node"] = processes
+    return {name: value for name, value in options.items() if value}
+
+
+def job_state(job: str) -> str:
+    """State of a job as SLURM names it, for example RUNNING; empty if it does not answer."""
+    command = ["squeue", "--noheader", "--jobs", job, "--format", "%T"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def meeting_port(wanted: Any, job: str) -> int:
+    """The port that the ranks of a job meet at: the wanted one, or one by the job's number."""
+    if str(wanted) != "auto":
+        return int(wanted)
+    return PORTS[int(job) % len(PORTS)]
+
+
+def join_step(config: Any, environment: Mapping[str, str] = os.environ) -> None:
+    """Takes nodes and meeting point from the job step that ``srun`` started this process in.
+
+    Does nothing outside of a step of several tasks, and where a meeting point is given.
+
+    Args:
+        config: VISSL's configuration.
+        environment: Of this process.
+
+    Raises:
+        UserError: More than one task a node; processes of a node are started by the first.
+    """
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
+    if tasks < 2 or config.SLURM.USE_SLURM or config.DISTRIBUTED.RUN_ID not in ("auto", "", None):
+        return
+    nodes = int(environment["SLURM_STEP_NUM_NODES"])
+    if nodes != tasks:
+        raise UserError(
+            f"srun started {tasks} tasks on {nodes} nodes: use --ntasks-per-node=1, and "
+            "config.DISTRIBUTED.NUM_PROC_PER_NODE for the processes of a node"
+        )
+    command = ["scontrol", "show", "hostnames", environment["SLURM_STEP_NODELIST"]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode or not done.stdout.split():
+        raise UserError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+    port = meeting_port(config.SLURM.PORT_ID, environment["SLURM_JOB_ID"])
+    config.DISTRIBUTED.NUM_NODES = nodes
+    config.DISTRIBUTED.RUN_ID = f"{done.stdout.split()[0]}:{port}"

@@ -1,0 +1,155 @@
+"""Training states on disk: written whole or not at all, checked, and found again.
+
+A state is a PyTorch file of tensors and plain containers. Such a file is a zip archive, which
+carries a CRC-32 of every record, so it says itself whether it is whole; nothing beside it can be
+lost or fall out of step.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vice.errors import UserError
+from vice.files import replace_atomically
+
+logger = logging.getLogger(__name__)
+
+PATTERN = "model_*.torch"
+#: States inside an epoch; older ones are removed as newer ones come.
+INSIDE = re.compile(r"model_iteration(\d+)\.torch")
+#: VISSL's name for the state to resume from.
+LINK_NAME = "checkpoint.torch"
+
+
+def write_snapshot(path: Path, state: dict[str, Any]) -> None:
+    """Writes a state atomically.
+
+    Args:
+        path: The file; what is there before is replaced in one step.
+        state: Tensors and plain containers, with an ``"iteration"``.
+
+    Raises:
+        UserError: The disk is full or the folder cannot be written; what was there still is.
+    """
+
+    def write(name: str) -> None:
+        try:
+            torch.save(state, name)
+        except RuntimeError as error:
+            # PyTorch's writer reports what the operating system says as a RuntimeError.
+            raise OSError(str(error).splitlines()[0]) from error
+
+    replace_atomically(path, write)
+
+
+def damage(path: Path) -> str:
+    """What is wrong with a state on disk; empty when every record has its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
+        return f"not a whole archive ({error})"
+    return f"record {bad} has another checksum" if bad else ""
+
+
+def read_snapshot(path: Path) -> dict[str, Any]:
+    """Reads a state without running code from it; tensors stay on disk until they are used.
+
+    Raises:
+        UserError: Not a state of a training.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError, OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} holds more than tensors, or less: {error}") from error
+    if not isinstance(state, dict) or not isinstance(state.get("iteration"), int):
+        raise UserError(f"{path} is not the state of a training")
+    return state
+
+
+def newest_snapshot(folder: Path, *, finished: bool = True) -> Path | None:
+    """The furthest state of a run that is whole.
+
+    Damaged files are renamed to ``NAME.broken``, with a warning each.
+
+    Args:
+        folder: The run folder.
+        finished: Whether the state of a finished training counts.
+
+    Returns:
+        None when there never was one.
+
+    Raises:
+        UserError: There are states, and none of them is whole.
+    """
+    candidates, broken = [], []
+    for path in sorted(folder.glob(PATTERN)):
+        if finished or "final" not in path.name:
+            try:
+                state = read_snapshot(path)
+                # An epoch's last step and its end have one iteration; the end is further.
+                candidates.append((state["iteration"], state.get("phase_idx", -1), path))
+            except UserError as error:
+                broken.append(path.name)
+                _set_aside(path, str(error))
+    for _, _, path in sorted(candidates, key=lambda item: item[:2], reverse=True):
+        reason = damage(path)
+        if not reason:
+            return path
+        broken.append(path.name)
+        _set_aside(path, reason)
+    if broken:
+        raise UserError(
+            f"no checkpoint in {folder} is whole ({', '.join(broken)}, now *.broken): start anew "
+            "with the same command, or in another folder with config.CHECKPOINT.DIR=..."
+        )
+    return None
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    logger.warning("%s is damaged and set aside as %s.broken: %s", path, path.name, reason)
+    try:
+        path.replace(path.with_name(f"{path.name}.broken"))
+    except FileNotFoundError:
+        logger.info("another node has set %s aside", path.name)
+
+
+def link_newest(folder: Path, target: Path | None) -> None:
+    """Lets ``checkpoint.torch`` point to a state in one step; None removes the link.
+
+    VISSL makes this link once and never moves it.
+    """
+    link = folder / LINK_NAME
+    if target is None:
+        link.unlink(missing_ok=True)
+        return
+    new = folder / f"{LINK_NAME}.{os.getpid()}.part"
+    new.unlink(missing_ok=True)
+    new.symlink_to(target.name)
+    new.replace(link)
+
+
+def remove_old(folder: Path, keep: int) -> None:
+    """Removes all but the newest ``keep`` states inside epochs."""
+    inside = [(int(match[1]), path) for path in folder.iterdir() if (match := _inside(path))]
+    for _, path in sorted(inside, reverse=True)[keep:]:
+        path.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes what killed processes left half written; only for the folder's one writer."""
+    for path in folder.glob("*.part"):
+        path.unlink(missing_ok=True)
+
+
+def _inside(path: Path) -> re.Match[str] | None:
+    return INSIDE.fullmatch(path.name)
