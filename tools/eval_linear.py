@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vice.cli import evaluation_parser, percent, run, task_arguments
+from vice.joining import join_from_environment
 
 EXAMPLE = """\
   python tools/eval_linear.py outputs/coco_highres --dataset coco27 --protocol vice2022_highres
@@ -17,17 +18,18 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="images a step (protocol)")
     parser.add_argument("--bottleneck", type=int, help="width of the bottleneck variant")
     args = parser.parse_args()
-    task = task_arguments(
-        args,
-        "linear",
-        iterations="linear_iterations",
-        batch_size="linear_batch",
-        bottleneck="linear_bottleneck",
-    )
-    # MMSegmentation takes seconds to import, and help needs none of it.
-    from vice.plugins.mmseg.evaluate_linear import evaluate_linear
+    with join_from_environment(args.device) as args.device:
+        task = task_arguments(
+            args,
+            "linear",
+            iterations="linear_iterations",
+            batch_size="linear_batch",
+            bottleneck="linear_bottleneck",
+        )
+        # MMSegmentation takes seconds to import, and help needs none of it.
+        from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 
-    result = evaluate_linear(**task)
+        result = evaluate_linear(**task)
     print(
         f"linear: mIoU / accuracy {percent(result['linear'])} %, {result['protocol']['title']}, "
         f"{task['out_dir']}"
@@ -35,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, joins=True)
