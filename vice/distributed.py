@@ -82,19 +82,19 @@ def on_first_rank(function: Callable[[], T], group: Any = None) -> T:
     """
     if world_size(group) == 1:
         return function()
-    value, error = None, None
+    told: list[Any] = [None, None]
     if rank(group) == 0:
         try:
-            value = function()
-        except Exception as caught:
-            error = caught
-    told = [value, None if error is None else (isinstance(error, UserError), str(error))]
+            told = [function(), None]
+        except Exception as error:
+            kind = UserError if isinstance(error, UserError) else RankFailed
+            dist.broadcast_object_list([None, kind(str(error))], group_src=0, group=group)
+            raise
     dist.broadcast_object_list(told, group_src=0, group=group)
-    if error is not None:
-        raise error
-    if told[1] is not None:
-        raise (UserError if told[1][0] else RankFailed)(told[1][1])
-    return told[0]
+    value, failure = told
+    if failure is not None:
+        raise failure
+    return value
 
 
 def cpu_group(timeout: timedelta = timedelta(hours=1)) -> Any:

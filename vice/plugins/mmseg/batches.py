@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.registry import DATA_SAMPLERS
-from mmengine.dataset import InfiniteSampler
 from mmseg.models import SegDataPreProcessor
 from mmseg.registry import MODELS
 
 
 class Draw(NamedTuple):
-    """One train sample: which image, and the seed of everything random that is done to it."""
+    """One train sample: number of the image, and seed of everything random that is done to it."""
 
-    index: int
+    image: int
     seed: tuple[int, int]
 
 
@@ -30,8 +30,8 @@ class NumberedSampler(InfiniteSampler):
 
     def __iter__(self) -> Iterator[Draw]:
         """Yields what `vice.plugins.mmseg.dataset.ViceDataset` takes as an index."""
-        for place, index in enumerate(super().__iter__()):
-            yield Draw(index, (self.seed, place * self.world_size + self.rank))
+        for place, image in enumerate(super().__iter__()):
+            yield Draw(image, (self.seed, place * self.world_size + self.rank))
 
 
 @MODELS.register_module()

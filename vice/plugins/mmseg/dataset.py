@@ -90,7 +90,7 @@ class ViceDataset(BaseSegDataset):
         if isinstance(idx, Draw):
             # MMCV's transforms draw from NumPy's global generator.
             np.random.seed(idx.seed)
-            idx = idx.index
+            idx = idx.image
         return super().__getitem__(idx)
 
     def get_data_info(self, idx: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 
 import torch
@@ -36,7 +37,7 @@ def sample_split(config: Config, task: Task) -> Tensor | None:
         normalised; None on all ranks but the first.
     """
     device, pixels = task.device or get_device(), task.protocol.kmeans_pixels
-    loader_config = config.test_dataloader.copy()
+    loader_config = copy.deepcopy(config.test_dataloader)
     loader_config.dataset = dataset_config(task, "fit")
     # Nothing is repeated to give all ranks the same number of images.
     loader_config.sampler.round_up = False
