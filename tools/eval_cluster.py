@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from vice.cli import evaluation_parser, percent, run, task_arguments
-from vice.joining import join_from_environment
 
 EXAMPLE = """\
   python tools/eval_cluster.py outputs/coco_highres --dataset coco27 --clusters 27 45 128 256
@@ -21,10 +20,12 @@ def main() -> None:
     add("--memory-gib", type=float, default=2.0, help="most memory of k-means in GiB (2)")
     add("--faiss-gpu", action="store_true", help="k-means on the GPU (needs faiss-gpu)")
     args = parser.parse_args()
+    # PyTorch and MMSegmentation take seconds to import, and help needs neither.
+    from vice.joining import join_from_environment
+
     with join_from_environment(args.device) as args.device:
         kind = f"clusters_{'_'.join(map(str, args.clusters))}"
         task = task_arguments(args, kind, pixels="kmeans_pixels", iterations="kmeans_iterations")
-        # MMSegmentation takes seconds to import, and help needs none of it.
         from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 
         result = evaluate_clusters(

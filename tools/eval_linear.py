@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from vice.cli import evaluation_parser, percent, run, task_arguments
-from vice.joining import join_from_environment
 
 EXAMPLE = """\
   python tools/eval_linear.py outputs/coco_highres --dataset coco27 --protocol vice2022_highres
@@ -18,6 +17,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="images a step (protocol)")
     parser.add_argument("--bottleneck", type=int, help="width of the bottleneck variant")
     args = parser.parse_args()
+    # PyTorch and MMSegmentation take seconds to import, and help needs neither.
+    from vice.joining import join_from_environment
+
     with join_from_environment(args.device) as args.device:
         task = task_arguments(
             args,
@@ -26,7 +28,6 @@ def main() -> None:
             batch_size="linear_batch",
             bottleneck="linear_bottleneck",
         )
-        # MMSegmentation takes seconds to import, and help needs none of it.
         from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 
         result = evaluate_linear(**task)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from vice.cli import evaluation_parser, percent, run, task_arguments
-from vice.joining import join_from_environment
 
 EXAMPLE = """\
   python tools/finetune.py outputs/coco_highres --dataset coco27 --fraction 0.01 --subset-seed 0
@@ -22,12 +21,14 @@ def main() -> None:
     add("--iterations", type=int, help="steps (protocol)")
     add("--batch-size", type=int, help="images a step (protocol)")
     args = parser.parse_args()
+    # PyTorch and MMSegmentation take seconds to import, and help needs neither.
+    from vice.joining import join_from_environment
+
     with join_from_environment(args.device) as args.device:
         kind = f"finetune_{args.fraction}_{args.subset_seed}"
         task = task_arguments(args, kind, iterations="linear_iterations", batch_size="linear_batch")
         if task.pop("cache_bytes"):
             parser.error("--cache-gib: embeddings change while they are trained")
-        # MMSegmentation takes seconds to import, and help needs none of it.
         from vice.plugins.mmseg.finetune import finetune
 
         result = finetune(

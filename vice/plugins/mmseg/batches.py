@@ -28,9 +28,16 @@ class NumberedSampler(InfiniteSampler):
     data loading workers share them.
     """
 
+    first = 0
+
+    def skip(self, num_samples: int) -> None:
+        """Goes on after samples that an earlier run has seen, as MMEngine asks when it resumes."""
+        super().skip(num_samples)
+        self.first = num_samples
+
     def __iter__(self) -> Iterator[Draw]:
         """Yields what `vice.plugins.mmseg.dataset.ViceDataset` takes as an index."""
-        for place, image in enumerate(super().__iter__()):
+        for place, image in enumerate(super().__iter__(), self.first):
             yield Draw(image, (self.seed, place * self.world_size + self.rank))
 
 

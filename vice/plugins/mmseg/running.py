@@ -222,7 +222,7 @@ def set_probe(config: Config, task: Task, dim: int, num_classes: int) -> None:
 
 def check_batch_norm(task: Task) -> None:
     """Raises a `UserError` where the ranks cannot share the statistics of a batch normalisation."""
-    if world_size() > 1 and task.device == "cpu":
+    if world_size() > 1 and (task.device or get_device()) == "cpu":
         raise UserError(
             "a batch normalisation that is trained cannot be shared by several processes on the "
             "CPU: use GPUs, or one process"
