@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from PIL import Image
 
 from tests.processes import ROOT, free_ports, launch
 from vice.centroids import Centroids
+from vice.errors import UserError
+from vice.plugins.mmseg import NumberedSampler, running
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
+from vice.plugins.mmseg.finetune import finetune
 
 from .helpers import QUIET
 
@@ -90,20 +94,33 @@ def test_linear_probe_on_two_processes_equals_one(uneven, tmp_path):
     assert read(two)["linear"]["miou"] == pytest.approx(read(one)["linear"]["miou"], abs=2e-3)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--batch-size", 3), "a batch of 3 images cannot be shared evenly by 2 processes"),
-        (
-            ("--batch-size", 4, "--bottleneck", 3),
-            "cannot be shared by several processes on the CPU",
-        ),
-    ],
-)
-def test_what_ranks_cannot_share_is_told_once(make_folder, tmp_path, options, message):
-    out = tmp_path / "out"
-    done = launch(tool("eval_linear.py", "--dataset", make_folder(), "--out", out, *options), 2)
+def test_a_batch_that_ranks_cannot_share_is_told_once(make_folder, tmp_path):
+    arguments = ("--dataset", make_folder(), "--out", tmp_path / "out", "--batch-size", 3)
+    done = launch(tool("eval_linear.py", *arguments), 2)
     assert [process.returncode for process in done] == [2, 2]
     errors = [line for p in done for line in p.stderr.splitlines() if line.startswith("error")]
-    assert len(errors) == 1 and message in errors[0] and "rank" not in errors[0]
-    assert not (out / "results.json").exists()
+    assert errors == [
+        "error: a batch of 3 images cannot be shared evenly by 2 processes: start a number of "
+        "processes that divides it, or change --batch-size (linear_batch of the protocol)"
+    ]
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_trained_batch_normalisation_needs_gpus_or_one_process(make_folder, tmp_path, monkeypatch):
+    root = make_folder()
+    monkeypatch.setattr(running, "world_size", lambda: 2)
+    changes = {"linear_bottleneck": 3}
+    with pytest.raises(UserError, match="several processes on the CPU: use GPUs, or one process"):
+        evaluate_linear(SPEC, root, tmp_path / "out", changes=changes, **QUIET)
+    with pytest.raises(UserError, match="several processes on the CPU: use GPUs, or one process"):
+        finetune(SPEC, root, tmp_path / "out", **QUIET)
+
+
+def test_an_endless_sampler_goes_on_where_it_stopped():
+    whole = NumberedSampler(range(5), seed=3)
+    expected = list(islice(whole, 14))
+    later = NumberedSampler(range(5), seed=3)
+    later.skip(6)
+    assert list(islice(later, 8)) == expected[6:]
+    assert sorted(draw.image for draw in expected[:5]) == list(range(5))
+    assert len({draw.seed for draw in expected}) == 14
