@@ -17,9 +17,11 @@ from vice.joining import join_from_environment
 def main() -> None:
     parser = Parser()
     parser.add_argument("how", choices=["well", "all", "second", "checked", "bug", "first bug"])
-    how = parser.parse_args().how
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    how = args.how
     logging.getLogger(__name__).info("starting")
-    with join_from_environment("cpu") as device:
+    with join_from_environment(args.device) as device:
         if how == "all" or (how == "second" and rank() == 1):
             raise UserError("x.png: broken; remove it")
         if how == "bug" and rank() == 1:

@@ -15,12 +15,12 @@ from vice.joining import join_from_environment
 PROGRAM = (sys.executable, str(Path(__file__).with_name("joined.py")))
 
 
-def joined(how, ranks=2):
-    return launch([*PROGRAM, how], ranks)
+def joined(how, *options, ranks=2):
+    return launch([*PROGRAM, how, *options], ranks)
 
 
 def test_processes_join_and_the_first_one_speaks():
-    first, *others = joined("well", 3)
+    first, *others = joined("well", ranks=3)
     assert first.returncode == 0, first.stderr
     assert first.stdout == "cpu: sum 6 of 3, joined now: False\n"
     assert first.stderr.endswith("starting\n")
@@ -28,10 +28,19 @@ def test_processes_join_and_the_first_one_speaks():
         assert (other.returncode, other.stdout, other.stderr) == (0, "", "")
 
 
-def test_an_error_of_all_is_told_once():
-    done = joined("all")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("all",), "x.png: broken; remove it"),
+        (("checked",), "y.png: broken; remove it"),
+        (("well", "--device", "cuda:1"), "device cuda:1 cannot serve several processes: name cpu, "
+         "cuda or none"),
+    ],
+)  # fmt: skip
+def test_an_error_of_all_is_told_once(arguments, message):
+    done = joined(*arguments)
     assert [process.returncode for process in done] == [2, 2]
-    assert told(done) == ["error: x.png: broken; remove it"]
+    assert told(done) == [f"error: {message}"]
 
 
 def test_an_error_of_one_names_its_rank_and_ends_all():
@@ -39,12 +48,6 @@ def test_an_error_of_one_names_its_rank_and_ends_all():
     assert (first.returncode, second.returncode) == (1, 2)
     assert second.stderr == "error: rank 1: x.png: broken; remove it\n"
     assert told([first]) == ["rank 0: stopped, because another process failed"]
-
-
-def test_what_the_first_one_finds_for_all_is_told_once():
-    done = joined("checked")
-    assert [process.returncode for process in done] == [2, 2]
-    assert told(done) == ["error: y.png: broken; remove it"]
 
 
 @pytest.mark.parametrize(("how", "guilty"), [("bug", 1), ("first bug", 0)])

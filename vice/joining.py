@@ -38,7 +38,8 @@ def join_from_environment(
 
     A process on its own joins nothing. With several, a `UserError` that all of them meet comes out
     of one of them only; one that a single process meets names its rank. Processes that end because
-    another one failed say so in one line.
+    another one failed say so in one line. The group is destroyed at the end, after a failure by
+    the end of the process.
 
     Args:
         device: What the user named: None, ``"cpu"`` or ``"cuda"``.
@@ -57,34 +58,24 @@ def join_from_environment(
     if place is None:
         yield device
         return
-    own = local_device(device, place.local_rank, torch.cuda.device_count())
-    store = _meet(place, own, timeout)
+    store = _meet(place, timeout)
     try:
+        own = local_device(device, place.local_rank, torch.cuda.device_count())
+        _join(place, own, store)
         yield own
         dist.barrier()
     except Exception as error:
-        _report(error, place, store)
-    finally:
-        # After a failure, NCCL would wait here for processes that have already gone.
-        if own == "cpu":
-            dist.destroy_process_group()
-    if own != "cpu":
-        dist.destroy_process_group()
+        # The group ends with the process: once it is gone the others stop, and whoever started
+        # them may then kill this one before its message is out.
+        _report(error, place, dist.PrefixStore("failures", store))
+    dist.destroy_process_group()
 
 
-def _meet(place: Place, device: str, timeout: timedelta) -> dist.Store:
-    """Joins the group; returns a store that outlives it."""
-    options: dict[str, Any] = {"backend": "gloo"}
-    if device != "cpu":
-        torch.cuda.set_device(device)
-        options = {"backend": "nccl", "device_id": torch.device(device)}
-    size = {"rank": place.rank, "world_size": place.world_size}
+def _meet(place: Place, timeout: timedelta) -> dist.Store:
+    """Waits for the other processes; returns the store that all of them share."""
+    url = f"tcp://{place.address}:{place.port}"
     try:
-        url = f"tcp://{place.address}:{place.port}"
-        store, _, _ = next(dist.rendezvous(url, **size, timeout=timeout))
-        store.set_timeout(timeout)
-        group = dist.PrefixStore("group", store)
-        dist.init_process_group(store=group, timeout=WAIT_TIMEOUT, **size, **options)
+        store, _, _ = next(dist.rendezvous(url, place.rank, place.world_size, timeout=timeout))
     except (RuntimeError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
@@ -92,7 +83,21 @@ def _meet(place: Place, device: str, timeout: timedelta) -> dist.Store:
             f"{place.port}: {reason}; see that all processes were started and that the address is "
             "reachable, or set MASTER_ADDR and MASTER_PORT"
         ) from error
-    return dist.PrefixStore("failures", store)
+    return store
+
+
+def _join(place: Place, device: str, store: dist.Store) -> None:
+    options: dict[str, Any] = {"backend": "gloo"}
+    if device != "cpu":
+        torch.cuda.set_device(device)
+        options = {"backend": "nccl", "device_id": torch.device(device)}
+    dist.init_process_group(
+        store=dist.PrefixStore("group", store),
+        rank=place.rank,
+        world_size=place.world_size,
+        timeout=WAIT_TIMEOUT,
+        **options,
+    )
 
 
 def _report(error: Exception, place: Place, store: dist.Store) -> NoReturn:
