@@ -1,15 +1,21 @@
-"""Runs a function in several real processes joined by gloo."""
+"""Runs a function, or a command, in several real processes."""
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_processes(function: Callable[..., Any], ranks: int, *args: Any) -> list[Any]:
@@ -21,6 +27,37 @@ def run_processes(function: Callable[..., Any], ranks: int, *args: Any) -> list[
     mp.spawn(_worker, (ranks, free_ports(1)[0], results, function, args), nprocs=ranks, join=True)
     found = dict(results.get() for _ in range(ranks))
     return [found[rank] for rank in range(ranks)]
+
+
+def launch(
+    command: Sequence[str], ranks: int, **environment: str
+) -> list[subprocess.CompletedProcess[str]]:
+    """Starts a command once for each rank, with the environment that torchrun gives; by rank."""
+    given = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_ports(1)[0]),
+        "WORLD_SIZE": str(ranks),
+        **environment,
+    }
+    started = [
+        subprocess.Popen(
+            command,
+            env={**given, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+    with ThreadPoolExecutor(ranks) as pool:
+        texts = list(pool.map(lambda process: process.communicate(timeout=180), started))
+    return [
+        subprocess.CompletedProcess(command, process.returncode, out, err)
+        for process, (out, err) in zip(started, texts, strict=True)
+    ]
 
 
 def free_ports(count: int) -> list[int]:

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.processes import run_processes
 from vice.errors import UserError
 from vice.sampling import PixelSampler, sample_bilinear
 
@@ -74,3 +75,25 @@ def test_few_pixels_are_all_kept_and_none_is_an_error():
         PixelSampler(5).vectors()
     with pytest.raises(UserError, match="at least 1"):
         PixelSampler(0)
+
+
+def gathered(rank, ranks, sizes):
+    images, found = number_images(sizes), {}
+    for budget in (40, 10**4):
+        sampler = sample(range(rank, len(images), ranks), images, budget)
+        sampler.gather()
+        if rank == 0:
+            found[f"vectors of {budget}"], found[f"seen of {budget}"] = (
+                sampler.vectors(),
+                sampler.seen,
+            )
+    return found
+
+
+def test_ranks_gather_the_sample_of_one_process_even_without_images():
+    sizes = [(30, 20), (5, 7)]
+    (expected,) = run_processes(gathered, 1, sizes)
+    found, *_ = run_processes(gathered, 3, sizes)
+    assert len(expected["vectors of 40"]) == 40 and len(expected["vectors of 10000"]) == 635
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)

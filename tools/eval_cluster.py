@@ -20,17 +20,20 @@ def main() -> None:
     add("--memory-gib", type=float, default=2.0, help="most memory of k-means in GiB (2)")
     add("--faiss-gpu", action="store_true", help="k-means on the GPU (needs faiss-gpu)")
     args = parser.parse_args()
-    kind = f"clusters_{'_'.join(map(str, args.clusters))}"
-    task = task_arguments(args, kind, pixels="kmeans_pixels", iterations="kmeans_iterations")
-    # MMSegmentation takes seconds to import, and help needs none of it.
-    from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
+    # PyTorch and MMSegmentation take seconds to import, and help needs neither.
+    from vice.joining import join_from_environment
 
-    result = evaluate_clusters(
-        **task,
-        clusters=args.clusters,
-        memory_limit=int(args.memory_gib * 2**30),
-        faiss_gpu=args.faiss_gpu,
-    )
+    with join_from_environment(args.device) as args.device:
+        kind = f"clusters_{'_'.join(map(str, args.clusters))}"
+        task = task_arguments(args, kind, pixels="kmeans_pixels", iterations="kmeans_iterations")
+        from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
+
+        result = evaluate_clusters(
+            **task,
+            clusters=args.clusters,
+            memory_limit=int(args.memory_gib * 2**30),
+            faiss_gpu=args.faiss_gpu,
+        )
     matchings = result["protocol"]["fields"]["matchings"]
     found = "; ".join(
         f"{k} clusters " + ", ".join(f"{name} {percent(entry[name])}" for name in matchings)
@@ -40,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, joins=True)

@@ -17,17 +17,20 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="images a step (protocol)")
     parser.add_argument("--bottleneck", type=int, help="width of the bottleneck variant")
     args = parser.parse_args()
-    task = task_arguments(
-        args,
-        "linear",
-        iterations="linear_iterations",
-        batch_size="linear_batch",
-        bottleneck="linear_bottleneck",
-    )
-    # MMSegmentation takes seconds to import, and help needs none of it.
-    from vice.plugins.mmseg.evaluate_linear import evaluate_linear
+    # PyTorch and MMSegmentation take seconds to import, and help needs neither.
+    from vice.joining import join_from_environment
 
-    result = evaluate_linear(**task)
+    with join_from_environment(args.device) as args.device:
+        task = task_arguments(
+            args,
+            "linear",
+            iterations="linear_iterations",
+            batch_size="linear_batch",
+            bottleneck="linear_bottleneck",
+        )
+        from vice.plugins.mmseg.evaluate_linear import evaluate_linear
+
+        result = evaluate_linear(**task)
     print(
         f"linear: mIoU / accuracy {percent(result['linear'])} %, {result['protocol']['title']}, "
         f"{task['out_dir']}"
@@ -35,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, joins=True)

@@ -21,20 +21,23 @@ def main() -> None:
     add("--iterations", type=int, help="steps (protocol)")
     add("--batch-size", type=int, help="images a step (protocol)")
     args = parser.parse_args()
-    kind = f"finetune_{args.fraction}_{args.subset_seed}"
-    task = task_arguments(args, kind, iterations="linear_iterations", batch_size="linear_batch")
-    if task.pop("cache_bytes"):
-        parser.error("--cache-gib: embeddings change while they are trained")
-    # MMSegmentation takes seconds to import, and help needs none of it.
-    from vice.plugins.mmseg.finetune import finetune
+    # PyTorch and MMSegmentation take seconds to import, and help needs neither.
+    from vice.joining import join_from_environment
 
-    result = finetune(
-        **task,
-        fraction=args.fraction,
-        subset_seed=args.subset_seed,
-        backbone_lr_mult=args.backbone_lr_mult,
-        crop=args.crop,
-    )
+    with join_from_environment(args.device) as args.device:
+        kind = f"finetune_{args.fraction}_{args.subset_seed}"
+        task = task_arguments(args, kind, iterations="linear_iterations", batch_size="linear_batch")
+        if task.pop("cache_bytes"):
+            parser.error("--cache-gib: embeddings change while they are trained")
+        from vice.plugins.mmseg.finetune import finetune
+
+        result = finetune(
+            **task,
+            fraction=args.fraction,
+            subset_seed=args.subset_seed,
+            backbone_lr_mult=args.backbone_lr_mult,
+            crop=args.crop,
+        )
     print(
         f"fine-tuned on {result['subset']['images']} images: mIoU / accuracy "
         f"{percent(result['finetune'])} %, {result['protocol']['title']}, {task['out_dir']}"
@@ -42,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, joins=True)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 import re
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from vice.datasets import DATASETS
-from vice.errors import UserError
+from vice.errors import UserError, one_line
+from vice.launch import read_environment
 from vice.preemption import STOPPED, Preempted
 from vice.protocols import NOTES, PROTOCOLS, default_protocol, get_protocol, parse_changes
 
 
-def run(main: Callable[[], int | None]) -> NoReturn:
+def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:
     """Runs a command line and ends the process.
 
     Exit status: what ``main`` returns (None counts as 0), 2 for a `UserError`, whose message goes
@@ -27,14 +30,18 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
     Args:
         main: The command; it parses ``sys.argv`` itself.
+        joins: Whether processes that torchrun or srun started do one job together. All but the
+            first then say nothing but errors.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     # FAISS tells which of its builds it tries, with tracebacks of those that do not fit the CPU.
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     try:
+        if joins and not is_first():
+            _be_quiet()
         status = main()
     except UserError as error:
-        sys.stderr.write(f"error: {_message(error)}\n")
+        sys.stderr.write(f"error: {one_line(error)}\n")
         sys.exit(2)
     except Preempted as stop:
         sys.stderr.write(f"{stop.message}\n")
@@ -45,12 +52,26 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     sys.exit(status or 0)
 
 
-def _message(error: UserError) -> str:
-    text = str(error)
-    # A data loader worker re-raises with its whole traceback inside the message.
-    if "Original Traceback" in text:
-        text = text.rpartition("Error: ")[2]
-    return " ".join(text.split())
+def is_first() -> bool:
+    """Whether this process is on its own, or the first of those that were started with it."""
+    place = read_environment(os.environ)
+    return place is None or place.rank == 0
+
+
+def _be_quiet() -> None:
+    logging.getLogger().setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it stays for the rest of the process
+
+
+class Parser(argparse.ArgumentParser):
+    """Lets the first process alone say what is wrong with the command line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with status 2."""
+        if not is_first():
+            self.exit(2)
+        super().error(message)
 
 
 def evaluation_parser(description: str | None, example: str) -> argparse.ArgumentParser:
@@ -67,7 +88,7 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
         textwrap.fill(f"{name}: {note}", 88, initial_indent="  ", subsequent_indent="      ") + "\n"
         for name, note in NOTES.items()
     )
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=description,
         epilog=f"protocols:\n{notes}\nexample:\n{example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

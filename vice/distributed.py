@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from vice.errors import UserError
+
+T = TypeVar("T")
+
+
+class RankFailed(RuntimeError):
+    """Another process failed, and reports it itself."""
 
 
 def world_size(group: Any = None) -> int:
@@ -54,3 +64,48 @@ def all_reduce_(value: Tensor, op: str = "sum", group: Any = None) -> Tensor:
     if world_size(group) > 1:
         dist.all_reduce(value, dist.ReduceOp.SUM if op == "sum" else dist.ReduceOp.MAX, group)
     return value
+
+
+def on_first_rank(function: Callable[[], T], group: Any = None) -> T:
+    """Calls a function on rank 0 alone and gives its value to all ranks.
+
+    Args:
+        function: Its value must pickle. On a single process it is simply called.
+        group: Process group; None is the default group.
+
+    Returns:
+        What it returned on rank 0; a copy on the others.
+
+    Raises:
+        UserError: Raised by the function, on all ranks.
+        RankFailed: On the other ranks, whatever else it raised on rank 0.
+    """
+    if world_size(group) == 1:
+        return function()
+    told: list[Any] = [None, None]
+    if rank(group) == 0:
+        try:
+            told = [function(), None]
+        except Exception as error:
+            kind = UserError if isinstance(error, UserError) else RankFailed
+            dist.broadcast_object_list([None, kind(str(error))], group_src=0, group=group)
+            raise
+    dist.broadcast_object_list(told, group_src=0, group=group)
+    value, failure = told
+    if failure is not None:
+        raise failure
+    return value
+
+
+def cpu_group(timeout: timedelta = timedelta(hours=1)) -> Any:
+    """A group of all ranks for tensors in main memory; every rank must ask for it.
+
+    Args:
+        timeout: Longest that a collective may take.
+
+    Returns:
+        None (the default group) where that works on the CPU, else a new gloo group.
+    """
+    if world_size() == 1 or dist.get_backend() == "gloo":
+        return None
+    return dist.new_group(backend="gloo", timeout=timeout)

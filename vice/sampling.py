@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from vice.distributed import rank, world_size
 from vice.errors import UserError
 
 
@@ -63,6 +67,21 @@ class PixelSampler:
         self.seen += other.seen
         self._prune()
 
+    def gather(self, group: Any = None) -> None:
+        """Merges the samples of all ranks into that of rank 0; the others' are given up.
+
+        They come one after another, so rank 0 holds no more than two samples at a time.
+
+        Args:
+            group: Process group that takes tensors of the CPU; None is the default group.
+        """
+        for source in range(1, world_size(group)):
+            if rank(group) == source:
+                self._send(group)
+                self._keys, self._vectors = [], []
+            elif rank(group) == 0:
+                self.merge(self._receive(source, group))
+
     def vectors(self) -> Tensor:
         """The sample.
 
@@ -76,6 +95,27 @@ class PixelSampler:
             raise UserError("no pixels to sample from: the split has no images")
         self._prune()
         return self._vectors[0]
+
+    def _send(self, group: Any) -> None:
+        self._prune()
+        found = bool(self._keys)
+        size = [*(self._vectors[0].shape if found else (0, 0)), self.seen]
+        dist.send(torch.tensor(size), group=group, group_dst=0)
+        if found:
+            dist.send(torch.from_numpy(self._keys[0]), group=group, group_dst=0)
+            dist.send(self._vectors[0].float(), group=group, group_dst=0)
+
+    def _receive(self, source: int, group: Any) -> PixelSampler:
+        other = PixelSampler(self.budget, self._seed)
+        size = torch.empty(3, dtype=torch.int64)
+        dist.recv(size, group=group, group_src=source)
+        count, dim, other.seen = size.tolist()
+        if count:
+            keys, vectors = torch.empty(count, dtype=torch.float64), torch.empty(count, dim)
+            dist.recv(keys, group=group, group_src=source)
+            dist.recv(vectors, group=group, group_src=source)
+            other._keys, other._vectors = [keys.numpy()], [vectors]
+        return other
 
     def _prune(self) -> None:
         if not self._keys:

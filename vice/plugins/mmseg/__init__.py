@@ -24,6 +24,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from vice.plugins.mmseg.backbone import ViceBackbone
+from vice.plugins.mmseg.batches import EvenPreProcessor, NumberedSampler
 from vice.plugins.mmseg.cluster_head import ClusterHead
 from vice.plugins.mmseg.cluster_segmentor import ClusterSegmentor
 from vice.plugins.mmseg.dataset import ViceDataset
@@ -36,7 +37,9 @@ __all__ = [
     "ClusterHead",
     "ClusterSegmentor",
     "CountMetric",
+    "EvenPreProcessor",
     "LinearHead",
+    "NumberedSampler",
     "ViceBackbone",
     "ViceDataset",
     "ViceFiveCrop",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from mmengine.registry import DefaultScope
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
@@ -12,6 +13,7 @@ from vice.datasets import DATASETS as BENCHMARKS
 from vice.datasets import Pair, open_dataset
 from vice.datasets.subsets import take_subset
 from vice.errors import UserError
+from vice.plugins.mmseg.batches import Draw
 from vice.plugins.mmseg.pipelines import ROLES, build_pipeline
 from vice.protocols import Protocol, from_dict, get_protocol
 
@@ -82,6 +84,14 @@ class ViceDataset(BaseSegDataset):
             for pair in pairs
             for crop in range(CROPS[self.protocol.fit_crops] if fitting else 1)
         ]
+
+    def __getitem__(self, idx: int | Draw) -> dict[str, Any]:
+        """One sample; what is random in the transforms of a `Draw` follows from its seed alone."""
+        if isinstance(idx, Draw):
+            # MMCV's transforms draw from NumPy's global generator.
+            np.random.seed(idx.seed)
+            idx = idx.image
+        return super().__getitem__(idx)
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """One record; the data set that reads its labels is added here, not stored in each."""

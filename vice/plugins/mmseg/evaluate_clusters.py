@@ -8,14 +8,18 @@ every result says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmengine.config import Config
 from torch import Tensor
 
 from vice.clustering import DEFAULT_MEMORY, Centroids, fit_kmeans
+from vice.distributed import on_first_rank, rank
 from vice.errors import UserError
 from vice.metering import StepMeter
 from vice.plugins.mmseg.backbone import share_embedder
@@ -88,47 +92,43 @@ def evaluate_clusters(
     _check_clusters(clusters, task)
     with meter.step("check data"):
         sets = task.open()
-    task.out_dir.mkdir(parents=True, exist_ok=True)
-    with share_embedder(spec, task.seed, cache_bytes) as shared:
+    with share_embedder(spec, task.seed, cache_bytes) as shared, _own_folder(task) as folder:
         config = finish_config(load_config("cluster_folder", task), task)
         config.model.backbone.cache_bytes = cache_bytes
         config.model.upsample = task.protocol.upsample
         budget = {"memory_limit": memory_limit, "gpu": faiss_gpu}
         found = _fit(config, task, clusters, shared.describe()["spherical"], budget, meter)
-        _add_heads(config, task, found)
+        _add_heads(config, folder, found)
         fit_tables, metric = _count_both(config, task, meter)
-    _write_counts(task, fit_tables, metric.tables)
-    mappings = {
-        k: _match(task, fit_tables[i] if fit_tables else None, table)
-        for i, (k, table) in enumerate(zip(found, metric.tables, strict=True))
-    }
-    classes = sets[1].classes
-    first = {f"clusters_{k}": next(iter(of.values())) for k, of in mappings.items()}
-    entries = {
-        str(k): {
-            **_scores(task, table, mappings[k], classes),
-            "empty_clusters": int(((fit_tables or metric.tables)[i].counts.sum(1) == 0).sum()),
-            "objective": found[k].objective,
-        }
-        for i, (k, table) in enumerate(zip(found, metric.tables, strict=True))
-    }
-    result = {
-        **describe("clusters", task, sets, shared.describe()),
-        "clusters": entries,
-        **write_samples(metric, task, first, len(classes)),
-        "pictures": [
-            draw_confusion(table, mapping, classes, task, f"confusion_{k}_{name}")
-            for (k, of), table in zip(mappings.items(), metric.tables, strict=True)
-            for name, mapping in of.items()
-        ],
-    }
     arguments = {
         "clusters": list(clusters),
         "memory_limit": memory_limit,
         "cache_bytes": cache_bytes,
         "faiss_gpu": faiss_gpu,
     }
-    return finish(result, task, arguments, config, meter, start)
+
+    def write() -> dict[str, Any]:
+        result = {
+            **describe("clusters", task, sets, shared.describe()),
+            **_write_clusters(task, found, fit_tables, metric, sets[1].classes),
+        }
+        return finish(result, task, arguments, config, meter, start)
+
+    return on_first_rank(write)
+
+
+@contextmanager
+def _own_folder(task: Task) -> Iterator[Path]:
+    """Where this process keeps the centroids: the results directory on rank 0 alone.
+
+    Nodes need not see each other's files at once, or at all.
+    """
+    if rank() == 0:
+        task.out_dir.mkdir(parents=True, exist_ok=True)
+        yield task.out_dir
+    else:
+        with TemporaryDirectory() as folder:
+            yield Path(folder)
 
 
 def _fit(
@@ -144,7 +144,8 @@ def _fit(
     found = {}
     for k in clusters:
         with meter.step(f"k-means {k}"):
-            found[k] = fit_kmeans(
+            fit = partial(
+                fit_kmeans,
                 vectors,
                 k,
                 spherical=spherical,
@@ -152,11 +153,12 @@ def _fit(
                 iterations=task.protocol.kmeans_iterations,
                 **budget,
             )
+            found[k] = on_first_rank(fit)
     return found
 
 
-def _add_heads(config: Config, task: Task, found: dict[int, Centroids]) -> None:
-    files = {k: str(task.out_dir / f"centroids_{k}.safetensors") for k in found}
+def _add_heads(config: Config, folder: Path, found: dict[int, Centroids]) -> None:
+    files = {k: str(folder / f"centroids_{k}.safetensors") for k in found}
     for k, centroids in found.items():
         centroids.save(files[k])
     config.model.decode_head = [
@@ -181,6 +183,39 @@ def _count_both(
 def _count(config: Config, dataset: dict[str, Any]) -> CountMetric:
     config.test_dataloader.dataset = dataset
     return run(config, train=False)
+
+
+def _write_clusters(
+    task: Task,
+    found: dict[int, Centroids],
+    fit_tables: list[CountTable],
+    metric: CountMetric,
+    classes: tuple[str, ...],
+) -> dict[str, Any]:
+    """The part of a result that the tables give, with counts, maps and pictures written."""
+    _write_counts(task, fit_tables, metric.tables)
+    mappings = {
+        k: _match(task, fit_tables[i] if fit_tables else None, table)
+        for i, (k, table) in enumerate(zip(found, metric.tables, strict=True))
+    }
+    first = {f"clusters_{k}": next(iter(of.values())) for k, of in mappings.items()}
+    entries = {
+        str(k): {
+            **_scores(task, table, mappings[k], classes),
+            "empty_clusters": int(((fit_tables or metric.tables)[i].counts.sum(1) == 0).sum()),
+            "objective": found[k].objective,
+        }
+        for i, (k, table) in enumerate(zip(found, metric.tables, strict=True))
+    }
+    return {
+        "clusters": entries,
+        **write_samples(metric, task, first, len(classes)),
+        "pictures": [
+            draw_confusion(table, mapping, classes, task, f"confusion_{k}_{name}")
+            for (k, of), table in zip(mappings.items(), metric.tables, strict=True)
+            for name, mapping in of.items()
+        ],
+    }
 
 
 def _write_counts(task: Task, fit: list[CountTable], score: list[CountTable]) -> None:

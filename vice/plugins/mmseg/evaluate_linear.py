@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vice.distributed import on_first_rank
 from vice.errors import UserError
 from vice.metering import StepMeter
 from vice.plugins.mmseg.backbone import share_embedder
@@ -65,8 +66,12 @@ def evaluate_linear(
         config = finish_config(config, task)
         with meter.step("fit the probe and score it"):
             metric = run(config, train=True)
-    result = {
-        **describe("linear", task, sets, shared.describe()),
-        **class_scores("linear", metric, task, sets[1].classes),
-    }
-    return finish(result, task, {"cache_bytes": cache_bytes}, config, meter, start)
+
+    def write() -> dict[str, Any]:
+        result = {
+            **describe("linear", task, sets, shared.describe()),
+            **class_scores("linear", metric, task, sets[1].classes),
+        }
+        return finish(result, task, {"cache_bytes": cache_bytes}, config, meter, start)
+
+    return on_first_rank(write)

@@ -6,8 +6,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from vice.datasets import Pair
 from vice.datasets.labelled_set import list_checksum
+from vice.distributed import on_first_rank
 from vice.errors import UserError
 from vice.metering import StepMeter
 from vice.plugins.mmseg.backbone import share_embedder
@@ -16,6 +19,7 @@ from vice.plugins.mmseg.pipelines import build_pipeline
 from vice.plugins.mmseg.results import class_scores, describe, finish
 from vice.plugins.mmseg.running import (
     Task,
+    check_batch_norm,
     dataset_config,
     finish_config,
     load_config,
@@ -74,11 +78,16 @@ def finetune(
         sets = task.open()
     fit, score = sets
     pairs = keep_subset(fit.pairs(task.protocol.fit_split), fraction, subset_seed)
-    names = _write_subset(pairs, task)
+    names = on_first_rank(lambda: _write_subset(pairs, task))
     with share_embedder(spec, task.seed) as shared:
         model = shared.describe()
+        if any(isinstance(module, _BatchNorm) for module in shared.embedder.modules()):
+            check_batch_norm(task)
     config = load_config("finetune_folder", task)
     set_probe(config, task, model["dim"], len(score.classes))
+    config.sync_bn = "torch"
+    # A checkpoint's network may hold layers that give the embedding nothing.
+    config.find_unused_parameters = True
     keys = config.optim_wrapper.paramwise_cfg.custom_keys
     keys["backbone.embedder"].lr_mult = backbone_lr_mult
     config.train_dataloader.dataset = {
@@ -90,18 +99,22 @@ def finetune(
     config = finish_config(config, task)
     with meter.step("fine-tune and score"):
         metric = run(config, train=True)
-    result = {
-        **describe("finetune", task, sets, model),
-        "subset": {"images": len(names), "checksum": list_checksum(names), "file": SUBSET_NAME},
-        **class_scores("finetune", metric, task, score.classes),
-    }
     arguments = {
         "fraction": fraction,
         "subset_seed": subset_seed,
         "backbone_lr_mult": backbone_lr_mult,
         "crop": crop,
     }
-    return finish(result, task, arguments, config, meter, start)
+
+    def write() -> dict[str, Any]:
+        result = {
+            **describe("finetune", task, sets, model),
+            "subset": {"images": len(names), "checksum": list_checksum(names), "file": SUBSET_NAME},
+            **class_scores("finetune", metric, task, score.classes),
+        }
+        return finish(result, task, arguments, config, meter, start)
+
+    return on_first_rank(write)
 
 
 def _pipeline(task: Task, crop: int) -> list[dict[str, Any]]:

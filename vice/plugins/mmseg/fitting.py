@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 
 import torch
@@ -12,6 +13,7 @@ from mmengine.runner import Runner
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from vice.distributed import cpu_group, rank, world_size
 from vice.plugins.mmseg.running import Task, dataset_config
 from vice.progress import progress
 from vice.sampling import PixelSampler
@@ -20,10 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 @torch.no_grad()
-def sample_split(config: Config, task: Task) -> Tensor:
+def sample_split(config: Config, task: Task) -> Tensor | None:
     """Draws pixels uniformly from all images of the split that things are fitted on.
 
-    Labels play no part: ignored pixels are drawn like all others.
+    Labels play no part: ignored pixels are drawn like all others. Each rank embeds its share of the
+    images; the sample does not depend on the number of ranks.
 
     Args:
         config: Its test loader, data preprocessor and backbone are used.
@@ -31,21 +34,24 @@ def sample_split(config: Config, task: Task) -> Tensor:
 
     Returns:
         Their embeddings at the size of the network's input, float32 (N, D) on the CPU, not
-        normalised.
+        normalised; None on all ranks but the first.
     """
     device, pixels = task.device or get_device(), task.protocol.kmeans_pixels
-    loader_config = config.test_dataloader.copy()
+    loader_config = copy.deepcopy(config.test_dataloader)
     loader_config.dataset = dataset_config(task, "fit")
+    # Nothing is repeated to give all ranks the same number of images.
+    loader_config.sampler.round_up = False
     with DefaultScope.overwrite_default_scope("mmseg"):
         loader = Runner.build_dataloader(loader_config, seed=task.seed)
         backbone = MODELS.build(config.model.backbone).to(device).eval()
         preprocessor = MODELS.build(config.model.data_preprocessor).to(device)
         mib = pixels * backbone.dim * 4 / 2**20
         logger.info("sampling at most %d pixels: %.0f MiB, twice that in between", pixels, mib)
-        sampler, index = PixelSampler(pixels, task.seed), 0
+        sampler, index = PixelSampler(pixels, task.seed), rank()
         for batch in progress(loader, len(loader), f"embedding {task.protocol.fit_split} images"):
             data = preprocessor(batch, False)
             for embedding in backbone(data["inputs"])[-1].float():
                 sampler.add(embedding, tuple(data["inputs"].shape[2:]), index)
-                index += 1
-    return sampler.vectors()
+                index += world_size()
+    sampler.gather(cpu_group())
+    return sampler.vectors() if rank() == 0 else None

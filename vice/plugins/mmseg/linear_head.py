@@ -6,6 +6,7 @@ from typing import Any
 
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
+from mmengine.dist import all_reduce, get_world_size
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -81,6 +82,23 @@ class LinearHead(BaseDecodeHead):
         if self.bottleneck is not None:
             embedding = self.bottleneck(embedding)
         return self.cls_seg(embedding)
+
+    def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
+        """Mean over the labelled pixels of the step on all ranks.
+
+        The average of the ranks' gradients, which DistributedDataParallel takes, is then that of
+        one process, however the labelled pixels are spread.
+        """
+        losses = super().loss_by_feat(seg_logits, batch_data_samples)
+        if get_world_size() > 1:
+            labels = self._stack_batch_gt(batch_data_samples)
+            own = (labels != self.ignore_index).sum().float()
+            mean = own.clone()
+            all_reduce(mean, "mean")
+            for name in losses:
+                if "loss" in name:
+                    losses[name] = losses[name] * own / mean.clamp(min=1e-6)
+        return losses
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Logits at the size of the input; with ``upsample="classes"`` one-hot votes instead."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.dist import all_reduce, collect_results, get_rank, get_world_size
 from mmengine.evaluator import BaseMetric
 from mmseg.registry import METRICS
 from torch import Tensor
@@ -50,7 +50,8 @@ class CountMetric(BaseMetric):
 
     Attributes:
         tables: After `evaluate`: the summed table of each set of clusters (one for classes).
-        samples: The first images that this process scored.
+        samples: The first images of the data set; after `evaluate` rank 0 has them in order, the
+            other ranks none.
 
     Args:
         num_clusters: Number of clusters of each set.
@@ -110,6 +111,8 @@ class CountMetric(BaseMetric):
         self.tables = self._sums
         for table in self.tables:
             all_reduce(table.counts)
+        if self.max_samples:
+            self.samples = collect_results(self.samples, size, device="gpu") or []
         self._reset()
         scores = self.compute_metrics(self.tables)
         return {f"{self.prefix}/{k}" if self.prefix else k: v for k, v in scores.items()}

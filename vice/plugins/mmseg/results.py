@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vice.datasets import LabelledSet
 from vice.datasets.labelled_set import list_checksum
+from vice.distributed import world_size
 from vice.files import replace_atomically
 from vice.metering import StepMeter
 from vice.plugins.mmseg.metric import CountMetric
@@ -71,6 +72,7 @@ def describe(
         "unit": "share",
         "spec": task.spec,
         "seed": task.seed,
+        "ranks": world_size(),
         "classes": list(score.classes),
         "protocol": {
             "name": protocol.name,

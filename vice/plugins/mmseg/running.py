@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import nn
 
 from vice.datasets import DATASETS, LabelledSet, open_dataset
+from vice.distributed import on_first_rank, world_size
 from vice.errors import UserError
 from vice.paths import config_root
 from vice.plugins.mmseg.metric import CountMetric
@@ -66,9 +69,12 @@ class Task:
         score = open_dataset(self.dataset, self.data_root)
         fit = open_dataset(self.fit_dataset, self.data_root) if self.fit_dataset else score
         check_same_classes(fit, score)
+        on_first_rank(lambda: self._check(fit, score))
+        return fit, score
+
+    def _check(self, fit: LabelledSet, score: LabelledSet) -> None:
         fit.check(self.protocol.fit_split, labels=self.protocol.fit_labels)
         score.check(self.protocol.score_split)
-        return fit, score
 
     def arguments(self) -> dict[str, Any]:
         """All fields as `make_task` takes them, the protocol as a dict."""
@@ -121,13 +127,24 @@ def check_same_classes(fit: LabelledSet, score: LabelledSet) -> None:
 
 
 class DeviceRunner(Runner):
-    """MMEngine's runner on the config's ``device`` (MMEngine itself always takes a GPU)."""
+    """MMEngine's runner on the config's ``device``; MMEngine itself always takes a GPU."""
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Moves the model to the wanted device after what MMEngine does."""
-        model = super().wrap_model(model_wrapper_cfg, model)
+        """Moves the model to the wanted device and lets the ranks average its gradients."""
         device = self.cfg.get("device")
-        return model if device is None else model.to(device)
+        if not self.distributed:
+            model = super().wrap_model(model_wrapper_cfg, model)
+            return model if device is None else model.to(device)
+        if self.cfg.get("sync_bn"):
+            model = convert_sync_batchnorm(model, self.cfg.sync_bn)
+        model = model.to(device or get_device())
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            return model
+        return MMDistributedDataParallel(
+            module=model,
+            broadcast_buffers=False,
+            find_unused_parameters=self.cfg.get("find_unused_parameters", False),
+        )
 
 
 def load_config(name: str, task: Task) -> Config:
@@ -144,6 +161,7 @@ def load_config(name: str, task: Task) -> Config:
     config.work_dir = str(task.out_dir / "runner")
     config.log_level = task.log_level
     config.device = task.device
+    config.launcher = "pytorch" if world_size() > 1 else "none"
     config.randomness = {"seed": task.seed}
     # Draws only when MMSegmentation's own test tool asks it to, and warns when it may not.
     config.default_hooks.pop("visualization", None)
@@ -171,8 +189,20 @@ def dataset_config(task: Task, role: str) -> dict[str, Any]:
 
 
 def set_probe(config: Config, task: Task, dim: int, num_classes: int) -> None:
-    """Writes the protocol's linear head, optimizer, schedule and batch into a config."""
-    protocol = task.protocol
+    """Writes the protocol's linear head, optimizer, schedule and batch into a config.
+
+    Raises:
+        UserError: The batch does not divide over the ranks, or they cannot share what they train.
+    """
+    protocol, ranks = task.protocol, world_size()
+    if protocol.linear_batch % ranks:
+        raise UserError(
+            f"a batch of {protocol.linear_batch} images cannot be shared evenly by {ranks} "
+            "processes: start a number of processes that divides it, or change --batch-size "
+            "(linear_batch of the protocol)"
+        )
+    if protocol.linear_bottleneck:
+        check_batch_norm(task)
     config.model.decode_head.update(
         in_channels=dim,
         num_classes=num_classes,
@@ -185,9 +215,18 @@ def set_probe(config: Config, task: Task, dim: int, num_classes: int) -> None:
     config.optim_wrapper.optimizer = optimizer(protocol)
     config.param_scheduler = schedule(protocol)
     config.default_hooks.checkpoint.interval = end
-    config.train_dataloader.batch_size = protocol.linear_batch
+    config.train_dataloader.batch_size = protocol.linear_batch // ranks
     # The scored split is looked at once, when training has ended.
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
+
+
+def check_batch_norm(task: Task) -> None:
+    """Raises a `UserError` where the ranks cannot share the statistics of a batch normalisation."""
+    if world_size() > 1 and (task.device or get_device()) == "cpu":
+        raise UserError(
+            "a batch normalisation that is trained cannot be shared by several processes on the "
+            "CPU: use GPUs, or one process"
+        )
 
 
 def finish_config(config: Config, task: Task) -> Config:

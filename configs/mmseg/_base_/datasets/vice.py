@@ -3,7 +3,7 @@ train_dataloader = dict(
     batch_size=16,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
+    sampler=dict(type="NumberedSampler", shuffle=True),
     dataset=dict(
         type="ViceDataset", dataset="data/labelled_folder", protocol="native", role="train"
     ),
