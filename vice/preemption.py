@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import active_children
 from types import FrameType
+from typing import TYPE_CHECKING
 
-import torch
-
-from vice.distributed import all_reduce_
+if TYPE_CHECKING:
+    import torch
 
 #: What cluster managers send before they take a machine away.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -55,6 +55,11 @@ class Notice:
 
     def given_anywhere(self, device: torch.device) -> bool:
         """Whether any rank was asked to stop; a collective call, the same answer on all."""
+        # Command lines import this module for their help texts, which need no PyTorch.
+        import torch
+
+        from vice.distributed import all_reduce_
+
         flag = torch.tensor(float(self.signal_number), device=device)
         found = int(all_reduce_(flag, "max"))
         self.signal_number = self.signal_number or found

@@ -15,6 +15,7 @@ from vissl.hooks.log_hooks import LogLossMetricsCheckpointHook
 
 import vice.plugins.vissl  # noqa: F401  (registers everything in a spawned worker)
 from vice.checkpoint import save_run
+from vice.errors import UserError
 from vice.files import replace_atomically
 from vice.foreign import ARCHITECTURE_NAME
 from vice.health import HealthLog, HealthMonitor
@@ -135,9 +136,19 @@ class ExportHook(SilentHook):
             replace_atomically(path, lambda new: Path(new).write_text(text))
 
     def on_phase_end(self, task: Any) -> None:
-        """Exports embedder and prototypes."""
-        if is_primary() and task.train:
+        """Exports embedder and prototypes.
+
+        Raises:
+            UserError: The last export cannot be written; earlier ones may be missed.
+        """
+        if not (is_primary() and task.train):
+            return
+        try:
             save_run(self.folder, _embedder(task), _head(task).prototypes, _meta(task))
+        except UserError as error:
+            if task.train_phase_idx == task.num_train_phases - 1:
+                raise
+            logger.error("%s. Training goes on", error)
 
 
 class RosterHook(SilentHook):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,19 @@ def train(overrides: list[str]) -> str:
     return f"trained: {Path(config.CHECKPOINT.DIR) / WEIGHTS_NAME}"
 
 
-def run_here(config: Any, node_id: int, engine_name: str = ENGINE) -> None:
+def run_here(
+    config: Any,
+    node_id: int,
+    engine_name: str = ENGINE,
+    hooks: Callable[..., list[Any]] = vice_hooks,
+) -> None:
     """Runs this node's processes and waits for them.
 
     Args:
         config: What `configure` returns.
         node_id: 0 to NUM_NODES - 1.
         engine_name: VISSL's engine.
+        hooks: As `vice.plugins.vissl.hooks.vice_hooks`; must pickle.
 
     Raises:
         UserError: Raised by any process, or the run folder cannot be resumed.
@@ -62,7 +69,7 @@ def run_here(config: Any, node_id: int, engine_name: str = ENGINE) -> None:
         if notice.signal_number:
             raise Preempted(_too_early(notice))
         try:
-            launch_distributed(config, node_id, engine_name, vice_hooks)
+            launch_distributed(config, node_id, engine_name, hooks)
         except torch.multiprocessing.ProcessRaisedException as error:
             found = re.findall(r"^vice\.\w+\.(?:UserError|ImageError): (.*)", str(error), re.M)
             if found:

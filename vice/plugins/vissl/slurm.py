@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.launch import read_environment, step_port
 from vice.preemption import Preempted, watch_signals
 
-#: Ports that jobs meet at, when none is given; by the job's number, so that two do not collide.
-PORTS = range(20_000, 32_000)
 #: Times that a job that ran into its time limit is queued again.
 MOST_LIMITS = 100
 #: Seconds after the first task's end in which the others have to end as well.
@@ -132,9 +131,7 @@ def job_state(job: str) -> str:
 
 def meeting_port(wanted: Any, job: str) -> int:
     """The port that the ranks of a job meet at: the wanted one, or one by the job's number."""
-    if str(wanted) != "auto":
-        return int(wanted)
-    return PORTS[int(job) % len(PORTS)]
+    return step_port(int(job), 0) if str(wanted) == "auto" else int(wanted)
 
 
 def join_step(config: Any, environment: Mapping[str, str] = os.environ) -> None:
@@ -147,21 +144,22 @@ def join_step(config: Any, environment: Mapping[str, str] = os.environ) -> None:
         environment: Of this process.
 
     Raises:
-        UserError: More than one task a node; processes of a node are started by the first.
+        UserError: More than one task a node, or torchrun: VISSL starts the processes of a node.
     """
-    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
-    if tasks < 2 or config.SLURM.USE_SLURM or config.DISTRIBUTED.RUN_ID not in ("auto", "", None):
+    processes = "config.DISTRIBUTED.NUM_PROC_PER_NODE for the processes of a node"
+    if "TORCHELASTIC_RUN_ID" in environment:
+        raise UserError(f"training starts its own processes: use no torchrun, but {processes}")
+    if config.SLURM.USE_SLURM or config.DISTRIBUTED.RUN_ID not in ("auto", "", None):
+        return
+    place = read_environment(environment) if "SLURM_STEP_NUM_TASKS" in environment else None
+    if place is None:
         return
     nodes = int(environment["SLURM_STEP_NUM_NODES"])
-    if nodes != tasks:
+    if nodes != place.world_size:
         raise UserError(
-            f"srun started {tasks} tasks on {nodes} nodes: use --ntasks-per-node=1, and "
-            "config.DISTRIBUTED.NUM_PROC_PER_NODE for the processes of a node"
+            f"srun started {place.world_size} tasks on {nodes} nodes: use --ntasks-per-node=1, and "
+            f"{processes}"
         )
-    command = ["scontrol", "show", "hostnames", environment["SLURM_STEP_NODELIST"]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode or not done.stdout.split():
-        raise UserError(f"{' '.join(command)} failed: {done.stderr.strip()}")
-    port = meeting_port(config.SLURM.PORT_ID, environment["SLURM_JOB_ID"])
+    port = place.port if str(config.SLURM.PORT_ID) == "auto" else int(config.SLURM.PORT_ID)
     config.DISTRIBUTED.NUM_NODES = nodes
-    config.DISTRIBUTED.RUN_ID = f"{done.stdout.split()[0]}:{port}"
+    config.DISTRIBUTED.RUN_ID = f"{place.address}:{port}"
