@@ -18,7 +18,7 @@ EPSILON = 1e-12
 CANCELLED = 0.05
 #: A mix this many units of rounding long has no direction.
 NOISE = 8
-#: Most elements of D wide rows that are gathered at a time.
+#: Most elements of D wide rows that are gathered at a time, and never more than an eighth of a map.
 GATHERED = 2**19
 
 
@@ -158,7 +158,7 @@ class OneMap:
 
     def chunks(self, places: Tensor, width: int) -> tuple[Tensor, ...]:
         """Splits places whose four cells, ``width`` numbers each, are gathered at a time."""
-        most = min(GATHERED, self.cells.numel())
+        most = min(GATHERED, self.cells.numel() // 8)
         return places.split(max(1, most // (4 * width)))
 
     def mix(self, table: Tensor, pixels: Tensor) -> Tensor:

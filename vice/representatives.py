@@ -39,14 +39,14 @@ class Representatives(torch.autograd.Function):
         layout = Layout(embeddings, numbered, size, align_corners)
         vectors = embeddings.new_zeros(numbered.counts.numel(), embeddings.shape[1])
         coherence = embeddings.new_zeros(numbered.counts.numel())
-        kept: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        kept: dict[int, tuple[Tensor, Tensor]] = {}
         for number, one in layout.maps(embeddings):
             lengths = one.inverse_lengths()
             chosen = _first_best(one, _best_scores(one, prototypes) * lengths)
             vectors[one.rows] = _mixed(one, chosen) * lengths[chosen, None]
             distance = _distances(one, lengths, vectors[one.rows])
             coherence[one.rows].index_add_(0, one.pixel_rows(), distance)
-            kept[number] = (lengths, chosen, distance)
+            kept[number] = (chosen, distance)
         coherence /= numbered.counts
         ctx.save_for_backward(embeddings, vectors, numbered.counts)
         ctx.layout, ctx.kept = layout, kept
@@ -105,17 +105,19 @@ def _distances(one: OneMap, lengths: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _gradient(
-    one: OneMap, kept: tuple[Tensor, Tensor, Tensor], own: tuple[Tensor, Tensor, Tensor]
+    one: OneMap, kept: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor, Tensor]
 ) -> Tensor:
     """Gradient (D, h', w') of one map.
 
     Args:
         one: The map.
-        kept: Inverse length of each pixel, chosen pixels, distance of each pixel.
+        kept: Chosen pixels, distance of each pixel.
         own: Of each of its regions the vector, the vector's gradient, and that of the sum of
             distances.
     """
-    lengths, chosen, distance = kept
+    chosen, distance = kept
+    # Cheaper to take again than to keep.
+    lengths = one.inverse_lengths()
     vectors, of_vectors, of_sums = own
     row = one.pixel_rows()
     pull = torch.where(distance > 0, of_sums[row] / distance, 0)

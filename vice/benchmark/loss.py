@@ -34,8 +34,7 @@ def both_ways(function: Callable[[], Tensor], embeddings: Tensor) -> Callable[[]
     """Forward and backward of a function of the embeddings."""
 
     def call() -> None:
-        embeddings.grad = None
-        function().square().sum().backward()
+        torch.autograd.grad(function().square().sum(), embeddings)
 
     return call
 
