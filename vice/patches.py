@@ -18,8 +18,8 @@ EPSILON = 1e-12
 CANCELLED = 0.05
 #: A mix this many units of rounding long has no direction.
 NOISE = 8
-#: Most elements of D wide rows that are gathered at a time, and never more than an eighth of a map.
-GATHERED = 2**19
+#: Most elements of D wide rows that are gathered at a time: an eighth of a map, between these.
+LEAST_GATHERED, GATHERED = 2**15, 2**19
 
 
 class Axis(NamedTuple):
@@ -156,9 +156,9 @@ class OneMap:
         """Region (P,) of each pixel, counted within the map."""
         return self.row[self.of_pixel]
 
-    def chunks(self, places: Tensor, width: int) -> tuple[Tensor, ...]:
+    def chunks(self, places: Tensor, width: int, least: int = LEAST_GATHERED) -> tuple[Tensor, ...]:
         """Splits places whose four cells, ``width`` numbers each, are gathered at a time."""
-        most = min(GATHERED, self.cells.numel() // 8)
+        most = min(GATHERED, max(least, self.cells.numel() // 8))
         return places.split(max(1, most // (4 * width)))
 
     def mix(self, table: Tensor, pixels: Tensor) -> Tensor:

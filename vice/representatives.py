@@ -22,6 +22,9 @@ from torch import Tensor
 
 from vice.patches import EPSILON, NOISE, Layout, OneMap
 
+#: Least elements that are gathered at a time where every pixel is mixed: each call costs as well.
+GATHERED_PIXELS = 2**17
+
 
 class Representatives(torch.autograd.Function):
     """Representatives (R, D) and coherence (R,) of an embedding (B, D, h', w')."""
@@ -75,7 +78,7 @@ def _best_scores(one: OneMap, prototypes: Tensor) -> Tensor:
     for some in prototypes.split(one.shape[0]):
         # No wider than the embedding itself, however many prototypes there are.
         scores = one.cells @ some.t()
-        for part in one.chunks(pixels, len(some)):
+        for part in one.chunks(pixels, len(some), GATHERED_PIXELS):
             best[part] = torch.maximum(best[part], one.mix(scores, part).amax(1))
     return best
 
@@ -97,7 +100,7 @@ def _distances(one: OneMap, lengths: Tensor, vectors: Tensor) -> Tensor:
     """Distance (P,) of each pixel to its region's vector; 0 where rounding is all there is."""
     row, distance = one.pixel_rows(), torch.empty_like(lengths)
     pixels = torch.arange(len(lengths), device=row.device)
-    for part in one.chunks(pixels, one.shape[0]):
+    for part in one.chunks(pixels, one.shape[0], GATHERED_PIXELS):
         unit = one.mix(one.cells, part) * lengths[part, None]
         distance[part] = torch.linalg.vector_norm(unit - vectors[row[part]], dim=1)
     noise = NOISE * torch.finfo(distance.dtype).eps

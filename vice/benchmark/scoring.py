@@ -60,7 +60,13 @@ def kmeans(device: str, *, small: bool) -> list[Row]:
 
     def theirs() -> None:
         plain = faiss.Kmeans(
-            dim, k, niter=ITERATIONS, spherical=True, max_points_per_centroid=count, gpu=on_gpu
+            dim,
+            k,
+            niter=ITERATIONS,
+            spherical=True,
+            seed=0,
+            max_points_per_centroid=count,
+            gpu=on_gpu,
         )
         plain.train(vectors.numpy())
         objectives["faiss.Kmeans"] = float(plain.obj[-1])
