@@ -94,9 +94,11 @@ def loading(device: str, *, small: bool) -> list[Row]:
         for on_worker in (True, False):
             one = 0.0
             for workers in WORKERS:
-                length = BATCH * (batches + 3 * workers)
+                # What lies ready at the start or stays behind must weigh little.
+                count = max(batches, 8 * workers)
+                length = BATCH * (count + 4 * workers)
                 parts = (paths, length, sampler, Photometric(), superpixels, on_worker)
-                each, size = _measure(Pictures(*parts), workers, batches, device)
+                each, size = _measure(Pictures(*parts), workers, count, device)
                 one = one or each
                 place = "workers" if on_worker else "device"
                 note = f"{one / each:.2f} times the images a second; {size / 2**20:.1f} MiB a batch"
@@ -137,14 +139,15 @@ def _measure(pictures: Pictures, workers: int, batches: int, device: str) -> tup
         pictures,
         batch_size=BATCH,
         num_workers=workers,
+        prefetch_factor=1,
         collate_fn=collate,
         pin_memory=device != "cpu",
         worker_init_fn=_one_thread,
     )
     finish: Callable[[dict[str, Any]], object] = partial(_finish, pictures.change, device)
     found = iter(loader)
-    # Beyond what was prefetched while the first worker started: the steady rate.
-    for batch in itertools.islice(found, 3 * workers):
+    # Beyond what was prefetched while the workers started: the steady rate.
+    for batch in itertools.islice(found, 2 * workers):
         finish(batch)
     start = time.perf_counter()
     for batch in itertools.islice(found, batches):
