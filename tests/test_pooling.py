@@ -6,8 +6,22 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.conftest import ragged_regions
-from vice.pooling import axis, find_patches
-from vice.regions import index_regions, pool_regions
+from vice.benchmark.data import block_regions
+from vice.benchmark.memory import peak_extra_bytes
+from vice.patches import axis, find_patches
+from vice.regions import index_regions, pool_regions, representative_regions
+
+MODES = ("pixel", "region", "score")
+
+
+def pool(mode, embeddings, regions):
+    """Vectors of the regions, and their coherence where the best score picks them (else zeros)."""
+    if mode == "score":
+        prototypes = torch.eye(embeddings.shape[1], dtype=embeddings.dtype)
+        pooled, coherence = representative_regions(embeddings, regions, prototypes)
+        return pooled.vectors, coherence
+    vectors = pool_regions(embeddings, regions, normalize=mode).vectors
+    return vectors, vectors.new_zeros(len(vectors))
 
 
 class Largest(TorchDispatchMode):
@@ -41,17 +55,16 @@ def test_patches_are_the_pairs_of_region_and_cells(rng):
     regions = torch.from_numpy(ragged_regions(rng, 3, 17, 22))
     numbered = index_regions(regions)
     block = torch.from_numpy(rng.integers(0, 12, 17 * 22))
-    patches = find_patches(numbered.row, len(numbered.counts), block, (3, 17 * 22, 12))
-    inside = (numbered.row < len(numbered.counts)).nonzero().squeeze(1)
-    pairs = {(int(numbered.row[p]), int(block[p % (17 * 22)])) for p in inside}
-    assert sorted(pairs) == list(zip(patches.row.tolist(), patches.block.tolist(), strict=True))
-    for position, p in enumerate(inside):
-        patch = patches.of_pixel[position]
-        assert patches.row[patch] == numbered.row[p]
-        assert patches.block[patch] == block[p % (17 * 22)]
-    for number in range(3):
-        rows = patches.row[patches.bounds[number] : patches.bounds[number + 1]]
-        assert set(numbered.index[rows, 0].tolist()) <= {number}
+    for number, row in enumerate(numbered.row.view(3, -1)):
+        own = (numbered.index[:, 0] == number).nonzero().squeeze(1).tolist()
+        patches = find_patches(row, slice(own[0], own[-1] + 1), block, 12)
+        inside = (row < len(numbered.counts)).nonzero().squeeze(1)
+        pairs = {(int(row[p]), int(block[p])) for p in inside}
+        assert sorted(pairs) == list(zip(patches.row.tolist(), patches.block.tolist(), strict=True))
+        for p in inside:
+            patch = int(patches.of_pixel[p])
+            assert patches.row[patch] == row[p] and patches.block[patch] == block[p]
+        assert set(patches.of_pixel[row == len(numbered.counts)].tolist()) <= {-1}
 
 
 @pytest.mark.parametrize("rest", [0.0, 0.02, 0.2])
@@ -90,14 +103,56 @@ def test_a_zero_embedding_has_a_finite_gradient():
     assert torch.isfinite(torch.autograd.grad(pooled.vectors.sum(), embeddings)[0]).all()
 
 
-@pytest.mark.parametrize("mode", ["pixel", "region"])
+@pytest.mark.parametrize("mode", MODES)
 def test_nothing_as_wide_as_the_embedding_is_made_at_view_resolution(mode):
     embeddings = torch.randn(3, 64, 25, 25, requires_grad=True)
     regions = torch.arange(25).view(5, 5).repeat_interleave(20, 0).repeat_interleave(20, 1)
     with Largest() as largest:
-        pooled = pool_regions(embeddings, regions.expand(3, -1, -1), normalize=mode)
-        pooled.vectors.square().sum().backward()
+        vectors, more = pool(mode, embeddings, regions.expand(3, -1, -1))
+        (vectors.square().sum() + more.sum()).backward()
     assert largest.bytes < 0.4 * 64 * 100 * 100 * 4
+
+
+@pytest.mark.parametrize("mode", ["pixel", "region"])
+def test_memory_is_little_more_than_the_gradient_that_is_asked_for(mode):
+    """The paper's batch at less than half the side: 20 maps, 128 dimensions, stride 4."""
+    cells = torch.randn(20, 128, 40, 40).contiguous(memory_format=torch.channels_last)
+    embeddings = cells.requires_grad_()
+    regions = block_regions(20, 160, 32, "cpu").int()
+
+    def both() -> None:
+        vectors, more = pool(mode, embeddings, regions)
+        torch.autograd.grad(vectors.square().sum() + more.sum(), embeddings)
+
+    extra = peak_extra_bytes(both, "cpu")
+    size = embeddings.numel() * embeddings.element_size()
+    assert size <= extra <= 1.5 * size
+
+
+def test_recorded_memory_is_the_largest_sum_at_a_time():
+    def call() -> None:
+        first = torch.zeros(1000)
+        second = first + 1
+        del first
+        second.add_(1)
+
+    assert 8000 <= peak_extra_bytes(call, "cpu") < 10_000
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_same_bits_under_deterministic_algorithms(mode):
+    """Nothing without a deterministic form is called, and two calls agree to the last bit."""
+    embeddings = torch.randn(2, 16, 8, 8, requires_grad=True)
+    regions = torch.randint(-1, 5, (2, 32, 32))
+    found = []
+    torch.use_deterministic_algorithms(True)
+    try:
+        for _ in range(2):
+            vectors, more = pool(mode, embeddings, regions)
+            found.append([vectors, *torch.autograd.grad(vectors.sum() + more.sum(), embeddings)])
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
 
 
 def test_autocast_changes_nothing():

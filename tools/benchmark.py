@@ -15,17 +15,22 @@ import torch
 
 from vice.benchmark.growth import growth
 from vice.benchmark.images import superpixel_outlines, superpixels, views
-from vice.benchmark.loss import pooling, step
-from vice.benchmark.scoring import nearest
+from vice.benchmark.loading import loading
+from vice.benchmark.pooling import pooling
+from vice.benchmark.scoring import kmeans, nearest
+from vice.benchmark.step import operators, step
 from vice.benchmark.timing import to_markdown
 from vice.cli import run
 
 PARTS = {
     "pooling": pooling,
     "step": step,
+    "profile": operators,
     "superpixels": superpixels,
     "views": views,
+    "loading": loading,
     "scoring": nearest,
+    "kmeans": kmeans,
     "growth": growth,
 }
 
@@ -38,6 +43,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="small sizes, for a CPU")
     parser.add_argument("--device", help="cpu or cuda (a GPU if there is one)")
     parser.add_argument("--out", type=Path, help="picture of the growth")
+    parser.add_argument("--images", type=Path, help="photographs, to sample their superpixels")
     parser.add_argument("--bsds", type=Path, help="BSDS500, to compare superpixels by outlines")
     args = parser.parse_args()
     unknown = sorted(set(args.parts) - set(PARTS))
@@ -46,9 +52,9 @@ def main() -> None:
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device != "cpu" else f"CPU, {platform.machine()}"
     print(f"{name}, torch {torch.__version__}, small={args.small}\n")
+    more = {"growth": {"picture": args.out}, "superpixels": {"folder": args.images}}
     for part in args.parts or PARTS:
-        more = {"picture": args.out} if part == "growth" else {}
-        rows = PARTS[part](device, small=args.small, **more)
+        rows = PARTS[part](device, small=args.small, **more.get(part, {}))
         print(to_markdown(part, rows, absolute=device != "cpu"), flush=True)
     if args.bsds is not None:
         rows = superpixel_outlines(args.bsds)

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from vice.pooling import CANCELLED, EPSILON, NOISE, axis
+from vice.patches import CANCELLED, EPSILON, NOISE, axis
 
 _WIDEST = 1024
 

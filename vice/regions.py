@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.pooling import PooledMeans
+from vice.representatives import Representatives
 
 logger = logging.getLogger(__name__)
 NORMALIZE_MODES = ("pixel", "region")
@@ -181,6 +182,9 @@ def representative_regions(
 ) -> tuple[RegionVectors, Tensor]:
     """The pixel that fits a prototype best stands for its region (authors' high-res configs).
 
+    How, is told in `vice.representatives`; memory is that of the embedding and of a few numbers a
+    pixel.
+
     Args:
         embeddings: (B, D, h', w') float.
         regions: (B, h, w) integer, -1 where there is no region.
@@ -198,19 +202,11 @@ def representative_regions(
     """
     _check_batches(embeddings, regions)
     numbered = index_regions(regions, num_regions)
-    rows = numbered.counts.numel()
-    dense = upsample(_full(embeddings), _size(regions), align_corners=align_corners)
-    inside = (numbered.row < rows).nonzero().squeeze(1)
-    row = numbered.row[inside]
-    pixels = F.normalize(dense[inside], dim=1)
-    best = (pixels.detach() @ prototypes.detach().to(pixels.dtype).t()).amax(dim=1)
-    top = best.new_full((rows,), -torch.inf).scatter_reduce(0, row, best, "amax")
-    position = torch.arange(row.numel(), device=row.device)
-    candidate = torch.where(best == top[row], position, row.numel())
-    chosen = position.new_full((rows,), row.numel()).scatter_reduce(0, row, candidate, "amin")
-    vectors = pixels[chosen]
-    distance = torch.linalg.vector_norm(pixels - vectors[row], dim=1, keepdim=True)
-    coherence = region_sum(distance, row, rows).squeeze(1) / numbered.counts
+    full = _full(embeddings)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        vectors, coherence = Representatives.apply(
+            full, prototypes.detach().to(full.dtype), numbered, _size(regions), align_corners
+        )
     return RegionVectors(vectors, numbered.counts, numbered.index), coherence
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 import time
@@ -11,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from vice.benchmark import growth, images, loss, scoring, timing
+from vice.benchmark import growth, images, loading, pooling, scoring, step, timing
 from vice.benchmark.data import block_regions, texture
 from vice.benchmark.timing import Row, one_core, time_in_turn, to_markdown
 from vice.regions import pool_regions
@@ -27,12 +29,21 @@ def hurry(monkeypatch):
     def quick(calls, *, device="cpu", seconds=0.0):
         return time_in_turn(calls, device=device, seconds=0.0)
 
-    for module in (growth, images, loss, scoring):
+    for module in (growth, images, loading, pooling, scoring, step):
         monkeypatch.setattr(module, "time_in_turn", quick)
 
 
 @pytest.mark.parametrize(
-    "part", [loss.pooling, loss.step, images.superpixels, images.views, scoring.nearest]
+    "part",
+    [
+        pooling.pooling,
+        step.step,
+        step.operators,
+        images.superpixels,
+        images.views,
+        scoring.nearest,
+        scoring.kmeans,
+    ],
 )
 def test_parts_give_times_and_ratios(part):
     rows = part("cpu", small=True)
@@ -41,18 +52,61 @@ def test_parts_give_times_and_ratios(part):
         assert row.seconds > 0 and row.ratio > 0 and row.part and row.reference
 
 
+def test_pooling_tells_its_memory_and_its_distance_from_the_floor():
+    rows = {row.part: row for row in pooling.pooling("cpu", small=True)}
+    extra = {
+        name: float(re.search(r"([\d.]+) Y of memory", row.note)[1])
+        for name, row in rows.items()
+        if "floor" not in name
+    }
+    assert 1 <= extra["pool_regions, region, float32"] <= extra["pool_regions, pixel, float32"] < 2
+    assert extra["upsampled, float32"] > 16
+    assert "times the floor" in rows["representatives, float32"].note
+
+
+def test_kmeans_reaches_faiss_objective():
+    rows = scoring.kmeans("cpu", small=True)
+    shares = [float(re.search(r"objective ([\d.]+)", row.note)[1]) for row in rows]
+    assert shares[0] == 1 and abs(shares[1] - 1) < 0.02
+
+
+def test_the_profile_is_of_the_step():
+    rows = step.operators("cpu", small=True)
+    assert len(rows) == step.SHOWN and 0.5 < sum(row.ratio for row in rows) <= 1
+    assert rows[0].ratio == max(row.ratio for row in rows)
+
+
+def test_loading_counts_images_and_what_travels(monkeypatch):
+    monkeypatch.setattr(loading, "WORKERS", (1, 2))
+    rows = loading.loading("cpu", small=True)
+    assert [row.part.rpartition(", ")[2] for row in rows] == 2 * ["1 workers", "2 workers"]
+    assert all(row.seconds > 0 and row.ratio > 0 for row in rows)
+    size = [float(re.search(r"([\d.]+) MiB", row.note)[1]) for row in rows]
+    pixels = loading.BATCH * 2 * 96**2 / 2**20
+    # 3 float32 and the region's id a pixel; then 3 bytes, the id and whether noise goes there.
+    assert size == pytest.approx([16 * pixels] * 2 + [8 * pixels] * 2, abs=0.06)
+
+
+def test_superpixels_of_real_files(tmp_path):
+    for number in range(3):
+        Image.fromarray(texture(60, 80, number)).save(tmp_path / f"{number}.jpg")
+    rows = images.superpixels("cpu", small=True, folder=tmp_path)
+    assert [row.part for row in rows][:2] == ["decoding", "slic"]
+    assert "KiB an image" in rows[-1].note and rows[-1].ratio < 1
+
+
 def test_growth_is_measured_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "SWEEPS", {"region": (24, 6), "dim": (8, 16), "pixels": (48, 96)})
     rows = growth.growth("cpu", small=True, picture=tmp_path / "deep" / "growth.png")
     assert [row.part for row in rows] == ["regions a view", "dimensions", "pixels of a view"]
-    assert "regions a view from 64 to 1,024" in rows[0].note
+    assert "regions a view from 324 to 5,041" in rows[0].note
     assert (tmp_path / "deep" / "growth.png").stat().st_size > 1000
 
 
 def test_the_slow_way_is_the_same_function():
     embeddings = torch.randn(2, 8, 10, 10)
     regions = block_regions(2, 40, 7, "cpu")
-    found = loss.upsampled_means(embeddings, regions)
+    found = pooling.upsampled_means(embeddings, regions)
     torch.testing.assert_close(found, pool_regions(embeddings, regions).vectors)
 
 

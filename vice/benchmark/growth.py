@@ -8,19 +8,21 @@ from pathlib import Path
 import torch
 
 from vice.benchmark.data import block_regions
-from vice.benchmark.loss import both_ways
+from vice.benchmark.pooling import both_ways
 from vice.benchmark.timing import Row, time_in_turn
 from vice.losses import DenseSwAVLoss
 from vice.models import Prototypes
 
 BASE = {"views": 2, "pixels": 192, "region": 16, "dim": 64, "prototypes": 64}
 SWEEPS = {
-    "region": (48, 24, 12, 6, 3),
+    "region": (43, 21, 9, 5, 3),
     "pixels": (96, 192, 384),
     "views": (2, 4, 8),
     "dim": (32, 64, 128, 256),
     "prototypes": (32, 128, 512),
 }
+#: Views of the first sweep, whatever the scale: 100 to 20,164 regions.
+REGION_PIXELS = 425
 NAMES = {"region": "regions a view", "pixels": "pixels of a view", "dim": "dimensions"}
 
 
@@ -38,6 +40,8 @@ def growth(device: str, *, small: bool, picture: Path | None = None) -> list[Row
             sizes = {**BASE, "pixels": BASE["pixels"] * scale, name: value}
             if name == "pixels":
                 sizes["pixels"] = value * scale
+            if name == "region":
+                sizes["pixels"] = REGION_PIXELS
             curves[name].append((_amount(name, sizes), _cost(sizes, device, small)))
     if picture is not None:
         plot(curves, picture)

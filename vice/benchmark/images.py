@@ -14,6 +14,7 @@ import torch
 from vice.benchmark.data import texture
 from vice.benchmark.superpixel_quality import quality
 from vice.benchmark.timing import Row, one_core, time_in_turn
+from vice.images import list_images, read_image
 from vice.photometric import Photometric
 from vice.superpixels import Superpixels, grid, slic
 from vice.views import Views, ViewSampler
@@ -29,23 +30,71 @@ IMAGES_OF_COCO = 118_287
 
 
 @one_core()
-def superpixels(device: str, *, small: bool) -> list[Row]:
-    """SLIC of the installed libraries, reading from the cache, and what the cache takes."""
-    del device, small
-    image = texture(480, 640)
+def superpixels(device: str, *, small: bool, folder: Path | None = None) -> list[Row]:
+    """SLIC of the installed libraries, reading from the cache, and what the cache takes.
+
+    Args:
+        device: Not used: all of this happens on a core.
+        small: Fewer images of the folder.
+        folder: Real images to sample; else one texture, which compresses badly.
+    """
+    if folder is None:
+        return _of_one(texture(480, 640), "one texture of 640 x 480, not decoded")
+    paths = list_images(folder)
+    some = [
+        Path(paths[number])
+        for number in np.linspace(0, len(paths) - 1, 5 if small else 40).round().astype(int)
+    ]
+    return _of_files(some, absolute=device != "cpu")
+
+
+def _of_one(image: np.ndarray, what: str) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         cached = Superpixels(cache_dir=folder)
         cached(image)
         calls: Calls = {"slic": partial(slic, image), "cached": partial(cached, image)}
         seconds = time_in_turn({**calls, **_skimage(image)})
-        size = sum(file.stat().st_size for file in Path(folder).rglob("*.npz"))
-    whole = size * IMAGES_OF_COCO / 2**30
-    note = f"{size / 1024:.1f} KiB an image: {whole:.1f} GiB for {IMAGES_OF_COCO:,} images"
-    notes = {"cached": note}
+        notes = {"cached": f"{what}; {_cache_size(Path(folder), 1)}"}
     return [
-        Row(name, taken, "slic", taken / seconds["slic"], notes.get(name, "640 x 480"))
+        Row(name, taken, "slic", taken / seconds["slic"], notes.get(name, what))
         for name, taken in seconds.items()
     ]
+
+
+def _of_files(paths: list[Path], *, absolute: bool) -> list[Row]:
+    """Decoding, making, writing and reading maps of real images, an image."""
+    images = [read_image(path) for path in paths]
+
+    def fill() -> None:
+        with tempfile.TemporaryDirectory() as other:
+            maker = Superpixels(cache_dir=other)
+            for image in images:
+                maker(image)
+
+    with tempfile.TemporaryDirectory() as folder:
+        cached = Superpixels(cache_dir=folder)
+        calls: Calls = {
+            "decoding": lambda: [read_image(path) for path in paths],
+            "slic": lambda: [slic(image) for image in images],
+            "slic, and writing its map": fill,
+            "cached": lambda: [cached(image) for image in images],
+        }
+        seconds = time_in_turn(calls)
+        size = _cache_size(Path(folder), len(paths))
+    notes = {"cached": f"{len(paths)} images; {size}"}
+    if absolute:
+        hours = seconds["slic, and writing its map"] / len(paths) * IMAGES_OF_COCO / 3600
+        notes["slic, and writing its map"] = f"{hours:.1f} hours of a core for COCO"
+    return [
+        Row(name, taken / len(paths), "slic", taken / seconds["slic"], notes.get(name, "an image"))
+        for name, taken in seconds.items()
+    ]
+
+
+def _cache_size(folder: Path, images: int) -> str:
+    size = sum(file.stat().st_size for file in folder.rglob("*.npz")) / images
+    whole = size * IMAGES_OF_COCO / 2**30
+    return f"{size / 1024:.1f} KiB an image: {whole:.1f} GiB for {IMAGES_OF_COCO:,} images"
 
 
 def _skimage(image: np.ndarray) -> Calls:

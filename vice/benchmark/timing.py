@@ -88,19 +88,6 @@ def one_core() -> Iterator[None]:
         cv2.setNumThreads(others)
 
 
-def peak_extra_bytes(call: Callable[[], object], device: str) -> int | None:
-    """Most bytes that a call needs beside what was there before; None where nobody counts."""
-    if not device.startswith("cuda"):
-        return None
-    call()
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    call()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
-
-
 def to_markdown(title: str, rows: list[Row], *, absolute: bool) -> str:
     """A table; times of a CPU are left out, since they say little about another machine."""
     lines = [f"## {title}", "", "| part | time | against | ratio | note |", "|---|---|---|---|---|"]

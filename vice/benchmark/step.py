@@ -1,0 +1,112 @@
+"""A training step against the bare model, what each way to speed it up gives, and its profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from vice.benchmark.data import block_regions
+from vice.benchmark.timing import Row, time_in_turn
+from vice.losses import DenseSwAVLoss
+from vice.models import Prototypes, build_embedder
+
+WAYS = ("channels_last", "bfloat16", "compiled")
+#: Operators of the profile that are shown.
+SHOWN = 10
+
+
+@dataclass
+class Setting:
+    """One batch, the model and the loss.
+
+    Attributes:
+        ways: Those of ``WAYS`` that are taken.
+        device: Where it is computed.
+        small: Whether it is a small network on small views.
+    """
+
+    ways: tuple[str, ...]
+    device: str
+    small: bool
+
+    def __post_init__(self) -> None:
+        self.views, self.images, side = (2, 2, 96) if self.small else (5, 4, 400)
+        backbone, decoder = ("resnet18", "fpn") if self.small else ("resnet50", "deeplabv3plus")
+        self.label = f"{backbone} + {decoder}, {' + '.join(self.ways) or 'float32'}"
+        self.note = f"{self.views} views of {self.images} images of {side} pixels"
+        layout = "channels_last" in self.ways
+        form = torch.channels_last if layout else torch.contiguous_format
+        maps, device = self.views * self.images, self.device
+        model: nn.Module = build_embedder(backbone, decoder, 128).to(device, memory_format=form)
+        self.model = torch.compile(model) if "compiled" in self.ways else model
+        self.batch = torch.randn(maps, 3, side, side, device=device).contiguous(memory_format=form)
+        self.regions = block_regions(maps, side, 20, device).int()
+        self.criterion = DenseSwAVLoss(self.views, 128, 128, queue_length=5000, queue_start=0)
+        self.criterion.to(device)
+        self.prototypes = Prototypes(128, 128).to(device)
+
+    def bare(self) -> None:
+        """Forward and backward of the model alone."""
+        with self._precision():
+            found = self.model(self.batch)
+        self.model.zero_grad()
+        found.backward(torch.ones_like(found))
+
+    def whole(self) -> None:
+        """Forward and backward with the loss."""
+        with self._precision():
+            loss: Tensor = self.criterion(
+                self.model(self.batch), self.prototypes.weight, self.regions
+            )
+        self.model.zero_grad()
+        loss.backward()
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if "bfloat16" in self.ways:
+            return torch.autocast(self.device, torch.bfloat16)
+        return nullcontext()
+
+
+def step(device: str, *, small: bool) -> list[Row]:
+    """A step at the paper's high-res setting, plain, with each of ``WAYS``, and with all.
+
+    Returns:
+        For each the model alone, against the plain one, and with the loss, against the model.
+    """
+    choices: list[tuple[str, ...]] = [(), *((way,) for way in WAYS), WAYS[:2], WAYS]
+    # The generated C++ takes a CPU minutes to compile, and says nothing about a GPU.
+    choices = [ways for ways in choices if device != "cpu" or "compiled" not in ways]
+    settings = [Setting(ways, device, small) for ways in choices]
+    calls: dict[str, Callable[[], object]] = {}
+    for setting in settings:
+        calls[f"{setting.label}: model alone"] = setting.bare
+        calls[f"{setting.label}: with the loss"] = setting.whole
+    seconds = time_in_turn(calls, device=device, seconds=2 if small else 4)
+    rows, plain = [], next(iter(seconds.values()))
+    for setting in settings:
+        alone, whole = (f"{setting.label}: {what}" for what in ("model alone", "with the loss"))
+        rows.append(Row(alone, seconds[alone], "float32", seconds[alone] / plain, setting.note))
+        ratio = seconds[whole] / seconds[alone]
+        rows.append(Row(whole, seconds[whole], "model alone", ratio, setting.note))
+    return rows
+
+
+def operators(device: str, *, small: bool) -> list[Row]:
+    """The operators that take most of a step's time, without what they call."""
+    setting = Setting(WAYS[:2], device, small)
+    setting.whole()
+    kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device != "cpu" else [])
+    with profile(activities=kinds) as recorded:
+        setting.whole()
+    name = "self_cpu_time_total" if device == "cpu" else "self_device_time_total"
+    times = {entry.key: float(getattr(entry, name)) for entry in recorded.key_averages()}
+    total = sum(times.values())
+    longest = sorted(times, key=lambda key: -times[key])[:SHOWN]
+    return [
+        Row(key, times[key] / 1e6, "step", times[key] / total, setting.label) for key in longest
+    ]

@@ -1,0 +1,276 @@
+"""Pixels of one region between the same four cells, and what is done with their bilinear weights.
+
+All that is as wide as the embedding happens for one map at the stride of its cells; pixels have a
+handful of numbers each. `vice.pooling` tells why that is enough.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-12
+#: A mix this much shorter (squared) than its longest cell is computed outright.
+CANCELLED = 0.05
+#: A mix this many units of rounding long has no direction.
+NOISE = 8
+#: Most elements of D wide rows that are gathered at a time: an eighth of a map, between these.
+LEAST_GATHERED, GATHERED = 2**15, 2**19
+
+
+class Axis(NamedTuple):
+    """Where the pixels of one axis lie between the cells.
+
+    Attributes:
+        low: int64 (n,), the cell before each pixel.
+        high: int64 (n,), the cell after it, the same at the border.
+        share: float (n,), weight of ``high``.
+    """
+
+    low: Tensor
+    high: Tensor
+    share: Tensor
+
+
+class Patches(NamedTuple):
+    """The pixels of one map that have a region, gathered into patches.
+
+    Attributes:
+        of_pixel: int16 or int32 (h*w,), patch of each pixel; -1 where there is no region.
+        row: int64 (Q,), region row of each patch, ascending, counted over all maps.
+        block: int64 (Q,), its upper left cell.
+        rows: Rows of the map's regions.
+    """
+
+    of_pixel: Tensor
+    row: Tensor
+    block: Tensor
+    rows: slice
+
+
+def axis(pixels: int, cells: int, like: Tensor, *, align_corners: bool = False) -> Axis:
+    """Bilinear weights of one axis, as `torch.nn.functional.interpolate` places them.
+
+    Args:
+        pixels: Number of pixels.
+        cells: Number of cells.
+        like: Gives dtype and device of the weights.
+        align_corners: As in `torch.nn.functional.interpolate`.
+    """
+    place = torch.arange(pixels, device=like.device, dtype=torch.float64)
+    if align_corners:
+        place = place * ((cells - 1) / (pixels - 1) if pixels > 1 else 0.0)
+    else:
+        place = ((place + 0.5) * (cells / pixels) - 0.5).clamp(min=0)
+    low = place.floor().long().clamp(max=cells - 1)
+    share = (place - low).clamp(max=1).to(like.dtype)
+    return Axis(low, (low + 1).clamp(max=cells - 1), share)
+
+
+def find_patches(row: Tensor, rows: slice, block: Tensor, cells: int) -> Patches:
+    """Gathers the pixels of one map that have a region into patches.
+
+    Args:
+        row: int64 (h*w,), region row of each pixel, beyond all rows for none.
+        rows: Rows of the map's regions.
+        block: int64 (h*w,), upper left cell of each pixel.
+        cells: Cells of the map.
+    """
+    inside = ((row >= rows.start) & (row < rows.stop)).nonzero().squeeze(1)
+    key, patch = torch.unique(row[inside] * cells + block[inside], return_inverse=True)
+    # This is kept for the gradient: as small as the numbers allow.
+    dtype = torch.int16 if len(key) < 2**15 else torch.int32
+    of_pixel = torch.full(row.shape, -1, dtype=dtype, device=row.device)
+    of_pixel[inside] = patch.to(dtype)
+    patch_row = key // cells
+    return Patches(of_pixel, patch_row, key - patch_row * cells, rows)
+
+
+class Layout:
+    """How the pixels of all maps lie between cells and in regions.
+
+    Args:
+        embeddings: (B, D, h', w').
+        numbered: Regions as `vice.regions.index_regions` numbers them.
+        size: (h, w) of the region maps.
+        align_corners: As in `torch.nn.functional.interpolate`.
+    """
+
+    def __init__(
+        self, embeddings: Tensor, numbered: Any, size: tuple[int, int], align_corners: bool
+    ) -> None:
+        maps, _, height, width = embeddings.shape
+        self.rows = axis(size[0], height, embeddings, align_corners=align_corners)
+        self.columns = axis(size[1], width, embeddings, align_corners=align_corners)
+        self.width = size[1]
+        block = (self.rows.low[:, None] * width + self.columns.low).flatten()
+        first = torch.arange(maps + 1, device=block.device)
+        bounds = torch.searchsorted(numbered.index[:, 0].contiguous(), first).tolist()
+        self.patches = [
+            find_patches(row, slice(bounds[number], bounds[number + 1]), block, height * width)
+            for number, row in enumerate(numbered.row.view(maps, -1))
+        ]
+
+    def maps(self, embeddings: Tensor) -> Iterator[tuple[int, OneMap]]:
+        """Number and content of each map that has regions."""
+        for number, patches in enumerate(self.patches):
+            if patches.rows.start < patches.rows.stop:
+                yield number, OneMap(embeddings[number], patches, self)
+
+
+class OneMap:
+    """One map's cells, pixels and patches, and what is done with them.
+
+    Attributes:
+        shape: (D, h', w').
+        cells: (h'*w', D).
+        rows: Rows of the map's regions.
+        inside: int64 (P,), the pixels that have a region, in scan order.
+        of_pixel: int64 (P,), patch of each of them.
+        weights: (P, 4), their shares of the four cells around them.
+        row: int64 (Q,), region of each patch, counted within the map.
+        block: int64 (Q,), upper left cell of each patch.
+    """
+
+    def __init__(self, embedding: Tensor, patches: Patches, layout: Layout) -> None:
+        self.rows = patches.rows
+        self.shape = embedding.shape
+        self.width = embedding.shape[2]
+        self.cells = embedding.permute(1, 2, 0).reshape(-1, embedding.shape[0])
+        self.row = patches.row - patches.rows.start
+        self.block = patches.block
+        self.inside = (patches.of_pixel >= 0).nonzero().squeeze(1)
+        self.of_pixel = patches.of_pixel[self.inside].long()
+        self._layout = layout
+        down = layout.rows.share[self.inside // layout.width]
+        right = layout.columns.share[self.inside % layout.width]
+        self.weights = torch.stack(
+            [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], 1
+        )
+
+    def pixel_rows(self) -> Tensor:
+        """Region (P,) of each pixel, counted within the map."""
+        return self.row[self.of_pixel]
+
+    def chunks(self, places: Tensor, width: int, least: int = LEAST_GATHERED) -> tuple[Tensor, ...]:
+        """Splits places whose four cells, ``width`` numbers each, are gathered at a time."""
+        most = min(GATHERED, max(least, self.cells.numel() // 8))
+        return places.split(max(1, most // (4 * width)))
+
+    def mix(self, table: Tensor, pixels: Tensor) -> Tensor:
+        """Rows of a table of the cells (h'*w', n), mixed for some pixels: (len(pixels), n)."""
+        corners = self.corners(self.block[self.of_pixel[pixels]])
+        return torch.einsum("pt,ptd->pd", self.weights[pixels], table[corners])
+
+    def corners(self, block: Tensor) -> Tensor:
+        """The four cells (N, 4) around pixels whose upper left cell is given (N,)."""
+        height = self.cells.shape[0] // self.width
+        y, x = block // self.width, block % self.width
+        low = (y + 1).clamp(max=height - 1) * self.width
+        right = (x + 1).clamp(max=self.width - 1)
+        return torch.stack([block, y * self.width + right, low + x, low + right], 1)
+
+    def patch_sum(self, values: Tensor) -> Tensor:
+        """Sums values of pixels (P, n) over each patch."""
+        total = values.new_zeros(self.row.numel(), values.shape[1])
+        return total.index_add_(0, self.of_pixel, values)
+
+    def times_cells(self, weights: Tensor) -> Tensor:
+        """Sparse matrix of the patches' weights (Q, 4) times the cells: (regions, D)."""
+        matrix = _csr(
+            self.row.repeat_interleave(4),
+            self.corners(self.block).flatten(),
+            weights.flatten(),
+            (self.rows.stop - self.rows.start, self.cells.shape[0]),
+        )
+        return matrix @ self.cells
+
+    def transposed(self, weights: Tensor, gradient: Tensor) -> Tensor:
+        """The transposed matrix times the gradient (regions, D) of the map's sums: (cells, D)."""
+        cell, order = self.corners(self.block).flatten().sort(stable=True)
+        matrix = _csr(
+            cell,
+            self.row.repeat_interleave(4)[order],
+            weights.flatten()[order],
+            (self.cells.shape[0], self.rows.stop - self.rows.start),
+        )
+        return matrix @ gradient
+
+    def dots(self, gradient: Tensor) -> Tensor:
+        """Inner products (Q, 4) of each patch's cells with the gradient of its region."""
+        corners = self.corners(self.block)
+        patches = torch.arange(len(self.row), device=gradient.device)
+        parts = [
+            torch.einsum("qtd,qd->qt", self.cells[corners[part]], gradient[self.row[part]])
+            for part in self.chunks(patches, self.cells.shape[1])
+        ]
+        return torch.cat(parts)
+
+    def inverse_lengths(self) -> Tensor:
+        """1 / |z| of each pixel, at most 1 / epsilon; 0 where z is nothing but rounding."""
+        squared, longest = self._squared_lengths()
+        lost = (squared < CANCELLED * longest).nonzero().squeeze(1)
+        for part in self.chunks(lost, self.cells.shape[1]):
+            squared[part] = self.mix(self.cells, part).square().sum(1)
+        inverse = 1 / squared.sqrt().clamp(min=EPSILON)
+        # What is left of cells that cancel to the last digit is rounding, in any direction.
+        noise = (NOISE * torch.finfo(squared.dtype).eps) ** 2
+        return torch.where(squared < noise * longest, 0, inverse)
+
+    def _squared_lengths(self) -> tuple[Tensor, Tensor]:
+        grid = self.cells.view(-1, self.width, self.cells.shape[1])
+        own = _dot(grid, grid)
+        right = _dot(grid, _shift(grid, 1))
+        below = _shift(grid, 0)
+        down, falling = _dot(grid, below), _dot(grid, _shift(below, 1))
+        rising = _dot(_shift(grid, 1), below)
+        across = falling + rising
+        layout = self._layout
+        y, y1, dy = (part[self.inside // layout.width] for part in layout.rows)
+        x, x1, dx = (part[self.inside % layout.width] for part in layout.columns)
+        ax, bx, cx = (1 - dx).square(), dx.square(), dx * (1 - dx)
+        ay, by, cy = (1 - dy).square(), dy.square(), dy * (1 - dy)
+        corners = own[y, x], own[y, x1], own[y1, x], own[y1, x1]
+        squared = ay * (ax * corners[0] + bx * corners[1] + 2 * cx * right[y, x])
+        squared += by * (ax * corners[2] + bx * corners[3] + 2 * cx * right[y1, x])
+        squared += 2 * cy * (ax * down[y, x] + bx * down[y, x1] + cx * across[y, x])
+        longest = torch.stack(corners).amax(0)
+        return squared, longest
+
+    def subtract_stencil(self, of_cells: Tensor, factor: Tensor) -> None:
+        """Subtracts sum_p factor_p w_pt z_p from the gradient of each pixel's cells, in place."""
+        block = self.block[self.of_pixel]
+        full = factor.new_zeros(4, self.cells.shape[0], 4)
+        for corner in range(4):
+            # One row at a time: all sixteen numbers a pixel at once would be the most that is held.
+            products = self.weights * (factor * self.weights[:, corner]).unsqueeze(1)
+            full[corner].index_add_(0, block, products)
+        used = torch.unique(self.block)
+        for part in self.chunks(used, self.cells.shape[1]):
+            corners = self.corners(part)
+            moved = torch.bmm(full[:, part].transpose(0, 1), self.cells[corners])
+            of_cells.index_add_(0, corners.flatten(), moved.flatten(0, 1), alpha=-1)
+
+
+def _csr(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A sparse matrix from entries sorted by row."""
+    bounds = torch.searchsorted(row, torch.arange(shape[0] + 1, device=row.device))
+    with warnings.catch_warnings():
+        # "Sparse CSR tensor support is in beta": products with dense matrices are what it is for.
+        warnings.filterwarnings("ignore", message="Sparse CSR")
+        return torch.sparse_csr_tensor(bounds, column, values, shape, check_invariants=False)
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    """Inner products over the last axis."""
+    return torch.einsum("yxd,yxd->yx", first, second)
+
+
+def _shift(grid: Tensor, dim: int) -> Tensor:
+    """The next cell along an axis; the last one stays."""
+    last = grid.narrow(dim, grid.shape[dim] - 1, 1)
+    return torch.cat([grid.narrow(dim, 1, grid.shape[dim] - 1), last], dim)

@@ -1,0 +1,152 @@
+"""The pixel that stands for a region, and how far the region's pixels are from it.
+
+A pixel p = z / |z| of the upsampled embedding is scored by its best prototype; the region's first
+pixel with the best score, v, stands for it (the authors' high-res configs). What
+`vice.pooling` says about means holds here too:
+
+- scores are linear in the embedding: they are taken at the stride of Y, mixed, and divided by the
+  pixel's length, some prototypes at a time;
+- distances |p - v| need p itself, which is mixed some pixels at a time and not kept: differences
+  of inner products would lose the digits of small distances;
+- the gradient of sum_p a_p |p - v|^2 / 2, with a_p = g / |p - v| held fixed, is that of the sum of
+  distances: c_p p - v along p's length removed, c_p = <p, v>, so a stencil and a transposed
+  sparse matrix again, and with respect to v the weighted sum of p, a sparse matrix times Y.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vice.patches import EPSILON, NOISE, Layout, OneMap
+
+#: Least elements that are gathered at a time where every pixel is mixed: each call costs as well.
+GATHERED_PIXELS = 2**17
+
+
+class Representatives(torch.autograd.Function):
+    """Representatives (R, D) and coherence (R,) of an embedding (B, D, h', w')."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        embeddings: Tensor,
+        prototypes: Tensor,
+        numbered: Any,
+        size: tuple[int, int],
+        align_corners: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Scores, choice and distances of each map in turn."""
+        layout = Layout(embeddings, numbered, size, align_corners)
+        vectors = embeddings.new_zeros(numbered.counts.numel(), embeddings.shape[1])
+        coherence = embeddings.new_zeros(numbered.counts.numel())
+        kept: dict[int, tuple[Tensor, Tensor]] = {}
+        for number, one in layout.maps(embeddings):
+            lengths = one.inverse_lengths()
+            chosen = _first_best(one, _best_scores(one, prototypes) * lengths)
+            vectors[one.rows] = _mixed(one, chosen) * lengths[chosen, None]
+            distance = _distances(one, lengths, vectors[one.rows])
+            coherence[one.rows].index_add_(0, one.pixel_rows(), distance)
+            kept[number] = (chosen, distance)
+        coherence /= numbered.counts
+        ctx.save_for_backward(embeddings, vectors, numbered.counts)
+        ctx.layout, ctx.kept = layout, kept
+        return vectors, coherence
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(  # type: ignore[override]
+        ctx: Any, of_vectors: Tensor, of_coherence: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Stencil and sparse matrices of each map in turn."""
+        embeddings, vectors, counts = ctx.saved_tensors
+        with torch.autocast(of_vectors.device.type, enabled=False):
+            found = torch.zeros_like(embeddings)
+            for number, one in ctx.layout.maps(embeddings):
+                of_sums = of_coherence[one.rows] / counts[one.rows]
+                own = (vectors[one.rows], of_vectors[one.rows], of_sums)
+                found[number] = _gradient(one, ctx.kept[number], own)
+        return found, None, None, None, None
+
+
+def _best_scores(one: OneMap, prototypes: Tensor) -> Tensor:
+    """Best score (P,) of each pixel's mix, not divided by its length."""
+    pixels = torch.arange(len(one.inside), device=prototypes.device)
+    best = one.weights.new_full((len(pixels),), -torch.inf)
+    for some in prototypes.split(one.shape[0]):
+        # No wider than the embedding itself, however many prototypes there are.
+        scores = one.cells @ some.t()
+        for part in one.chunks(pixels, len(some), GATHERED_PIXELS):
+            best[part] = torch.maximum(best[part], one.mix(scores, part).amax(1))
+    return best
+
+
+def _first_best(one: OneMap, scores: Tensor) -> Tensor:
+    """The first pixel, in scan order, with the best score of each region: (regions,)."""
+    row, regions = one.pixel_rows(), one.rows.stop - one.rows.start
+    top = scores.new_full((regions,), -torch.inf).scatter_reduce(0, row, scores, "amax")
+    place = torch.arange(len(scores), device=row.device)
+    candidate = torch.where(scores == top[row], place, len(scores))
+    return row.new_full((regions,), len(scores)).scatter_reduce(0, row, candidate, "amin")
+
+
+def _mixed(one: OneMap, pixels: Tensor) -> Tensor:
+    return torch.cat([one.mix(one.cells, part) for part in one.chunks(pixels, one.shape[0])])
+
+
+def _distances(one: OneMap, lengths: Tensor, vectors: Tensor) -> Tensor:
+    """Distance (P,) of each pixel to its region's vector; 0 where rounding is all there is."""
+    row, distance = one.pixel_rows(), torch.empty_like(lengths)
+    pixels = torch.arange(len(lengths), device=row.device)
+    for part in one.chunks(pixels, one.shape[0], GATHERED_PIXELS):
+        unit = one.mix(one.cells, part) * lengths[part, None]
+        distance[part] = torch.linalg.vector_norm(unit - vectors[row[part]], dim=1)
+    noise = NOISE * torch.finfo(distance.dtype).eps
+    return torch.where(distance < noise, 0, distance)
+
+
+def _gradient(
+    one: OneMap, kept: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
+    """Gradient (D, h', w') of one map.
+
+    Args:
+        one: The map.
+        kept: Chosen pixels, distance of each pixel.
+        own: Of each of its regions the vector, the vector's gradient, and that of the sum of
+            distances.
+    """
+    chosen, distance = kept
+    # Cheaper to take again than to keep.
+    lengths = one.inverse_lengths()
+    vectors, of_vectors, of_sums = own
+    row = one.pixel_rows()
+    pull = torch.where(distance > 0, of_sums[row] / distance, 0)
+    weights = one.patch_sum((pull * lengths).unsqueeze(1) * one.weights)
+    of_cells = one.transposed(weights, -vectors)
+    # p of unit length gives c p - v; p shorter than epsilon is divided by it and gives p - v.
+    closeness = (1 + vectors.square().sum(1)[row] - distance.square()) / 2
+    closeness = torch.where(lengths < 1 / EPSILON, closeness, 1)
+    one.subtract_stencil(of_cells, -pull * lengths.square() * closeness)
+    total = pull.new_zeros(len(vectors)).index_add_(0, row, pull)
+    reaction = of_vectors + total.unsqueeze(1) * vectors - one.times_cells(weights)
+    _add_at(one, of_cells, chosen, _through_length(reaction, vectors, lengths[chosen]))
+    return of_cells.T.view(one.shape)
+
+
+def _through_length(gradient: Tensor, unit: Tensor, lengths: Tensor) -> Tensor:
+    """Gradient of z from that of z times its inverse length, (N, D) each and (N,)."""
+    along = (gradient * unit).sum(1)
+    along = torch.where(lengths < 1 / EPSILON, along, 0)
+    return lengths.unsqueeze(1) * (gradient - along.unsqueeze(1) * unit)
+
+
+def _add_at(one: OneMap, of_cells: Tensor, pixels: Tensor, values: Tensor) -> None:
+    """Adds values (N, D) of some pixels to their four cells, in place."""
+    width = one.shape[0]
+    for part, some in zip(one.chunks(pixels, width), one.chunks(values, width), strict=True):
+        spread = one.weights[part].unsqueeze(2) * some.unsqueeze(1)
+        corners = one.corners(one.block[one.of_pixel[part]])
+        of_cells.index_add_(0, corners.flatten(), spread.flatten(0, 1))
