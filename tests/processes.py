@@ -19,12 +19,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_processes(function: Callable[..., Any], ranks: int, *args: Any) -> list[Any]:
-    """Calls ``function(rank, ranks, *args)`` in each process; returns the results by rank."""
+    """Calls ``function(rank, ranks, *args)`` in each process of a group; the results by rank."""
     if ranks == 1:
         return [function(0, 1, *args)]
+    return spawn(_grouped, ranks, free_ports(1)[0], function, args)
+
+
+def spawn(function: Callable[..., Any], ranks: int, *args: Any) -> list[Any]:
+    """Calls ``function(rank, ranks, *args)`` in processes without a group; the results by rank."""
     context = mp.get_context("spawn")
     results = context.SimpleQueue()
-    mp.spawn(_worker, (ranks, free_ports(1)[0], results, function, args), nprocs=ranks, join=True)
+    mp.spawn(_worker, (ranks, results, function, args), nprocs=ranks, join=True)
     found = dict(results.get() for _ in range(ranks))
     return [found[rank] for rank in range(ranks)]
 
@@ -69,15 +74,19 @@ def free_ports(count: int) -> list[int]:
         return [int(listener.getsockname()[1]) for listener in sockets]
 
 
-def _worker(rank: int, ranks: int, port: int, results: Any, function: Any, args: Any) -> None:
+def _worker(rank: int, ranks: int, results: Any, function: Any, args: Any) -> None:
     torch.set_num_threads(1)
+    results.put((rank, _plain(function(rank, ranks, *args))))
+
+
+def _grouped(rank: int, ranks: int, port: int, function: Any, args: Any) -> Any:
     dist.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=ranks
     )
     try:
-        value = function(rank, ranks, *args)
-        results.put((rank, _plain(value)))
+        value = _plain(function(rank, ranks, *args))
         dist.barrier()
+        return value
     finally:
         dist.destroy_process_group()
 

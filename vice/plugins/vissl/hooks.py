@@ -170,6 +170,14 @@ class RosterHook(SilentHook):
         """Before the first images of an epoch."""
         self.note("reading images", task.iteration)
 
+    def on_forward(self, task: Any) -> None:
+        """After the model."""
+        self.note("in the loss", task.iteration)
+
+    def on_loss_and_meter(self, task: Any) -> None:
+        """After the loss."""
+        self.note("in the backward pass", task.iteration)
+
     def on_step(self, task: Any) -> None:
         """Before the next images."""
         self.note("reading images", task.iteration)

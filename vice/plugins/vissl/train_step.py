@@ -57,7 +57,7 @@ def vice_train_step(task: Any) -> Any:
     if not isinstance(task.data_iterator, FinishedViews):
         photometric = Photometric(**tuples(dict(task.config["VICE"]["PHOTOMETRIC"])))
         task.data_iterator = FinishedViews(task.data_iterator, photometric, task.device)
-        task.data_iterator.after_reading = lambda: task.note("computing", task.iteration)
+        task.data_iterator.after_reading = lambda: task.note("in the forward pass", task.iteration)
         task.copies = []
     with undone_if_skipped(task, task.copies):
         standard_train_step(task)

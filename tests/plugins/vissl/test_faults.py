@@ -1,0 +1,163 @@
+"""What a real run does when something goes wrong: it names it, and loses nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.kills import differences
+from tests.plugins.vissl.conftest import REPO, overrides, run_tool
+from vice.health import read_health
+from vice.snapshots import LINK_NAME
+
+pytest.importorskip("vissl")
+
+TWO = ("config.DISTRIBUTED.NUM_PROC_PER_NODE=2", "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=1")
+
+
+def run_faulty(harm, rank, iterations, arguments, **options):
+    command = [sys.executable, "-m", "tests.plugins.vissl.faulty", harm, rank, iterations]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [*command, *arguments],
+        cwd=REPO,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("harm", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_is_skipped_and_counted(images, tmp_path, harm):
+    """Harm on one rank of two: both skip, and the model stays whole."""
+    out = tmp_path / "out"
+    done = run_faulty(harm, "1", "2", overrides(images, out, *TWO))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(re.findall(r"step 2 is skipped: .* \(1 in a row, 1 in all\)", done.stdout)) == 2
+    assert [record["iteration"] for record in read_health(out)] == [0, 1, 3, 4, 5]
+    assert all(value.isfinite().all() for value in load_file(out / "vice.safetensors").values())
+
+
+def test_a_skipped_step_leaves_no_trace_but_its_place(images, tmp_path):
+    """With the learning rate at zero, only running statistics and the queue could show it."""
+    still = ("config.VICE.SCHEDULE.peak_lr=0.0", "config.OPTIMIZER.num_epochs=1")
+    run_faulty("loss", "0", "2", overrides(images, tmp_path / "skipped", *still))
+    run_faulty("none", "0", "2", overrides(images, tmp_path / "whole", *still))
+    skipped, whole = (
+        torch.load(next((tmp_path / name).glob("model_final*")), weights_only=True)
+        for name in ("skipped", "whole")
+    )
+    trunk = skipped["classy_state_dict"]["base_model"]["model"]["trunk"]
+    expected = whole["classy_state_dict"]["base_model"]["model"]["trunk"]
+    counters = [name for name in trunk if name.endswith("num_batches_tracked")]
+    assert counters
+    assert {int(trunk[name]) for name in counters} == {2}
+    assert {int(expected[name]) for name in counters} == {3}
+    assert int(skipped["loss"]["criterion.queue.clock"]) == 2
+    assert skipped["loss"]["criterion.queue.vectors"].isfinite().all()
+
+
+def test_too_many_such_steps_end_the_run_with_the_batch_kept(images, tmp_path):
+    out = tmp_path / "out"
+    more = ("config.VICE.MAX_NONFINITE_STEPS=3", "config.OPTIMIZER.num_epochs=3")
+    done = run_faulty("loss", "0", "1-9", overrides(images, out, *more))
+    assert done.returncode == 2, done.stderr[-3000:]
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: the loss is nan for 3 steps in a row, at iteration 3;")
+    assert "config.VICE.SCHEDULE.base_lr" in last
+    batch = torch.load(out / "nonfinite_rank0.torch", weights_only=True)
+    assert batch["iteration"] == 3
+    assert batch["input"].shape == (4, 3, 48, 48)
+    assert (out / "model_phase0.torch").exists()
+
+
+def test_a_rank_that_raises_is_the_one_that_is_shown(images, tmp_path):
+    done = run_faulty("raise", "1", "2", overrides(images, tmp_path / "out", *TWO))
+    assert done.returncode == 1
+    assert "ValueError: harm on purpose" in done.stderr
+    # The other rank's error only follows from this one, and says so in the log.
+    assert done.stderr.rstrip().endswith("ValueError: harm on purpose")
+    other = "this rank ends because another failed first: rank 1 on "
+    assert other in done.stdout + done.stderr
+
+
+def test_a_rank_that_hangs_is_named(images, tmp_path):
+    more = ("config.VICE.TIMEOUT_MINUTES=0.15",)
+    done = run_faulty("hang", "1", "2", overrides(images, tmp_path / "out", *TWO, *more))
+    assert done.returncode == 1
+    last = done.stderr.rstrip().splitlines()[-1]
+    assert "rank 0 on" in last and "no longer hears from the others" in last
+    assert re.search(r"first: rank 1 on \S+: in the forward pass at iteration 2 for \d+ s", last), last
+
+
+def test_a_full_disk_costs_no_training(trained, images, tmp_path):
+    """The limit lets the exported weights pass, and no state of training."""
+    out = tmp_path / "out"
+    unfinished(trained, out)
+    before = (out / "model_phase0.torch").read_bytes()
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
+
+    more = ("config.CHECKPOINT.CHECKPOINT_ITER_FREQUENCY=1",)
+    done = run_faulty("none", "0", "0", overrides(images, out, *more), preexec_fn=limit)
+    assert done.returncode == 2, done.stderr[-3000:]
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: cannot write") and "free some space" in last
+    assert "Training goes on and tries again" in done.stdout
+    assert (out / "model_phase0.torch").read_bytes() == before
+    assert not list(out.glob("*.part"))
+    done = run_tool(overrides(images, out), tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert differences(trained, out) == []
+
+
+def test_resuming_takes_the_newest_whole_state_whatever_the_link_says(trained, images, tmp_path):
+    out = tmp_path / "out"
+    unfinished(trained, out)
+    half = (out / "model_phase0.torch").read_bytes()[:-1000]
+    (out / "model_iteration5.torch").write_bytes(half)
+    (out / LINK_NAME).symlink_to("model_iteration5.torch")
+    done = run_tool(overrides(images, out), tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "set aside as model_iteration5.torch.broken" in done.stderr
+    assert (out / "model_iteration5.torch.broken").read_bytes() == half
+    assert differences(trained, out) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("config.VICE.VIEWS.size=64", "VICE.VIEWS.size was 48, is 64"),
+        ("config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=3", "images a step was 2, is 3"),
+        ("config.CHECKPOINT.AUTO_RESUME=false", "holds checkpoints of an earlier run"),
+    ],
+)
+def test_a_run_is_not_mixed_with_another(trained, images, tmp_path, change, message):
+    out = tmp_path / "out"
+    unfinished(trained, out)
+    kept = {path.name: path.read_bytes() for path in out.glob("*.torch")}
+    done = run_tool(overrides(images, out, change), tmp_path)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert message in last and "another config.CHECKPOINT.DIR" in last
+    assert {path.name: path.read_bytes() for path in out.glob("*.torch")} >= kept
+
+
+def unfinished(trained, out):
+    """A copy of a finished run as it was after its first epoch."""
+    shutil.copytree(trained, out, symlinks=True)
+    for path in out.glob("model_final_checkpoint*"):
+        path.unlink()
+    for name in ("vice.safetensors", LINK_NAME):
+        (out / name).unlink()
