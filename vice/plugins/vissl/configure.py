@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ from typing import Any
 import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from vissl.utils.hydra_config import compose_hydra_configuration, convert_to_attrdict
 
 from vice.errors import UserError
 from vice.images import list_images
 from vice.paths import experiment_names
+from vice.plugins.vissl.checks import check_values
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +42,22 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     """
     composed = compose(overrides)
     config = composed.config
+    check_values(composed)
     check_data(config)
     choose_device(config)
     check_machines(config)
     set_schedule(config)
     images = check_batches(config)
     _log_scale(config, images)
-    args, attributes = convert_to_attrdict(composed)
+    try:
+        args, attributes = convert_to_attrdict(composed)
+    except OSError as error:
+        raise UserError(
+            f"config.CHECKPOINT.DIR={config.CHECKPOINT.DIR} cannot be written ({error}); choose "
+            "another place"
+        ) from error
+    except AssertionError as error:
+        raise UserError(f"VISSL does not take this configuration: {error}") from error
     return args, attributes
 
 
@@ -59,7 +70,8 @@ def compose(overrides: list[str]) -> DictConfig:
     try:
         composed = _compose(overrides)
         OmegaConf.resolve(composed)
-    except (HydraException, OmegaConfBaseException) as error:
+    # Hydra means some of its ValueErrors for the user.
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_explain(error, overrides)) from error
     if "VICE" not in composed.config:
         raise UserError(
@@ -90,6 +102,9 @@ def _explain(error: Exception, overrides: list[str]) -> str:
     if unknown:
         key = unknown.group(1)
         return f"config key {key!r} does not exist{_nearest(key, name)}"
+    if isinstance(error, InterpolationResolutionError):
+        said = [override for override in overrides if "${" in override]
+        return f"{text}; check the ${{...}} of {' '.join(said)}"
     return text
 
 
@@ -121,10 +136,11 @@ def check_data(config: DictConfig) -> None:
     hint = config.VICE.DATASET.get("prepare")
     remedy = f"prepare it with: {hint}" if hint else "give the folder of your images"
     key = "config.DATA.TRAIN.DATA_PATHS"
-    if isinstance(paths, str) or not len(paths):
+    if not OmegaConf.is_list(paths) or len(paths) != 1:
         raise UserError(f"{key} must be a list with one path, such as \"{key}='[photos]'\"")
     path = Path(str(paths[0]))
-    if not path.exists():
+    # os.path has an answer for names too long for the disk, too; Path raises.
+    if not os.path.exists(path):
         raise UserError(f"{key}: {path.absolute()} does not exist; {remedy}")
     # Workers and SLURM nodes may start elsewhere.
     config.DATA.TRAIN.DATA_PATHS = [str(path.absolute())]
