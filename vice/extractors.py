@@ -114,7 +114,10 @@ def _call(spec: str) -> nn.Module:
             f"{spec}: {error}; MODULE:CALLABLE must be importable, for example with its folder in "
             "PYTHONPATH"
         ) from error
-    module = make()
+    try:
+        module = make()
+    except TypeError as error:
+        raise UserError(f"{spec} cannot be called without arguments ({error})") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"{spec} returned {type(module).__name__}, not a torch.nn.Module")
     if not hasattr(module, "dim"):

@@ -115,6 +115,17 @@ def _link(path: Path, rng: Rng) -> None:
     path.symlink_to(path.name)
 
 
+def _of_another_image(path: Path, rng: Rng) -> None:
+    """A sound entry under a wrong name, as a mixed-up copy leaves it."""
+    from vice.superpixels import Superpixels
+
+    other = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    maker = Superpixels(**OPTIONS, cache_dir=path.parents[1])
+    maker(other)
+    assert maker.cache is not None
+    maker.cache.path(other).rename(path)
+
+
 _MAP = np.arange(40 * 48, dtype=np.int32).reshape(40, 48)
 #: What is done to the entry, and whether that must be told.
 _CHANGES: dict[str, tuple[Change, bool | None]] = {
@@ -133,7 +144,7 @@ _CHANGES: dict[str, tuple[Change, bool | None]] = {
     "int64": (_arrays(regions=_MAP.astype(np.int64)), True),
     "negative-ids": (_arrays(regions=_MAP - 5000), True),
     "huge-ids": (_arrays(regions=_MAP + 2**30), True),
-    "of-another-image": (_arrays(regions=(_MAP // 480).astype(np.uint16)), True),
+    "of-another-image": (_of_another_image, True),
     "folder": (_folder, True),
     "full-folder": (_full_folder, True),
     "file-for-folder": (_file_for_folder, True),

@@ -148,7 +148,7 @@ def _field(folder: Path, rng: Rng) -> Action:
     name, value = str(rng.choice(names)), str(rng.choice(_TEXTS))
     # The checkpoint does not exist: whatever the field, nothing can be run.
     more = ["--no-spec", "nowhere", "--set", f"{name}={value}"]
-    return _evaluation(CLUSTER, more, (name, "nowhere", "splits", "split"), folder, rng)
+    return _evaluation(CLUSTER, more, (name, "nowhere", "split"), folder, rng)
 
 
 def drawn(number: int) -> Case:

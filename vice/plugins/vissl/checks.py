@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from classy_vision.optim import OPTIMIZER_REGISTRY
 from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
+from vice.files import check_folder
 from vice.losses.swav import REDUCTIONS, REGION_VECTORS, DenseSwAVLoss
 from vice.models import build_embedder
 from vice.photometric import Photometric
@@ -221,7 +220,7 @@ def check_values(composed: DictConfig) -> None:
         group, _, name = key.rpartition(".")
         path = _group(plain, group).get(name)
         if path is not None:
-            _check_folder(f"config.{key}", Path(path))
+            check_folder(f"config.{key}", path)
     nodes = plain["DISTRIBUTED"]["NUM_NODES"]
     _require("node_id", composed.node_id, _whole(0, nodes - 1))
     _require("engine_name", composed.engine_name, _one_of("train"))
@@ -297,7 +296,7 @@ def _check_built(plain: dict[str, Any]) -> None:
 
 
 def _check_slurm(slurm: dict[str, Any]) -> None:
-    if slurm["USE_SLURM"] and not slurm["PARTITION"]:
+    if slurm["USE_SLURM"] and not slurm["PARTITION"].strip():
         raise UserError("set config.SLURM.PARTITION to submit to SLURM")
     if slurm["TIME_HOURS"] == slurm["TIME_MINUTES"] == 0:
         raise UserError(
@@ -313,17 +312,3 @@ def _check_slurm(slurm: dict[str, Any]) -> None:
 
 def _is_option(name: str) -> bool:
     return name.replace("-", "").replace("_", "").isalnum() and name.isascii()
-
-
-def _check_folder(key: str, path: Path) -> None:
-    """Sees whether a folder can be made, without making it."""
-    try:
-        places = (path.absolute(), *path.absolute().parents)
-        nearest = next(place for place in places if os.path.lexists(place))
-        path.exists()
-    except OSError as error:  # a name too long for the disk
-        raise UserError(f"{key}={path}: {error.strerror}; choose another name") from error
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(
-            f"{key}={path}: {nearest} is not a folder that you may write to; choose another place"
-        )
