@@ -17,7 +17,12 @@ def main() -> None:
     add("--fraction", type=float, default=1.0, help="share of the train images (1)")
     add("--subset-seed", type=whole(0, 2**31 - 1), default=0, help="which subset of that size (0)")
     add("--backbone-lr-mult", type=number(0, 1e3), default=0.1, help="of the backbone (0.1)")
-    add("--crop", type=whole(0, 2**16), default=512, help="side of the random train crop, 0 for none (512)")
+    add(
+        "--crop",
+        type=whole(0, 2**16),
+        default=512,
+        help="side of the random train crop, 0 for none (512)",
+    )
     add("--iterations", type=int, help="steps (protocol)")
     add("--batch-size", type=int, help="images a step (protocol)")
     args = parser.parse_args()

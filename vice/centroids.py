@@ -110,7 +110,9 @@ class Centroids:
         # Files of earlier versions have no checksum.
         expected = _checksum(meta, {"vectors": vectors})
         if meta.get("sha256", expected) != expected:
-            raise UserError(f"{path}: damaged, its checksum is not that of its content; fit it again")
+            raise UserError(
+                f"{path}: damaged, its checksum is not that of its content; fit it again"
+            )
         if vectors.ndim != 2 or not len(vectors) or not _are_finite(vectors):
             raise UserError(f"{path}: holds no (K, D) table of finite numbers; fit it again")
         return cls(vectors=vectors, **_read_meta(meta, path))

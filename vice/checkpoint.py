@@ -197,12 +197,16 @@ def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(f"{file} has format {card.get('format')}; this version reads {FORMAT}")
     # Files of earlier versions have no checksum.
     if card.get("sha256", expected := _checksum(card, tensors)) != expected:
-        raise UserError(f"{file} is damaged: its checksum is not that of its content; copy it again")
+        raise UserError(
+            f"{file} is damaged: its checksum is not that of its content; copy it again"
+        )
     return card, tensors
 
 
 def _checksum(card: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    text = json.dumps({name: value for name, value in card.items() if name != "sha256"}, sort_keys=True)
+    text = json.dumps(
+        {name: value for name, value in card.items() if name != "sha256"}, sort_keys=True
+    )
     return digest_tensors(tensors, text)
 
 

@@ -89,7 +89,12 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
         metavar="FIELD=VALUE",
         help="change fields of the protocol, and with them its hash, for example upsample=classes",
     )
-    add("--cache-gib", type=number(0, 1e6), default=0.0, help="keep embeddings up to this many GiB (0)")
+    add(
+        "--cache-gib",
+        type=number(0, 1e6),
+        default=0.0,
+        help="keep embeddings up to this many GiB (0)",
+    )
     add("--workers", type=whole(0, 1024), default=0, help="data loading processes (0)")
     add("--seed", type=whole(0, 2**31 - 1), default=0)
     add("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")

@@ -155,7 +155,11 @@ _CHANGES: dict[str, tuple[Change, bool | None]] = {
 def _place(kind: str, folder: Path, rng: Rng) -> Action:
     """The cache folder itself is not what it should be."""
     image = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
-    cache = {"file": folder / "file", "below": folder / "file" / "cache", "long": folder / ("n" * 300)}
+    cache = {
+        "file": folder / "file",
+        "below": folder / "file" / "cache",
+        "long": folder / ("n" * 300),
+    }
     (folder / "file").write_text("a file")
     place = cache[kind]
     photos = runs.images(folder / "photos", rng)

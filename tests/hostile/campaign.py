@@ -54,6 +54,17 @@ def choose(seed: int, cases: int, only: str | None = None, *, processes: bool = 
     return chosen
 
 
+def warm_up() -> None:
+    """Imports what cases will need, so that neither time nor memory of an import is theirs."""
+    import timm  # noqa: F401
+    import torchvision  # noqa: F401
+
+    import vice.plugins.mmseg.evaluate_clusters
+    import vice.plugins.mmseg.evaluate_linear
+    import vice.plugins.mmseg.finetune
+    import vice.plugins.vissl.configure  # noqa: F401
+
+
 def run(
     cases: Iterable[Case],
     seed: int,
@@ -61,6 +72,7 @@ def run(
     keep: Path | None = None,
 ) -> list[tuple[Case, Verdict]]:
     """Judges cases one after the other; folders of findings are kept if there is a place."""
+    warm_up()
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for number, case in enumerate(cases):

@@ -325,7 +325,9 @@ _VISSL: dict[str, Make] = {
     "card-empty": _vissl({}, {}, ""),
     "card-a-list": _vissl({}, {}, "[1]"),
     "card-without": _vissl({}, {}, "{}"),
-    "card-binary": _vissl({}, {}, "\x00\udcff".encode("utf-8", "surrogateescape").decode("latin-1")),
+    "card-binary": _vissl(
+        {}, {}, "\x00\udcff".encode("utf-8", "surrogateescape").decode("latin-1")
+    ),
 }
 
 
@@ -465,7 +467,9 @@ FIXED = [
 def drawn(number: int) -> Case:
     """Spoilt bytes of our own files, of centroids, and of PyTorch's."""
     if number % 5 == 4:
-        return Case(GROUP, f"spoilt/foreign/{number}", partial(_named, _spoilt_foreign, ""), "refused")
+        return Case(
+            GROUP, f"spoilt/foreign/{number}", partial(_named, _spoilt_foreign, ""), "refused"
+        )
     part = list(_PARTS)[number % 4]
     make = _centroids if number % 5 == 3 else _own
     kind = "centroids" if make is _centroids else "own"

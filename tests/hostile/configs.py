@@ -75,7 +75,9 @@ def _goes_together(built: Any) -> str | None:
     maps = torch.randn(len(images), dim, 6, 6, generator=torch.Generator().manual_seed(0))
     regions = (torch.arange(36).view(6, 6)[None]).expand(len(images), 6, 6)
     value = _loss(loss, maps, prototypes, regions)
-    return None if value is None or (np.isfinite(value) and np.isfinite(rate)) else "loss not finite"
+    return (
+        None if value is None or (np.isfinite(value) and np.isfinite(rate)) else "loss not finite"
+    )
 
 
 def _loss(loss: Any, maps: torch.Tensor, prototypes: torch.Tensor, regions: Any) -> float | None:

@@ -34,7 +34,9 @@ def call(tool: str, arguments: list[str]) -> Any:
         sys.argv = kept
 
 
-def _evaluation(tool: str, more: list[str], names: tuple[str, ...], folder: Path, rng: Rng) -> Action:
+def _evaluation(
+    tool: str, more: list[str], names: tuple[str, ...], folder: Path, rng: Rng
+) -> Action:
     data, out = runs.labelled(folder / "data", rng), runs.earlier_results(folder)
     given = set(more)
     arguments = [] if {"--no-spec"} & given else ["lab"]

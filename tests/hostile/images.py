@@ -76,7 +76,7 @@ def _reading(put: Put, folder: Path, rng: Rng) -> Action:
     return Action(
         run=lambda: read(path),
         command=command + settings,
-        names=(path.name, str(path)),
+        names=(path.name, str(path), str(folder)),
         check=is_rgb,
     )
 
@@ -171,7 +171,9 @@ _ODD: dict[str, Put] = {
     "one-column": _shaped(1, 700),
     "one-row": _shaped(700, 1),
     "very-long": _shaped(20_000, 1),
-    "broken-exif": _content(lambda rng: with_exif(rng, b"MM\x00*\x00\x00\x00\x08\xff\xff" + bytes(9))),
+    "broken-exif": _content(
+        lambda rng: with_exif(rng, b"MM\x00*\x00\x00\x00\x08\xff\xff" + bytes(9))
+    ),
     "exif-noise": _content(lambda rng: with_exif(rng, rng.bytes(64))),
     "trailing-bytes": _content(lambda rng: _PNG(rng) + b"more", "picture.png"),
     "looping-folder": _looping_folder,

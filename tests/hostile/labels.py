@@ -167,7 +167,9 @@ def _official(kind: str, damage: str, folder: Path, rng: Rng) -> Action:
     elif _made(folder):
         root = root.rename(folder / "data" / kind)
     name = {"cityscapes": "cityscapes27"}.get(kind, kind)
-    maps = sorted(path for path in root.rglob("*.png") if "annot" in str(path) or "gtFine" in str(path))
+    maps = sorted(
+        path for path in root.rglob("*.png") if "annot" in str(path) or "gtFine" in str(path)
+    )
     chosen = [path for path in maps if "instance" not in path.name]
     victim = chosen[int(rng.integers(len(chosen)))]
     if damage == "value":
@@ -188,7 +190,11 @@ def _made(folder: Path) -> bool:
     return True
 
 
-_OFFICIAL = [(kind, damage) for kind in ("cityscapes", "camvid") for damage in ("none", "value", "missing", "spoilt")]
+_OFFICIAL = [
+    (kind, damage)
+    for kind in ("cityscapes", "camvid")
+    for damage in ("none", "value", "missing", "spoilt")
+]
 _EXPECTED = {"none": "worked", "spoilt": "either"}
 
 FIXED = [

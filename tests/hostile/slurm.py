@@ -32,7 +32,9 @@ STRANGE = "#!/bin/sh\necho 'no number here'\n"
 BASE = ("config.SLURM.USE_SLURM=true", "config.SLURM.PARTITION=gpu", "config.SLURM.MEM_GB=4")
 
 
-def _submission(more: list[str], names: tuple[str, ...], sbatch: str, folder: Path, rng: Rng) -> Action:
+def _submission(
+    more: list[str], names: tuple[str, ...], sbatch: str, folder: Path, rng: Rng
+) -> Action:
     commands = folder / "bin"
     commands.mkdir()
     for name, text in {"sbatch": sbatch, "srun": "#!/bin/sh\n"}.items():
@@ -80,7 +82,10 @@ _TEXTS = ("NAME", "COMMENT", "PARTITION", "CONSTRAINT")
 _WORKED: dict[str, list[str]] = {
     "plain": [],
     "name-with-spaces": _text("NAME", "my first run"),
-    "many-nodes": ["config.DISTRIBUTED.NUM_NODES=1000", "config.VICE.DATASET.min_images_per_epoch=2000"],
+    "many-nodes": [
+        "config.DISTRIBUTED.NUM_NODES=1000",
+        "config.VICE.DATASET.min_images_per_epoch=2000",
+    ],
     **{f"shell-in-{key.lower()}": _text(key, _SHELL) for key in _TEXTS},
     **{f"quotes-in-{key.lower()}": _text(key, "a\"b'c\\") for key in ("NAME", "COMMENT")},
     "more-options": ["+config.SLURM.ADDITIONAL_PARAMETERS.qos=high"],

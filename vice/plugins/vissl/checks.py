@@ -48,7 +48,9 @@ def _one_of(*names: str) -> Rule:
 
 def _list_of(rule: Rule, least: int, most: int) -> Rule:
     def holds(value: Any) -> bool:
-        return isinstance(value, list) and least <= len(value) <= most and all(map(rule.holds, value))
+        return (
+            isinstance(value, list) and least <= len(value) <= most and all(map(rule.holds, value))
+        )
 
     length = f"{least}" if least == most else f"{least} or more"
     return Rule(f"a list of length {length}, each {rule.text}", holds)
@@ -117,7 +119,9 @@ RULES: dict[str, dict[str, Rule]] = {
         "max_tries": _whole(1, 10**4),
     },
     "VICE.PHOTOMETRIC": {
-        **dict.fromkeys(("strength", "brightness", "contrast", "saturation", "hue"), _number(0, 100)),
+        **dict.fromkeys(
+            ("strength", "brightness", "contrast", "saturation", "hue"), _number(0, 100)
+        ),
         **dict.fromkeys(("jitter_probability", "grey_probability", "blur_probability"), _SHARE),
         "sigma": _list_of(_number(1e-6, 1000), 2, 2),
         "taps": _whole(1, 999),

@@ -101,9 +101,9 @@ def _explain(error: Exception, overrides: list[str]) -> str:
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         key = unknown.group(1)
-        new = re.search(r"Key '([^']+)' is not in struct", text)
-        if new and new.group(1) != key.rpartition(".")[2]:
-            return f"{key} has no key {new.group(1)!r} yet: add it with +{key}.{new.group(1)}=VALUE"
+        new = re.search(r"full_key: (.+)\.(\w+)$", str(error.__cause__), re.M)
+        if new and new.group(1) == key:
+            return f"{key} has no key {new.group(2)!r} yet: add it with +{key}.{new.group(2)}=VALUE"
         return f"config key {key!r} does not exist{_nearest(key, name)}"
     if isinstance(error, InterpolationResolutionError):
         said = [override for override in overrides if "${" in override]
