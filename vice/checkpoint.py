@@ -1,8 +1,9 @@
 """Checkpoints as data: saving and loading embedders without ever running code from a file.
 
 ViCE's own format is one safetensors file (``vice.safetensors``) whose header carries the
-architecture, the metadata and a checksum as JSON; ``vice.json`` beside it is a copy for people. VISSL's
-``.torch`` files are read through `vice.foreign`, which builds tensors and plain containers only.
+architecture, the metadata and a checksum as JSON; ``vice.json`` beside it is a copy for people.
+VISSL's ``.torch`` files are read through `vice.foreign`, which builds tensors and plain containers
+only.
 """
 
 from __future__ import annotations

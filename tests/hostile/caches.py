@@ -14,8 +14,8 @@ import numpy as np
 
 from tests.hostile import runs
 from tests.hostile.case import Action, Case
-from tests.hostile.checkpoints import Payload
 from tests.hostile.damage import spoil
+from tests.hostile.payloads import Payload
 
 Rng = np.random.Generator
 Change = Callable[[Path, Rng], object]
@@ -174,10 +174,16 @@ def _place(kind: str, folder: Path, rng: Rng) -> Action:
 
 
 FIXED = [
-    *(Case(GROUP, f"entry/{name}", partial(_cached, *rest), "worked") for name, rest in _CHANGES.items()),
-    *(Case(GROUP, f"place/{kind}", partial(_place, kind), "refused") for kind in ("file", "below", "long")),
+    *(
+        Case(GROUP, f"entry/{name}", partial(_cached, *rest), "worked")
+        for name, rest in _CHANGES.items()
+    ),
+    *(
+        Case(GROUP, f"place/{kind}", partial(_place, kind), "refused")
+        for kind in ("file", "below", "long")
+    ),
     Case(GROUP, "tool/file", partial(_place, "file"), "refused", process=True),
-]  # fmt: skip
+]
 
 
 def drawn(number: int) -> Case:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
-import struct
-import tarfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,20 +15,14 @@ import numpy as np
 import torch
 
 from tests.hostile import runs
-from tests.hostile.case import MARKER, Action, Case
-from tests.hostile.damage import flip, spoil
+from tests.hostile.case import Action, Case
+from tests.hostile.damage import spoil
+from tests.hostile.own_files import CARDS, CENTROIDS, LENGTHS, OWN, PARTS, centroids, load, own
+from tests.hostile.payloads import BOMBS, BOMBS_IN_RUN, Payload, saved
 
 Rng = np.random.Generator
 Make = Callable[[Path, Rng], Path]
 GROUP = "checkpoints"
-OWN = "vice.safetensors"
-
-
-def load(spec: str | Path) -> Any:
-    """What every evaluation does with its first argument."""
-    from vice.extractors import load_extractor
-
-    return load_extractor(str(spec))
 
 
 def _embeds(module: Any) -> str | None:
@@ -41,20 +32,6 @@ def _embeds(module: Any) -> str | None:
     if found.shape[:2] != (1, module.dim):
         return f"an embedding of shape {tuple(found.shape)}"
     return None if torch.isfinite(found).all() else "the embedding is not finite"
-
-
-def _as_it_was(folder: Path) -> Callable[[Any], str | None]:
-    """The model is the one that was saved, to the last bit."""
-    sound = {name: value.clone() for name, value in load(folder).state_dict().items()}
-
-    def check(module: Any) -> str | None:
-        state = module.state_dict()
-        same = sound.keys() == state.keys() and all(
-            torch.equal(value, state[name]) for name, value in sound.items()
-        )
-        return None if same else "other weights than those that were saved"
-
-    return check
 
 
 def _named(make: Make, prefix: str, folder: Path, rng: Rng) -> Action:
@@ -67,180 +44,6 @@ def _named(make: Make, prefix: str, folder: Path, rng: Rng) -> Action:
         names=(str(path), path.name, "architecture.json"),
         check=_embeds,
     )
-
-
-def _own(change: Callable[[bytes, Rng], bytes], folder: Path, rng: Rng) -> Action:
-    run = runs.run_folder(folder)
-    check = _as_it_was(run)
-    path = run / OWN
-    path.write_bytes(change(path.read_bytes(), rng))
-    return Action(run=lambda: load(run), names=(str(path),), check=check)
-
-
-def _in_header(data: bytes, rng: Rng) -> bytes:
-    return flip(data, rng, 8, 8 + struct.unpack("<Q", data[:8])[0])
-
-
-def _in_data(data: bytes, rng: Rng) -> bytes:
-    return flip(data, rng, 8 + struct.unpack("<Q", data[:8])[0])
-
-
-def _in_length(data: bytes, rng: Rng) -> bytes:
-    return flip(data, rng, 0, 8)
-
-
-def _length(value: int) -> Callable[[bytes, Rng], bytes]:
-    return lambda data, rng: struct.pack("<Q", value) + data[8:]
-
-
-def _rewritten(change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object]) -> Make:
-    """Our own file with another card and other tensors, written as safetensors should be."""
-
-    def make(folder: Path, rng: Rng) -> Path:
-        from safetensors import safe_open
-        from safetensors.torch import save_file
-
-        path = runs.run_folder(folder) / OWN
-        with safe_open(path, framework="pt") as file:
-            card = json.loads(file.metadata()["vice"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        card.pop("sha256", None)
-        changed = change(card, tensors)
-        text = changed if isinstance(changed, str) else json.dumps(card)
-        save_file(tensors, path, {"vice": text})
-        return path
-
-    return make
-
-
-def _card(**values: Any) -> Make:
-    return _rewritten(lambda card, tensors: card.update(values))
-
-
-def _embedder(**values: Any) -> Make:
-    return _rewritten(lambda card, tensors: card["embedder"].update(values))
-
-
-def _some(change: Callable[[dict[str, torch.Tensor], str], object]) -> Make:
-    return _rewritten(lambda card, tensors: change(tensors, min(tensors)))
-
-
-_CARDS: dict[str, Make] = {
-    "format-of-the-future": _card(format=99),
-    "format-a-list": _card(format=[1]),
-    "no-architecture": _rewritten(lambda card, tensors: card.pop("embedder") is None),
-    "architecture-a-list": _card(embedder=[1, 2]),
-    "architecture-null": _card(embedder=None),
-    "unknown-backbone": _embedder(backbone="os.system"),
-    "backbone-a-number": _embedder(backbone=3),
-    "unknown-option": _embedder(colour="blue"),
-    "dim-of-text": _embedder(dim="4"),
-    "dim-negative": _embedder(dim=-4),
-    "dim-huge": _embedder(dim=10**12),
-    "dim-other": _embedder(dim=5),
-    "stages-nine": _embedder(stages=9),
-    "stages-other": _embedder(stages=3),
-    "download": _embedder(weights="http://localhost:9/x"),
-    "card-a-list": _rewritten(lambda card, tensors: "[1]"),
-    "card-a-number": _rewritten(lambda card, tensors: "3"),
-    "card-no-json": _rewritten(lambda card, tensors: "{"),
-    "card-nan": _rewritten(lambda card, tensors: '{"format": NaN}'),
-    "card-deep": _rewritten(lambda card, tensors: "[" * 100_000),
-    "meta-a-list": _card(meta=[1], format=[]),
-    "missing-tensor": _some(lambda tensors, name: tensors.pop(name) is None),
-    "extra-tensor": _some(lambda tensors, name: tensors.update({"embedder.x": torch.zeros(2)})),
-    "wrong-shape": _some(lambda tensors, name: tensors.update({name: torch.zeros(1, 2)})),
-    "nan": _some(lambda tensors, name: tensors[name].fill_(float("nan")) is None),
-    "infinite": _some(lambda tensors, name: tensors[name].fill_(float("inf")) is None),
-    "prototypes-a-vector": _some(lambda t, name: t.update({"prototypes.weight": torch.zeros(3)})),
-    "prototypes-too-wide": _some(lambda t, name: t.update({"prototypes.weight": torch.ones(3, 9)})),
-    "prototypes-none": _some(lambda t, name: t.update({"prototypes.weight": torch.ones(0, 4)})),
-    "complex": _some(lambda t, name: t.update({name: t[name].to(torch.complex64)})),
-    "whole-numbers": _some(lambda t, name: t.update({name: t[name].to(torch.int64)})),
-}  # fmt: skip
-
-
-class Payload:
-    """Runs when it is unpickled by something careless."""
-
-    def __init__(self, how: str, folder: Path) -> None:
-        self.how, self.file = how, str(folder / MARKER)
-
-    def __reduce__(self) -> Any:
-        import os
-        import subprocess
-
-        calls: dict[str, Any] = {
-            "system": (os.system, (f"touch '{self.file}'",)),
-            "eval": (eval, (f"open({self.file!r}, 'w')",)),
-            "exec": (exec, (f"open({self.file!r}, 'w')",)),
-            "open": (open, (self.file, "w")),
-            "popen": (subprocess.Popen, (["touch", self.file],)),
-        }
-        return calls[self.how]
-
-
-def _saved(content: Any, kind: str, path: Path) -> Path:
-    if kind == "pickle":
-        path.write_bytes(pickle.dumps(content))
-    elif kind == "tar":
-        _save_tar(content, path)
-    else:
-        torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
-    return path
-
-
-def _save_tar(content: Any, path: Path) -> None:
-    """The layout of the very first versions of PyTorch."""
-    with tarfile.open(path, "w") as archive:
-        for name in ("sys_info", "pickle", "tensors", "storages"):
-            data = pickle.dumps(content)
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-
-
-def _bomb(how: str, kind: str, name: str) -> Make:
-    def make(folder: Path, rng: Rng) -> Path:
-        payload = Payload(how, folder)
-        return _saved({"state_dict": payload, "epoch": payload}, kind, folder / name)
-
-    return make
-
-
-def _bomb_in_run(how: str, kind: str, name: str) -> Make:
-    """Beside the description of a run, so that it is taken for VISSL's."""
-
-    def make(folder: Path, rng: Rng) -> Path:
-        run = runs.run_folder(folder)
-        (run / OWN).rename(folder / "elsewhere")
-        (run / "architecture.json").write_bytes((run / "vice.json").read_bytes())
-        return _bomb(how, kind, name)(run, rng)
-
-    return make
-
-
-def _bomb_beside(folder: Path, rng: Rng) -> Path:
-    """A payload and a sound ResNet in one file: what can be read as data is read."""
-    content = {"model": _resnet(), "bomb": Payload("system", folder)}
-    return _saved(content, "zip", folder / "model.pth")
-
-
-_BOMBS = {
-    f"{how}/{kind}{suffix}": _bomb(how, kind, f"model{suffix}")
-    for how in ("system", "eval", "exec", "open", "popen")
-    for kind in ("pickle", "zip", "legacy", "tar")
-    for suffix in (".torch", ".pth")
-} | {
-    f"system/{kind}{suffix}": _bomb("system", kind, f"model{suffix}")
-    for kind in ("pickle", "zip")
-    for suffix in (".safetensors", ".pt", ".bin", ".npz", ".h5", ".ckpt", "")
-}
-_BOMBS_IN_RUN = {
-    f"{how}/{kind}": _bomb_in_run(how, kind, "model_phase0.torch")
-    for how in ("system", "eval")
-    for kind in ("pickle", "zip", "legacy", "tar")
-}
 
 
 @cache
@@ -257,8 +60,14 @@ def _resnet(prefix: str = "", *, without: str = "", **more: torch.Tensor) -> dic
     return OrderedDict({**found, **more})
 
 
+def _bomb_beside(folder: Path, rng: Rng) -> Path:
+    """A payload and a sound ResNet in one file: what can be read as data is read."""
+    content = {"model": _resnet(), "bomb": Payload("system", folder)}
+    return saved(content, "zip", folder / "model.pth")
+
+
 def _foreign(content: Callable[[], Any], name: str = "model.pth", kind: str = "zip") -> Make:
-    return lambda folder, rng: _saved(content(), kind, folder / name)
+    return lambda folder, rng: saved(content(), kind, folder / name)
 
 
 def _nested(depth: int) -> Any:
@@ -311,7 +120,7 @@ def _vissl(trunk: Any, heads: Any, card: str | None) -> Make:
         (run / "architecture.json").write_text(text)
         model = {"trunk": trunk, "heads": heads}
         content = {"classy_state_dict": {"base_model": {"model": model}}}
-        return _saved(content, "zip", run / "model_phase0.torch")
+        return saved(content, "zip", run / "model_phase0.torch")
 
     return make
 
@@ -386,82 +195,89 @@ _OTHERS: dict[str, Make] = {
 def _spoilt_foreign(folder: Path, rng: Rng) -> Path:
     kind = ("zip", "legacy", "pickle")[int(rng.integers(3))]
     small = {name: value[:2] for name, value in _weights().items() if value.ndim}
-    path = _saved({"state_dict": small}, kind, folder / "model.pth")
+    path = saved({"state_dict": small}, kind, folder / "model.pth")
     path.write_bytes(spoil(path.read_bytes(), rng))
     return path
 
 
-def _centroids(change: Callable[[bytes, Rng], bytes], folder: Path, rng: Rng) -> Action:
-    from vice.centroids import Centroids
-
-    path = folder / "centroids_3.safetensors"
-    vectors = torch.eye(3, 4)
-    Centroids(vectors, True, [1.0, 2.0], 7).save(path)
-    path.write_bytes(change(path.read_bytes(), rng))
-
-    def check(found: Any) -> str | None:
-        return None if torch.equal(found.vectors, vectors) else "other centroids than were saved"
-
-    return Action(run=lambda: Centroids.load(path), names=(str(path),), check=check)
-
-
-def _centroid_card(name: str, value: str | None) -> Callable[[bytes, Rng], bytes]:
-    def change(data: bytes, rng: Rng) -> bytes:
-        from safetensors.torch import load, save
-
-        size = struct.unpack("<Q", data[:8])[0]
-        meta = json.loads(data[8 : 8 + size])["__metadata__"]
-        meta.pop("sha256", None)
-        meta.pop(name)
-        return save(load(data), {**meta, **({} if value is None else {name: value})})
-
-    return change
-
-
-def _centroid_tensor(tensor: torch.Tensor) -> Callable[[bytes, Rng], bytes]:
-    def change(data: bytes, rng: Rng) -> bytes:
-        from safetensors.torch import save
-
-        size = struct.unpack("<Q", data[:8])[0]
-        meta = json.loads(data[8 : 8 + size])["__metadata__"]
-        meta.pop("sha256", None)
-        return save({"vectors": tensor}, meta)
-
-    return change
-
-
-_CENTROIDS: dict[str, Callable[[bytes, Rng], bytes]] = {
-    "format": _centroid_card("format", "vice-centroids-9"),
-    "no-seed": _centroid_card("seed", None),
-    "seed-no-json": _centroid_card("seed", "{"),
-    "spherical-text": _centroid_card("spherical", '"yes"'),
-    "objective-number": _centroid_card("objective", "3"),
-    "a-vector": _centroid_tensor(torch.zeros(4)),
-    "nan": _centroid_tensor(torch.full((3, 4), float("nan"))),
-    "none": _centroid_tensor(torch.zeros(0, 4)),
-    "whole-numbers": _centroid_tensor(torch.zeros(3, 4, dtype=torch.int64)),
-}
-_PARTS = {"header": _in_header, "data": _in_data, "length": _in_length, "any": spoil}
-_HUGE = {f"length-{n}": _length(n) for n in (0, 1, 10**9, 2**40, 2**63 - 1, 2**64 - 1)}
-
 FIXED = [
-    Case(GROUP, "own/as-it-is", partial(_own, lambda data, rng: data), "worked"),
-    *(Case(GROUP, f"own/{name}", partial(_own, change), "refused") for name, change in _HUGE.items()),
-    *(Case(GROUP, f"card/{name}", partial(_named, make, ""), "refused") for name, make in _CARDS.items()),
-    *(Case(GROUP, f"bomb/{name}", partial(_named, make, ""), "refused") for name, make in _BOMBS.items()),
-    *(Case(GROUP, f"bomb-in-run/{name}", partial(_named, make, ""), "refused") for name, make in _BOMBS_IN_RUN.items()),
-    *(Case(GROUP, f"bomb-for-timm/{name}", partial(_named, _BOMBS[name], "timm:resnet10t@"), "refused") for name in ("system/pickle.pth", "system/zip.pth", "system/legacy.pth", "system/tar.pth", "system/pickle.bin", "system/pickle.safetensors")),
-    *(Case(GROUP, f"bomb-for-torchvision/{name}", partial(_named, _BOMBS[name], "torchvision:resnet18@"), "refused") for name in ("system/pickle.pth", "system/zip.pth")),
+    Case(GROUP, "own/as-it-is", partial(own, lambda data, rng: data), "worked"),
+    *(
+        Case(GROUP, f"own/{name}", partial(own, change), "refused")
+        for name, change in LENGTHS.items()
+    ),
+    *(
+        Case(GROUP, f"card/{name}", partial(_named, make, ""), "refused")
+        for name, make in CARDS.items()
+    ),
+    *(
+        Case(GROUP, f"bomb/{name}", partial(_named, make, ""), "refused")
+        for name, make in BOMBS.items()
+    ),
+    *(
+        Case(GROUP, f"bomb-in-run/{name}", partial(_named, make, ""), "refused")
+        for name, make in BOMBS_IN_RUN.items()
+    ),
+    *(
+        Case(
+            GROUP,
+            f"bomb-for-timm/{name}",
+            partial(_named, BOMBS[name], "timm:resnet10t@"),
+            "refused",
+        )
+        for name in (
+            "system/pickle.pth",
+            "system/zip.pth",
+            "system/legacy.pth",
+            "system/tar.pth",
+            "system/pickle.bin",
+            "system/pickle.safetensors",
+        )
+    ),
+    *(
+        Case(
+            GROUP,
+            f"bomb-for-torchvision/{name}",
+            partial(_named, BOMBS[name], "torchvision:resnet18@"),
+            "refused",
+        )
+        for name in ("system/pickle.pth", "system/zip.pth")
+    ),
     Case(GROUP, "bomb/beside-weights", partial(_named, _bomb_beside, ""), "worked"),
-    *(Case(GROUP, f"like/{name}", partial(_named, _foreign(make), ""), "worked") for name, make in _LIKE_TORCHVISION.items()),
-    *(Case(GROUP, f"unlike/{name}", partial(_named, _foreign(make), ""), "refused") for name, make in _UNLIKE.items()),
-    *(Case(GROUP, f"vissl/{name}", partial(_named, make, ""), "refused") for name, make in _VISSL.items()),
-    *(Case(GROUP, f"other/{name}", partial(_named, make, ""), "refused") for name, make in _OTHERS.items()),
-    *(Case(GROUP, f"other/{name}/timm", partial(_named, _OTHERS[name], "timm:resnet10t@"), "refused") for name in ("empty", "text", "npz", "h5", "folder", "missing")),
-    *(Case(GROUP, f"centroids/{name}", partial(_centroids, change), "refused") for name, change in _CENTROIDS.items()),
-    Case(GROUP, "tool/bomb", partial(_named, _BOMBS["system/pickle.pth"], ""), "refused", process=True),
-    Case(GROUP, "tool/own", partial(_named, _CARDS["dim-other"], ""), "refused", process=True),
-]  # fmt: skip
+    *(
+        Case(GROUP, f"like/{name}", partial(_named, _foreign(make), ""), "worked")
+        for name, make in _LIKE_TORCHVISION.items()
+    ),
+    *(
+        Case(GROUP, f"unlike/{name}", partial(_named, _foreign(make), ""), "refused")
+        for name, make in _UNLIKE.items()
+    ),
+    *(
+        Case(GROUP, f"vissl/{name}", partial(_named, make, ""), "refused")
+        for name, make in _VISSL.items()
+    ),
+    *(
+        Case(GROUP, f"other/{name}", partial(_named, make, ""), "refused")
+        for name, make in _OTHERS.items()
+    ),
+    *(
+        Case(
+            GROUP,
+            f"other/{name}/timm",
+            partial(_named, _OTHERS[name], "timm:resnet10t@"),
+            "refused",
+        )
+        for name in ("empty", "text", "npz", "h5", "folder", "missing")
+    ),
+    *(
+        Case(GROUP, f"centroids/{name}", partial(centroids, change), "refused")
+        for name, change in CENTROIDS.items()
+    ),
+    Case(
+        GROUP, "tool/bomb", partial(_named, BOMBS["system/pickle.pth"], ""), "refused", process=True
+    ),
+    Case(GROUP, "tool/own", partial(_named, CARDS["dim-other"], ""), "refused", process=True),
+]
 
 
 def drawn(number: int) -> Case:
@@ -470,7 +286,7 @@ def drawn(number: int) -> Case:
         return Case(
             GROUP, f"spoilt/foreign/{number}", partial(_named, _spoilt_foreign, ""), "refused"
         )
-    part = list(_PARTS)[number % 4]
-    make = _centroids if number % 5 == 3 else _own
-    kind = "centroids" if make is _centroids else "own"
-    return Case(GROUP, f"spoilt/{kind}/{part}/{number}", partial(make, _PARTS[part]))
+    part = list(PARTS)[number % 4]
+    make = centroids if number % 5 == 3 else own
+    kind = "centroids" if make is centroids else "own"
+    return Case(GROUP, f"spoilt/{kind}/{part}/{number}", partial(make, PARTS[part]))

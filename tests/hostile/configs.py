@@ -32,20 +32,20 @@ SMALL = (
 VALUES = (
     "abc", "'12'", "''", "-1", "0", "1", "2", "1.5", "-0.5", "nan", "inf", "-inf", "1e30", "1e-30",
     "99999999999", "true", "null", "[]", "[1]", "[2,1]", "[0.5,2.0]", "[nan,nan]", "[a,b]",
-    "[1,2,3]", "{a: 1}", "slic", "'${oops}'", "'${config.VICE}'", "???", "0x10", "١",
+    "[1,2,3]", "{a: 1}", "slic", "'${oops}'", "'${config.VICE}'", "???", "0x10", "\u0661",
 )  # fmt: skip
 
 
 def build(overrides: list[str]) -> Any:
     """Configures a run and builds its parts as VISSL does; draws the first views."""
     from classy_vision.optim import build_optimizer_schedulers
+    from vissl.models.trunks import get_model_trunk
 
     from vice.plugins.vissl.configure import configure
     from vice.plugins.vissl.dataset import ViceImages
     from vice.plugins.vissl.head import VicePrototypes
     from vice.plugins.vissl.loss import ViceDenseSwAV
     from vice.plugins.vissl.transforms import VicePhotometric, ViceViews
-    from vissl.models.trunks import get_model_trunk
 
     _, config = configure(overrides)
     first, second = config.DATA.TRAIN.TRANSFORMS[:2]
@@ -116,7 +116,7 @@ def _in_the_way(key: str, folder: Path, rng: Rng) -> Action:
 
 def keys() -> list[str]:
     """Every key of ViCE's own configs."""
-    from vice.plugins.vissl.checks import RULES
+    from vice.plugins.vissl.rules import RULES
 
     return [
         ".".join(filter(None, ("config", group, name)))
@@ -192,7 +192,7 @@ _REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "weights": (["config.MODEL.TRUNK.VICE.weights=instagram"], ("weights",)),
     "trunk": (["config.MODEL.TRUNK.NAME=vice_vgg"], ("TRUNK.NAME",)),
     "trunk-of-vissl": (["config.MODEL.TRUNK.NAME=resnet"], ("TRUNK.NAME",)),
-    "stages-of-deeplab": (["config.MODEL.TRUNK.NAME=vice_resnet_deeplabv3plus"], ("stages", "TRUNK")),
+    "stages-of-deeplab": (["config.MODEL.TRUNK.NAME=vice_resnet_deeplabv3plus"], ("stages",)),
     "optimizer": (["config.OPTIMIZER.name=adamw2"], ("OPTIMIZER.name",)),
     "device": (["config.MACHINE.DEVICE=tpu"], ("MACHINE.DEVICE",)),
     "gpus": (["config.MACHINE.DEVICE=gpu"], ("NUM_PROC_PER_NODE",)),
@@ -234,7 +234,10 @@ _WORKED: dict[str, list[str]] = {
     "no-cache": ["config.VICE.SUPERPIXELS.cache_dir=null"],
     "no-queue": ["config.VICE.LOSS.queue_length=0", "config.VICE.PROTOTYPES.num_prototypes=3"],
     "no-warm-up": ["config.VICE.SCHEDULE.warmup_epochs=0"],
-    "deeplab": ["config.MODEL.TRUNK.NAME=vice_resnet_deeplabv3plus", "config.MODEL.TRUNK.VICE.stages=4"],
+    "deeplab": [
+        "config.MODEL.TRUNK.NAME=vice_resnet_deeplabv3plus",
+        "config.MODEL.TRUNK.VICE.stages=4",
+    ],
     "new-option": ["+config.VICE.VIEWS.canny_low=5"],
     "folder-with-spaces": ["config.CHECKPOINT.DIR='a run; touch code_ran'"],
     "folder-in-unicode": ["config.CHECKPOINT.DIR='läufe/木'"],
@@ -243,11 +246,23 @@ _WORKED: dict[str, list[str]] = {
 }  # fmt: skip
 
 FIXED = [
-    *(Case(GROUP, f"refused/{name}", partial(_overriding, *rest), "refused") for name, rest in _REFUSED.items()),
-    *(Case(GROUP, f"worked/{name}", partial(_overriding, more, ()), "worked") for name, more in _WORKED.items()),
-    *(Case(GROUP, f"in-the-way/{key}", partial(_in_the_way, key), "refused") for key in ("CHECKPOINT.DIR", "VICE.SUPERPIXELS.cache_dir")),
-    *(Case(GROUP, f"tool/{name}", partial(_overriding, *_REFUSED[name]), "refused", process=True) for name in ("one-view", "quote", "folder-is-a-file", "data-null")),
-]  # fmt: skip
+    *(
+        Case(GROUP, f"refused/{name}", partial(_overriding, *rest), "refused")
+        for name, rest in _REFUSED.items()
+    ),
+    *(
+        Case(GROUP, f"worked/{name}", partial(_overriding, more, ()), "worked")
+        for name, more in _WORKED.items()
+    ),
+    *(
+        Case(GROUP, f"in-the-way/{key}", partial(_in_the_way, key), "refused")
+        for key in ("CHECKPOINT.DIR", "VICE.SUPERPIXELS.cache_dir")
+    ),
+    *(
+        Case(GROUP, f"tool/{name}", partial(_overriding, *_REFUSED[name]), "refused", process=True)
+        for name in ("one-view", "quote", "folder-is-a-file", "data-null")
+    ),
+]
 
 
 def drawn(number: int) -> Case:

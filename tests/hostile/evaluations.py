@@ -67,7 +67,7 @@ _REFUSED: dict[str, tuple[str, list[str], tuple[str, ...]]] = {
     "crop-negative": (CLUSTER, ["--set", "crop=-1"], ("crop",)),
     "fit-crop-negative": (CLUSTER, ["--set", "fit_crop=-1"], ("fit_crop",)),
     "crop-ratio": (CLUSTER, ["--set", "fit_crops=five", "fit_crop_ratio=7.0"], ("fit_crop_ratio",)),
-    "crop-ratio-nan": (CLUSTER, ["--set", "fit_crops=five", "fit_crop_ratio=NaN"], ("fit_crop_ratio",)),
+    "crop-ratio-nan": (CLUSTER, ["--set", "fit_crop_ratio=NaN"], ("fit_crop_ratio",)),
     "matchings-empty": (CLUSTER, ["--set", "matchings="], ("matchings",)),
     "matchings-twice": (CLUSTER, ["--set", "matchings=greedy,greedy"], ("matchings",)),
     "bottleneck-negative": (LINEAR, ["--bottleneck", "-4"], ("linear_bottleneck", "bottleneck")),
@@ -130,14 +130,23 @@ _REFUSED: dict[str, tuple[str, list[str], tuple[str, ...]]] = {
 _WORKED: dict[str, tuple[str, list[str]]] = {
     "plain": (CLUSTER, ["--clusters", "2", "--pixels", "300"]),
     "one-cluster": (CLUSTER, ["--clusters", "1", "--pixels", "300"]),
-    "odd-name-of-results": (CLUSTER, ["--clusters", "2", "--pixels", "300", "--out", "a b;touch code_ran/ä"]),
+    "odd-name-of-results": (CLUSTER, ["--clusters", "2", "--pixels", "300", "--out", "a;touch x/ä"]),
 }  # fmt: skip
 
 FIXED = [
-    *(Case(GROUP, f"refused/{name}", partial(_evaluation, *rest), "refused") for name, rest in _REFUSED.items()),
-    *(Case(GROUP, f"worked/{name}", partial(_evaluation, *rest, ()), "worked") for name, rest in _WORKED.items()),
-    *(Case(GROUP, f"tool/{name}", partial(_evaluation, *_REFUSED[name]), "refused", process=True) for name in ("clusters-zero", "wrong-type", "fraction-two")),
-]  # fmt: skip
+    *(
+        Case(GROUP, f"refused/{name}", partial(_evaluation, *rest), "refused")
+        for name, rest in _REFUSED.items()
+    ),
+    *(
+        Case(GROUP, f"worked/{name}", partial(_evaluation, *rest, ()), "worked")
+        for name, rest in _WORKED.items()
+    ),
+    *(
+        Case(GROUP, f"tool/{name}", partial(_evaluation, *_REFUSED[name]), "refused", process=True)
+        for name in ("clusters-zero", "wrong-type", "fraction-two")
+    ),
+]
 _TEXTS = ("", "0", "-1", "nan", "1e9", "[]", "null", "true", "a,b", "2,2", "{}", '"x"', "é", "1.5")
 
 

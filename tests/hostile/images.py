@@ -206,13 +206,25 @@ def _reports(put: Put, folder: Path, rng: Rng) -> Action:
 FIXED = [
     *(Case(GROUP, f"sound/{kind}", partial(_sound, kind), "worked") for kind in SOUND),
     *(Case(GROUP, f"odd/{name}", partial(_reading, put), "worked") for name, put in _ODD.items()),
-    *(Case(GROUP, f"odd/{name}/train", partial(_training, put), "worked") for name, put in _ODD.items()),
+    *(
+        Case(GROUP, f"odd/{name}/train", partial(_training, put), "worked")
+        for name, put in _ODD.items()
+    ),
     *(Case(GROUP, f"bad/{name}", partial(_reading, put), "refused") for name, put in _BAD.items()),
-    *(Case(GROUP, f"bad/{name}/train", partial(_training, put), "worked") for name, put in _BAD.items()),
-    *(Case(GROUP, f"bad/{name}/predict", partial(_reports, put), "refused") for name, put in _BAD.items()),
-    *(Case(GROUP, f"tool/{name}", partial(_reading, _BAD[name]), process=True) for name in ("bomb", "folder-as-file")),
+    *(
+        Case(GROUP, f"bad/{name}/train", partial(_training, put), "worked")
+        for name, put in _BAD.items()
+    ),
+    *(
+        Case(GROUP, f"bad/{name}/predict", partial(_reports, put), "refused")
+        for name, put in _BAD.items()
+    ),
+    *(
+        Case(GROUP, f"tool/{name}", partial(_reading, _BAD[name]), process=True)
+        for name in ("bomb", "folder-as-file")
+    ),
     Case(GROUP, "tool/not-utf8", partial(_reading, _ODD["not-utf8"]), process=True),
-]  # fmt: skip
+]
 
 
 def drawn(number: int) -> Case:

@@ -198,12 +198,29 @@ _OFFICIAL = [
 _EXPECTED = {"none": "worked", "spoilt": "either"}
 
 FIXED = [
-    *(Case(GROUP, f"good/{name}", partial(_folder, change), "worked") for name, change in _GOOD.items()),
-    *(Case(GROUP, f"bad/{name}", partial(_folder, change), "refused") for name, change in _BAD.items()),
-    *(Case(GROUP, f"{kind}/{damage}", partial(_official, kind, damage), _EXPECTED.get(damage, "refused")) for kind, damage in _OFFICIAL),
-    *(Case(GROUP, f"tool/{name}", partial(_folder, _BAD[name]), "refused", process=True) for name in ("wrong-size", "out-of-range", "bomb")),
+    *(
+        Case(GROUP, f"good/{name}", partial(_folder, change), "worked")
+        for name, change in _GOOD.items()
+    ),
+    *(
+        Case(GROUP, f"bad/{name}", partial(_folder, change), "refused")
+        for name, change in _BAD.items()
+    ),
+    *(
+        Case(
+            GROUP,
+            f"{kind}/{damage}",
+            partial(_official, kind, damage),
+            _EXPECTED.get(damage, "refused"),
+        )
+        for kind, damage in _OFFICIAL
+    ),
+    *(
+        Case(GROUP, f"tool/{name}", partial(_folder, _BAD[name]), "refused", process=True)
+        for name in ("wrong-size", "out-of-range", "bomb")
+    ),
     Case(GROUP, "tool/all-ignored", partial(_folder, _GOOD["all-ignored"]), process=True),
-]  # fmt: skip
+]
 
 
 def drawn(number: int) -> Case:

@@ -118,11 +118,20 @@ def _place(kind: str, folder: Path, rng: Rng) -> Action:
 
 
 FIXED = [
-    *(Case(GROUP, f"good/{name}", partial(_listed, make), "worked") for name, make in _GOOD.items()),
+    *(
+        Case(GROUP, f"good/{name}", partial(_listed, make), "worked")
+        for name, make in _GOOD.items()
+    ),
     *(Case(GROUP, f"bad/{name}", partial(_listed, make), "refused") for name, make in _BAD.items()),
-    *(Case(GROUP, f"place/{kind}", partial(_place, kind), "refused") for kind in ("missing", "empty-folder", "hidden-only", "looping-link", "fifo")),
-    *(Case(GROUP, f"tool/{name}", partial(_listed, _BAD[name]), "refused", process=True) for name in ("latin-1", "all-missing", "nul")),
-]  # fmt: skip
+    *(
+        Case(GROUP, f"place/{kind}", partial(_place, kind), "refused")
+        for kind in ("missing", "empty-folder", "hidden-only", "looping-link", "fifo")
+    ),
+    *(
+        Case(GROUP, f"tool/{name}", partial(_listed, _BAD[name]), "refused", process=True)
+        for name in ("latin-1", "all-missing", "nul")
+    ),
+]
 
 
 def drawn(number: int) -> Case:

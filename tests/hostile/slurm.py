@@ -74,6 +74,7 @@ def _text(key: str, text: str) -> list[str]:
     return [f"config.SLURM.{key}='{quoted}'"]
 
 
+_MORE = "config.SLURM.ADDITIONAL_PARAMETERS"
 _SHELL = f"$(touch {MARKER}); `touch {MARKER}` | touch {MARKER} && touch {MARKER}"
 _LINES = f"a\ntouch {MARKER}\n"
 _BAD_NUMBERS = ("abc", "-1", "1.5", "nan", "null", "[]", "99999999999999", "true", "''")
@@ -110,14 +111,14 @@ _REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "no-partition": (["config.SLURM.PARTITION=''"], ("config.SLURM.PARTITION",)),
     "blank-partition": (["config.SLURM.PARTITION='  '"], ("config.SLURM.PARTITION",)),
     "no-time": (["config.SLURM.TIME_HOURS=0"], ("config.SLURM.TIME_HOURS",)),
-    "no-nodes": (["config.DISTRIBUTED.NUM_NODES=0"], ("config.DISTRIBUTED.NUM_NODES",)),
-    "negative-nodes": (["config.DISTRIBUTED.NUM_NODES=-4"], ("config.DISTRIBUTED.NUM_NODES",)),
-    "absurd-nodes": (["config.DISTRIBUTED.NUM_NODES=1000000000"], ("config.DISTRIBUTED.NUM_NODES",)),
+    "no-nodes": (["config.DISTRIBUTED.NUM_NODES=0"], ("NUM_NODES",)),
+    "negative-nodes": (["config.DISTRIBUTED.NUM_NODES=-4"], ("NUM_NODES",)),
+    "absurd-nodes": (["config.DISTRIBUTED.NUM_NODES=1000000000"], ("NUM_NODES",)),
     "switch": (["config.SLURM.USE_SLURM=perhaps"], ("config.SLURM.USE_SLURM",)),
-    "more-without-plus": (["config.SLURM.ADDITIONAL_PARAMETERS={qos: high}"], ("+config.SLURM.ADDITIONAL_PARAMETERS.qos",)),
-    "more-a-list": (["config.SLURM.ADDITIONAL_PARAMETERS=[qos]"], ("ADDITIONAL_PARAMETERS",)),
-    "more-with-lines": (["+config.SLURM.ADDITIONAL_PARAMETERS.qos=" + f"'{_LINES}'"], ("ADDITIONAL_PARAMETERS",)),
-    "log-folder-is-a-file": (["config.SLURM.LOG_FOLDER=run/vice.json"], ("config.SLURM.LOG_FOLDER",)),
+    "more-without-plus": ([f"{_MORE}={{qos: high}}"], (f"+{_MORE}.qos",)),
+    "more-a-list": ([f"{_MORE}=[qos]"], (_MORE,)),
+    "more-with-lines": ([f"+{_MORE}.qos='{_LINES}'"], (_MORE,)),
+    "log-folder-is-a-file": (["config.SLURM.LOG_FOLDER=run/vice.json"], ("SLURM.LOG_FOLDER",)),
     "misspelt": (["config.SLURM.PARTITON=gpu"], ("config.SLURM.PARTITON",)),
 }  # fmt: skip
 _ANSWERS = {
@@ -127,17 +128,44 @@ _ANSWERS = {
 }
 
 FIXED = [
-    *(Case(GROUP, f"worked/{name}", partial(_submission, more, (), ACCEPTS), "worked") for name, more in _WORKED.items()),
-    *(Case(GROUP, f"refused/{name}", partial(_submission, *rest, ACCEPTS), "refused") for name, rest in _REFUSED.items()),
-    *(Case(GROUP, f"answer/{name}", partial(_submission, [], said, script), "refused") for name, (script, said) in _ANSWERS.items()),
-    Case(GROUP, "tool/no-partition", partial(_submission, *_REFUSED["no-partition"], ACCEPTS), "refused", process=True),
-    Case(GROUP, "tool/lines-in-comment", partial(_submission, *_REFUSED["lines-in-comment"], ACCEPTS), "refused", process=True),
-    Case(GROUP, "tool/shell-in-name", partial(_submission, _WORKED["shell-in-name"], (), ACCEPTS), "worked", process=True),
-]  # fmt: skip
+    *(
+        Case(GROUP, f"worked/{name}", partial(_submission, more, (), ACCEPTS), "worked")
+        for name, more in _WORKED.items()
+    ),
+    *(
+        Case(GROUP, f"refused/{name}", partial(_submission, *rest, ACCEPTS), "refused")
+        for name, rest in _REFUSED.items()
+    ),
+    *(
+        Case(GROUP, f"answer/{name}", partial(_submission, [], said, script), "refused")
+        for name, (script, said) in _ANSWERS.items()
+    ),
+    Case(
+        GROUP,
+        "tool/no-partition",
+        partial(_submission, *_REFUSED["no-partition"], ACCEPTS),
+        "refused",
+        process=True,
+    ),
+    Case(
+        GROUP,
+        "tool/lines-in-comment",
+        partial(_submission, *_REFUSED["lines-in-comment"], ACCEPTS),
+        "refused",
+        process=True,
+    ),
+    Case(
+        GROUP,
+        "tool/shell-in-name",
+        partial(_submission, _WORKED["shell-in-name"], (), ACCEPTS),
+        "worked",
+        process=True,
+    ),
+]
 
 
 def _random_text(folder: Path, rng: Rng) -> Action:
-    letters = list("abc 0-_.,:;|&<>()[]{}*?!#~%^=+/@\t\n'\"`$") + [f"touch {MARKER}", "é", "木"]
+    letters = [*"abc 0-_.,:;|&<>()[]{}*?!#~%^=+/@\t\n'\"`$é木", f"touch {MARKER}"]
     key = _TEXTS[int(rng.integers(len(_TEXTS)))]
     text = "".join(rng.choice(letters, int(rng.integers(1, 20))))
     return _submission(_text(key, text), (f"config.SLURM.{key}", key), ACCEPTS, folder, rng)

@@ -129,7 +129,7 @@ def _places(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
             if isinstance(key, str) and key.endswith(_MARK) and isinstance(value, Tensor):
                 prefix = key.removesuffix(_MARK)
                 yield where + prefix, _below(group, prefix)
-        left += [(f"{where}{key}/", value) for key, value in reversed(group.items())]
+        left += [(f"{where}{key}/", value) for key, value in reversed(list(group.items()))]
 
 
 def _below(group: Mapping[Any, Any], prefix: str) -> dict[str, Tensor]:

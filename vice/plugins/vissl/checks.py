@@ -1,193 +1,24 @@
-"""What each key of a configuration may hold; values are looked at before anything is started."""
+"""Looks at the values of a configuration before anything is started."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from classy_vision.optim import OPTIMIZER_REGISTRY
 from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
 from vice.files import check_folder
-from vice.losses.swav import REDUCTIONS, REGION_VECTORS, DenseSwAVLoss
+from vice.losses.swav import DenseSwAVLoss
 from vice.models import build_embedder
 from vice.photometric import Photometric
+from vice.plugins.vissl.rules import LINE, RULES, Rule, one_of, whole
 from vice.plugins.vissl.transforms import tuples
 from vice.plugins.vissl.trunks import ResNetDeepLabV3PlusTrunk, ResNetFPNTrunk
 from vice.superpixels import Superpixels
 from vice.views import ViewSampler
 
-
-@dataclass(frozen=True)
-class Rule:
-    """What a value must be, in words and as a function."""
-
-    text: str
-    holds: Callable[[Any], bool]
-
-
-def _whole(least: int, most: int) -> Rule:
-    text = f"a whole number from {least} to {most}"
-    return Rule(text, lambda value: type(value) is int and least <= value <= most)
-
-
-def _number(least: float, most: float) -> Rule:
-    def holds(value: Any) -> bool:
-        return type(value) in (int, float) and math.isfinite(value) and least <= value <= most
-
-    return Rule(f"a number from {least:g} to {most:g}", holds)
-
-
-def _one_of(*names: str) -> Rule:
-    return Rule(f"one of {', '.join(names)}", lambda value: value in names)
-
-
-def _list_of(rule: Rule, least: int, most: int) -> Rule:
-    def holds(value: Any) -> bool:
-        return (
-            isinstance(value, list) and least <= len(value) <= most and all(map(rule.holds, value))
-        )
-
-    length = f"{least}" if least == most else f"{least} or more"
-    return Rule(f"a list of length {length}, each {rule.text}", holds)
-
-
-def _either(*rules: Rule) -> Rule:
-    text = ", or ".join(rule.text for rule in rules)
-    return Rule(text, lambda value: any(rule.holds(value) for rule in rules))
-
-
-_FLAG = Rule("true or false", lambda value: type(value) is bool)
-_NULL = Rule("null", lambda value: value is None)
-_AUTO = Rule("auto", lambda value: value == "auto")
-# A line break would end the comment line of a SLURM script and run what follows it.
-_LINE = Rule("one line of text", lambda v: isinstance(v, str) and not set(v) & set("\n\r\0"))
-_PATH = Rule("a path", lambda v: _LINE.holds(v) and bool(v.strip()))
-_SHARE = _number(0, 1)
-_STEPS = _whole(0, 10**9)
-_SIDE = _whole(1, 2**14)
-_POSITIVE = _number(1e-6, 1e6)
-
-_LOSS = {
-    "temperature": _number(1e-4, 100),
-    "epsilon": _number(1e-4, 100),
-    "iterations": _whole(1, 1000),
-    "queue_length": _whole(0, 10**6),
-    "queue_start": _STEPS,
-    "reduction": _one_of(*REDUCTIONS),
-    "region_vector": _one_of(*REGION_VECTORS),
-    "align_corners": _FLAG,
-}
-_SIZES = {
-    "num_views": _whole(2, 1000),
-    "num_prototypes": _whole(1, 10**6),
-    "dim": _whole(1, 2**16),
-}
-
-#: Group of keys to its keys and their rules.
-RULES: dict[str, dict[str, Rule]] = {
-    "VICE.DATASET": {"min_images_per_epoch": _STEPS, "prepare": _either(_LINE, _NULL)},
-    "VICE.STANDARDIZE": {
-        "mode": _one_of("highres", "lowres", "none"),
-        "min_side": _SIDE,
-        "max_side": _whole(1, 2**16),
-        "square": _SIDE,
-    },
-    "VICE.SUPERPIXELS": {
-        "method": _one_of("slic", "grid", "pixel"),
-        "region_size": _whole(1, 1000),
-        "ruler": _POSITIVE,
-        "iterations": _whole(1, 1000),
-        "cache_dir": _either(_PATH, _NULL),
-    },
-    "VICE.VIEWS": {
-        "num_views": _SIZES["num_views"],
-        "size": _either(_SIDE, _list_of(_SIDE, 2, 2)),
-        "scale": _list_of(_POSITIVE, 2, 2),
-        "mask_intensity": _SHARE,
-        "preserve_ratio": _SHARE,
-        "flip_probability": _SHARE,
-        "resolution_probability": _SHARE,
-        "resolution_ratios": _list_of(_POSITIVE, 2, 1000),
-        "canny_low": _number(0, 1e6),
-        "canny_high": _number(0, 1e6),
-        "edge_floor": _POSITIVE,
-        "max_tries": _whole(1, 10**4),
-    },
-    "VICE.PHOTOMETRIC": {
-        **dict.fromkeys(
-            ("strength", "brightness", "contrast", "saturation", "hue"), _number(0, 100)
-        ),
-        **dict.fromkeys(("jitter_probability", "grey_probability", "blur_probability"), _SHARE),
-        "sigma": _list_of(_number(1e-6, 1000), 2, 2),
-        "taps": _whole(1, 999),
-    },
-    "VICE.PROTOTYPES": {
-        "num_prototypes": _SIZES["num_prototypes"],
-        "dim": _SIZES["dim"],
-        "freeze_iterations": _STEPS,
-    },
-    "VICE.LOSS": _LOSS,
-    "VICE.SCHEDULE": {
-        "base_lr": _number(0, 1e4),
-        "base_images": _whole(1, 10**9),
-        "peak_lr": _either(_number(0, 1e4), _NULL),
-        "start": _SHARE,
-        "final": _SHARE,
-        "warmup_epochs": _number(0, 1e6),
-    },
-    "LOSS.vice_dense_swav": {**_LOSS, **_SIZES},
-    "MODEL.TRUNK.VICE": {
-        "dim": _SIZES["dim"],
-        "weights": _either(_one_of("imagenet"), _NULL),
-        "align_corners": _FLAG,
-        "centre": _FLAG,
-        "stages": _whole(1, 4),
-        "output_stride": _either(_whole(8, 32), _NULL),
-    },
-    "DATA": {"NUM_DATALOADER_WORKERS": _whole(0, 1024)},
-    "DATA.TRAIN": {"BATCHSIZE_PER_REPLICA": _whole(1, 10**6)},
-    "OPTIMIZER": {
-        "name": Rule(
-            "the name of an optimizer such as vice_lars, adamw or sgd",
-            lambda value: isinstance(value, str) and value in OPTIMIZER_REGISTRY,
-        ),
-        "num_epochs": _whole(1, 10**6),
-        "momentum": _SHARE,
-        "weight_decay": _number(0, 1e3),
-    },
-    "DISTRIBUTED": {
-        "NUM_NODES": _whole(1, 10**4),
-        "NUM_PROC_PER_NODE": _either(_whole(1, 1024), _AUTO),
-        "BACKEND": _one_of("auto", "nccl", "gloo", "mpi"),
-    },
-    "MACHINE": {"DEVICE": _one_of("auto", "cpu", "gpu")},
-    "CHECKPOINT": {
-        "DIR": _PATH,
-        "AUTO_RESUME": _FLAG,
-        "CHECKPOINT_FREQUENCY": _whole(1, 10**6),
-        "CHECKPOINT_ITER_FREQUENCY": _whole(-1, 10**9),
-    },
-    "SLURM": {
-        "USE_SLURM": _FLAG,
-        **dict.fromkeys(("NAME", "COMMENT", "PARTITION", "CONSTRAINT"), _LINE),
-        "LOG_FOLDER": _PATH,
-        "TIME_HOURS": _whole(0, 10**5),
-        "TIME_MINUTES": _whole(0, 10**7),
-        "MEM_GB": _whole(1, 10**6),
-        "NUM_CPU_PER_PROC": _whole(1, 10**4),
-        "PORT_ID": _whole(1, 65535),
-    },
-    "": {
-        "SEED_VALUE": _whole(0, 2**32 - 1),
-        "LOG_FREQUENCY": _whole(1, 10**9),
-        "MULTI_PROCESSING_METHOD": _one_of("auto", "fork", "forkserver", "spawn"),
-    },
-}
 _TRUNKS = {
     "vice_resnet_fpn": ResNetFPNTrunk.decoder,
     "vice_resnet_deeplabv3plus": ResNetDeepLabV3PlusTrunk.decoder,
@@ -226,8 +57,8 @@ def check_values(composed: DictConfig) -> None:
         if path is not None:
             check_folder(f"config.{key}", path)
     nodes = plain["DISTRIBUTED"]["NUM_NODES"]
-    _require("node_id", composed.node_id, _whole(0, nodes - 1))
-    _require("engine_name", composed.engine_name, _one_of("train"))
+    _require("node_id", composed.node_id, whole(0, nodes - 1))
+    _require("engine_name", composed.engine_name, one_of("train"))
 
 
 def _group(plain: Any, name: str) -> dict[str, Any]:
@@ -282,7 +113,7 @@ def _repeated(plain: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
 def _check_built(plain: dict[str, Any]) -> None:
     """Builds what the options are for; on no device, so that it costs no memory."""
     method, trunk = plain["VICE"], plain["MODEL"]["TRUNK"]
-    _require("config.MODEL.TRUNK.NAME", trunk["NAME"], _one_of(*_TRUNKS))
+    _require("config.MODEL.TRUNK.NAME", trunk["NAME"], one_of(*_TRUNKS))
     embedder = {**trunk["VICE"], "decoder": _TRUNKS[trunk["NAME"]], "weights": None}
     builds: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         "VICE.VIEWS": (ViewSampler, tuples(method["VIEWS"])),
@@ -311,7 +142,7 @@ def _check_slurm(slurm: dict[str, Any]) -> None:
         raise UserError(f"{key}={more!r}: must be a group of sbatch options, such as {{qos: high}}")
     for name, value in more.items():
         _require(f"{key} option", str(name), Rule("letters, digits and -", _is_option))
-        _require(f"{key}.{name}", str(value), _LINE)
+        _require(f"{key}.{name}", str(value), LINE)
 
 
 def _is_option(name: str) -> bool:
