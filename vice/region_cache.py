@@ -62,7 +62,7 @@ class RegionCache:
                 raise ValueError(f"holds the map of image {key}")
             if regions.shape != shape or regions.dtype not in (np.uint16, np.int32):
                 raise ValueError(f"holds {regions.dtype} {regions.shape}, not a map of {shape}")
-            if regions.size and not 0 <= regions.min() <= regions.max() < regions.size:
+            if regions.min(initial=0) < -1 or regions.max(initial=0) > 4 * regions.size + 65536:
                 raise ValueError(f"holds ids {regions.min()}..{regions.max()}")
         except FileNotFoundError:
             return None

@@ -130,7 +130,7 @@ _REFUSED: dict[str, tuple[str, list[str], tuple[str, ...]]] = {
 _WORKED: dict[str, tuple[str, list[str]]] = {
     "plain": (CLUSTER, ["--clusters", "2", "--pixels", "300"]),
     "one-cluster": (CLUSTER, ["--clusters", "1", "--pixels", "300"]),
-    "odd-name-of-results": (CLUSTER, ["--clusters", "2", "--pixels", "300", "--out", "a;touch x/ä"]),
+    "odd-name-of-results": (CLUSTER, ["--clusters", "2", "--pixels", "300", "--out", "a;b c/ä"]),
 }  # fmt: skip
 
 FIXED = [

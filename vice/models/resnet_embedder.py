@@ -122,14 +122,15 @@ def _places(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
     left, seen = [("", content)], set()
     while left:
         where, group = left.pop()
-        if not isinstance(group, Mapping) or id(group) in seen:
+        if not isinstance(group, Mapping):
             continue
-        seen.add(id(group))
         for key, value in group.items():
             if isinstance(key, str) and key.endswith(_MARK) and isinstance(value, Tensor):
                 prefix = key.removesuffix(_MARK)
                 yield where + prefix, _below(group, prefix)
-        left += [(f"{where}{key}/", value) for key, value in reversed(list(group.items()))]
+        if id(group) not in seen:
+            left += [(f"{where}{key}/", value) for key, value in reversed(list(group.items()))]
+        seen.add(id(group))
 
 
 def _below(group: Mapping[Any, Any], prefix: str) -> dict[str, Tensor]:

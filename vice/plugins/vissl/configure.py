@@ -105,8 +105,8 @@ def _explain(error: Exception, overrides: list[str]) -> str:
         if new and new.group(1) == key:
             return f"{key} has no key {new.group(2)!r} yet: add it with +{key}.{new.group(2)}=VALUE"
         return f"config key {key!r} does not exist{_nearest(key, name)}"
-    if isinstance(error, InterpolationResolutionError):
-        said = [override for override in overrides if "${" in override]
+    said = [override for override in overrides if "${" in override]
+    if said and isinstance(error, InterpolationResolutionError):
         return f"{text}; check the ${{...}} of {' '.join(said)}"
     return text
 
