@@ -41,12 +41,14 @@ def twice(image: np.ndarray, cache: Path) -> Any:
     log, heard = logging.getLogger("vice.region_cache"), Warnings()
     quiet = logging.root.manager.disable
     log.addHandler(heard)
+    log.propagate = False
     logging.disable(logging.NOTSET)
     try:
         superpixels = Superpixels(**OPTIONS, cache_dir=cache)
         return superpixels(image), superpixels(image), heard.messages
     finally:
         logging.disable(quiet)
+        log.propagate = True
         log.removeHandler(heard)
 
 
