@@ -17,11 +17,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.hostile.campaign import GROUPS, choose, run, table
 from vice import cli
+from vice.errors import UserError
 
 
 def main() -> int:
+    try:
+        from tests.hostile.campaign import GROUPS, choose, run, table
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{error}: the cases lie in tests/ of a checkout, run this there"
+        ) from error
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
