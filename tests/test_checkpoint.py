@@ -135,3 +135,32 @@ def test_torch_files_that_are_no_runs(tmp_path):
     (tmp_path / "b.torch").write_bytes((tmp_path / "a.torch").read_bytes()[:100])
     with pytest.raises(UserError, match="is not a whole PyTorch checkpoint"):
         load_checkpoint(tmp_path / "b.torch")
+
+
+def test_flipped_bits_are_noticed(run_dir, tmp_path):
+    data = bytearray((run_dir / "vice.safetensors").read_bytes())
+    data[-5] ^= 1
+    (tmp_path / "vice.safetensors").write_bytes(data)
+    with pytest.raises(UserError, match="is damaged: its checksum"):
+        load_checkpoint(tmp_path)
+
+
+def test_files_without_a_checksum_still_load(run_dir, tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(run_dir / "vice.safetensors", framework="pt") as file:
+        card = json.loads(file.metadata()["vice"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del card["sha256"]
+    save_file(tensors, tmp_path / "vice.safetensors", {"vice": json.dumps(card)})
+    assert same_weights(load_checkpoint(tmp_path).embedder, load_checkpoint(run_dir).embedder)
+
+
+def test_weights_that_are_not_finite(tmp_path):
+    embedder = build_embedder(dim=4)
+    with torch.no_grad():
+        next(embedder.parameters())[0, 0, 0, 0] = float("nan")
+    save_run(tmp_path, embedder)
+    with pytest.raises(UserError, match=r"stem\.0\.weight holds values that are not finite"):
+        load_checkpoint(tmp_path)

@@ -125,3 +125,16 @@ def test_cache_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureF
     for _ in range(3):
         np.testing.assert_array_equal(maker(NOISE), slic(NOISE))
     assert caplog.text.count("not cached") == 1
+
+
+def test_a_map_under_the_name_of_another_image(tmp_path: Path) -> None:
+    maker = Superpixels(cache_dir=tmp_path, iterations=1)
+    other = NOISE[::-1].copy()
+    maker(other)
+    assert maker.cache is not None
+    wrong = maker.cache.path(NOISE)
+    wrong.parent.mkdir(exist_ok=True)
+    maker.cache.path(other).rename(wrong)
+    np.testing.assert_array_equal(maker(NOISE), slic(NOISE, iterations=1))
+    with np.load(wrong) as archive:
+        np.testing.assert_array_equal(archive["regions"], slic(NOISE, iterations=1))

@@ -31,10 +31,13 @@ def main() -> int:
         parser.error(f"--shard {args.shard} is not i/n, for example 0/16")
     # Importing VISSL takes seconds, and help needs none of it.
     from vice.images import list_images
+    from vice.plugins.vissl.checks import check_values
     from vice.plugins.vissl.configure import check_data, compose
     from vice.region_filling import fill_cache
 
-    config = compose(args.overrides).config
+    composed = compose(args.overrides)
+    check_values(composed)
+    config = composed.config
     check_data(config)
     paths = [file for folder in config.DATA.TRAIN.DATA_PATHS for file in list_images(Path(folder))]
     report = fill_cache(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vice.cli import evaluation_parser, percent, run, task_arguments
+from vice.cli import evaluation_parser, number, percent, run, task_arguments
 
 EXAMPLE = """\
   python tools/eval_cluster.py outputs/coco_highres --dataset coco27 --clusters 27 45 128 256
@@ -17,7 +17,7 @@ def main() -> None:
     add("--clusters", type=int, nargs="+", default=[27], help="numbers of clusters (27)")
     add("--pixels", type=int, help="most pixels that k-means sees (protocol)")
     add("--iterations", type=int, help="of k-means (protocol)")
-    add("--memory-gib", type=float, default=2.0, help="most memory of k-means in GiB (2)")
+    add("--memory-gib", type=number(0, 1e6), default=2.0, help="most memory of k-means in GiB (2)")
     add("--faiss-gpu", action="store_true", help="k-means on the GPU (needs faiss-gpu)")
     args = parser.parse_args()
     # PyTorch and MMSegmentation take seconds to import, and help needs neither.

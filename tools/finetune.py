@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vice.cli import evaluation_parser, percent, run, task_arguments
+from vice.cli import evaluation_parser, number, percent, run, task_arguments, whole
 
 EXAMPLE = """\
   python tools/finetune.py outputs/coco_highres --dataset coco27 --fraction 0.01 --subset-seed 0
@@ -15,9 +15,14 @@ def main() -> None:
     parser = evaluation_parser(__doc__, EXAMPLE)
     add = parser.add_argument
     add("--fraction", type=float, default=1.0, help="share of the train images (1)")
-    add("--subset-seed", type=int, default=0, help="which subset of that size (0)")
-    add("--backbone-lr-mult", type=float, default=0.1, help="of the backbone (0.1)")
-    add("--crop", type=int, default=512, help="side of the random train crop, 0 for none (512)")
+    add("--subset-seed", type=whole(0, 2**31 - 1), default=0, help="which subset of that size (0)")
+    add("--backbone-lr-mult", type=number(0, 1e3), default=0.1, help="of the backbone (0.1)")
+    add(
+        "--crop",
+        type=whole(0, 2**16),
+        default=512,
+        help="side of the random train crop, 0 for none (512)",
+    )
     add("--iterations", type=int, help="steps (protocol)")
     add("--batch-size", type=int, help="images a step (protocol)")
     args = parser.parse_args()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.provenance import digest_tensors
 
 FORMAT = "vice-centroids-1"
 
@@ -82,14 +84,16 @@ class Centroids:
             "objective": json.dumps(self.objective),
             "seed": json.dumps(self.seed),
         }
-        save_file({"vectors": self.vectors.contiguous()}, str(path), metadata=meta)
+        tensors = {"vectors": self.vectors.contiguous()}
+        meta["sha256"] = _checksum(meta, tensors)
+        save_file(tensors, str(path), metadata=meta)
 
     @classmethod
     def load(cls, path: str | Path) -> Centroids:
         """Reads what `save` wrote; nothing is unpickled.
 
         Raises:
-            UserError: The file is missing, or was not written by `save`.
+            UserError: The file is missing, damaged, or was not written by `save`.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -99,12 +103,40 @@ class Centroids:
             with safe_open(str(path), framework="pt") as file:
                 meta = file.metadata() or {}
                 vectors = file.get_tensor("vectors") if meta.get("format") == FORMAT else None
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: cannot be read as centroids ({error})") from error
         if vectors is None:
             raise UserError(f"{path}: not a centroid file of ViCE (format {FORMAT})")
-        values = {key: json.loads(meta[key]) for key in ("spherical", "objective", "seed")}
-        return cls(vectors=vectors, **values)
+        # Files of earlier versions have no checksum.
+        expected = _checksum(meta, {"vectors": vectors})
+        if meta.get("sha256", expected) != expected:
+            raise UserError(
+                f"{path}: damaged, its checksum is not that of its content; fit it again"
+            )
+        if vectors.ndim != 2 or not len(vectors) or not _are_finite(vectors):
+            raise UserError(f"{path}: holds no (K, D) table of finite numbers; fit it again")
+        return cls(vectors=vectors, **_read_meta(meta, path))
+
+
+def _checksum(meta: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    text = json.dumps({name: meta[name] for name in sorted(meta) if name != "sha256"})
+    return digest_tensors(tensors, text)
+
+
+def _are_finite(vectors: Tensor) -> bool:
+    return vectors.is_floating_point() and bool(vectors.isfinite().all())
+
+
+def _read_meta(meta: dict[str, str], path: str | Path) -> dict[str, Any]:
+    kinds = {"spherical": bool, "objective": list, "seed": int}
+    try:
+        values = {name: json.loads(meta[name]) for name in kinds}
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: its header is not whole ({error}); fit it again") from error
+    for name, kind in kinds.items():
+        if type(values[name]) is not kind:
+            raise UserError(f"{path}: its {name} is {values[name]!r}; fit it again")
+    return values
 
 
 def argmax_upsampled(scores: Tensor, size: tuple[int, int], *, max_bytes: int = 2**27) -> Tensor:

@@ -1,13 +1,15 @@
 """Checkpoints as data: saving and loading embedders without ever running code from a file.
 
 ViCE's own format is one safetensors file (``vice.safetensors``) whose header carries the
-architecture and the metadata as JSON; ``vice.json`` beside it is a copy for people. VISSL's
-``.torch`` files are read through `vice.foreign`, which builds tensors and plain containers only.
+architecture, the metadata and a checksum as JSON; ``vice.json`` beside it is a copy for people.
+VISSL's ``.torch`` files are read through `vice.foreign`, which builds tensors and plain containers
+only.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.files import replace_atomically
 from vice.models import Embedder, Prototypes, build_embedder, seeded_embedder
+from vice.provenance import digest_tensors
 
 WEIGHTS_NAME = "vice.safetensors"
 CARD_NAME = "vice.json"
@@ -72,6 +75,7 @@ def save_run(
         "num_prototypes": None if prototypes is None else prototypes.out_features,
         "meta": meta or {},
     }
+    card["sha256"] = _checksum(card, tensors)
     text = json.dumps(card, indent=2, sort_keys=True)
     path = folder / WEIGHTS_NAME
     replace_atomically(path, lambda new: save_file(tensors, new, metadata={"vice": text}))
@@ -91,7 +95,8 @@ def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
         The checkpoint, its embedder frozen and in evaluation mode.
 
     Raises:
-        UserError: Nothing there, a broken file, or weights that do not fit the architecture.
+        UserError: Nothing there, a broken file, weights that do not fit the architecture or are
+            not finite.
     """
     file = _find(Path(path))
     if file.suffix == ".safetensors":
@@ -100,11 +105,16 @@ def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
         from vice.foreign import read_vissl_run
 
         card, tensors = read_vissl_run(file)
-    embedder = build_embedder(**card["embedder"])
-    _fit(embedder, _under(tensors, "embedder."), file)
+    _check_finite(tensors, file)
+    embedder = _build(card, tensors, file)
     prototypes = None
     if "prototypes.weight" in tensors:
         weight = tensors["prototypes.weight"]
+        if weight.ndim != 2 or not len(weight) or weight.shape[1] != embedder.dim:
+            raise UserError(
+                f"{file}: its prototypes are {tuple(weight.shape)}, not (K, {embedder.dim}) as its "
+                "embedder needs"
+            )
         prototypes = Prototypes(weight.shape[1], weight.shape[0])
         _fit(prototypes, {"weight": weight}, file)
         prototypes.requires_grad_(False).to(device)
@@ -138,7 +148,7 @@ def load_embedder(spec: str, *, seed: int = 0, device: str | torch.device = "cpu
 
 
 def _fresh_config(kind: str, text: str) -> dict[str, Any]:
-    if Path(text).exists():
+    if os.path.exists(text):
         return load_checkpoint(text).embedder.config
     parts = text.split("-")
     if len(parts) != 3 or not parts[2].isdigit():
@@ -150,7 +160,8 @@ def _fresh_config(kind: str, text: str) -> dict[str, Any]:
 
 
 def _find(path: Path) -> Path:
-    if not path.exists():
+    # os.path has an answer for names too long for the disk, too; Path raises.
+    if not os.path.exists(path):
         raise UserError(f"checkpoint {path} does not exist; give a run folder or a file")
     if path.is_file():
         return path
@@ -177,13 +188,44 @@ def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(f"{file} is not a whole safetensors file ({error})") from error
     try:
         card = json.loads(metadata["vice"])
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(
             f"{file} was not written by ViCE: its header has no architecture"
         ) from error
+    if not isinstance(card, dict):
+        raise UserError(f"{file} was not written by ViCE: its header has no architecture")
     if card.get("format") != FORMAT:
         raise UserError(f"{file} has format {card.get('format')}; this version reads {FORMAT}")
+    # Files of earlier versions have no checksum.
+    if card.get("sha256", expected := _checksum(card, tensors)) != expected:
+        raise UserError(
+            f"{file} is damaged: its checksum is not that of its content; copy it again"
+        )
     return card, tensors
+
+
+def _checksum(card: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    text = json.dumps(
+        {name: value for name, value in card.items() if name != "sha256"}, sort_keys=True
+    )
+    return digest_tensors(tensors, text)
+
+
+def _build(card: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> Embedder:
+    """The embedder that a card describes, with the weights of the file."""
+    config, weights = card.get("embedder"), _under(tensors, "embedder.")
+    if not isinstance(config, dict):
+        raise UserError(f"{file} names no architecture: its card has no group 'embedder'")
+    try:
+        # Memory is taken only once the weights are known to fit.
+        with torch.device("meta"):
+            plan = build_embedder(**config, weights=None)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{file} names an architecture that is unknown here: {error}") from error
+    _fit(plan, {name: value.to("meta") for name, value in weights.items()}, file)
+    embedder = build_embedder(**config)
+    _fit(embedder, weights, file)
+    return embedder
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -192,8 +234,21 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
+def _check_finite(tensors: dict[str, Tensor], file: Path) -> None:
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise UserError(
+                f"{file}: {name} holds values that are not finite: the training diverged; take an "
+                "earlier checkpoint"
+            )
+
+
 def _fit(module: torch.nn.Module, tensors: dict[str, Tensor], file: Path) -> None:
     """Loads tensors into a module, or says exactly which do not fit."""
+    wanted = module.state_dict()
+    for name, value in tensors.items():
+        if name in wanted and value.is_floating_point() != wanted[name].is_floating_point():
+            raise UserError(f"{file}: {name} is {value.dtype}, not {wanted[name].dtype}")
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:

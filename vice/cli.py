@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from vice.datasets import DATASETS
 from vice.errors import UserError, one_line
+from vice.files import check_folder
 from vice.launch import read_environment
 from vice.preemption import STOPPED, Preempted
 from vice.protocols import NOTES, PROTOCOLS, default_protocol, get_protocol, parse_changes
@@ -113,9 +114,14 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
         metavar="FIELD=VALUE",
         help="change fields of the protocol, and with them its hash, for example upsample=classes",
     )
-    add("--cache-gib", type=float, default=0.0, help="keep embeddings up to this many GiB (0)")
-    add("--workers", type=int, default=0, help="data loading processes (0)")
-    add("--seed", type=int, default=0)
+    add(
+        "--cache-gib",
+        type=number(0, 1e6),
+        default=0.0,
+        help="keep embeddings up to this many GiB (0)",
+    )
+    add("--workers", type=whole(0, 1024), default=0, help="data loading processes (0)")
+    add("--seed", type=whole(0, 2**31 - 1), default=0)
     add("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
     return parser
 
@@ -130,20 +136,26 @@ def task_arguments(args: argparse.Namespace, kind: str, **fields: str) -> dict[s
 
     Returns:
         Keyword arguments; ``out_dir`` is always given.
+
+    Raises:
+        UserError: A field, the device or the results directory cannot be used.
     """
     changes = parse_changes(args.set)
     for option, field in {"split_fit": "fit_split", "split_score": "score_split", **fields}.items():
         if getattr(args, option) is not None:
             changes[field] = getattr(args, option)
     name = args.dataset if args.dataset in DATASETS else "folder"
+    _check_device(args.device)
     protocol = get_protocol(args.protocol or default_protocol(name), name, **changes)
     data = Path(args.dataset).resolve().name
     parts = [data, protocol.name, protocol.hash, kind, args.checkpoint, f"seed{args.seed}"]
     folder = "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts)
+    out = args.out or str(Path("outputs", "eval", folder))
+    check_folder("--out", out)
     return {
         "spec": args.checkpoint,
         "dataset": args.dataset,
-        "out_dir": args.out or str(Path("outputs", "eval", folder)),
+        "out_dir": out,
         "protocol": dataclasses.asdict(protocol),
         "data_root": args.data_root,
         "fit_dataset": args.fit_dataset,
@@ -152,6 +164,43 @@ def task_arguments(args: argparse.Namespace, kind: str, **fields: str) -> dict[s
         "seed": args.seed,
         "device": args.device,
     }
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Type of an option: a whole number in a range."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not from {least} to {most}")
+        return value
+
+    parse.__name__ = "whole number"
+    return parse
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """Type of an option: a number in a range."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not least <= value <= most:  # nan is in no range
+            raise argparse.ArgumentTypeError(f"{text} is not from {least:g} to {most:g}")
+        return value
+
+    parse.__name__ = "number"
+    return parse
+
+
+def _check_device(name: str | None) -> None:
+    if name is None:
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def percent(scores: dict[str, Any]) -> str:

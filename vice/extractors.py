@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 
 import torch
@@ -67,7 +68,7 @@ def _timm(spec: str) -> nn.Module:
 
     weights = not spec.startswith("random:")
     name, _, file = spec.removeprefix("random:").removeprefix("timm:").partition("@")
-    if file and not (weights and Path(file).is_file()):
+    if file and not (weights and os.path.isfile(file)):
         raise UserError(
             f"{spec}: {file} does not exist" if weights else f"{spec}: random weights need no file"
         )
@@ -79,8 +80,10 @@ def _is_foreign(spec: str) -> bool:
     from vice.foreign import ARCHITECTURE_NAME
 
     file = Path(spec)
-    ours = file.suffix == ".safetensors" or (file.parent / ARCHITECTURE_NAME).is_file()
-    return file.is_file() and not ours
+    # os.path has an answer for names too long for the disk, too; Path raises.
+    if not os.path.isfile(file):
+        return False
+    return file.suffix != ".safetensors" and not (file.parent / ARCHITECTURE_NAME).is_file()
 
 
 def _resnet(spec: str) -> nn.Module:
@@ -111,7 +114,10 @@ def _call(spec: str) -> nn.Module:
             f"{spec}: {error}; MODULE:CALLABLE must be importable, for example with its folder in "
             "PYTHONPATH"
         ) from error
-    module = make()
+    try:
+        module = make()
+    except TypeError as error:
+        raise UserError(f"{spec} cannot be called without arguments ({error})") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"{spec} returned {type(module).__name__}, not a torch.nn.Module")
     if not hasattr(module, "dim"):

@@ -19,6 +19,30 @@ LOCK_NAME = ".lock"
 WAIT = 30.0
 
 
+def check_folder(name: str, path: str | Path) -> None:
+    """Sees whether a folder is there or can be made, without making it.
+
+    Args:
+        name: What the user calls it, for the message: a key or an option.
+        path: The folder.
+
+    Raises:
+        UserError: A file is in its place or above it, it may not be written, or the path is too
+            long for the disk.
+    """
+    place = Path(path).absolute()
+    try:
+        os.path.lexists(place) or place.exists()
+        nearest = next(above for above in (place, *place.parents) if os.path.lexists(above))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{name}={path}: {reason}; choose another name") from error
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{name}={path}: {nearest} is not a folder that you may write to; choose another place"
+        )
+
+
 def replace_atomically(path: Path, write: Callable[[str], Any]) -> None:
     """Lets ``write`` fill a new file beside ``path``, then puts it in place in one step.
 

@@ -109,15 +109,23 @@ def read_vissl_run(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     content = read_tensors(file)
     try:
         model = content["classy_state_dict"]["base_model"]["model"]
-        trunk, heads = model["trunk"], model["heads"]
-    except (KeyError, TypeError) as error:
+        trunk, heads = _tensors(model["trunk"]), _tensors(model["heads"])
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is not a VISSL checkpoint: it has no model state") from error
     card = _card_beside(file)
     tensors = {f"embedder.{_strip(name)}": value for name, value in trunk.items()}
     for name, value in heads.items():
         if name.endswith("prototypes.weight"):
             tensors["prototypes.weight"] = value
-    return card, {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
+    return card, tensors
+
+
+def _tensors(state: Any) -> dict[str, Tensor]:
+    return {
+        name: value
+        for name, value in state.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
 
 
 def _strip(name: str) -> str:
@@ -125,11 +133,14 @@ def _strip(name: str) -> str:
 
 
 def _card_beside(file: Path) -> dict[str, Any]:
+    path = file.parent / ARCHITECTURE_NAME
+    remedy = "training writes it at its start: copy it from the run folder"
     try:
-        card: dict[str, Any] = json.loads((file.parent / ARCHITECTURE_NAME).read_text())
-        return card
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"{file} has no {ARCHITECTURE_NAME} beside it, which training writes at its start: "
-            "copy it from the run folder"
-        ) from error
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file} has no {ARCHITECTURE_NAME} beside it; {remedy}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not whole ({error}); {remedy}") from error
+    if not isinstance(card, dict):
+        raise UserError(f"{path}: describes no architecture; {remedy}")
+    return card

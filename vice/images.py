@@ -44,7 +44,8 @@ def read_image(path: str | Path) -> np.ndarray:
     from PIL import Image, ImageOps
 
     path = Path(path)
-    if not path.is_file():
+    # os.path has an answer for names too long for the disk, too; Path raises.
+    if not os.path.isfile(path):
         raise ImageError(f"{path}: no such image file; check the path or the image list")
     try:
         if path.stat().st_size == 0:
@@ -111,9 +112,9 @@ def list_images(path: str | Path, root: str | Path | None = None) -> list[Path]:
         UserError: The path is missing, holds no image, or a list names no file that exists.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _list_folder(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path}: no such folder or image list; check the path")
     if path.suffix.lower() in SUFFIXES:
         return [path]
@@ -153,7 +154,7 @@ def _read_list(path: Path, root: Path) -> list[Path]:
     if not paths:
         raise UserError(f"{path}: the image list is empty; write one image path a line")
     # Stops at the first that exists: a list of 100,000 on a network disk is not checked whole.
-    if not any(entry.exists() for entry in paths):
+    if not any(os.path.exists(entry) for entry in paths):
         raise UserError(
             f"{path}: none of its {len(paths)} images exists (the first is {paths[0]}); "
             "relative paths start at the list's folder, or at `root` where that is given"

@@ -100,6 +100,15 @@ class Protocol:
         for field in _AT_LEAST_ONE:
             if getattr(self, field) < 1:
                 raise UserError(f"protocol: {field} is {getattr(self, field)}; at least 1")
+        for field, (least, most) in _BETWEEN.items():
+            value = getattr(self, field)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(type(v) in (int, float) and least <= v <= most for v in numbers):
+                raise UserError(f"protocol: {field} is {value}; from {least:g} to {most:g}")
+        if not self.matchings or len(set(self.matchings)) < len(self.matchings):
+            raise UserError(f"protocol: matchings is {self.matchings}; one or more different ones")
+        for field in ("fit_split", "score_split"):
+            _check_split(field, getattr(self, field))
         if len(self.size) != _SIZES[self.resize]:
             raise UserError(
                 f"protocol: resize={self.resize} needs {_SIZES[self.resize]} numbers in size, not "
@@ -145,6 +154,15 @@ _CHOICES = {
     "linear_optimizer": ("sgd", "adam"),
 }
 _AT_LEAST_ONE = ("kmeans_pixels", "kmeans_iterations", "linear_iterations", "linear_batch")
+_BETWEEN = {
+    "size": (1, 2**16),
+    "fit_size": (1, 2**16),
+    "crop": (0, 2**16),
+    "fit_crop": (0, 2**16),
+    "fit_crop_ratio": (1e-3, 1),
+    "linear_lr": (0, 1e6),
+    "linear_bottleneck": (0, 2**16),
+}
 _SIZES = {"none": 0, "short": 1, "within": 2, "exact": 2}
 _CITYSCAPES = ("cityscapes27", "cityscapes19")
 
@@ -226,6 +244,14 @@ NOTES = {
 }
 
 
+def _check_split(field: str, value: str) -> None:
+    for name in value.split("+"):
+        if not name.strip() or name in (".", "..") or set(name) & set("/\\\0"):
+            raise UserError(
+                f"protocol: {field} is {value!r}; the name of a split, or several joined with +"
+            )
+
+
 def get_protocol(name: str, dataset: str = "folder", **changes: Any) -> Protocol:
     """A named protocol for a data set.
 
@@ -293,7 +319,7 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
         What `get_protocol` takes as changes.
 
     Raises:
-        UserError: A text without ``=``.
+        UserError: A text without ``=``, or no such field.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(Protocol)}
     changes = {}
@@ -302,6 +328,11 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
         if not equals:
             raise UserError(f"{text!r} is not FIELD=VALUE, for example upsample=classes")
         parts = [_literal(part) for part in value.split(",") if part]
+        if name not in defaults or name in ("name", "dataset"):
+            raise UserError(
+                f"protocol field {name!r} is unknown; choose one of "
+                f"{', '.join(sorted(set(defaults) - {'name', 'dataset'}))}"
+            )
         many = isinstance(defaults.get(name), tuple)
         changes[name] = tuple(parts) if many else _literal(value)
     return changes

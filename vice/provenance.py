@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import vice
 
@@ -28,8 +29,13 @@ PACKAGES = (
 
 def digest(module: nn.Module) -> str:
     """SHA-256 of the names, types, shapes and values of a module's parameters and buffers."""
-    sha = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
+    return digest_tensors(module.state_dict())
+
+
+def digest_tensors(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """SHA-256 of the names, types, shapes and values of tensors, and of a text in front of them."""
+    sha = hashlib.sha256(text.encode())
+    for name, value in sorted(tensors.items()):
         array = value.detach().cpu().contiguous()
         sha.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
         sha.update(array.reshape(-1).view(torch.uint8).numpy().data)

@@ -34,6 +34,7 @@ class RegionCache:
         self.folder = Path(folder)
         self.parameters = parameters
         self._write_failed = False
+        self._reported: set[Path] = set()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -51,17 +52,25 @@ class RegionCache:
         return self.folder / name[:2] / f"{name[2:]}.npz"
 
     def read(self, path: Path, shape: tuple[int, int]) -> np.ndarray | None:
-        """Reads a map as int32 (H, W); None if it is not there, broken or of another shape."""
+        """Reads a map as int32 (H, W); None if it is not there, broken or of another image."""
         try:
             with np.load(path, allow_pickle=False) as archive:
                 regions = archive["regions"]
+                # Files of earlier versions do not say whose they are.
+                key = str(archive["key"]) if "key" in archive else _key(path)
+            if key != _key(path):
+                raise ValueError(f"holds the map of image {key}")
             if regions.shape != shape or regions.dtype not in (np.uint16, np.int32):
                 raise ValueError(f"holds {regions.dtype} {regions.shape}, not a map of {shape}")
+            if regions.min(initial=0) < -1 or regions.max(initial=0) > 4 * regions.size + 65536:
+                raise ValueError(f"holds ids {regions.min()}..{regions.max()}")
         except FileNotFoundError:
             return None
         except _UNREADABLE as error:
-            # Written anew right after this, so each broken file is reported once.
-            logger.warning("%s: broken superpixel cache file (%s); recomputed", path, error)
+            # It is written anew right after this; where that fails, it is reported once.
+            if path not in self._reported:
+                logger.warning("%s: broken superpixel cache file (%s); recomputed", path, error)
+            self._reported.add(path)
             return None
         return regions.astype(np.int32)
 
@@ -76,7 +85,8 @@ class RegionCache:
         try:
             path.parent.mkdir(exist_ok=True)
             with open(temporary, "xb") as file:
-                np.savez_compressed(file, regions=regions.astype(np.uint16 if fits else np.int32))
+                stored = regions.astype(np.uint16 if fits else np.int32)
+                np.savez_compressed(file, regions=stored, key=np.array(_key(path)))
             os.replace(temporary, path)
         except OSError as error:
             if not self._write_failed:
@@ -85,3 +95,7 @@ class RegionCache:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def _key(path: Path) -> str:
+    return path.parent.name + path.stem

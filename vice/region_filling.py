@@ -55,7 +55,8 @@ def fill_cache(
         What was done.
 
     Raises:
-        UserError: No cache folder, a method that needs none, or a shard out of range.
+        UserError: No cache folder or one that cannot be made, a method that needs none, or a shard
+            out of range.
     """
     if superpixel_options.get("cache_dir") is None:
         raise UserError(
@@ -67,6 +68,8 @@ def fill_cache(
     number, shards = shard
     if not 0 <= number < shards or workers < 1:
         raise UserError(f"shard {number} of {shards} with {workers} workers: out of range")
+    # What the options lack is found here: a pool would start its failing processes for ever.
+    Superpixels(**superpixel_options)
     mine, report = list(paths)[number::shards], FillReport()
     work = (dict(standardize_options), dict(superpixel_options))
     context = multiprocessing.get_context("spawn")

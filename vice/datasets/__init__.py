@@ -59,7 +59,7 @@ def open_dataset(name: str | Path, data_root: str | Path | None = None) -> Label
     """
     known = DATASETS.get(str(name))
     if known is None:
-        if not Path(name).is_dir():
+        if not str(name) or not os.path.isdir(name):
             raise UserError(
                 f"data set {str(name)!r} is neither a folder nor one of {', '.join(DATASETS)}"
             )

@@ -64,7 +64,11 @@ def open_folder(root: str | Path) -> LabelledFolder:
 
 
 def _read_classes(path: Path) -> tuple[str, ...]:
-    names = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
+    names = [line.strip() for line in text.rstrip().splitlines()]
     if not names:
         raise UserError(f"{path}: empty; write one class name a line")
     if "" in names:

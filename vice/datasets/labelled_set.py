@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from vice.datasets.label_sets import IGNORE, LabelSet
 from vice.errors import UserError
@@ -142,12 +143,9 @@ def read_stored(path: str | Path) -> np.ndarray:
     Raises:
         UserError: The file cannot be read, or is not 8-bit grey or palette.
     """
-    try:
-        with Image.open(path) as image:
-            _check_label_mode(path, image.mode)
-            return np.array(image)
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({error})") from error
+    with _opened(path) as image:
+        _check_label_mode(path, image.mode)
+        return np.array(image)
 
 
 def by_stem(folder: Path, suffixes: tuple[str, ...], known: Iterable[str] = ()) -> dict[str, Path]:
@@ -223,14 +221,23 @@ def check_pair(pair: Pair) -> None:
 
 
 def _size(path: Path, *, label: bool = False) -> tuple[int, int]:
+    with _opened(path) as image:
+        if label:
+            _check_label_mode(path, image.mode)
+            return image.size
+        sideways = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+        return (image.height, image.width) if sideways else image.size
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
-            if label:
-                _check_label_mode(path, image.mode)
-                return image.size
-            sideways = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-            return (image.height, image.width) if sideways else image.size
-    except (UnidentifiedImageError, OSError) as error:
+            yield image
+    except UserError:
+        raise
+    # Decoders meet broken bytes with almost any exception, as in `vice.images.read_image`.
+    except Exception as error:
         raise UserError(f"{path}: cannot be read as an image ({error})") from error
 
 

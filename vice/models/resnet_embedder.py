@@ -93,6 +93,9 @@ def load_resnet(file: str | Path, name: str | None = None) -> ResNetEmbedder:
             f"{file}: its {found} lacks {len(missing)} weights and has {len(unlike)} of another "
             f"shape, for example {(missing + unlike)[0]}"
         )
+    broken = [key for key in wanted if key in renamed and not renamed[key].isfinite().all()]
+    if broken:
+        raise UserError(f"{file}: {broken[0]} of its {found} holds values that are not finite")
     left = sorted({key.partition(".")[0] for key in renamed if key not in wanted})
     if left:
         logger.info("%s: not part of the embedder: %s", file, ", ".join(left))
@@ -113,21 +116,29 @@ def _find_resnet(content: Any, file: str | Path) -> dict[str, Tensor]:
     return places[0][1]
 
 
-def _places(content: Any, where: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _places(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Every ResNet in nested dicts: where it lies, and its weights without that prefix."""
-    if not isinstance(content, Mapping):
-        return
-    for key, value in content.items():
-        if isinstance(key, str) and key.endswith(_MARK) and isinstance(value, Tensor):
-            prefix = key.removesuffix(_MARK)
-            weights = {
-                name.removeprefix(prefix): tensor
-                for name, tensor in content.items()
-                if name.startswith(prefix) and isinstance(tensor, Tensor)
-            }
-            yield where + prefix, weights
-        else:
-            yield from _places(value, f"{where}{key}/")
+    # No recursion: a file may nest dicts as deep as it likes, and one within itself.
+    left, seen = [("", content)], set()
+    while left:
+        where, group = left.pop()
+        if not isinstance(group, Mapping):
+            continue
+        for key, value in group.items():
+            if isinstance(key, str) and key.endswith(_MARK) and isinstance(value, Tensor):
+                prefix = key.removesuffix(_MARK)
+                yield where + prefix, _below(group, prefix)
+        if id(group) not in seen:
+            left += [(f"{where}{key}/", value) for key, value in reversed(list(group.items()))]
+        seen.add(id(group))
+
+
+def _below(group: Mapping[Any, Any], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in group.items()
+        if isinstance(name, str) and name.startswith(prefix) and isinstance(value, Tensor)
+    }
 
 
 def _depth(state: Mapping[str, Tensor], file: str | Path) -> str:

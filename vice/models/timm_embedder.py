@@ -92,12 +92,19 @@ def _create(name: str, file: str | None, weights: bool) -> Any:
     for options in ({"dynamic_img_size": True}, {}):
         try:
             return timm.create_model(name, pretrained=weights, num_classes=0, **options, **overlay)
-        except TypeError as error:
-            if "dynamic_img_size" not in str(error):
-                raise
         except Exception as error:
+            if options and isinstance(error, TypeError) and "dynamic_img_size" in str(error):
+                continue
+            source = f"timm:{name}@{file}" if file else f"timm:{name}"
             raise UserError(
-                f"cannot load the weights of timm:{name} ({error}); name a file with "
-                f"timm:{name}@FILE, or take random:timm:{name}"
+                f"cannot load the weights of {source} ({_reason(error)}); name a file of its "
+                f"weights with timm:{name}@FILE, or take random:timm:{name}"
             ) from error
     raise AssertionError("unreachable")
+
+
+def _reason(error: Exception) -> str:
+    # What PyTorch and timm add to this is how to run the code in the file.
+    if "weights_only" in str(error):
+        return "no file of PyTorch that holds nothing but tensors"
+    return str(error) or type(error).__name__

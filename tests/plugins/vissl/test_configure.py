@@ -168,6 +168,7 @@ def test_slurm_without_slurm(images, tmp_path, monkeypatch):
     from vice.plugins.vissl.launcher import train
 
     monkeypatch.setattr("shutil.which", lambda name: None)
-    arguments = overrides(images, tmp_path, "config.SLURM.USE_SLURM=true")
+    slurm = ("config.SLURM.USE_SLURM=true", "config.SLURM.PARTITION=gpu")
+    arguments = overrides(images, tmp_path, *slurm)
     with pytest.raises(UserError, match="there is no sbatch command here"):
         train(arguments)

@@ -97,7 +97,9 @@ def test_a_rank_that_hangs_is_named(images, tmp_path):
     assert done.returncode == 1
     last = done.stderr.rstrip().splitlines()[-1]
     assert "rank 0 on" in last and "no longer hears from the others" in last
-    assert re.search(r"first: rank 1 on \S+: in the forward pass at iteration 2 for \d+ s", last), last
+    assert re.search(r"first: rank 1 on \S+: in the forward pass at iteration 2 for \d+ s", last), (
+        last
+    )
 
 
 def test_a_full_disk_costs_no_training(trained, images, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ from typing import Any
 import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from vissl.utils.hydra_config import compose_hydra_configuration, convert_to_attrdict
 
 from vice.errors import UserError
 from vice.images import list_images
 from vice.paths import experiment_names
+from vice.plugins.vissl.checks import check_values
 from vice.plugins.vissl.slurm import join_step
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     """
     composed = compose(overrides)
     config = composed.config
+    check_values(composed)
     check_data(config)
     choose_device(config)
     join_step(config)
@@ -48,7 +51,15 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     set_schedule(config)
     images = check_batches(config)
     _log_scale(config, images)
-    args, attributes = convert_to_attrdict(composed)
+    try:
+        args, attributes = convert_to_attrdict(composed)
+    except OSError as error:
+        raise UserError(
+            f"config.CHECKPOINT.DIR={config.CHECKPOINT.DIR} cannot be written ({error}); choose "
+            "another place"
+        ) from error
+    except AssertionError as error:
+        raise UserError(f"VISSL does not take this configuration: {error}") from error
     return args, attributes
 
 
@@ -61,7 +72,8 @@ def compose(overrides: list[str]) -> DictConfig:
     try:
         composed = _compose(overrides)
         OmegaConf.resolve(composed)
-    except (HydraException, OmegaConfBaseException) as error:
+    # Hydra means some of its ValueErrors for the user.
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_explain(error, overrides)) from error
     if "VICE" not in composed.config:
         raise UserError(
@@ -91,7 +103,13 @@ def _explain(error: Exception, overrides: list[str]) -> str:
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         key = unknown.group(1)
+        new = re.search(r"full_key: (.+)\.(\w+)$", str(error.__cause__), re.M)
+        if new and new.group(1) == key:
+            return f"{key} has no key {new.group(2)!r} yet: add it with +{key}.{new.group(2)}=VALUE"
         return f"config key {key!r} does not exist{_nearest(key, name)}"
+    said = [override for override in overrides if "${" in override]
+    if said and isinstance(error, InterpolationResolutionError):
+        return f"{text}; check the ${{...}} of {' '.join(said)}"
     return text
 
 
@@ -123,10 +141,11 @@ def check_data(config: DictConfig) -> None:
     hint = config.VICE.DATASET.get("prepare")
     remedy = f"prepare it with: {hint}" if hint else "give the folder of your images"
     key = "config.DATA.TRAIN.DATA_PATHS"
-    if isinstance(paths, str) or not len(paths):
+    if not OmegaConf.is_list(paths) or len(paths) != 1:
         raise UserError(f"{key} must be a list with one path, such as \"{key}='[photos]'\"")
     path = Path(str(paths[0]))
-    if not path.exists():
+    # os.path has an answer for names too long for the disk, too; Path raises.
+    if not os.path.exists(path):
         raise UserError(f"{key}: {path.absolute()} does not exist; {remedy}")
     # Workers and SLURM nodes may start elsewhere.
     config.DATA.TRAIN.DATA_PATHS = [str(path.absolute())]

@@ -1,0 +1,55 @@
+"""Every value of a configuration is looked at before anything is started."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.plugins.vissl.conftest import overrides
+from vice.errors import UserError
+from vice.paths import experiment_names
+from vice.plugins.vissl.checks import check_values
+from vice.plugins.vissl.configure import compose, configure
+from vice.plugins.vissl.rules import RULES, one_of, whole
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_our_own_configs_are_good(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_values(compose([f"config={name}"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("config.VICE.VIEWS.num_views=1", r"VIEWS\.num_views=1: must be a whole number from 2"),
+        ("config.VICE.LOSS.temperature=nan", r"LOSS\.temperature=nan: must be a number"),
+        ("config.VICE.VIEWS.scale=[2,1]", r"config\.VICE\.VIEWS: .*scale"),
+        ("+config.VICE.VIEWS.sparkle=1", r"config\.VICE\.VIEWS: .*sparkle"),
+        ("config.VICE.STANDARDIZE.min_side=999", "min_side=999 must not exceed"),
+        ("config.MODEL.TRUNK.VICE.dim=9", r"TRUNK\.VICE\.dim=9 differs from config\.VICE\.PROTO"),
+        ("~config.VICE.SCHEDULE.final", r"SCHEDULE\.final is missing"),
+        ("config.VICE.VIEWS=null", r"config\.VICE\.VIEWS"),
+        ("config.SLURM.COMMENT='a\nb'", r"SLURM\.COMMENT=.*one line"),
+        ("config.SLURM.TIME_HOURS=0", "give the job time"),
+        ("+config.SLURM.ADDITIONAL_PARAMETERS.qos='a\nb'", "PARAMETERS.qos=.*one line"),
+        ("node_id=1", "node_id=1"),
+    ],
+)
+def test_what_is_wrong_is_named(override, message):
+    with pytest.raises(UserError, match=message):
+        check_values(compose(["config=vice/folder", override]))
+
+
+def test_a_refused_configuration_leaves_the_run_folder_alone(images, tmp_path):
+    kept = tmp_path / "train_config.yaml"
+    kept.write_text("earlier: true\n")
+    with pytest.raises(UserError, match="queue_length"):
+        configure(overrides(images, tmp_path, "config.VICE.LOSS.queue_length=many"))
+    assert kept.read_text() == "earlier: true\n"
+
+
+def test_rules():
+    assert whole(1, 3).holds(3) and not whole(1, 3).holds(True) and not whole(1, 3).holds(2.0)
+    assert one_of("a").holds("a") and not one_of("a").holds(["a"])
+    share = RULES["VICE.VIEWS"]["mask_intensity"]
+    assert share.holds(1) and not share.holds(float("nan")) and not share.holds("0.5")
