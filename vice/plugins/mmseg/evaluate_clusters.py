@@ -8,8 +8,7 @@ every result says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from vice.clustering import DEFAULT_MEMORY, Centroids, fit_kmeans
-from vice.distributed import on_first_rank, rank
+from vice.distributed import on_first_rank
 from vice.errors import UserError
 from vice.metering import StepMeter
 from vice.plugins.mmseg.backbone import share_embedder
@@ -92,13 +91,14 @@ def evaluate_clusters(
     _check_clusters(clusters, task)
     with meter.step("check data"):
         sets = task.open()
-    with share_embedder(spec, task.seed, cache_bytes) as shared, _own_folder(task) as folder:
+    # Results of an earlier evaluation stay as they are until this one has succeeded.
+    with share_embedder(spec, task.seed, cache_bytes) as shared, TemporaryDirectory() as folder:
         config = finish_config(load_config("cluster_folder", task), task)
         config.model.backbone.cache_bytes = cache_bytes
         config.model.upsample = task.protocol.upsample
         budget = {"memory_limit": memory_limit, "gpu": faiss_gpu}
         found = _fit(config, task, clusters, shared.describe()["spherical"], budget, meter)
-        _add_heads(config, folder, found)
+        _add_heads(config, Path(folder), found)
         fit_tables, metric = _count_both(config, task, meter)
     arguments = {
         "clusters": list(clusters),
@@ -108,6 +108,8 @@ def evaluate_clusters(
     }
 
     def write() -> dict[str, Any]:
+        task.out_dir.mkdir(parents=True, exist_ok=True)
+        _add_heads(config, task.out_dir, found)
         result = {
             **describe("clusters", task, sets, shared.describe()),
             **_write_clusters(task, found, fit_tables, metric, sets[1].classes),
@@ -115,20 +117,6 @@ def evaluate_clusters(
         return finish(result, task, arguments, config, meter, start)
 
     return on_first_rank(write)
-
-
-@contextmanager
-def _own_folder(task: Task) -> Iterator[Path]:
-    """Where this process keeps the centroids: the results directory on rank 0 alone.
-
-    Nodes need not see each other's files at once, or at all.
-    """
-    if rank() == 0:
-        task.out_dir.mkdir(parents=True, exist_ok=True)
-        yield task.out_dir
-    else:
-        with TemporaryDirectory() as folder:
-            yield Path(folder)
 
 
 def _fit(

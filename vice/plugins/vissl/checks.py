@@ -58,7 +58,7 @@ def check_values(composed: DictConfig) -> None:
             check_folder(f"config.{key}", path)
     nodes = plain["DISTRIBUTED"]["NUM_NODES"]
     _require("node_id", composed.node_id, whole(0, nodes - 1))
-    _require("engine_name", composed.engine_name, one_of("train"))
+    _require("engine_name", composed.engine_name, one_of("vice_train", "train"))
 
 
 def _group(plain: Any, name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import logging
 import os
 import re
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from vissl.utils.hydra_config import compose_hydra_configuration, convert_to_attrdict
 
 from vice.errors import UserError
+from vice.files import replace_atomically
 from vice.images import list_images
 from vice.paths import experiment_names
 from vice.plugins.vissl.checks import check_values
@@ -29,7 +32,7 @@ AUTO = "auto"
 
 
 def configure(overrides: list[str]) -> tuple[Any, Any]:
-    """Composes, completes and checks a configuration, and writes it into the run folder.
+    """Composes, completes and checks a configuration; nothing is written.
 
     Args:
         overrides: Hydra overrides, the first of them ``config=vice/NAME``.
@@ -52,15 +55,26 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     images = check_batches(config)
     _log_scale(config, images)
     try:
-        args, attributes = convert_to_attrdict(composed)
-    except OSError as error:
-        raise UserError(
-            f"config.CHECKPOINT.DIR={config.CHECKPOINT.DIR} cannot be written ({error}); choose "
-            "another place"
-        ) from error
+        args, attributes = convert_to_attrdict(composed, dump_config=False)
     except AssertionError as error:
         raise UserError(f"VISSL does not take this configuration: {error}") from error
     return args, attributes
+
+
+def write_config(config: Any) -> None:
+    """Writes ``train_config.yaml`` into the run folder, where VISSL's own tools look for it.
+
+    Args:
+        config: What `configure` returns; the folder is there.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    # VISSL has turned names of data types into types by now.
+    plain = json.dumps(config, default=lambda value: str(value).removeprefix("torch."))
+    text = yaml.safe_dump(json.loads(plain))
+    path = Path(config.CHECKPOINT.DIR) / "train_config.yaml"
+    replace_atomically(path, lambda new: Path(new).write_text(text))
 
 
 def compose(overrides: list[str]) -> DictConfig:
@@ -179,11 +193,6 @@ def choose_device(config: DictConfig) -> None:
         if node[key] == AUTO:
             node[key] = value
     where = config.VICE.PHOTOMETRIC_ON
-    if where not in (AUTO, "workers", "device"):
-        raise UserError(
-            f"config.VICE.PHOTOMETRIC_ON={where}: choose auto, workers (the processes that load "
-            "images) or device"
-        )
     if where == "device" or (where == AUTO and gpu):
         for transform in config.DATA.TRAIN.TRANSFORMS:
             if transform.name == "vice_photometric":

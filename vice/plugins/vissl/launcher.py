@@ -13,7 +13,7 @@ from vissl.utils.distributed_launcher import launch_distributed
 
 from vice.checkpoint import WEIGHTS_NAME
 from vice.errors import UserError
-from vice.plugins.vissl.configure import configure
+from vice.plugins.vissl.configure import configure, write_config
 from vice.plugins.vissl.engine import NAME as ENGINE
 from vice.plugins.vissl.hooks import vice_hooks
 from vice.plugins.vissl.resuming import prepare_resume
@@ -65,6 +65,8 @@ def run_here(
         share = max((os.cpu_count() or 1) // processes, 1)
         os.environ.setdefault("OMP_NUM_THREADS", str(share))
     prepare_resume(config)
+    if node_id == 0:
+        write_config(config)
     with watch_signals() as notice:
         if notice.signal_number:
             raise Preempted(_too_early(notice))

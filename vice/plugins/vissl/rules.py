@@ -82,6 +82,13 @@ _SIZES = {
 
 #: Group of keys to its keys and their rules.
 RULES: dict[str, dict[str, Rule]] = {
+    "VICE": {
+        "PHOTOMETRIC_ON": one_of("auto", "workers", "device"),
+        "TIMEOUT_MINUTES": _number(0.01, 1e5),
+        "MAX_NONFINITE_STEPS": whole(1, 10**6),
+        "KEEP_CHECKPOINTS": whole(1, 10**6),
+        "STOP_NOTICE_SECONDS": whole(0, 10**5),
+    },
     "VICE.DATASET": {"min_images_per_epoch": _STEPS, "prepare": _either(LINE, _NULL)},
     "VICE.STANDARDIZE": {
         "mode": one_of("highres", "lowres", "none"),
@@ -166,13 +173,13 @@ RULES: dict[str, dict[str, Rule]] = {
     },
     "SLURM": {
         "USE_SLURM": _FLAG,
-        **dict.fromkeys(("NAME", "COMMENT", "PARTITION", "CONSTRAINT"), LINE),
+        **dict.fromkeys(("NAME", "COMMENT", "PARTITION", "CONSTRAINT", "ACCOUNT", "QOS"), LINE),
         "LOG_FOLDER": _PATH,
         "TIME_HOURS": whole(0, 10**5),
         "TIME_MINUTES": whole(0, 10**7),
         "MEM_GB": whole(1, 10**6),
         "NUM_CPU_PER_PROC": whole(1, 10**4),
-        "PORT_ID": whole(1, 65535),
+        "PORT_ID": _either(whole(1, 65535), _AUTO),
     },
     "": {
         "SEED_VALUE": whole(0, 2**32 - 1),

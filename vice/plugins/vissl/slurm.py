@@ -8,6 +8,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -76,21 +78,21 @@ def submit(config: Any, engine_name: str) -> str:
         The job's id.
 
     Raises:
-        UserError: No SLURM on this machine, a setting is missing, or SLURM refuses.
+        UserError: No SLURM on this machine, or SLURM refuses.
     """
     import submitit
 
     slurm = config.SLURM
     if shutil.which("sbatch") is None:
         raise UserError("config.SLURM.USE_SLURM=true, but there is no sbatch command here")
-    if not slurm.PARTITION:
-        raise UserError("set config.SLURM.PARTITION to submit to SLURM")
     folder = Path(slurm.LOG_FOLDER).absolute()
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=MOST_LIMITS)
     executor.update_parameters(**_parameters(config))
     try:
-        return str(executor.submit(SlurmRun(config, engine_name)).job_id)
-    except submitit.core.utils.FailedJobError as error:
+        # What sbatch says is told below, once.
+        with redirect_stderr(StringIO()):
+            return str(executor.submit(SlurmRun(config, engine_name)).job_id)
+    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
         raise UserError(f"sbatch refused the job: {' '.join(str(error).split())}") from error
 
 
