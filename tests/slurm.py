@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.processes import free_ports
@@ -75,8 +76,53 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
         for node in (host, f"{host}2"):
             (folder / f"spool.{node}").mkdir()
             _start(stack, ["slurmd", "-D", "-N", node], environment, folder)
+            # One that was brought back is not among those that were started here.
+            stack.callback(_end_daemon, environment, node)
         _wait(lambda: call(environment, "sinfo", "-h", "-t", "idle", "-o", "%D") == "2", "sinfo")
         yield environment
+
+
+def take_down(environment: dict[str, str], node: str) -> None:
+    """Loses a node: its daemon and all processes that run there are killed, as by a power cut."""
+    _end_daemon(environment, node)
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"SLURMD_NODENAME={node}".encode() in (process / "environ").read_bytes().split(
+                b"\0"
+            ):
+                os.kill(int(process.name), signal.SIGKILL)
+    # The controller would notice by itself, but after minutes.
+    call(environment, "scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
+
+
+def bring_back(environment: dict[str, str], node: str) -> None:
+    """Starts a lost node's daemon again."""
+    subprocess.Popen(
+        ["slurmd", "-D", "-N", node],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _wait(lambda: _daemon(environment, node) is not None, f"slurmd of {node}")
+    call(environment, "scontrol", "update", f"nodename={node}", "state=resume")
+
+
+def nodes(environment: dict[str, str]) -> list[str]:
+    """Names of both nodes."""
+    return sorted(call(environment, "sinfo", "-h", "-N", "-o", "%N").split())
+
+
+def _daemon(environment: dict[str, str], node: str) -> int | None:
+    file = Path(environment["SLURM_CONF"]).parent / f"slurmd.{node}.pid"
+    return int(file.read_text()) if file.exists() and file.read_text().strip() else None
+
+
+def _end_daemon(environment: dict[str, str], node: str) -> None:
+    pid = _daemon(environment, node)
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        (Path(environment["SLURM_CONF"]).parent / f"slurmd.{node}.pid").unlink(missing_ok=True)
 
 
 def call(environment: dict[str, str], *command: str) -> str:

@@ -133,3 +133,19 @@ def _load(rank, ranks, state):
     queue.push(torch.ones(2, 1))
     queue.set_extra_state(state)
     return len(queue)
+
+
+def _ragged_share(rank, ranks):
+    """This rank's part of one table of samples: all of it, or unequal parts, the last empty."""
+    generator = torch.Generator().manual_seed(3)
+    scores = 2 * torch.rand(500, 16, generator=generator) - 1
+    bounds = {1: [0, 500], 2: [0, 470, 500], 4: [0, 1, 300, 500, 500]}[ranks]
+    return sinkhorn(scores[bounds[rank] : bounds[rank + 1]])
+
+
+def test_ragged_ranks_assign_like_one():
+    (one,) = run_processes(_ragged_share, 1)
+    for ranks in (2, 4):
+        found = np.concatenate(run_processes(_ragged_share, ranks))
+        error = np.linalg.norm(found - one.numpy()) / np.linalg.norm(one.numpy())
+        assert found.dtype == np.float32 and error < 1e-6

@@ -20,6 +20,7 @@ from vice.benchmark.pooling import pooling
 from vice.benchmark.scoring import kmeans, nearest
 from vice.benchmark.step import operators, step
 from vice.benchmark.timing import to_markdown
+from vice.benchmark.traffic import traffic
 from vice.cli import run
 
 PARTS = {
@@ -32,6 +33,7 @@ PARTS = {
     "scoring": nearest,
     "kmeans": kmeans,
     "growth": growth,
+    "traffic": traffic,
 }
 
 

@@ -187,7 +187,7 @@ def test_half_precision_embeddings_are_scored_in_float32(rng):
     assert float(value) == pytest.approx(expected, rel=5e-2)
 
 
-def _share(rank: int, ranks: int, reduction: str) -> dict:
+def _share(rank: int, ranks: int, reduction: str, dtype: torch.dtype) -> dict:
     """One rank's images of a fixed global batch of four: loss and gradients."""
     rng = np.random.default_rng(5)
     views, images = 3, 4
@@ -196,9 +196,9 @@ def _share(rank: int, ranks: int, reduction: str) -> dict:
     regions[[3, 7, 11]] = -1
     mine = [n for n in range(images) if n * ranks // images == rank]
     picked = [view * images + n for view in range(views) for n in mine]
-    dense = torch.from_numpy(embeddings[picked]).requires_grad_()
-    weights = torch.from_numpy(prototypes).requires_grad_()
-    loss = DenseSwAVLoss(views, 4, 5, reduction=reduction, queue_length=8, queue_start=1).double()
+    dense = torch.from_numpy(embeddings[picked]).to(dtype).requires_grad_()
+    weights = torch.from_numpy(prototypes).to(dtype).requires_grad_()
+    loss = DenseSwAVLoss(views, 4, 5, reduction=reduction, queue_length=8, queue_start=1).to(dtype)
     values = []
     for _ in range(2):
         dense.grad = weights.grad = None
@@ -216,9 +216,9 @@ def _share(rank: int, ranks: int, reduction: str) -> dict:
 
 @pytest.mark.parametrize("reduction", ["image", "region"])
 def test_two_and_four_processes_equal_one(reduction):
-    (one,) = run_processes(_share, 1, reduction)
+    (one,) = run_processes(_share, 1, reduction, torch.float64)
     for ranks in (2, 4):
-        shares = run_processes(_share, ranks, reduction)
+        shares = run_processes(_share, ranks, reduction, torch.float64)
         # With an empty queue first and a full one later; ranks 2 and 3 of 4 hold no region.
         mean = np.mean([share["loss"] for share in shares], axis=0)
         assert mean[0] == pytest.approx(one["loss"][0], rel=1e-9)
@@ -231,3 +231,21 @@ def test_two_and_four_processes_equal_one(reduction):
             assert torch.allclose(torch.from_numpy(share["dense"]), expected, rtol=1e-6, atol=1e-12)
             assert share["health"]["loss"] == pytest.approx(one["health"]["loss"], rel=1e-6)
             assert share["health"]["perplexity"] == pytest.approx(one["health"]["perplexity"])
+
+
+def test_two_and_four_processes_equal_one_in_single_precision():
+    (one,) = run_processes(_share, 1, "image", torch.float32)
+    for ranks in (2, 4):
+        shares = run_processes(_share, ranks, "image", torch.float32)
+        mean = np.mean([share["loss"] for share in shares], axis=0)
+        assert mean == pytest.approx(one["loss"], rel=1e-6)
+        weights = torch.from_numpy(np.mean([share["weights"] for share in shares], axis=0))
+        assert _distance(weights, one["weights"]) < 1e-6
+        for share in shares:
+            expected = one["dense"][share["picked"]] * ranks
+            found = torch.from_numpy(share["dense"])
+            assert float((found - expected).norm()) < 1e-6 * float(one["dense"].norm()) * ranks
+
+
+def _distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
