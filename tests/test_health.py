@@ -29,9 +29,33 @@ def test_alarms(bad, word):
     assert "config.VICE" in raised[0]
 
 
+def test_a_queue_that_takes_in_nothing():
+    monitor = HealthMonitor(32, patience=3)
+    ages = [0.0, 0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
+    due = [monitor.update({**GOOD, "queue_length": 20.0, "queue_age": age}) for age in ages]
+    assert [len(messages) for messages in due] == [0, 0, 0, 0, 0, 1, 0, 0]
+    assert "config.VICE.LOSS.queue_length" in due[5][0]
+
+
 def test_healthy_runs_raise_nothing():
     monitor = HealthMonitor(32, patience=1)
     assert monitor.update(GOOD) == []
+
+
+def test_a_full_disk_costs_a_record_and_one_message(tmp_path, caplog, monkeypatch):
+    log = HealthLog(tmp_path)
+    log.write({"iteration": 0})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(log.path), "open", full)
+        log.write({"iteration": 1})
+        log.write({"iteration": 2})
+    log.write({"iteration": 3})
+    assert [record["iteration"] for record in read_health(tmp_path)] == [0, 3]
+    assert caplog.text.count("No space left on device; training goes on") == 1
 
 
 def test_resume_drops_what_will_be_done_again(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import slurm
+from tests.plugins.vissl.conftest import overrides
 from tests.processes import ROOT, free_ports
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 
@@ -51,11 +52,22 @@ def submit(environment, log, *command):
     return state, log.read_text()
 
 
-def test_clusters_on_two_nodes_equal_one_process(environment, make_folder, tmp_path):
+def test_what_two_nodes_train_they_score_like_one_process(environment, make_folder, tmp_path):
+    pytest.importorskip("vissl")
     root, one, two = make_folder(train=3, val=3), tmp_path / "one", tmp_path / "two"
-    evaluate_clusters("lab", root, one, clusters=[4], changes={"kmeans_pixels": 1000}, **QUIET)
-    script = ROOT / "scripts" / "slurm" / "evaluate.sbatch"
-    arguments = ["lab", "--dataset", root, "--out", two, "--clusters", 4, "--pixels", 1000]
+    run = tmp_path / "run"
+    scripts = ROOT / "scripts" / "slurm"
+    batch = "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=1"
+    state, log = submit(
+        environment,
+        tmp_path / "train.log",
+        scripts / "train.sbatch",
+        *overrides(root / "images" / "train", run, batch, "config.OPTIMIZER.num_epochs=1"),
+    )
+    assert "JobState=COMPLETED" in state, log
+    evaluate_clusters(str(run), root, one, clusters=[4], changes={"kmeans_pixels": 1000}, **QUIET)
+    script = scripts / "evaluate.sbatch"
+    arguments = [run, "--dataset", root, "--out", two, "--clusters", 4, "--pixels", 1000]
     state, log = submit(
         environment, tmp_path / "job.log", script, "tools/eval_cluster.py", *arguments
     )

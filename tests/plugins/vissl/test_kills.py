@@ -10,7 +10,6 @@ from tests.plugins.vissl.conftest import overrides
 pytest.importorskip("vissl")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_killed_run_ends_with_the_same_bits(images, tmp_path, ranks):
     alone, out = tmp_path / "alone", tmp_path / "out"
