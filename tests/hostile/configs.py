@@ -41,13 +41,16 @@ def build(overrides: list[str]) -> Any:
     from classy_vision.optim import build_optimizer_schedulers
     from vissl.models.trunks import get_model_trunk
 
-    from vice.plugins.vissl.configure import configure
+    from vice.plugins.vissl.configure import configure, write_config
     from vice.plugins.vissl.dataset import ViceImages
     from vice.plugins.vissl.head import VicePrototypes
     from vice.plugins.vissl.loss import ViceDenseSwAV
+    from vice.plugins.vissl.resuming import prepare_resume
     from vice.plugins.vissl.transforms import VicePhotometric, ViceViews
 
     _, config = configure(overrides)
+    prepare_resume(config)
+    write_config(config)
     first, second = config.DATA.TRAIN.TRANSFORMS[:2]
     source = ViceImages(config, config.DATA.TRAIN.DATA_PATHS[0], "TRAIN", "", "")
     sample = ViceViews.from_config(first)(source[0][0])
