@@ -53,6 +53,11 @@ def _either(*rules: Rule) -> Rule:
     return Rule(text, lambda value: any(rule.holds(value) for rule in rules))
 
 
+def _is_address(value: Any) -> bool:
+    host, _, port = str(value).rpartition(":")
+    return bool(host.strip()) and port.isdecimal() and 0 < int(port) < 2**16
+
+
 _FLAG = Rule("true or false", lambda value: type(value) is bool)
 _NULL = Rule("null", lambda value: value is None)
 _AUTO = Rule("auto", lambda value: value == "auto")
@@ -162,7 +167,9 @@ RULES: dict[str, dict[str, Rule]] = {
     "DISTRIBUTED": {
         "NUM_NODES": whole(1, 10**4),
         "NUM_PROC_PER_NODE": _either(whole(1, 1024), _AUTO),
-        "BACKEND": one_of("auto", "nccl", "gloo", "mpi"),
+        "BACKEND": one_of("auto", "nccl", "gloo"),
+        "INIT_METHOD": one_of("tcp"),
+        "RUN_ID": _either(_AUTO, Rule("HOST:PORT of the first node", _is_address)),
     },
     "MACHINE": {"DEVICE": one_of("auto", "cpu", "gpu")},
     "CHECKPOINT": {
