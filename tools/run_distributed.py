@@ -31,7 +31,7 @@ def main() -> int:
         return 0
     with watch_signals():
         # Importing VISSL takes seconds, and help needs none of it.
-        from vice.plugins.vissl.launcher import train
+        from vice.plugins.vissl.training import train
 
         print(train(overrides))
     return 0

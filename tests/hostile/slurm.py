@@ -44,7 +44,7 @@ def _submission(
     overrides = list(action.command[1:])
 
     def submit() -> Any:
-        from vice.plugins.vissl.launcher import train
+        from vice.plugins.vissl.training import train
 
         return train(overrides)
 

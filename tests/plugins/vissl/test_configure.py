@@ -165,7 +165,7 @@ def test_warmup_longer_than_training(images, tmp_path):
 
 
 def test_slurm_without_slurm(images, tmp_path, monkeypatch):
-    from vice.plugins.vissl.launcher import train
+    from vice.plugins.vissl.training import train
 
     monkeypatch.setattr("shutil.which", lambda name: None)
     slurm = ("config.SLURM.USE_SLURM=true", "config.SLURM.PARTITION=gpu")

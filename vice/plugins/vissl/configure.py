@@ -24,7 +24,7 @@ from vice.files import replace_atomically
 from vice.images import list_images
 from vice.paths import experiment_names
 from vice.plugins.vissl.checks import check_values
-from vice.plugins.vissl.slurm import join_step
+from vice.plugins.vissl.slurm_step import join_step
 
 logger = logging.getLogger(__name__)
 

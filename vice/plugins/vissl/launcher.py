@@ -1,44 +1,21 @@
-"""Starts a run on this machine, or hands it to SLURM."""
+"""Runs the processes of this machine."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from vissl.utils.distributed_launcher import launch_distributed
 
-from vice.checkpoint import WEIGHTS_NAME
 from vice.errors import UserError
-from vice.plugins.vissl.configure import configure, write_config
+from vice.plugins.vissl.configure import write_config
 from vice.plugins.vissl.engine import NAME as ENGINE
 from vice.plugins.vissl.hooks import vice_hooks
 from vice.plugins.vissl.resuming import prepare_resume
-from vice.plugins.vissl.slurm import submit
 from vice.preemption import STOPPED, Notice, Preempted, watch_signals
-
-
-def train(overrides: list[str]) -> str:
-    """Trains as the overrides say; what ``tools/run_distributed.py`` calls.
-
-    Args:
-        overrides: Hydra overrides.
-
-    Returns:
-        What has come of it, for the user: the checkpoint's path or the job's number.
-
-    Raises:
-        UserError: Bad input, also when a spawned process or a data worker found it.
-        Preempted: The run was asked to stop, and what it has done is saved.
-    """
-    args, config = configure(overrides)
-    if config.SLURM.USE_SLURM:
-        return f"submitted job {submit(config, args.engine_name)}"
-    run_here(config, int(args.node_id), args.engine_name)
-    return f"trained: {Path(config.CHECKPOINT.DIR) / WEIGHTS_NAME}"
 
 
 def run_here(

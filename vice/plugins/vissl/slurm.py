@@ -1,4 +1,4 @@
-"""Runs on SLURM: submitted through submitit, or started by ``srun`` inside a job."""
+"""Runs that submit themselves to SLURM through submitit."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
-from vice.launch import read_environment, step_port
+from vice.plugins.vissl.launcher import run_here
+from vice.plugins.vissl.slurm_step import meeting_port
 from vice.preemption import Preempted, watch_signals
 
 #: Times that a job that ran into its time limit is queued again.
@@ -38,8 +38,6 @@ class SlurmRun:
     def __call__(self) -> None:
         """Meets the other nodes at the first one and trains."""
         import submitit
-
-        from vice.plugins.vissl.launcher import run_here
 
         environment = submitit.JobEnvironment()
         self.config.DISTRIBUTED.INIT_METHOD = "tcp"
@@ -129,39 +127,3 @@ def job_state(job: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()
-
-
-def meeting_port(wanted: Any, job: str) -> int:
-    """The port that the ranks of a job meet at: the wanted one, or one by the job's number."""
-    return step_port(int(job), 0) if str(wanted) == "auto" else int(wanted)
-
-
-def join_step(config: Any, environment: Mapping[str, str] = os.environ) -> None:
-    """Takes nodes and meeting point from the job step that ``srun`` started this process in.
-
-    Does nothing outside of a step of several tasks, and where a meeting point is given.
-
-    Args:
-        config: VISSL's configuration.
-        environment: Of this process.
-
-    Raises:
-        UserError: More than one task a node, or torchrun: VISSL starts the processes of a node.
-    """
-    processes = "config.DISTRIBUTED.NUM_PROC_PER_NODE for the processes of a node"
-    if "TORCHELASTIC_RUN_ID" in environment:
-        raise UserError(f"training starts its own processes: use no torchrun, but {processes}")
-    if config.SLURM.USE_SLURM or config.DISTRIBUTED.RUN_ID not in ("auto", "", None):
-        return
-    place = read_environment(environment) if "SLURM_STEP_NUM_TASKS" in environment else None
-    if place is None:
-        return
-    nodes = int(environment["SLURM_STEP_NUM_NODES"])
-    if nodes != place.world_size:
-        raise UserError(
-            f"srun started {place.world_size} tasks on {nodes} nodes: use --ntasks-per-node=1, and "
-            f"{processes}"
-        )
-    port = place.port if str(config.SLURM.PORT_ID) == "auto" else int(config.SLURM.PORT_ID)
-    config.DISTRIBUTED.NUM_NODES = nodes
-    config.DISTRIBUTED.RUN_ID = f"{place.address}:{port}"
