@@ -16,6 +16,7 @@ from tests.kills import differences
 from tests.plugins.vissl.conftest import REPO, overrides, run_tool
 from tests.processes import free_ports
 from vice.health import read_health
+from vice.snapshots import newest_snapshot, read_snapshot
 
 pytest.importorskip("vissl")
 
@@ -146,6 +147,23 @@ def test_sbatch_trains_on_two_nodes_and_queues_again(environment, images, alone,
     assert "stopped, and saved: the same command goes on" in log.read_text()
     assert [record["iteration"] for record in read_health(out)] == list(range(30))
     assert differences(alone, out) == []
+
+
+def test_a_cancelled_job_saves_itself_and_stays_cancelled(environment, images, tmp_path):
+    out = tmp_path / "out"
+    log = tmp_path / "slurm" / "job.err"
+    log.parent.mkdir()
+    script = ["--nodes=2", SCRIPTS / "train.sbatch"]
+    job = sbatch(environment, log, script, *overrides(images, out, *LONGER))
+    wait_for(lambda: (out / "model_phase1.torch").exists(), tmp_path)
+    slurm.call(environment, "scancel", job)
+    running = ("squeue", "-h", "-j", job)
+    wait_for(lambda: not slurm.call(environment, *running), tmp_path)
+    text = slurm.call(environment, "scontrol", "show", "job", job)
+    assert "JobState=CANCELLED" in text and "Restarts=0" in text
+    done = read_snapshot(newest_snapshot(out))["iteration"]
+    assert 6 <= done < 30
+    assert read_health(out)[-1]["iteration"] == done - 1, "nothing of what was done is lost"
 
 
 def test_a_lost_node_costs_only_steps(environment, images, alone, tmp_path):
