@@ -164,6 +164,15 @@ def check_data(config: DictConfig) -> None:
     # Workers and SLURM nodes may start elsewhere.
     config.DATA.TRAIN.DATA_PATHS = [str(path.absolute())]
     config.CHECKPOINT.DIR = str(Path(str(config.CHECKPOINT.DIR)).absolute())
+    trunk = config.MODEL.TRUNK.VICE
+    weights = trunk.get("weights")
+    if weights not in (None, "imagenet"):
+        if not os.path.isfile(str(weights)):
+            raise UserError(
+                f"config.MODEL.TRUNK.VICE.weights: {weights} is no file; give a file of weights, "
+                "imagenet or null"
+            )
+        trunk.weights = os.path.abspath(str(weights))
 
 
 def choose_device(config: DictConfig) -> None:

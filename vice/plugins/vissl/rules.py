@@ -142,7 +142,8 @@ RULES: dict[str, dict[str, Rule]] = {
     "LOSS.vice_dense_swav": {**_LOSS, **_SIZES},
     "MODEL.TRUNK.VICE": {
         "dim": _SIZES["dim"],
-        "weights": _either(one_of("imagenet"), _NULL),
+        "weights": _either(one_of("imagenet"), _NULL, _PATH),
+        "frozen": _FLAG,
         "align_corners": _FLAG,
         "centre": _FLAG,
         "stages": whole(1, 4),
