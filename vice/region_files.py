@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ class RegionFiles:
                 "config.VICE.SUPERPIXELS.folder=FOLDER"
             )
         self.folder = Path(folder)
-        if not self.folder.is_dir():
+        # os.path has an answer for names too long for the disk, too; Path raises.
+        if not os.path.isdir(self.folder):
             raise UserError(f"superpixels: folder {folder} of region maps does not exist")
 
     def find(self, image: str | Path) -> Path:
@@ -48,7 +50,7 @@ class RegionFiles:
             for suffix in SUFFIXES:
                 path = self.folder.joinpath(*(p for p in above if p != name.anchor))
                 path = path / f"{name.name}{suffix}"
-                if path.is_file():
+                if os.path.isfile(path):
                     return path
         raise ImageError(
             f"{image}: no region map {self.folder / name.name}.png (or {', '.join(SUFFIXES[1:])}); "
@@ -85,7 +87,7 @@ def from_file(path: str | Path, expected_shape: tuple[int, int] | None = None) -
         ImageError: Missing, unreadable, no map of integers, or not of the expected shape.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ImageError(f"{path}: no such region map; check the path")
     try:
         labels = _load_labels(path)

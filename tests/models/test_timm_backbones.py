@@ -82,6 +82,23 @@ def test_pyramid_is_timms_own(backbone):
     assert len(list(fewer.parameters())) < len(list(ours.parameters()))
 
 
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "regnety_002", "resnet10t"])
+def test_synchronised_batch_norm_is_the_same_network(name):
+    """PyTorch's conversion, against timm's features of the very same weights."""
+    ours, theirs = (tiny(f"timm:{name}").backbone.eval() for _ in range(2))
+    full = timm.create_model(name, features_only=True).eval()
+    for value, wanted in zip(full.state_dict().values(), ours.state_dict().values(), strict=False):
+        assert value.shape == wanted.shape
+        value.copy_(wanted)
+    picture = torch.rand(2, 3, 64, 64)
+    their_input, our_input = own_normalisation(picture, ours.net)
+    with torch.no_grad():
+        expected = full(their_input)[-4:]
+        for module in (theirs, nn.SyncBatchNorm.convert_sync_batchnorm(ours)):
+            for one, two in zip(module(our_input), expected, strict=True):
+                torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "side"), [("vit_tiny_patch16_224", 224), ("vit_small_patch16_dinov3", 64)]
 )
@@ -143,7 +160,7 @@ def test_frozen_backbones_stay_as_they_are(backbone):
     assert parameters and set(parameters) <= set(changed)
 
 
-@pytest.mark.parametrize("backbone", [CNN, VIT, "timm:vit_small_patch16_dinov3"])
+@pytest.mark.parametrize("backbone", ["timm:mobilenetv3_small_050", CNN, VIT])
 def test_checkpoints_need_no_download(backbone, tmp_path, monkeypatch):
     embedder = tiny(backbone, frozen=True, centre=True).eval()
 

@@ -127,6 +127,7 @@ class TimmPyramid(TimmBackbone):
             raise UserError(f"timm:{name} has no feature maps at strides 4, 8, 16 and 32")
         self.indices = [len(strides) - 1 - strides[::-1].index(s) for s in PYRAMID[:stages]]
         self.net.prune_intermediate_layers(self.indices, prune_norm=True, prune_head=True)
+        _part_activations(self.net)
         self.whole = (PYRAMID[stages - 1], PYRAMID[stages - 1])
         self.channels = tuple(feature.shape[1] for feature in self.probe(name))
 
@@ -191,6 +192,22 @@ def reductions(net: Any) -> list[int]:
             "convolutional network"
         )
     return [int(layer["reduction"]) for layer in getattr(info, "info", info)]
+
+
+def _part_activations(net: nn.Module) -> None:
+    """Parts timm's batch normalisations from the activations that many of them have inside.
+
+    PyTorch's conversion to synchronised batch normalisation, which training on several GPUs uses,
+    would silently drop those.
+    """
+    from timm.layers import BatchNormAct2d
+
+    for parent in list(net.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, BatchNormAct2d):
+                plain = nn.BatchNorm2d(child.num_features, child.eps, child.momentum)
+                plain.load_state_dict(child.state_dict())
+                setattr(parent, name, nn.Sequential(plain, child.drop, child.act))
 
 
 def _create(name: str, weights: str | None) -> Any:

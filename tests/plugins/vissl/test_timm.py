@@ -39,7 +39,7 @@ def with_vit(images, out, file, *more):
     return [
         "config=vice/folder_vit",
         *arguments,
-        "config.MODEL.TRUNK.VICE.backbone='timm:vit_tiny_patch16_224'",
+        "config.MODEL.TRUNK.VICE.backbone=timm:vit_tiny_patch16_224",
         f"config.MODEL.TRUNK.VICE.weights={file}",
     ]
 
@@ -78,7 +78,7 @@ def test_a_tuned_convnext_under_two_ranks(images, tmp_path):
     out = tmp_path / "tuned"
     more = [
         "config.MODEL.TRUNK.NAME=vice_timm",
-        "config.MODEL.TRUNK.VICE.backbone='timm:convnext_atto'",
+        "config.MODEL.TRUNK.VICE.backbone=timm:convnext_atto",
     ]
     done = run_tool(overrides(images, out, *TWO_RANKS, *more), tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
