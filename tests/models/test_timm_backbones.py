@@ -252,6 +252,14 @@ def test_local_weights_that_do_not_fit(damage, message, tmp_path):
             load_extractor(f"timm:vit_tiny_patch16_224@{file}")
 
 
+def test_files_without_counters_of_batches(tmp_path):
+    source = timm.create_model("resnet10t", num_classes=0).state_dict()
+    source = {key: value for key, value in source.items() if "num_batches" not in key}
+    torch.save(source, tmp_path / "w.pth")
+    net = load_extractor(f"timm:resnet10t@{tmp_path / 'w.pth'}").net
+    assert all(torch.equal(net.state_dict()[key], value) for key, value in source.items())
+
+
 def test_a_resnets_local_weights(tmp_path):
     source = build_embedder("resnet18", "fpn", 4)
     state = {

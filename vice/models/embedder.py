@@ -197,7 +197,10 @@ def _timm_parts(
     features = timm_features(backbone.removeprefix(PREFIX), weights, stages)
     fitting = "pup" if isinstance(features, TimmTransformer) else "fpn"
     if decoder not in (fitting, AUTO):
-        raise UserError(f"{decoder} does not go with {backbone}: use {fitting}")
+        raise UserError(
+            f"{decoder} does not go with {backbone}: use {fitting}, which "
+            "config.MODEL.TRUNK.NAME=vice_timm takes by itself"
+        )
     stride = None if fitting == "pup" else FPN.backbone_stride
     if output_stride not in (None, stride):
         raise UserError(f"output_stride {output_stride} cannot be had from {backbone}: use null")

@@ -39,7 +39,9 @@ def load_weights(net: nn.Module, file: str | Path, name: str) -> None:
     """
     state = _renamed(_unwrapped(_read(Path(file))), net, file, name)
     wanted = net.state_dict()
-    missing = [key for key in wanted if key not in state]
+    # Files of old versions of PyTorch lack the counters of batch normalisation.
+    counters = {key for key in wanted if key.endswith("num_batches_tracked")}
+    missing = [key for key in wanted if key not in state and key not in counters]
     unlike = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
     if missing or unlike:
         shown = ", ".join((missing + unlike)[:_SHOWN])
@@ -47,14 +49,15 @@ def load_weights(net: nn.Module, file: str | Path, name: str) -> None:
             f"cannot load the weights of {name} from {file}: {len(missing)} are missing and "
             f"{len(unlike)} have another shape, for example {shown}"
         )
-    broken = [key for key in wanted if not state[key].isfinite().all()]
+    found = {key: state[key] for key in wanted if key in state}
+    broken = [key for key, value in found.items() if not value.isfinite().all()]
     if broken:
         raise UserError(f"{file}: {broken[0]} holds values that are not finite")
     left = sorted(set(state) - set(wanted))
     if left:
         shown = ", ".join(left[:_SHOWN]) + (" ..." if len(left) > _SHOWN else "")
         logger.warning("%s: %d weights are not part of %s: %s", file, len(left), name, shown)
-    net.load_state_dict({key: state[key] for key in wanted})
+    net.load_state_dict({**wanted, **found})
 
 
 def _read(file: Path) -> Any:

@@ -69,13 +69,15 @@ def test_samples_have_the_maps_of_their_images(mapped, tmp_path):
     np.testing.assert_array_equal(small.data_objs[0][0][0].regions, expected)
 
 
-def test_no_map_at_all_ends_the_run_with_the_file(mapped, tmp_path):
+def test_no_map_at_all_is_an_error_with_the_file(mapped, tmp_path):
+    from vissl.data import build_dataset
+
     images, _, _ = mapped
     (tmp_path / "empty").mkdir()
-    done = run_tool(by_files(images, tmp_path / "out", tmp_path / "empty"), tmp_path)
-    assert done.returncode == 2, done.stderr[-3000:]
-    last = done.stderr.strip().splitlines()[-1]
-    assert "images in a row cannot be used" in last and "no region map" in last
+    config = configure(by_files(images, tmp_path / "out", tmp_path / "empty"))[1]
+    source = build_dataset(config, "TRAIN").data_objs[0]
+    with pytest.raises(UserError, match=r"images in a row cannot be used, .*png: no region map"):
+        source[0]
 
 
 @pytest.mark.parametrize(
