@@ -39,7 +39,7 @@ def test_training_finds_what_was_filled(photos, tmp_path, monkeypatch):
     assert len(files) == 5 and report.size == sum(file.stat().st_size for file in files)
     superpixels = Superpixels(**options)
     expected = Superpixels(region_size=10)
-    monkeypatch.setattr(Superpixels, "_slic", lambda *_: pytest.fail("made anew"))
+    monkeypatch.setattr(superpixels, "_make", lambda _: pytest.fail("made anew"))
     for path in paths[:-1]:
         superpixels(standardize(read_image(path), **SIZE))
     monkeypatch.undo()

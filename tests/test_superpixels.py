@@ -3,17 +3,16 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from vice.errors import UserError
-from vice.superpixels import Superpixels, backend, from_file, grid, relabel, slic
+from vice.region_maps import relabel
+from vice.superpixels import Superpixels, backend, grid, slic
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (90, 130, 3), dtype=np.uint8)
@@ -97,8 +96,8 @@ def test_bad_parameters() -> None:
         Superpixels(region_size=0)
     with pytest.raises(UserError, match="region_size 0"):
         grid(5, 5, 0)
-    with pytest.raises(UserError, match="unknown method 'felzenszwalb'"):
-        Superpixels("felzenszwalb")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="unknown method 'seeds'; use slic, grid"):
+        Superpixels("seeds")  # type: ignore[arg-type]
 
 
 def test_fallback_to_skimage(
@@ -163,35 +162,3 @@ def test_relabel_unsigned_and_empty() -> None:
     assert relabel(np.array([[9, 65535, 9]], np.uint16)).tolist() == [[0, 1, 0]]
     assert relabel(np.array([[9, 255]], np.uint8)).tolist() == [[0, 1]]
     assert relabel(np.zeros((0, 4), np.int32)).shape == (0, 4)
-
-
-def test_from_file(tmp_path: Path) -> None:
-    labels = RNG.integers(0, 600, (20, 30)).astype(np.uint16)
-    expected = np.unique(labels, return_inverse=True)[1].reshape(20, 30)
-    Image.fromarray(labels).save(tmp_path / "a.png")
-    np.save(tmp_path / "a.npy", labels.astype(np.int64) * 1000)
-    Image.fromarray((labels % 7).astype(np.uint8)).save(tmp_path / "b.png")
-    np.testing.assert_array_equal(from_file(tmp_path / "a.png", (20, 30)), expected)
-    np.testing.assert_array_equal(from_file(str(tmp_path / "a.npy")), expected)
-    np.testing.assert_array_equal(from_file(tmp_path / "b.png"), labels % 7)
-    np.save(tmp_path / "hole.npy", np.array([[-1, 5]]))
-    assert from_file(tmp_path / "hole.npy").tolist() == [[-1, 0]]
-
-
-def test_from_file_errors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"gone\.png"):
-        from_file(tmp_path / "gone.png")
-    np.save(tmp_path / "a.npy", np.zeros((4, 6), np.int32))
-    with pytest.raises(UserError, match=r"a\.npy.*4 x 6.*6 x 4"):
-        from_file(tmp_path / "a.npy", (6, 4))
-    np.save(tmp_path / "f.npy", np.zeros((4, 6)))
-    with pytest.raises(UserError, match=r"f\.npy.*integers.*float64"):
-        from_file(tmp_path / "f.npy")
-    Image.fromarray(NOISE).save(tmp_path / "rgb.png")
-    with pytest.raises(UserError, match=r"rgb\.png.*one channel"):
-        from_file(tmp_path / "rgb.png")
-    np.save(tmp_path / "o.npy", np.array([{}]), allow_pickle=True)
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
-    for name in ("o.npy", "broken.png"):
-        with pytest.raises(UserError, match=name):
-            from_file(tmp_path / name)

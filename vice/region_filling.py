@@ -62,14 +62,16 @@ def fill_cache(
         raise UserError(
             "no cache folder: set config.VICE.SUPERPIXELS.cache_dir=FOLDER, here and in training"
         )
-    method = superpixel_options.get("method", "slic")
-    if method != "slic":
-        raise UserError(f"superpixels of method {method!r} are quicker made than read: no cache")
     number, shards = shard
     if not 0 <= number < shards or workers < 1:
         raise UserError(f"shard {number} of {shards} with {workers} workers: out of range")
     # What the options lack is found here: a pool would start its failing processes for ever.
-    Superpixels(**superpixel_options)
+    superpixels = Superpixels(**superpixel_options)
+    if superpixels.cache is None:
+        raise UserError(
+            f"superpixels of method {superpixels.method!r} are not kept: they are quicker made "
+            "than read, or on disk already"
+        )
     mine, report = list(paths)[number::shards], FillReport()
     work = (dict(standardize_options), dict(superpixel_options))
     context = multiprocessing.get_context("spawn")

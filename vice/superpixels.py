@@ -1,19 +1,25 @@
-"""Region maps of an image: SLIC superpixels, grids, single pixels, or a map given on disk."""
+"""Region maps of an image: SLIC superpixels, grids, and every other method by its name."""
 
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from vice.errors import UserError
+from vice.images import read_image, standardize
 from vice.region_cache import RegionCache
+from vice.region_files import RegionFiles
+from vice.region_maps import check_image, relabel
+from vice.segmentations import felzenszwalb, watershed
 
 logger = logging.getLogger(__name__)
-Method = Literal["slic", "grid", "pixel"]
+Method = Literal["slic", "grid", "pixel", "felzenszwalb", "watershed", "files"]
+METHODS: tuple[str, ...] = get_args(Method)
 
 # Part of every cache key: raise it whenever the same parameters would give other maps.
 VERSION = 1
@@ -42,7 +48,7 @@ def slic(
 
     Source: ViCE (BMVC) section 3.1; Achanta et al. 2012.
     """
-    _check_image(image)
+    check_image(image)
     if region_size < 1 or iterations < 1 or ruler <= 0:
         raise UserError(
             f"slic: region_size {region_size}, iterations {iterations} and ruler {ruler} "
@@ -139,88 +145,30 @@ def grid(height: int, width: int, region_size: int) -> np.ndarray:
     return rows[:, None] * np.int32(per_row) + columns
 
 
-def relabel(labels: np.ndarray) -> np.ndarray:
-    """Renumbers ids to be contiguous from 0, in the same order; negative ids all become -1.
-
-    Args:
-        labels: Integer map of any shape.
-
-    Returns:
-        int32 array of the same shape.
-    """
-    if labels.size == 0:
-        return labels.astype(np.int32)
-    low, high = int(labels.min()), int(labels.max())
-    if low < -1:
-        labels, low, high = np.maximum(labels, -1), -1, max(high, -1)
-    if high > 4 * labels.size + 65536:  # a lookup table would be larger than the map
-        _, inverse = np.unique(labels, return_inverse=True)
-        ids = inverse.reshape(labels.shape) - int(low < 0)
-        return ids.astype(np.int32)
-    table = np.zeros(high + 2, np.int32)  # the last entry is that of id -1
-    table[labels] = 1
-    table[-1] = 0
-    table = np.cumsum(table, dtype=np.int32) - 1
-    table[-1] = -1
-    return table[labels]
-
-
-def from_file(path: str | Path, expected_shape: tuple[int, int] | None = None) -> np.ndarray:
-    """Reads a region map made by another program.
-
-    Args:
-        path: One-channel image (8-bit, 16-bit or palette; the stored numbers are the ids) or an
-            integer ``.npy`` array, (H, W); negative ids mean "no region".
-        expected_shape: (H, W) of the image the map belongs to.
-
-    Returns:
-        int32 (H, W), ids contiguous from 0, -1 where there is no region.
-
-    Raises:
-        UserError: Unreadable, not one channel of integers, or not of the expected shape.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such region map; check the path")
-    try:
-        labels = _load_labels(path)
-    except Exception as error:  # as for images, decoders raise almost anything
-        raise UserError(f"{path}: cannot be read as a region map ({error})") from error
-    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(
-            f"{path}: a region map must be one channel of integers, (H, W); "
-            f"this one is {labels.dtype} {labels.shape}"
-        )
-    if expected_shape is not None and labels.shape != tuple(expected_shape):
-        raise UserError(
-            f"{path}: the region map is {labels.shape[0]} x {labels.shape[1]} pixels (H x W), its "
-            f"image {expected_shape[0]} x {expected_shape[1]}; make the map from that image"
-        )
-    return relabel(labels)
-
-
-def _load_labels(path: Path) -> np.ndarray:
-    if path.suffix.lower() == ".npy":
-        return np.load(path, allow_pickle=False)
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return np.array(image)
-
-
 class Superpixels:
-    """Makes the region map of an image, and keeps SLIC maps on disk if asked to.
+    """Makes the region map of an image, and keeps maps that take long on disk if asked to.
 
     Args:
-        method: ``"slic"``, ``"grid"`` or ``"pixel"``.
-        region_size: Side of a region in pixels (``"pixel"`` ignores it).
+        method: One of ``METHODS``. ``"slic"``, ``"felzenszwalb"`` and ``"watershed"`` follow the
+            image, ``"grid"`` and ``"pixel"`` do not, ``"files"`` reads maps that are there.
+        region_size: Side of a region in pixels (slic, grid, watershed).
         ruler: See `slic`.
         iterations: See `slic`.
-        cache_dir: Folder for SLIC maps, or None. A file's name is a hash of the image's bytes and
-            shape and of all parameters, so one folder serves any number of runs and processes.
+        scale: See `vice.segmentations.felzenszwalb`, as the next two.
+        sigma: Likewise.
+        min_size: Likewise.
+        compactness: See `vice.segmentations.watershed`.
+        folder: Of the maps for ``"files"``, see `vice.region_files.RegionFiles`.
+        cache_dir: Folder for maps that follow the image, or None. A file's name is a hash of the
+            image's bytes and shape, the method and all its parameters, so one folder serves any
+            number of runs and processes.
+
+    Attributes:
+        cache: The folder's maps; None where nothing is kept.
 
     Raises:
-        UserError: Unknown method, parameter out of range, or a cache folder that cannot be made.
+        UserError: Unknown method, parameter out of range, no folder of maps where one is needed,
+            or a cache folder that cannot be made.
     """
 
     def __init__(
@@ -230,20 +178,37 @@ class Superpixels:
         ruler: float = 10.0,
         iterations: int = 5,
         cache_dir: str | Path | None = None,
+        *,
+        scale: float = 100.0,
+        sigma: float = 0.8,
+        min_size: int = 50,
+        compactness: float = 1.0,
+        folder: str | Path | None = None,
     ) -> None:
-        if method not in ("slic", "grid", "pixel"):
-            raise UserError(f"superpixels: unknown method {method!r}; use 'slic', 'grid', 'pixel'")
+        if method not in METHODS:
+            raise UserError(f"superpixels: unknown method {method!r}; use {', '.join(METHODS)}")
         if region_size < 1:
             raise UserError(f"superpixels: region_size {region_size} must be at least 1")
         self.method = method
         self.region_size = 1 if method == "pixel" else region_size
-        self.ruler = ruler
-        self.iterations = iterations
+        self.files = RegionFiles(folder) if method == "files" else None
         self.cache: RegionCache | None = None
-        # Grids are quicker made than read.
-        if cache_dir is not None and method == "slic":
-            parameters = f"slic-{backend()}-v{VERSION}-{region_size}-{float(ruler)}-{iterations}"
-            self.cache = RegionCache(cache_dir, parameters)
+        self._make: Callable[[np.ndarray], np.ndarray] = self._grid
+        key = ""
+        if method == "slic":
+            self._make = partial(slic, region_size=region_size, ruler=ruler, iterations=iterations)
+            # Without opencv-contrib and without a cache, the first image says what is missing.
+            library = backend() if cache_dir is not None else ""
+            key = f"slic-{library}-v{VERSION}-{region_size}-{float(ruler)}-{iterations}"
+        elif method == "felzenszwalb":
+            self._make = partial(felzenszwalb, scale=scale, sigma=sigma, min_size=min_size)
+            key = f"felzenszwalb-v{VERSION}-{float(scale)}-{float(sigma)}-{min_size}"
+        elif method == "watershed":
+            self._make = partial(watershed, region_size=region_size, compactness=compactness)
+            key = f"watershed-v{VERSION}-{region_size}-{float(compactness)}"
+        # Grids are quicker made than read, and files are there already.
+        if cache_dir is not None and key:
+            self.cache = RegionCache(cache_dir, key)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Region map of one image.
@@ -253,26 +218,43 @@ class Superpixels:
 
         Returns:
             int32 (H, W), ids contiguous from 0.
+
+        Raises:
+            UserError: The method is ``"files"``, which `read` is for.
         """
-        _check_image(image)
-        if self.method != "slic":
-            return grid(image.shape[0], image.shape[1], self.region_size)
+        check_image(image)
+        if self.files is not None:
+            raise UserError("superpixels: method 'files' needs the image's file, not its pixels")
         if self.cache is None:
-            return self._slic(image)
+            return self._make(image)
         path = self.cache.path(image)
         regions = self.cache.read(path, (image.shape[0], image.shape[1]))
         if regions is None:
-            regions = self._slic(image)
+            regions = self._make(image)
             self.cache.write(path, regions)
         return regions
 
-    def _slic(self, image: np.ndarray) -> np.ndarray:
-        return slic(image, self.region_size, self.ruler, self.iterations)
+    def read(self, path: str | Path, **sizes: Any) -> tuple[np.ndarray, np.ndarray]:
+        """An image file of a standard size, and its region map.
 
+        Args:
+            path: The image.
+            **sizes: Options of `vice.images.standardize`.
 
-def _check_image(image: np.ndarray) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise UserError(
-            f"superpixels: an image must be uint8 RGB (H, W, 3), got {image.dtype} {image.shape}; "
-            "vice.images.read_image gives that form"
-        )
+        Returns:
+            uint8 (H, W, 3) and int32 (H, W), ids contiguous from 0, -1 where a map on disk has no
+            region.
+
+        Raises:
+            ImageError: The image, or its map on disk, cannot be read, or they differ in size.
+        """
+        whole = read_image(path)
+        image = standardize(whole, **sizes)
+        if self.files is None:
+            return image, self(image)
+        regions = self.files.read(path, (whole.shape[0], whole.shape[1]))
+        # Small regions may be gone in the new size.
+        return image, relabel(standardize(regions, **sizes, interpolation="nearest"))
+
+    def _grid(self, image: np.ndarray) -> np.ndarray:
+        return grid(image.shape[0], image.shape[1], self.region_size)

@@ -16,6 +16,8 @@ from vice.demo.pictures import Shown, make_pictures, read_shown
 from vice.errors import UserError
 from vice.models import Prototypes, build_embedder
 from vice.report import write_report
+from vice.superpixels import Superpixels
+from vice.views import ViewSampler
 from vice.visualize import palette
 
 
@@ -116,3 +118,32 @@ def test_images_without_a_map_are_left_out(
     with caplog.at_level(logging.WARNING):
         assert pictures.draw_class_maps(shown, tmp_path, {"truth": tmp_path}, CLASSES) == ()
     assert caplog.text.count("is left out") == 3
+
+
+def test_views_of_regions_on_disk(tmp_path: Path) -> None:
+    """Maps of the size of the files, shown beside images that were shrunk."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        picture = Image.fromarray(rng.integers(0, 256, (500, 400, 3), dtype=np.uint8))
+        picture.save(tmp_path / f"{name}.jpg")
+    blocks = np.kron(np.arange(20, dtype=np.uint8).reshape(5, 4), np.ones((100, 100), np.uint8))
+    (tmp_path / "maps").mkdir()
+    Image.fromarray(blocks).save(tmp_path / "maps" / "a.png")
+    seen = []
+
+    def sampler(image, regions, rng):
+        seen.append((image.shape, regions))
+        return ViewSampler(num_views=2, size=64)(image, regions, rng)
+
+    shown = [
+        *read_shown(sorted(tmp_path.glob("*.jpg")), 2),
+        Shown("none", np.zeros((40, 50, 3), np.uint8)),
+    ]
+    maker = Superpixels("files", folder=tmp_path / "maps")
+    found = pictures.draw_view_pictures(shown, tmp_path, sampler, maker)  # type: ignore[arg-type]
+    assert len(found) == 1
+    ((shape, regions),) = seen
+    assert shape == (384, 307, 3) and regions.shape == (384, 307)
+    rows, columns = (np.arange(384) * 5 // 384, np.arange(307) * 4 // 307)
+    # Exact but for the row or column in which a block ends.
+    assert (regions == rows[:, None] * 4 + columns).mean() > 0.98

@@ -158,9 +158,9 @@ def draw_view_pictures(
     for index, item in enumerate(shown):
         rng = np.random.default_rng([seed, index])
         try:
-            views = sampler(item.pixels, superpixels(item.pixels), rng)
-        except NoMutualRegions:
-            logger.warning("%s: its views share no region; left out of the pictures", item.name)
+            views = sampler(item.pixels, _regions(item, superpixels), rng)
+        except (NoMutualRegions, ImageError) as error:
+            logger.warning("%s: left out of the pictures of views: %s", item.name, error)
             continue
         path = save_png(draw_views(item.pixels, views, seed=seed), folder / f"views-{index}.png")
         caption = CAPTIONS["views"].format(name=item.name, count=_mutual(views.regions))
@@ -261,6 +261,15 @@ def _shrink(pixels: np.ndarray) -> np.ndarray:
     height, width = pixels.shape[:2]
     scale = min(1.0, _MAX_SIDE / max(height, width))
     return resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def _regions(item: Shown, superpixels: Superpixels) -> np.ndarray:
+    if superpixels.files is None:
+        return superpixels(item.pixels)
+    if item.path is None:
+        raise ImageError(f"{item.name} has no file, so there is no region map of that name")
+    # As `_shrink` does with the image.
+    return superpixels.read(item.path, min_side=1, max_side=_MAX_SIDE)[1]
 
 
 def _read_map(file: Path, pixels: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from vice.models.backbones import RESNETS, ResNetFeatures
 from vice.models.deeplabv3plus import DeepLabV3Plus
 from vice.models.embedder import DECODERS, Embedder, build_embedder, seeded_embedder
 from vice.models.fpn import FPN
+from vice.models.progressive_upsampling import ProgressiveUpsampling
 from vice.models.prototypes import Prototypes
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "RESNETS",
     "DeepLabV3Plus",
     "Embedder",
+    "ProgressiveUpsampling",
     "Prototypes",
     "ResNetFeatures",
     "build_embedder",

@@ -81,7 +81,9 @@ def _torchvision_resnet(name: str, weights: str | None) -> nn.Module:
     if weights is None:
         return builder(weights=None)
     if weights != "imagenet":
-        raise UserError(f"backbone weights must be null or 'imagenet', not {weights!r}")
+        raise UserError(
+            f"backbone weights must be null, 'imagenet' or a file that exists, not {weights!r}"
+        )
     try:
         return builder(weights="DEFAULT")
     except (urllib.error.URLError, OSError, RuntimeError) as error:

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vice.errors import UserError
 from vice.models.backbones import ResNetFeatures
 from vice.models.deeplabv3plus import DeepLabV3Plus
 from vice.models.fpn import FPN
+from vice.models.progressive_upsampling import ProgressiveUpsampling
+from vice.models.resnet_embedder import load_resnet
+from vice.models.timm_backbones import PREFIX, TimmTransformer, timm_features
 
-DECODERS = ("fpn", "deeplabv3plus")
+DECODERS = ("fpn", "deeplabv3plus", "pup")
+#: Takes the decoder that goes with the backbone.
+AUTO = "auto"
 PADDINGS = ("zeros", "replicate")
 
 
 class Embedder(nn.Module):
     """f_theta of the papers: images to a dense embedding at stride 4.
+
+    Args:
+        backbone: Images to feature maps.
+        decoder: Feature maps to a dense embedding.
+        dim: Width D of the embedding.
+        config: See below.
+        centre: Whether to end in a batch normalisation without scale and shift.
+        frozen: Keeps the backbone as it is: no gradient, and evaluation mode (no batch statistics,
+            no dropout) whatever mode the embedder is in.
 
     Attributes:
         dim: Width D of the embedding.
@@ -33,6 +49,7 @@ class Embedder(nn.Module):
         dim: int,
         config: dict[str, Any],
         centre: bool = False,
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -41,6 +58,16 @@ class Embedder(nn.Module):
         self.dim = dim
         self.stride = 4
         self.config = config
+        self.frozen = frozen
+        if frozen:
+            self.backbone.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Embedder:
+        """Sets the mode; a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeds images.
@@ -51,7 +78,14 @@ class Embedder(nn.Module):
         Returns:
             (B, D, ceil(H / 4), ceil(W / 4)), not normalised.
         """
-        return self.centre(self.decoder(self.backbone(images)))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            features = self.backbone(images)
+        dense = self.decoder(features)
+        # Backbones that scale images up to whole patches cover them with another number of pixels.
+        size = tuple(-(-length // self.stride) for length in images.shape[-2:])
+        if dense.shape[-2:] != size:
+            dense = F.interpolate(dense, size, mode="bilinear", align_corners=False)
+        return self.centre(dense)
 
 
 def build_embedder(
@@ -65,14 +99,19 @@ def build_embedder(
     centre: bool = False,
     padding: str = "zeros",
     stages: int = 4,
+    frozen: bool = False,
 ) -> Embedder:
     """Builds an embedder.
 
     Args:
-        backbone: A torchvision ResNet, ``resnet18`` to ``resnet152``.
-        decoder: ``"fpn"`` (low resolution) or ``"deeplabv3plus"`` (high resolution).
+        backbone: A torchvision ResNet, ``resnet18`` to ``resnet152``, or ``timm:NAME``, a
+            convolutional network or plain ViT of timm.
+        decoder: ``"fpn"`` (low resolution) or ``"deeplabv3plus"`` (high resolution, torchvision's
+            ResNets only); ``"pup"`` (progressive upsampling) for a ViT; ``"auto"`` is ``"pup"`` for
+            a ViT and ``"fpn"`` for all others.
         dim: Width D of the embedding.
-        weights: ``None`` (random) or ``"imagenet"`` for the backbone.
+        weights: Of the backbone: ``None`` (random), ``"imagenet"`` (torchvision's, or those timm
+            has for the model) or a file.
         output_stride: Stride of the backbone's last stage; 32 for FPN, 8 (default) or 16 for
             DeepLabV3+.
         align_corners: Passed to every bilinear upsampling inside the decoder.
@@ -83,8 +122,10 @@ def build_embedder(
         padding: What convolutions see beyond the border, ``"zeros"`` or ``"replicate"`` (the
             outermost pixels). From random weights, zeros tell the network where the border is,
             and regions can be matched between views by their place instead of by what they
-            show. Not in the papers.
+            show. Not in the papers. Backbones of timm keep their own padding.
         stages: How many of the four backbone stages to use; below 4 only with ``"fpn"``.
+        frozen: Trains the decoder only, see `Embedder`. Like ``weights`` this is no part of the
+            architecture, so a checkpoint does not hold it.
 
     Returns:
         The embedder in training mode.
@@ -92,28 +133,18 @@ def build_embedder(
     Raises:
         UserError: An unknown name, or a stride that the decoder cannot work with.
     """
-    if decoder not in DECODERS:
+    if decoder not in (*DECODERS, AUTO):
         raise UserError(f"decoder {decoder!r} is unknown; choose one of {', '.join(DECODERS)}")
     if dim < 1:
         raise UserError(f"the embedding needs at least one dimension, not {dim}")
     if padding not in PADDINGS:
         raise UserError(f"padding {padding!r} is unknown; choose one of {', '.join(PADDINGS)}")
-    if stages != 4 and decoder != "fpn":
-        raise UserError(f"{decoder} needs all 4 stages of the backbone, not {stages}")
-    stride = output_stride or (FPN.backbone_stride if decoder == "fpn" else 8)
-    if (stride == 32) != (decoder == "fpn"):
-        raise UserError(
-            f"output_stride {stride} does not go with {decoder}: use 32 with fpn, 8 or 16 with "
-            "deeplabv3plus"
-        )
-    features = ResNetFeatures(backbone, stride, weights, stages)
-    head: nn.Module
-    if decoder == "fpn":
-        head = FPN(features.channels, dim, align_corners=align_corners)
+    of_timm = isinstance(backbone, str) and backbone.startswith(PREFIX)
+    if of_timm:
+        parts = _timm_parts(backbone, decoder, output_stride, weights, stages)
     else:
-        head = DeepLabV3Plus(
-            features.channels, dim, output_stride=stride, align_corners=align_corners
-        )
+        parts = _resnet_parts(backbone, decoder, output_stride, weights, stages)
+    features, decoder, stride = parts
     config = {
         "backbone": backbone,
         "decoder": decoder,
@@ -124,12 +155,70 @@ def build_embedder(
         "padding": padding,
         "stages": stages,
     }
-    embedder = Embedder(features, head, dim=dim, config=config, centre=centre)
+    head = _decoder(features, decoder, dim, stride, align_corners)
+    embedder = Embedder(features, head, dim=dim, config=config, centre=centre, frozen=frozen)
     if padding != "zeros":
-        for module in embedder.modules():
+        for module in (embedder.decoder if of_timm else embedder).modules():
             if isinstance(module, nn.Conv2d):
                 _set_padding(module, padding)
     return embedder
+
+
+_Parts = tuple[Any, str, int | None]
+
+
+def _resnet_parts(
+    backbone: str, decoder: str, output_stride: int | None, weights: str | None, stages: int
+) -> _Parts:
+    """Backbone, name of the decoder, and output stride, of a torchvision ResNet."""
+    decoder = "fpn" if decoder == AUTO else decoder
+    if decoder == "pup":
+        raise UserError(f"pup is a decoder of ViTs; use fpn or deeplabv3plus with {backbone}")
+    if stages != 4 and decoder != "fpn":
+        raise UserError(f"{decoder} needs all 4 stages of the backbone, not {stages}")
+    stride = output_stride or (FPN.backbone_stride if decoder == "fpn" else 8)
+    if (stride == 32) != (decoder == "fpn"):
+        raise UserError(
+            f"output_stride {stride} does not go with {decoder}: use 32 with fpn, 8 or 16 with "
+            "deeplabv3plus"
+        )
+    file = weights if weights is not None and os.path.isfile(weights) else None
+    features = ResNetFeatures(backbone, stride, None if file else weights, stages)
+    if file:
+        state = load_resnet(file, backbone).features.state_dict()
+        features.load_state_dict({name: state[name] for name in features.state_dict()})
+    return features, decoder, stride
+
+
+def _timm_parts(
+    backbone: str, decoder: str, output_stride: int | None, weights: str | None, stages: int
+) -> _Parts:
+    """The same of a model of timm, whose strides are what they are."""
+    features = timm_features(backbone.removeprefix(PREFIX), weights, stages)
+    fitting = "pup" if isinstance(features, TimmTransformer) else "fpn"
+    if decoder not in (fitting, AUTO):
+        raise UserError(
+            f"{decoder} does not go with {backbone}: use {fitting}, which "
+            "config.MODEL.TRUNK.NAME=vice_timm takes by itself"
+        )
+    stride = None if fitting == "pup" else FPN.backbone_stride
+    if output_stride not in (None, stride):
+        raise UserError(f"output_stride {output_stride} cannot be had from {backbone}: use null")
+    return features, fitting, stride
+
+
+def _decoder(
+    features: Any, name: str, dim: int, stride: int | None, align_corners: bool
+) -> nn.Module:
+    if name == "fpn":
+        return FPN(features.channels, dim, align_corners=align_corners)
+    if name == "pup":
+        patch = max(features.patch)
+        return ProgressiveUpsampling(
+            features.channels, dim, patch=patch, align_corners=align_corners
+        )
+    assert stride is not None
+    return DeepLabV3Plus(features.channels, dim, output_stride=stride, align_corners=align_corners)
 
 
 def _set_padding(conv: nn.Conv2d, mode: str) -> None:

@@ -15,13 +15,14 @@ from vice.models import build_embedder
 from vice.photometric import Photometric
 from vice.plugins.vissl.rules import LINE, RULES, Rule, one_of, whole
 from vice.plugins.vissl.transforms import tuples
-from vice.plugins.vissl.trunks import ResNetDeepLabV3PlusTrunk, ResNetFPNTrunk
+from vice.plugins.vissl.trunks import ResNetDeepLabV3PlusTrunk, ResNetFPNTrunk, TimmTrunk
 from vice.superpixels import Superpixels
 from vice.views import ViewSampler
 
 _TRUNKS = {
     "vice_resnet_fpn": ResNetFPNTrunk.decoder,
     "vice_resnet_deeplabv3plus": ResNetDeepLabV3PlusTrunk.decoder,
+    "vice_timm": TimmTrunk.decoder,
 }
 #: Groups whose keys are arguments with defaults: one may be missing.
 _ARGUMENTS = (

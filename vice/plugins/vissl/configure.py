@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import logging
-import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from vice.files import replace_atomically
 from vice.images import list_images
 from vice.paths import experiment_names
 from vice.plugins.vissl.checks import check_values
+from vice.plugins.vissl.inputs import check_data
 from vice.plugins.vissl.slurm_step import join_step
 
 logger = logging.getLogger(__name__)
@@ -143,27 +143,6 @@ def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
         child = node._get_node(name)
         if isinstance(child, DictConfig):
             yield from _keys(child, f"{full}.")
-
-
-def check_data(config: DictConfig) -> None:
-    """Makes sure the training images are there.
-
-    Raises:
-        UserError: No path is given, or one is missing or empty; names the path and the remedy.
-    """
-    paths = config.DATA.TRAIN.DATA_PATHS
-    hint = config.VICE.DATASET.get("prepare")
-    remedy = f"prepare it with: {hint}" if hint else "give the folder of your images"
-    key = "config.DATA.TRAIN.DATA_PATHS"
-    if not OmegaConf.is_list(paths) or len(paths) != 1:
-        raise UserError(f"{key} must be a list with one path, such as \"{key}='[photos]'\"")
-    path = Path(str(paths[0]))
-    # os.path has an answer for names too long for the disk, too; Path raises.
-    if not os.path.exists(path):
-        raise UserError(f"{key}: {path.absolute()} does not exist; {remedy}")
-    # Workers and SLURM nodes may start elsewhere.
-    config.DATA.TRAIN.DATA_PATHS = [str(path.absolute())]
-    config.CHECKPOINT.DIR = str(Path(str(config.CHECKPOINT.DIR)).absolute())
 
 
 def choose_device(config: DictConfig) -> None:

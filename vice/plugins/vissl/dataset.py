@@ -15,7 +15,7 @@ from vissl.data import DATA_SOURCES_WITH_SUBSET_SUPPORT, DATASET_SOURCE_MAP
 from vissl.data.dataset_catalog import VisslDatasetCatalog
 
 from vice.errors import UserError
-from vice.images import ImageError, list_images, read_image, standardize
+from vice.images import ImageError, list_images
 from vice.preemption import leave_to_parent
 from vice.superpixels import Superpixels
 
@@ -102,11 +102,10 @@ class ViceImages:
         while True:
             path = self.paths[position]
             try:
-                image = standardize(read_image(path), **self.standardize)
+                image, regions = self.superpixels.read(path, **self.standardize)
                 break
             except ImageError as error:
                 position = self._another(rng, skipped, str(error))
-        regions = self.superpixels(image)
 
         def redraw(reason: str) -> ImageSample:
             why = f"{path}: {reason}"

@@ -10,6 +10,7 @@ from typing import Any
 from classy_vision.optim import OPTIMIZER_REGISTRY
 
 from vice.losses.swav import REDUCTIONS, REGION_VECTORS
+from vice.superpixels import METHODS
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,15 @@ RULES: dict[str, dict[str, Rule]] = {
         "square": _SIDE,
     },
     "VICE.SUPERPIXELS": {
-        "method": one_of("slic", "grid", "pixel"),
+        "method": one_of(*METHODS),
         "region_size": whole(1, 1000),
         "ruler": _POSITIVE,
         "iterations": whole(1, 1000),
+        "scale": _POSITIVE,
+        "sigma": _number(0, 1000),
+        "min_size": whole(1, 10**9),
+        "compactness": _number(0, 1e6),
+        "folder": _either(_PATH, _NULL),
         "cache_dir": _either(_PATH, _NULL),
     },
     "VICE.VIEWS": {
@@ -147,7 +153,8 @@ RULES: dict[str, dict[str, Rule]] = {
     "LOSS.vice_dense_swav": {**_LOSS, **_SIZES},
     "MODEL.TRUNK.VICE": {
         "dim": _SIZES["dim"],
-        "weights": _either(one_of("imagenet"), _NULL),
+        "weights": _either(one_of("imagenet"), _NULL, _PATH),
+        "frozen": _FLAG,
         "align_corners": _FLAG,
         "centre": _FLAG,
         "stages": whole(1, 4),

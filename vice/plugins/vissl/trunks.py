@@ -1,4 +1,4 @@
-"""VISSL trunks ``vice_resnet_fpn`` and ``vice_resnet_deeplabv3plus``."""
+"""VISSL trunks ``vice_resnet_fpn``, ``vice_resnet_deeplabv3plus`` and ``vice_timm``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from vissl.models.trunks import register_model_trunk
 
 from vice.models import build_embedder
+from vice.models.embedder import AUTO
 
 
 class _EmbedderTrunk(nn.Module):
@@ -43,3 +44,10 @@ class ResNetDeepLabV3PlusTrunk(_EmbedderTrunk):
     """ResNet with the DeepLabV3+ decoder (high resolution)."""
 
     decoder = "deeplabv3plus"
+
+
+@register_model_trunk("vice_timm")
+class TimmTrunk(_EmbedderTrunk):
+    """A network of timm with the decoder that goes with it: FPN, or a light one for a ViT."""
+
+    decoder = AUTO

@@ -1,0 +1,237 @@
+"""Backbones of timm, convolutional and transformer, as feature maps of images of any size."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vice.errors import UserError
+from vice.models.timm_weights import load_weights
+from vice.photometric import IMAGENET_MEAN, IMAGENET_STD
+
+PREFIX = "timm:"
+#: Strides of the feature pyramid of a convolutional network, in pixels.
+PYRAMID = (4, 8, 16, 32)
+
+
+class TimmBackbone(nn.Module):
+    """A timm model that takes images as the rest of ViCE has them.
+
+    They are brought from ImageNet's mean and deviation to those that the model was trained with.
+
+    Args:
+        name: Name of the model in timm, for example ``"vit_small_patch14_dinov2"``.
+        weights: ``None`` for random weights, which come from the global generator, ``"imagenet"``
+            for timm's download (whatever the model was trained on), or a file of its weights.
+
+    Attributes:
+        net: The model.
+        patch: Side of a patch (rows, columns) in pixels; 1 without patches.
+
+    Raises:
+        UserError: timm is missing or does not know the model, or the weights cannot be had.
+    """
+
+    def __init__(self, name: str, weights: str | None = None) -> None:
+        super().__init__()
+        self.net = _create(name, weights)
+        patch = getattr(getattr(self.net, "patch_embed", None), "patch_size", 1)
+        self.patch: tuple[int, int] = (patch, patch) if isinstance(patch, int) else tuple(patch)
+        statistics = self.net.pretrained_cfg
+        mean = torch.tensor(statistics.get("mean", IMAGENET_MEAN)).view(3, 1, 1)
+        std = torch.tensor(statistics.get("std", IMAGENET_STD)).view(3, 1, 1)
+        ours = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
+        self.register_buffer("scale", ours[1] / std, persistent=False)
+        self.register_buffer("shift", (ours[0] - mean) / std, persistent=False)
+
+    def intermediates(
+        self, images: Tensor, indices: int | list[int], whole: tuple[int, int], *, norm: bool
+    ) -> list[Tensor]:
+        """Feature maps of some layers.
+
+        Args:
+            images: (B, 3, H, W) float, normalised with ImageNet's mean and deviation.
+            indices: Positions of the layers in timm's list, or how many of the last ones.
+            whole: Images are scaled up to a multiple of this (rows, columns), so that the maps
+                cover them exactly.
+            norm: Whether a transformer's last normalisation is applied.
+
+        Returns:
+            A map (B, C, h, w) a layer.
+        """
+        sizes = zip(images.shape[-2:], whole, strict=True)
+        size = [-(-length // step) * step for length, step in sizes]
+        if size != list(images.shape[-2:]):
+            images = F.interpolate(images, size, mode="bilinear", align_corners=False)
+        found: list[Tensor] = self.net.forward_intermediates(
+            images * self.scale + self.shift,
+            indices=indices,
+            norm=norm,
+            output_fmt="NCHW",
+            intermediates_only=True,
+        )
+        return found
+
+    def probe(self, name: str) -> tuple[Tensor, ...]:
+        """The maps of a small image, (1, C, h, w) each; `forward` must be ready.
+
+        Raises:
+            UserError: The model cannot take images of any size.
+        """
+        side = probe_side(self.patch)
+        training = self.training
+        try:
+            with torch.no_grad():
+                found = self.eval()(torch.zeros(1, 3, side, 2 * side))
+        except Exception as error:
+            raise UserError(
+                f"timm:{name} gives no feature map of an image of {side} pixels ({error}); choose "
+                "a plain ViT or a convolutional network"
+            ) from error
+        self.train(training)
+        return (found,) if isinstance(found, Tensor) else found
+
+
+def probe_side(patch: tuple[int, int]) -> int:
+    """Height in pixels of a small image that divides into patches and into any usual stride."""
+    return 2 * math.lcm(32, *patch)
+
+
+class TimmPyramid(TimmBackbone):
+    """The feature maps of a convolutional timm model at strides 4, 8, 16 and 32.
+
+    Layers behind the last map are dropped, so that every parameter takes part.
+
+    Args:
+        name: As in `TimmBackbone`.
+        weights: As in `TimmBackbone`.
+        stages: How many of the maps, finest first.
+
+    Attributes:
+        channels: Width of each map.
+
+    Raises:
+        UserError: As `TimmBackbone`; the model has no such pyramid; stages out of range.
+    """
+
+    def __init__(self, name: str, weights: str | None = None, stages: int = 4) -> None:
+        super().__init__(name, weights)
+        if stages not in (1, 2, 3, 4):
+            raise UserError(f"stages must be 1 to 4, not {stages}")
+        strides = reductions(self.net)
+        if not set(PYRAMID) <= set(strides):
+            raise UserError(f"timm:{name} has no feature maps at strides 4, 8, 16 and 32")
+        self.indices = [len(strides) - 1 - strides[::-1].index(s) for s in PYRAMID[:stages]]
+        self.net.prune_intermediate_layers(self.indices, prune_norm=True, prune_head=True)
+        _part_activations(self.net)
+        self.whole = (PYRAMID[stages - 1], PYRAMID[stages - 1])
+        self.channels = tuple(feature.shape[1] for feature in self.probe(name))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images (B, 3, H, W), as in `TimmBackbone`, to ``stages`` maps, finest first."""
+        return tuple(self.intermediates(images, self.indices, self.whole, norm=False))
+
+
+class TimmTransformer(TimmBackbone):
+    """The patch tokens of a plain timm ViT after its last block and normalisation, as a map.
+
+    Args:
+        name: As in `TimmBackbone`.
+        weights: As in `TimmBackbone`.
+
+    Attributes:
+        channels: Width of the map, alone in a tuple.
+
+    Raises:
+        UserError: As `TimmBackbone`; the model takes no images of any size.
+    """
+
+    def __init__(self, name: str, weights: str | None = None) -> None:
+        super().__init__(name, weights)
+        self.net.prune_intermediate_layers(1, prune_norm=False, prune_head=True)
+        self.channels = tuple(feature.shape[1] for feature in self.probe(name))
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """Images (B, 3, H, W), as in `TimmBackbone`, to one map at the stride of a patch."""
+        return (self.intermediates(images, 1, self.patch, norm=True)[-1],)
+
+
+def timm_features(
+    name: str, weights: str | None = None, stages: int = 4
+) -> TimmPyramid | TimmTransformer:
+    """The backbone of a timm model: a pyramid where it has one, else the map of a plain ViT.
+
+    Args:
+        name: As in `TimmBackbone`.
+        weights: As in `TimmBackbone`.
+        stages: As in `TimmPyramid`; 4 for a ViT, which has only one map.
+
+    Raises:
+        UserError: As the two classes.
+    """
+    # Where the names do not tell, the architecture does; without memory on this device.
+    with torch.device("meta"):
+        plan = _create(name, None)
+    if len(set(reductions(plan))) > 1:
+        return TimmPyramid(name, weights, stages)
+    if stages != 4:
+        raise UserError(f"timm:{name} is a ViT and has no stages to leave out: set stages=4")
+    return TimmTransformer(name, weights)
+
+
+def reductions(net: Any) -> list[int]:
+    """Stride of each layer that timm lists for a model, in pixels."""
+    info = getattr(net, "feature_info", None)
+    if not info or not hasattr(net, "prune_intermediate_layers"):
+        raise UserError(
+            f"timm's {type(net).__name__} lists no feature maps; choose a plain ViT or a "
+            "convolutional network"
+        )
+    return [int(layer["reduction"]) for layer in getattr(info, "info", info)]
+
+
+def _part_activations(net: nn.Module) -> None:
+    """Parts timm's batch normalisations from the activations that many of them have inside.
+
+    PyTorch's conversion to synchronised batch normalisation, which training on several GPUs uses,
+    would silently drop those.
+    """
+    from timm.layers import BatchNormAct2d
+
+    for parent in list(net.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, BatchNormAct2d):
+                plain = nn.BatchNorm2d(child.num_features, child.eps, child.momentum)
+                plain.load_state_dict(child.state_dict())
+                setattr(parent, name, nn.Sequential(plain, child.drop, child.act))
+
+
+def _create(name: str, weights: str | None) -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(f"timm:{name} needs timm: pip install timm") from error
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name.partition('_')[0]}*")[:5])
+        raise UserError(f"timm has no model {name!r}" + (f"; it has {near} ..." if near else ""))
+    download = weights == "imagenet"
+    # Transformers take images of any size only when told so; others do not know the option.
+    for options in ({"dynamic_img_size": True}, {}):
+        try:
+            net = timm.create_model(name, pretrained=download, num_classes=0, **options)
+            break
+        except Exception as error:
+            if options and isinstance(error, TypeError) and "dynamic_img_size" in str(error):
+                continue
+            raise UserError(
+                f"cannot load the weights of timm:{name} ({error or type(error).__name__}); name a "
+                f"file of its weights (timm:{name}@FILE to score it, weights=FILE to train), or "
+                "take random ones (random:timm:..., weights=null)"
+            ) from error
+    if weights is not None and not download:
+        load_weights(net, weights, f"timm:{name}")
+    return net

@@ -1,0 +1,51 @@
+"""What a training reads from disk: its images, and the weights and region maps it is given."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from vice.errors import UserError
+
+
+def check_data(config: DictConfig) -> None:
+    """Makes sure that what training reads is there, and makes its paths absolute.
+
+    Args:
+        config: ``config.*``; its paths of images, weights and region maps, and that of the run
+            folder, are changed in place.
+
+    Raises:
+        UserError: No path of images is given, or a path is missing; names it and the remedy.
+    """
+    paths = config.DATA.TRAIN.DATA_PATHS
+    hint = config.VICE.DATASET.get("prepare")
+    remedy = f"prepare it with: {hint}" if hint else "give the folder of your images"
+    key = "config.DATA.TRAIN.DATA_PATHS"
+    if not OmegaConf.is_list(paths) or len(paths) != 1:
+        raise UserError(f"{key} must be a list with one path, such as \"{key}='[photos]'\"")
+    path = Path(str(paths[0]))
+    # os.path has an answer for names too long for the disk, too; Path raises.
+    if not os.path.exists(path):
+        raise UserError(f"{key}: {path.absolute()} does not exist; {remedy}")
+    # Workers and SLURM nodes may start elsewhere.
+    config.DATA.TRAIN.DATA_PATHS = [str(path.absolute())]
+    config.CHECKPOINT.DIR = str(Path(str(config.CHECKPOINT.DIR)).absolute())
+    _check_weights(config.MODEL.TRUNK.VICE)
+    superpixels = config.VICE.SUPERPIXELS
+    if superpixels.get("folder") is not None:
+        superpixels.folder = os.path.abspath(str(superpixels.folder))
+
+
+def _check_weights(trunk: DictConfig) -> None:
+    weights = trunk.get("weights")
+    if weights in (None, "imagenet"):
+        return
+    if not os.path.isfile(str(weights)):
+        raise UserError(
+            f"config.MODEL.TRUNK.VICE.weights: {weights} is no file; give a file of weights, "
+            "imagenet or null"
+        )
+    trunk.weights = os.path.abspath(str(weights))
