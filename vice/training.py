@@ -42,7 +42,35 @@ def train(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = (
             f"{run_dir} was trained on {known['DATA']['TRAIN']['DATA_PATHS'][0]}; choose another "
             "output folder (make demo OUT=..., or --out) or delete it"
         )
-    command = [
+    run_dir.mkdir(parents=True, exist_ok=True)
+    _check(*_follow(_command(config, images, run_dir, overrides), run_dir))
+    return run_dir
+
+
+def submit(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = ()) -> str:
+    """Hands a training to SLURM, as `train` runs it here.
+
+    Args:
+        config: Name of the experiment.
+        images: Training images.
+        run_dir: Checkpoint folder.
+        overrides: Further Hydra overrides; ``config.SLURM.PARTITION`` must be among them.
+
+    Returns:
+        The job's number.
+
+    Raises:
+        UserError: Training, or SLURM, says what is wrong.
+    """
+    slurm = [*overrides, "config.SLURM.USE_SLURM=true"]
+    command = _command(config, images.absolute(), run_dir, slurm)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    _check(done.returncode, done.stderr)
+    return done.stdout.strip().splitlines()[-1].removeprefix("submitted job ")
+
+
+def _command(config: str, images: Path, run_dir: Path, overrides: Sequence[str]) -> list[str]:
+    return [
         sys.executable,
         str(tool("run_distributed.py")),
         f"config={config}",
@@ -50,13 +78,13 @@ def train(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = (
         f"config.CHECKPOINT.DIR={quote(run_dir.absolute())}",
         *overrides,
     ]
-    run_dir.mkdir(parents=True, exist_ok=True)
-    status, errors = _follow(command, run_dir)
+
+
+def _check(status: int, errors: str) -> None:
     if status == 2:
         raise UserError(errors.strip().splitlines()[-1].removeprefix("error: "))
     if status:
         raise RuntimeError(f"training ended with status {status}\n{errors}")
-    return run_dir
 
 
 _TOTAL = re.compile(r"Total (\d+) iterations for training")

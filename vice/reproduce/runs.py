@@ -1,0 +1,293 @@
+"""The trainings that rows ask for: what each is called, where it lies, and whether it is done.
+
+Rows that come to the same configuration, seed and images share one run, within a table and between
+tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from vice.checkpoint import WEIGHTS_NAME
+from vice.datasets import DATASETS, open_dataset
+from vice.datasets.labelled_set import list_checksum
+from vice.datasets.subsets import take_subset
+from vice.errors import UserError
+from vice.files import replace_atomically
+from vice.protocols import default_protocol, get_protocol
+from vice.reproduce.tables import Row, Scale, key_of
+from vice.training import quote, submit, train
+
+RECORD_NAME = "reproduce.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the user asks for.
+
+    Attributes:
+        out: Folder of everything that is made.
+        scale: How large experiments are made.
+        seeds: How many seeds, from 0.
+        datasets: Name of a benchmark to the data set in its place; ``"*"`` stands for all others.
+        data_root: Folder that holds the benchmarks' folders.
+        overrides: Further Hydra overrides of every training; they win over rows and scale.
+        slurm: Whether trainings are handed to SLURM.
+        device: Where evaluations compute; None takes a GPU if there is one.
+    """
+
+    out: Path
+    scale: Scale
+    seeds: int = 1
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    data_root: str | None = None
+    overrides: tuple[str, ...] = ()
+    slurm: bool = False
+    device: str | None = None
+
+    def dataset(self, name: str) -> str:
+        """The data set that stands in the place of a benchmark."""
+        return self.datasets.get(name, self.datasets.get("*", name))
+
+    def comparable(self) -> bool:
+        """Whether results are at the papers' setting, as far as this command says."""
+        changed = [text for text in self.overrides if not _is_harmless(key_of(text))]
+        return self.scale.name == "full" and not self.datasets and not changed
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        config: Config of the training.
+        overrides: All overrides but data and folder.
+        seed: Its seed.
+        settings: What `settings` makes of them: everything that its result follows from, but
+            the images.
+    """
+
+    config: str
+    overrides: tuple[str, ...]
+    seed: int
+    settings: Mapping[str, str]
+
+    def key(self, images: str) -> str:
+        """Ten hexadecimal digits of settings, seed and images.
+
+        Args:
+            images: Name or checksum of the training images.
+        """
+        content = json.dumps([self.config, self.seed, images, dict(self.settings)], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:10]
+
+
+def plan_run(row: Row, plan: Plan, seed: int) -> Run:
+    """Composes the training of a row; nothing has to be there for it.
+
+    Args:
+        row: A row with a config.
+        plan: What the user asks for.
+        seed: Of the training.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: Overrides that the config does not take.
+    """
+    assert row.config is not None
+    root = [] if plan.data_root is None else [f"config.VICE.DATASET.root={quote(_root(plan))}"]
+    overrides = (
+        *row.shared,
+        *plan.scale.train,
+        *row.own,
+        *_scaled(row, plan),
+        *root,
+        # Runs of the same superpixels share them.
+        f"config.VICE.SUPERPIXELS.cache_dir={quote(plan.out.absolute() / 'superpixels')}",
+        *plan.overrides,
+        f"config.SEED_VALUE={seed}",
+    )
+    return Run(row.config, overrides, seed, settings(row.config, overrides))
+
+
+def _root(plan: Plan) -> Path:
+    return Path(str(plan.data_root)).absolute()
+
+
+def _scaled(row: Row, plan: Plan) -> list[str]:
+    """What the row says at full scale, times the scale's factors; the user's overrides win."""
+    full = composed(str(row.config), (*row.shared, *row.own))
+    named = {key_of(text) for text in plan.overrides}
+    found = []
+    for key, factor in plan.scale.factors.items():
+        if key not in named:
+            value: Any = full
+            for part in key.split("."):
+                value = value[part]
+            scaled = max(1, round(value * factor)) if isinstance(value, int) else value * factor
+            # 0 switches something off at any scale.
+            found.append(f"{key}={scaled if value else 0}")
+    return found
+
+
+@lru_cache(maxsize=512)
+def composed(config: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """A composed training configuration as plain containers."""
+    from omegaconf import OmegaConf
+
+    from vice.plugins.vissl.configure import compose
+
+    plain: Any = OmegaConf.to_container(compose([f"config={config}", *overrides]))
+    return dict(plain)
+
+
+def settings(config: str, overrides: Sequence[str]) -> dict[str, str]:
+    """What the result of a training follows from: dotted key to value as text, without data."""
+    from vice.plugins.vissl.resuming import flatten
+
+    flat = dict(flatten(composed(config, tuple(overrides))["config"]))
+    return {key: value for key, value in flat.items() if not _is_harmless(f"config.{key}")}
+
+
+def _is_harmless(key: str) -> bool:
+    """Whether a key says where and how it is computed, and not what."""
+    from vice.plugins.vissl.resuming import HARMLESS
+
+    name = key.removeprefix("config.")
+    # Together with the batch a process, these say how many images make a step.
+    counts = ("DISTRIBUTED.NUM_NODES", "DISTRIBUTED.NUM_PROC_PER_NODE")
+    return name.startswith(HARMLESS) and name not in counts
+
+
+def run_folder(run: Run, row: Row, plan: Plan) -> tuple[Path, Path]:
+    """Where a run lies and what it is trained on.
+
+    Args:
+        run: What `plan_run` returns.
+        row: Its row.
+        plan: What the user asks for.
+
+    Returns:
+        The run folder, named by the run's key, and the folder or list of its images; a list is
+        written where the data set is not the config's own, or is cut by the scale.
+
+    Raises:
+        UserError: The data set is not there.
+    """
+    name, limit = plan.dataset(row.trained_on), plan.scale.images
+    if name == row.trained_on and not limit:
+        config = composed(run.config, run.overrides)["config"]
+        images, identity = Path(config["DATA"]["TRAIN"]["DATA_PATHS"][0]), name
+    else:
+        images, identity = _write_list(name, limit, plan)
+    label = run.config.rpartition("/")[2]
+    folder = f"{label}-{plan.scale.name}-seed{run.seed}-{run.key(identity)}"
+    return plan.out / "runs" / folder, images
+
+
+def _write_list(name: str, limit: int, plan: Plan) -> tuple[Path, str]:
+    known = name if name in DATASETS else "folder"
+    split = get_protocol(default_protocol(known), known).fit_split
+    data = open_dataset(name, plan.data_root)
+    pairs = {pair.image.absolute(): pair for pair in data.pairs(split, labels=False)}
+    names = {path.relative_to(data.root.absolute()).as_posix(): path for path in pairs}
+    if limit and limit < len(names):
+        kept = take_subset(list(names), limit / len(names), 0)
+        names = {name: path for name, path in names.items() if name in kept}
+    checksum = list_checksum(names)
+    file = plan.out / "data" / f"{data.root.resolve().name}-{checksum[:10]}.txt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{path}\n" for path in names.values())
+    replace_atomically(file, lambda new: Path(new).write_text(text, encoding="utf-8"))
+    return file, f"{data.name} {checksum}"
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a run has ended, and its weights are there."""
+    final = any(folder.glob("model_final_checkpoint_phase*.torch"))
+    return final and (folder / WEIGHTS_NAME).is_file()
+
+
+class Waiting(Exception):
+    """A training is in SLURM's hands; the same command goes on later."""
+
+
+def ensure_trained(run: Run, folder: Path, images: Path, plan: Plan) -> None:
+    """Trains, resumes or submits a run; one that is done is left as it is.
+
+    Args:
+        run: The run.
+        folder: Its folder.
+        images: What it is trained on.
+        plan: What the user asks for.
+
+    Raises:
+        UserError: Training says what is wrong.
+        RuntimeError: Training crashed.
+        Waiting: It was submitted, now or before.
+    """
+    if is_done(folder):
+        return
+    if plan.slurm:
+        raise Waiting(_submitted(run, folder, images, plan))
+    start = time.monotonic()
+    train(run.config, images, folder, run.overrides)
+    seconds = _record(folder).get("seconds", 0.0) + time.monotonic() - start
+    _write_record(folder, {"seconds": round(seconds, 1), **dataclasses.asdict(run)})
+
+
+def training_seconds(folder: Path) -> float | None:
+    """How long a run took on this machine, its successful calls together; None if unknown."""
+    seconds: float | None = _record(folder).get("seconds")
+    return seconds
+
+
+def _submitted(run: Run, folder: Path, images: Path, plan: Plan) -> str:
+    from vice.plugins.vissl.slurm import job_state
+
+    known = _record(folder).get("job")
+    state = job_state(known) if known else ""
+    if state:
+        return f"job {known} is {state}"
+    folder.mkdir(parents=True, exist_ok=True)
+    job = submit(run.config, images, folder, run.overrides)
+    _write_record(folder, {"job": job})
+    return f"submitted job {job}"
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    file = folder / RECORD_NAME
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _write_record(folder: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps({**_record(folder), **content}, indent=1, default=str) + "\n"
+    replace_atomically(folder / RECORD_NAME, lambda new: Path(new).write_text(text))
+
+
+def parse_datasets(texts: Sequence[str]) -> dict[str, str]:
+    """The data sets of a command line: ``DATASET`` for all, ``NAME=DATASET`` in place of one.
+
+    Raises:
+        UserError: A name that no benchmark has.
+    """
+    found = {}
+    for text in texts:
+        name, equals, replacement = text.partition("=")
+        if not equals or Path(text).is_dir():
+            name, replacement = "*", text
+        elif name not in DATASETS:
+            raise UserError(f"--dataset {text}: {name} is none of {', '.join(DATASETS)}")
+        known = replacement in DATASETS
+        found[name] = replacement if known else str(Path(replacement).absolute())
+    return found
