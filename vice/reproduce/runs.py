@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -126,18 +126,29 @@ def _root(plan: Plan) -> Path:
 
 def _scaled(row: Row, plan: Plan) -> list[str]:
     """What the row says at full scale, times the scale's factors; the user's overrides win."""
-    full = composed(str(row.config), (*row.shared, *row.own))
+    # Composing takes time, and what comes with shared parts is the same for most rows.
+    shared = composed(str(row.config), row.shared) if plan.scale.factors else {}
+    own = {key_of(text): _number(text.partition("=")[2]) for text in row.own}
     named = {key_of(text) for text in plan.overrides}
     found = []
     for key, factor in plan.scale.factors.items():
+        value = own[key] if key in own else _at(shared, key)
         if key not in named:
-            value: Any = full
-            for part in key.split("."):
-                value = value[part]
             scaled = max(1, round(value * factor)) if isinstance(value, int) else value * factor
             # 0 switches something off at any scale.
             found.append(f"{key}={scaled if value else 0}")
     return found
+
+
+def _at(nested: Mapping[str, Any], key: str) -> Any:
+    return reduce(lambda group, part: group[part], key.split("."), nested)
+
+
+def _number(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 @lru_cache(maxsize=512)
