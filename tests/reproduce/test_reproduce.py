@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -79,15 +80,18 @@ def test_slurm_gets_the_trainings_and_the_next_call_goes_on(stripes, tmp_path):
         "--row", "from ImageNet", "--slurm", "--device", "cpu",
         "config.VICE.DATASET.min_images_per_epoch=4", "config.SLURM.PARTITION=debug",
         "config.SLURM.MEM_GB=4", "config.SLURM.NUM_CPU_PER_PROC=1", "config.SLURM.TIME_HOURS=1",
+        "+config.SLURM.ADDITIONAL_PARAMETERS.begin='now+1hour'",
     ]  # fmt: skip
     with slurm.cluster(tmp_path / "slurm") as found:
         path = os.pathsep.join([str(Path(sys.executable).parent), found["PATH"]])
         environment = {**ENVIRONMENT, **found, "PATH": path}
         done = call(*arguments, environment=environment)
         assert done.returncode == 0, done.stderr
-        assert "- waiting: from ImageNet, seed 0: submitted job" in done.stdout
+        waiting = "- waiting: from ImageNet, seed 0"
+        job = re.search(rf"{waiting}: submitted job (\d+)", done.stdout).group(1)
         again = call(*arguments, environment=environment)
-        assert "- waiting: from ImageNet, seed 0: job" in again.stdout, again.stdout
+        assert f"{waiting}: job {job} is PENDING" in again.stdout
+        slurm.call(environment, "scontrol", "update", f"jobid={job}", "StartTime=now")
         end = time.monotonic() + 180
         while not list((tmp_path / "out").glob("runs/*/model_final_checkpoint_phase1.torch")):
             assert time.monotonic() < end, done.stdout

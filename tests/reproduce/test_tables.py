@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import io
+
 import pytest
 
 from vice.datasets import DATASETS
@@ -19,6 +22,8 @@ from vice.reproduce.tables import (
 
 pytest.importorskip("vissl")
 
+from omegaconf import OmegaConf
+
 from vice.plugins.vissl.checks import check_values
 from vice.plugins.vissl.configure import compose
 from vice.reproduce.evaluations import arguments_of
@@ -26,6 +31,22 @@ from vice.reproduce.runs import Plan, composed, parse_datasets, plan_run, run_fo
 
 SCALES = ("tiny", "small", "full")
 METRICS = ({"miou"}, {"miou", "accuracy"}, {"difference"}, {"milliseconds"})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def files_are_parsed_once():
+    """Hydra parses VISSL's long defaults anew for every composition, which takes most of it."""
+    load, parsed = OmegaConf.load, {}
+
+    def load_once(file):
+        text = file.read()
+        if text not in parsed:
+            parsed[text] = load(io.StringIO(text))
+        return copy.deepcopy(parsed[text])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", staticmethod(load_once))
+        yield
 
 
 def plan(tmp_path, scale="full", **changes):
@@ -77,7 +98,7 @@ def test_every_row_composes_and_differs(name, scale, tmp_path):
                 protocol = arguments.get("protocol") or default_protocol(data)
                 get_protocol(protocol, data, **arguments.get("changes", {}))
         if found.config is not None:
-            key = plan_run(found, asked, 0).key("images")
+            key = plan_run(found, asked, 0).key(found.trained_on)
             assert keys.setdefault(key, found.name) == found.name or (
                 # Nothing starts from ImageNet's weights at this scale.
                 (name, scale) == ("scratch", "tiny")
@@ -160,6 +181,8 @@ def test_images_of_a_run_are_those_of_the_data_set_in_its_place(stripes, tmp_pat
     asked = plan(tmp_path, "tiny", datasets=parse_datasets([str(stripes)]))
     folder, images = run_folder(plan_run(found, asked, 2), found, asked)
     assert folder.parent == tmp_path / "runs" and "tiny-seed2" in folder.name
+    other = row("domain", "trained on COCO"), row("domain", "trained on Cityscapes")
+    assert len({run_folder(plan_run(r, asked, 0), r, asked)[0] for r in other}) == 1
     listed = images.read_text().split()
     assert listed == [str(path) for path in sorted((stripes / "images" / "train").iterdir())]
     # The papers' data need not be listed.

@@ -86,7 +86,7 @@ class Run:
         Args:
             images: Name or checksum of the training images.
         """
-        content = json.dumps([self.config, self.seed, images, dict(self.settings)], sort_keys=True)
+        content = json.dumps([self.seed, images, dict(self.settings)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:10]
 
 
@@ -201,8 +201,9 @@ def run_folder(run: Run, row: Row, plan: Plan) -> tuple[Path, Path]:
         images, identity = Path(config["DATA"]["TRAIN"]["DATA_PATHS"][0]), name
     else:
         images, identity = _write_list(name, limit, plan)
-    label = run.config.rpartition("/")[2]
-    folder = f"{label}-{plan.scale.name}-seed{run.seed}-{run.key(identity)}"
+    backbone, trunk = (run.settings[f"MODEL.TRUNK.{key}"] for key in ("VICE.backbone", "NAME"))
+    decoder = trunk.removeprefix("vice_resnet_")
+    folder = f"{backbone}-{decoder}-{plan.scale.name}-seed{run.seed}-{run.key(identity)}"
     return plan.out / "runs" / folder, images
 
 
