@@ -11,17 +11,9 @@ from pathlib import Path
 from vice.errors import UserError, one_line
 from vice.progress import progress
 from vice.reproduce.evaluations import Scores, arguments_of, choose, evaluate
-from vice.reproduce.runs import (
-    Plan,
-    Run,
-    Waiting,
-    composed,
-    ensure_trained,
-    plan_run,
-    run_folder,
-    training_seconds,
-)
+from vice.reproduce.runs import Plan, Run, composed, plan_run, run_folder
 from vice.reproduce.tables import Row, Table
+from vice.reproduce.trainings import Waiting, ensure_trained, training_seconds
 
 logger = logging.getLogger(__name__)
 
