@@ -28,7 +28,7 @@ setup(
     package_dir={"vice.configs": "configs", "vice.tools": "tools"},
     package_data={
         "vice": ["py.typed", "datasets/tables/*.csv"],
-        "vice.configs": ["config/**/*.yaml", "mmseg/**/*.py"],
+        "vice.configs": ["config/**/*.yaml", "mmseg/**/*.py", "tables/**/*.yaml"],
     },
     install_requires=[*CORE, *IMAGES, *CHECKPOINTS],
     extras_require={

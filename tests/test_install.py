@@ -112,8 +112,11 @@ def test_wheel_finds_its_configs_from_anywhere(installed, tmp_path):
         **environment,
     )
     assert composed.strip() == "vice_resnet_deeplabv3plus"
-    for name in ("eval_linear.py", "eval_cluster.py", "prepare_data.py", "demo.py"):
+    for name in ("eval_linear.py", "eval_cluster.py", "prepare_data.py", "demo.py", "reproduce.py"):
         assert "usage" in call(tools / name, "--help", cwd=tmp_path, **environment)
+    assert "hyperparameters: " in call(
+        tools / "reproduce.py", "--list", cwd=tmp_path, **environment
+    )
     mmseg = installed / "vice" / "configs" / "mmseg" / "linear_folder.py"
     assert mmseg.is_file() and (mmseg.parent / "_base_").is_dir()
 

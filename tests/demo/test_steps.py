@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -75,35 +74,3 @@ def test_own_images_give_pictures_without_scores(tmp_path, caplog):
     assert "scores" not in results and folder.name in results["title"]
     assert "clusters.png" in report.read_text()
     assert vice.load(tmp_path / "out" / "train").segment(folder / "0.jpg").shape == (40, 56)
-
-
-def test_what_training_refuses_is_one_message(tmp_path):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty") as error:
-        steps.train("vice/folder", tmp_path / "empty", tmp_path / "run")
-    assert "\n" not in str(error.value) and not str(error.value).startswith("error:")
-
-
-def test_progress_of_a_training_is_passed_on(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(steps, "_PROGRESS_SECONDS", 0.0)
-    lines = (
-        "INFO trainer_main.py: 276: Total 480 iterations for training",
-        "INFO log_hooks.py: Rank: 0; [ep: 0] iter: 25; lr: 0.002; loss: 3.85; btime(ms): 726; "
-        "eta: 0:05:30; peak_mem(M): -1;",
-        "something else",
-    )
-    script = f"import sys; print({chr(10).join(lines)!r}); sys.stderr.write('oops'); sys.exit(3)"
-    with caplog.at_level("INFO", logger="vice.demo.steps"):
-        assert steps._follow([sys.executable, "-c", script], tmp_path) == (3, "oops")
-    assert caplog.messages[1:] == ["training: step 25 of 480, loss 3.85, 0:05:30 left"]
-
-
-@pytest.mark.parametrize(
-    "name", ["plain", "it's", "a, b [c] {d}", "back\\slash", "end\\", "both\\'", "x=1:2 $y"]
-)
-def test_any_path_survives_hydra(tmp_path, name):
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    path = tmp_path / name
-    parsed = OverridesParser.create().parse_override(f"key=[{steps.quote(path)}]")
-    assert [str(value) for value in parsed.value()] == [str(path)]

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,12 +12,11 @@ from typing import Any
 from vice.checkpoint import CARD_NAME, WEIGHTS_NAME
 from vice.demo.mosaics import make_mosaics, photographs
 from vice.demo.pictures import make_pictures
-from vice.errors import UserError
 from vice.images import list_images
-from vice.paths import tool
 from vice.provenance import versions
 from vice.report import write_report
 from vice.superpixels import Superpixels
+from vice.training import read_config, train
 from vice.views import ViewSampler
 
 logger = logging.getLogger(__name__)
@@ -29,7 +24,6 @@ logger = logging.getLogger(__name__)
 RESULTS_NAME = "results.json"
 #: Clusters beyond the number of classes, for over-clustering.
 OVERCLUSTERS = 4
-_PROGRESS_SECONDS = 10.0
 
 
 def run_demo(out: Path, images: Path | None = None, overrides: Sequence[str] = ()) -> Path:
@@ -57,7 +51,7 @@ def run_demo(out: Path, images: Path | None = None, overrides: Sequence[str] = (
         results = {"title": f"ViCE on {images.name}", "summary": _FOLDER_SUMMARY}
         sections = make_pictures(run_dir, out, list_images(images), **_views(run_dir))
     results |= {
-        "config": _read(run_dir / "train_config.yaml").get("VICE", {}),
+        "config": read_config(run_dir).get("VICE", {}),
         "versions": versions(),
         "training": json.loads((run_dir / CARD_NAME).read_text())["meta"],
         "seconds": round(time.monotonic() - start, 1),
@@ -72,82 +66,6 @@ _SUMMARY = (
     "network before training and with plain Lab colour."
 )
 _FOLDER_SUMMARY = "A model trained without labels on your own images, and what it makes of them."
-
-
-def train(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = ()) -> Path:
-    """Runs ``tools/run_distributed.py``; a finished run is left as it is.
-
-    Args:
-        config: Name of the experiment.
-        images: Training images.
-        run_dir: Checkpoint folder.
-        overrides: Further Hydra overrides.
-
-    Returns:
-        The run folder.
-
-    Raises:
-        UserError: The run folder belongs to other images, or training says what is wrong.
-    """
-    images = images.absolute()
-    known = _read(run_dir / "train_config.yaml")
-    if known and known["DATA"]["TRAIN"]["DATA_PATHS"] != [str(images)]:
-        raise UserError(
-            f"{run_dir} was trained on {known['DATA']['TRAIN']['DATA_PATHS'][0]}; choose another "
-            "output folder (make demo OUT=..., or --out) or delete it"
-        )
-    command = [
-        sys.executable,
-        str(tool("run_distributed.py")),
-        f"config={config}",
-        f"config.DATA.TRAIN.DATA_PATHS=[{quote(images)}]",
-        f"config.CHECKPOINT.DIR={quote(run_dir.absolute())}",
-        *overrides,
-    ]
-    run_dir.mkdir(parents=True, exist_ok=True)
-    status, errors = _follow(command, run_dir)
-    if status == 2:
-        raise UserError(errors.strip().splitlines()[-1].removeprefix("error: "))
-    if status:
-        raise RuntimeError(f"training ended with status {status}\n{errors}")
-    return run_dir
-
-
-_TOTAL = re.compile(r"Total (\d+) iterations for training")
-_STEP = re.compile(r"iter: (\d+);.* loss: ([^;]+);.* eta: ([^;]+);")
-
-
-def _follow(command: list[str], run_dir: Path) -> tuple[int, str]:
-    """Runs a training and passes on its progress; VISSL keeps the whole log in the run folder.
-
-    Returns:
-        Exit status and what came on stderr.
-    """
-    logger.info("training; the whole log goes to %s", run_dir / "log.txt")
-    total, shown = "?", time.monotonic()
-    with tempfile.TemporaryFile("w+") as errors:
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1
-        ) as process:
-            for line in process.stdout or ():
-                if planned := _TOTAL.search(line):
-                    total = planned.group(1)
-                step = _STEP.search(line)
-                if step and time.monotonic() - shown > _PROGRESS_SECONDS:
-                    shown = time.monotonic()
-                    done, loss, left = step.groups()
-                    logger.info(
-                        "training: step %s of %s, loss %s, %s left", done, total, loss, left
-                    )
-        errors.seek(0)
-        return process.returncode, errors.read()
-
-
-def quote(path: Path) -> str:
-    """A path as a value in Hydra's grammar, whatever characters it holds."""
-    # Inside quotes, a backslash is special only before a quote.
-    text = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), str(path))
-    return f"'{text}'"
 
 
 def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
@@ -237,17 +155,11 @@ def _labelled_pictures(run_dir: Path, data: Path, out: Path) -> Any:
 
 def _views(run_dir: Path) -> dict[str, Any]:
     """The run's own view sampler and superpixels, so that pictures show what it saw."""
-    options = _read(run_dir / "train_config.yaml")["VICE"]
+    options = read_config(run_dir)["VICE"]
     return {
         "sampler": ViewSampler(**options["VIEWS"]),
         "superpixels": Superpixels(**options["SUPERPIXELS"]),
     }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
-    return yaml.safe_load(path.read_text()) if path.exists() else {}
 
 
 def verdict(results: Mapping[str, Any]) -> list[str]:

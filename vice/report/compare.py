@@ -117,8 +117,8 @@ def to_markdown(tables: Sequence[Table]) -> str:
     for number, table in enumerate(tables, 1):
         head = ["embedder", "seeds", *table.columns]
         lines = [f"**Table {number}. {table.title}**, mIoU / accuracy in %", ""]
-        lines += [_line(head), _line(["---"] * len(head))]
-        lines += [_line(cells) for cells in _cells(table)]
+        lines += [markdown_line(head), markdown_line(["---"] * len(head))]
+        lines += [markdown_line(cells) for cells in _cells(table)]
         parts.append("\n".join(lines))
     return "\n\n".join([*parts, *differences(tables)]) + "\n"
 
@@ -165,7 +165,7 @@ def _table(
     columns: dict[str, None] = {}
     seen = set()
     for result in members:
-        for name, scores in _readouts(result).items():
+        for name, scores in readouts(result).items():
             key = (result["spec"], result["seed"], name)
             if key in seen:
                 raise UserError(
@@ -184,7 +184,8 @@ def _table(
     return Table(title, settings, list(columns), rows)
 
 
-def _readouts(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def readouts(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The scores of a result by read-out, for example ``linear`` or ``27 greedy``."""
     if result["kind"] != "clusters":
         return {result["kind"]: result[result["kind"]]}
     return {
@@ -198,13 +199,13 @@ def _cells(table: Table) -> list[list[str]]:
     lines = []
     for spec, found in table.rows.items():
         seeds = max(len(values) for values in found.values())
-        cells = [" / ".join(map(_spread, zip(*found[c], strict=True))) if c in found else "-"
+        cells = [" / ".join(map(spread, zip(*found[c], strict=True))) if c in found else "-"
                  for c in table.columns]  # fmt: skip
         lines.append([spec, str(seeds), *cells])
     return lines
 
 
-def _spread(values: Sequence[float | None]) -> str:
+def spread(values: Sequence[float | None]) -> str:
     """Mean, and the standard deviation (n - 1) where there is more than one value."""
     numbers = [100 * value for value in values if value is not None]
     if not numbers:
@@ -213,5 +214,6 @@ def _spread(values: Sequence[float | None]) -> str:
     return mean if len(numbers) == 1 else f"{mean} ± {statistics.stdev(numbers):.2f}"
 
 
-def _line(cells: Sequence[str]) -> str:
+def markdown_line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

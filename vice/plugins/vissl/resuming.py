@@ -44,7 +44,7 @@ def settings_of(config: Any) -> dict[str, str]:
     Args:
         config: VISSL's configuration (``config.*``).
     """
-    settings = dict(_flatten(config))
+    settings = dict(flatten(config))
     settings = {key: value for key, value in settings.items() if not key.startswith(HARMLESS)}
     ranks = int(config.DISTRIBUTED.NUM_NODES) * int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
     settings["images a step"] = str(int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * ranks)
@@ -52,10 +52,11 @@ def settings_of(config: Any) -> dict[str, str]:
     return settings
 
 
-def _flatten(node: Any, prefix: str = "") -> list[tuple[str, str]]:
+def flatten(node: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested groups as dotted keys with their values as text."""
     if not isinstance(node, dict):
         return [(prefix.rstrip("."), str(node))]
-    return [item for key, value in node.items() for item in _flatten(value, f"{prefix}{key}.")]
+    return [item for key, value in node.items() for item in flatten(value, f"{prefix}{key}.")]
 
 
 def prepare_resume(config: Any) -> None:

@@ -1,0 +1,82 @@
+#!/usr/bin/env python
+"""Runs a table of the papers: trains its rows, scores them, and writes it beside the figures.
+
+What is done is skipped and what was stopped goes on, so the same command can be repeated. Rows
+with the same training share it, between tables too. A row that fails ends no other; the exit
+status is then 1.
+
+Examples:
+    python tools/reproduce.py --list
+    python tools/reproduce.py main --seeds 3 --slurm config.SLURM.PARTITION=gpu
+    python tools/reproduce.py ablation_lowres --scale small --dataset data/msrc21 --seeds 3
+    python tools/reproduce.py domain --scale tiny --dataset coco27=A --dataset cityscapes19=B
+    python tools/reproduce.py element_size --row 'grid*' --row '*20 px'
+"""
+
+import argparse
+from pathlib import Path
+
+from vice.cli import run, whole
+from vice.reproduce.tables import load_scale, load_table, select_rows, table_names
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("table", nargs="?", help="name of a table, see --list")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of every training")
+    add("--list", action="store_true", help="list the tables and their rows, and end")
+    add("--row", action="append", default=[], metavar="PATTERN", help="only rows of such names")
+    add("--scale", default="full", help="tiny, small or full: the papers' setting (full)")
+    add("--dataset", action="append", default=[], metavar="[NAME=]DATASET",
+        help="data set in place of the benchmarks, or of one of them")  # fmt: skip
+    add("--data-root", help="folder above the benchmarks' folders (VICE_DATA, or data)")
+    add("--seeds", type=whole(1, 1000), default=1, help="how many seeds, from 0 (1)")
+    add("--slurm", action="store_true", help="submit trainings; the next call goes on")
+    add("--out", type=Path, default=Path("outputs/reproduce"), help="(outputs/reproduce)")
+    add("--device", help="of evaluations: cpu, cuda ... (a GPU if there is one)")
+    args = parser.parse_intermixed_args()
+    if not args.list and args.table is None:
+        parser.error("name a table, or --list")
+    return args
+
+
+def show(names: list[str]) -> None:
+    for name in names:
+        table = load_table(name)
+        print(f"{name}: {table.title}" + (f" ({table.source})" if table.source else ""))
+        for row in table.rows:
+            print(f"    {row.name}{'' if row.evaluate else ' (published figures only)'}")
+
+
+def main() -> int:
+    args = parse()
+    if args.list:
+        show([args.table] if args.table else table_names())
+        return 0
+    table = select_rows(load_table(args.table), args.row)
+    # PyTorch takes seconds to import, and a list needs none of it.
+    from vice.reproduce.outcome import reproduce
+    from vice.reproduce.report import to_markdown, write_report
+    from vice.reproduce.runs import Plan, parse_datasets
+
+    plan = Plan(
+        out=args.out,
+        scale=load_scale(args.scale),
+        seeds=args.seeds,
+        datasets=parse_datasets(args.dataset),
+        data_root=args.data_root,
+        overrides=tuple(args.overrides),
+        slurm=args.slurm,
+        device=args.device,
+    )
+    outcome = reproduce(table, plan)
+    file = write_report(table, outcome, plan)
+    print(f"\n{to_markdown(table, outcome, plan)}\n{file}")
+    return 1 if outcome.failures else 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,161 @@
+"""Runs a table: trains, chooses, scores, and goes on where a row fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from vice.errors import UserError, one_line
+from vice.progress import progress
+from vice.reproduce.evaluations import Scores, arguments_of, choose, evaluate
+from vice.reproduce.runs import Plan, Run, composed, plan_run, run_folder
+from vice.reproduce.tables import Row, Table
+from vice.reproduce.trainings import Waiting, ensure_trained, training_seconds
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class RowOutcome:
+    """What has come of a row.
+
+    Attributes:
+        last: Scores of the last checkpoint, a seed each.
+        chosen: Scores of the checkpoint that is chosen without labels, a seed each.
+        epochs: Epochs of the chosen checkpoints, those that are the last included.
+        same: Whether all chosen checkpoints are the last ones.
+        seconds: What the trainings took, where it is known.
+        run: Name of the first seed's run folder.
+    """
+
+    last: list[Scores] = field(default_factory=list)
+    chosen: list[Scores] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
+    same: bool = True
+    seconds: list[float] = field(default_factory=list)
+    run: str = ""
+
+
+@dataclass
+class Outcome:
+    """What has come of a table.
+
+    Attributes:
+        rows: Name of the row to what has come of it.
+        failures: A line for each row and seed that failed.
+        waiting: A line for each that is in SLURM's hands.
+    """
+
+    rows: dict[str, RowOutcome] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+
+
+def reproduce(table: Table, plan: Plan) -> Outcome:
+    """Runs what of a table is not done yet, and collects everything.
+
+    With SLURM, all trainings are submitted before anything is scored.
+
+    Args:
+        table: The table.
+        plan: At which scale, on what, with how many seeds.
+
+    Returns:
+        Scores, and what failed or waits; a row that fails ends no other.
+    """
+    outcome = Outcome({row.name: RowOutcome() for row in table.rows})
+    work = [(row, seed) for row in table.rows for seed in range(plan.seeds) if _has_work(row)]
+    ready: list[tuple[Row, int]] = []
+    # A run that several rows share is tried once.
+    failed: dict[Path, Exception] = {}
+    for row, seed in progress(work, len(work), f"{table.name}: trainings", every_seconds=0):
+        if _guarded(outcome, row, seed, partial(_train, outcome, row, seed, plan, failed)):
+            ready.append((row, seed))
+    for row, seed in progress(ready, len(ready), f"{table.name}: evaluations", every_seconds=0):
+        _guarded(outcome, row, seed, partial(_score, outcome.rows[row.name], row, seed, plan))
+    return outcome
+
+
+def _has_work(row: Row) -> bool:
+    return bool(row.evaluate) and (row.config is not None or row.spec is not None)
+
+
+def _guarded(outcome: Outcome, row: Row, seed: int, work: Callable[[], None]) -> bool:
+    """Whether work on a row has succeeded; otherwise the outcome says why not."""
+    where = f"{row.name}, seed {seed}"
+    try:
+        work()
+    except Waiting as state:
+        outcome.waiting.append(f"{where}: {state}")
+    except UserError as error:
+        outcome.failures.append(f"{where}: {one_line(error)}")
+    # Whatever happens to one row, hours of work on the others must not be lost.
+    except Exception as error:
+        logger.exception("%s failed", where)
+        last = str(error).strip().splitlines()[-1:]
+        outcome.failures.append(f"{where}: {' '.join([type(error).__name__ + ':', *last])}")
+    else:
+        return True
+    return False
+
+
+def _train(
+    outcome: Outcome, row: Row, seed: int, plan: Plan, failed: dict[Path, Exception]
+) -> None:
+    if row.config is None or row.untrained:
+        return
+    run, folder, images = _place(row, seed, plan)
+    outcome.rows[row.name].run = outcome.rows[row.name].run or folder.name
+    if folder in failed:
+        raise failed[folder]
+    try:
+        ensure_trained(run, folder, images, plan)
+    except Exception as error:
+        failed[folder] = error
+        raise
+
+
+def _place(row: Row, seed: int, plan: Plan) -> tuple[Run, Path, Path]:
+    run = plan_run(row, plan, seed)
+    folder, images = run_folder(run, row, plan)
+    return run, folder, images
+
+
+def _score(found: RowOutcome, row: Row, seed: int, plan: Plan) -> None:
+    if row.untrained:
+        found.last.append(_time(row, seed, plan))
+        return
+    if row.config is None:
+        spec = plan.scale.finetuned or str(row.spec)
+        found.last.append(evaluate(row, spec, seed, plan.out / "eval" / _plain(spec), plan))
+        return
+    _, folder, _ = _place(row, seed, plan)
+    place = plan.out / "eval" / folder.name
+    last = evaluate(row, str(folder), seed, place / "last", plan)
+    choice = choose(row, folder, seed, plan)
+    chosen = last
+    if not choice["last"]:
+        chosen = evaluate(row, choice["path"], seed, place / f"epoch{choice['epoch']}", plan)
+    found.last.append(last)
+    found.chosen.append(chosen)
+    found.epochs.append(choice["epoch"])
+    found.same = found.same and choice["last"]
+    if (seconds := training_seconds(folder)) is not None:
+        found.seconds.append(seconds)
+
+
+def _time(row: Row, seed: int, plan: Plan) -> Scores:
+    from vice.reproduce.timing import time_step
+
+    run = plan_run(row, plan, seed)
+    config = composed(run.config, run.overrides)["config"]
+    images = int(arguments_of(row, "timing", plan)["images"])
+    parts = time_step(config, images, plan.device)
+    return {name: {"milliseconds": taken} for name, taken in parts.items()}
+
+
+def _plain(spec: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in spec)

@@ -1,0 +1,189 @@
+"""A reproduced table beside the papers' figures, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vice.files import replace_atomically
+from vice.report.compare import markdown_line, spread
+from vice.reproduce.evaluations import Scores
+from vice.reproduce.outcome import Outcome, RowOutcome
+from vice.reproduce.runs import Plan
+from vice.reproduce.tables import Row, Table
+from vice.selection import RULE
+
+HEAD = ("row", "read-out", "published", "source", "last checkpoint", "label-free choice", "seeds")
+
+
+def write_report(table: Table, outcome: Outcome, plan: Plan) -> Path:
+    """Writes ``tables/<table>-<scale>.md`` and ``.json`` into the plan's folder.
+
+    Args:
+        table: What was run.
+        outcome: What has come of it.
+        plan: At which scale, on what, with how many seeds.
+
+    Returns:
+        Path of the Markdown file.
+    """
+    names = "".join(f"-{Path(name).name}" for name in dict.fromkeys(plan.datasets.values()))
+    file = plan.out / "tables" / f"{table.name}-{plan.scale.name}{names}.md"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = to_markdown(table, outcome, plan)
+    replace_atomically(file, lambda new: Path(new).write_text(text, encoding="utf-8"))
+    content = {"table": dataclasses.asdict(table), **dataclasses.asdict(outcome)}
+    text_json = json.dumps({**content, "plan": dataclasses.asdict(plan)}, indent=1, default=str)
+    replace_atomically(
+        file.with_suffix(".json"), lambda new: Path(new).write_text(text_json, encoding="utf-8")
+    )
+    return file
+
+
+def to_markdown(table: Table, outcome: Outcome, plan: Plan) -> str:
+    """The table, what the scale and the data change, and what failed.
+
+    mIoU / accuracy in percent, mean ± standard deviation over seeds; a difference of mIoU to the
+    table's baseline in brackets.
+
+    Args:
+        table: What was run.
+        outcome: What has come of it.
+        plan: At which scale, on what, with how many seeds.
+    """
+    lines = [f"**{table.title}** ({', '.join(filter(None, [table.source, plan.scale.name]))})", ""]
+    if table.about:
+        lines += [table.about, ""]
+    lines += [markdown_line(HEAD), markdown_line(["---"] * len(HEAD))]
+    baseline = outcome.rows.get(table.baseline)
+    owners: dict[str, str] = {}
+    for row in table.rows:
+        found = outcome.rows[row.name]
+        name = row.name
+        first = owners.setdefault(found.run or row.name, row.name)
+        if first != row.name:
+            name += f" (the same run as {first!r} here)"
+        lines += [
+            markdown_line([name, *cells]) for cells in _cells(table, row, found, baseline, plan)
+        ]
+    lines += ["", *_notes(plan, outcome)]
+    lines += [f"- failed: {line}" for line in outcome.failures]
+    lines += [f"- waiting: {line}" for line in outcome.waiting]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(
+    table: Table, row: Row, found: RowOutcome, baseline: RowOutcome | None, plan: Plan
+) -> list[list[str]]:
+    """A line for each read-out that is published or measured."""
+    names = dict.fromkeys([*row.published, *(name for scores in found.last for name in scores)])
+    names.pop("training", None)
+    source = row.source or table.source
+    lines = []
+    for name in names or ["-"]:
+        figures = row.published.get(name)
+        shown = figure(figures, plan.comparable())
+        base = None if baseline is None or baseline is found else baseline
+        last = measured(found.last, name, base.last if base else [])
+        chosen = measured(found.chosen, name, base.chosen if base else [])
+        if found.epochs:
+            chosen += " (last)" if found.same else f" (epoch {', '.join(map(str, found.epochs))})"
+        seeds = sum(name in scores for scores in found.last)
+        lines.append([name, shown, source if figures else "-", last, chosen, str(seeds or "-")])
+    if found.seconds or "training" in row.published:
+        time = row.published.get("training")
+        mean = sum(found.seconds) / len(found.seconds) if found.seconds else None
+        taken = "-" if mean is None else f"{mean:.0f} s"
+        shown = "-" if time is None else f"{time}{'' if plan.comparable() else ' †'}"
+        lines.append(["training", shown, source if time else "-", taken, "-", "-"])
+    return lines
+
+
+def figure(figures: Mapping[str, float] | None, comparable: bool) -> str:
+    """A published figure, with † where the results beside it are not comparable with it."""
+    if not figures:
+        return "-"
+    if "difference" in figures:
+        text = f"({figures['difference']:+.2f})"
+    elif "milliseconds" in figures:
+        text = f"{figures['milliseconds']:g} ms"
+    else:
+        text = " / ".join(
+            f"{figures[key]:.2f}" if key in figures else "-" for key in ("miou", "accuracy")
+        )
+    return text if comparable else f"{text} †"
+
+
+def measured(scores: Sequence[Scores], name: str, baseline: Sequence[Scores]) -> str:
+    """Mean ± standard deviation over seeds of one read-out, and the difference to a baseline.
+
+    Args:
+        scores: A seed each.
+        name: The read-out.
+        baseline: The baseline's scores; empty for no difference.
+    """
+    found = [entry[name] for entry in scores if name in entry]
+    if not found:
+        return "-"
+    if "milliseconds" in found[0]:
+        # Shares become percent there, and milliseconds are none.
+        return f"{spread([_value(entry, 'milliseconds') / 100 for entry in found])} ms"
+    text = " / ".join(spread([entry[key] for entry in found]) for key in ("miou", "accuracy"))
+    reference = [entry[name] for entry in baseline if name in entry]
+    if not reference:
+        return text
+    means = [sum(_value(e, "miou") for e in group) / len(group) for group in (found, reference)]
+    return f"{text} ({100 * (means[0] - means[1]):+.2f})"
+
+
+def _value(entry: Mapping[str, float | None], key: str) -> float:
+    value = entry[key]
+    return float("nan") if value is None else float(value)
+
+
+def _notes(plan: Plan, outcome: Outcome) -> list[str]:
+    notes = [
+        "- mIoU / accuracy in %, mean ± standard deviation over seeds. No label has a say in which "
+        f"checkpoint is scored: it is the last one, or that of the {RULE}, on images that were not "
+        "trained on."
+    ]
+    if not plan.comparable():
+        notes.append(
+            "- † published for the papers' own setting and data: not comparable with the results "
+            "beside it."
+        )
+    notes += [f"- scale {plan.scale.name}: {plan.scale.about}", *changes(plan)]
+    return notes
+
+
+def changes(plan: Plan) -> list[str]:
+    """What scale, data and overrides change against the papers' setting, a line each."""
+    scale, lines = plan.scale, []
+    if scale.factors:
+        factors = ", ".join(f"{_short(key)} {value:g}" for key, value in scale.factors.items())
+        lines.append(f"- factors on what the papers use: {factors}")
+    if scale.train:
+        lines.append(f"- training: {', '.join(map(_short, scale.train))}")
+    if scale.images:
+        lines.append(f"- training images: at most {scale.images}")
+    lines += [f"- {kind}: {_flat(found)}" for kind, found in scale.evaluate.items()]
+    lines += [
+        f"- data: {new} in place of {'all data sets' if old == '*' else old}"
+        for old, new in plan.datasets.items()
+    ]
+    if plan.overrides:
+        lines.append(f"- overrides: {', '.join(map(_short, plan.overrides))}")
+    return lines
+
+
+def _short(text: str) -> str:
+    return text.replace("config.", "", 1)
+
+
+def _flat(arguments: Mapping[str, Any]) -> str:
+    flat = {**arguments, **arguments.get("changes", {})}
+    flat.pop("changes", None)
+    return ", ".join(f"{name}={value}" for name, value in flat.items())
