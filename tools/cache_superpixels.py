@@ -32,7 +32,8 @@ def main() -> int:
     # Importing VISSL takes seconds, and help needs none of it.
     from vice.images import list_images
     from vice.plugins.vissl.checks import check_values
-    from vice.plugins.vissl.configure import check_data, compose
+    from vice.plugins.vissl.configure import compose
+    from vice.plugins.vissl.inputs import check_data
     from vice.region_filling import fill_cache
 
     composed = compose(args.overrides)

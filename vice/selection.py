@@ -25,7 +25,6 @@ from vice.agreement import adjusted_rand_index, contingency, normalized_mutual_i
 from vice.assignment import sinkhorn
 from vice.checkpoint import WEIGHTS_NAME, Checkpoint, load_checkpoint
 from vice.errors import UserError
-from vice.images import read_image, standardize
 from vice.losses.swav import match_views, swapped_prediction
 from vice.photometric import Photometric, PhotometricParams
 from vice.predictor import Predictor
@@ -208,9 +207,9 @@ def _draw_pairs(
     pairs = []
     for number, path in enumerate(images):
         rng = np.random.default_rng([seed, number])
-        image = standardize(read_image(path), **settings["STANDARDIZE"])
+        image, regions = superpixels.read(path, **settings["STANDARDIZE"])
         try:
-            views = sampler(image, superpixels(image), rng)
+            views = sampler(image, regions, rng)
         except NoMutualRegions as error:
             logger.info("%s is left out: %s", path, error)
             continue
