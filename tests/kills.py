@@ -105,11 +105,11 @@ def differences(one: Path, two: Path) -> list[str]:
 
     The exported weights are compared, and the whole state of training: weights, optimizer, queue.
     """
+    weights = load_file(two / "vice.safetensors")
     found = [
-        f"{name} of {key}"
-        for name in ("vice.safetensors",)
-        for key, value in load_file(one / name).items()
-        if not torch.equal(value, load_file(two / name)[key])
+        f"{name} of the exported weights"
+        for name, value in load_file(one / "vice.safetensors").items()
+        if not torch.equal(value, weights[name])
     ]
     states = [
         torch.load(next(folder.glob("model_final*")), weights_only=True) for folder in (one, two)

@@ -8,12 +8,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tests.processes import free_ports
+from tests.processes import ROOT, free_ports
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
 
@@ -55,7 +56,10 @@ def missing() -> str:
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """Starts the cluster in a folder and yields the environment that its commands need."""
+    """Starts the cluster in a folder and yields the environment that its users need.
+
+    With it SLURM's commands find the cluster, and jobs this checkout and its interpreter.
+    """
     host = socket.gethostname()
     (folder / "state").mkdir(parents=True)
     config = folder / "slurm.conf"
@@ -63,8 +67,17 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(64))
     key.chmod(0o600)
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
-    environment = {**os.environ, "PATH": path, "SLURM_CONF": str(config)}
+    programs = str(Path(sys.executable).parent)
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([programs, os.environ.get("PATH", ""), "/usr/sbin"]),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "SLURM_CONF": str(config),
+        # A second cluster of another test would number its jobs, and so its ports, alike.
+        "MASTER_PORT": str(free_ports(1)[0]),
+    }
     munge = ["munged", "--foreground", "--force", f"--key-file={key}"]
     for option, name in (("socket", "sock"), ("pid-file", "pid"), ("log-file", "log")):
         munge.append(f"--{option}={folder}/munge.{name}")
@@ -85,11 +98,11 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
 def take_down(environment: dict[str, str], node: str) -> None:
     """Loses a node: its daemon and all processes that run there are killed, as by a power cut."""
     _end_daemon(environment, node)
+    # A second cluster of another test has nodes of the same names.
+    wanted = {f"SLURMD_NODENAME={node}", f"SLURM_CONF={environment['SLURM_CONF']}"}
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if f"SLURMD_NODENAME={node}".encode() in (process / "environ").read_bytes().split(
-                b"\0"
-            ):
+            if wanted <= set((process / "environ").read_text().split("\0")):
                 os.kill(int(process.name), signal.SIGKILL)
     # The controller would notice by itself, but after minutes.
     call(environment, "scontrol", "update", f"nodename={node}", "state=down", "reason=lost")

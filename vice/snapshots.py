@@ -140,7 +140,8 @@ def link_newest(folder: Path, target: Path | None) -> None:
 
 def remove_old(folder: Path, keep: int) -> None:
     """Removes all but the newest ``keep`` states inside epochs."""
-    inside = [(int(match[1]), path) for path in folder.iterdir() if (match := _inside(path))]
+    found = ((INSIDE.fullmatch(path.name), path) for path in folder.iterdir())
+    inside = [(int(match[1]), path) for match, path in found if match]
     for _, path in sorted(inside, reverse=True)[keep:]:
         path.unlink(missing_ok=True)
 
@@ -149,7 +150,3 @@ def remove_parts(folder: Path) -> None:
     """Removes what killed processes left half written; only for the folder's one writer."""
     for path in folder.glob("*.part"):
         path.unlink(missing_ok=True)
-
-
-def _inside(path: Path) -> re.Match[str] | None:
-    return INSIDE.fullmatch(path.name)

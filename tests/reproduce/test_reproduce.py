@@ -83,8 +83,7 @@ def test_slurm_gets_the_trainings_and_the_next_call_goes_on(stripes, tmp_path):
         "+config.SLURM.ADDITIONAL_PARAMETERS.begin='now+1hour'",
     ]  # fmt: skip
     with slurm.cluster(tmp_path / "slurm") as found:
-        path = os.pathsep.join([str(Path(sys.executable).parent), found["PATH"]])
-        environment = {**ENVIRONMENT, **found, "PATH": path}
+        environment = {**ENVIRONMENT, **found}
         done = call(*arguments, environment=environment)
         assert done.returncode == 0, done.stderr
         waiting = "- waiting: from ImageNet, seed 0"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .helpers import TinyEmbedder, draw
+from .helpers import TinyEmbedder, write_folder
 
 pytest.importorskip("mmseg")
 
@@ -30,16 +30,11 @@ def make_folder(tmp_path):
     """Writes a small labelled folder; image sizes are no multiples of the stride."""
 
     def make(name="stripes", train=6, val=5, seed=0):
-        rng, root = np.random.default_rng(seed), tmp_path / name
-        for split, count in (("train", train), ("val", val)):
-            for kind in ("images", "labels"):
-                (root / kind / split).mkdir(parents=True)
-            for i in range(count):
-                image, label = draw(rng, (33 + 2 * i, 47 - i))
-                Image.fromarray(image).save(root / "images" / split / f"{i:02d}.png")
-                Image.fromarray(label).save(root / "labels" / split / f"{i:02d}.png")
-        (root / "classes.txt").write_text("red\ngreen\nblue\nnever seen\n")
-        return root
+        classes = ("red", "green", "blue", "never seen")
+        size = (33, 47)
+        return write_folder(
+            tmp_path / name, train=train, val=val, size=size, classes=classes, seed=seed
+        )
 
     return make
 

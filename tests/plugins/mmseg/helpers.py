@@ -55,3 +55,17 @@ def rescore(root, folder, classes, mapping=None):
     for path in sorted(folder.iterdir()):
         table.update(np.asarray(Image.open(path)), read_label(root, "val", path.stem))
     return table
+
+
+def write_folder(root, *, train, val, size, classes, seed=0):
+    """A small labelled folder; sizes of its images differ, beginning at ``size``."""
+    rng = np.random.default_rng(seed)
+    for split, count in (("train", train), ("val", val)):
+        for kind in ("images", "labels"):
+            (root / kind / split).mkdir(parents=True)
+        for i in range(count):
+            image, label = draw(rng, (size[0] + 2 * i, size[1] - i))
+            Image.fromarray(image).save(root / "images" / split / f"{i:02d}.png")
+            Image.fromarray(label).save(root / "labels" / split / f"{i:02d}.png")
+    (root / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
+    return root

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from tests import slurm
 from tests.plugins.vissl.conftest import overrides
-from tests.processes import ROOT, free_ports
+from tests.processes import ROOT
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 
 from .helpers import QUIET
@@ -28,14 +25,7 @@ def environment(tmp_path_factory):
     if reason := slurm.missing():
         pytest.skip(reason)
     with slurm.cluster(tmp_path_factory.mktemp("slurm")) as found:
-        yield {
-            **found,
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), found["PATH"]]),
-            "PYTHONPATH": str(ROOT),
-            "CUDA_VISIBLE_DEVICES": "",
-            # A second cluster of another test would number its jobs, and so its ports, alike.
-            "MASTER_PORT": str(free_ports(1)[0]),
-        }
+        yield found
 
 
 def submit(environment, log, *command):

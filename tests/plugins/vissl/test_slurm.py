@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import pytest
 from tests import slurm
 from tests.kills import differences
 from tests.plugins.vissl.conftest import REPO, overrides, run_tool
-from tests.processes import free_ports
 from vice.health import read_health
 from vice.snapshots import newest_snapshot, read_snapshot
 
@@ -45,15 +43,7 @@ def environment(tmp_path_factory):
     if reason := slurm.missing():
         pytest.skip(reason)
     with slurm.cluster(tmp_path_factory.mktemp("slurm")) as found:
-        yield {
-            **found,
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), found["PATH"]]),
-            "PYTHONPATH": str(REPO),
-            "OMP_NUM_THREADS": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-            # A second cluster of another test would number its jobs, and so its ports, alike.
-            "MASTER_PORT": str(free_ports(1)[0]),
-        }
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +92,16 @@ def sbatch(environment, log, script, *arguments) -> str:
     return done.stdout.strip()
 
 
+def training_by_sbatch(environment, images, tmp_path) -> tuple[str, Path, Path]:
+    """A job on two nodes in the middle of its training; its number, run folder and log."""
+    out, log = tmp_path / "out", tmp_path / "slurm" / "job.err"
+    log.parent.mkdir()
+    script = ["--nodes=2", SCRIPTS / "train.sbatch"]
+    job = sbatch(environment, log, script, *overrides(images, out, *LONGER))
+    wait_for(lambda: (out / "model_phase1.torch").exists(), tmp_path)
+    return job, out, log
+
+
 def state(environment, job) -> str:
     text = slurm.call(environment, "scontrol", "show", "job", job)
     return re.search(r"JobState=(\w+)", text).group(1)
@@ -136,12 +136,7 @@ def test_a_preempted_job_ends_like_one_that_was_left_alone(
 
 
 def test_sbatch_trains_on_two_nodes_and_queues_again(environment, images, alone, tmp_path):
-    out = tmp_path / "out"
-    log = tmp_path / "slurm" / "job.err"
-    log.parent.mkdir()
-    script = ["--nodes=2", SCRIPTS / "train.sbatch"]
-    job = sbatch(environment, log, script, *overrides(images, out, *LONGER))
-    wait_for(lambda: (out / "model_phase1.torch").exists(), tmp_path)
+    job, out, log = training_by_sbatch(environment, images, tmp_path)
     slurm.call(environment, "scancel", "--signal=USR1", job)
     requeued(environment, job, tmp_path)
     assert "stopped, and saved: the same command goes on" in log.read_text()
@@ -150,12 +145,7 @@ def test_sbatch_trains_on_two_nodes_and_queues_again(environment, images, alone,
 
 
 def test_a_cancelled_job_saves_itself_and_stays_cancelled(environment, images, tmp_path):
-    out = tmp_path / "out"
-    log = tmp_path / "slurm" / "job.err"
-    log.parent.mkdir()
-    script = ["--nodes=2", SCRIPTS / "train.sbatch"]
-    job = sbatch(environment, log, script, *overrides(images, out, *LONGER))
-    wait_for(lambda: (out / "model_phase1.torch").exists(), tmp_path)
+    job, out, _ = training_by_sbatch(environment, images, tmp_path)
     slurm.call(environment, "scancel", job)
     running = ("squeue", "-h", "-j", job)
     wait_for(lambda: not slurm.call(environment, *running), tmp_path)
@@ -167,12 +157,7 @@ def test_a_cancelled_job_saves_itself_and_stays_cancelled(environment, images, t
 
 
 def test_a_lost_node_costs_only_steps(environment, images, alone, tmp_path):
-    out = tmp_path / "out"
-    log = tmp_path / "slurm" / "job.err"
-    log.parent.mkdir()
-    script = ["--nodes=2", SCRIPTS / "train.sbatch"]
-    job = sbatch(environment, log, script, *overrides(images, out, *LONGER))
-    wait_for(lambda: (out / "model_phase1.torch").exists(), tmp_path)
+    job, out, _ = training_by_sbatch(environment, images, tmp_path)
     node = slurm.nodes(environment)[1]
     slurm.take_down(environment, node)
     wait_for_state(environment, job, tmp_path, "PENDING")

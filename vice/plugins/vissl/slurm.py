@@ -40,7 +40,6 @@ class SlurmRun:
         import submitit
 
         environment = submitit.JobEnvironment()
-        self.config.DISTRIBUTED.INIT_METHOD = "tcp"
         port = meeting_port(self.config.SLURM.PORT_ID, environment.raw_job_id)
         self.config.DISTRIBUTED.RUN_ID = f"{environment.hostnames[0]}:{port}"
         number = getattr(signal, f"SIG{environment.USR_SIG}")
