@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from vice.benchmark.data import block_regions
 from vice.benchmark.timing import Row, time_in_turn
 from vice.losses import DenseSwAVLoss
 from vice.models import Prototypes, build_embedder
+from vice.models.execution import Execution
 
 WAYS = ("channels_last", "bfloat16", "compiled")
 #: Operators of the profile that are shown.
@@ -39,12 +39,16 @@ class Setting:
         backbone, decoder = ("resnet18", "fpn") if self.small else ("resnet50", "deeplabv3plus")
         self.label = f"{backbone} + {decoder}, {' + '.join(self.ways) or 'float32'}"
         self.note = f"{self.views} views of {self.images} images of {side} pixels"
-        layout = "channels_last" in self.ways
-        form = torch.channels_last if layout else torch.contiguous_format
+        self.execution = Execution(
+            precision="bfloat16" if "bfloat16" in self.ways else None,
+            channels_last="channels_last" in self.ways,
+            compiled="compiled" in self.ways,
+        )
         maps, device = self.views * self.images, self.device
-        model: nn.Module = build_embedder(backbone, decoder, 128).to(device, memory_format=form)
-        self.model = torch.compile(model) if "compiled" in self.ways else model
-        self.batch = torch.randn(maps, 3, side, side, device=device).contiguous(memory_format=form)
+        self.model = self.execution.prepare(build_embedder(backbone, decoder, 128).to(device))
+        self.batch = torch.randn(maps, 3, side, side, device=device)
+        if self.execution.channels_last:
+            self.batch = self.batch.contiguous(memory_format=torch.channels_last)
         self.regions = block_regions(maps, side, 20, device).int()
         self.criterion = DenseSwAVLoss(self.views, 128, 128, queue_length=5000, queue_start=0)
         self.criterion.to(device)
@@ -52,24 +56,16 @@ class Setting:
 
     def bare(self) -> None:
         """Forward and backward of the model alone."""
-        with self._precision():
-            found = self.model(self.batch)
+        found = self.execution.run(self.model, self.batch)
         self.model.zero_grad()
         found.backward(torch.ones_like(found))
 
     def whole(self) -> None:
         """Forward and backward with the loss."""
-        with self._precision():
-            loss: Tensor = self.criterion(
-                self.model(self.batch), self.prototypes.weight, self.regions
-            )
+        found = self.execution.run(self.model, self.batch)
+        loss: Tensor = self.criterion(found, self.prototypes.weight, self.regions)
         self.model.zero_grad()
         loss.backward()
-
-    def _precision(self) -> AbstractContextManager[object]:
-        if "bfloat16" in self.ways:
-            return torch.autocast(self.device, torch.bfloat16)
-        return nullcontext()
 
 
 def step(device: str, *, small: bool) -> list[Row]:

@@ -21,6 +21,7 @@ TWO_RANKS = [
     "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=1",
     "config.OPTIMIZER.num_epochs=1",
     "config.VICE.PROTOTYPES.freeze_iterations=0",
+    "config.MODEL.TRUNK.EXECUTION={precision:bfloat16,channels_last:true,compiled:false}",
 ]
 
 

@@ -160,6 +160,11 @@ RULES: dict[str, dict[str, Rule]] = {
         "stages": whole(1, 4),
         "output_stride": _either(whole(8, 32), _NULL),
     },
+    "MODEL.TRUNK.EXECUTION": {
+        "precision": _either(one_of("bfloat16"), _NULL),
+        "channels_last": _FLAG,
+        "compiled": _FLAG,
+    },
     "DATA": {"NUM_DATALOADER_WORKERS": whole(0, 1024)},
     "DATA.TRAIN": {"BATCHSIZE_PER_REPLICA": whole(1, 10**6)},
     "OPTIMIZER": {

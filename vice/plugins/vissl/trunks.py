@@ -9,6 +9,7 @@ from vissl.models.trunks import register_model_trunk
 
 from vice.models import build_embedder
 from vice.models.embedder import AUTO
+from vice.models.execution import Execution
 
 
 class _EmbedderTrunk(nn.Module):
@@ -16,7 +17,8 @@ class _EmbedderTrunk(nn.Module):
 
     Args:
         model_config: ``config.MODEL``; ``TRUNK.VICE`` holds the arguments of
-            `vice.models.build_embedder` but for the decoder.
+            `vice.models.build_embedder` but for the decoder, ``TRUNK.EXECUTION`` those of
+            `vice.models.execution.Execution`.
         model_name: The registered name.
     """
 
@@ -25,11 +27,13 @@ class _EmbedderTrunk(nn.Module):
     def __init__(self, model_config: Any, model_name: str) -> None:
         super().__init__()
         options = dict(model_config.TRUNK.VICE)
+        self.execution = Execution(**model_config.TRUNK.EXECUTION)
         self.embedder = build_embedder(decoder=self.decoder, **options)
+        self.execution.prepare(self.embedder)
 
     def forward(self, images: Tensor, out_feat_keys: list[str] | None = None) -> list[Tensor]:
         """(B, 3, H, W) to [(B, D, H/4, W/4)]."""
-        return [self.embedder(images)]
+        return [self.execution.run(self.embedder, images)]
 
 
 @register_model_trunk("vice_resnet_fpn")

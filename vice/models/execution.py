@@ -1,0 +1,72 @@
+"""How a network is computed: precision, memory layout, compiled or not. No part of what it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vice.errors import UserError
+
+PRECISIONS = (None, "bfloat16")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a network is computed.
+
+    Attributes:
+        precision: ``"bfloat16"`` runs under autocast to it, on CPU and GPU, and needs no gradient
+            scaler, since its range is that of float32; None leaves the precision to the caller.
+        channels_last: Images and convolution weights lie in memory with their channels innermost,
+            which is what tensor cores and oneDNN read without reordering.
+        compiled: Compiled by `torch.compile` at the first batch, which takes minutes.
+
+    Raises:
+        UserError: An unknown precision.
+    """
+
+    precision: str | None = None
+    channels_last: bool = False
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UserError(f"precision {self.precision!r} must be null or bfloat16")
+
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """Sets the layout of the weights and how the network is called, in place.
+
+        Names and values of the parameters stay as they are, so that checkpoints do too.
+
+        Args:
+            network: Any network of images.
+
+        Returns:
+            The same network.
+        """
+        if self.channels_last:
+            network.to(memory_format=torch.channels_last)
+        if self.compiled:
+            network.compile()
+        return network
+
+    def run(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Calls a prepared network.
+
+        Args:
+            network: What `prepare` returned.
+            images: (B, 3, H, W) float.
+
+        Returns:
+            What the network returns; bfloat16 if that is the precision.
+        """
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if self.precision is None:
+            found: Tensor = network(images)
+            return found
+        with torch.autocast(images.device.type, torch.bfloat16):
+            found = network(images)
+        return found
