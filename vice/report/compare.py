@@ -153,7 +153,8 @@ def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
         "protocol": result["protocol"]["name"],
         "hash": result["protocol"]["hash"],
     }
-    flat |= {f"protocol.{name}": value for name, value in told(result["protocol"]["fields"]).items()}
+    fields = told(result["protocol"]["fields"])
+    flat |= {f"protocol.{name}": value for name, value in fields.items()}
     for part in ("splits", "images", "list_checksums"):
         flat |= {f"{part}.{name}": value for name, value in data[part].items()}
     return flat | {name: arguments[name] for name in ASKED_FOR if arguments.get(name)}

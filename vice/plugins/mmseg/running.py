@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm, is_model_wrapper
+from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import get_state_dict, save_checkpoint, weights_to_cpu
 from torch import Tensor, nn
 
 from vice.datasets import DATASETS, LabelledSet, open_dataset
 from vice.distributed import on_first_rank, world_size
 from vice.errors import UserError
 from vice.paths import config_root
+from vice.plugins.mmseg.fitted import set_weights
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.pipelines import optimizer, schedule
 from vice.protocols import Protocol, default_protocol, from_dict, get_protocol
@@ -246,16 +246,14 @@ def finish_config(config: Config, task: Task) -> Config:
     return config
 
 
-def run(
-    config: Config, *, train: bool, weights: Mapping[str, Tensor] | None = None
-) -> CountMetric:
+def run(config: Config, *, train: bool, weights: Mapping[str, Tensor] | None = None) -> CountMetric:
     """Runs a config with MMEngine's runner: trains if asked, then tests.
 
     Args:
         config: A finished config whose test evaluator is one `CountMetric`.
         train: Whether to train first.
         weights: Parameters of the model to set instead, by name; the model is then saved as
-            ``fitted.pth`` beside the log.
+            ``fitted.pth`` (see `vice.plugins.mmseg.fitted.set_weights`).
 
     Returns:
         The metric with its tables.
@@ -267,24 +265,9 @@ def run(
     if train:
         runner.train()
     if weights is not None:
-        _set_weights(runner, weights)
+        set_weights(runner, weights)
     runner.test()
     return runner.test_loop.evaluator.metrics[0]
-
-
-def _set_weights(runner: Runner, weights: Mapping[str, Tensor]) -> None:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    if model.load_state_dict(weights, strict=False).unexpected_keys:
-        raise ValueError(f"the model has not all of {', '.join(weights)}")
-    # MMEngine's runner saves only what it trains.
-    meta = {
-        "cfg": runner.cfg.pretty_text,
-        "dataset_meta": runner.test_loop.dataloader.dataset.metainfo,
-        "experiment_name": runner.experiment_name,
-    }
-    state = {"meta": meta, "state_dict": weights_to_cpu(get_state_dict(model))}
-    file = str(Path(runner.work_dir) / "fitted.pth")
-    on_first_rank(lambda: save_checkpoint(state, file))
 
 
 @contextmanager
