@@ -62,9 +62,9 @@ def fit_logistic(
     feature gets the weight 0). The biases are free. The result is folded back, so that it takes
     features as they were given. In scikit-learn's terms, C = 1 / (l2 · N).
 
-    The steps are taken along the principal axes of the standardised features, each scaled by what
-    its curvature is at most up to a factor. That changes no minimum, only how soon it is reached;
-    the gradient that has to vanish is the one in these coordinates.
+    The search runs along the principal axes of the standardised features, each scaled to about the
+    same curvature. That moves no minimum, it is only reached sooner; the gradient that has to
+    vanish is the one in these coordinates.
 
     A class without a sample is never predicted: weights 0, bias ``NEVER``.
 
