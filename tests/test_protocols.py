@@ -15,6 +15,7 @@ from vice.protocols import (
     from_dict,
     get_protocol,
     parse_changes,
+    told,
 )
 
 #: Written down once. A protocol that hashes to something else is another protocol: results that
@@ -74,7 +75,7 @@ OTHER = {
     "upsample": "classes", "matchings": ("hungarian", "greedy"), "kmeans_pixels": 1000,
     "kmeans_iterations": 21, "linear_optimizer": "adam", "linear_lr": 0.1,
     "linear_iterations": 1, "linear_batch": 8, "linear_flip": False, "linear_photometric": False,
-    "linear_bottleneck": 27,
+    "linear_bottleneck": 27, "linear_pixels": 1000, "linear_l2": 0.01,
 }  # fmt: skip
 
 
@@ -83,6 +84,16 @@ def test_any_field_changes_the_hash(field):
     protocol = get_protocol("vice2022_lowres", "coco27")
     changes = {field: OTHER[field]} | ({"size": ()} if field == "resize" else {})
     assert dataclasses.replace(protocol, **changes).hash != protocol.hash
+
+
+def test_a_younger_field_at_its_default_is_as_if_it_were_not_there():
+    protocol = get_protocol("native", "msrc21")
+    older = {k: v for k, v in dataclasses.asdict(protocol).items()
+             if k not in ("linear_pixels", "linear_l2")}  # fmt: skip
+    assert told(dataclasses.asdict(protocol)) == older
+    assert from_dict(older).hash == protocol.hash == GOLDEN["native", "msrc21"]
+    changed = dataclasses.replace(protocol, linear_l2=0.5)
+    assert told(dataclasses.asdict(changed)) == {**older, "linear_l2": 0.5}
 
 
 def test_the_meaning_of_labels_is_part_of_the_hash(monkeypatch):
@@ -137,6 +148,10 @@ def test_command_line_values():
         ({"linear_batch": 2.5}, "linear_batch is 2.5, which is float, not int"),
         ({"flip_average": "yes"}, "flip_average is 'yes', which is str, not bool"),
         ({"resize": "short"}, "needs 1 numbers in size, not 0"),
+        ({"linear_optimizer": "lbfgs", "linear_bottleneck": 8}, "lbfgs fits the plain probe alone"),
+        ({"linear_optimizer": "newton"}, "choose sgd, adam, lbfgs"),
+        ({"linear_pixels": 0}, "linear_pixels is 0; at least 1"),
+        ({"linear_l2": 0.0}, "linear_l2 is 0.0; from 1e-12"),
         ({"score_split": "train"}, "two splits"),
         ({"score_split": "val+train"}, "two splits"),
     ],

@@ -77,6 +77,29 @@ def test_few_pixels_are_all_kept_and_none_is_an_error():
         PixelSampler(0)
 
 
+def test_labelled_pixels_alone_come_with_their_class():
+    images, rng = number_images([(30, 20), (25, 25), (4, 4)]), np.random.default_rng(0)
+    labels = [torch.from_numpy(rng.choice([0, 3, 255], i.shape[1:]).astype("u1")) for i in images]
+    labels[2][:] = 255
+    sampler, every = PixelSampler(150), PixelSampler(10**4)
+    for i in range(3):
+        for one in (sampler, every):
+            one.add(images[i], tuple(images[i].shape[1:]), i, labels[i])
+    classes = torch.cat([label.flatten() for label in labels])
+    assert every.seen == sampler.seen == int((classes != 255).sum())
+    for found in (sampler.vectors(), every.vectors()):
+        place, label = found[:, 0].round().long(), found[:, 1]
+        assert torch.equal(label, classes[place].double()) and not (label == 255).any()
+        assert len(place.unique()) == len(place)
+    # They are those that a sample of all pixels would have, in its order.
+    both = sample(range(3), images, 10**4).vectors()[:, 0].round().long()
+    assert torch.equal(both[classes[both] != 255][:150], sampler.vectors()[:, 0].round().long())
+    empty = PixelSampler(5)
+    empty.add(images[2], (4, 4), 2, labels[2])
+    with pytest.raises(UserError, match="none with a labelled pixel"):
+        empty.vectors()
+
+
 def gathered(rank, ranks, sizes):
     images, found = number_images(sizes), {}
     for budget in (40, 10**4):

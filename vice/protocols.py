@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,15 +52,23 @@ class Protocol:
             split), ``"hungarian"`` (optimal on the scored split).
         kmeans_pixels: Most pixels that k-means sees.
         kmeans_iterations: Of k-means.
-        linear_optimizer: ``"sgd"`` (momentum 0.9, weight decay 5e-4, poly 0.9 down to 1e-4) or
-            ``"adam"`` (constant rate).
+        linear_optimizer: ``"sgd"`` (momentum 0.9, weight decay 5e-4, poly 0.9 down to 1e-4),
+            ``"adam"`` (constant rate) or ``"lbfgs"``: logistic regression on a sample of labelled
+            pixels, fitted to convergence (see `vice.logistic.fit_logistic`). It takes no steps
+            over images, so ``linear_lr``, ``linear_batch``, ``linear_flip`` and
+            ``linear_photometric`` are without effect, and it has no bottleneck.
         linear_lr: Learning rate of the probe.
-        linear_iterations: Its steps.
+        linear_iterations: Its steps; with ``"lbfgs"`` the most iterations.
         linear_batch: Images a step.
         linear_flip: Whether train images are mirrored at random.
         linear_photometric: Whether their colours are changed at random.
         linear_bottleneck: Width of the bottleneck variant (ViCE table 8, "#"); 0 for the plain
             probe.
+        linear_pixels: Most labelled pixels that ``"lbfgs"`` sees, drawn uniformly from those of the
+            fitted split at the size of the network's input.
+        linear_l2: Weight of its penalty: it minimises mean cross-entropy + linear_l2 / 2 · Σ w²
+            over the weights w on standardised features (mean 0, deviation 1 over the sample); the
+            biases are free.
     """
 
     name: str
@@ -90,6 +98,8 @@ class Protocol:
     linear_flip: bool = True
     linear_photometric: bool = False
     linear_bottleneck: int = 0
+    linear_pixels: int = 200_000
+    linear_l2: float = 1e-4
 
     def __post_init__(self) -> None:
         for field, known in _CHOICES.items():
@@ -116,6 +126,11 @@ class Protocol:
             )
         if (self.resize, self.resize_library) == ("within", "torchvision"):
             raise UserError("protocol: resize=within needs resize_library=opencv")
+        if self.linear_optimizer == "lbfgs" and self.linear_bottleneck:
+            raise UserError(
+                "protocol: linear_optimizer=lbfgs fits the plain probe alone: set "
+                "linear_bottleneck=0, or linear_optimizer=sgd"
+            )
         if set(self.fit_split.split("+")) & set(self.score_split.split("+")):
             raise UserError(
                 f"fitting and scoring on one split ({self.score_split}) measures memory, not "
@@ -124,10 +139,13 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits that depend on every field and on the table of labels."""
+        """Twelve hexadecimal digits that depend on every field and on the table of labels.
+
+        Fields that are younger than published hashes count where they differ from their default.
+        """
         known = DATASETS.get(self.dataset)
         labels = table_checksum(known.labels) if known else None
-        text = json.dumps({**dataclasses.asdict(self), "label_table": labels}, sort_keys=True)
+        text = json.dumps({**told(dataclasses.asdict(self)), "label_table": labels}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def changed(self) -> dict[str, Any]:
@@ -151,9 +169,17 @@ _CHOICES = {
     "score_at": ("original", "input"),
     "upsample": ("scores", "classes"),
     "matchings": ("greedy", "hungarian"),
-    "linear_optimizer": ("sgd", "adam"),
+    "linear_optimizer": ("sgd", "adam", "lbfgs"),
 }
-_AT_LEAST_ONE = ("kmeans_pixels", "kmeans_iterations", "linear_iterations", "linear_batch")
+_AT_LEAST_ONE = (
+    "kmeans_pixels",
+    "kmeans_iterations",
+    "linear_iterations",
+    "linear_batch",
+    "linear_pixels",
+)
+#: Fields that results of the first release do not have, with their defaults.
+_YOUNGER = {"linear_pixels": 200_000, "linear_l2": 1e-4}
 _BETWEEN = {
     "size": (1, 2**16),
     "fit_size": (1, 2**16),
@@ -162,6 +188,7 @@ _BETWEEN = {
     "fit_crop_ratio": (1e-3, 1),
     "linear_lr": (0, 1e6),
     "linear_bottleneck": (0, 2**16),
+    "linear_l2": (1e-12, 1e6),
 }
 _SIZES = {"none": 0, "short": 1, "within": 2, "exact": 2}
 _CITYSCAPES = ("cityscapes27", "cityscapes19")
@@ -280,6 +307,11 @@ def get_protocol(name: str, dataset: str = "folder", **changes: Any) -> Protocol
     if dataset in DATASETS:
         values.setdefault("score_split", DATASETS[dataset].score)
     return from_dict({"name": name, "dataset": dataset, **values, **changes})
+
+
+def told(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a protocol without younger ones at their default, which older results lack."""
+    return {k: v for k, v in fields.items() if (k, v) not in _YOUNGER.items()}
 
 
 def default_protocol(dataset: str) -> str:

@@ -10,6 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from vice.datasets.label_sets import IGNORE
 from vice.distributed import rank, world_size
 from vice.errors import UserError
 
@@ -41,22 +42,36 @@ class PixelSampler:
         self._keys: list[np.ndarray] = []
         self._vectors: list[Tensor] = []
 
-    def add(self, embedding: Tensor, size: tuple[int, int], index: int) -> None:
-        """Offers all pixels of one image.
+    def add(
+        self,
+        embedding: Tensor,
+        size: tuple[int, int],
+        index: int,
+        labels: Tensor | None = None,
+    ) -> None:
+        """Offers all pixels of one image, or all that have a label.
 
         Args:
             embedding: (D, h, w), at the stride of the model.
             size: (H, W) of the image; the embedding is upsampled to it bilinearly.
             index: Number of the image in its data set.
+            labels: Integer (H, W). Pixels of 255 are not offered; the vectors of the others get
+                their label as one more, last entry.
         """
-        count = size[0] * size[1]
-        keys = np.random.default_rng([self._seed, index]).random(count)
+        keys = np.random.default_rng([self._seed, index]).random(size[0] * size[1])
+        if labels is not None:
+            keys[labels.flatten().cpu().numpy() == IGNORE] = np.inf
         chosen = np.flatnonzero(keys < self._threshold)
-        self.seen += count
+        self.seen += int(np.isfinite(keys).sum())
         if len(chosen) == 0:
             return
+        pixels = torch.from_numpy(chosen)
+        vectors = sample_bilinear(embedding, size, pixels).cpu()
+        if labels is not None:
+            classes = labels.flatten().cpu()[pixels].to(vectors)
+            vectors = torch.cat([vectors, classes[:, None]], 1)
         self._keys.append(keys[chosen])
-        self._vectors.append(sample_bilinear(embedding, size, torch.from_numpy(chosen)).cpu())
+        self._vectors.append(vectors)
         if sum(map(len, self._keys)) >= 2 * self.budget:
             self._prune()
 
@@ -89,10 +104,12 @@ class PixelSampler:
             (min(budget, seen), D), in the order of the random keys, on the CPU.
 
         Raises:
-            UserError: No image was added.
+            UserError: No pixel was offered.
         """
         if not self._vectors:
-            raise UserError("no pixels to sample from: the split has no images")
+            raise UserError(
+                "no pixels to sample from: the split has no images, or none with a labelled pixel"
+            )
         self._prune()
         return self._vectors[0]
 

@@ -56,6 +56,13 @@ def test_mean_and_deviation_over_seeds() -> None:
     assert text.startswith("**Table 1. msrc21 test, linear, native (0123456789ab)**")
 
 
+def test_results_that_are_older_than_a_field_share_the_table_of_its_default():
+    old, new = linear("old"), linear("new", linear_pixels=200_000, linear_l2=1e-4)
+    assert len(make_tables([old, new])) == 1
+    (told,) = differences(make_tables([old, linear("new", linear_l2=0.5)]))
+    assert "protocol.linear_l2 (None against 0.5)" in told
+
+
 def test_other_settings_are_never_put_into_one_table() -> None:
     unlike = linear("other", iterations=12000)
     tables = make_tables([linear(), unlike, clusters()])

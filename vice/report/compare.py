@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.protocols import told
 
 KINDS = ("linear", "clusters", "finetune")
 #: Arguments that change a score and are in no protocol.
@@ -152,7 +153,8 @@ def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
         "protocol": result["protocol"]["name"],
         "hash": result["protocol"]["hash"],
     }
-    flat |= {f"protocol.{name}": value for name, value in result["protocol"]["fields"].items()}
+    fields = told(result["protocol"]["fields"])
+    flat |= {f"protocol.{name}": value for name, value in fields.items()}
     for part in ("splits", "images", "list_checksums"):
         flat |= {f"{part}.{name}": value for name, value in data[part].items()}
     return flat | {name: arguments[name] for name in ASKED_FOR if arguments.get(name)}

@@ -70,3 +70,10 @@ def test_the_backbone_learns_more_slowly(make_folder, tmp_path):
 def test_a_fraction_out_of_range(make_folder, tmp_path, fraction):
     with pytest.raises(UserError, match="not above 0 and at most 1"):
         finetune(SPEC, make_folder(), tmp_path / "o", fraction=fraction, **QUIET)
+
+
+def test_an_optimizer_for_probes_alone_is_refused(make_folder, tmp_path):
+    with pytest.raises(UserError, match="lbfgs fits a probe only"):
+        finetune(
+            SPEC, make_folder(), tmp_path / "out", **QUIET, changes={"linear_optimizer": "lbfgs"}
+        )

@@ -113,6 +113,15 @@ def test_nothing_is_random_but_for_training(folder, name):
     assert ("PhotoMetricDistortion" in kinds) == (name == "vice2022_lowres")
 
 
+def test_a_probe_that_sees_each_image_once_sees_it_as_it_is(folder):
+    protocol = get_protocol("vice2022_lowres", linear_optimizer="lbfgs")
+    random, plain = (
+        {step["type"] for step in build_pipeline(p, "train")}
+        for p in (get_protocol("vice2022_lowres"), protocol)
+    )
+    assert random - plain == {"RandomFlip", "PhotoMetricDistortion"} and plain < random
+
+
 def test_optimizers():
     weights = [torch.nn.Parameter(torch.zeros(1))]
     for name, kind in (("vice2022_highres", torch.optim.SGD), ("stego2022", torch.optim.Adam)):

@@ -94,6 +94,25 @@ def test_linear_probe_on_two_processes_equals_one(uneven, tmp_path):
     assert read(two)["linear"]["miou"] == pytest.approx(read(one)["linear"]["miou"], abs=2e-3)
 
 
+def test_converged_probe_on_two_processes_equals_one(uneven, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    changes = {"linear_optimizer": "lbfgs", "linear_pixels": 1500}
+    evaluate_linear(SPEC, uneven, one, changes=changes, **QUIET)
+    fields = [f"{name}={value}" for name, value in changes.items()]
+    arguments = ("--dataset", uneven, "--out", two, "--batch-size", 3, "--set", *fields)
+    first, second = launch(tool("eval_linear.py", *arguments), 2)
+    assert first.returncode == 0, first.stderr
+    assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
+    assert read(two)["probe"] == read(one)["probe"] and read(one)["probe"]["converged"]
+    assert read(two)["confusion"] == read(one)["confusion"]
+    states = [
+        torch.load(folder / "runner" / "fitted.pth", weights_only=False)["state_dict"]
+        for folder in (one, two)
+    ]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[1][name], value) for name, value in states[0].items())
+
+
 def test_a_batch_that_ranks_cannot_share_is_told_once(make_folder, tmp_path):
     arguments = ("--dataset", make_folder(), "--out", tmp_path / "out", "--batch-size", 3)
     done = launch(tool("eval_linear.py", *arguments), 2)

@@ -128,7 +128,7 @@ def _fit(
     meter: StepMeter,
 ) -> dict[int, Centroids]:
     with meter.step("sample pixels"):
-        vectors = sample_split(config, task)
+        vectors = sample_split(config, task, task.protocol.kmeans_pixels)
     found = {}
     for k in clusters:
         with meter.step(f"k-means {k}"):

@@ -6,12 +6,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+from mmengine.device import get_device
+from torch import Tensor
+
 from vice.distributed import on_first_rank
 from vice.errors import UserError
+from vice.logistic import LogisticFit, fit_logistic
 from vice.metering import StepMeter
 from vice.plugins.mmseg.backbone import share_embedder
+from vice.plugins.mmseg.fitting import sample_split
+from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.results import class_scores, describe, finish
 from vice.plugins.mmseg.running import (
+    Task,
     finish_config,
     load_config,
     make_task,
@@ -32,7 +40,9 @@ def evaluate_linear(
 ) -> dict[str, Any]:
     """Trains a linear probe on frozen embeddings of one split and scores it on another.
 
-    Source: ViCE (BMVC) section 4.1; the protocol holds the schedule.
+    Source: ViCE (BMVC) section 4.1; the protocol holds the schedule. With
+    ``linear_optimizer="lbfgs"`` the probe is fitted to convergence instead, on a sample of
+    labelled pixels.
 
     Args:
         spec: The embedder, as in `vice.extractors.load_extractor`.
@@ -44,7 +54,10 @@ def evaluate_linear(
             ``changes``, ``data_root``, ``fit_dataset``, ``seed``, ``device`` and so on.
 
     Returns:
-        What ``results.json`` holds; the scores, in [0, 1], are under ``"linear"``.
+        What ``results.json`` holds; the scores, in [0, 1], are under ``"linear"``. Under
+        ``"probe"`` stands how the fit ended: ``optimizer`` and ``iterations``, with lbfgs also
+        ``pixels``, ``l2``, ``converged``, ``gradient`` and ``objective`` (see
+        `vice.logistic.LogisticFit`).
 
     Raises:
         UserError: No such embedder or protocol, or something is wrong with the data set.
@@ -64,14 +77,46 @@ def evaluate_linear(
         set_probe(config, task, shared.embedder.dim, len(sets[1].classes))
         config.model.backbone.cache_bytes = cache_bytes
         config = finish_config(config, task)
-        with meter.step("fit the probe and score it"):
-            metric = run(config, train=True)
+        metric, probe = _run(config, task, meter)
 
     def write() -> dict[str, Any]:
         result = {
             **describe("linear", task, sets, shared.describe()),
+            "probe": probe,
             **class_scores("linear", metric, task, sets[1].classes),
         }
         return finish(result, task, {"cache_bytes": cache_bytes}, config, meter, start)
 
     return on_first_rank(write)
+
+
+def _run(config: Config, task: Task, meter: StepMeter) -> tuple[CountMetric, dict[str, Any]]:
+    """The scores, and how the probe was fitted."""
+    protocol = task.protocol
+    probe = {"optimizer": protocol.linear_optimizer, "iterations": protocol.linear_iterations}
+    if protocol.linear_optimizer != "lbfgs":
+        with meter.step("fit the probe and score it"):
+            return run(config, train=True), probe
+    with meter.step("sample pixels"):
+        sample = sample_split(config, task, protocol.linear_pixels, labelled=True)
+    with meter.step("fit the probe"):
+        fit = on_first_rank(lambda: _fit(sample, config.model.decode_head.num_classes, task))
+    weights = {
+        "decode_head.conv_seg.weight": fit.weight[:, :, None, None],
+        "decode_head.conv_seg.bias": fit.bias,
+    }
+    with meter.step("score"):
+        metric = run(config, train=False, weights=weights)
+    return metric, {**probe, "l2": protocol.linear_l2, **fit.describe()}
+
+
+def _fit(sample: Tensor | None, num_classes: int, task: Task) -> LogisticFit:
+    assert sample is not None  # The first rank holds it, and it alone fits.
+    return fit_logistic(
+        sample[:, :-1],
+        sample[:, -1],
+        num_classes,
+        l2=task.protocol.linear_l2,
+        iterations=task.protocol.linear_iterations,
+        device=task.device or get_device(),
+    )

@@ -67,13 +67,15 @@ def finetune(
         What ``results.json`` holds; the scores, in [0, 1], are under ``"finetune"``.
 
     Raises:
-        UserError: No such embedder or protocol, a fraction out of range, or something is wrong
-            with the data set.
+        UserError: No such embedder or protocol, a fraction out of range, an optimizer for probes
+            only, or something is wrong with the data set.
     """
     start, meter = time.monotonic(), StepMeter()
     task = make_task(spec, dataset, out_dir, **task_arguments)
     if not task.protocol.fit_labels:
         raise UserError(f"{task.protocol.fit_split} has no labels to fine-tune on")
+    if task.protocol.linear_optimizer == "lbfgs":
+        raise UserError("lbfgs fits a probe only: fine-tune with linear_optimizer=sgd or adam")
     with meter.step("check data"):
         sets = task.open()
     fit, score = sets

@@ -78,6 +78,8 @@ def _crop(side: int) -> list[Step]:
 
 def _augment(protocol: Protocol) -> list[Step]:
     steps: list[Step] = []
+    if protocol.linear_optimizer == "lbfgs":
+        return steps  # Each image is seen once.
     if protocol.linear_flip:
         steps.append({"type": "RandomFlip", "prob": 0.5})
     if protocol.linear_photometric:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +17,13 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 
 from vice.datasets import DATASETS, LabelledSet, open_dataset
 from vice.distributed import on_first_rank, world_size
 from vice.errors import UserError
 from vice.paths import config_root
+from vice.plugins.mmseg.fitted import set_weights
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.pipelines import optimizer, schedule
 from vice.protocols import Protocol, default_protocol, from_dict, get_protocol
@@ -194,6 +195,25 @@ def set_probe(config: Config, task: Task, dim: int, num_classes: int) -> None:
     Raises:
         UserError: The batch does not divide over the ranks, or they cannot share what they train.
     """
+    protocol = task.protocol
+    config.model.decode_head.update(
+        in_channels=dim,
+        num_classes=num_classes,
+        bottleneck=protocol.linear_bottleneck or None,
+        upsample=protocol.upsample,
+    )
+    config.test_evaluator.max_samples = task.max_maps
+    # The scored split is looked at once, when training has ended.
+    config.val_dataloader = config.val_cfg = config.val_evaluator = None
+    if protocol.linear_optimizer == "lbfgs":
+        # The runner trains nothing: it is given the weights.
+        config.train_dataloader = config.train_cfg = None
+        config.optim_wrapper = config.param_scheduler = None
+    else:
+        _set_steps(config, task)
+
+
+def _set_steps(config: Config, task: Task) -> None:
     protocol, ranks = task.protocol, world_size()
     if protocol.linear_batch % ranks:
         raise UserError(
@@ -203,21 +223,12 @@ def set_probe(config: Config, task: Task, dim: int, num_classes: int) -> None:
         )
     if protocol.linear_bottleneck:
         check_batch_norm(task)
-    config.model.decode_head.update(
-        in_channels=dim,
-        num_classes=num_classes,
-        bottleneck=protocol.linear_bottleneck or None,
-        upsample=protocol.upsample,
-    )
-    config.test_evaluator.max_samples = task.max_maps
     end = protocol.linear_iterations
     config.train_cfg.update(max_iters=end, val_interval=end)
     config.optim_wrapper.optimizer = optimizer(protocol)
     config.param_scheduler = schedule(protocol)
     config.default_hooks.checkpoint.interval = end
     config.train_dataloader.batch_size = protocol.linear_batch // ranks
-    # The scored split is looked at once, when training has ended.
-    config.val_dataloader = config.val_cfg = config.val_evaluator = None
 
 
 def check_batch_norm(task: Task) -> None:
@@ -235,12 +246,14 @@ def finish_config(config: Config, task: Task) -> Config:
     return config
 
 
-def run(config: Config, *, train: bool) -> CountMetric:
+def run(config: Config, *, train: bool, weights: Mapping[str, Tensor] | None = None) -> CountMetric:
     """Runs a config with MMEngine's runner: trains if asked, then tests.
 
     Args:
         config: A finished config whose test evaluator is one `CountMetric`.
         train: Whether to train first.
+        weights: Parameters of the model to set instead, by name; the model is then saved as
+            ``fitted.pth`` (see `vice.plugins.mmseg.fitted.set_weights`).
 
     Returns:
         The metric with its tables.
@@ -251,6 +264,8 @@ def run(config: Config, *, train: bool) -> CountMetric:
     runner = DeviceRunner.from_cfg(config)
     if train:
         runner.train()
+    if weights is not None:
+        set_weights(runner, weights)
     runner.test()
     return runner.test_loop.evaluator.metrics[0]
 
