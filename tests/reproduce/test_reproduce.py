@@ -101,6 +101,24 @@ def test_slurm_gets_the_trainings_and_the_next_call_goes_on(stripes, tmp_path):
     assert len(list((tmp_path / "out").glob("eval/*/last/linear-*/results.json"))) == 1
 
 
+@pytest.mark.slow
+def test_the_network_of_a_run_before_its_training(stripes, tmp_path):
+    out = tmp_path / "out"
+    arguments = [
+        "photographs", "--scale", "tiny", "--dataset", stripes, "--out", out, "--device", "cpu",
+        "--row", "Lab*", "--row", "the same network*", "config.VICE.DATASET.min_images_per_epoch=4",
+    ]  # fmt: skip
+    done = call(*arguments)
+    assert done.returncode == 0, done.stderr
+    (initial,) = out.glob("eval/*/initial/linear-*/results.json")
+    (last,) = out.glob("eval/*/last/linear-*/results.json")
+    (run,) = out.glob("runs/*")
+    results = [json.loads(file.read_text()) for file in (initial, last)]
+    assert [result["spec"] for result in results] == [f"random:{run}", str(run)]
+    assert results[0]["linear"] != results[1]["linear"]
+    assert len(list(out.glob("eval/lab/*/results.json"))) == 2
+
+
 def test_command_line_lists_and_refuses():
     done = call("--list")
     assert done.returncode == 0

@@ -134,6 +134,9 @@ def _score(found: RowOutcome, row: Row, seed: int, plan: Plan) -> None:
         return
     _, folder, _ = _place(row, seed, plan)
     place = plan.out / "eval" / folder.name
+    if row.initial:
+        found.last.append(evaluate(row, f"random:{folder}", seed, place / "initial", plan))
+        return
     last = evaluate(row, str(folder), seed, place / "last", plan)
     choice = choose(row, folder, seed, plan)
     chosen = last

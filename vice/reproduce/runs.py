@@ -191,9 +191,9 @@ def run_folder(run: Run, row: Row, plan: Plan) -> tuple[Path, Path]:
         UserError: The data set is not there.
     """
     name, limit = plan.dataset(row.trained_on), plan.scale.images
-    if name == row.trained_on and not limit:
-        config = composed(run.config, run.overrides)["config"]
-        images, identity = Path(config["DATA"]["TRAIN"]["DATA_PATHS"][0]), name
+    own = composed(run.config, run.overrides)["config"]["DATA"]["TRAIN"]["DATA_PATHS"]
+    if name == row.trained_on and own and not limit:
+        images, identity = Path(own[0]), name
     else:
         images, identity = _write_list(name, limit, plan)
     backbone, trunk = (run.settings[f"MODEL.TRUNK.{key}"] for key in ("VICE.backbone", "NAME"))

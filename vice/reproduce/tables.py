@@ -2,8 +2,8 @@
 
 A *part* says some of ``name``, ``config`` (of training), ``train`` (Hydra overrides),
 ``trained_on`` (data set), ``evaluate`` (name of an evaluation to its arguments), ``kinds`` (which
-evaluations are kept), ``spec`` (an embedder in place of a training), ``untrained``, ``published``
-(read-out to the papers' figures, in percent) and ``source``; ``use`` names parts of
+evaluations are kept), ``spec`` (an embedder in place of a training), ``untrained``, ``initial``,
+``published`` (read-out to the papers' figures, in percent) and ``source``; ``use`` names parts of
 ``_base/parts.yaml`` that come before it. A row is the table's ``base`` followed by a part of
 ``rows``, or by one of each of the lists of ``axes``.
 """
@@ -35,6 +35,7 @@ class Row:
         trained_on: Name of the data set that is trained on.
         spec: What is evaluated in place of a training's result.
         untrained: Whether only the config counts, for timings.
+        initial: Whether the training's network is evaluated with random weights.
         evaluate: Name of the evaluation to its arguments; ``kind`` is one of ``KINDS``.
         published: Read-out to the papers' figures, in percent; ``training`` to a time as text.
         source: Where those stand.
@@ -47,6 +48,7 @@ class Row:
     trained_on: str = ""
     spec: str | None = None
     untrained: bool = False
+    initial: bool = False
     evaluate: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     published: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
@@ -225,6 +227,7 @@ def _row(
         whole.get("trained_on", ""),
         whole.get("spec"),
         whole.get("untrained", False),
+        whole.get("initial", False),
         {label: found for label, found in evaluations.items() if found["kind"] in kinds},
         {**whole.get("published", {}), **published.get(name, {})},
         whole.get("source", ""),
@@ -234,7 +237,7 @@ def _row(
 def _compose(part: Mapping[str, Any], parts: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """A part with what it uses, shared overrides before its own."""
     known = {"name", "config", "train", "trained_on", "evaluate", "kinds", "spec"}
-    _check_keys(part, known | {"use", "untrained", "published", "source"}, file)
+    _check_keys(part, known | {"use", "untrained", "initial", "published", "source"}, file)
     used = part.get("use", [])
     whole: dict[str, Any] = {}
     for name in [used] if isinstance(used, str) else used:
