@@ -148,8 +148,7 @@ class ViewSampler:
             The views.
         """
         placed = self.place(image, regions, rng)
-        images = self._resize_images(image, placed.boxes, placed.flipped)
-        return Views(images=images, **vars(placed))
+        return Views(images=self.cut(image, placed), **vars(placed))
 
     def place(self, image: np.ndarray, regions: np.ndarray, rng: np.random.Generator) -> Placement:
         """Draws views and leaves it to others to cut them, such as `vice.cutting.cut_views`.
@@ -187,6 +186,22 @@ class ViewSampler:
             f"{image.shape[0]} image shared no region"
         )
 
+    def cut(self, image: np.ndarray, placed: Placement) -> np.ndarray:
+        """Cuts views with OpenCV, which `vice.cutting.cut_views` does on a GPU.
+
+        Args:
+            image: uint8 RGB, (H, W, 3).
+            placed: Where its views lie.
+
+        Returns:
+            uint8 (M, h, w, 3).
+        """
+        images = np.empty((len(placed), *self.size, 3), np.uint8)
+        for view, (x0, y0, x1, y1) in enumerate(placed.boxes.tolist()):
+            crop = resize(image[y0:y1, x0:x1], *self.size)
+            images[view] = crop[:, ::-1] if placed.flipped[view] else crop
+        return images
+
     def _boxes(self, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         point = draw_point(weights, rng)
         shape = (weights.shape[0], weights.shape[1])
@@ -205,15 +220,6 @@ class ViewSampler:
             columns = columns[::-1] if flipped[view] else columns
             labels[view] = regions[rows][:, columns]
         return labels
-
-    def _resize_images(
-        self, image: np.ndarray, boxes: np.ndarray, flipped: np.ndarray
-    ) -> np.ndarray:
-        images = np.empty((self.num_views, *self.size, 3), np.uint8)
-        for view, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
-            crop = resize(image[y0:y1, x0:x1], *self.size)
-            images[view] = crop[:, ::-1] if flipped[view] else crop
-        return images
 
     def _mask(
         self, labels: np.ndarray, num_ids: int, rng: np.random.Generator
