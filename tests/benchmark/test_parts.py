@@ -83,9 +83,13 @@ def test_loading_counts_images_and_what_travels(monkeypatch):
     monkeypatch.setattr(loading, "WORKERS", (1, 2))
     monkeypatch.setattr(loading, "FEEDERS", 2)
     rows = loading.loading("cpu", small=True)
-    rows, hungry = rows[:-3], rows[-3:]
+    alone, rows, hungry = rows[:3], rows[3:-3], rows[-3:]
+    assert [row.part for row in alone] == [
+        f"an image on a core, {left} left to the device" for left in loading.LEFT
+    ]
+    assert alone[0].ratio == 1
     assert [row.part.rpartition(", ")[2] for row in rows] == 3 * ["1 workers", "2 workers"]
-    assert all(row.seconds > 0 and row.ratio > 0 for row in rows + hungry)
+    assert all(row.seconds > 0 and row.ratio > 0 for row in alone + rows + hungry)
     size = [float(re.search(r"([\d.]+) MiB", row.note)[1]) for row in rows]
     pixels = loading.BATCH * 2 * 96**2 / 2**20
     whole = loading.BATCH * 120 * 160 / 2**20

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vice.benchmark.data import texture
 from vice.benchmark.step import WAYS, Setting
-from vice.benchmark.timing import Row, time_in_turn
+from vice.benchmark.timing import Row, one_core, time_in_turn
 from vice.cutting import cut_views
 from vice.images import read_image
 from vice.photometric import Photometric, PhotometricParams
@@ -94,16 +95,18 @@ def collate(samples: list[tuple[Placement, PhotometricParams, Tensor]]) -> dict[
 def loading(device: str, *, small: bool) -> list[Row]:
     """Images a second from 1 to 16 workers, with less and less of the work on the workers.
 
-    With a GPU the batches go there, and what is left of the work is done on it. The last rows
-    hold a training step against what 8 workers deliver.
+    With a GPU the batches go there, and what is left of the work is done on it. The first rows
+    compare what a core does for an image, in turn; the last ones hold a training step against
+    what 8 workers deliver.
     """
     side, files, batches = (96, 8, 8) if small else (400, 64, 40)
     sampler = ViewSampler(num_views=2 if small else 5, size=side)
     setting = Setting(WAYS[:2], device, small)
-    rows, hungry = [], []
     with _pictures(files, (120, 160) if small else (480, 640)) as (paths, superpixels):
-        for left in LEFT:
-            parts = (sampler, Photometric(), superpixels, left)
+        ways = {left: (sampler, Photometric(), superpixels, left) for left in LEFT}
+        rows = _alone({left: Pictures(paths, files, *parts) for left, parts in ways.items()})
+        hungry = []
+        for left, parts in ways.items():
             one, fed = 0.0, 0.0
             for workers in WORKERS:
                 # What lies ready at the start or stays behind must weigh little.
@@ -119,6 +122,28 @@ def loading(device: str, *, small: bool) -> list[Row]:
                 rows.append(Row(label, each, "1 worker", each / one, note))
             hungry.append(_hunger(Pictures(paths, BATCH, *parts), fed, setting))
     return rows + hungry
+
+
+@one_core()
+def _alone(ways: dict[str, Pictures]) -> list[Row]:
+    """What an image takes a core before it is collated; each of the files once a call."""
+
+    def all_of(pictures: Pictures) -> None:
+        for index in range(len(pictures)):
+            pictures[index]
+
+    seconds = time_in_turn({left: partial(all_of, way) for left, way in ways.items()})
+    whole = seconds[LEFT[0]]
+    return [
+        Row(
+            f"an image on a core, {left} left to the device",
+            taken / len(ways[left]),
+            f"{LEFT[0]} left",
+            taken / whole,
+            f"{whole / taken:.2f} times the images a second",
+        )
+        for left, taken in seconds.items()
+    ]
 
 
 def _hunger(pictures: Pictures, fed: float, setting: Setting) -> Row:
