@@ -22,12 +22,11 @@ class NoMutualRegions(RuntimeError):
     """No draw of views shared a single region; take another image."""
 
 
-@dataclass(frozen=True)
-class Views:
-    """M views of one image.
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where M views of one image lie and what they share, before a pixel is cut.
 
     Attributes:
-        images: uint8 (M, h, w, 3), RGB; view 0 is the primary view.
         regions: int32 (M, h, w); ids that every view shows unmasked, -1 everywhere else.
         noise: bool (M, h, w); pixels that are to become noise.
         boxes: int32 (M, 4); x0, y0, x1, y1 in image pixels, ends exclusive.
@@ -35,12 +34,26 @@ class Views:
         tries: Draws it took, at least 1.
     """
 
-    images: np.ndarray
     regions: np.ndarray
     noise: np.ndarray
     boxes: np.ndarray
     flipped: np.ndarray
     tries: int
+
+    def __len__(self) -> int:
+        """Number of views."""
+        return len(self.boxes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views(Placement):
+    """M views of one image.
+
+    Attributes:
+        images: uint8 (M, h, w, 3), RGB; view 0 is the primary view.
+    """
+
+    images: np.ndarray
 
 
 class ViewSampler:
@@ -127,15 +140,26 @@ class ViewSampler:
             raise UserError(f"views: edge_floor {self.edge_floor} must be positive")
 
     def __call__(self, image: np.ndarray, regions: np.ndarray, rng: np.random.Generator) -> Views:
-        """Draws the views of one image.
+        """Draws the views of one image and cuts them.
+
+        Arguments and errors are those of `place`.
+
+        Returns:
+            The views.
+        """
+        placed = self.place(image, regions, rng)
+        return Views(images=self.cut(image, placed), **vars(placed))
+
+    def place(self, image: np.ndarray, regions: np.ndarray, rng: np.random.Generator) -> Placement:
+        """Draws views and leaves it to others to cut them, such as `vice.cutting.cut_views`.
 
         Args:
             image: uint8 RGB, (H, W, 3).
             regions: Integer (H, W), ids from 0; -1 means "no region" and is never mutual.
-            rng: The only source of randomness.
+            rng: The only source of randomness; cutting draws nothing from it.
 
         Returns:
-            The views.
+            All of the views but their pixels.
 
         Raises:
             NoMutualRegions: `max_tries` draws shared no region.
@@ -154,12 +178,29 @@ class ViewSampler:
                 continue
             kept = np.where(mutual, np.arange(num_ids + 1, dtype=np.int32), np.int32(-1))
             noise = np.stack([table[view] for table, view in zip(masked, labels, strict=True)])
-            images = self._resize_images(image, boxes, flipped)
-            return Views(images, kept[labels], noise, boxes, flipped, attempt)
+            return Placement(
+                regions=kept[labels], noise=noise, boxes=boxes, flipped=flipped, tries=attempt
+            )
         raise NoMutualRegions(
             f"{self.max_tries} draws of {self.num_views} views of a {image.shape[1]} x "
             f"{image.shape[0]} image shared no region"
         )
+
+    def cut(self, image: np.ndarray, placed: Placement) -> np.ndarray:
+        """Cuts views with OpenCV, which `vice.cutting.cut_views` does on a GPU.
+
+        Args:
+            image: uint8 RGB, (H, W, 3).
+            placed: Where its views lie.
+
+        Returns:
+            uint8 (M, h, w, 3).
+        """
+        images = np.empty((len(placed), *self.size, 3), np.uint8)
+        for view, (x0, y0, x1, y1) in enumerate(placed.boxes.tolist()):
+            crop = resize(image[y0:y1, x0:x1], *self.size)
+            images[view] = crop[:, ::-1] if placed.flipped[view] else crop
+        return images
 
     def _boxes(self, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         point = draw_point(weights, rng)
@@ -179,15 +220,6 @@ class ViewSampler:
             columns = columns[::-1] if flipped[view] else columns
             labels[view] = regions[rows][:, columns]
         return labels
-
-    def _resize_images(
-        self, image: np.ndarray, boxes: np.ndarray, flipped: np.ndarray
-    ) -> np.ndarray:
-        images = np.empty((self.num_views, *self.size, 3), np.uint8)
-        for view, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
-            crop = resize(image[y0:y1, x0:x1], *self.size)
-            images[view] = crop[:, ::-1] if flipped[view] else crop
-        return images
 
     def _mask(
         self, labels: np.ndarray, num_ids: int, rng: np.random.Generator

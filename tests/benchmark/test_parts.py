@@ -17,7 +17,10 @@ from PIL import Image
 from vice.benchmark import growth, images, loading, pooling, scoring, step, timing
 from vice.benchmark.data import block_regions, texture
 from vice.benchmark.timing import Row, one_core, time_in_turn, to_markdown
+from vice.photometric import Photometric
 from vice.regions import pool_regions
+from vice.superpixels import Superpixels
+from vice.views import ViewSampler
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,13 +81,50 @@ def test_the_profile_is_of_the_step():
 
 def test_loading_counts_images_and_what_travels(monkeypatch):
     monkeypatch.setattr(loading, "WORKERS", (1, 2))
+    monkeypatch.setattr(loading, "FEEDERS", 2)
     rows = loading.loading("cpu", small=True)
-    assert [row.part.rpartition(", ")[2] for row in rows] == 2 * ["1 workers", "2 workers"]
-    assert all(row.seconds > 0 and row.ratio > 0 for row in rows)
+    alone, rows, hungry = rows[:3], rows[3:-3], rows[-3:]
+    assert [row.part for row in alone] == [
+        f"an image on a core, {left} left to the device" for left in loading.LEFT
+    ]
+    assert alone[0].ratio == 1
+    assert [row.part.rpartition(", ")[2] for row in rows] == 3 * ["1 workers", "2 workers"]
+    assert all(row.seconds > 0 and row.ratio > 0 for row in alone + rows + hungry)
     size = [float(re.search(r"([\d.]+) MiB", row.note)[1]) for row in rows]
     pixels = loading.BATCH * 2 * 96**2 / 2**20
-    # 3 float32 and the region's id a pixel; then 3 bytes, the id and whether noise goes there.
-    assert size == pytest.approx([16 * pixels] * 2 + [8 * pixels] * 2, abs=0.06)
+    whole = loading.BATCH * 120 * 160 / 2**20
+    # 3 float32 and the region's id a pixel; then 3 bytes, the id and whether noise goes there;
+    # then the id and the noise, and 3 bytes a pixel of the whole images.
+    sizes = [16 * pixels, 8 * pixels, 5 * pixels + 3 * whole]
+    assert size == pytest.approx(np.repeat(sizes, 2), abs=0.06)
+    for left, row, fed in zip(loading.LEFT, hungry, rows[1::2], strict=True):
+        assert row.part.startswith(f"an image of a step, {left} left to it")
+        assert row.reference == "2 workers" and "images/s" not in row.note
+        assert row.ratio == pytest.approx(row.seconds / fed.seconds)
+
+
+def test_each_way_of_loading_ends_in_the_same_views(tmp_path):
+    path = tmp_path / "one.jpg"
+    Image.fromarray(texture(90, 120)).save(path)
+    parts = (ViewSampler(num_views=2, size=64), Photometric(), Superpixels())
+    found = []
+    for left in loading.LEFT:
+        pictures = loading.Pictures([path], 3, *parts, left)
+        batch = loading.collate([pictures[index] for index in range(3)])
+        found.append(loading._finish(*parts[:2], "cpu", batch))
+    assert all(images.shape == (6, 3, 64, 64) for images in found)
+    torch.testing.assert_close(found[1], found[0])
+    # A level is 0.017; colours are changed by factors of up to about 2, with contrast above it.
+    assert (found[2] - found[0]).abs().mean() < 0.005
+
+
+def test_views_are_cut_on_the_device_and_on_a_core():
+    rows = [row.part for row in images.views("cpu", small=True)]
+    assert rows[-3:] == [
+        "five views of 256, not cut",
+        "cutting five views of 256, OpenCV",
+        "cutting five views of 256, one core",
+    ]
 
 
 def test_superpixels_of_real_files(tmp_path):

@@ -195,6 +195,11 @@ _REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "reduction": (["config.VICE.LOSS.reduction=sum"], ("reduction",)),
     "region-vector": (["config.VICE.LOSS.region_vector=mode"], ("region_vector",)),
     "where": (["config.VICE.PHOTOMETRIC_ON=gpu"], ("PHOTOMETRIC_ON",)),
+    "where-cut": (["config.VICE.CUT_ON=gpu"], ("CUT_ON",)),
+    "cut-after-colours": (
+        ["config.VICE.CUT_ON=device", "config.VICE.PHOTOMETRIC_ON=workers"],
+        ("CUT_ON", "PHOTOMETRIC_ON"),
+    ),
     "warm-up": (["config.VICE.SCHEDULE.warmup_epochs=99"], ("warmup_epochs",)),
     "backbone": (["config.MODEL.TRUNK.VICE.backbone=vgg"], ("backbone", "vgg")),
     "padding": (["config.MODEL.TRUNK.VICE.padding=mirror"], ("padding",)),

@@ -14,6 +14,7 @@ import torch
 from vice.benchmark.data import texture
 from vice.benchmark.superpixel_quality import quality
 from vice.benchmark.timing import Row, one_core, time_in_turn
+from vice.cutting import cut_views
 from vice.images import list_images, read_image
 from vice.photometric import Photometric
 from vice.superpixels import Superpixels, grid, slic
@@ -133,8 +134,11 @@ def views(device: str, *, small: bool) -> list[Row]:
 
     Views of 400 pixels come from 640 x 480, those of 256 from the squares of 320 pixels and
     superpixels of 10 that low resolution means (ViCE (BMVC), supplement).
+
+    Args:
+        device: Where `vice.cutting.cut_views` cuts them as well; all else happens on a core.
+        small: Views of 256 pixels only.
     """
-    del device
     yardstick = partial(slic, texture(480, 640))
     rows = []
     for side in (256,) if small else (400, 256):
@@ -155,6 +159,7 @@ def views(device: str, *, small: bool) -> list[Row]:
             what = f"five views of {side} from {width} x {height}, {label}"
             rows.append(Row(what, seconds[name], "SLIC of 640 x 480", ratio, note))
         rows.append(_photometric(sampler(image, regions, np.random.default_rng(1)), seconds, side))
+        rows.extend(_cutting(sampler, image, regions, seconds["slic"], device))
     return rows
 
 
@@ -168,6 +173,28 @@ def _draw(
     if regions is None:
         regions = slic(image, region_size=region_size)
     return sampler(image, regions, rng)
+
+
+def _cutting(
+    sampler: ViewSampler, image: np.ndarray, regions: np.ndarray, yardstick: float, device: str
+) -> list[Row]:
+    """What is left to a worker that does not cut, and cutting on a core and on the device."""
+    placed = sampler.place(image, regions, np.random.default_rng(1))
+    whole, rng = torch.from_numpy(image).to(device), np.random.default_rng(0)
+    core: Calls = {
+        "placed": lambda: sampler.place(image, regions, rng),
+        "cut": lambda: sampler.cut(image, placed),
+    }
+    seconds = time_in_turn(core)
+    cut = partial(cut_views, whole, placed.boxes, placed.flipped, sampler.size)
+    taken = time_in_turn({"cut": cut}, device=device)["cut"]
+    what = f"five views of {sampler.size[0]}"
+    there = "one core" if device == "cpu" else "the GPU"
+    return [
+        Row(f"{what}, not cut", seconds["placed"], "SLIC", seconds["placed"] / yardstick),
+        Row(f"cutting {what}, OpenCV", seconds["cut"], "SLIC", seconds["cut"] / yardstick),
+        Row(f"cutting {what}, {there}", taken, "OpenCV on one core", taken / seconds["cut"]),
+    ]
 
 
 def _photometric(found: Views, seconds: dict[str, float], side: int) -> Row:

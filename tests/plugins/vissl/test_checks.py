@@ -26,6 +26,7 @@ def test_our_own_configs_are_good(name, tmp_path, monkeypatch):
         ("config.VICE.VIEWS.scale=[2,1]", r"config\.VICE\.VIEWS: .*scale"),
         ("+config.VICE.VIEWS.sparkle=1", r"config\.VICE\.VIEWS: .*sparkle"),
         ("config.VICE.STANDARDIZE.min_side=999", "min_side=999 must not exceed"),
+        ("config.VICE.CUT_ON=gpu", "CUT_ON=.gpu.: must be one of auto, workers, device"),
         ("config.MODEL.TRUNK.VICE.dim=9", r"TRUNK\.VICE\.dim=9 differs from config\.VICE\.PROTO"),
         ("~config.VICE.SCHEDULE.final", r"SCHEDULE\.final is missing"),
         ("config.VICE.VIEWS=null", r"config\.VICE\.VIEWS"),
@@ -38,6 +39,12 @@ def test_our_own_configs_are_good(name, tmp_path, monkeypatch):
 def test_what_is_wrong_is_named(override, message):
     with pytest.raises(UserError, match=message):
         check_values(compose(["config=vice/folder", override]))
+
+
+def test_workers_cannot_change_what_the_device_cuts():
+    where = ["config.VICE.CUT_ON=device", "config.VICE.PHOTOMETRIC_ON=workers"]
+    with pytest.raises(UserError, match=r"VICE\.CUT_ON=device needs .*VICE\.PHOTOMETRIC_ON=device"):
+        check_values(compose(["config=vice/folder", *where]))
 
 
 def test_a_refused_configuration_leaves_the_run_folder_alone(images, tmp_path):

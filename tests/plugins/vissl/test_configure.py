@@ -140,6 +140,31 @@ def test_gpus_that_are_not_there(monkeypatch):
     assert config.DISTRIBUTED.NUM_PROC_PER_NODE == 1
 
 
+@pytest.mark.parametrize(
+    ("gpu", "change", "cut", "changed_later", "cut_later"),
+    [
+        (False, "auto", "auto", False, False),
+        (False, "device", "auto", True, False),
+        (False, "device", "device", True, True),
+        (False, "auto", "device", True, True),
+        (True, "auto", "auto", True, True),
+        (True, "workers", "auto", False, False),
+        (True, "auto", "workers", True, False),
+        (True, "device", "auto", True, True),
+    ],
+)
+def test_where_views_are_cut_and_changed(monkeypatch, gpu, change, cut, changed_later, cut_later):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: int(gpu))
+    where = [f"config.VICE.PHOTOMETRIC_ON={change}", f"config.VICE.CUT_ON={cut}"]
+    config = compose(["config=vice/folder", *where]).config
+    choose_device(config)
+    assert [transform.name for transform in config.DATA.TRAIN.TRANSFORMS] == [
+        "vice_views" + "_later" * cut_later,
+        "vice_photometric" + "_later" * changed_later,
+    ]
+
+
 def test_gpus_that_are_there(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from tests.plugins.vissl.conftest import overrides, write_images
 from vice.errors import UserError
 from vice.plugins.vissl.collator import vice_collator
 from vice.plugins.vissl.configure import configure
+from vice.plugins.vissl.train_step import FinishedViews
 
 
 @pytest.fixture(scope="module")
@@ -124,21 +126,22 @@ def test_replacements_are_drawn_uniformly(tmp_path):
     assert min(counts) > 25
 
 
-def test_images_without_mutual_regions_are_replaced(config, monkeypatch):
-    from vice.plugins.vissl.transforms import ViceViews
-    from vice.views import NoMutualRegions
+@pytest.mark.parametrize("later", [False, True])
+def test_images_without_mutual_regions_are_replaced(config, monkeypatch, later):
+    from vice.plugins.vissl.transforms import ViceViews, ViceViewsLater
+    from vice.views import NoMutualRegions, ViewSampler
 
     source = build(config).data_objs[0]
-    transform = ViceViews(**config.VICE.VIEWS)
-    real, calls = transform.sampler, []
+    transform = (ViceViewsLater if later else ViceViews)(**config.VICE.VIEWS)
+    real, calls = ViewSampler.place, []
 
-    def picky(image, regions, rng):
+    def picky(self, image, regions, rng):
         calls.append(image)
         if len(calls) < 3:
             raise NoMutualRegions("nothing in common")
-        return real(image, regions, rng)
+        return real(self, image, regions, rng)
 
-    transform.sampler = picky
+    monkeypatch.setattr(ViewSampler, "place", picky)
     sample = transform(source[0][0])
     assert len(sample.source.skipped) == 2
     assert "nothing in common" in sample.source.skipped[0]
@@ -153,3 +156,49 @@ def test_nothing_usable_is_an_error(tmp_path):
     source = build(configure(overrides(images, tmp_path / "out"))[1]).data_objs[0]
     with pytest.raises(UserError, match="images in a row cannot be used"):
         source[0]
+
+
+def ragged(tmp_path, *more):
+    """A dataset of images of three sizes, one of them broken."""
+    images = write_images(tmp_path / "images", count=4)
+    for number, size in enumerate(((70, 101), (33, 64))):
+        with Image.open(images / f"{number}.png") as image:
+            image.resize(size).save(images / f"{number}.png")
+    (images / "3.png").write_bytes(b"broken")
+    return build(configure(overrides(images, tmp_path / "out", *more))[1])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_views_cut_on_the_device_are_those_of_the_workers(tmp_path, workers):
+    on_device = "config.VICE.PHOTOMETRIC_ON=device"
+    (there,) = batches(ragged(tmp_path, on_device), 0, 4)
+    (here,) = batches(ragged(tmp_path, on_device, "config.VICE.CUT_ON=device"), workers, 4)
+    assert here["data"][0].shape == (101, 70, 3) and here["data"][1].shape == (64, 33, 3)
+    assert here["boxes"].shape == (4, 2, 4) and here["flipped"].shape == (4, 2)
+    assert all(image.dtype == torch.uint8 and image.is_contiguous() for image in here["data"])
+    assert here["skipped"] == there["skipped"] != []
+    assert torch.equal(here["label"][0], there["label"][0])
+    changed = []
+
+    def change(images, params, noise):
+        changed.append((images, params, noise))
+        return images
+
+    for batch in (there, here):
+        done = next(FinishedViews(iter([batch]), change, torch.device("cpu")))
+        assert len(done["data"]) == 1
+        assert not {"boxes", "flipped", "photometric", "noise"} & set(done)
+    (first, params, noise), (second, same_params, same_noise) = changed
+    assert first.shape == second.shape == (8, 3, 48, 48)
+    assert (first.int() - second.int()).abs().max() <= 1
+    assert torch.equal(noise, same_noise)
+    for name, value in vars(params).items():
+        np.testing.assert_array_equal(value, getattr(same_params, name))
+
+
+def test_workers_cannot_change_views_that_are_not_cut(config):
+    from vice.plugins.vissl.transforms import VicePhotometric, ViceViewsLater
+
+    sample = ViceViewsLater(**config.VICE.VIEWS)(build(config).data_objs[0][0][0])
+    with pytest.raises(UserError, match=r"config\.VICE\.CUT_ON=workers"):
+        VicePhotometric()(sample)

@@ -152,6 +152,24 @@ def test_views_finished_on_the_device_train_the_same_model(trained, images, tmp_
     assert "vice_photometric_later" in transforms
 
 
+def test_views_cut_on_the_device_give_the_same_losses(trained, images, tmp_path):
+    out = tmp_path / "device"
+    done = run_tool(overrides(images, out, "config.VICE.CUT_ON=device"), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    config = yaml.safe_load((out / "train_config.yaml").read_text())
+    names = [transform["name"] for transform in config["DATA"]["TRAIN"]["TRANSFORMS"]]
+    assert names == ["vice_views_later", "vice_photometric_later"]
+    here, there = read_health(out), read_health(trained)
+    for one, two in zip(here, there, strict=True):
+        for name in ("regions_per_view", "skipped_images", "queue_length", "queue_age"):
+            assert one[name] == two[name]
+    # One level is 0.017 of a normalised colour's standard deviations, and few pixels are off.
+    losses = [[record["loss"] for record in records] for records in (here, there)]
+    assert losses[0][0] == pytest.approx(losses[1][0], abs=2e-3)
+    assert losses[0] == pytest.approx(losses[1], abs=2e-2)
+    assert np.ptp(losses[1]) > 0.5
+
+
 def test_two_spawned_processes_know_every_registered_name(images, tmp_path):
     out = tmp_path / "two"
     done = run_tool(

@@ -93,6 +93,11 @@ def _check_together(plain: dict[str, Any]) -> None:
             f"config.VICE.STANDARDIZE.min_side={sizes['min_side']} must not exceed "
             f"config.VICE.STANDARDIZE.max_side={sizes['max_side']}"
         )
+    if (plain["VICE"]["CUT_ON"], plain["VICE"]["PHOTOMETRIC_ON"]) == ("device", "workers"):
+        raise UserError(
+            "config.VICE.CUT_ON=device needs config.VICE.PHOTOMETRIC_ON=device or auto: workers "
+            "cannot change the colours of views that are cut after them"
+        )
     wanted = {**plain["VICE"]["PROTOTYPES"], "num_views": plain["VICE"]["VIEWS"]["num_views"]}
     for key, name, value in _repeated(plain):
         if value != wanted[name]:

@@ -171,14 +171,22 @@ def choose_device(config: DictConfig) -> None:
         node = config if section == "config" else config[section]
         if node[key] == AUTO:
             node[key] = value
-    where = config.VICE.PHOTOMETRIC_ON
-    if where == "device" or (where == AUTO and gpu):
-        for transform in config.DATA.TRAIN.TRANSFORMS:
-            if transform.name == "vice_photometric":
-                transform.name = "vice_photometric_later"
+    _leave_to_device(config, gpu)
     if not gpu:
         config.MODEL.AMP_PARAMS.USE_AMP = False
         config.DATA.PIN_MEMORY = False
+
+
+def _leave_to_device(config: DictConfig, gpu: bool) -> None:
+    """Renames the transforms whose work the training step does on its device."""
+    cut, change = config.VICE.CUT_ON, config.VICE.PHOTOMETRIC_ON
+    # Views that the device cuts can only be changed after it.
+    changes = change == "device" or (change == AUTO and (gpu or cut == "device"))
+    cuts = cut == "device" or (cut == AUTO and gpu and changes)
+    later = {"vice_views": cuts, "vice_photometric": changes}
+    for transform in config.DATA.TRAIN.TRANSFORMS:
+        if later.get(transform.name):
+            transform.name += "_later"
 
 
 def check_machines(config: DictConfig) -> None:

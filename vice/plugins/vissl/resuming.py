@@ -28,6 +28,7 @@ HARMLESS = (
     "DATA.TRAIN.TRANSFORMS",
     "MODEL.TRUNK.EXECUTION.channels_last",
     "MODEL.TRUNK.EXECUTION.compiled",
+    "VICE.CUT_ON",
     "VICE.DATASET.prepare",
     "VICE.DATASET.root",
     "VICE.KEEP_CHECKPOINTS",

@@ -89,7 +89,7 @@ _SIZES = {
 #: Group of keys to its keys and their rules.
 RULES: dict[str, dict[str, Rule]] = {
     "VICE": {
-        "PHOTOMETRIC_ON": one_of("auto", "workers", "device"),
+        **dict.fromkeys(("PHOTOMETRIC_ON", "CUT_ON"), one_of("auto", "workers", "device")),
         "TIMEOUT_MINUTES": _number(0.01, 1e5),
         "MAX_NONFINITE_STEPS": whole(1, 10**6),
         "KEEP_CHECKPOINTS": whole(1, 10**6),

@@ -6,19 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from vissl.trainer.train_steps import register_train_step
 from vissl.trainer.train_steps.standard_train_step import standard_train_step
 
+from vice.cutting import cut_views
 from vice.photometric import Photometric
 from vice.plugins.vissl.finite import undone_if_skipped
 from vice.plugins.vissl.transforms import tuples
 
 
 class FinishedViews:
-    """An iterator over batches whose photometric change happens here.
+    """An iterator over batches whose views are cut and changed here.
 
-    Workers then only decode images, find superpixels and cut views, and what travels to the
-    device is a quarter as large. Batches that were changed by the workers pass as they are.
+    Workers then only decode images, find superpixels and draw where views lie, or cut them as
+    well, and what travels to the device is a quarter as large or less. Batches that were changed
+    by the workers pass as they are.
 
     Args:
         batches: Iterator with a length over what `vice.plugins.vissl.collator.vice_collator`
@@ -46,9 +49,19 @@ class FinishedViews:
         self.after_reading()
         params = batch.pop("photometric", None)
         if params is not None:
-            images = batch["data"][0].to(self.device, non_blocking=True)
+            images = self._cut(batch)
             batch["data"] = [self.photometric(images, params, batch.pop("noise"))]
         return batch
+
+    def _cut(self, batch: dict[str, Any]) -> Tensor:
+        """The views of all images, view-major: uint8 (M*N, 3, h, w)."""
+        # VISSL has moved them already where it trains on a GPU, whole images as well.
+        found = [image.to(self.device, non_blocking=True) for image in batch["data"]]
+        if "boxes" not in batch:
+            return found[0]
+        size = tuple(batch["label"][0].shape[-2:])
+        where = zip(found, batch.pop("boxes"), batch.pop("flipped"), strict=True)
+        return torch.stack([cut_views(*views, size) for views in where], dim=1).flatten(0, 1)
 
 
 @register_train_step("vice_train_step")

@@ -1,4 +1,4 @@
-"""VISSL transforms ``vice_views``, ``vice_photometric`` and ``vice_photometric_later``."""
+"""VISSL transforms ``vice_views``, ``vice_photometric``, and both with ``_later``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from classy_vision.dataset.transforms import ClassyTransform, register_transform
 from torch import Tensor
 
+from vice.errors import UserError
 from vice.photometric import Photometric, PhotometricParams
 from vice.plugins.vissl.dataset import ImageSample
-from vice.views import NoMutualRegions, Views, ViewSampler
+from vice.views import NoMutualRegions, Placement, Views, ViewSampler
 
 
 @dataclass
@@ -20,13 +21,13 @@ class ViewSample:
 
     Attributes:
         source: Where they came from; its rng goes on being used.
-        views: What the sampler drew.
+        views: What the sampler drew; `Views` if they are cut.
         images: (M, 3, h, w) float32 after the photometric change, else None.
         params: What is to happen to each view, where the change is left to the device.
     """
 
     source: ImageSample
-    views: Views
+    views: Placement
     images: Tensor | None = None
     params: PhotometricParams | None = None
 
@@ -55,9 +56,25 @@ class ViceViews(ClassyTransform):
         """
         while True:
             try:
-                return ViewSample(sample, self.sampler(sample.image, sample.regions, sample.rng))
+                return ViewSample(sample, self.draw(sample))
             except NoMutualRegions as error:
                 sample = sample.redraw(str(error))
+
+    def draw(self, sample: ImageSample) -> Placement:
+        """Views of one image; raises `NoMutualRegions`."""
+        return self.sampler(sample.image, sample.regions, sample.rng)
+
+
+@register_transform("vice_views_later")
+class ViceViewsLater(ViceViews):
+    """Draws views and leaves it to the training step to cut them, on its device.
+
+    The draws are those of ``vice_views``, so both give the same views up to rounding.
+    """
+
+    def draw(self, sample: ImageSample) -> Placement:
+        """Views of one image without their pixels; raises `NoMutualRegions`."""
+        return self.sampler.place(sample.image, sample.regions, sample.rng)
 
 
 @register_transform("vice_photometric")
@@ -77,9 +94,18 @@ class VicePhotometric(ClassyTransform):
         return cls(**config["params"])
 
     def __call__(self, sample: ViewSample) -> ViewSample:
-        """Fills ``sample.images``."""
+        """Fills ``sample.images``.
+
+        Raises:
+            UserError: The views are not cut.
+        """
         views = sample.views
-        params = self.photometric.draw(sample.source.rng, len(views.images))
+        if not isinstance(views, Views):
+            raise UserError(
+                "vice_photometric has no pixels after vice_views_later: leave "
+                "config.DATA.TRAIN.TRANSFORMS as it is and set config.VICE.CUT_ON=workers"
+            )
+        params = self.photometric.draw(sample.source.rng, len(views))
         images = torch.from_numpy(views.images).permute(0, 3, 1, 2)
         sample.images = self.photometric(images, params, torch.from_numpy(views.noise))
         return sample
@@ -95,7 +121,7 @@ class VicePhotometricLater(VicePhotometric):
 
     def __call__(self, sample: ViewSample) -> ViewSample:
         """Fills ``sample.params``."""
-        sample.params = self.photometric.draw(sample.source.rng, len(sample.views.images))
+        sample.params = self.photometric.draw(sample.source.rng, len(sample.views))
         return sample
 
 
