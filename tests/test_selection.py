@@ -14,11 +14,12 @@ from PIL import Image
 
 from vice.checkpoint import save_run
 from vice.errors import UserError
+from vice.label_free import HeldOutViews
 from vice.losses import DenseSwAVLoss
 from vice.models import Prototypes, seeded_embedder
 from vice.photometric import Photometric
 from vice.predictor import load
-from vice.selection import _draw_pairs, choose_checkpoint, cluster_stability, score_checkpoint
+from vice.selection import choose_checkpoint, score_checkpoint
 
 SETTINGS = {
     "STANDARDIZE": {"mode": "none"},
@@ -73,7 +74,7 @@ def write_epoch(folder, name, source):
 def loss_of_training(checkpoint, images, seed):
     """The training's own loss of all pairs as one batch, without a queue."""
     photometric, maps, regions = Photometric(**SETTINGS["PHOTOMETRIC"]), [[], []], [[], []]
-    for pair in _draw_pairs(images, SETTINGS, seed):
+    for pair in HeldOutViews(images, SETTINGS, seed).pairs:
         pixels = torch.from_numpy(pair.views.images).permute(0, 3, 1, 2)
         batch = photometric(pixels, pair.colours, torch.from_numpy(pair.views.noise))
         embeddings = checkpoint.embedder(batch)
@@ -88,7 +89,7 @@ def by_hand(checkpoint, images, seed):
     """Unit region vectors (2, I, D) by a loop over the regions, in float64."""
     found = [[], []]
     photometric = Photometric(**SETTINGS["PHOTOMETRIC"])
-    for pair in _draw_pairs(images, SETTINGS, seed):
+    for pair in HeldOutViews(images, SETTINGS, seed).pairs:
         pixels = torch.from_numpy(pair.views.images).permute(0, 3, 1, 2)
         batch = photometric(pixels, pair.colours, torch.from_numpy(pair.views.noise))
         dense = F.interpolate(checkpoint.embedder(batch).double(), size=(32, 32), mode="bilinear")
