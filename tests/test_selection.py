@@ -10,53 +10,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from PIL import Image
 
+from tests.untrained import DIM, SETTINGS, K, draw_images, make_run
 from vice.checkpoint import save_run
 from vice.errors import UserError
+from vice.label_free import HeldOutViews
 from vice.losses import DenseSwAVLoss
-from vice.models import Prototypes, seeded_embedder
+from vice.models import seeded_embedder
 from vice.photometric import Photometric
 from vice.predictor import load
-from vice.selection import _draw_pairs, choose_checkpoint, cluster_stability, score_checkpoint
-
-SETTINGS = {
-    "STANDARDIZE": {"mode": "none"},
-    "SUPERPIXELS": {"method": "grid", "region_size": 8, "cache_dir": "unused"},
-    "VIEWS": {"num_views": 5, "size": 32, "scale": [0.5, 1.5], "mask_intensity": 0.1},
-    "PHOTOMETRIC": {"strength": 0.3, "blur_probability": 0.0, "sigma": [0.1, 2.0]},
-    "LOSS": {
-        "temperature": 0.1,
-        "epsilon": 0.05,
-        "iterations": 3,
-        "region_vector": "pixel",
-        "align_corners": False,
-    },
-}
-K, DIM = 6, 8
+from vice.selection import choose_checkpoint, score_checkpoint
 
 
 @pytest.fixture
-def images(tmp_path, rng):
-    files = []
-    for number in range(4):
-        blocks = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        files.append(tmp_path / f"{number}.png")
-        Image.fromarray(blocks).resize((64, 48), Image.Resampling.NEAREST).save(files[-1])
-    return files
-
-
-def make_run(folder, seed=0, collapsed=False):
-    """A run folder with an untrained model; collapsed: every pixel gets the same vector."""
-    embedder = seeded_embedder(seed, backbone="resnet18", decoder="fpn", dim=DIM, stages=1)
-    torch.manual_seed(seed)
-    prototypes = Prototypes(DIM, K)
-    if collapsed:
-        for parameter in embedder.decoder.parameters():
-            parameter.data.fill_(0.0 if parameter.dim() > 1 else 1.0)
-    save_run(folder, embedder, prototypes)
-    (folder / "train_config.yaml").write_text(yaml.safe_dump({"VICE": SETTINGS}))
-    return folder
+def images(tmp_path):
+    return draw_images(tmp_path)
 
 
 def write_epoch(folder, name, source):
@@ -73,7 +41,7 @@ def write_epoch(folder, name, source):
 def loss_of_training(checkpoint, images, seed):
     """The training's own loss of all pairs as one batch, without a queue."""
     photometric, maps, regions = Photometric(**SETTINGS["PHOTOMETRIC"]), [[], []], [[], []]
-    for pair in _draw_pairs(images, SETTINGS, seed):
+    for pair in HeldOutViews(images, SETTINGS, seed).pairs:
         pixels = torch.from_numpy(pair.views.images).permute(0, 3, 1, 2)
         batch = photometric(pixels, pair.colours, torch.from_numpy(pair.views.noise))
         embeddings = checkpoint.embedder(batch)
@@ -88,7 +56,7 @@ def by_hand(checkpoint, images, seed):
     """Unit region vectors (2, I, D) by a loop over the regions, in float64."""
     found = [[], []]
     photometric = Photometric(**SETTINGS["PHOTOMETRIC"])
-    for pair in _draw_pairs(images, SETTINGS, seed):
+    for pair in HeldOutViews(images, SETTINGS, seed).pairs:
         pixels = torch.from_numpy(pair.views.images).permute(0, 3, 1, 2)
         batch = photometric(pixels, pair.colours, torch.from_numpy(pair.views.noise))
         dense = F.interpolate(checkpoint.embedder(batch).double(), size=(32, 32), mode="bilinear")
@@ -164,17 +132,22 @@ def test_a_run_without_epochs_and_what_is_no_run(tmp_path, images):
         choose_checkpoint(tmp_path / "run", [])
 
 
-def test_stability_of_two_seeds_is_scikit_learns(tmp_path, images):
-    metrics = pytest.importorskip("sklearn.metrics")
-    runs = [make_run(tmp_path / str(seed), seed) for seed in (0, 1)]
-    maps = [
-        np.concatenate([load(run, "cpu").segment(image).numpy().ravel() for image in images])
-        for run in runs
-    ]
-    found = cluster_stability(*runs, images)
-    assert found["adjusted_rand_index"] == pytest.approx(metrics.adjusted_rand_score(*maps))
-    assert found["normalized_mutual_information"] == pytest.approx(
-        metrics.normalized_mutual_info_score(*maps)
-    )
-    alike = cluster_stability(runs[0], runs[0], images)
-    assert alike == pytest.approx(dict.fromkeys(found, 1.0))
+def test_images_that_cannot_be_read_are_named_and_left_out(tmp_path, images, caplog):
+    checkpoint = load(make_run(tmp_path / "run")).checkpoint
+    scores = score_checkpoint(checkpoint, images, SETTINGS)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    with caplog.at_level("WARNING"):
+        assert score_checkpoint(checkpoint, [*images, broken], SETTINGS) == scores
+    assert "broken.png" in caplog.text
+
+
+def test_a_model_in_training_can_go_on_after_it_was_measured(images):
+    embedder = seeded_embedder(0, backbone="resnet18", decoder="fpn", dim=DIM, stages=1).eval()
+    prototypes = torch.nn.functional.normalize(torch.randn(K, DIM), dim=1).requires_grad_()
+    before = {name: value.clone() for name, value in embedder.state_dict().items()}
+    scores = HeldOutViews(images, SETTINGS).measure(embedder, prototypes)
+    assert scores.regions > 20
+    assert all(torch.equal(value, before[name]) for name, value in embedder.state_dict().items())
+    embedder(torch.rand(1, 3, 32, 32)).sum().backward()
+    assert next(embedder.parameters()).grad is not None and prototypes.grad is None

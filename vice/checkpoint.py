@@ -43,6 +43,16 @@ class Checkpoint:
     meta: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
 
+    def required_prototypes(self) -> Tensor:
+        """The prototypes, (K, D) unit vectors.
+
+        Raises:
+            UserError: The file holds none.
+        """
+        if self.prototypes is None:
+            raise UserError(f"{self.path} holds no prototypes: it cannot be scored without labels")
+        return self.prototypes.weight
+
 
 def save_run(
     run_dir: str | Path,

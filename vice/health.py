@@ -13,6 +13,8 @@ from vice.files import replace_atomically
 logger = logging.getLogger(__name__)
 
 HEALTH_NAME = "health.jsonl"
+#: Label-free scores on images that are not trained on, a line an epoch.
+HELD_OUT_NAME = "held_out.jsonl"
 
 
 class HealthMonitor:
@@ -88,16 +90,17 @@ class HealthMonitor:
 
 
 class HealthLog:
-    """JSON lines, one a step, in a run folder.
+    """JSON lines, one a step or an epoch, in a run folder.
 
     Args:
         folder: The run folder.
         resume_at: Iteration that training (re)starts at; later lines of an earlier attempt are
             dropped, so that each iteration has one line.
+        name: Of the file.
     """
 
-    def __init__(self, folder: str | Path, resume_at: int = 0) -> None:
-        self.path = Path(folder) / HEALTH_NAME
+    def __init__(self, folder: str | Path, resume_at: int = 0, name: str = HEALTH_NAME) -> None:
+        self.path = Path(folder) / name
         kept = [line for line in read_health(self.path) if line["iteration"] < resume_at]
         text = "".join(_line(record) for record in kept)
         replace_atomically(self.path, lambda new: Path(new).write_text(text))
@@ -118,7 +121,7 @@ def read_health(path: str | Path) -> list[dict[str, Any]]:
     """Reads the records of a run.
 
     Args:
-        path: ``health.jsonl`` or the run folder that holds it.
+        path: ``health.jsonl`` or the run folder that holds it, or another file of a `HealthLog`.
 
     Returns:
         The records in order; none when the file is missing. A last line cut short by a kill is

@@ -33,7 +33,9 @@ class Predictor:
         """Width D of the embedding."""
         return self.embedder.dim
 
-    @torch.inference_mode()
+    # Not inference_mode: the embedder may be one in training, and what a module keeps for its next
+    # call must then be fit for a backward pass.
+    @torch.no_grad()
     def embed(self, image: np.ndarray | str | Path) -> Tensor:
         """Embeds one image at its own resolution.
 
@@ -51,7 +53,7 @@ class Predictor:
         dense = F.interpolate(dense, size=pixels.shape[:2], mode="bilinear", align_corners=False)
         return F.normalize(dense, dim=1)[0].cpu()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def segment(self, image: np.ndarray | str | Path, concepts: Tensor | None = None) -> Tensor:
         """Gives each pixel its most similar concept.
 

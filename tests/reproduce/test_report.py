@@ -79,6 +79,33 @@ def test_runs_that_are_one_failures_and_what_waits_are_said(tmp_path):
     assert kept["plan"]["scale"]["name"] == "full"
 
 
+def test_label_free_scores_and_stability_between_seeds(tmp_path):
+    found = outcome()
+    plan = Plan(tmp_path, load_scale("full"))
+    assert "stability" not in to_markdown(TABLE, found, plan)
+    base = found.rows["base"]
+    names = ("perplexity_over_k", "loss_over_lnk", "agreement", "mutual_information", "cosine")
+    base.label_free = [dict.fromkeys(names, 0.5), {**dict.fromkeys(names, 0.5), "cosine": 0.9}]
+    values = {(0, 1): 0.2, (0, 2): 0.5, (1, 2): 0.6}
+    base.stability = [
+        {"seeds": [*pair], "adjusted_rand_index": v, "normalized_mutual_information": v + 0.1}
+        for pair, v in values.items()
+    ]
+    text = to_markdown(TABLE, found, plan)
+    sd = 100 * np.std(list(values.values()), ddof=1)
+    _, stable, training, second = lines(text, "base")
+    shown = f"ARI 43.33 ± {sd:.2f} / NMI 53.33 ± {sd:.2f}"
+    assert stable == f"| base | stability between seeds | - | - | {shown} | - | 3 |"
+    assert "training" in training
+    half, cosine = "50.00 ± 0.00", f"70.00 ± {100 * np.std([0.5, 0.9], ddof=1):.2f}"
+    assert second == f"| base | {half} | {half} | {half} | {half} | {cosine} | 2 |"
+    assert "| row | perplexity / K | loss / ln K | agreement of views | NMI of views |" in text
+    assert "- stability between seeds: adjusted Rand index" in text
+    kept = json.loads(write_report(TABLE, found, plan).with_suffix(".json").read_text())
+    assert kept["rows"]["base"]["stability"][2]["adjusted_rand_index"] == 0.6
+    assert kept["rows"]["base"]["label_free"][1]["cosine"] == 0.9
+
+
 def test_times_are_in_milliseconds(tmp_path):
     row = Row("step", "vice/demo", untrained=True, published={"loss": {"milliseconds": 166}})
     table = Table("t", "T", "P", "", "", (row,))

@@ -70,6 +70,18 @@ def test_two_rows_are_trained_and_scored_and_a_third_fails_alone(stripes, tmp_pa
     (scored,) = out.glob("eval/*/epoch1/*/results.json")
     assert json.loads(scored.read_text())["spec"].endswith("model_phase0.torch")
 
+    # A second seed of one row: what both agree in.
+    of_one = [*arguments[:9], "--seeds", "2", *arguments[11:]]
+    done = call(*of_one)
+    assert done.returncode == 0, done.stderr
+    (kept,) = out.glob("runs/*-seed0-*/stability.json")
+    (pair,) = json.loads(kept.read_text())["pairs"]
+    (line,) = [text for text in done.stdout.splitlines() if "stability between seeds |" in text]
+    assert pair["seeds"] == [0, 1] and line.endswith("| 2 |")
+    assert f"ARI {100 * pair['adjusted_rand_index']:.2f} / NMI" in line
+    (label_free,) = re.findall(r"^\| grid.* \| 2 \|$", done.stdout.split("without labels")[1], re.M)
+    assert label_free.count("±") == 5
+
 
 @pytest.mark.slow
 def test_slurm_gets_the_trainings_and_the_next_call_goes_on(stripes, tmp_path):

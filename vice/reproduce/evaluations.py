@@ -1,4 +1,4 @@
-"""The evaluations of a row, and the checkpoint that is chosen for them without labels."""
+"""The evaluations of a row."""
 
 from __future__ import annotations
 
@@ -8,20 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from vice.datasets import DATASETS, open_dataset
-from vice.datasets.subsets import take_subset
-from vice.files import replace_atomically
-from vice.protocols import default_protocol, get_protocol
 from vice.report.compare import readouts
 from vice.reproduce.runs import Plan
 from vice.reproduce.tables import Row, merge
-from vice.selection import choose_checkpoint
 
 #: Read-out to its scores, for example ``{"miou": 0.25, "accuracy": 0.6}``, shares in [0, 1].
 Scores = dict[str, dict[str, float | None]]
-CHOICE_NAME = "choice.json"
 
 
 def arguments_of(row: Row, label: str, plan: Plan) -> dict[str, Any]:
@@ -98,39 +90,3 @@ def _evaluate(
     if kind == "finetune":
         arguments["subset_seed"] = seed
     return evaluations[kind](spec, out_dir=out, seed=seed, log_level="ERROR", **common, **arguments)
-
-
-def choose(row: Row, run_dir: Path, seed: int, plan: Plan) -> dict[str, Any]:
-    """The checkpoint of a run that is chosen without labels; found once and then read.
-
-    The images are those of the scored split of the data that was trained on, without their labels,
-    or some of them.
-
-    Args:
-        row: The row.
-        run_dir: A finished run.
-        seed: Of views.
-        plan: What the user asks for.
-
-    Returns:
-        What `vice.selection.Choice.to_dict` gives.
-    """
-    file = run_dir / CHOICE_NAME
-    if file.is_file():
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return found
-    device = plan.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    choice = choose_checkpoint(run_dir, _held_out(row, plan), seed, device=device).to_dict()
-    text = json.dumps(choice, indent=1) + "\n"
-    replace_atomically(file, lambda new: Path(new).write_text(text, encoding="utf-8"))
-    return choice
-
-
-def _held_out(row: Row, plan: Plan) -> list[Path]:
-    name = plan.dataset(row.trained_on)
-    known = name if name in DATASETS else "folder"
-    split = get_protocol(default_protocol(known), known).score_split
-    data = open_dataset(name, plan.data_root)
-    names = data.names(split, labels=False)
-    kept = take_subset(names, min(1.0, plan.scale.held_out / len(names)), 0)
-    return [data.root / name for name in names if name in kept]

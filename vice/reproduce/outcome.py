@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vice.errors import UserError, one_line
 from vice.progress import progress
-from vice.reproduce.evaluations import Scores, arguments_of, choose, evaluate
+from vice.reproduce.evaluations import Scores, arguments_of, evaluate
+from vice.reproduce.label_free import choose, last_scores, stability
 from vice.reproduce.runs import Plan, Run, composed, plan_run, run_folder
 from vice.reproduce.tables import Row, Table
 from vice.reproduce.trainings import Waiting, ensure_trained, training_seconds
@@ -29,6 +31,8 @@ class RowOutcome:
         same: Whether all chosen checkpoints are the last ones.
         seconds: What the trainings took, where it is known.
         run: Name of the first seed's run folder.
+        label_free: What `vice.reproduce.label_free.last_scores` gives, a seed each.
+        stability: What `vice.reproduce.label_free.stability` gives, a pair of seeds each.
     """
 
     last: list[Scores] = field(default_factory=list)
@@ -37,6 +41,8 @@ class RowOutcome:
     same: bool = True
     seconds: list[float] = field(default_factory=list)
     run: str = ""
+    label_free: list[dict[str, float]] = field(default_factory=list)
+    stability: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -71,11 +77,20 @@ def reproduce(table: Table, plan: Plan) -> Outcome:
     ready: list[tuple[Row, int]] = []
     # A run that several rows share is tried once.
     failed: dict[Path, Exception] = {}
+    scored: dict[str, list[int]] = {}
     for row, seed in progress(work, len(work), f"{table.name}: trainings", every_seconds=0):
-        if _guarded(outcome, row, seed, partial(_train, outcome, row, seed, plan, failed)):
+        work_on = partial(_train, outcome, row, seed, plan, failed)
+        if _guarded(outcome, f"{row.name}, seed {seed}", work_on):
             ready.append((row, seed))
     for row, seed in progress(ready, len(ready), f"{table.name}: evaluations", every_seconds=0):
-        _guarded(outcome, row, seed, partial(_score, outcome.rows[row.name], row, seed, plan))
+        score = partial(_score, outcome.rows[row.name], row, seed, plan)
+        if _guarded(outcome, f"{row.name}, seed {seed}", score):
+            scored.setdefault(row.name, []).append(seed)
+    for row in table.rows:
+        seeds = scored.get(row.name, [])
+        if len(seeds) > 1 and row.config is not None and not row.untrained:
+            compare = partial(_compare_seeds, outcome.rows[row.name], row, seeds, plan)
+            _guarded(outcome, f"{row.name}, stability between seeds", compare)
     return outcome
 
 
@@ -83,9 +98,8 @@ def _has_work(row: Row) -> bool:
     return bool(row.evaluate) and (row.config is not None or row.spec is not None)
 
 
-def _guarded(outcome: Outcome, row: Row, seed: int, work: Callable[[], None]) -> bool:
+def _guarded(outcome: Outcome, where: str, work: Callable[[], None]) -> bool:
     """Whether work on a row has succeeded; otherwise the outcome says why not."""
-    where = f"{row.name}, seed {seed}"
     try:
         work()
     except Waiting as state:
@@ -132,7 +146,7 @@ def _score(found: RowOutcome, row: Row, seed: int, plan: Plan) -> None:
         spec = plan.scale.finetuned or str(row.spec)
         found.last.append(evaluate(row, spec, seed, plan.out / "eval" / _plain(spec), plan))
         return
-    _, folder, _ = _place(row, seed, plan)
+    run, folder, _ = _place(row, seed, plan)
     place = plan.out / "eval" / folder.name
     if row.initial:
         found.last.append(evaluate(row, f"random:{folder}", seed, place / "initial", plan))
@@ -144,10 +158,17 @@ def _score(found: RowOutcome, row: Row, seed: int, plan: Plan) -> None:
         chosen = evaluate(row, choice["path"], seed, place / f"epoch{choice['epoch']}", plan)
     found.last.append(last)
     found.chosen.append(chosen)
+    num_prototypes = int(run.settings["VICE.PROTOTYPES.num_prototypes"])
+    found.label_free.append(last_scores(choice, num_prototypes))
     found.epochs.append(choice["epoch"])
     found.same = found.same and choice["last"]
     if (seconds := training_seconds(folder)) is not None:
         found.seconds.append(seconds)
+
+
+def _compare_seeds(found: RowOutcome, row: Row, seeds: Sequence[int], plan: Plan) -> None:
+    folders = {seed: _place(row, seed, plan)[1] for seed in seeds}
+    found.stability = stability(row, folders, plan)
 
 
 def _time(row: Row, seed: int, plan: Plan) -> Scores:

@@ -16,6 +16,14 @@ from vice.reproduce.runs import Plan
 from vice.reproduce.tables import Row, Table
 from vice.selection import RULE
 
+STABILITY = "stability between seeds"
+LABEL_FREE = {
+    "perplexity_over_k": "perplexity / K",
+    "loss_over_lnk": "loss / ln K",
+    "agreement": "agreement of views",
+    "mutual_information": "NMI of views",
+    "cosine": "cosine of views",
+}
 HEAD = ("row", "read-out", "published", "source", "last checkpoint", "label-free choice", "seeds")
 
 
@@ -69,7 +77,7 @@ def to_markdown(table: Table, outcome: Outcome, plan: Plan) -> str:
         lines += [
             markdown_line([name, *cells]) for cells in _cells(table, row, found, baseline, plan)
         ]
-    lines += ["", *_notes(plan, outcome)]
+    lines += [*_label_free(table, outcome), "", *_notes(plan, outcome)]
     lines += [f"- failed: {line}" for line in outcome.failures]
     lines += [f"- waiting: {line}" for line in outcome.waiting]
     return "\n".join(lines) + "\n"
@@ -93,6 +101,11 @@ def _cells(
             chosen += " (last)" if found.same else f" (epoch {', '.join(map(str, found.epochs))})"
         seeds = sum(name in scores for scores in found.last)
         lines.append([name, shown, source if figures else "-", last, chosen, str(seeds or "-")])
+    if found.stability:
+        kinds = ("adjusted_rand_index", "normalized_mutual_information")
+        ari, nmi = (spread([pair[kind] for pair in found.stability]) for kind in kinds)
+        seeds = len({seed for pair in found.stability for seed in pair["seeds"]})
+        lines.append([STABILITY, "-", "-", f"ARI {ari} / NMI {nmi}", "-", str(seeds)])
     if found.seconds or "training" in row.published:
         time = row.published.get("training")
         mean = sum(found.seconds) / len(found.seconds) if found.seconds else None
@@ -100,6 +113,21 @@ def _cells(
         shown = "-" if time is None else f"{time}{'' if plan.comparable() else ' †'}"
         lines.append(["training", shown, source if time else "-", taken, "-", "-"])
     return lines
+
+
+def _label_free(table: Table, outcome: Outcome) -> list[str]:
+    """The second table; nothing where no row was trained."""
+    rows = {row.name: outcome.rows[row.name].label_free for row in table.rows}
+    lines = []
+    for name, scores in rows.items():
+        if scores:
+            cells = [spread([found[key] for found in scores]) for key in LABEL_FREE]
+            lines.append(markdown_line([name, *cells, str(len(scores))]))
+    if not lines:
+        return []
+    head = ("row", *LABEL_FREE.values(), "seeds")
+    title = "Last checkpoint without labels, on images that were not trained on, in %:"
+    return ["", title, "", markdown_line(head), markdown_line(["---"] * len(head)), *lines]
 
 
 def figure(figures: Mapping[str, float] | None, comparable: bool) -> str:
@@ -150,6 +178,12 @@ def _notes(plan: Plan, outcome: Outcome) -> list[str]:
         f"checkpoint is scored: it is the last one, or that of the {RULE}, on images that were not "
         "trained on."
     ]
+    if any(found.stability for found in outcome.rows.values()):
+        notes.append(
+            f"- {STABILITY}: adjusted Rand index and normalised mutual information between the "
+            "nearest prototypes of all pixels of those images, in %, over pairs of last "
+            "checkpoints."
+        )
     if not plan.comparable():
         notes.append(
             "- † published for the papers' own setting and data: not comparable with the results "

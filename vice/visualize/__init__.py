@@ -2,6 +2,7 @@
 
 from vice.visualize.confusion import plot_confusion
 from vice.visualize.curves import plot_curves
+from vice.visualize.embedding_figure import draw_embeddings
 from vice.visualize.maps import colorize, overlay, palette, pca_rgb, region_boundaries
 from vice.visualize.sheets import contact_sheet, legend, save_png
 from vice.visualize.view_figure import draw_views
@@ -9,6 +10,7 @@ from vice.visualize.view_figure import draw_views
 __all__ = [
     "colorize",
     "contact_sheet",
+    "draw_embeddings",
     "draw_views",
     "legend",
     "overlay",

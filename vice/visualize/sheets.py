@@ -18,7 +18,8 @@ def save_png(picture: np.ndarray, path: str | Path) -> Path:
     """Writes a uint8 RGB picture (H, W, 3) as PNG, making the folder, and returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.ascontiguousarray(picture)).save(path, optimize=False)
+    # Named, so that files may be written under another suffix first.
+    Image.fromarray(np.ascontiguousarray(picture)).save(path, format="PNG", optimize=False)
     return path
 
 

@@ -31,6 +31,11 @@ def test_our_own_configs_are_good(name, tmp_path, monkeypatch):
         ("~config.VICE.SCHEDULE.final", r"SCHEDULE\.final is missing"),
         ("config.VICE.VIEWS=null", r"config\.VICE\.VIEWS"),
         ("config.SLURM.COMMENT='a\nb'", r"SLURM\.COMMENT=.*one line"),
+        (
+            "config.VICE.HEALTH.pictures=5",
+            r"HEALTH\.pictures=5: must be a whole number from 0 to 4",
+        ),
+        ("config.VICE.HEALTH.held_out_paths=photos", r"held_out_paths='photos': must be a list"),
         ("config.SLURM.TIME_HOURS=0", "give the job time"),
         ("+config.SLURM.ADDITIONAL_PARAMETERS.qos='a\nb'", "PARAMETERS.qos=.*one line"),
         ("node_id=1", "node_id=1"),
@@ -53,6 +58,20 @@ def test_a_refused_configuration_leaves_the_run_folder_alone(images, tmp_path):
     with pytest.raises(UserError, match="queue_length"):
         configure(overrides(images, tmp_path, "config.VICE.LOSS.queue_length=many"))
     assert kept.read_text() == "earlier: true\n"
+
+
+def test_held_out_images_must_be_there_and_get_a_whole_path(images, tmp_path, monkeypatch):
+    def configured(path, *more):
+        said = f"config.VICE.HEALTH.held_out_paths=[{path}]"
+        return configure(overrides(images, tmp_path / "out", said, *more))[1].VICE.HEALTH
+
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "missing", tmp_path / "empty"):
+        with pytest.raises(UserError, match=rf"HEALTH\.held_out_paths: {path}"):
+            configured(path)
+        assert configured(path, "config.VICE.HEALTH.held_out=0").held_out == 0
+    monkeypatch.chdir(images.parent)
+    assert configured(images.name).held_out_paths == [str(images)]
 
 
 def test_rules():

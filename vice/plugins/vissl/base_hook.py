@@ -1,8 +1,13 @@
-"""The hook that every hook of ViCE starts from."""
+"""The hook that every hook of ViCE starts from, and where hooks find the parts of a training."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from classy_vision.hooks import ClassyHook
+from vissl.hooks import SSLTensorboardHook
+
+from vice.models import Embedder, Prototypes
 
 
 class SilentHook(ClassyHook):
@@ -17,3 +22,20 @@ class SilentHook(ClassyHook):
     on_step = ClassyHook._noop
     on_phase_end = ClassyHook._noop
     on_end = ClassyHook._noop
+
+
+def embedder_of(task: Any) -> Embedder:
+    """The embedder that is trained, itself and not what wraps it for several ranks."""
+    embedder: Embedder = task.base_model.trunk.embedder
+    return embedder
+
+
+def prototypes_of(task: Any) -> Prototypes:
+    """The prototypes that are trained."""
+    prototypes: Prototypes = task.base_model.heads[0].prototypes
+    return prototypes
+
+
+def writers_of(task: Any) -> list[Any]:
+    """TensorBoard's writers; none where the configuration wants none."""
+    return [hook.tb_writer for hook in task.hooks if isinstance(hook, SSLTensorboardHook)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from classy_vision.generic.distributed_util import is_primary
 from classy_vision.hooks import ClassyHook
-from vissl.hooks import SSLTensorboardHook, default_hook_generator
+from vissl.hooks import default_hook_generator
 from vissl.hooks.log_hooks import LogLossMetricsCheckpointHook
 
 import vice.plugins.vissl  # noqa: F401  (registers everything in a spawned worker)
@@ -19,11 +19,11 @@ from vice.errors import UserError
 from vice.files import replace_atomically
 from vice.foreign import ARCHITECTURE_NAME
 from vice.health import HealthLog, HealthMonitor
-from vice.plugins.vissl.base_hook import SilentHook
+from vice.plugins.vissl.base_hook import SilentHook, embedder_of, prototypes_of, writers_of
 from vice.plugins.vissl.finite import FiniteHook
-from vice.plugins.vissl.head import VicePrototypes
 from vice.plugins.vissl.resuming import settings_of
 from vice.plugins.vissl.saving import SaveHook
+from vice.plugins.vissl.watching import watch_hooks
 from vice.preemption import Notice
 from vice.provenance import versions
 from vice.roster import Roster
@@ -40,11 +40,11 @@ class NormalizePrototypesHook(SilentHook):
         Not on resuming: scaling unit vectors again would change their last bits.
         """
         if task.iteration == 0:
-            _head(task).prototypes.normalize_()
+            prototypes_of(task).normalize_()
 
     def on_update(self, task: Any) -> None:
         """After each optimizer step."""
-        _head(task).prototypes.normalize_()
+        prototypes_of(task).normalize_()
 
 
 class HealthHook(SilentHook):
@@ -110,10 +110,9 @@ class HealthHook(SilentHook):
 
     @staticmethod
     def _to_tensorboard(task: Any, record: dict[str, float]) -> None:
-        for hook in task.hooks:
-            if isinstance(hook, SSLTensorboardHook):
-                for name, value in record.items():
-                    hook.tb_writer.add_scalar(f"Health/{name}", value, task.iteration)
+        for writer in writers_of(task):
+            for name, value in record.items():
+                writer.add_scalar(f"Health/{name}", value, task.iteration)
 
 
 class ExportHook(SilentHook):
@@ -130,7 +129,7 @@ class ExportHook(SilentHook):
     def on_start(self, task: Any) -> None:
         """Describes the model, so that VISSL's own checkpoints can be loaded as well."""
         if is_primary():
-            card = {"embedder": _embedder(task).config, "meta": _meta(task)}
+            card = {"embedder": embedder_of(task).config, "meta": _meta(task)}
             text = json.dumps(card, indent=2, sort_keys=True) + "\n"
             path = Path(self.folder) / ARCHITECTURE_NAME
             replace_atomically(path, lambda new: Path(new).write_text(text))
@@ -144,7 +143,7 @@ class ExportHook(SilentHook):
         if not (is_primary() and task.train):
             return
         try:
-            save_run(self.folder, _embedder(task), _head(task).prototypes, _meta(task))
+            save_run(self.folder, embedder_of(task), prototypes_of(task), _meta(task))
         except UserError as error:
             if task.train_phase_idx == task.num_train_phases - 1:
                 raise
@@ -204,10 +203,11 @@ def vice_hooks(
 
     Returns:
         The hooks in the order they run. What is saved comes after what makes a step complete:
-        normalised prototypes, the health record and the export.
+        normalised prototypes, the health record, the export, pictures and held-out scores.
     """
     _join_log()
     folder, saving = str(cfg.CHECKPOINT.DIR), cfg.CHECKPOINT
+    notice = notice or Notice()
     default = default_hook_generator(cfg)
     return [
         RosterHook(roster),
@@ -215,6 +215,7 @@ def vice_hooks(
         NormalizePrototypesHook(),
         HealthHook(folder, max(int(cfg.LOG_FREQUENCY), 1)),
         ExportHook(folder),
+        *watch_hooks(cfg, notice),
         *[hook for hook in default if not isinstance(hook, LogLossMetricsCheckpointHook)],
         SaveHook(
             folder,
@@ -222,7 +223,7 @@ def vice_hooks(
             int(saving.CHECKPOINT_FREQUENCY),
             int(cfg.VICE.KEEP_CHECKPOINTS),
             roster,
-            notice or Notice(),
+            notice,
             settings_of(cfg),
         ),
     ]
@@ -234,14 +235,6 @@ def _join_log() -> None:
     own.handlers = list(logging.root.handlers)
     own.setLevel(logging.INFO)
     own.propagate = False
-
-
-def _embedder(task: Any) -> Any:
-    return task.base_model.trunk.embedder
-
-
-def _head(task: Any) -> VicePrototypes:
-    return task.base_model.heads[0]
 
 
 def _learning_rate(task: Any) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
+from vice.images import list_images
 
 
 def check_data(config: DictConfig) -> None:
@@ -33,10 +34,22 @@ def check_data(config: DictConfig) -> None:
     # Workers and SLURM nodes may start elsewhere.
     config.DATA.TRAIN.DATA_PATHS = [str(path.absolute())]
     config.CHECKPOINT.DIR = str(Path(str(config.CHECKPOINT.DIR)).absolute())
+    _check_held_out(config.VICE.HEALTH)
     _check_weights(config.MODEL.TRUNK.VICE)
     superpixels = config.VICE.SUPERPIXELS
     if superpixels.get("folder") is not None:
         superpixels.folder = os.path.abspath(str(superpixels.folder))
+
+
+def _check_held_out(health: DictConfig) -> None:
+    if not health.held_out:
+        return
+    for path in health.held_out_paths:
+        try:
+            list_images(path)
+        except UserError as error:
+            raise UserError(f"config.VICE.HEALTH.held_out_paths: {error}") from error
+    health.held_out_paths = [os.path.abspath(path) for path in health.held_out_paths]
 
 
 def _check_weights(trunk: DictConfig) -> None:

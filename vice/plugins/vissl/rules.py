@@ -150,6 +150,12 @@ RULES: dict[str, dict[str, Rule]] = {
         "final": _SHARE,
         "warmup_epochs": _number(0, 1e6),
     },
+    "VICE.HEALTH": {
+        "pictures": whole(0, 4),
+        "held_out_paths": _list_of(_PATH, 0, 16),
+        # Their views are kept in memory.
+        "held_out": whole(0, 256),
+    },
     "LOSS.vice_dense_swav": {**_LOSS, **_SIZES},
     "MODEL.TRUNK.VICE": {
         "dim": _SIZES["dim"],

@@ -1,0 +1,125 @@
+"""What is said of a row's trainings without labels: which checkpoint, how good, how stable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vice.checkpoint import CARD_NAME
+from vice.datasets import DATASETS, open_dataset
+from vice.datasets.labelled_set import list_checksum
+from vice.datasets.subsets import take_subset
+from vice.files import replace_atomically
+from vice.protocols import default_protocol, get_protocol
+from vice.reproduce.runs import Plan
+from vice.reproduce.tables import Row
+from vice.selection import choose_checkpoint
+from vice.stability import cluster_stability
+from vice.training import read_config
+
+CHOICE_NAME = "choice.json"
+STABILITY_NAME = "stability.json"
+
+
+def choose(row: Row, run_dir: Path, seed: int, plan: Plan) -> dict[str, Any]:
+    """The checkpoint of a run that is chosen without labels; found once and then read.
+
+    The images are those of the scored split of the data that was trained on, without their labels,
+    or some of them.
+
+    Args:
+        row: The row.
+        run_dir: A finished run.
+        seed: Of views.
+        plan: What the user asks for.
+
+    Returns:
+        What `vice.selection.Choice.to_dict` gives.
+    """
+    file = run_dir / CHOICE_NAME
+    if file.is_file():
+        return _read_json(file)
+    held_out = _held_out(row, plan)
+    choice = choose_checkpoint(run_dir, held_out, seed, device=_device(plan)).to_dict()
+    _write_json(file, choice)
+    return choice
+
+
+def last_scores(choice: Mapping[str, Any], num_prototypes: int) -> dict[str, float]:
+    """Label-free scores of a run's last checkpoint, all on the scale from 0 to about 1.
+
+    Args:
+        choice: What `choose` returns.
+        num_prototypes: K.
+
+    Returns:
+        ``perplexity_over_k``, and ``loss_over_lnk``, ``agreement``, ``cosine`` and
+        ``mutual_information`` as in `vice.label_free.LabelFreeScores`.
+    """
+    last = list(choice["scores"].values())[-1]
+    names = ("loss_over_lnk", "agreement", "cosine", "mutual_information")
+    found = {name: float(last[name]) for name in names}
+    return {"perplexity_over_k": last["perplexity"] / num_prototypes, **found}
+
+
+def stability(row: Row, run_dirs: Mapping[int, Path], plan: Plan) -> list[dict[str, Any]]:
+    """How far the last checkpoints of a row's seeds agree; found once and then read.
+
+    The images are those of `choose`, of the size that was trained on. The result is kept in the
+    first run's folder, with the checksums of the weights.
+
+    Args:
+        row: The row.
+        run_dirs: Seed to its finished run; two or more.
+        plan: What the user asks for.
+
+    Returns:
+        For each pair of seeds: ``seeds``, ``adjusted_rand_index`` and
+        ``normalized_mutual_information`` of the nearest prototypes of all pixels.
+
+    Raises:
+        UserError: A run without prototypes, or no image can be read.
+    """
+    folders, held_out = list(run_dirs.values()), _held_out(row, plan)
+    sizes = read_config(folders[0])["VICE"]["STANDARDIZE"]
+    asked: dict[str, Any] = {
+        "seeds": list(run_dirs),
+        "weights": [_read_json(folder / CARD_NAME).get("sha256") for folder in folders],
+        "images": list_checksum([image.as_posix() for image in held_out]),
+    }
+    file = folders[0] / STABILITY_NAME
+    known = _read_json(file) if file.is_file() else {}
+    if {name: known.get(name) for name in asked} == asked:
+        return list(known["pairs"])
+    found = cluster_stability(folders, held_out, sizes=sizes, device=_device(plan))
+    pairs = [{"seeds": [asked["seeds"][i] for i in pair], **found[pair]} for pair in found]
+    _write_json(file, {**asked, "pairs": pairs})
+    return pairs
+
+
+def _device(plan: Plan) -> str:
+    return plan.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=1) + "\n"
+    replace_atomically(file, lambda new: Path(new).write_text(text, encoding="utf-8"))
+
+
+def _held_out(row: Row, plan: Plan) -> list[Path]:
+    name = plan.dataset(row.trained_on)
+    known = name if name in DATASETS else "folder"
+    split = get_protocol(default_protocol(known), known).score_split
+    data = open_dataset(name, plan.data_root)
+    names = data.names(split, labels=False)
+    kept = take_subset(names, min(1.0, plan.scale.held_out / len(names)), 0)
+    return [data.root / name for name in names if name in kept]

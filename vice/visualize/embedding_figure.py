@@ -1,0 +1,60 @@
+"""What a model makes of whole images: regions, embedding and nearest prototypes side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vice.visualize.maps import colorize, pca_rgb, region_boundaries
+from vice.visualize.sheets import contact_sheet
+
+TITLES = ("image", "regions", "embedding", "prototypes")
+
+
+def draw_embeddings(
+    images: Sequence[np.ndarray],
+    regions: Sequence[np.ndarray],
+    embeddings: Sequence[np.ndarray],
+    prototypes: np.ndarray,
+) -> np.ndarray:
+    """Draws a row for each image: the image, its regions, its embedding, its nearest prototypes.
+
+    The three colours of the embedding are principal components of all the images together; a
+    prototype has the same colour in all images, and in all sheets of as many prototypes.
+
+    Args:
+        images: uint8 RGB (H, W, 3), each of its own size.
+        regions: Integer ids (H, W) of each.
+        embeddings: Float (D, h, w) of each, with unit pixel vectors, at any scale.
+        prototypes: (K, D) unit vectors.
+
+    Returns:
+        uint8 RGB.
+
+    Raises:
+        ValueError: No image, sizes that do not go together, or an embedding that is not finite.
+    """
+    if not all(np.isfinite(embedding).all() for embedding in embeddings):
+        raise ValueError("the embedding holds values that are not finite")
+    rows = [
+        [
+            image,
+            region_boundaries(image, ids),
+            colours,
+            colorize(nearest, len(prototypes), ignore=None),
+        ]
+        for image, ids, colours, nearest in zip(
+            images,
+            regions,
+            pca_rgb(list(embeddings)),
+            [_nearest(embedding, prototypes) for embedding in embeddings],
+            strict=True,
+        )
+    ]
+    return contact_sheet(rows, TITLES)
+
+
+def _nearest(embedding: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
+    """Nearest prototype (h, w) of each pixel; a line at a time, since there may be many."""
+    return np.stack([(prototypes @ line).argmax(0) for line in np.moveaxis(embedding, 1, 0)])
