@@ -12,6 +12,7 @@ from vice.predictor import load
 from vice.reproduce import label_free
 from vice.reproduce.runs import Plan
 from vice.reproduce.tables import Row, load_scale
+from vice.training import read_config
 
 ROW = Row("row", "vice/demo", trained_on="coco27")
 
@@ -59,10 +60,25 @@ def test_stability_is_scikit_learns_and_is_found_once(plan, runs, stripes, monke
     assert more[0] == other and more[1]["adjusted_rand_index"] == pytest.approx(1)
 
 
-def test_scores_of_the_last_checkpoint_are_those_of_the_choice(plan, runs):
+def test_scores_of_the_last_checkpoint_in_its_own_views_are_those_of_the_choice(plan, runs):
     choice = label_free.choose(ROW, runs[0], 0, plan)
     (scores,) = choice["scores"].values()
-    choice["scores"] = {"model_phase0.torch": dict.fromkeys(scores, 0.0), "last": scores}
-    found = label_free.last_scores(choice, 6)
+    settings = read_config(runs[0])["VICE"]
+    found = label_free.last_scores(ROW, runs[0], settings, plan)
     assert found.pop("perplexity_over_k") == pytest.approx(scores["perplexity"] / 6)
     assert found == {name: scores[name] for name in found} and len(found) == 4
+
+
+def test_other_views_or_weights_are_measured_anew(plan, runs):
+    settings = read_config(runs[0])["VICE"]
+    first = label_free.last_scores(ROW, runs[0], settings, plan)
+    harder = {**settings, "PHOTOMETRIC": {**settings["PHOTOMETRIC"], "strength": 2.0}}
+    assert label_free.last_scores(ROW, runs[0], harder, plan) != first
+    file = runs[0] / label_free.SCORES_NAME
+    written = file.stat().st_mtime_ns
+    label_free.last_scores(ROW, runs[0], harder, plan)
+    assert file.stat().st_mtime_ns == written
+    checkpoint = load_checkpoint(runs[2])
+    save_run(runs[0], checkpoint.embedder, checkpoint.prototypes)
+    other = label_free.last_scores(ROW, runs[0], settings, plan)
+    assert other == label_free.last_scores(ROW, runs[2], settings, plan) != first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -83,12 +83,13 @@ def reproduce(table: Table, plan: Plan) -> Outcome:
         if _guarded(outcome, f"{row.name}, seed {seed}", work_on):
             ready.append((row, seed))
     for row, seed in progress(ready, len(ready), f"{table.name}: evaluations", every_seconds=0):
-        score = partial(_score, outcome.rows[row.name], row, seed, plan)
+        score = partial(_score, table, outcome.rows[row.name], row, seed, plan)
         if _guarded(outcome, f"{row.name}, seed {seed}", score):
             scored.setdefault(row.name, []).append(seed)
     for row in table.rows:
         seeds = scored.get(row.name, [])
-        if len(seeds) > 1 and row.config is not None and not row.untrained:
+        trained = row.config is not None and not (row.untrained or row.initial)
+        if len(seeds) > 1 and trained:
             compare = partial(_compare_seeds, outcome.rows[row.name], row, seeds, plan)
             _guarded(outcome, f"{row.name}, stability between seeds", compare)
     return outcome
@@ -138,7 +139,14 @@ def _place(row: Row, seed: int, plan: Plan) -> tuple[Run, Path, Path]:
     return run, folder, images
 
 
-def _score(found: RowOutcome, row: Row, seed: int, plan: Plan) -> None:
+def _views(table: Table, row: Row, plan: Plan) -> Mapping[str, Any]:
+    """``VICE`` of the training whose views a row is measured in without labels."""
+    known = {found.name: found for found in table.rows if found.config is not None}
+    run = plan_run(known.get(table.baseline, row), plan, 0)
+    return dict(composed(run.config, run.overrides)["config"]["VICE"])
+
+
+def _score(table: Table, found: RowOutcome, row: Row, seed: int, plan: Plan) -> None:
     if row.untrained:
         found.last.append(_time(row, seed, plan))
         return
@@ -146,7 +154,7 @@ def _score(found: RowOutcome, row: Row, seed: int, plan: Plan) -> None:
         spec = plan.scale.finetuned or str(row.spec)
         found.last.append(evaluate(row, spec, seed, plan.out / "eval" / _plain(spec), plan))
         return
-    run, folder, _ = _place(row, seed, plan)
+    _, folder, _ = _place(row, seed, plan)
     place = plan.out / "eval" / folder.name
     if row.initial:
         found.last.append(evaluate(row, f"random:{folder}", seed, place / "initial", plan))
@@ -158,8 +166,7 @@ def _score(found: RowOutcome, row: Row, seed: int, plan: Plan) -> None:
         chosen = evaluate(row, choice["path"], seed, place / f"epoch{choice['epoch']}", plan)
     found.last.append(last)
     found.chosen.append(chosen)
-    num_prototypes = int(run.settings["VICE.PROTOTYPES.num_prototypes"])
-    found.label_free.append(last_scores(choice, num_prototypes))
+    found.label_free.append(last_scores(row, folder, _views(table, row, plan), plan))
     found.epochs.append(choice["epoch"])
     found.same = found.same and choice["last"]
     if (seconds := training_seconds(folder)) is not None:

@@ -126,7 +126,8 @@ def _label_free(table: Table, outcome: Outcome) -> list[str]:
     if not lines:
         return []
     head = ("row", *LABEL_FREE.values(), "seeds")
-    title = "Last checkpoint without labels, on images that were not trained on, in %:"
+    shared = f", in views as {table.baseline!r} makes them" if table.baseline else ""
+    title = f"Last checkpoint without labels, on images that were not trained on{shared}, in %:"
     return ["", title, "", markdown_line(head), markdown_line(["---"] * len(head)), *lines]
 
 
