@@ -12,6 +12,7 @@ from typing import Any
 from vice.checkpoint import CARD_NAME, WEIGHTS_NAME
 from vice.demo.mosaics import make_mosaics, photographs
 from vice.demo.pictures import make_pictures
+from vice.files import replace_atomically
 from vice.images import list_images
 from vice.provenance import versions
 from vice.report import write_report
@@ -56,7 +57,8 @@ def run_demo(out: Path, images: Path | None = None, overrides: Sequence[str] = (
         "training": json.loads((run_dir / CARD_NAME).read_text())["meta"],
         "seconds": round(time.monotonic() - start, 1),
     }
-    (out / RESULTS_NAME).write_text(json.dumps(results, indent=2) + "\n")
+    text = json.dumps(results, indent=2) + "\n"
+    replace_atomically(out / RESULTS_NAME, lambda new: Path(new).write_text(text))
     return write_report(out, results, sections)
 
 

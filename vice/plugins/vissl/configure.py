@@ -196,7 +196,7 @@ def check_machines(config: DictConfig) -> None:
         UserError: Several nodes, but neither SLURM nor an address to meet at.
     """
     nodes = int(config.DISTRIBUTED.NUM_NODES)
-    if nodes > 1 and not config.SLURM.USE_SLURM and config.DISTRIBUTED.RUN_ID in (AUTO, "", None):
+    if nodes > 1 and not config.SLURM.USE_SLURM and config.DISTRIBUTED.RUN_ID == AUTO:
         raise UserError(
             f"config.DISTRIBUTED.NUM_NODES={nodes} needs config.SLURM.USE_SLURM=true, or this "
             "command on each node with node_id=0,1,... and "

@@ -30,7 +30,7 @@ def join_step(config: Any, environment: Mapping[str, str] = os.environ) -> None:
     processes = "config.DISTRIBUTED.NUM_PROC_PER_NODE for the processes of a node"
     if "TORCHELASTIC_RUN_ID" in environment:
         raise UserError(f"training starts its own processes: use no torchrun, but {processes}")
-    if config.SLURM.USE_SLURM or config.DISTRIBUTED.RUN_ID not in ("auto", "", None):
+    if config.SLURM.USE_SLURM or config.DISTRIBUTED.RUN_ID != "auto":
         return
     place = read_environment(environment) if "SLURM_STEP_NUM_TASKS" in environment else None
     if place is None:
