@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, reduce
@@ -198,7 +199,9 @@ def run_folder(run: Run, row: Row, plan: Plan) -> tuple[Path, Path]:
         images, identity = _write_list(name, limit, plan)
     backbone, trunk = (run.settings[f"MODEL.TRUNK.{key}"] for key in ("VICE.backbone", "NAME"))
     decoder = trunk.removeprefix("vice_resnet_")
-    folder = f"{backbone}-{decoder}-{plan.scale.name}-seed{run.seed}-{run.key(identity)}"
+    # Names of timm's models hold colons, and slashes.
+    model = re.sub(r"[^\w.-]", "-", f"{backbone}-{decoder}")
+    folder = f"{model}-{plan.scale.name}-seed{run.seed}-{run.key(identity)}"
     return plan.out / "runs" / folder, images
 
 
