@@ -118,10 +118,10 @@ def test_values_can_be_trained_with(scale, tmp_path):
 
 
 def test_a_run_folder_can_be_a_folder_anywhere(stripes, tmp_path):
-    asked = plan(tmp_path, "tiny", datasets={"*": str(stripes)})
+    asked = plan(tmp_path, "quick", datasets={"*": str(stripes)})
     found = row("photographs_imagenet", "ViCE")
     folder, _ = run_folder(plan_run(found, asked, 0), found, asked)
-    assert folder.name.startswith("timm-tf_efficientnet_lite0-vice_timm-tiny-seed0-")
+    assert folder.name.startswith("timm-tf_efficientnet_lite0-vice_timm-quick-seed0-")
     assert folder.parent == tmp_path / "runs"
 
 
