@@ -151,7 +151,8 @@ def _score(table: Table, found: RowOutcome, row: Row, seed: int, plan: Plan) -> 
         found.last.append(_time(row, seed, plan))
         return
     if row.config is None:
-        spec = plan.scale.finetuned or str(row.spec)
+        from_imagenet = str(row.spec).startswith("imagenet:")
+        spec = plan.scale.finetuned if from_imagenet and plan.scale.finetuned else str(row.spec)
         found.last.append(evaluate(row, spec, seed, plan.out / "eval" / _plain(spec), plan))
         return
     _, folder, _ = _place(row, seed, plan)
