@@ -80,6 +80,7 @@ def test_a_tuned_convnext_under_two_ranks(images, tmp_path):
     more = [
         "config.MODEL.TRUNK.NAME=vice_timm",
         "config.MODEL.TRUNK.VICE.backbone=timm:convnext_atto",
+        "config.MODEL.TRUNK.VICE.stages=2",
     ]
     done = run_tool(overrides(images, out, *TWO_RANKS, *more), tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
