@@ -109,7 +109,7 @@ def test_a_full_disk_costs_no_training(trained, images, tmp_path):
     before = (out / "model_phase0.torch").read_bytes()
 
     def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
     more = ("config.CHECKPOINT.CHECKPOINT_ITER_FREQUENCY=1",)
     done = run_faulty("none", "0", "0", overrides(images, out, *more), preexec_fn=limit)
