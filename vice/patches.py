@@ -20,6 +20,8 @@ CANCELLED = 0.05
 NOISE = 8
 #: Most elements of D wide rows that are gathered at a time: an eighth of a map, between these.
 LEAST_GATHERED, GATHERED = 2**15, 2**19
+#: Most elements of a strip of pixels, where every pixel of a map is mixed.
+STRIP = 2**16
 
 
 class Axis(NamedTuple):
@@ -127,6 +129,7 @@ class OneMap:
 
     Attributes:
         shape: (D, h', w').
+        pixels: h * w.
         cells: (h'*w', D).
         rows: Rows of the map's regions.
         inside: int64 (P,), the pixels that have a region, in scan order.
@@ -140,6 +143,7 @@ class OneMap:
         self.rows = patches.rows
         self.shape = embedding.shape
         self.width = embedding.shape[2]
+        self.pixels = len(patches.of_pixel)
         self.cells = embedding.permute(1, 2, 0).reshape(-1, embedding.shape[0])
         self.row = patches.row - patches.rows.start
         self.block = patches.block
@@ -165,6 +169,27 @@ class OneMap:
         """Rows of a table of the cells (h'*w', n), mixed for some pixels: (len(pixels), n)."""
         corners = self.corners(self.block[self.of_pixel[pixels]])
         return torch.einsum("pt,ptd->pd", self.weights[pixels], table[corners])
+
+    def strips(self, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Rows of a table of the cells (h'*w', n), mixed for all pixels, in region or not.
+
+        Mixing down and then across reads each cell once a row and once a column, in order, where
+        `mix` gathers four of them for each pixel.
+
+        Yields:
+            Places of some pixels in scan order, and their mixes (pixels, n).
+        """
+        grid = table.view(-1, self.width, table.shape[1])
+        y, x = self._layout.rows, self._layout.columns
+        width = len(x.low)
+        step = max(1, STRIP // (width * table.shape[1]))
+        for first in range(0, len(y.low), step):
+            some = slice(first, first + step)
+            above, below = (grid.index_select(0, place[some]) for place in (y.low, y.high))
+            down = torch.lerp(above, below, y.share[some, None, None])
+            left, right = (down.index_select(1, place) for place in (x.low, x.high))
+            mixed = torch.lerp(left, right, x.share[:, None]).flatten(0, 1)
+            yield slice(first * width, first * width + len(mixed)), mixed
 
     def corners(self, block: Tensor) -> Tensor:
         """The four cells (N, 4) around pixels whose upper left cell is given (N,)."""

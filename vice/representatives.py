@@ -6,8 +6,8 @@ pixel with the best score, v, stands for it (the authors' high-res configs). Wha
 
 - scores are linear in the embedding: they are taken at the stride of Y, mixed, and divided by the
   pixel's length, some prototypes at a time;
-- distances |p - v| need p itself, which is mixed some pixels at a time and not kept: differences
-  of inner products would lose the digits of small distances;
+- distances |p - v| need p itself, which is mixed a strip at a time and not kept: differences of
+  inner products would lose the digits of small distances;
 - the gradient of sum_p a_p |p - v|^2 / 2, with a_p = g / |p - v| held fixed, is that of the sum of
   distances: c_p p - v along p's length removed, c_p = <p, v>, so a stencil and a transposed
   sparse matrix again, and with respect to v the weighted sum of p, a sparse matrix times Y.
@@ -21,9 +21,6 @@ import torch
 from torch import Tensor
 
 from vice.patches import EPSILON, NOISE, Layout, OneMap
-
-#: Least elements that are gathered at a time where every pixel is mixed: each call costs as well.
-GATHERED_PIXELS = 2**17
 
 
 class Representatives(torch.autograd.Function):
@@ -48,6 +45,8 @@ class Representatives(torch.autograd.Function):
             chosen = _first_best(one, _best_scores(one, prototypes) * lengths)
             vectors[one.rows] = _mixed(one, chosen) * lengths[chosen, None]
             distance = _distances(one, lengths, vectors[one.rows])
+            # Mixed in two ways, rounding would be left where cells cancel.
+            distance[chosen] = 0
             coherence[one.rows].index_add_(0, one.pixel_rows(), distance)
             kept[number] = (chosen, distance)
         coherence /= numbered.counts
@@ -73,14 +72,12 @@ class Representatives(torch.autograd.Function):
 
 def _best_scores(one: OneMap, prototypes: Tensor) -> Tensor:
     """Best score (P,) of each pixel's mix, not divided by its length."""
-    pixels = torch.arange(len(one.inside), device=prototypes.device)
-    best = one.weights.new_full((len(pixels),), -torch.inf)
+    best = one.weights.new_full((one.pixels,), -torch.inf)
+    # No wider than the embedding itself, however many prototypes there are.
     for some in prototypes.split(one.shape[0]):
-        # No wider than the embedding itself, however many prototypes there are.
-        scores = one.cells @ some.t()
-        for part in one.chunks(pixels, len(some), GATHERED_PIXELS):
-            best[part] = torch.maximum(best[part], one.mix(scores, part).amax(1))
-    return best
+        for part, mixed in one.strips(one.cells @ some.t()):
+            best[part] = torch.maximum(best[part], mixed.amax(1))
+    return best[one.inside]
 
 
 def _first_best(one: OneMap, scores: Tensor) -> Tensor:
@@ -98,11 +95,15 @@ def _mixed(one: OneMap, pixels: Tensor) -> Tensor:
 
 def _distances(one: OneMap, lengths: Tensor, vectors: Tensor) -> Tensor:
     """Distance (P,) of each pixel to its region's vector; 0 where rounding is all there is."""
-    row, distance = one.pixel_rows(), torch.empty_like(lengths)
-    pixels = torch.arange(len(lengths), device=row.device)
-    for part in one.chunks(pixels, one.shape[0], GATHERED_PIXELS):
-        unit = one.mix(one.cells, part) * lengths[part, None]
-        distance[part] = torch.linalg.vector_norm(unit - vectors[row[part]], dim=1)
+    # Pixels without a region are mixed as well; zero times their mix is compared with any vector.
+    row = torch.zeros(one.pixels, dtype=torch.long, device=lengths.device)
+    row[one.inside] = one.pixel_rows()
+    scale, distance = lengths.new_zeros(2, one.pixels)
+    scale[one.inside] = lengths
+    for part, mixed in one.strips(one.cells):
+        apart = mixed.mul_(scale[part, None]).sub_(vectors.index_select(0, row[part]))
+        distance[part] = torch.linalg.vector_norm(apart, dim=1)
+    distance = distance[one.inside]
     noise = NOISE * torch.finfo(distance.dtype).eps
     return torch.where(distance < noise, 0, distance)
 
