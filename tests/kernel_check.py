@@ -16,16 +16,17 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"
 
-from vice.kernels import FusedMeans  # noqa: E402
+from vice.kernels import FusedMeans, FusedRepresentatives  # noqa: E402
 from vice.pooling import PooledMeans  # noqa: E402
 from vice.regions import index_regions  # noqa: E402
+from vice.representatives import Representatives  # noqa: E402
 
 #: maps, width, cells, pixels, side of a block of one region
 LAYOUTS = {
     "four to one": (2, 16, (3, 4), (12, 16), 3),
     "ragged": (2, 12, (4, 3), (13, 11), 2),
     "as many pixels as cells": (1, 5, (4, 5), (4, 5), 1),
-    "fewer pixels than cells": (2, 7, (7, 6), (4, 3), 1),
+    "fewer pixels than cells": (2, 7, (4, 3), (3, 2), 1),
     "one cell": (1, 3, (1, 1), (5, 7), 2),
     "two wide": (1, 2, (3, 4), (9, 8), 2),
 }
@@ -34,6 +35,8 @@ CASES = {
     torch.bfloat16: ("plain",),
     torch.float16: ("channels_last",),
 }
+#: Layouts that representatives are compared on; the interpreter takes long over their tiles.
+FEW = ("four to one", "ragged", "fewer pixels than cells", "one cell")
 
 
 def regions_of(layout: tuple, generator: torch.Generator) -> torch.Tensor:
@@ -46,43 +49,76 @@ def regions_of(layout: tuple, generator: torch.Generator) -> torch.Tensor:
     return regions.contiguous()
 
 
-def compare(layout: tuple, dtype: torch.dtype, options: dict, seed: int, like: str) -> dict:
-    generator = torch.Generator().manual_seed(seed)
-    maps, dim, cells, pixels, _ = layout
+def embedding_of(layout: tuple, dtype: torch.dtype, like: str, generator: torch.Generator):
+    maps, dim, cells, _, _ = layout
     embeddings = torch.randn(maps, dim, *cells, generator=generator).to(dtype)
     if like == "channels_last":
         embeddings = embeddings.contiguous(memory_format=torch.channels_last)
     elif like == "cancelling":
-        embeddings[:, :, :, 1::2] = -embeddings[:, :, :, : cells[1] // 2 * 2 : 2] * 0.9
+        # Not quite along one line: of pixels that are, rounding would choose.
+        rest = 0.05 * embeddings[:, :, :, 1::2]
+        embeddings[:, :, :, 1::2] = rest - embeddings[:, :, :, : cells[1] // 2 * 2 : 2] * 0.9
     elif like == "sliced":
         embeddings = torch.cat([embeddings, embeddings], 3)[:, :, :, : cells[1]]
-    embeddings = embeddings.to(DEVICE).requires_grad_()
+    return embeddings.to(DEVICE).requires_grad_()
+
+
+def both_ways(mode: str, embeddings: torch.Tensor, numbered, pixels: tuple, number: int):
+    """What the plain path gives in float64, and what the kernels give: tuples of outputs."""
+    exact = embeddings.double()
+    if mode == "means":
+        options = {"normalize": number != 1, "align_corners": number == 2}
+        slow = PooledMeans.apply(exact, numbered, pixels, options)
+        return (slow,), (FusedMeans.apply(embeddings, numbered, pixels, options),)
+    # Fewer than one tile of the kernel, and more than the embedding is wide.
+    generator = torch.Generator().manual_seed(number)
+    prototypes = torch.randn(3 + 17 * number, embeddings.shape[1], generator=generator)
+    prototypes = torch.nn.functional.normalize(prototypes, dim=1).to(DEVICE)
+    slow = Representatives.apply(exact, prototypes.double(), numbered, pixels, number == 2)
+    return slow, FusedRepresentatives.apply(embeddings, prototypes, numbered, pixels, number == 2)
+
+
+def compare(mode: str, layout: tuple, dtype: torch.dtype, number: int, like: str) -> dict:
+    generator = torch.Generator().manual_seed(number)
+    embeddings = embedding_of(layout, dtype, like, generator)
     numbered = index_regions(regions_of(layout, generator).to(DEVICE))
-    slow = PooledMeans.apply(embeddings.double(), numbered, pixels, options)
-    fast = FusedMeans.apply(embeddings, numbered, pixels, options)
-    target = torch.randn(slow.shape, generator=generator, dtype=torch.float64).to(DEVICE)
-    (expected,) = torch.autograd.grad((slow * target).sum(), embeddings)
-    (found,) = torch.autograd.grad((fast * target).sum(), embeddings)
-    return {
-        "value": float((slow - fast).abs().max() / slow.abs().max()),
-        "gradient": float((expected.double() - found.double()).abs().max() / expected.abs().max()),
-        "regions": len(slow),
-    }
+    slow, fast = both_ways(mode, embeddings, numbered, layout[3], number)
+    targets = [
+        torch.randn(part.shape, generator=generator, dtype=torch.float64).to(DEVICE)
+        for part in slow
+    ]
+    expected, found = (
+        torch.autograd.grad(
+            sum((part * target).sum() for part, target in zip(parts, targets, strict=True)),
+            embeddings,
+        )[0].double()
+        for parts in (slow, fast)
+    )
+    apart = [
+        float(((one - other).abs().max() / one.abs().max().clamp(min=1e-3)).detach())
+        for one, other in zip(slow, fast, strict=True)
+    ]
+    gradient = float((expected - found).abs().max() / expected.abs().max())
+    return {"value": max(apart), "gradient": gradient, "regions": len(slow[0])}
+
+
+def without_regions(mode: str) -> dict:
+    empty = index_regions(torch.full((1, 4, 4), -1, device=DEVICE))
+    embeddings = torch.randn(1, 4, 2, 2, device=DEVICE, requires_grad=True)
+    _, fast = both_ways(mode, embeddings, empty, (4, 4), 0)
+    sum(part.sum() for part in fast).backward()
+    return {"value": 0.0, "gradient": float(embeddings.grad.abs().max()), "regions": len(fast[0])}
 
 
 def main() -> None:
     found = {}
-    for name, layout in LAYOUTS.items():
-        for dtype, cases in CASES.items():
-            for number, like in enumerate(cases):
-                options = {"normalize": number != 1, "align_corners": number == 2}
-                key = f"{name}, {str(dtype).removeprefix('torch.')}, {like}"
-                found[key] = compare(layout, dtype, options, number, like)
-    empty = index_regions(torch.full((1, 4, 4), -1, device=DEVICE))
-    embeddings = torch.randn(1, 4, 2, 2, device=DEVICE, requires_grad=True)
-    means = FusedMeans.apply(embeddings, empty, (4, 4), {"normalize": True, "align_corners": False})
-    means.sum().backward()
-    found["empty"] = {"value": 0.0, "gradient": float(embeddings.grad.abs().max()), "regions": 0}
+    for mode, names in (("means", tuple(LAYOUTS)), ("representatives", FEW)):
+        for name in names:
+            for dtype, cases in CASES.items():
+                for number, like in enumerate(cases):
+                    key = f"{mode}, {name}, {str(dtype).removeprefix('torch.')}, {like}"
+                    found[key] = compare(mode, LAYOUTS[name], dtype, number, like)
+        found[f"{mode}, empty"] = without_regions(mode)
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -155,11 +155,17 @@ def region_means(
     under `torch.use_deterministic_algorithms`, plain PyTorch (`vice.pooling`). A GPU that has to
     do without the kernels is logged once.
     """
-    if embeddings.is_cuda and not torch.are_deterministic_algorithms_enabled():
-        kernels = _kernels()
-        if kernels is not None and kernels.supports(embeddings):
-            return kernels.FusedMeans.apply(embeddings, numbered, size, options)
+    if (kernels := _kernels_for(embeddings)) is not None:
+        return kernels.FusedMeans.apply(embeddings, numbered, size, options)
     return PooledMeans.apply(_full(embeddings), numbered, size, options)
+
+
+def _kernels_for(embeddings: Tensor) -> Any:
+    """`vice.kernels` where they take an embedding, else None."""
+    if not embeddings.is_cuda or torch.are_deterministic_algorithms_enabled():
+        return None
+    kernels = _kernels()
+    return kernels if kernels is not None and kernels.supports(embeddings) else None
 
 
 @cache
@@ -202,12 +208,28 @@ def representative_regions(
     """
     _check_batches(embeddings, regions)
     numbered = index_regions(regions, num_regions)
-    full = _full(embeddings)
     with torch.autocast(embeddings.device.type, enabled=False):
-        vectors, coherence = Representatives.apply(
-            full, prototypes.detach().to(full.dtype), numbered, _size(regions), align_corners
+        vectors, coherence = region_representatives(
+            embeddings, prototypes.detach(), numbered, _size(regions), align_corners=align_corners
         )
     return RegionVectors(vectors, numbered.counts, numbered.index), coherence
+
+
+def region_representatives(
+    embeddings: Tensor,
+    prototypes: Tensor,
+    numbered: RegionIndex,
+    size: tuple[int, int],
+    *,
+    align_corners: bool,
+) -> tuple[Tensor, Tensor]:
+    """Representatives (R, D) and coherence (R,) by the path that `region_means` would take."""
+    if (kernels := _kernels_for(embeddings)) is not None:
+        function, taken = kernels.FusedRepresentatives, embeddings
+    else:
+        function, taken = Representatives, _full(embeddings)
+    like = torch.float64 if taken.dtype == torch.float64 else torch.float32
+    return function.apply(taken, prototypes.to(like), numbered, size, align_corners)
 
 
 def _full(embeddings: Tensor) -> Tensor:

@@ -42,7 +42,8 @@ class Representatives(torch.autograd.Function):
         kept: dict[int, tuple[Tensor, Tensor]] = {}
         for number, one in layout.maps(embeddings):
             lengths = one.inverse_lengths()
-            chosen = _first_best(one, _best_scores(one, prototypes) * lengths)
+            scores = _best_scores(one, prototypes) * lengths
+            chosen = first_best(one.pixel_rows(), scores, one.rows.stop - one.rows.start)
             vectors[one.rows] = _mixed(one, chosen) * lengths[chosen, None]
             distance = _distances(one, lengths, vectors[one.rows])
             # Mixed in two ways, rounding would be left where cells cancel.
@@ -80,13 +81,23 @@ def _best_scores(one: OneMap, prototypes: Tensor) -> Tensor:
     return best[one.inside]
 
 
-def _first_best(one: OneMap, scores: Tensor) -> Tensor:
-    """The first pixel, in scan order, with the best score of each region: (regions,)."""
-    row, regions = one.pixel_rows(), one.rows.stop - one.rows.start
-    top = scores.new_full((regions,), -torch.inf).scatter_reduce(0, row, scores, "amax")
-    place = torch.arange(len(scores), device=row.device)
-    candidate = torch.where(scores == top[row], place, len(scores))
-    return row.new_full((regions,), len(scores)).scatter_reduce(0, row, candidate, "amin")
+def first_best(row: Tensor, scores: Tensor, regions: int) -> Tensor:
+    """The first pixel, in scan order, with the best score of each region.
+
+    Args:
+        row: (P,) int64, region of each pixel.
+        scores: (P,) float; NaN is better than any number, so that it comes out again.
+        regions: How many there are; each has a pixel, or no place is said for it.
+
+    Returns:
+        (regions,) int64.
+    """
+    scores = torch.where(scores.isnan(), torch.inf, scores)
+    top = scores.new_full((regions,), -torch.inf).scatter_reduce_(0, row, scores, "amax")
+    place = torch.arange(len(scores), dtype=torch.int32, device=row.device)
+    place = torch.where(scores == top[row], place, len(scores))
+    first = place.new_full((regions,), len(scores)).scatter_reduce_(0, row, place, "amin")
+    return first.long()
 
 
 def _mixed(one: OneMap, pixels: Tensor) -> Tensor:
@@ -133,11 +144,11 @@ def _gradient(
     one.subtract_stencil(of_cells, -pull * lengths.square() * closeness)
     total = pull.new_zeros(len(vectors)).index_add_(0, row, pull)
     reaction = of_vectors + total.unsqueeze(1) * vectors - one.times_cells(weights)
-    _add_at(one, of_cells, chosen, _through_length(reaction, vectors, lengths[chosen]))
+    _add_at(one, of_cells, chosen, through_length(reaction, vectors, lengths[chosen]))
     return of_cells.T.view(one.shape)
 
 
-def _through_length(gradient: Tensor, unit: Tensor, lengths: Tensor) -> Tensor:
+def through_length(gradient: Tensor, unit: Tensor, lengths: Tensor) -> Tensor:
     """Gradient of z from that of z times its inverse length, (N, D) each and (N,)."""
     along = (gradient * unit).sum(1)
     along = torch.where(lengths < 1 / EPSILON, along, 0)

@@ -1,0 +1,11 @@
+"""Triton kernels of region vectors; what they compute is told where plain PyTorch does it.
+
+Sums go through atomic additions in float32, so their order, and the last digits, may differ from
+call to call; the plain paths (`vice.pooling`, `vice.representatives`) are deterministic.
+"""
+
+from vice.kernels.blocks import supports
+from vice.kernels.means import FusedMeans
+from vice.kernels.representatives import FusedRepresentatives
+
+__all__ = ["FusedMeans", "FusedRepresentatives", "supports"]

@@ -1,0 +1,177 @@
+"""What kernels share: one program handles one *block*, the pixels with the same upper left cell.
+
+A pixel is a mix of the four cells around it, so a program loads four cells for all pixels of its
+block, and what it adds to them goes to the same four.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from vice.patches import CANCELLED, EPSILON, NOISE, axis
+
+_WIDEST = 1024
+
+
+def supports(embeddings: Tensor) -> bool:
+    """Whether the kernels take an embedding: float32, float16 or bfloat16, at most 1,024 wide."""
+    kinds = (torch.float32, torch.float16, torch.bfloat16)
+    return embeddings.dtype in kinds and embeddings.shape[1] <= _WIDEST
+
+
+@triton.jit
+def pixels(
+    rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
+    SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr,
+):  # fmt: skip
+    """Corner of a program's block, its pixels' weights, places and regions, which have one."""
+    block = tl.program_id(0)
+    x = block % width
+    y = (block // width) % height
+    number = (block // (width * height)).to(tl.int64)
+    below, right = tl.minimum(y + 1, height - 1), tl.minimum(x + 1, width - 1)
+    lane = tl.arange(0, SIDE_Y * SIDE_X)
+    py = tl.load(first_y + y) + lane // SIDE_X
+    px = tl.load(first_x + x) + lane % SIDE_X
+    valid = (py < tl.load(first_y + y + 1)) & (px < tl.load(first_x + x + 1))
+    down = tl.load(shares_y + py, mask=valid, other=0.0)
+    along = tl.load(shares_x + px, mask=valid, other=0.0)
+    place = (number * pixels_y + py) * pixels_x + px
+    row = tl.load(rows + place, mask=valid, other=none)
+    w0, w1 = (1 - down) * (1 - along), (1 - down) * along
+    w2, w3 = down * (1 - along), down * along
+    corner = (number, y, x, below, right)
+    return corner, (w0, w1, w2, w3), place, row, valid & (row < none), lane
+
+
+@triton.jit
+def _cell(base, y, x, stride_y, stride_x, stride_d, d, dim):
+    return tl.load(base + y * stride_y + x * stride_x + d * stride_d, mask=d < dim, other=0.0).to(
+        tl.float32
+    )
+
+
+@triton.jit
+def four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x):
+    """Numbers ``d`` of the four cells around a block, in float32; 0 beyond the last."""
+    number, y, x, below, right = corner
+    base = cells + number * stride_b
+    c0 = _cell(base, y, x, stride_y, stride_x, stride_d, d, dim)
+    c1 = _cell(base, y, right, stride_y, stride_x, stride_d, d, dim)
+    c2 = _cell(base, below, x, stride_y, stride_x, stride_d, d, dim)
+    c3 = _cell(base, below, right, stride_y, stride_x, stride_d, d, dim)
+    return c0, c1, c2, c3
+
+
+@triton.jit
+def inverse_lengths(
+    mixed, weights, left, lane, cancelled, noise, epsilon, PIXELS: tl.constexpr
+):  # fmt: skip
+    """As `vice.patches.OneMap.inverse_lengths`, of the pixels ``left`` of a block."""
+    c0, c1, c2, c3 = mixed
+    w0, w1, w2, w3 = weights
+    g0, g1, g2, g3 = tl.sum(c0 * c0), tl.sum(c1 * c1), tl.sum(c2 * c2), tl.sum(c3 * c3)
+    squared = w0 * w0 * g0 + w1 * w1 * g1 + w2 * w2 * g2 + w3 * w3 * g3
+    squared += 2 * w0 * (w1 * tl.sum(c0 * c1) + w2 * tl.sum(c0 * c2) + w3 * tl.sum(c0 * c3))
+    squared += 2 * w1 * (w2 * tl.sum(c1 * c2) + w3 * tl.sum(c1 * c3))
+    squared += 2 * w2 * w3 * tl.sum(c2 * c3)
+    longest = tl.maximum(tl.maximum(g0, g1), tl.maximum(g2, g3))
+    lost = left & (squared < cancelled * longest)
+    while tl.sum(lost.to(tl.int32)) > 0:
+        pick = lane == tl.min(tl.where(lost, lane, PIXELS))
+        z = c0 * tl.sum(tl.where(pick, w0, 0.0)) + c1 * tl.sum(tl.where(pick, w1, 0.0))
+        z += c2 * tl.sum(tl.where(pick, w2, 0.0)) + c3 * tl.sum(tl.where(pick, w3, 0.0))
+        squared = tl.where(pick, tl.sum(z * z), squared)
+        lost = lost & (lane != tl.min(tl.where(pick, lane, PIXELS)))
+    length = 1 / tl.maximum(tl.sqrt(tl.maximum(squared, 0.0)), epsilon)
+    return tl.where(squared < noise * longest, 0.0, length)
+
+
+@triton.jit
+def less_stencil(of_cells, mixed, weights, factor):
+    """What the four cells get, less sum_p factor_p w_pt z_p."""
+    o0, o1, o2, o3 = of_cells
+    c0, c1, c2, c3 = mixed
+    w0, w1, w2, w3 = weights
+    k01, k02, k03 = tl.sum(factor * w0 * w1), tl.sum(factor * w0 * w2), tl.sum(factor * w0 * w3)
+    k12, k13, k23 = tl.sum(factor * w1 * w2), tl.sum(factor * w1 * w3), tl.sum(factor * w2 * w3)
+    o0 -= tl.sum(factor * w0 * w0) * c0 + k01 * c1 + k02 * c2 + k03 * c3
+    o1 -= k01 * c0 + tl.sum(factor * w1 * w1) * c1 + k12 * c2 + k13 * c3
+    o2 -= k02 * c0 + k12 * c1 + tl.sum(factor * w2 * w2) * c2 + k23 * c3
+    o3 -= k03 * c0 + k13 * c1 + k23 * c2 + tl.sum(factor * w3 * w3) * c3
+    return o0, o1, o2, o3
+
+
+@triton.jit
+def add_to_cells(found, of_cells, corner, d, write, stride_b, stride_d, stride_y, stride_x):
+    """Adds to numbers ``d`` of the four cells around a block."""
+    number, y, x, below, right = corner
+    o0, o1, o2, o3 = of_cells
+    into = found + number * stride_b
+    tl.atomic_add(into + y * stride_y + x * stride_x + d * stride_d, o0, mask=write)
+    tl.atomic_add(into + y * stride_y + right * stride_x + d * stride_d, o1, mask=write)
+    tl.atomic_add(into + below * stride_y + x * stride_x + d * stride_d, o2, mask=write)
+    tl.atomic_add(into + below * stride_y + right * stride_x + d * stride_d, o3, mask=write)
+
+
+class Plan:
+    """What the kernels need beside the embedding.
+
+    Args:
+        embeddings: (B, D, h', w').
+        numbered: Regions as `vice.regions.index_regions` numbers them.
+        size: (h, w) of the region maps.
+        align_corners: As in `torch.nn.functional.interpolate`.
+
+    Attributes:
+        none: Number of regions, and the row of a pixel that has none.
+        size: (h, w).
+        axes: Where the pixels of both axes lie, `vice.patches.Axis`.
+        tensors: Region of each pixel (int32), shares and first pixels of both axes.
+        blocks: Programs that handle all blocks of all maps.
+        bounds: When a mix is computed outright, when it has no direction, and the shortest length.
+        constants: Compile-time constants, and how many warps a program of D wide vectors takes.
+    """
+
+    def __init__(
+        self, embeddings: Tensor, numbered: Any, size: tuple[int, int], *, align_corners: bool
+    ) -> None:
+        maps, dim, height, width = embeddings.shape
+        weights = embeddings.new_zeros(0, dtype=torch.float32)
+        self.axes = (
+            axis(size[0], height, weights, align_corners=align_corners),
+            axis(size[1], width, weights, align_corners=align_corners),
+        )
+        rows, columns = self.axes
+        first_y, side_y = _first_pixels(rows.low, height)
+        first_x, side_x = _first_pixels(columns.low, width)
+        self.none = numbered.counts.numel()
+        self.size = size
+        row = numbered.row.to(torch.int32)
+        self.tensors = (row, rows.share, columns.share, first_y, first_x)
+        self.blocks = maps * height * width
+        eps = torch.finfo(torch.float32).eps
+        self.bounds = (CANCELLED, (NOISE * eps) ** 2, EPSILON)
+        self.constants = {
+            "SIDE_Y": triton.next_power_of_2(side_y),
+            "SIDE_X": triton.next_power_of_2(side_x),
+            "DIM": triton.next_power_of_2(dim),
+        }
+        # A warp reduces by itself as long as the embedding is narrow.
+        self.constants["num_warps"] = max(1, min(8, self.constants["DIM"] // 128))
+
+    def numbers(self, strided: Tensor) -> tuple[int, ...]:
+        """Sizes and strides in the kernels' order."""
+        _, dim, height, width = strided.shape
+        return (dim, height, width, *self.size, *strided.stride())
+
+
+def _first_pixels(low: Tensor, cells: int) -> tuple[Tensor, int]:
+    """Where the pixels of each cell begin, one more at the end, and how many there are at most."""
+    first = torch.searchsorted(low, torch.arange(cells + 1, device=low.device)).to(torch.int32)
+    return first, max(1, int((first[1:] - first[:-1]).max()))

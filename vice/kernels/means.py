@@ -1,0 +1,140 @@
+"""Region means as one kernel each way: the arithmetic of `vice.pooling`, fused.
+
+A program takes the lengths of all pixels of its block from the inner products of the four cells,
+gathers the pixels of each region into four weights and adds the weighted cells to the region's
+sum. The gradient recomputes all that, and keeps nothing but one number a pixel between the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from vice.kernels.blocks import (
+    Plan,
+    add_to_cells,
+    four_cells,
+    inverse_lengths,
+    less_stencil,
+    pixels,
+)
+
+
+@triton.jit
+def _forward(
+    cells, rows, shares_y, shares_x, first_y, first_x, sums, inverse,
+    dim, height, width, pixels_y, pixels_x,
+    stride_b, stride_d, stride_y, stride_x,
+    cancelled, noise, epsilon, none,
+    NORMALIZE: tl.constexpr, SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
+):  # fmt: skip
+    corner, weights, place, row, left, lane = pixels(
+        rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
+        SIDE_Y, SIDE_X,
+    )  # fmt: skip
+    d = tl.arange(0, DIM)
+    mixed = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
+    c0, c1, c2, c3 = mixed
+    w0, w1, w2, w3 = weights
+    length = tl.full((SIDE_Y * SIDE_X,), 1.0, tl.float32)
+    if NORMALIZE:
+        length = inverse_lengths(
+            mixed, weights, left, lane, cancelled, noise, epsilon, SIDE_Y * SIDE_X
+        )
+        tl.store(inverse + place, length, mask=left)
+    while tl.sum(left.to(tl.int32)) > 0:
+        region = tl.min(tl.where(left, row, none))
+        mine = left & (row == region)
+        weight = tl.where(mine, length, 0.0)
+        total = tl.sum(weight * w0) * c0 + tl.sum(weight * w1) * c1
+        total += tl.sum(weight * w2) * c2 + tl.sum(weight * w3) * c3
+        tl.atomic_add(sums + region.to(tl.int64) * dim + d, total, mask=d < dim)
+        left = left & (row != region)
+
+
+@triton.jit
+def _backward(
+    cells, rows, shares_y, shares_x, first_y, first_x, inverse, gradient, found,
+    dim, height, width, pixels_y, pixels_x,
+    stride_b, stride_d, stride_y, stride_x,
+    epsilon, none,
+    NORMALIZE: tl.constexpr, SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
+):  # fmt: skip
+    corner, weights, place, row, left, _ = pixels(
+        rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
+        SIDE_Y, SIDE_X,
+    )  # fmt: skip
+    d = tl.arange(0, DIM)
+    mixed = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
+    c0, c1, c2, c3 = mixed
+    w0, w1, w2, w3 = weights
+    length = tl.full((SIDE_Y * SIDE_X,), 1.0, tl.float32)
+    if NORMALIZE:
+        length = tl.load(inverse + place, mask=left, other=0.0)
+    any_left = tl.sum(left.to(tl.int32)) > 0
+    o0 = tl.zeros((DIM,), tl.float32)
+    o1, o2, o3 = o0, o0, o0
+    factor = tl.zeros((SIDE_Y * SIDE_X,), tl.float32)
+    while tl.sum(left.to(tl.int32)) > 0:
+        region = tl.min(tl.where(left, row, none))
+        mine = left & (row == region)
+        g = tl.load(gradient + region.to(tl.int64) * dim + d, mask=d < dim, other=0.0)
+        weight = tl.where(mine, length, 0.0)
+        o0 += tl.sum(weight * w0) * g
+        o1 += tl.sum(weight * w1) * g
+        o2 += tl.sum(weight * w2) * g
+        o3 += tl.sum(weight * w3) * g
+        if NORMALIZE:
+            dot = w0 * tl.sum(c0 * g) + w1 * tl.sum(c1 * g)
+            dot += w2 * tl.sum(c2 * g) + w3 * tl.sum(c3 * g)
+            bounded = tl.where(length < 1 / epsilon, length, 0.0)
+            factor += tl.where(mine, bounded * bounded * bounded * dot, 0.0)
+        left = left & (row != region)
+    of_cells = (o0, o1, o2, o3)
+    if NORMALIZE:
+        of_cells = less_stencil(of_cells, mixed, weights, factor)
+    write = (d < dim) & any_left
+    add_to_cells(found, of_cells, corner, d, write, stride_b, stride_d, stride_y, stride_x)
+
+
+class FusedMeans(torch.autograd.Function):
+    """`vice.pooling.PooledMeans` as Triton kernels; same arguments, float32 result."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, embeddings: Tensor, numbered: Any, size: tuple[int, int], options: dict[str, bool]
+    ) -> Tensor:
+        """One pass over the embedding."""
+        if not embeddings.is_contiguous(memory_format=torch.channels_last):
+            embeddings = embeddings.contiguous()
+        plan = Plan(embeddings, numbered, size, align_corners=options["align_corners"])
+        plan.constants["NORMALIZE"] = options["normalize"]
+        sums = embeddings.new_zeros(plan.none, embeddings.shape[1], dtype=torch.float32)
+        inverse = sums.new_empty(numbered.row.numel() if options["normalize"] else 1)
+        if plan.none:
+            _forward[(plan.blocks,)](
+                embeddings, *plan.tensors, sums, inverse, *plan.numbers(embeddings),
+                *plan.bounds, plan.none, **plan.constants,
+            )  # fmt: skip
+        ctx.save_for_backward(embeddings, inverse, numbered.counts)
+        ctx.plan = plan
+        return sums / numbered.counts.unsqueeze(1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """One pass over the embedding and its gradient."""
+        embeddings, inverse, counts = ctx.saved_tensors
+        plan = ctx.plan
+        gradient = (gradient / counts.unsqueeze(1)).contiguous()
+        found = torch.zeros_like(embeddings, dtype=torch.float32)
+        if plan.none:
+            _backward[(plan.blocks,)](
+                embeddings, *plan.tensors, inverse, gradient, found, *plan.numbers(found),
+                plan.bounds[-1], plan.none, **plan.constants,
+            )  # fmt: skip
+        return found.to(embeddings.dtype), None, None, None

@@ -1,0 +1,297 @@
+"""Representatives as kernels: the arithmetic of `vice.representatives`, fused.
+
+Scores of cells are a matrix product, some maps at a time. One kernel takes the pixels' lengths, one
+their best scores, one their distances from the chosen pixel; each gives a number a pixel. The
+gradient is one more pass, in which a program adds to its four cells what its pixels' distances
+give, and to each region's vector what pulls at it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from vice.kernels.blocks import (
+    Plan,
+    add_to_cells,
+    four_cells,
+    inverse_lengths,
+    less_stencil,
+    pixels,
+)
+from vice.patches import EPSILON, NOISE
+from vice.representatives import first_best, through_length
+
+#: Numbers of a cell that a program handles at a time where it holds them for every pixel.
+_WIDE = 32
+#: Into how many parts a batch is split where scores of its cells are held.
+_PARTS = 8
+
+
+@triton.jit
+def _lengths(
+    cells, rows, shares_y, shares_x, first_y, first_x, inverse,
+    dim, height, width, pixels_y, pixels_x,
+    stride_b, stride_d, stride_y, stride_x,
+    cancelled, noise, epsilon, none,
+    SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
+):  # fmt: skip
+    corner, weights, place, _, left, lane = pixels(
+        rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
+        SIDE_Y, SIDE_X,
+    )  # fmt: skip
+    d = tl.arange(0, DIM)
+    mixed = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
+    length = inverse_lengths(mixed, weights, left, lane, cancelled, noise, epsilon, SIDE_Y * SIDE_X)
+    tl.store(inverse + place, length, mask=left)
+
+
+@triton.jit
+def _mix(four, weights):
+    """Mixes (pixels, n) of some numbers of four cells, (n,) each."""
+    c0, c1, c2, c3 = four
+    w0, w1, w2, w3 = weights
+    mixed = w0[:, None] * c0[None, :] + w1[:, None] * c1[None, :]
+    return mixed + w2[:, None] * c2[None, :] + w3[:, None] * c3[None, :]
+
+
+@triton.jit
+def _best(
+    scores, rows, shares_y, shares_x, first_y, first_x, best,
+    some, height, width, pixels_y, pixels_x,
+    stride_b, stride_d, stride_y, stride_x, none,
+    SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    corner, weights, place, _, left, _ = pixels(
+        rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
+        SIDE_Y, SIDE_X,
+    )  # fmt: skip
+    top = tl.load(best + place, mask=left, other=0.0)
+    for start in range(0, some, WIDE):
+        k = start + tl.arange(0, WIDE)
+        four = four_cells(scores, corner, k, some, stride_b, stride_d, stride_y, stride_x)
+        found = tl.where((k < some)[None, :], _mix(four, weights), float("-inf"))
+        top = tl.maximum(top, tl.max(found, 1))
+    tl.store(best + place, top, mask=left)
+
+
+@triton.jit
+def _distances(
+    cells, rows, shares_y, shares_x, first_y, first_x, inverse, vectors, distance,
+    dim, height, width, pixels_y, pixels_x,
+    stride_b, stride_d, stride_y, stride_x, noise, none,
+    SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    corner, weights, place, row, left, _ = pixels(
+        rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
+        SIDE_Y, SIDE_X,
+    )  # fmt: skip
+    length = tl.load(inverse + place, mask=left, other=0.0)
+    squared = tl.zeros((SIDE_Y * SIDE_X,), tl.float32)
+    ahead = left
+    while tl.sum(ahead.to(tl.int32)) > 0:
+        region = tl.min(tl.where(ahead, row, none))
+        of_region = vectors + region.to(tl.int64) * dim
+        for start in range(0, dim, WIDE):
+            d = start + tl.arange(0, WIDE)
+            four = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
+            vector = tl.load(of_region + d, mask=d < dim, other=0.0)
+            apart = _mix(four, weights) * length[:, None] - vector[None, :]
+            squared += tl.where(ahead & (row == region), tl.sum(apart * apart, 1), 0.0)
+        ahead = ahead & (row != region)
+    far = tl.sqrt(squared)
+    tl.store(distance + place, tl.where(far < noise, 0.0, far), mask=left)
+
+
+@triton.jit
+def _backward(
+    cells, rows, shares_y, shares_x, first_y, first_x, inverse, distance, vectors, of_sums,
+    found, pulled, totals,
+    dim, height, width, pixels_y, pixels_x,
+    stride_b, stride_d, stride_y, stride_x,
+    epsilon, none,
+    SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
+):  # fmt: skip
+    corner, weights, place, row, left, _ = pixels(
+        rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
+        SIDE_Y, SIDE_X,
+    )  # fmt: skip
+    d = tl.arange(0, DIM)
+    mixed = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
+    c0, c1, c2, c3 = mixed
+    w0, w1, w2, w3 = weights
+    length = tl.load(inverse + place, mask=left, other=0.0)
+    far = tl.load(distance + place, mask=left, other=0.0)
+    any_left = tl.sum(left.to(tl.int32)) > 0
+    o0 = tl.zeros((DIM,), tl.float32)
+    o1, o2, o3 = o0, o0, o0
+    factor = tl.zeros((SIDE_Y * SIDE_X,), tl.float32)
+    while tl.sum(left.to(tl.int32)) > 0:
+        region = tl.min(tl.where(left, row, none))
+        mine = left & (row == region)
+        of_region = region.to(tl.int64) * dim + d
+        vector = tl.load(vectors + of_region, mask=d < dim, other=0.0)
+        pull = tl.where(
+            mine & (far > 0), tl.load(of_sums + region) / tl.where(far > 0, far, 1), 0.0
+        )
+        weight = pull * length
+        s0, s1, s2, s3 = (
+            tl.sum(weight * w0),
+            tl.sum(weight * w1),
+            tl.sum(weight * w2),
+            tl.sum(weight * w3),
+        )
+        tl.atomic_add(pulled + of_region, s0 * c0 + s1 * c1 + s2 * c2 + s3 * c3, mask=d < dim)
+        tl.atomic_add(totals + region, tl.sum(pull))
+        o0 -= s0 * vector
+        o1 -= s1 * vector
+        o2 -= s2 * vector
+        o3 -= s3 * vector
+        closeness = (1 + tl.sum(vector * vector) - far * far) / 2
+        closeness = tl.where(length < 1 / epsilon, closeness, 1.0)
+        factor -= weight * length * closeness
+        left = left & (row != region)
+    of_cells = less_stencil((o0, o1, o2, o3), mixed, weights, factor)
+    write = (d < dim) & any_left
+    add_to_cells(found, of_cells, corner, d, write, stride_b, stride_d, stride_y, stride_x)
+
+
+class FusedRepresentatives(torch.autograd.Function):
+    """`vice.representatives.Representatives` as Triton kernels; same arguments, float32 result."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        embeddings: Tensor,
+        prototypes: Tensor,
+        numbered: Any,
+        size: tuple[int, int],
+        align_corners: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Scores, choice and distances."""
+        if not embeddings.is_contiguous(memory_format=torch.channels_last):
+            embeddings = embeddings.contiguous()
+        plan = Plan(embeddings, numbered, size, align_corners=align_corners)
+        row, count = numbered.row, plan.none
+        empty = embeddings.new_zeros(0, embeddings.shape[1], dtype=torch.float32)
+        ctx.plan, ctx.shape = plan, embeddings.shape
+        if not count:
+            ctx.save_for_backward(embeddings)
+            return empty, empty[:, 0]
+        inverse, distance = empty.new_zeros(2, row.numel())
+        _lengths[(plan.blocks,)](
+            embeddings, *plan.tensors, inverse, *plan.numbers(embeddings), *plan.bounds, count,
+            **plan.constants,
+        )  # fmt: skip
+        scores = _best_scores(embeddings, prototypes, plan).mul_(inverse)
+        chosen = first_best(row, scores, count + 1)[:count]
+        del scores
+        vectors = _mixed(embeddings, plan, chosen) * inverse[chosen, None]
+        noise = NOISE * torch.finfo(torch.float32).eps
+        _distances[(plan.blocks,)](
+            embeddings, *plan.tensors, inverse, vectors, distance, *plan.numbers(embeddings),
+            noise, count, **_wide(plan),
+        )  # fmt: skip
+        # Mixed in two ways, rounding would be left where cells cancel.
+        distance[chosen] = 0
+        coherence = inverse.new_zeros(count + 1).index_add_(0, row, distance)[:count]
+        ctx.save_for_backward(embeddings, inverse, distance, vectors, chosen, numbered.counts)
+        return vectors, coherence / numbered.counts
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(  # type: ignore[override]
+        ctx: Any, of_vectors: Tensor, of_coherence: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """One pass over the embedding and its gradient, then the chosen pixels'."""
+        embeddings, *kept = ctx.saved_tensors
+        found = torch.zeros_like(embeddings, dtype=torch.float32)
+        if kept:
+            with torch.autocast(of_vectors.device.type, enabled=False):
+                _add_gradient(found, embeddings, kept, ctx.plan, (of_vectors, of_coherence))
+        return found.to(embeddings.dtype), None, None, None, None
+
+
+def _wide(plan: Plan) -> dict[str, int]:
+    """Constants of kernels that hold some numbers of every pixel of a block."""
+    constants = {name: plan.constants[name] for name in ("SIDE_Y", "SIDE_X")}
+    held = constants["SIDE_Y"] * constants["SIDE_X"] * _WIDE
+    return {**constants, "WIDE": _WIDE, "num_warps": max(1, min(8, held // 1024))}
+
+
+def _best_scores(embeddings: Tensor, prototypes: Tensor, plan: Plan) -> Tensor:
+    """Best score (B*h*w,) of each pixel's mix, not divided by its length."""
+    maps, dim, height, width = embeddings.shape
+    row, *axes = plan.tensors
+    best = prototypes.new_full((row.numel(),), -torch.inf)
+    step = -(-maps // _PARTS)
+    for first in range(0, maps, step):
+        part = embeddings[first : first + step]
+        some_pixels = slice(first * row.numel() // maps, (first + step) * row.numel() // maps)
+        cells = part.permute(0, 2, 3, 1).reshape(-1, dim).float()
+        for some in prototypes.split(dim):
+            scores = (cells @ some.t()).view(len(part), height, width, -1).permute(0, 3, 1, 2)
+            _best[(len(part) * height * width,)](
+                scores, row[some_pixels], *axes, best[some_pixels], *plan.numbers(scores),
+                plan.none, **_wide(plan),
+            )  # fmt: skip
+    return best
+
+
+def _corners(plan: Plan, pixels: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
+    """Map (N,) of some pixels, and row, column and weight (N,) of the four cells of each."""
+    height, width = plan.size
+    rows, columns = plan.axes
+    y, x = pixels % (height * width) // width, pixels % width
+    down, right = rows.share[y], columns.share[x]
+    found = [
+        (cell_y[y], cell_x[x], share_y * share_x)
+        for cell_y, share_y in ((rows.low, 1 - down), (rows.high, down))
+        for cell_x, share_x in ((columns.low, 1 - right), (columns.high, right))
+    ]
+    return pixels // (height * width), found
+
+
+def _mixed(embeddings: Tensor, plan: Plan, pixels: Tensor) -> Tensor:
+    """Mixes (N, D) of some pixels (N,)."""
+    maps, corners = _corners(plan, pixels)
+    mixed = embeddings.new_zeros(len(pixels), embeddings.shape[1], dtype=torch.float32)
+    for y, x, weight in corners:
+        mixed.addcmul_(embeddings[maps, :, y, x].float(), weight.unsqueeze(1))
+    return mixed
+
+
+def _add_gradient(
+    found: Tensor,
+    embeddings: Tensor,
+    kept: list[Tensor],
+    plan: Plan,
+    gradients: tuple[Tensor, Tensor],
+) -> None:
+    """Adds the gradient to that of the embedding, (B, D, h', w'), in place.
+
+    Args:
+        found: Gets the gradient.
+        embeddings: The embedding.
+        kept: Inverse length and distance of each pixel; of each region the vector, the chosen pixel
+            and the number of pixels.
+        plan: Of the kernels.
+        gradients: Of the vectors and of the coherence.
+    """
+    inverse, distance, vectors, chosen, counts = kept
+    of_vectors, of_coherence = gradients
+    pulled, totals = torch.zeros_like(vectors), torch.zeros_like(of_coherence)
+    _backward[(plan.blocks,)](
+        embeddings, *plan.tensors, inverse, distance, vectors, (of_coherence / counts).contiguous(),
+        found, pulled, totals, *plan.numbers(found), EPSILON, plan.none, **plan.constants,
+    )  # fmt: skip
+    reaction = of_vectors + totals.unsqueeze(1) * vectors - pulled
+    values = through_length(reaction, vectors, inverse[chosen])
+    maps, corners = _corners(plan, chosen)
+    for y, x, weight in corners:
+        by_cell = found.permute(0, 2, 3, 1)
+        by_cell.index_put_((maps, y, x), values * weight.unsqueeze(1), accumulate=True)
