@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Runs a table of the papers: trains its rows, scores them, and writes it beside the figures.
 
-What is done is skipped and what was stopped goes on, so the same command can be repeated. Rows
-with the same training share it, between tables too. A row that fails ends no other; the exit
-status is then 1.
+What is done is skipped and what was stopped goes on, so the same command can be repeated. The
+written table grows row by row. Rows with the same training share it, between tables too. A row
+that fails ends no other; the exit status is then 1.
 
 Examples:
     python tools/reproduce.py --list
@@ -29,7 +29,7 @@ def parse() -> argparse.Namespace:
     add("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of every training")
     add("--list", action="store_true", help="list the tables and their rows, and end")
     add("--row", action="append", default=[], metavar="PATTERN", help="only rows of such names")
-    add("--scale", default="full", help="tiny, small or full: the papers' setting (full)")
+    add("--scale", default="full", help="tiny, small, quick or full: the papers' setting (full)")
     add("--dataset", action="append", default=[], metavar="[NAME=]DATASET",
         help="data set in place of the benchmarks, or of one of them")  # fmt: skip
     add("--data-root", help="folder above the benchmarks' folders (VICE_DATA, or data)")
@@ -72,7 +72,7 @@ def main() -> int:
         slurm=args.slurm,
         device=args.device,
     )
-    outcome = reproduce(table, plan)
+    outcome = reproduce(table, plan, lambda so_far: write_report(table, so_far, plan))
     file = write_report(table, outcome, plan)
     print(f"\n{to_markdown(table, outcome, plan)}\n{file}")
     return 1 if outcome.failures else 0

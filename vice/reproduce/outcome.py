@@ -60,36 +60,45 @@ class Outcome:
     waiting: list[str] = field(default_factory=list)
 
 
-def reproduce(table: Table, plan: Plan) -> Outcome:
+def reproduce(
+    table: Table, plan: Plan, on_row: Callable[[Outcome], None] = lambda outcome: None
+) -> Outcome:
     """Runs what of a table is not done yet, and collects everything.
 
-    With SLURM, all trainings are submitted before anything is scored.
+    A row is trained and scored before the next one begins, so that whoever stops a table has whole
+    rows. With SLURM, all trainings are submitted before anything is scored.
 
     Args:
         table: The table.
         plan: At which scale, on what, with how many seeds.
+        on_row: Gets the outcome so far, each time a seed of a row is scored.
 
     Returns:
         Scores, and what failed or waits; a row that fails ends no other.
     """
     outcome = Outcome({row.name: RowOutcome() for row in table.rows})
     work = [(row, seed) for row in table.rows for seed in range(plan.seeds) if _has_work(row)]
-    ready: list[tuple[Row, int]] = []
     # A run that several rows share is tried once.
     failed: dict[Path, Exception] = {}
-    scored: dict[str, list[int]] = {}
-    for row, seed in progress(work, len(work), f"{table.name}: trainings", every_seconds=0):
+
+    def trained(row: Row, seed: int) -> bool:
         work_on = partial(_train, outcome, row, seed, plan, failed)
-        if _guarded(outcome, f"{row.name}, seed {seed}", work_on):
-            ready.append((row, seed))
-    for row, seed in progress(ready, len(ready), f"{table.name}: evaluations", every_seconds=0):
+        return _guarded(outcome, f"{row.name}, seed {seed}", work_on)
+
+    if plan.slurm:
+        asked = progress(work, len(work), f"{table.name}: trainings", every_seconds=0)
+        work = [pair for pair in asked if trained(*pair)]
+    scored: dict[str, list[int]] = {}
+    for row, seed in progress(work, len(work), table.name, every_seconds=0):
         score = partial(_score, table, outcome.rows[row.name], row, seed, plan)
-        if _guarded(outcome, f"{row.name}, seed {seed}", score):
+        ready = plan.slurm or trained(row, seed)
+        if ready and _guarded(outcome, f"{row.name}, seed {seed}", score):
             scored.setdefault(row.name, []).append(seed)
+            on_row(outcome)
     for row in table.rows:
         seeds = scored.get(row.name, [])
-        trained = row.config is not None and not (row.untrained or row.initial)
-        if len(seeds) > 1 and trained:
+        compared = row.config is not None and not (row.untrained or row.initial)
+        if len(seeds) > 1 and compared:
             compare = partial(_compare_seeds, outcome.rows[row.name], row, seeds, plan)
             _guarded(outcome, f"{row.name}, stability between seeds", compare)
     return outcome
