@@ -2,8 +2,8 @@
 """Runs a table of the papers: trains its rows, scores them, and writes it beside the figures.
 
 What is done is skipped and what was stopped goes on, so the same command can be repeated. The
-written table grows row by row. Rows with the same training share it, between tables too. A row
-that fails ends no other; the exit status is then 1.
+written table grows row by row, and has the rows that earlier calls have done. Rows with the same
+training share it, between tables too. A row that fails ends no other; the exit status is then 1.
 
 Examples:
     python tools/reproduce.py --list
@@ -28,7 +28,7 @@ def parse() -> argparse.Namespace:
     add("table", nargs="?", help="name of a table, see --list")
     add("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of every training")
     add("--list", action="store_true", help="list the tables and their rows, and end")
-    add("--row", action="append", default=[], metavar="PATTERN", help="only rows of such names")
+    add("--row", action="append", default=[], metavar="PATTERN", help="run only rows of such names")
     add("--scale", default="full", help="tiny, small, quick or full: the papers' setting (full)")
     add("--dataset", action="append", default=[], metavar="[NAME=]DATASET",
         help="data set in place of the benchmarks, or of one of them")  # fmt: skip
@@ -56,9 +56,10 @@ def main() -> int:
     if args.list:
         show([args.table] if args.table else table_names())
         return 0
-    table = select_rows(load_table(args.table), args.row)
+    table = load_table(args.table)
+    rows = [row.name for row in select_rows(table, args.row).rows]
     # PyTorch takes seconds to import, and a list needs none of it.
-    from vice.reproduce.outcome import reproduce
+    from vice.reproduce.outcome import reproduce, shown
     from vice.reproduce.report import to_markdown, write_report
     from vice.reproduce.runs import Plan, parse_datasets
 
@@ -72,7 +73,10 @@ def main() -> int:
         slurm=args.slurm,
         device=args.device,
     )
-    outcome = reproduce(table, plan, lambda so_far: write_report(table, so_far, plan))
+    outcome = reproduce(
+        table, plan, lambda found: write_report(shown(table, found, rows), found, plan), rows
+    )
+    table = shown(table, outcome, rows)
     file = write_report(table, outcome, plan)
     print(f"\n{to_markdown(table, outcome, plan)}\n{file}")
     return 1 if outcome.failures else 0

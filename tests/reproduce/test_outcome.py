@@ -62,3 +62,32 @@ def test_with_slurm_all_are_submitted_before_anything_is_scored(events, tmp_path
     kinds = [kind for kind, _, _ in events]
     assert kinds == ["train"] * 6 + ["score"] * 3 + ["compare"]
     assert len(found.waiting) == 2 and len(found.failures) == 1
+
+
+def test_other_rows_are_collected_and_never_run(events, tmp_path, monkeypatch):
+    table, plan = parts_of(tmp_path, seeds=2)
+    vice, grid = (row.name for row in table.rows)
+    recorded = outcome._score
+
+    def score_what_is_done(table, so_far, row, seed, plan):
+        if seed == 1:
+            plan.require(row.name)
+        assert plan.only_done == (row.name == vice)
+        recorded(table, so_far, row, seed, plan)
+
+    monkeypatch.setattr(outcome, "_score", score_what_is_done)
+    found = reproduce(table, plan, rows=[grid])
+    assert [len(found.rows[name].last) for name in (vice, grid)] == [1, 1]
+    assert len(found.failures) == 1
+    assert outcome.shown(table, found, [grid]) == table
+    found.rows[vice].last.clear()
+    assert [row.name for row in outcome.shown(table, found, [grid]).rows] == [grid]
+
+
+def test_what_would_have_to_be_computed_is_not(stripes, tmp_path):
+    table = load_table("photographs")
+    plan = Plan(tmp_path, load_scale("tiny"), datasets={"*": str(stripes)}, device="cpu")
+    found = reproduce(table, plan, rows=[])
+    assert not any(row.last for row in found.rows.values())
+    assert not found.failures and not (tmp_path / "runs").exists()
+    assert not (tmp_path / "eval").exists()

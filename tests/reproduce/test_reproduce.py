@@ -81,6 +81,9 @@ def test_two_rows_are_trained_and_scored_and_a_third_fails_alone(stripes, tmp_pa
     assert f"ARI {100 * pair['adjusted_rand_index']:.2f} / NMI" in line
     (label_free,) = re.findall(r"^\| grid.* \| 2 \|$", done.stdout.split("without labels")[1], re.M)
     assert label_free.count("±") == 5
+    # The other row is not asked for; what earlier calls have done of it is there.
+    (other,) = re.findall(r"^\| superpixels[^D]* \| linear \| .*$", done.stdout, re.M)
+    assert other.endswith("| 1 |") and f"{100 * scores['miou']:.2f}" in done.stdout
 
 
 @pytest.mark.slow

@@ -54,6 +54,7 @@ def evaluate(row: Row, spec: str, seed: int, folder: Path, plan: Plan) -> Scores
 
     Raises:
         UserError: An evaluation says what is wrong.
+        NotDone: As `Plan.require`.
     """
     scores: Scores = {}
     for label in row.evaluate:
@@ -66,6 +67,7 @@ def evaluate(row: Row, spec: str, seed: int, folder: Path, plan: Plan) -> Scores
         if done.is_file():
             result = json.loads(done.read_text(encoding="utf-8"))
         else:
+            plan.require(out)
             result = _evaluate(kind, spec, seed, out, plan, arguments)
         for name, found in readouts(result).items():
             column = name if kind == "clusters" else label

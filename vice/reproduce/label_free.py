@@ -45,10 +45,14 @@ def choose(row: Row, run_dir: Path, seed: int, plan: Plan) -> dict[str, Any]:
 
     Returns:
         What `vice.selection.Choice.to_dict` gives.
+
+    Raises:
+        NotDone: As `Plan.require`, here and below.
     """
     file = run_dir / CHOICE_NAME
     if file.is_file():
         return _read_json(file)
+    plan.require(file)
     held_out = _held_out(row, plan)
     choice = choose_checkpoint(run_dir, held_out, seed, device=_device(plan)).to_dict()
     _write_json(file, choice)
@@ -83,6 +87,7 @@ def last_scores(row: Row, run_dir: Path, settings: Mapping[str, Any], plan: Plan
     file = run_dir / SCORES_NAME
     known = _read_json(file) if file.is_file() else {}
     if {name: known.get(name) for name in asked} != asked:
+        plan.require(file)
         checkpoint = load_checkpoint(run_dir, device=_device(plan))
         prototypes = checkpoint.required_prototypes()
         scores = _views(tuple(held_out), text).measure(checkpoint.embedder, prototypes)
@@ -128,6 +133,7 @@ def stability(row: Row, run_dirs: Mapping[int, Path], plan: Plan) -> list[dict[s
     known = _read_json(file) if file.is_file() else {}
     if {name: known.get(name) for name in asked} == asked:
         return list(known["pairs"])
+    plan.require(file)
     found = cluster_stability(folders, held_out, sizes=sizes, device=_device(plan))
     pairs = [{"seeds": [asked["seeds"][i] for i in pair], **found[pair]} for pair in found]
     _write_json(file, {**asked, "pairs": pairs})

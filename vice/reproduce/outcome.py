@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,7 @@ from vice.errors import UserError, one_line
 from vice.progress import progress
 from vice.reproduce.evaluations import Scores, arguments_of, evaluate
 from vice.reproduce.label_free import choose, last_scores, stability
-from vice.reproduce.runs import Plan, Run, composed, plan_run, run_folder
+from vice.reproduce.runs import NotDone, Plan, Run, composed, plan_run, run_folder
 from vice.reproduce.tables import Row, Table
 from vice.reproduce.trainings import Waiting, ensure_trained, training_seconds
 
@@ -61,7 +63,10 @@ class Outcome:
 
 
 def reproduce(
-    table: Table, plan: Plan, on_row: Callable[[Outcome], None] = lambda outcome: None
+    table: Table,
+    plan: Plan,
+    on_row: Callable[[Outcome], None] = lambda outcome: None,
+    rows: Collection[str] | None = None,
 ) -> Outcome:
     """Runs what of a table is not done yet, and collects everything.
 
@@ -72,12 +77,15 @@ def reproduce(
         table: The table.
         plan: At which scale, on what, with how many seeds.
         on_row: Gets the outcome so far, each time a seed of a row is scored.
+        rows: Names of the rows to be run; of the others only what is done is collected. None runs
+            all.
 
     Returns:
         Scores, and what failed or waits; a row that fails ends no other.
     """
     outcome = Outcome({row.name: RowOutcome() for row in table.rows})
     work = [(row, seed) for row in table.rows for seed in range(plan.seeds) if _has_work(row)]
+    scored: dict[str, list[int]] = {}
     # A run that several rows share is tried once.
     failed: dict[Path, Exception] = {}
 
@@ -85,10 +93,12 @@ def reproduce(
         work_on = partial(_train, outcome, row, seed, plan, failed)
         return _guarded(outcome, f"{row.name}, seed {seed}", work_on)
 
+    if rows is not None:
+        _collect(table, outcome, [pair for pair in work if pair[0].name not in rows], plan, scored)
+        work = [pair for pair in work if pair[0].name in rows]
     if plan.slurm:
         asked = progress(work, len(work), f"{table.name}: trainings", every_seconds=0)
         work = [pair for pair in asked if trained(*pair)]
-    scored: dict[str, list[int]] = {}
     for row, seed in progress(work, len(work), table.name, every_seconds=0):
         score = partial(_score, table, outcome.rows[row.name], row, seed, plan)
         ready = plan.slurm or trained(row, seed)
@@ -99,9 +109,39 @@ def reproduce(
         seeds = scored.get(row.name, [])
         compared = row.config is not None and not (row.untrained or row.initial)
         if len(seeds) > 1 and compared:
-            compare = partial(_compare_seeds, outcome.rows[row.name], row, seeds, plan)
+            only_done = plan.only_done or (rows is not None and row.name not in rows)
+            own = dataclasses.replace(plan, only_done=only_done)
+            compare = partial(_compare_seeds, outcome.rows[row.name], row, seeds, own)
             _guarded(outcome, f"{row.name}, stability between seeds", compare)
     return outcome
+
+
+def _collect(
+    table: Table,
+    outcome: Outcome,
+    work: Sequence[tuple[Row, int]],
+    plan: Plan,
+    scored: dict[str, list[int]],
+) -> None:
+    """What is done of some rows; nothing is said of what is not, or could not be."""
+    only_done = dataclasses.replace(plan, only_done=True, slurm=False)
+    for row, seed in work:
+        with suppress(NotDone, UserError):
+            _train(outcome, row, seed, only_done, {})
+            _score(table, outcome.rows[row.name], row, seed, only_done)
+            scored.setdefault(row.name, []).append(seed)
+
+
+def shown(table: Table, outcome: Outcome, rows: Collection[str]) -> Table:
+    """A table without the rows that were not asked for and of which nothing is done.
+
+    Args:
+        table: The table.
+        outcome: What `reproduce` gives.
+        rows: Names of the rows that were asked for.
+    """
+    kept = [row for row in table.rows if row.name in rows or outcome.rows[row.name].last]
+    return dataclasses.replace(table, rows=tuple(kept))
 
 
 def _has_work(row: Row) -> bool:
@@ -112,6 +152,8 @@ def _guarded(outcome: Outcome, where: str, work: Callable[[], None]) -> bool:
     """Whether work on a row has succeeded; otherwise the outcome says why not."""
     try:
         work()
+    except NotDone:
+        return False
     except Waiting as state:
         outcome.waiting.append(f"{where}: {state}")
     except UserError as error:
@@ -157,6 +199,7 @@ def _views(table: Table, row: Row, plan: Plan) -> Mapping[str, Any]:
 
 def _score(table: Table, found: RowOutcome, row: Row, seed: int, plan: Plan) -> None:
     if row.untrained:
+        plan.require(row.name)
         found.last.append(_time(row, seed, plan))
         return
     if row.config is None:
@@ -174,9 +217,10 @@ def _score(table: Table, found: RowOutcome, row: Row, seed: int, plan: Plan) -> 
     chosen = last
     if not choice["last"]:
         chosen = evaluate(row, choice["path"], seed, place / f"epoch{choice['epoch']}", plan)
+    label_free = last_scores(row, folder, _views(table, row, plan), plan)
     found.last.append(last)
     found.chosen.append(chosen)
-    found.label_free.append(last_scores(row, folder, _views(table, row, plan), plan))
+    found.label_free.append(label_free)
     found.epochs.append(choice["epoch"])
     found.same = found.same and choice["last"]
     if (seconds := training_seconds(folder)) is not None:

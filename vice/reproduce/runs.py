@@ -25,6 +25,10 @@ from vice.reproduce.tables import Row, Scale, key_of
 from vice.training import quote
 
 
+class NotDone(Exception):
+    """Something is not done, and the plan is to leave it so."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What the user asks for.
@@ -38,6 +42,7 @@ class Plan:
         overrides: Further Hydra overrides of every training; they win over rows and scale.
         slurm: Whether trainings are handed to SLURM.
         device: Where evaluations compute; None takes a GPU if there is one.
+        only_done: Whether what is not done is left so: `require` says it.
     """
 
     out: Path
@@ -48,6 +53,16 @@ class Plan:
     overrides: tuple[str, ...] = ()
     slurm: bool = False
     device: str | None = None
+    only_done: bool = False
+
+    def require(self, what: object) -> None:
+        """Says that something has to be computed.
+
+        Raises:
+            NotDone: The plan is to compute nothing.
+        """
+        if self.only_done:
+            raise NotDone(what)
 
     def dataset(self, name: str) -> str:
         """The data set that stands in the place of a benchmark."""

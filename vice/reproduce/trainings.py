@@ -40,9 +40,11 @@ def ensure_trained(run: Run, folder: Path, images: Path, plan: Plan) -> None:
         UserError: Training says what is wrong.
         RuntimeError: Training crashed.
         Waiting: It was submitted, now or before.
+        NotDone: As `Plan.require`.
     """
     if is_done(folder):
         return
+    plan.require(folder)
     if plan.slurm:
         raise Waiting(_submitted(run, folder, images, plan))
     start = time.monotonic()
