@@ -19,7 +19,8 @@ from vice.errors import UserError, one_line
 from vice.files import check_folder
 from vice.launch import read_environment
 from vice.preemption import STOPPED, Preempted
-from vice.protocols import NOTES, PROTOCOLS, default_protocol, get_protocol, parse_changes
+from vice.protocols import default_protocol, get_protocol, parse_changes
+from vice.published_protocols import NOTES, PROTOCOLS
 
 
 def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:

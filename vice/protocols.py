@@ -1,8 +1,9 @@
 """Evaluation protocols as data: what is fitted and scored, where, and at which resolution.
 
 A protocol is one flat record. Its hash covers every field, so two results with the same hash were
-taken in the same way, and any change gives another hash. `NOTES` says what each protocol follows,
-and where a paper's own pipeline does more than a ruler for any embedder can.
+taken in the same way, and any change gives another hash. The named ones are in
+`vice.published_protocols`; its `NOTES` say what each follows, and where a paper's own pipeline does
+more than a ruler for any embedder can.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from vice.datasets import DATASETS
 from vice.datasets.label_sets import table_checksum
 from vice.errors import UserError
+from vice.published_protocols import CITYSCAPES, FOR, PROTOCOLS
 
 
 @dataclass(frozen=True)
@@ -191,84 +193,6 @@ _BETWEEN = {
     "linear_l2": (1e-12, 1e6),
 }
 _SIZES = {"none": 0, "short": 1, "within": 2, "exact": 2}
-_CITYSCAPES = ("cityscapes27", "cityscapes19")
-
-#: Protocol to fields; a key of `_FOR` overrides them for single data sets.
-PROTOCOLS: dict[str, dict[str, Any]] = {
-    "native": {},
-    "vice2022_highres": {"resize": "within", "size": (2048, 512)},
-    "vice2022_lowres": {
-        "resize": "short",
-        "size": (320,),
-        "crop": 320,
-        "score_at": "input",
-        "linear_photometric": True,
-    },
-    "picie2021": {
-        "resize": "short",
-        "size": (320,),
-        "resize_library": "torchvision",
-        "crop": 320,
-        "score_at": "input",
-        "matchings": ("hungarian",),
-    },
-    "stego2022": {
-        "fit_crops": "five",
-        "resize": "short",
-        "size": (320,),
-        "fit_size": (224,),
-        "interpolation": "nearest",
-        "resize_library": "torchvision",
-        "crop": 320,
-        "fit_crop": 224,
-        "score_at": "input",
-        "flip_average": True,
-        "matchings": ("hungarian",),
-        "linear_optimizer": "adam",
-        "linear_lr": 0.005,
-        "linear_iterations": 5000,
-        "linear_flip": False,
-    },
-}
-
-_FOR: dict[tuple[str, str], dict[str, Any]] = {
-    **{("vice2022_highres", name): {"resize": "none", "size": ()} for name in _CITYSCAPES},
-    ("vice2022_highres", "camvid"): {"resize": "none", "size": ()},
-    **{
-        ("vice2022_lowres", name): {
-            "resize": "exact",
-            "size": (320, 640),
-            "crop": 0,
-            "score_at": "original",
-        }
-        for name in _CITYSCAPES
-    },
-    **{
-        ("picie2021", name): {
-            "fit_split": "test+train_extra",
-            "score_split": "val+train",
-            "fit_labels": False,
-        }
-        for name in _CITYSCAPES
-    },
-}
-
-NOTES = {
-    "native": "Every image whole, at its own size. For data sets without a published protocol.",
-    "vice2022_highres": "ViCE (BMVC 2022) section 4.1. COCO: as large as fits 2048 x 512, scored "
-    "at the label map's size; driving scenes at their own size. The paper says 27 classes for "
-    "Cityscapes, its code scores the 19 train ids: both are offered, by name.",
-    "vice2022_lowres": "ViCE (BMVC 2022), the comparison with PiCIE: COCO as the central 320 x 320 "
-    "square, Cityscapes at 320 x 640, scored at the label map's size.",
-    "picie2021": "PiCIE (CVPR 2021). Bilinear to 320, central square, Hungarian. Cityscapes: "
-    "fitted on test + train_extra (no labels), scored on val + train. The paper's clusters are "
-    "those of its own mini-batch k-means; here every embedder gets the same FAISS k-means. The "
-    "paper gives no schedule for its linear probe; ViCE's is used.",
-    "stego2022": "STEGO (ICLR 2022). Nearest-neighbour to 320, central square, mean over the "
-    "mirror image, Hungarian; fitted on five crops of half the sides at 224. The paper's "
-    "clusters are learnt by gradient; here every embedder gets the same FAISS k-means. No CRF: "
-    "published figures with CRF do not compare.",
-}
 
 
 def _check_split(field: str, value: str) -> None:
@@ -303,7 +227,7 @@ def get_protocol(name: str, dataset: str = "folder", **changes: Any) -> Protocol
         raise UserError(
             f"protocol field {unknown[0]!r} is unknown; choose one of {', '.join(sorted(fields))}"
         )
-    values = {**PROTOCOLS[name], **_FOR.get((name, dataset), {})}
+    values = {**PROTOCOLS[name], **FOR.get((name, dataset), {})}
     if dataset in DATASETS:
         values.setdefault("score_split", DATASETS[dataset].score)
     return from_dict({"name": name, "dataset": dataset, **values, **changes})
@@ -316,7 +240,7 @@ def told(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def default_protocol(dataset: str) -> str:
     """Name of the protocol for a data set when none is asked for."""
-    return "vice2022_highres" if dataset in ("coco27", *_CITYSCAPES) else "native"
+    return "vice2022_highres" if dataset in ("coco27", *CITYSCAPES) else "native"
 
 
 def from_dict(values: dict[str, Any]) -> Protocol:

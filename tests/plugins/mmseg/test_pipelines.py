@@ -13,7 +13,8 @@ from torchvision.transforms import functional as tv
 
 from vice.datasets import open_dataset
 from vice.plugins.mmseg.pipelines import build_pipeline, optimizer, schedule
-from vice.protocols import PROTOCOLS, get_protocol
+from vice.protocols import get_protocol
+from vice.published_protocols import PROTOCOLS
 
 
 @pytest.fixture
