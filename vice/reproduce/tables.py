@@ -170,7 +170,7 @@ def select_rows(table: Table, patterns: Sequence[str]) -> Table:
 
 
 def load_scale(name: str) -> Scale:
-    """Reads a scale: ``tiny``, ``small`` or ``full``.
+    """Reads a scale: ``tiny``, ``small``, ``quick`` or ``full``.
 
     Raises:
         UserError: No such scale.
