@@ -26,8 +26,9 @@ LAYOUTS = {
     "four to one": (2, 16, (3, 4), (12, 16), 3),
     "ragged": (2, 12, (4, 3), (13, 11), 2),
     "as many pixels as cells": (1, 5, (4, 5), (4, 5), 1),
-    "fewer pixels than cells": (2, 7, (4, 3), (3, 2), 1),
+    "fewer pixels than cells": (2, 7, (7, 6), (4, 3), 1),
     "one cell": (1, 3, (1, 1), (5, 7), 2),
+    "few pixels": (2, 7, (4, 3), (3, 2), 1),
     "two wide": (1, 2, (3, 4), (9, 8), 2),
 }
 CASES = {
@@ -35,8 +36,11 @@ CASES = {
     torch.bfloat16: ("plain",),
     torch.float16: ("channels_last",),
 }
-#: Layouts that representatives are compared on; the interpreter takes long over their tiles.
-FEW = ("four to one", "ragged", "fewer pixels than cells", "one cell")
+#: Layouts of each mode; over representatives' tiles the interpreter takes long.
+MODES = {
+    "means": [name for name in LAYOUTS if name != "few pixels"],
+    "representatives": ["four to one", "ragged", "few pixels", "one cell"],
+}
 
 
 def regions_of(layout: tuple, generator: torch.Generator) -> torch.Tensor:
@@ -49,14 +53,16 @@ def regions_of(layout: tuple, generator: torch.Generator) -> torch.Tensor:
     return regions.contiguous()
 
 
-def embedding_of(layout: tuple, dtype: torch.dtype, like: str, generator: torch.Generator):
+def embedding_of(
+    mode: str, layout: tuple, dtype: torch.dtype, like: str, generator: torch.Generator
+) -> torch.Tensor:
     maps, dim, cells, _, _ = layout
     embeddings = torch.randn(maps, dim, *cells, generator=generator).to(dtype)
     if like == "channels_last":
         embeddings = embeddings.contiguous(memory_format=torch.channels_last)
     elif like == "cancelling":
-        # Not quite along one line: of pixels that are, rounding would choose.
-        rest = 0.05 * embeddings[:, :, :, 1::2]
+        # Of pixels along one line rounding would choose the representative.
+        rest = 0.05 * embeddings[:, :, :, 1::2] if mode == "representatives" else 0
         embeddings[:, :, :, 1::2] = rest - embeddings[:, :, :, : cells[1] // 2 * 2 : 2] * 0.9
     elif like == "sliced":
         embeddings = torch.cat([embeddings, embeddings], 3)[:, :, :, : cells[1]]
@@ -80,7 +86,7 @@ def both_ways(mode: str, embeddings: torch.Tensor, numbered, pixels: tuple, numb
 
 def compare(mode: str, layout: tuple, dtype: torch.dtype, number: int, like: str) -> dict:
     generator = torch.Generator().manual_seed(number)
-    embeddings = embedding_of(layout, dtype, like, generator)
+    embeddings = embedding_of(mode, layout, dtype, like, generator)
     numbered = index_regions(regions_of(layout, generator).to(DEVICE))
     slow, fast = both_ways(mode, embeddings, numbered, layout[3], number)
     targets = [
@@ -112,7 +118,7 @@ def without_regions(mode: str) -> dict:
 
 def main() -> None:
     found = {}
-    for mode, names in (("means", tuple(LAYOUTS)), ("representatives", FEW)):
+    for mode, names in MODES.items():
         for name in names:
             for dtype, cases in CASES.items():
                 for number, like in enumerate(cases):
