@@ -69,6 +69,23 @@ def four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x):
 
 
 @triton.jit
+def whole_block(
+    cells, rows, shares_y, shares_x, first_y, first_x,
+    dim, height, width, pixels_y, pixels_x,
+    stride_b, stride_d, stride_y, stride_x, none,
+    SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
+):  # fmt: skip
+    """What `pixels` gives, between corner and weights the four cells in full, and their numbers."""
+    corner, weights, place, row, left, lane = pixels(
+        rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
+        SIDE_Y, SIDE_X,
+    )  # fmt: skip
+    d = tl.arange(0, DIM)
+    mixed = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
+    return corner, mixed, weights, place, row, left, lane, d
+
+
+@triton.jit
 def inverse_lengths(
     mixed, weights, left, lane, cancelled, noise, epsilon, PIXELS: tl.constexpr
 ):  # fmt: skip

@@ -17,10 +17,9 @@ from torch import Tensor
 from vice.kernels.blocks import (
     Plan,
     add_to_cells,
-    four_cells,
     inverse_lengths,
     less_stencil,
-    pixels,
+    whole_block,
 )
 
 
@@ -32,12 +31,11 @@ def _forward(
     cancelled, noise, epsilon, none,
     NORMALIZE: tl.constexpr, SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    corner, weights, place, row, left, lane = pixels(
-        rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
-        SIDE_Y, SIDE_X,
+    _, mixed, weights, place, row, left, lane, d = whole_block(
+        cells, rows, shares_y, shares_x, first_y, first_x,
+        dim, height, width, pixels_y, pixels_x,
+        stride_b, stride_d, stride_y, stride_x, none, SIDE_Y, SIDE_X, DIM,
     )  # fmt: skip
-    d = tl.arange(0, DIM)
-    mixed = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
     c0, c1, c2, c3 = mixed
     w0, w1, w2, w3 = weights
     length = tl.full((SIDE_Y * SIDE_X,), 1.0, tl.float32)
@@ -64,12 +62,11 @@ def _backward(
     epsilon, none,
     NORMALIZE: tl.constexpr, SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    corner, weights, place, row, left, _ = pixels(
-        rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
-        SIDE_Y, SIDE_X,
+    corner, mixed, weights, place, row, left, _, d = whole_block(
+        cells, rows, shares_y, shares_x, first_y, first_x,
+        dim, height, width, pixels_y, pixels_x,
+        stride_b, stride_d, stride_y, stride_x, none, SIDE_Y, SIDE_X, DIM,
     )  # fmt: skip
-    d = tl.arange(0, DIM)
-    mixed = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
     c0, c1, c2, c3 = mixed
     w0, w1, w2, w3 = weights
     length = tl.full((SIDE_Y * SIDE_X,), 1.0, tl.float32)

@@ -22,6 +22,7 @@ from vice.kernels.blocks import (
     inverse_lengths,
     less_stencil,
     pixels,
+    whole_block,
 )
 from vice.patches import EPSILON, NOISE
 from vice.representatives import first_best, through_length
@@ -40,12 +41,11 @@ def _lengths(
     cancelled, noise, epsilon, none,
     SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    corner, weights, place, _, left, lane = pixels(
-        rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
-        SIDE_Y, SIDE_X,
+    _, mixed, weights, place, _, left, lane, _ = whole_block(
+        cells, rows, shares_y, shares_x, first_y, first_x,
+        dim, height, width, pixels_y, pixels_x,
+        stride_b, stride_d, stride_y, stride_x, none, SIDE_Y, SIDE_X, DIM,
     )  # fmt: skip
-    d = tl.arange(0, DIM)
-    mixed = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
     length = inverse_lengths(mixed, weights, left, lane, cancelled, noise, epsilon, SIDE_Y * SIDE_X)
     tl.store(inverse + place, length, mask=left)
 
@@ -116,12 +116,11 @@ def _backward(
     epsilon, none,
     SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    corner, weights, place, row, left, _ = pixels(
-        rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
-        SIDE_Y, SIDE_X,
+    corner, mixed, weights, place, row, left, _, d = whole_block(
+        cells, rows, shares_y, shares_x, first_y, first_x,
+        dim, height, width, pixels_y, pixels_x,
+        stride_b, stride_d, stride_y, stride_x, none, SIDE_Y, SIDE_X, DIM,
     )  # fmt: skip
-    d = tl.arange(0, DIM)
-    mixed = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
     c0, c1, c2, c3 = mixed
     w0, w1, w2, w3 = weights
     length = tl.load(inverse + place, mask=left, other=0.0)
