@@ -113,7 +113,7 @@ def test_nothing_as_wide_as_the_embedding_is_made_at_view_resolution(mode):
     assert largest.bytes < 0.4 * 64 * 100 * 100 * 4
 
 
-@pytest.mark.parametrize("mode", ["pixel", "region"])
+@pytest.mark.parametrize("mode", MODES)
 def test_memory_is_little_more_than_the_gradient_that_is_asked_for(mode):
     """The paper's batch at less than half the side: 20 maps, 128 dimensions, stride 4."""
     cells = torch.randn(20, 128, 40, 40).contiguous(memory_format=torch.channels_last)

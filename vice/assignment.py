@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from vice.distributed import all_gather, all_reduce_, rank, world_size
+from vice.host_buffers import HostBuffers
 
 
 @torch.no_grad()
@@ -39,12 +40,10 @@ def sinkhorn(
         raise ValueError(f"epsilon {epsilon} and iterations {iterations} must be positive")
     log_q = scores.detach().to(torch.float64 if scores.dtype == torch.float64 else torch.float32)
     log_q = log_q / epsilon
-    log_k = math.log(scores.shape[1])
     for _ in range(iterations):
-        # The sample's share 1/n is a constant over the table: it cancels in the next step, so
-        # each column is scaled to 1 here and n never enters.
-        log_q = log_q - _global_logsumexp(log_q, group) - log_k
-        log_q = log_q - torch.logsumexp(log_q, dim=1, keepdim=True)
+        # The shares 1/K and 1/n are constants over the table: they cancel in the next step, so each
+        # column is scaled to 1 here, and neither enters.
+        log_q = F.log_softmax(log_q - _global_logsumexp(log_q, group), dim=1)
     return log_q.exp()
 
 
@@ -55,12 +54,12 @@ def _global_logsumexp(values: Tensor, group: Any) -> Tensor:
         top = values.amax(dim=0)
     top = all_reduce_(top, "max", group)
     # With no sample on any rank the maximum is -inf, and -inf minus -inf is not a number.
-    top = torch.where(torch.isfinite(top), top, torch.zeros_like(top))
+    top = top.clamp(min=torch.finfo(top.dtype).min)
     total = all_reduce_((values - top).exp().sum(dim=0), "sum", group)
     return top + total.log()
 
 
-class RegionQueue(nn.Module):
+class RegionQueue(HostBuffers):
     """First-in first-out store of past region vectors of view 0 (this rank's share).
 
     Embeddings are stored, not scores, so that they are always compared with the current
@@ -79,6 +78,7 @@ class RegionQueue(nn.Module):
     born: Tensor
     pushed: Tensor
     clock: Tensor
+    on_host = ("born", "pushed", "clock")
 
     def __init__(self, length: int, dim: int, group: Any = None) -> None:
         super().__init__()
@@ -104,12 +104,12 @@ class RegionQueue(nn.Module):
         self._of_ranks = {}
         if self.capacity == 0:
             return
-        kept = vectors.detach()[-self.capacity :]
-        start = int(self.pushed) + vectors.shape[0] - kept.shape[0]
-        slots = torch.arange(start, start + kept.shape[0], device=kept.device) % self.capacity
-        self.vectors[slots] = kept.to(self.vectors.dtype)
-        self.born[slots] = self.clock
+        kept = vectors.detach()[-self.capacity :].to(self.vectors.dtype)
         self.pushed += vectors.shape[0]
+        end = int(self.pushed)
+        for value, new in ((self.vectors, kept), (self.born, self.clock.expand(len(kept)))):
+            slots = torch.arange(end - len(kept), end, device=value.device) % self.capacity
+            value.index_copy_(0, slots, new)
 
     def stored(self) -> Tensor:
         """The vectors held at present, (len(self), D), in no particular order."""
@@ -123,8 +123,9 @@ class RegionQueue(nn.Module):
     def collect(self) -> None:
         """Gathers the queues of all ranks for the state that is read next; a collective call."""
         if world_size(self.group) > 1:
+            device = self.vectors.device
             self._of_ranks = {
-                name: [part.cpu() for part in all_gather(value, self.group)]
+                name: [part.cpu() for part in all_gather(value.to(device), self.group)]
                 for name, value in self.named_buffers()
             }
 

@@ -17,7 +17,7 @@ from vice.agreement import contingency, normalized_mutual_information
 from vice.assignment import sinkhorn
 from vice.errors import UserError
 from vice.images import ImageError
-from vice.losses.swav import match_views, swapped_prediction
+from vice.losses import BatchRegions, swapped_prediction
 from vice.photometric import Photometric, PhotometricParams
 from vice.regions import NORMALIZE_MODES, pool_regions
 from vice.superpixels import Superpixels
@@ -126,13 +126,14 @@ class HeldOutViews:
         noise = torch.from_numpy(pair.views.noise)
         embeddings = embedder(self.photometric(pixels, pair.colours, noise))
         mode = loss["region_vector"]
+        batch = BatchRegions.of(torch.from_numpy(pair.views.regions).to(device), 2)
         pooled = pool_regions(
             embeddings,
-            torch.from_numpy(pair.views.regions).to(device),
+            batch.numbered,
             normalize=mode if mode in NORMALIZE_MODES else "pixel",
             align_corners=loss["align_corners"],
         )
-        return match_views(pooled, 2, 1).vectors
+        return batch.vectors(pooled.vectors)
 
 
 def _draw_pairs(
@@ -163,7 +164,6 @@ def _draw_pairs(
 
 def _loss(scores: Tensor, image: Tensor, images: int, settings: Mapping[str, Any]) -> float:
     assignment = sinkhorn(scores[0], settings["epsilon"], settings["iterations"])
-    total, count = swapped_prediction(
-        assignment, scores[1:], image, images, settings["temperature"]
-    )
+    total = swapped_prediction(assignment, scores[1:], image, images, settings["temperature"])
+    count = torch.bincount(image, minlength=images)
     return float((total[count > 0] / count[count > 0]).mean())

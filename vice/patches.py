@@ -43,8 +43,8 @@ class Patches(NamedTuple):
 
     Attributes:
         of_pixel: int16 or int32 (h*w,), patch of each pixel; -1 where there is no region.
-        row: int64 (Q,), region row of each patch, ascending, counted over all maps.
-        block: int64 (Q,), its upper left cell.
+        row: int32 (Q,), region row of each patch, ascending, counted over all maps.
+        block: int32 (Q,), its upper left cell.
         rows: Rows of the map's regions.
     """
 
@@ -77,19 +77,19 @@ def find_patches(row: Tensor, rows: slice, block: Tensor, cells: int) -> Patches
     """Gathers the pixels of one map that have a region into patches.
 
     Args:
-        row: int64 (h*w,), region row of each pixel, beyond all rows for none.
+        row: int32 (h*w,), region row of each pixel, beyond all rows for none.
         rows: Rows of the map's regions.
         block: int64 (h*w,), upper left cell of each pixel.
         cells: Cells of the map.
     """
     inside = ((row >= rows.start) & (row < rows.stop)).nonzero().squeeze(1)
-    key, patch = torch.unique(row[inside] * cells + block[inside], return_inverse=True)
+    key = row[inside].long() * cells + block[inside]
+    key, patch = torch.unique(key, return_inverse=True)
     # This is kept for the gradient: as small as the numbers allow.
     dtype = torch.int16 if len(key) < 2**15 else torch.int32
     of_pixel = torch.full(row.shape, -1, dtype=dtype, device=row.device)
     of_pixel[inside] = patch.to(dtype)
-    patch_row = key // cells
-    return Patches(of_pixel, patch_row, key - patch_row * cells, rows)
+    return Patches(of_pixel, (key // cells).int(), (key % cells).int(), rows)
 
 
 class Layout:
@@ -145,8 +145,8 @@ class OneMap:
         self.width = embedding.shape[2]
         self.pixels = len(patches.of_pixel)
         self.cells = embedding.permute(1, 2, 0).reshape(-1, embedding.shape[0])
-        self.row = patches.row - patches.rows.start
-        self.block = patches.block
+        self.row = patches.row.long() - patches.rows.start
+        self.block = patches.block.long()
         self.inside = (patches.of_pixel >= 0).nonzero().squeeze(1)
         self.of_pixel = patches.of_pixel[self.inside].long()
         self._layout = layout
@@ -247,16 +247,28 @@ class OneMap:
         return torch.where(squared < noise * longest, 0, inverse)
 
     def _squared_lengths(self) -> tuple[Tensor, Tensor]:
+        """Squared length of each mix, and of the longest of its cells, (P,) each."""
+        products = self._products()
+        parts = [self._mixed_products(products, some) for some in self.inside.split(STRIP)]
+        squared, longest = zip(*parts, strict=True)
+        return torch.cat(squared), torch.cat(longest)
+
+    def _products(self) -> tuple[Tensor, ...]:
+        """Inner products (h', w') of cells with themselves, to the right, down and across."""
         grid = self.cells.view(-1, self.width, self.cells.shape[1])
         own = _dot(grid, grid)
         right = _dot(grid, _shift(grid, 1))
         below = _shift(grid, 0)
         down, falling = _dot(grid, below), _dot(grid, _shift(below, 1))
         rising = _dot(_shift(grid, 1), below)
-        across = falling + rising
+        return own, right, down, falling + rising
+
+    def _mixed_products(self, products: tuple[Tensor, ...], pixels: Tensor) -> tuple[Tensor, ...]:
+        """What `_squared_lengths` gives, of some pixels of the map."""
+        own, right, down, across = products
         layout = self._layout
-        y, y1, dy = (part[self.inside // layout.width] for part in layout.rows)
-        x, x1, dx = (part[self.inside % layout.width] for part in layout.columns)
+        y, y1, dy = (part[pixels // layout.width] for part in layout.rows)
+        x, x1, dx = (part[pixels % layout.width] for part in layout.columns)
         ax, bx, cx = (1 - dx).square(), dx.square(), dx * (1 - dx)
         ay, by, cy = (1 - dy).square(), dy.square(), dy * (1 - dy)
         corners = own[y, x], own[y, x1], own[y1, x], own[y1, x1]
@@ -270,10 +282,13 @@ class OneMap:
         """Subtracts sum_p factor_p w_pt z_p from the gradient of each pixel's cells, in place."""
         block = self.block[self.of_pixel]
         full = factor.new_zeros(4, self.cells.shape[0], 4)
-        for corner in range(4):
-            # One row at a time: all sixteen numbers a pixel at once would be the most that is held.
-            products = self.weights * (factor * self.weights[:, corner]).unsqueeze(1)
-            full[corner].index_add_(0, block, products)
+        # Little at a time: all sixteen numbers a pixel at once would be the most that is held.
+        for part, share, place in zip(
+            self.weights.split(STRIP), factor.split(STRIP), block.split(STRIP), strict=True
+        ):
+            for corner in range(4):
+                products = part * (share * part[:, corner]).unsqueeze(1)
+                full[corner].index_add_(0, place, products)
         used = torch.unique(self.block)
         for part in self.chunks(used, self.cells.shape[1]):
             corners = self.corners(part)

@@ -24,14 +24,20 @@ class RegionIndex(NamedTuple):
     """Which region each pixel belongs to, with the regions numbered 0..R-1 over all maps.
 
     Attributes:
-        row: (B*h*w,) int64, the region's row for each pixel; R where the pixel has no region.
+        row: (B*h*w,) int32, the region's row for each pixel; R where the pixel has no region.
         index: (R, 2) int64, (map, region id) of each row, sorted.
         counts: (R,) int64, pixels of each region.
+        maps: B.
+        size: (h, w).
+        bound: Exclusive upper bound on the ids.
     """
 
     row: Tensor
     index: Tensor
     counts: Tensor
+    maps: int
+    size: tuple[int, int]
+    bound: int
 
 
 class RegionVectors(NamedTuple):
@@ -50,6 +56,8 @@ class RegionVectors(NamedTuple):
 
 def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionIndex:
     """Numbers the regions of a batch of maps consecutively.
+
+    On a GPU this waits for the device, which alone knows how many regions there are.
 
     Args:
         regions: (B, h, w) integer; ids below 0 belong to no region, id 0 is a region like any
@@ -77,10 +85,11 @@ def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionInde
     present = per_key > 0
     found = present.nonzero().squeeze(1)
     # Pixels without a region share one row past the end, which the sums then drop.
-    rows = torch.full((nowhere + 1,), found.numel(), dtype=torch.long, device=ids.device)
-    rows[found] = torch.arange(found.numel(), device=ids.device)
+    rows = torch.full((nowhere + 1,), found.numel(), dtype=torch.int32, device=ids.device)
+    rows[found] = torch.arange(found.numel(), dtype=torch.int32, device=ids.device)
     index = torch.stack([found // bound, found % bound], dim=1)
-    return RegionIndex(rows[key], index, per_key[found])
+    size = (regions.shape[1], regions.shape[2])
+    return RegionIndex(rows[key], index, per_key[found], maps, size, bound)
 
 
 def upsample(embeddings: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
@@ -108,7 +117,7 @@ def region_sum(values: Tensor, row: Tensor, num_rows: int) -> Tensor:
 
 def pool_regions(
     embeddings: Tensor,
-    regions: Tensor,
+    regions: Tensor | RegionIndex,
     num_regions: int | None = None,
     *,
     normalize: str | bool = "pixel",
@@ -120,7 +129,8 @@ def pool_regions(
 
     Args:
         embeddings: (B, D, h', w') float, any stride.
-        regions: (B, h, w) integer at view resolution, -1 where there is no region.
+        regions: (B, h, w) integer at view resolution, -1 where there is no region, or what
+            `index_regions` made of that.
         num_regions: Exclusive upper bound on the region ids; None reads it from the maps.
         normalize: ``"pixel"`` (or True): every pixel's vector is L2-normalised before the mean
             (both papers). ``"region"`` (or False): raw vectors are averaged (the authors'
@@ -137,18 +147,15 @@ def pool_regions(
     mode = {True: "pixel", False: "region"}.get(normalize, normalize)  # type: ignore[arg-type]
     if mode not in NORMALIZE_MODES:
         raise ValueError(f"normalize must be one of {NORMALIZE_MODES}, not {normalize!r}")
-    _check_batches(embeddings, regions)
-    numbered = index_regions(regions, num_regions)
+    numbered = _numbered(embeddings, regions, num_regions)
     options = {"normalize": mode == "pixel", "align_corners": align_corners}
     # Under autocast the inner products that lengths are made of would lose their digits.
     with torch.autocast(embeddings.device.type, enabled=False):
-        means = region_means(embeddings, numbered, _size(regions), options)
+        means = region_means(embeddings, numbered, options)
     return RegionVectors(means, numbered.counts, numbered.index)
 
 
-def region_means(
-    embeddings: Tensor, numbered: RegionIndex, size: tuple[int, int], options: dict[str, bool]
-) -> Tensor:
+def region_means(embeddings: Tensor, numbered: RegionIndex, options: dict[str, bool]) -> Tensor:
     """Region means (R, D) by the fastest path that fits.
 
     On a GPU with Triton, one fused kernel each way (`vice.kernels`). Elsewhere, in float64, and
@@ -156,8 +163,8 @@ def region_means(
     do without the kernels is logged once.
     """
     if (kernels := _kernels_for(embeddings)) is not None:
-        return kernels.FusedMeans.apply(embeddings, numbered, size, options)
-    return PooledMeans.apply(_full(embeddings), numbered, size, options)
+        return kernels.FusedMeans.apply(embeddings, numbered, numbered.size, options)
+    return PooledMeans.apply(_full(embeddings), numbered, numbered.size, options)
 
 
 def _kernels_for(embeddings: Tensor) -> Any:
@@ -180,7 +187,7 @@ def _kernels() -> Any:
 
 def representative_regions(
     embeddings: Tensor,
-    regions: Tensor,
+    regions: Tensor | RegionIndex,
     prototypes: Tensor,
     num_regions: int | None = None,
     *,
@@ -193,7 +200,7 @@ def representative_regions(
 
     Args:
         embeddings: (B, D, h', w') float.
-        regions: (B, h, w) integer, -1 where there is no region.
+        regions: (B, h, w) integer, -1 where there is no region, or what `index_regions` made of it.
         prototypes: (K, D) unit rows.
         num_regions: Exclusive upper bound on the region ids.
         align_corners: How the embedding is upsampled to (h, w).
@@ -206,11 +213,10 @@ def representative_regions(
     Raises:
         ValueError: Batch sizes that differ, or an id outside ``num_regions``.
     """
-    _check_batches(embeddings, regions)
-    numbered = index_regions(regions, num_regions)
+    numbered = _numbered(embeddings, regions, num_regions)
     with torch.autocast(embeddings.device.type, enabled=False):
         vectors, coherence = region_representatives(
-            embeddings, prototypes.detach(), numbered, _size(regions), align_corners=align_corners
+            embeddings, prototypes.detach(), numbered, align_corners=align_corners
         )
     return RegionVectors(vectors, numbered.counts, numbered.index), coherence
 
@@ -219,7 +225,6 @@ def region_representatives(
     embeddings: Tensor,
     prototypes: Tensor,
     numbered: RegionIndex,
-    size: tuple[int, int],
     *,
     align_corners: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -229,20 +234,20 @@ def region_representatives(
     else:
         function, taken = Representatives, _full(embeddings)
     like = torch.float64 if taken.dtype == torch.float64 else torch.float32
-    return function.apply(taken, prototypes.to(like), numbered, size, align_corners)
+    return function.apply(taken, prototypes.to(like), numbered, numbered.size, align_corners)
 
 
 def _full(embeddings: Tensor) -> Tensor:
     return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
 
 
-def _size(regions: Tensor) -> tuple[int, int]:
-    return regions.shape[-2], regions.shape[-1]
-
-
-def _check_batches(embeddings: Tensor, regions: Tensor) -> None:
-    if embeddings.shape[0] != regions.shape[0]:
+def _numbered(
+    embeddings: Tensor, regions: Tensor | RegionIndex, num_regions: int | None
+) -> RegionIndex:
+    maps = regions.shape[0] if isinstance(regions, Tensor) else regions.maps
+    if embeddings.shape[0] != maps:
         raise ValueError(
-            f"{embeddings.shape[0]} embeddings but {regions.shape[0]} region maps: one map for "
-            "each embedding is needed"
+            f"{embeddings.shape[0]} embeddings but {maps} region maps: one map for each embedding "
+            "is needed"
         )
+    return index_regions(regions, num_regions) if isinstance(regions, Tensor) else regions

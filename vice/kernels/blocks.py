@@ -6,6 +6,7 @@ block, and what it adds to them goes to the same four.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from vice.patches import CANCELLED, EPSILON, NOISE, axis
+from vice.patches import CANCELLED, EPSILON, NOISE, Axis, axis
 
 _WIDEST = 1024
 
@@ -159,18 +160,12 @@ class Plan:
         self, embeddings: Tensor, numbered: Any, size: tuple[int, int], *, align_corners: bool
     ) -> None:
         maps, dim, height, width = embeddings.shape
-        weights = embeddings.new_zeros(0, dtype=torch.float32)
-        self.axes = (
-            axis(size[0], height, weights, align_corners=align_corners),
-            axis(size[1], width, weights, align_corners=align_corners),
-        )
-        rows, columns = self.axes
-        first_y, side_y = _first_pixels(rows.low, height)
-        first_x, side_x = _first_pixels(columns.low, width)
+        rows, first_y, side_y = _axis(size[0], height, align_corners, embeddings.device)
+        columns, first_x, side_x = _axis(size[1], width, align_corners, embeddings.device)
+        self.axes = (rows, columns)
         self.none = numbered.counts.numel()
         self.size = size
-        row = numbered.row.to(torch.int32)
-        self.tensors = (row, rows.share, columns.share, first_y, first_x)
+        self.tensors = (numbered.row, rows.share, columns.share, first_y, first_x)
         self.blocks = maps * height * width
         eps = torch.finfo(torch.float32).eps
         self.bounds = (CANCELLED, (NOISE * eps) ** 2, EPSILON)
@@ -188,7 +183,15 @@ class Plan:
         return (dim, height, width, *self.size, *strided.stride())
 
 
-def _first_pixels(low: Tensor, cells: int) -> tuple[Tensor, int]:
-    """Where the pixels of each cell begin, one more at the end, and how many there are at most."""
-    first = torch.searchsorted(low, torch.arange(cells + 1, device=low.device)).to(torch.int32)
-    return first, max(1, int((first[1:] - first[:-1]).max()))
+@lru_cache(maxsize=64)
+def _axis(
+    pixels: int, cells: int, align_corners: bool, device: torch.device
+) -> tuple[Axis, Tensor, int]:
+    """An axis, where the pixels of each cell begin, one more at the end, and how many at most.
+
+    Worked out on the host, for which a GPU's numbers would have to be waited for, and kept.
+    """
+    along = axis(pixels, cells, torch.zeros(0), align_corners=align_corners)
+    first = torch.searchsorted(along.low, torch.arange(cells + 1)).to(torch.int32)
+    side = max(1, int((first[1:] - first[:-1]).max()))
+    return Axis(*(part.to(device) for part in along)), first.to(device), side

@@ -187,7 +187,7 @@ class FusedRepresentatives(torch.autograd.Function):
             **plan.constants,
         )  # fmt: skip
         scores = _best_scores(embeddings, prototypes, plan).mul_(inverse)
-        chosen = first_best(row, scores, count + 1)[:count]
+        chosen = first_best(row.long(), scores, count + 1)[:count]
         del scores
         vectors = _mixed(embeddings, plan, chosen) * inverse[chosen, None]
         noise = NOISE * torch.finfo(torch.float32).eps
@@ -196,7 +196,7 @@ class FusedRepresentatives(torch.autograd.Function):
             noise, count, **_wide(plan),
         )  # fmt: skip
         # Mixed in two ways, rounding would be left where cells cancel.
-        distance[chosen] = 0
+        distance.index_fill_(0, chosen, 0)
         coherence = inverse.new_zeros(count + 1).index_add_(0, row, distance)[:count]
         ctx.save_for_backward(embeddings, inverse, distance, vectors, chosen, numbered.counts)
         return vectors, coherence / numbered.counts

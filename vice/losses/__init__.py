@@ -1,5 +1,6 @@
 """Losses over regions."""
 
-from vice.losses.swav import DenseSwAVLoss, match_views, swapped_prediction
+from vice.losses.batch import BatchRegions
+from vice.losses.swav import DenseSwAVLoss, swapped_prediction
 
-__all__ = ["DenseSwAVLoss", "match_views", "swapped_prediction"]
+__all__ = ["BatchRegions", "DenseSwAVLoss", "swapped_prediction"]

@@ -3,63 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vice.assignment import RegionQueue, sinkhorn
 from vice.distributed import all_reduce_, world_size
 from vice.errors import UserError
-from vice.regions import RegionVectors, pool_regions, representative_regions
+from vice.host_buffers import HostBuffers
+from vice.losses.batch import BatchRegions
+from vice.regions import pool_regions, representative_regions
 
 REDUCTIONS = ("image", "region")
 REGION_VECTORS = ("pixel", "region", "representative")
 
 
-@dataclass(frozen=True)
-class MutualRegions:
-    """Region vectors arranged by view, for the regions that are in every view.
-
-    Attributes:
-        vectors: (M, I, D), unit length; row i is the same region in every view.
-        image: (I,) int64, the image of each region.
-        rows: (M, I) int64, where the vectors came from.
-    """
-
-    vectors: Tensor
-    image: Tensor
-    rows: Tensor
-
-
-def match_views(pooled: RegionVectors, num_views: int, num_images: int) -> MutualRegions:
-    """Keeps the regions found in all views of their image, aligned over the views.
-
-    Args:
-        pooled: Regions of B = M * N maps, view-major (map = view * N + image).
-        num_views: M.
-        num_images: N.
-
-    Returns:
-        The I mutual regions of all images, ordered by image, then id.
-    """
-    image = pooled.index[:, 0] % num_images
-    ids = pooled.index[:, 1]
-    bound = int(ids.max()) + 1 if ids.numel() else 1
-    key = image * bound + ids
-    seen = torch.bincount(key, minlength=num_images * bound)
-    rows = (seen[key] == num_views).nonzero().squeeze(1)
-    # Rows are sorted by (view, image, id): what is left is M equal runs in the same order.
-    rows = rows.reshape(num_views, -1)
-    vectors = F.normalize(pooled.vectors[rows], dim=-1)
-    return MutualRegions(vectors, image[rows[0]], rows)
-
-
 def swapped_prediction(
     assignment: Tensor, scores: Tensor, image: Tensor, num_images: int, temperature: float = 0.1
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Cross-entropy between view 0's assignments and the other views' predictions, per image.
 
     ViCE (BMVC) equation 3, before the mean over images.
@@ -72,15 +35,14 @@ def swapped_prediction(
         temperature: tau of the softmax.
 
     Returns:
-        Sums over the regions and views of each image (N,), and regions of each image (N,).
+        Sums over the regions and views of each image (N,).
     """
     log_p = F.log_softmax(scores / temperature, dim=-1)
     per_region = -(assignment.unsqueeze(0) * log_p).sum(dim=-1).sum(dim=0)
-    total = per_region.new_zeros(num_images).index_add(0, image, per_region)
-    return total, torch.bincount(image, minlength=num_images)
+    return per_region.new_zeros(num_images).index_add(0, image, per_region)
 
 
-class DenseSwAVLoss(nn.Module):
+class DenseSwAVLoss(HostBuffers):
     """Swapped prediction between the regions of view 0 and those of the other views.
 
     Assignments come from Sinkhorn-Knopp over view 0 of all images on all ranks, plus the queue.
@@ -117,6 +79,7 @@ class DenseSwAVLoss(nn.Module):
     """
 
     iteration: Tensor
+    on_host = ("iteration",)
 
     def __init__(
         self,
@@ -155,15 +118,28 @@ class DenseSwAVLoss(nn.Module):
         self.group = group
         self.queue = RegionQueue(queue_length, dim, group)
         self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
-        self.health: dict[str, float] = {}
+        self._health: dict[str, float] = {}
+        self._sums: Tensor | None = None
 
-    def forward(self, embeddings: Tensor, prototypes: Tensor, regions: Tensor) -> Tensor:
+    @property
+    def health(self) -> dict[str, float]:
+        """Of the last call; reading it waits for the device."""
+        if self._sums is not None:
+            self._health = self._read_health(self._sums.cpu())
+            self._sums = None
+        return self._health
+
+    def forward(
+        self, embeddings: Tensor, prototypes: Tensor, regions: Tensor | BatchRegions
+    ) -> Tensor:
         """The loss of one batch.
 
         Args:
             embeddings: (M*N, D, h', w') float, view-major.
             prototypes: (K, D), unit rows.
-            regions: (M*N, h, w) integer, -1 outside mutual regions.
+            regions: (M*N, h, w) integer, -1 outside mutual regions; or what `BatchRegions.of` made
+                of it before the model's forward pass: with it, and after the first call, nothing
+                here waits for a GPU.
 
         Returns:
             A scalar, float32 (float64 for float64 embeddings).
@@ -172,56 +148,53 @@ class DenseSwAVLoss(nn.Module):
             ValueError: The batch is not a multiple of ``num_views``.
             UserError: At the first call: fewer vectors than prototypes, even with a full queue.
         """
-        maps = embeddings.shape[0]
-        if maps % self.num_views:
-            raise ValueError(f"{maps} maps are not a multiple of num_views={self.num_views}")
-        num_images = maps // self.num_views
+        batch = BatchRegions.of(regions, self.num_views) if torch.is_tensor(regions) else regions
         with torch.autocast(embeddings.device.type, enabled=False):
             prototypes = prototypes.to(_accumulation_dtype(embeddings))
-            mutual, coherence = self._pool(embeddings, prototypes, regions, num_images)
-            scores = mutual.vectors @ prototypes.t()
-            assignment = self._assign(scores[0], mutual.vectors[0], prototypes)
-            total, count = swapped_prediction(
-                assignment, scores[1:], mutual.image, num_images, self.temperature
+            vectors, coherence = self._pool(embeddings, prototypes, batch)
+            scores = vectors @ prototypes.t()
+            assignment = self._assign(scores[0], vectors[0], prototypes)
+            total = swapped_prediction(
+                assignment, scores[1:], batch.image, len(batch.counts), self.temperature
             )
-            loss = self._reduce(total, count) / (self.num_views - 1)
+            loss = self._reduce(total, batch.counts) / (self.num_views - 1)
             if coherence is not None:
                 loss = (loss + self._mean_over_ranks(coherence)) / 2
-        self.queue.push(mutual.vectors[0])
+        self.queue.push(vectors[0])
         self.iteration += 1
-        self._record(loss, assignment, regions)
-        # Keeps every rank's graph alike: a rank without regions still sends zero gradients.
-        return loss + 0.0 * (embeddings.sum() + prototypes.sum())
+        self._record(loss, assignment, batch)
+        return loss
 
     def _pool(
-        self, embeddings: Tensor, prototypes: Tensor, regions: Tensor, num_images: int
-    ) -> tuple[MutualRegions, Tensor | None]:
+        self, embeddings: Tensor, prototypes: Tensor, batch: BatchRegions
+    ) -> tuple[Tensor, Tensor | None]:
+        """Unit vectors (M, I, D) of the mutual regions, and their coherence (M, I) if it counts."""
         corners = self.align_corners
         if self.region_vector == "representative":
             pooled, coherence = representative_regions(
-                embeddings, regions, prototypes, align_corners=corners
+                embeddings, batch.numbered, prototypes, align_corners=corners
             )
-            mutual = match_views(pooled, self.num_views, num_images)
-            return mutual, coherence[mutual.rows]
+            return batch.vectors(pooled.vectors), batch.mutual(coherence)
         pooled = pool_regions(
-            embeddings, regions, normalize=self.region_vector, align_corners=corners
+            embeddings, batch.numbered, normalize=self.region_vector, align_corners=corners
         )
-        return match_views(pooled, self.num_views, num_images), None
+        return batch.vectors(pooled.vectors), None
 
     def _assign(self, scores: Tensor, vectors: Tensor, prototypes: Tensor) -> Tensor:
         """Assignment (I, K) of this batch's view-0 regions; the queue only shifts the balance."""
         own = scores.shape[0]
         if int(self.iteration) == 0:
-            self._check_enough(own)
+            self._check_enough(scores)
         table = scores.detach()
         if int(self.iteration) >= self.queue_start and len(self.queue):
             stored = self.queue.stored().to(vectors.dtype)
             table = torch.cat([table, stored @ prototypes.detach().t()])
         return sinkhorn(table, self.epsilon, self.iterations, self.group)[:own]
 
-    def _check_enough(self, own: int) -> None:
+    def _check_enough(self, scores: Tensor) -> None:
         ranks = world_size(self.group)
-        found = int(all_reduce_(self.iteration.new_full((), own), group=self.group))
+        own = scores.new_full((), len(scores), dtype=torch.long)
+        found = int(all_reduce_(own, group=self.group))
         if found + ranks * self.queue.capacity < self.num_prototypes:
             raise UserError(
                 f"{self.num_prototypes} prototypes but only {found} region vectors in a batch "
@@ -240,7 +213,7 @@ class DenseSwAVLoss(nn.Module):
         return self._share(local, weight)
 
     def _mean_over_ranks(self, values: Tensor) -> Tensor:
-        return self._share(values.sum(), self.iteration.new_full((), values.numel()))
+        return self._share(values.sum(), values.new_full((), values.numel()))
 
     def _share(self, local: Tensor, weight: Tensor) -> Tensor:
         """Sum of this rank over the global weight, times the ranks that will be averaged."""
@@ -248,22 +221,26 @@ class DenseSwAVLoss(nn.Module):
         return local * (world_size(self.group) / everywhere)
 
     @torch.no_grad()
-    def _record(self, loss: Tensor, assignment: Tensor, regions: Tensor) -> None:
+    def _record(self, loss: Tensor, assignment: Tensor, batch: BatchRegions) -> None:
+        """Adds up over the ranks what `health` is worked out from when it is read."""
         usage = assignment.sum(dim=0).double()
-        sums = torch.stack(
-            [
-                loss.detach().double(),
-                usage.new_tensor(assignment.shape[0]),
-                usage.new_tensor(regions.shape[0] / self.num_views),
-                (regions < 0).double().sum(),
-                usage.new_tensor(regions.numel()),
-            ]
-        )
-        sums = all_reduce_(torch.cat([sums, usage]), group=self.group).cpu()
+        numbered = batch.numbered
+        inside = numbered.counts.sum()
+        sums = [
+            loss.detach(),
+            usage.new_full((), assignment.shape[0]),
+            usage.new_full((), numbered.maps / self.num_views),
+            numbered.row.numel() - inside,
+            usage.new_full((), numbered.row.numel()),
+        ]
+        sums = torch.stack([value.double() for value in sums])
+        self._sums = all_reduce_(torch.cat([sums, usage]), group=self.group)
+
+    def _read_health(self, sums: Tensor) -> dict[str, float]:
         value = float(sums[0]) / world_size(self.group)
         share = sums[5:] / sums[5:].sum().clamp(min=1e-12)
         entropy = -(share * share.clamp(min=1e-12).log()).sum()
-        self.health = {
+        return {
             "loss": value,
             "loss_over_lnk": value / math.log(max(self.num_prototypes, 2)),
             "perplexity": float(entropy.exp()) if float(sums[1]) else 0.0,

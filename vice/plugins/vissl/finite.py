@@ -110,9 +110,20 @@ def undone_if_skipped(task: Any, kept: list[torch.Tensor]) -> Iterator[None]:
     buffers = [*task.base_model.buffers(), *task.loss.buffers()]
     if not kept:
         kept.extend(torch.empty_like(buffer) for buffer in buffers)
-    torch._foreach_copy_(kept, buffers)
+    _copy(kept, buffers)
     try:
         yield
     except NotFinite as error:
-        torch._foreach_copy_(buffers, kept)
+        _copy(buffers, kept)
         task.finite.skip(task, str(error))
+
+
+def _copy(into: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    # Together only what has one kind and place: of a mixture each would be copied by itself.
+    kinds: dict[Any, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
+    for own, value in zip(into, values, strict=True):
+        pair = kinds.setdefault((own.device, own.dtype), ([], []))
+        pair[0].append(own)
+        pair[1].append(value)
+    for own, value in kinds.values():
+        torch._foreach_copy_(own, value)

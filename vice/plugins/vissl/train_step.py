@@ -36,6 +36,8 @@ class FinishedViews:
         self.device = device
         #: Called when a batch has come and the work on it begins.
         self.after_reading: Callable[[], None] = lambda: None
+        #: Given the region maps of each batch.
+        self.prepare: Callable[[Tensor], None] = lambda regions: None
 
     def __iter__(self) -> FinishedViews:
         return self
@@ -47,6 +49,7 @@ class FinishedViews:
     def __next__(self) -> dict[str, Any]:
         batch = next(self.batches)
         self.after_reading()
+        self.prepare(batch["label"][0])
         params = batch.pop("photometric", None)
         if params is not None:
             images = self._cut(batch)
@@ -71,6 +74,7 @@ def vice_train_step(task: Any) -> Any:
         photometric = Photometric(**tuples(dict(task.config["VICE"]["PHOTOMETRIC"])))
         task.data_iterator = FinishedViews(task.data_iterator, photometric, task.device)
         task.data_iterator.after_reading = lambda: task.note("in the forward pass", task.iteration)
+        task.data_iterator.prepare = task.loss.prepare
         task.copies = []
     with undone_if_skipped(task, task.copies):
         standard_train_step(task)

@@ -1,0 +1,32 @@
+"""Buffers that stay on the host, with PyTorch's meta device in the place of a GPU."""
+
+from __future__ import annotations
+
+import torch
+
+from vice.assignment import RegionQueue
+from vice.losses import DenseSwAVLoss
+
+
+def test_counters_stay_on_the_host_and_the_rest_moves():
+    loss = DenseSwAVLoss(2, 4, 3, queue_length=5)
+    loss.queue.push(torch.rand(2, 3))
+    moved = loss.to("meta")
+    places = {name: str(buffer.device) for name, buffer in moved.named_buffers()}
+    assert places == {
+        "iteration": "cpu",
+        "queue.vectors": "meta",
+        "queue.born": "cpu",
+        "queue.pushed": "cpu",
+        "queue.clock": "cpu",
+    }
+    assert len(moved.queue) == 2 and moved.queue.age() == 0.0
+
+
+def test_they_travel_in_the_state():
+    queue, other = RegionQueue(5, 3), RegionQueue(5, 3)
+    queue.push(torch.rand(7, 3))
+    counters = other.clock, other.born
+    other.load_state_dict(queue.state_dict())
+    assert int(other.clock) == 1 and len(other) == 5
+    assert counters[0] is other.clock and counters[1] is other.born
