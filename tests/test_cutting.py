@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.waiting import no_waiting
 from vice.benchmark.data import texture
 from vice.cutting import axis_weights, cut_views
 from vice.errors import UserError
@@ -207,6 +209,18 @@ def test_products_stay_exact_whatever_a_training_has_chosen():
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+def test_nothing_waits_for_the_device(monkeypatch):
+    # There is no autocast of the meta device.
+    monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())
+    image = torch.empty(40, 50, 3, dtype=torch.uint8, device="meta")
+    boxes = np.array([[0, 0, 30, 20], [5, 5, 50, 40]])
+    with no_waiting() as counted:
+        views = cut_views(image, boxes, np.array([True, False]), (24, 24))
+    assert views.shape == (2, 3, 24, 24) and views.device.type == "meta"
+    # Corners of the crops, and of each axis its lengths and the order of its pixels.
+    assert counted.carried == 5
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 from torchvision.transforms.v2 import functional as reference
 
+from tests.waiting import no_waiting
 from vice.errors import UserError
 from vice.photometric import (
     IMAGENET_MEAN,
@@ -229,6 +230,16 @@ def test_bad_batches() -> None:
         photometric(IMAGES, params, NOISE[:29])
     with pytest.raises(UserError, match="noise must be bool"):
         photometric(IMAGES, params, NOISE.float())
+
+
+def test_parameters_travel_together_and_nothing_waits_for_them() -> None:
+    images = IMAGES.to("meta")
+    params = draw(0, 30)
+    normalize(images)
+    with no_waiting() as counted:
+        actual = Photometric()(images, params)
+    assert actual.shape == images.shape
+    assert counted.carried == 2 and counted.calls > 100
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.distributed import all_gather, all_reduce_, rank, world_size
-from vice.host_buffers import HostBuffers
+from vice.host import HostBuffers
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.host import to_device
 
 #: The cubic's free parameter; OpenCV's choice.
 CUBIC_A = -0.75
@@ -45,7 +46,7 @@ def cut_views(
     """
     _check(image, boxes, flipped, size)
     device = image.device
-    starts = torch.from_numpy(boxes[:, :2].astype(np.int64)).to(device, non_blocking=True)
+    starts = to_device(boxes[:, :2].astype(np.int64), device)
     lengths = boxes[:, 2:].astype(np.int64) - boxes[:, :2]
     window = _window(image, starts, int(lengths[:, 1].max()), int(lengths[:, 0].max()))
     rows = axis_weights(lengths[:, 1], size[0], np.zeros_like(flipped), device)
@@ -76,8 +77,8 @@ def axis_weights(
     """
     order = np.tile(np.arange(new_length), (len(lengths), 1))
     order[flipped] = order[flipped, ::-1]
-    new = torch.from_numpy(order).to(device, non_blocking=True)[:, :, None]
-    length = torch.from_numpy(lengths).to(device, non_blocking=True)[:, None, None]
+    new = to_device(order, device)[:, :, None]
+    length = to_device(lengths, device)[:, None, None]
     old = torch.arange(int(lengths.max()), device=device)
     shrinks = length > new_length
     weights = torch.where(

@@ -6,8 +6,9 @@ and parameters: an image's result depends neither on its batch nor on the device
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import cache
 
 import numpy as np
 import torch
@@ -16,11 +17,15 @@ from torch import Tensor
 from vice.colour import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, to_grey
 from vice.colour import gaussian_blur as _gaussian_blur
 from vice.errors import UserError
+from vice.host import to_device
+
+#: What is done to some images in place of which, given a number each.
+Change = Callable[[Tensor, Tensor], Tensor]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_ADJUST: tuple[tuple[str, Callable[[Tensor, Tensor], Tensor]], ...] = (
+_ADJUST: tuple[tuple[str, Change], ...] = (
     ("brightness", adjust_brightness),
     ("contrast", adjust_contrast),
     ("saturation", adjust_saturation),
@@ -48,9 +53,12 @@ def denormalize(images: Tensor) -> Tensor:
     return images.float() * std + mean
 
 
+@cache
 def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
-    return mean, torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
+    # Kept: what inference makes could not be used in a training later.
+    with torch.inference_mode(False):
+        mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
+        return mean, torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -202,46 +210,53 @@ class Photometric:
             UserError: Shapes or dtypes do not fit.
         """
         _check_batch(images, params, noise)
+        # How many pixels are masked is the one thing that a GPU must be waited for: asked first,
+        # while it has nothing else to do.
+        masked = None if noise is None else noise.to(images.device).nonzero(as_tuple=True)
         out = images.float().div_(255.0)
-        self._jitter(out, params)
-        _update(out, params.grey, lambda part, _: to_grey(part).expand_as(part))
-        _update(out, params.blur, lambda x, s: _gaussian_blur(x, s, self.taps), params.sigma)
+        for change, index, values in _on_device(self._changes(params), out.device):
+            out[index] = change(out[index], values)
         mean, std = _statistics(out.device)
         out.sub_(mean).div_(std)
-        if noise is not None:
-            _fill_noise(out, noise.to(out.device), params.noise_seed)
+        if masked is not None:
+            _fill_noise(out, masked, params.noise_seed)
         return out
 
-    def _jitter(self, out: Tensor, params: PhotometricParams) -> None:
+    def _changes(
+        self, params: PhotometricParams
+    ) -> Iterator[tuple[Change, np.ndarray, np.ndarray]]:
+        """What is done in turn, to which images, with which number each."""
         for step in range(4):
             for number, (name, adjust) in enumerate(_ADJUST):
                 group = params.jitter & (params.order[:, step] == number)
-                _update(out, group, adjust, getattr(params, name))
+                yield adjust, group, getattr(params, name)
+        yield (lambda part, _: to_grey(part).expand_as(part)), params.grey, params.sigma
+        yield (lambda part, s: _gaussian_blur(part, s, self.taps)), params.blur, params.sigma
 
 
-def _update(
-    out: Tensor,
-    group: np.ndarray,
-    change: Callable[[Tensor, Tensor], Tensor],
-    values: np.ndarray | None = None,
-) -> None:
-    """Changes the images of a group in place, each with its own value."""
-    if not group.any():
-        return
-    index = torch.from_numpy(np.flatnonzero(group)).to(out.device)
-    chosen = np.zeros(len(index), np.float32) if values is None else values[group]
-    out[index] = change(out[index], torch.from_numpy(chosen).to(out.device))
+def _on_device(
+    changes: Iterator[tuple[Change, np.ndarray, np.ndarray]], device: torch.device
+) -> list[tuple[Change, Tensor, Tensor]]:
+    """Changes of at least one image, with places and numbers of theirs, which travel together."""
+    found = [(what, np.flatnonzero(who), values[who]) for what, who, values in changes if who.any()]
+    if not found:
+        return []
+    what, places, numbers = zip(*found, strict=True)
+    sizes = [len(some) for some in places]
+    index = to_device(np.concatenate(places), device).split(sizes)
+    values = to_device(np.concatenate(numbers), device).split(sizes)
+    return list(zip(what, index, values, strict=True))
 
 
-def _fill_noise(out: Tensor, noise: Tensor, seeds: np.ndarray) -> None:
+def _fill_noise(out: Tensor, masked: tuple[Tensor, ...], seeds: np.ndarray) -> None:
     """Overwrites masked pixels of `out` (B, 3, h, w) with uniform noise in [-1, 1).
 
     A counter-based generator (splitmix64 of seed, pixel and channel): the same on every device,
     for any batch, and computed for masked pixels alone.
     """
-    image, row, column = noise.nonzero(as_tuple=True)
-    seed = torch.from_numpy(seeds).to(out.device)[image]
-    pixel = row * noise.shape[2] + column
+    image, row, column = masked
+    seed = to_device(seeds, out.device)[image]
+    pixel = row * out.shape[3] + column
     for channel in range(out.shape[1]):
         bits = _splitmix64(seed, pixel * out.shape[1] + channel)
         out[image, channel, row, column] = bits.float() * 2.0**-23 - 1.0

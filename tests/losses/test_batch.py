@@ -10,15 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.conftest import ragged_regions
+from tests.waiting import no_waiting
 from vice import regions as region_vectors
 from vice.losses import BatchRegions, DenseSwAVLoss
-
-#: Make tensors of the host's values; where that is not on the host, the host waits.
-CARRYING = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
 
 
 @given(seed=st.integers(0, 10_000), views=st.integers(2, 4), images=st.integers(1, 3))
@@ -63,33 +59,6 @@ def test_regions_found_before_give_the_same_loss(region_vector):
         value.backward()
         found.append((value, leaf.grad, loss.health))
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
-
-
-class NoWaiting(TorchDispatchMode):
-    """Refuses what makes a host wait for its device; the meta device, which has no values, too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func._schema.name
-        if name in ("aten::_to_copy", "aten::copy_"):
-            place = torch.device((kwargs or {}).get("device") or args[0].device)
-            source = args[1] if name == "aten::copy_" else args[0]
-            same = place.type == source.device.type
-            assert same, f"{name}: a tensor goes from {source.device} to {place}"
-        self.calls += 1
-        return func(*args, **(kwargs or {}))
-
-
-class NothingCarried(TorchFunctionMode):
-    """Refuses tensors of the device that are made of numbers of the host."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        assert func not in CARRYING or result.device.type == "cpu", func
-        return result
 
 
 class Launch:
@@ -144,11 +113,12 @@ def test_nothing_waits_for_the_device_once_regions_are_found(monkeypatch, region
         # At the first call places of pixels on the axes are worked out, and kept.
         loss(embeddings, prototypes, batch)
         Launch.launched = 0
-        with NoWaiting() as forward, NothingCarried():
+        with no_waiting() as forward:
             value = loss(embeddings, prototypes, batch)
-        with NoWaiting(), NothingCarried():
+        with no_waiting() as backward:
             value.backward()
-    assert Launch.launched >= 2 and forward.calls > 50
+    assert Launch.launched >= 2 and forward.calls > 50 and backward.calls > 20
+    assert forward.carried == backward.carried == 0
     assert embeddings.grad.shape == embeddings.shape and prototypes.grad.shape == prototypes.shape
     with pytest.raises(NotImplementedError, match="out of meta tensor"):
         loss.health  # noqa: B018  (reading it is what waits)

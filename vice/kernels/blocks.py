@@ -191,7 +191,9 @@ def _axis(
 
     Worked out on the host, for which a GPU's numbers would have to be waited for, and kept.
     """
-    along = axis(pixels, cells, torch.zeros(0), align_corners=align_corners)
-    first = torch.searchsorted(along.low, torch.arange(cells + 1)).to(torch.int32)
-    side = max(1, int((first[1:] - first[:-1]).max()))
-    return Axis(*(part.to(device) for part in along)), first.to(device), side
+    # What inference makes could not be used in a training later.
+    with torch.inference_mode(False):
+        along = axis(pixels, cells, torch.zeros(0), align_corners=align_corners)
+        first = torch.searchsorted(along.low, torch.arange(cells + 1)).to(torch.int32)
+        side = max(1, int((first[1:] - first[:-1]).max()))
+        return Axis(*(part.to(device) for part in along)), first.to(device), side

@@ -12,7 +12,7 @@ from torch import Tensor
 from vice.assignment import RegionQueue, sinkhorn
 from vice.distributed import all_reduce_, world_size
 from vice.errors import UserError
-from vice.host_buffers import HostBuffers
+from vice.host import HostBuffers
 from vice.losses.batch import BatchRegions
 from vice.regions import pool_regions, representative_regions
 

@@ -1,11 +1,27 @@
-"""Counters that are read on the host, in modules that live on a GPU."""
+"""Between the host and a GPU, without the one waiting for the other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import ClassVar
 
+import numpy as np
+import torch
 from torch import Tensor, nn
+
+
+def to_device(array: np.ndarray, device: torch.device | str) -> Tensor:
+    """A copy of an array on a device; the host goes on while it travels.
+
+    Args:
+        array: Any shape; its dtype one that PyTorch has.
+        device: Where the copy is made.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if torch.device(device).type == "cuda":
+        # From other memory the copy would begin when all that was told before is done.
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 class HostBuffers(nn.Module):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from vice.assignment import RegionQueue
+from vice.host import to_device
 from vice.losses import DenseSwAVLoss
 
 
@@ -30,3 +32,10 @@ def test_they_travel_in_the_state():
     other.load_state_dict(queue.state_dict())
     assert int(other.clock) == 1 and len(other) == 5
     assert counters[0] is other.clock and counters[1] is other.born
+
+
+def test_an_array_arrives_as_it_is():
+    array = np.arange(12, dtype=np.float32).reshape(3, 4).T
+    found = to_device(array, "cpu")
+    assert found.is_contiguous() and np.array_equal(found.numpy(), array)
+    assert to_device(array, "meta").shape == (4, 3)
