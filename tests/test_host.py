@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from vice.assignment import RegionQueue
-from vice.host import to_device
+from vice.host import Arriving, to_device
 from vice.losses import DenseSwAVLoss
 
 
@@ -39,3 +40,20 @@ def test_an_array_arrives_as_it_is():
     found = to_device(array, "cpu")
     assert found.is_contiguous() and np.array_equal(found.numpy(), array)
     assert to_device(array, "meta").shape == (4, 3)
+
+
+def test_a_tensor_on_its_way_is_read_once_it_is_there():
+    assert Arriving(torch.arange(3)).read().tolist() == [0, 1, 2]
+    with pytest.raises(NotImplementedError, match="out of meta tensor"):
+        Arriving(torch.empty(3, device="meta")).read()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_nothing_between_host_and_gpu_waits():
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        there = to_device(np.arange(3), "cuda")
+        back = Arriving(there * 2)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert back.read().tolist() == [0, 2, 4]

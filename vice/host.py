@@ -24,6 +24,29 @@ def to_device(array: np.ndarray, device: torch.device | str) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
+class Arriving:
+    """A tensor on its way to the host, which waits for it only when it reads it.
+
+    Args:
+        tensor: On any device; a GPU's is copied as soon as the GPU has it.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+        self._arrived: torch.cuda.Event | None = None
+        if tensor.is_cuda:
+            self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._tensor.copy_(tensor, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def read(self) -> Tensor:
+        """The tensor, on the host."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._tensor.cpu()
+
+
 class HostBuffers(nn.Module):
     """A module some of whose buffers stay where they are when it is moved.
 

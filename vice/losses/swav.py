@@ -12,7 +12,7 @@ from torch import Tensor
 from vice.assignment import RegionQueue, sinkhorn
 from vice.distributed import all_reduce_, world_size
 from vice.errors import UserError
-from vice.host import HostBuffers
+from vice.host import Arriving, HostBuffers
 from vice.losses.batch import BatchRegions
 from vice.regions import pool_regions, representative_regions
 
@@ -119,13 +119,13 @@ class DenseSwAVLoss(HostBuffers):
         self.queue = RegionQueue(queue_length, dim, group)
         self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
         self._health: dict[str, float] = {}
-        self._sums: Tensor | None = None
+        self._sums: Arriving | None = None
 
     @property
     def health(self) -> dict[str, float]:
-        """Of the last call; reading it waits for the device."""
+        """Of the last call; reading it waits until that has been computed."""
         if self._sums is not None:
-            self._health = self._read_health(self._sums.cpu())
+            self._health = self._read_health(self._sums.read())
             self._sums = None
         return self._health
 
@@ -234,7 +234,7 @@ class DenseSwAVLoss(HostBuffers):
             usage.new_full((), numbered.row.numel()),
         ]
         sums = torch.stack([value.double() for value in sums])
-        self._sums = all_reduce_(torch.cat([sums, usage]), group=self.group)
+        self._sums = Arriving(all_reduce_(torch.cat([sums, usage]), group=self.group))
 
     def _read_health(self, sums: Tensor) -> dict[str, float]:
         value = float(sums[0]) / world_size(self.group)
