@@ -17,11 +17,13 @@ from torch import Tensor
 
 from vice.kernels.blocks import (
     Plan,
+    add,
     add_to_cells,
+    along_axis,
+    cells_around,
     four_cells,
     inverse_lengths,
     less_stencil,
-    pixels,
     whole_block,
 )
 from vice.patches import EPSILON, NOISE
@@ -33,7 +35,7 @@ _WIDE = 32
 _PARTS = 8
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["none"])
 def _lengths(
     cells, rows, shares_y, shares_x, first_y, first_x, inverse,
     dim, height, width, pixels_y, pixels_x,
@@ -41,73 +43,90 @@ def _lengths(
     cancelled, noise, epsilon, none,
     SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    _, mixed, weights, place, _, left, lane, _ = whole_block(
+    _, mixed, weights, place, row, lane, _ = whole_block(
         cells, rows, shares_y, shares_x, first_y, first_x,
         dim, height, width, pixels_y, pixels_x,
         stride_b, stride_d, stride_y, stride_x, none, SIDE_Y, SIDE_X, DIM,
     )  # fmt: skip
+    left = row < none
     length = inverse_lengths(mixed, weights, left, lane, cancelled, noise, epsilon, SIDE_Y * SIDE_X)
     tl.store(inverse + place, length, mask=left)
 
 
 @triton.jit
-def _mix(four, weights):
-    """Mixes (pixels, n) of some numbers of four cells, (n,) each."""
-    c0, c1, c2, c3 = four
-    w0, w1, w2, w3 = weights
-    mixed = w0[:, None] * c0[None, :] + w1[:, None] * c1[None, :]
-    return mixed + w2[:, None] * c2[None, :] + w3[:, None] * c3[None, :]
+def _square(
+    rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
+    SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr,
+):  # fmt: skip
+    """Corner of a program's block, shares of its rows and columns; place, region of its pixels."""
+    corner = cells_around(height, width)
+    lanes_y, lanes_x = tl.arange(0, SIDE_Y), tl.arange(0, SIDE_X)
+    py, valid_y, down = along_axis(first_y, shares_y, tl.program_id(1), lanes_y)
+    px, valid_x, along = along_axis(first_x, shares_x, tl.program_id(0), lanes_x)
+    place = (corner[0] * pixels_y + py[:, None]) * pixels_x + px[None, :]
+    row = tl.load(rows + place, mask=valid_y[:, None] & valid_x[None, :], other=none)
+    return corner, down, along, place, row
 
 
 @triton.jit
+def _mix(four, down, along):
+    """Mixes (rows, columns, n) of some numbers of four cells, (n,) each: down, then across."""
+    c0, c1, c2, c3 = four
+    left = c0[None, :] + down[:, None] * (c2 - c0)[None, :]
+    right = c1[None, :] + down[:, None] * (c3 - c1)[None, :]
+    return left[:, None, :] + along[None, :, None] * (right - left)[:, None, :]
+
+
+@triton.jit(do_not_specialize=["none"])
 def _best(
     scores, rows, shares_y, shares_x, first_y, first_x, best,
     some, height, width, pixels_y, pixels_x,
     stride_b, stride_d, stride_y, stride_x, none,
     SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    corner, weights, place, _, left, _ = pixels(
+    corner, down, along, place, row = _square(
         rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
         SIDE_Y, SIDE_X,
     )  # fmt: skip
-    top = tl.load(best + place, mask=left, other=0.0)
+    tops = tl.full((SIDE_Y, SIDE_X, WIDE), float("-inf"), tl.float32)
     for start in range(0, some, WIDE):
         k = start + tl.arange(0, WIDE)
         four = four_cells(scores, corner, k, some, stride_b, stride_d, stride_y, stride_x)
-        found = tl.where((k < some)[None, :], _mix(four, weights), float("-inf"))
-        top = tl.maximum(top, tl.max(found, 1))
+        found = tl.where((k < some)[None, None, :], _mix(four, down, along), float("-inf"))
+        tops = tl.maximum(tops, found)
+    left = row < none
+    top = tl.maximum(tl.max(tops, 2), tl.load(best + place, mask=left, other=0.0))
     tl.store(best + place, top, mask=left)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["none"])
 def _distances(
     cells, rows, shares_y, shares_x, first_y, first_x, inverse, vectors, distance,
     dim, height, width, pixels_y, pixels_x,
     stride_b, stride_d, stride_y, stride_x, noise, none,
     SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    corner, weights, place, row, left, _ = pixels(
+    corner, down, along, place, row = _square(
         rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
         SIDE_Y, SIDE_X,
     )  # fmt: skip
+    left = row < none
     length = tl.load(inverse + place, mask=left, other=0.0)
-    squared = tl.zeros((SIDE_Y * SIDE_X,), tl.float32)
-    ahead = left
-    while tl.sum(ahead.to(tl.int32)) > 0:
-        region = tl.min(tl.where(ahead, row, none))
-        of_region = vectors + region.to(tl.int64) * dim
-        for start in range(0, dim, WIDE):
-            d = start + tl.arange(0, WIDE)
-            four = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
-            vector = tl.load(of_region + d, mask=d < dim, other=0.0)
-            apart = _mix(four, weights) * length[:, None] - vector[None, :]
-            squared += tl.where(ahead & (row == region), tl.sum(apart * apart, 1), 0.0)
-        ahead = ahead & (row != region)
-    far = tl.sqrt(squared)
+    own = vectors + tl.where(left, row, 0).to(tl.int64) * dim
+    squared = tl.zeros((SIDE_Y, SIDE_X, WIDE), tl.float32)
+    for start in range(0, dim, WIDE):
+        d = start + tl.arange(0, WIDE)
+        four = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
+        vector = tl.load(
+            own[:, :, None] + d[None, None, :], mask=(d < dim)[None, None, :], other=0.0
+        )
+        apart = _mix(four, down, along) * length[:, :, None] - vector
+        squared += apart * apart
+    far = tl.sqrt(tl.sum(squared, 2))
     tl.store(distance + place, tl.where(far < noise, 0.0, far), mask=left)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["none"])
 def _backward(
     cells, rows, shares_y, shares_x, first_y, first_x, inverse, distance, vectors, of_sums,
     found, pulled, totals,
@@ -116,22 +135,22 @@ def _backward(
     epsilon, none,
     SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    corner, mixed, weights, place, row, left, _, d = whole_block(
+    corner, mixed, weights, place, row, _, d = whole_block(
         cells, rows, shares_y, shares_x, first_y, first_x,
         dim, height, width, pixels_y, pixels_x,
         stride_b, stride_d, stride_y, stride_x, none, SIDE_Y, SIDE_X, DIM,
     )  # fmt: skip
     c0, c1, c2, c3 = mixed
     w0, w1, w2, w3 = weights
-    length = tl.load(inverse + place, mask=left, other=0.0)
-    far = tl.load(distance + place, mask=left, other=0.0)
-    any_left = tl.sum(left.to(tl.int32)) > 0
+    length = tl.load(inverse + place, mask=row < none, other=0.0)
+    far = tl.load(distance + place, mask=row < none, other=0.0)
     o0 = tl.zeros((DIM,), tl.float32)
     o1, o2, o3 = o0, o0, o0
     factor = tl.zeros((SIDE_Y * SIDE_X,), tl.float32)
-    while tl.sum(left.to(tl.int32)) > 0:
-        region = tl.min(tl.where(left, row, none))
-        mine = left & (row == region)
+    region = tl.min(row)
+    write = (d < dim) & (region < none)
+    while region < none:
+        mine = row == region
         of_region = region.to(tl.int64) * dim + d
         vector = tl.load(vectors + of_region, mask=d < dim, other=0.0)
         pull = tl.where(
@@ -144,8 +163,8 @@ def _backward(
             tl.sum(weight * w2),
             tl.sum(weight * w3),
         )
-        tl.atomic_add(pulled + of_region, s0 * c0 + s1 * c1 + s2 * c2 + s3 * c3, mask=d < dim)
-        tl.atomic_add(totals + region, tl.sum(pull))
+        add(pulled + of_region, s0 * c0 + s1 * c1 + s2 * c2 + s3 * c3, d < dim)
+        add(totals + region, tl.sum(pull), None)
         o0 -= s0 * vector
         o1 -= s1 * vector
         o2 -= s2 * vector
@@ -153,9 +172,9 @@ def _backward(
         closeness = (1 + tl.sum(vector * vector) - far * far) / 2
         closeness = tl.where(length < 1 / epsilon, closeness, 1.0)
         factor -= weight * length * closeness
-        left = left & (row != region)
+        row = tl.where(mine, none, row)
+        region = tl.min(row)
     of_cells = less_stencil((o0, o1, o2, o3), mixed, weights, factor)
-    write = (d < dim) & any_left
     add_to_cells(found, of_cells, corner, d, write, stride_b, stride_d, stride_y, stride_x)
 
 
@@ -182,7 +201,7 @@ class FusedRepresentatives(torch.autograd.Function):
             ctx.save_for_backward(embeddings)
             return empty, empty[:, 0]
         inverse, distance = empty.new_zeros(2, row.numel())
-        _lengths[(plan.blocks,)](
+        _lengths[plan.blocks](
             embeddings, *plan.tensors, inverse, *plan.numbers(embeddings), *plan.bounds, count,
             **plan.constants,
         )  # fmt: skip
@@ -191,7 +210,7 @@ class FusedRepresentatives(torch.autograd.Function):
         del scores
         vectors = _mixed(embeddings, plan, chosen) * inverse[chosen, None]
         noise = NOISE * torch.finfo(torch.float32).eps
-        _distances[(plan.blocks,)](
+        _distances[plan.blocks](
             embeddings, *plan.tensors, inverse, vectors, distance, *plan.numbers(embeddings),
             noise, count, **_wide(plan),
         )  # fmt: skip
@@ -234,7 +253,7 @@ def _best_scores(embeddings: Tensor, prototypes: Tensor, plan: Plan) -> Tensor:
         cells = part.permute(0, 2, 3, 1).reshape(-1, dim).float()
         for some in prototypes.split(dim):
             scores = (cells @ some.t()).view(len(part), height, width, -1).permute(0, 3, 1, 2)
-            _best[(len(part) * height * width,)](
+            _best[(*plan.blocks[:2], len(part))](
                 scores, row[some_pixels], *axes, best[some_pixels], *plan.numbers(scores),
                 plan.none, **_wide(plan),
             )  # fmt: skip
@@ -284,7 +303,7 @@ def _add_gradient(
     inverse, distance, vectors, chosen, counts = kept
     of_vectors, of_coherence = gradients
     pulled, totals = torch.zeros_like(vectors), torch.zeros_like(of_coherence)
-    _backward[(plan.blocks,)](
+    _backward[plan.blocks](
         embeddings, *plan.tensors, inverse, distance, vectors, (of_coherence / counts).contiguous(),
         found, pulled, totals, *plan.numbers(found), EPSILON, plan.none, **plan.constants,
     )  # fmt: skip
