@@ -15,6 +15,7 @@ import torch
 
 from vice.benchmark.growth import growth
 from vice.benchmark.images import superpixel_outlines, superpixels, views
+from vice.benchmark.kernels import kernels
 from vice.benchmark.loading import loading
 from vice.benchmark.pooling import pooling
 from vice.benchmark.scoring import kmeans, nearest
@@ -33,6 +34,7 @@ PARTS = {
     "scoring": nearest,
     "kmeans": kmeans,
     "growth": growth,
+    "kernels": kernels,
     "traffic": traffic,
 }
 

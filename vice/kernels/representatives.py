@@ -20,10 +20,10 @@ from vice.kernels.blocks import (
     add,
     add_to_cells,
     along_axis,
-    cells_around,
     four_cells,
     inverse_lengths,
     less_stencil,
+    pixels,
     whole_block,
 )
 from vice.patches import EPSILON, NOISE
@@ -54,21 +54,6 @@ def _lengths(
 
 
 @triton.jit
-def _square(
-    rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
-    SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr,
-):  # fmt: skip
-    """Corner of a program's block, shares of its rows and columns; place, region of its pixels."""
-    corner = cells_around(height, width)
-    lanes_y, lanes_x = tl.arange(0, SIDE_Y), tl.arange(0, SIDE_X)
-    py, valid_y, down = along_axis(first_y, shares_y, tl.program_id(1), lanes_y)
-    px, valid_x, along = along_axis(first_x, shares_x, tl.program_id(0), lanes_x)
-    place = (corner[0] * pixels_y + py[:, None]) * pixels_x + px[None, :]
-    row = tl.load(rows + place, mask=valid_y[:, None] & valid_x[None, :], other=none)
-    return corner, down, along, place, row
-
-
-@triton.jit
 def _mix(four, down, along):
     """Mixes (rows, columns, n) of some numbers of four cells, (n,) each: down, then across."""
     c0, c1, c2, c3 = four
@@ -84,18 +69,21 @@ def _best(
     stride_b, stride_d, stride_y, stride_x, none,
     SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    corner, down, along, place, row = _square(
+    corner, _, place, row, _ = pixels(
         rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
         SIDE_Y, SIDE_X,
     )  # fmt: skip
+    _, _, down = along_axis(first_y, shares_y, tl.program_id(1), tl.arange(0, SIDE_Y))
+    _, _, along = along_axis(first_x, shares_x, tl.program_id(0), tl.arange(0, SIDE_X))
     tops = tl.full((SIDE_Y, SIDE_X, WIDE), float("-inf"), tl.float32)
     for start in range(0, some, WIDE):
-        k = start + tl.arange(0, WIDE)
+        # The last one again does no harm.
+        k = tl.minimum(start + tl.arange(0, WIDE), some - 1)
         four = four_cells(scores, corner, k, some, stride_b, stride_d, stride_y, stride_x)
-        found = tl.where((k < some)[None, None, :], _mix(four, down, along), float("-inf"))
-        tops = tl.maximum(tops, found)
+        tops = tl.maximum(tops, _mix(four, down, along))
     left = row < none
-    top = tl.maximum(tl.max(tops, 2), tl.load(best + place, mask=left, other=0.0))
+    top = tl.reshape(tl.max(tops, 2), (SIDE_Y * SIDE_X,))
+    top = tl.maximum(top, tl.load(best + place, mask=left, other=0.0))
     tl.store(best + place, top, mask=left)
 
 
@@ -106,23 +94,25 @@ def _distances(
     stride_b, stride_d, stride_y, stride_x, noise, none,
     SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    corner, down, along, place, row = _square(
+    corner, _, place, row, _ = pixels(
         rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
         SIDE_Y, SIDE_X,
     )  # fmt: skip
+    _, _, down = along_axis(first_y, shares_y, tl.program_id(1), tl.arange(0, SIDE_Y))
+    _, _, along = along_axis(first_x, shares_x, tl.program_id(0), tl.arange(0, SIDE_X))
     left = row < none
     length = tl.load(inverse + place, mask=left, other=0.0)
-    own = vectors + tl.where(left, row, 0).to(tl.int64) * dim
+    length_of = tl.reshape(length, (SIDE_Y, SIDE_X, 1))
+    own = tl.reshape(tl.where(left, row, 0), (SIDE_Y, SIDE_X, 1)).to(tl.int64) * dim
     squared = tl.zeros((SIDE_Y, SIDE_X, WIDE), tl.float32)
     for start in range(0, dim, WIDE):
         d = start + tl.arange(0, WIDE)
         four = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
-        vector = tl.load(
-            own[:, :, None] + d[None, None, :], mask=(d < dim)[None, None, :], other=0.0
-        )
-        apart = _mix(four, down, along) * length[:, :, None] - vector
+        some = (d < dim)[None, None, :]
+        vector = tl.load(vectors + own + d[None, None, :], mask=some, other=0.0)
+        apart = _mix(four, down, along) * length_of - vector
         squared += apart * apart
-    far = tl.sqrt(tl.sum(squared, 2))
+    far = tl.sqrt(tl.reshape(tl.sum(squared, 2), (SIDE_Y * SIDE_X,)))
     tl.store(distance + place, tl.where(far < noise, 0.0, far), mask=left)
 
 
