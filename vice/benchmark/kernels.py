@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,12 @@ from torch import Tensor
 from vice.benchmark.data import block_regions
 from vice.benchmark.sass import Code
 from vice.benchmark.timing import Row
+from vice.errors import UserError
 
 if TYPE_CHECKING:
     from vice.benchmark.launches import Launch
 
+#: Dimensions, and prototypes too; pixels of a view and of a region.
 DIM, SIDE, REGION = 128, 400, 20
 #: NVIDIA's figures of an H100 SXM: multiprocessors, clock, memory, and of each multiprocessor
 #: schedulers, registers, warps, programs and bytes of shared memory.
@@ -44,9 +47,7 @@ def regions_a_block(regions: Tensor, stride: int) -> float:
     """Mean number of regions among the pixels between the same four cells, over all blocks."""
     maps, height, width = regions.shape
     # Pixel centres lie half a cell off.
-    y, x = (
-        (torch.arange(side) + stride - stride // 2) // stride for side in (height, width)
-    )
+    y, x = ((torch.arange(side) + stride - stride // 2) // stride for side in (height, width))
     block = y[:, None] * (width // stride + 1) + x
     numbers = (torch.arange(maps)[:, None, None] << 40) | (block << 20) | regions.long()
     blocks = maps * (height // stride + 1) * (width // stride + 1)
@@ -81,16 +82,17 @@ def kernels(device: str, *, small: bool) -> list[Row]:
     and caches that miss come on top. The floor is a copy of Y at the memory's full speed.
     """
     del device
-    try:
-        from vice.benchmark.launches import WAYS
-    except ImportError as error:
-        return [Row(f"skipped: {error.name} is missing", 0.0, note="compiling kernels needs Triton")]
+    from vice.benchmark.launches import WAYS
+
     regions = block_regions(2 if small else 20, SIDE, REGION, "cpu").int()
     crossed = regions_a_block(regions, 4)
     rows = [Row("regions a block", 0.0, note=f"{crossed:.3g}: trips of the loop over them")]
-    for way in WAYS:
-        for dtype in (torch.float32, torch.bfloat16):
-            rows += _of_way(way, regions, dtype, crossed)
+    try:
+        for way in WAYS:
+            for dtype in (torch.float32, torch.bfloat16):
+                rows += _of_way(way, regions, dtype, crossed)
+    except UserError as error:
+        rows.append(Row("skipped", 0.0, note=str(error)))
     return rows
 
 
@@ -108,14 +110,14 @@ def _of_way(way: str, regions: Tensor, dtype: torch.dtype, crossed: float) -> li
         _set_trips(code, same[0], crossed)
         needed: Counter[str] = Counter()
         for launch in same:
-            programs = launch.grid[0] * launch.grid[1] * launch.grid[2]
+            programs = math.prod(launch.grid)
             needed.update(least_seconds(code, programs, warps, launch.bytes_of_tensors()))
         bound = max(needed.values())
         total += bound
         title = f"{way}, {name}, {label}"
         rows.append(Row(f"{title}: compiled", 0.0, note=_resources(code, warps)))
         shares = ", ".join(f"{what} {seconds / floor:.2g}" for what, seconds in needed.items())
-        note = f"of {shares}; {sum(code.executed().values()) - code.executed()['all']:.0f} a warp"
+        note = f"the greatest of {shares}; {code.executed()['all']:.0f} instructions a warp"
         rows.append(Row(f"{title}: lower bound", bound, "floor", bound / floor, note))
     note = "not a measurement; without what is not a kernel of ViCE"
     rows.append(Row(f"{way}, all kernels, {label}: lower bound", total, "floor", total / floor, note))
@@ -124,11 +126,11 @@ def _of_way(way: str, regions: Tensor, dtype: torch.dtype, crossed: float) -> li
 
 def _set_trips(code: Code, launch: Launch, crossed: float) -> None:
     """How often each loop runs: over regions, over tiles, or where cells cancel (not at all)."""
-    tile = launch.named.get("WIDE")
+    tiles = -(-DIM // launch.named["WIDE"]) if "WIDE" in launch.named else None
     for loop in code.loops:
         loop.trips = 0.0
         if loop.touches_memory:
-            loop.trips = crossed if tile is None else -(-DIM // tile)
+            loop.trips = crossed if tiles is None else tiles
 
 
 def _resources(code: Code, warps: int) -> str:
@@ -137,6 +139,5 @@ def _resources(code: Code, warps: int) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items()))
     return (
         f"{code.registers} registers, {code.stack} bytes spilled, {code.shared} bytes shared, "
-        f"{programs} programs of {warps} warps on a multiprocessor ({programs * warps} of {WARPS} "
-        f"warps); {kinds}"
+        f"{programs * warps} of {WARPS} warps on a multiprocessor in programs of {warps}; {kinds}"
     )

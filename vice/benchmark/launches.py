@@ -25,9 +25,8 @@ from vice.errors import UserError
 from vice.kernels import FusedMeans, FusedRepresentatives
 from vice.regions import RegionIndex, index_regions
 
-#: What launches kernels: the ways to pool, all forward and backward.
+#: The ways to pool, forward and backward.
 WAYS = ("pixel", "region", "representatives")
-PROTOTYPES = 128
 
 
 class Launch(NamedTuple):
@@ -78,7 +77,7 @@ def launches(
     """What one of ``WAYS`` launches, forward and backward.
 
     Args:
-        way: To pool: unit pixels, raw pixels, or representatives.
+        way: Unit pixels, raw pixels, or representatives of as many prototypes as dimensions.
         regions: (B, h, w) region maps on the CPU.
         dim: D of the embedding (B, D, h / stride, w / stride), which is in channels_last.
         stride: Pixels between cells.
@@ -97,7 +96,7 @@ def launches(
 
 def _pool(way: str, cells: Tensor, numbered: RegionIndex, size: tuple[int, int]) -> Tensor:
     if way == "representatives":
-        prototypes = F.normalize(torch.ones(PROTOTYPES, cells.shape[1]), dim=1)
+        prototypes = F.normalize(torch.ones(cells.shape[1], cells.shape[1]), dim=1)
         vectors, coherence = FusedRepresentatives.apply(cells, prototypes, numbered, size, False)
         return torch.cat([vectors, coherence.unsqueeze(1)], 1)
     options = {"normalize": way == "pixel", "align_corners": False}
