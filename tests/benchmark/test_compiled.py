@@ -51,8 +51,14 @@ def test_straight_lines_and_loops_are_told_apart():
 @pytest.mark.parametrize(
     ("registers", "shared", "warps", "programs"),
     # Full with 32 registers; 255 leave 8 warps; 49 are taken as 56; programs are at most 32.
-    [(32, 0, 2, 32), (255, 0, 1, 8), (64, 0, 8, 4), (49, 0, 4, 9), (20, 0, 1, 32)]
-    + [(20, 100 * 1024, 4, 2)],
+    [
+        (32, 0, 2, 32),
+        (255, 0, 1, 8),
+        (64, 0, 8, 4),
+        (49, 0, 4, 9),
+        (20, 0, 1, 32),
+        (20, 100 * 1024, 4, 2),
+    ],
 )
 def test_programs_that_are_resident_at_a_time(registers, shared, warps, programs):
     assert kernels.occupancy(registers, shared, warps) == programs

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -96,7 +96,7 @@ class Code:
     stack: int = 0
     shared: int = 0
 
-    def executed(self) -> Counter[str]:
+    def executed(self) -> dict[str, float]:
         """Instructions of a warp by kind, loops as often as they are run; "all" is their sum."""
         return self._sum(lambda one: 1)
 
@@ -113,12 +113,12 @@ class Code:
             found[f"{one.kind} of {one.width} bytes" if wide else one.kind] += 1
         return found
 
-    def _sum(self, value) -> Counter[str]:  # type: ignore[no-untyped-def]
-        found: Counter = Counter()
-        for trips, body in [(1.0, self.straight), *((loop.trips, loop.body) for loop in self.loops)]:
-            for one in body:
-                found[one.kind] += trips * value(one)
-                found["all"] += trips * value(one)
+    def _sum(self, value: Callable[[Instruction], float]) -> dict[str, float]:
+        found: dict[str, float] = defaultdict(float)
+        for part in [Loop(self.straight), *self.loops]:
+            for one in part.body:
+                found[one.kind] += part.trips * value(one)
+                found["all"] += part.trips * value(one)
         return found
 
 

@@ -14,7 +14,11 @@ import torch
 #: Least seconds of one turn of a call.
 TURN = 0.02
 #: What is installed under another name than it is imported.
-PACKAGES = {"faiss": "faiss-cpu", "cv2": "opencv-contrib-python-headless", "skimage": "scikit-image"}
+PACKAGES = {
+    "faiss": "faiss-cpu",
+    "cv2": "opencv-contrib-python-headless",
+    "skimage": "scikit-image",
+}
 
 
 @dataclass(frozen=True)
