@@ -26,7 +26,7 @@ def test_the_kernels_give_the_plain_paths_numbers():
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) == (6 + 4) * (4 + 1 + 1) + 2
+    assert len(found) == (7 + 5) * (4 + 1 + 1) + 2
     for name, entry in found.items():
         # Both start from the same rounded embedding; only its gradient is rounded once more.
         rounding = 1e-5 if "float32" in name else 1e-2
