@@ -30,6 +30,7 @@ LAYOUTS = {
     "one cell": (1, 3, (1, 1), (5, 7), 2),
     "few pixels": (2, 7, (4, 3), (3, 2), 1),
     "two wide": (1, 2, (3, 4), (9, 8), 2),
+    "two tiles": (1, 40, (2, 3), (8, 6), 3),
 }
 CASES = {
     torch.float32: ("plain", "channels_last", "cancelling", "sliced"),
@@ -39,7 +40,7 @@ CASES = {
 #: Layouts of each mode; over representatives' tiles the interpreter takes long.
 MODES = {
     "means": [name for name in LAYOUTS if name != "few pixels"],
-    "representatives": ["four to one", "ragged", "few pixels", "one cell"],
+    "representatives": ["four to one", "ragged", "few pixels", "one cell", "two tiles"],
 }
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import faiss
 import numpy as np
 import pytest
 import torch
@@ -9,6 +8,8 @@ import torch.nn.functional as F
 from vice.centroids import Centroids, argmax_upsampled
 from vice.clustering import fit_kmeans
 from vice.errors import UserError
+
+faiss = pytest.importorskip("faiss")
 
 
 def embeddings(seed=0, batch=2, dim=16, h=9, w=7):

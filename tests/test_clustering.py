@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import logging
 
-import faiss
 import numpy as np
 import pytest
 import torch
 
 from vice.clustering import fit_kmeans
 from vice.errors import UserError
+
+faiss = pytest.importorskip("faiss")
 
 
 def blobs(seed=0, each=200, spread=0.05):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -11,6 +10,8 @@ import pytest
 import torch
 
 from vice import regions
+from vice.benchmark.data import block_regions
+from vice.benchmark.sass import Code
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,7 +26,7 @@ def test_the_kernels_give_the_plain_paths_numbers():
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) == (6 + 4) * (4 + 1 + 1) + 2
+    assert len(found) == (7 + 5) * (4 + 1 + 1) + 2
     for name, entry in found.items():
         # Both start from the same rounded embedding; only its gradient is rounded once more.
         rounding = 1e-5 if "float32" in name else 1e-2
@@ -33,40 +34,51 @@ def test_the_kernels_give_the_plain_paths_numbers():
         assert entry["gradient"] < rounding, (name, entry)
 
 
-#: Kernels and their constants beside the sides of a block.
-KERNELS = [
-    ("means._forward", {"NORMALIZE": True, "DIM": 128}),
-    ("means._forward", {"NORMALIZE": False, "DIM": 128}),
-    ("means._backward", {"NORMALIZE": True, "DIM": 128}),
-    ("means._backward", {"NORMALIZE": False, "DIM": 128}),
-    ("representatives._lengths", {"DIM": 128}),
-    ("representatives._best", {"WIDE": 32}),
-    ("representatives._distances", {"WIDE": 32}),
-    ("representatives._backward", {"DIM": 128}),
-]
+#: Kernels that each way to pool launches.
+KERNELS = {
+    "pixel": {"forward", "backward"},
+    "region": {"forward", "backward"},
+    "representatives": {"lengths", "best", "distances", "backward"},
+}
 
 
-@pytest.mark.parametrize(("name", "own"), KERNELS)
-def test_the_kernels_compile_for_a_gpu_that_is_not_here(name, own):
-    compiler = pytest.importorskip("triton.compiler")
-    from triton.backends.compiler import GPUTarget
+def compiled(way: str, capability: int, dtype: torch.dtype, dim: int = 128) -> dict[str, Code]:
+    """Machine code of what is launched, with the constants of 400 pixels at stride 4."""
+    pytest.importorskip("triton")
+    from vice.benchmark import launches
 
-    module, _, function = name.partition(".")
-    kernel = getattr(importlib.import_module(f"vice.kernels.{module}"), function)
-    constants = {**own, "SIDE_Y": 8, "SIDE_X": 8}
-    types = {
-        **dict.fromkeys(constants, "constexpr"),
-        "cells": "*bf16",
-        **dict.fromkeys(("rows", "first_y", "first_x"), "*i32"),
-        **dict.fromkeys(("shares_y", "shares_x", "sums", "inverse", "distance"), "*fp32"),
-        **dict.fromkeys(("gradient", "found", "scores", "best", "vectors"), "*fp32"),
-        **dict.fromkeys(("of_sums", "pulled", "totals"), "*fp32"),
-        **dict.fromkeys(("cancelled", "noise", "epsilon"), "fp32"),
+    found = launches.launches(way, block_regions(2, 80, 9, "cpu"), dim=dim, dtype=dtype)
+    assert {launch.named["SIDE_Y"] for launch in found} == {4}
+    assert {launch.name for launch in found} == KERNELS[way]
+    return {
+        launch.name: launches.disassembled(launches.compiled(launch, capability))
+        for launch in found
     }
-    signature = {p.name: types.get(p.name, "i32") for p in kernel.params}
-    source = compiler.ASTSource(kernel, signature, constexprs=constants)
-    built = compiler.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 1})
-    assert built.asm["cubin"]
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("way", KERNELS)
+def test_the_kernels_compile_for_gpus_that_are_not_here_and_spill_nothing(way, capability):
+    for name, code in compiled(way, capability, torch.bfloat16).items():
+        counted = code.static()
+        assert code.registers > 0 and counted["arithmetic"] > 0, name
+        assert code.stack == 0 and counted["spill"] == 0, name
+        # Nobody waits for what is added, and it is added four numbers at a time where that exists.
+        assert counted["fence"] == 0, name
+        if name == "backward" and capability >= 90:
+            assert counted["atomic of 16 bytes"] >= 4 and not counted["atomic of 8 bytes"], name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_lanes_load_four_numbers_of_a_cell_at_a_time(dtype):
+    for name, code in compiled("pixel", 90, dtype).items():
+        assert code.static()[f"load of {4 * dtype.itemsize} bytes"] >= 4, name
+
+
+@pytest.mark.parametrize("way", ["pixel", "representatives"])
+def test_wide_embeddings_spill_nothing(way):
+    for name, code in compiled(way, 90, torch.float32, 1024).items():
+        assert code.stack == 0 and code.static()["spill"] == 0, name
 
 
 def test_without_triton_a_gpu_takes_the_plain_path_and_says_so_once(monkeypatch, caplog):

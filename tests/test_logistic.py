@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
 
 from vice.errors import UserError
 from vice.logistic import NEVER, TOLERANCE, fit_logistic
+
+LogisticRegression = pytest.importorskip("sklearn.linear_model").LogisticRegression
 
 L2 = 1e-3
 

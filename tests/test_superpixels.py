@@ -14,6 +14,11 @@ from vice.errors import UserError
 from vice.region_maps import relabel
 from vice.superpixels import Superpixels, backend, grid, slic
 
+needs_contrib = pytest.mark.skipif(
+    not hasattr(getattr(cv2, "ximgproc", None), "createSuperpixelSLIC"),
+    reason="needs cv2.ximgproc of opencv-contrib",
+)
+
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (90, 130, 3), dtype=np.uint8)
 
@@ -30,6 +35,7 @@ def assert_contiguous(regions: np.ndarray) -> None:
     np.testing.assert_array_equal(np.unique(regions), np.arange(regions.max() + 1))
 
 
+@needs_contrib
 def test_slic_is_opencv_on_the_blurred_lab_image() -> None:
     kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
     blurred = cv2.filter2D(NOISE.astype(np.float64), -1, kernel, borderType=cv2.BORDER_REFLECT_101)
@@ -100,6 +106,7 @@ def test_bad_parameters() -> None:
         Superpixels("seeds")  # type: ignore[arg-type]
 
 
+@needs_contrib
 def test_fallback_to_skimage(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,11 +15,12 @@ import torch
 
 from vice.benchmark.growth import growth
 from vice.benchmark.images import superpixel_outlines, superpixels, views
+from vice.benchmark.kernels import kernels
 from vice.benchmark.loading import loading
 from vice.benchmark.pooling import pooling
 from vice.benchmark.scoring import kmeans, nearest
 from vice.benchmark.step import operators, step
-from vice.benchmark.timing import to_markdown
+from vice.benchmark.timing import measured, to_markdown
 from vice.benchmark.traffic import traffic
 from vice.cli import run
 
@@ -33,6 +34,7 @@ PARTS = {
     "scoring": nearest,
     "kmeans": kmeans,
     "growth": growth,
+    "kernels": kernels,
     "traffic": traffic,
 }
 
@@ -56,7 +58,7 @@ def main() -> None:
     print(f"{name}, torch {torch.__version__}, small={args.small}\n")
     more = {"growth": {"picture": args.out}, "superpixels": {"folder": args.images}}
     for part in args.parts or PARTS:
-        rows = PARTS[part](device, small=args.small, **more.get(part, {}))
+        rows = measured(PARTS[part], device, small=args.small, **more.get(part, {}))
         print(to_markdown(part, rows, absolute=device != "cpu"), flush=True)
     if args.bsds is not None:
         rows = superpixel_outlines(args.bsds)

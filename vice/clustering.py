@@ -111,8 +111,12 @@ def _bounded_sample(points: Tensor, k: int, memory_limit: int, seed: int) -> Ten
 def _run_faiss(
     points: Tensor, k: int, spherical: bool, seed: int, iterations: int, gpu: bool
 ) -> Centroids:
-    import faiss
-
+    try:
+        import faiss
+    except ImportError as error:
+        raise UserError(
+            "k-means needs FAISS: pip install faiss-cpu (or faiss-gpu, to fit on a GPU)"
+        ) from error
     if gpu and not (hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus()):
         raise UserError(
             "k-means on the GPU needs a GPU and a FAISS built for it: pip install faiss-gpu "

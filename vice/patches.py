@@ -302,6 +302,8 @@ def _csr(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) ->
     with warnings.catch_warnings():
         # "Sparse CSR tensor support is in beta": products with dense matrices are what it is for.
         warnings.filterwarnings("ignore", message="Sparse CSR")
+        # Said by PyTorch 2.11 even where they are switched off by name.
+        warnings.filterwarnings("ignore", message="Sparse invariant checks")
         return torch.sparse_csr_tensor(bounds, column, values, shape, check_invariants=False)
 
 

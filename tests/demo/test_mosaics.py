@@ -121,6 +121,7 @@ def test_segments_keep_texture_classes_apart() -> None:
 
 
 def test_lab_colour_says_little_about_the_class(root: Path) -> None:
+    pytest.importorskip("sklearn")
     from skimage.color import rgb2lab
     from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 

@@ -46,6 +46,7 @@ def size(picture: Path) -> tuple[int, int]:
 
 
 def test_labelled_images(run_dir: Path, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
     labels = data / "labels" / "val"
     cat = np.random.default_rng(0).integers(0, 256, (90, 120, 3)).astype(np.uint8)
     sections = make_pictures(
@@ -67,6 +68,7 @@ def test_labelled_images(run_dir: Path, data: Path, tmp_path: Path) -> None:
 
 
 def test_unlabelled_images(run_dir: Path, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
     sections = make_pictures(run_dir, tmp_path, images(data), clusters=(2, 5, 10**6), most=2)
     assert [s.title for s in sections] == ["Training", "Views", "Embeddings", "Clusters"]
     assert size(tmp_path / "pictures" / "clusters.png") == (3 * 96 + 4 * 6, 20 + 6 + 2 * 102)
@@ -76,6 +78,7 @@ def test_unlabelled_images(run_dir: Path, data: Path, tmp_path: Path) -> None:
 
 
 def test_same_seed_same_pictures(run_dir: Path, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
     for name in ("a", "b"):
         make_pictures(run_dir, tmp_path / name, images(data)[:1], clusters=(3,), seed=5)
     for path in (tmp_path / "a" / "pictures").iterdir():

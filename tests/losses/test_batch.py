@@ -61,32 +61,16 @@ def test_regions_found_before_give_the_same_loss(region_vector):
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
 
-class Launch:
-    """In the place of a kernel: counts, and computes nothing."""
-
-    launched = 0
-
-    def __getitem__(self, grid):
-        def launch(*args, **constants):
-            Launch.launched += 1
-
-        return launch
-
-
 @contextmanager
 def pretended_gpu(monkeypatch):
     """Tensors of the meta device go through the fused kernels' host side."""
     pytest.importorskip("triton")
     kernels = importlib.import_module("vice.kernels")
-    for name in ("means", "representatives"):
-        module = importlib.import_module(f"vice.kernels.{name}")
-        for kernel in [key for key, value in vars(module).items() if hasattr(value, "fn")]:
-            if kernel in ("_forward", "_backward", "_lengths", "_best", "_distances"):
-                monkeypatch.setattr(module, kernel, Launch())
     monkeypatch.setattr(region_vectors, "_kernels_for", lambda embeddings: kernels)
     # There is no autocast of the meta device.
     monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())
-    yield
+    with importlib.import_module("vice.benchmark.launches").recorded() as launched:
+        yield launched
 
 
 def on_meta(batch: BatchRegions) -> BatchRegions:
@@ -109,15 +93,15 @@ def test_nothing_waits_for_the_device_once_regions_are_found(monkeypatch, region
     embeddings = torch.empty(4, 5, 3, 3, device="meta", dtype=torch.bfloat16, requires_grad=True)
     prototypes = torch.empty(3, 5, device="meta", requires_grad=True)
     monkeypatch.setattr(loss, "_check_enough", lambda scores: None)
-    with pretended_gpu(monkeypatch):
+    with pretended_gpu(monkeypatch) as launched:
         # At the first call places of pixels on the axes are worked out, and kept.
         loss(embeddings, prototypes, batch)
-        Launch.launched = 0
+        launched.clear()
         with no_waiting() as forward:
             value = loss(embeddings, prototypes, batch)
         with no_waiting() as backward:
             value.backward()
-    assert Launch.launched >= 2 and forward.calls > 50 and backward.calls > 20
+    assert len(launched) >= 2 and forward.calls > 50 and backward.calls > 20
     assert forward.carried == backward.carried == 0
     assert embeddings.grad.shape == embeddings.shape and prototypes.grad.shape == prototypes.shape
     with pytest.raises(NotImplementedError, match="out of meta tensor"):

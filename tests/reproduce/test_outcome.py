@@ -85,6 +85,7 @@ def test_other_rows_are_collected_and_never_run(events, tmp_path, monkeypatch):
 
 
 def test_what_would_have_to_be_computed_is_not(stripes, tmp_path):
+    pytest.importorskip("vissl")
     table = load_table("photographs")
     plan = Plan(tmp_path, load_scale("tiny"), datasets={"*": str(stripes)}, device="cpu")
     found = reproduce(table, plan, rows=[])

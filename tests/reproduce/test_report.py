@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from vice.reproduce.outcome import Outcome, RowOutcome
 from vice.reproduce.report import changes, to_markdown, write_report
@@ -52,6 +53,7 @@ def test_means_differences_and_published_figures(tmp_path):
 
 
 def test_other_scales_and_data_are_marked_and_told(tmp_path):
+    pytest.importorskip("vissl")
     plan = Plan(tmp_path, load_scale("tiny"), datasets={"*": "photos"}, overrides=("config.A=1",))
     text = to_markdown(TABLE, outcome(), plan)
     assert "| (-1.50) † |" in text and "14.77 / 54.75 †" in text and "5 h †" in text

@@ -7,11 +7,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import torch
 
 #: Least seconds of one turn of a call.
 TURN = 0.02
+#: What is installed under another name than it is imported.
+PACKAGES = {
+    "faiss": "faiss-cpu",
+    "cv2": "opencv-contrib-python-headless",
+    "skimage": "scikit-image",
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,21 @@ class Row:
     reference: str = ""
     ratio: float = float("nan")
     note: str = ""
+
+
+def measured(part: Callable[..., list[Row]], device: str, **options: Any) -> list[Row]:
+    """Rows of a part, or one that names the package without which it cannot be measured.
+
+    Args:
+        part: What is measured.
+        device: Where it computes.
+        **options: Those of the part.
+    """
+    try:
+        return part(device, **options)
+    except ModuleNotFoundError as error:
+        package = PACKAGES.get(str(error.name), error.name)
+        return [Row(f"skipped: no {error.name}", 0.0, note=f"needs `pip install {package}`")]
 
 
 def time_in_turn(

@@ -1,13 +1,16 @@
-"""What kernels share: one program handles one *block*, the pixels with the same upper left cell.
+"""What kernels share: one program handles one *block*, the pixels between the same four cells.
 
 A pixel is a mix of the four cells around it, so a program loads four cells for all pixels of its
-block, and what it adds to them goes to the same four.
+block, and what it adds to them goes to the same four. Pixels before the first cell of an axis have
+blocks of their own, as those beyond the last do: with them the first block would be half as large
+again as all others, and every program would hold lanes for so many pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -17,6 +20,8 @@ from torch import Tensor
 from vice.patches import CANCELLED, EPSILON, NOISE, Axis, axis
 
 _WIDEST = 1024
+#: Into how many parts a batch is split where something as large as its embedding would be held.
+PARTS = 8
 
 
 def supports(embeddings: Tensor) -> bool:
@@ -26,28 +31,37 @@ def supports(embeddings: Tensor) -> bool:
 
 
 @triton.jit
+def cells_around(height, width):
+    """Map of a program's block, and its cells' rows (above, below) and columns (left, right)."""
+    x, y = tl.program_id(0), tl.program_id(1)
+    above, left = tl.maximum(y - 1, 0), tl.maximum(x - 1, 0)
+    below, right = tl.minimum(y, height - 1), tl.minimum(x, width - 1)
+    return tl.program_id(2).to(tl.int64), above, left, below, right
+
+
+@triton.jit
+def along_axis(first, shares, block, lane):
+    """Pixels of a block along one axis, whether there are so many, and their shares."""
+    pixel = tl.load(first + block) + lane
+    valid = pixel < tl.load(first + block + 1)
+    return pixel, valid, tl.load(shares + pixel, mask=valid, other=0.0)
+
+
+@triton.jit
 def pixels(
     rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
     SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr,
 ):  # fmt: skip
-    """Corner of a program's block, its pixels' weights, places and regions, which have one."""
-    block = tl.program_id(0)
-    x = block % width
-    y = (block // width) % height
-    number = (block // (width * height)).to(tl.int64)
-    below, right = tl.minimum(y + 1, height - 1), tl.minimum(x + 1, width - 1)
+    """Corner of a program's block, its pixels' weights and places, and regions or ``none``."""
+    corner = cells_around(height, width)
     lane = tl.arange(0, SIDE_Y * SIDE_X)
-    py = tl.load(first_y + y) + lane // SIDE_X
-    px = tl.load(first_x + x) + lane % SIDE_X
-    valid = (py < tl.load(first_y + y + 1)) & (px < tl.load(first_x + x + 1))
-    down = tl.load(shares_y + py, mask=valid, other=0.0)
-    along = tl.load(shares_x + px, mask=valid, other=0.0)
-    place = (number * pixels_y + py) * pixels_x + px
-    row = tl.load(rows + place, mask=valid, other=none)
+    py, valid_y, down = along_axis(first_y, shares_y, tl.program_id(1), lane // SIDE_X)
+    px, valid_x, along = along_axis(first_x, shares_x, tl.program_id(0), lane % SIDE_X)
+    place = (corner[0] * pixels_y + py) * pixels_x + px
+    row = tl.load(rows + place, mask=valid_y & valid_x, other=none)
     w0, w1 = (1 - down) * (1 - along), (1 - down) * along
     w2, w3 = down * (1 - along), down * along
-    corner = (number, y, x, below, right)
-    return corner, (w0, w1, w2, w3), place, row, valid & (row < none), lane
+    return corner, (w0, w1, w2, w3), place, row, lane
 
 
 @triton.jit
@@ -60,11 +74,11 @@ def _cell(base, y, x, stride_y, stride_x, stride_d, d, dim):
 @triton.jit
 def four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x):
     """Numbers ``d`` of the four cells around a block, in float32; 0 beyond the last."""
-    number, y, x, below, right = corner
+    number, above, left, below, right = corner
     base = cells + number * stride_b
-    c0 = _cell(base, y, x, stride_y, stride_x, stride_d, d, dim)
-    c1 = _cell(base, y, right, stride_y, stride_x, stride_d, d, dim)
-    c2 = _cell(base, below, x, stride_y, stride_x, stride_d, d, dim)
+    c0 = _cell(base, above, left, stride_y, stride_x, stride_d, d, dim)
+    c1 = _cell(base, above, right, stride_y, stride_x, stride_d, d, dim)
+    c2 = _cell(base, below, left, stride_y, stride_x, stride_d, d, dim)
     c3 = _cell(base, below, right, stride_y, stride_x, stride_d, d, dim)
     return c0, c1, c2, c3
 
@@ -77,13 +91,13 @@ def whole_block(
     SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
     """What `pixels` gives, between corner and weights the four cells in full, and their numbers."""
-    corner, weights, place, row, left, lane = pixels(
+    corner, weights, place, row, lane = pixels(
         rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
         SIDE_Y, SIDE_X,
     )  # fmt: skip
     d = tl.arange(0, DIM)
     mixed = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
-    return corner, mixed, weights, place, row, left, lane, d
+    return corner, mixed, weights, place, row, lane, d
 
 
 @triton.jit
@@ -95,17 +109,20 @@ def inverse_lengths(
     w0, w1, w2, w3 = weights
     g0, g1, g2, g3 = tl.sum(c0 * c0), tl.sum(c1 * c1), tl.sum(c2 * c2), tl.sum(c3 * c3)
     squared = w0 * w0 * g0 + w1 * w1 * g1 + w2 * w2 * g2 + w3 * w3 * g3
-    squared += 2 * w0 * (w1 * tl.sum(c0 * c1) + w2 * tl.sum(c0 * c2) + w3 * tl.sum(c0 * c3))
-    squared += 2 * w1 * (w2 * tl.sum(c1 * c2) + w3 * tl.sum(c1 * c3))
-    squared += 2 * w2 * w3 * tl.sum(c2 * c3)
+    squared += 2 * w0 * (w1 * tl.sum(c0 * c1) + w2 * tl.sum(c0 * c2))
+    squared += 2 * w3 * (w1 * tl.sum(c1 * c3) + w2 * tl.sum(c2 * c3))
+    # w0 w3 is w1 w2: both diagonals are one sum.
+    squared += 2 * w1 * w2 * tl.sum(c0 * c3 + c1 * c2)
     longest = tl.maximum(tl.maximum(g0, g1), tl.maximum(g2, g3))
-    lost = left & (squared < cancelled * longest)
-    while tl.sum(lost.to(tl.int32)) > 0:
-        pick = lane == tl.min(tl.where(lost, lane, PIXELS))
+    lost = tl.where(left & (squared < cancelled * longest), lane, PIXELS)
+    first = tl.min(lost)
+    while first < PIXELS:
+        pick = lane == first
         z = c0 * tl.sum(tl.where(pick, w0, 0.0)) + c1 * tl.sum(tl.where(pick, w1, 0.0))
         z += c2 * tl.sum(tl.where(pick, w2, 0.0)) + c3 * tl.sum(tl.where(pick, w3, 0.0))
         squared = tl.where(pick, tl.sum(z * z), squared)
-        lost = lost & (lane != tl.min(tl.where(pick, lane, PIXELS)))
+        lost = tl.where(pick, PIXELS, lost)
+        first = tl.min(lost)
     length = 1 / tl.maximum(tl.sqrt(tl.maximum(squared, 0.0)), epsilon)
     return tl.where(squared < noise * longest, 0.0, length)
 
@@ -116,25 +133,33 @@ def less_stencil(of_cells, mixed, weights, factor):
     o0, o1, o2, o3 = of_cells
     c0, c1, c2, c3 = mixed
     w0, w1, w2, w3 = weights
-    k01, k02, k03 = tl.sum(factor * w0 * w1), tl.sum(factor * w0 * w2), tl.sum(factor * w0 * w3)
-    k12, k13, k23 = tl.sum(factor * w1 * w2), tl.sum(factor * w1 * w3), tl.sum(factor * w2 * w3)
-    o0 -= tl.sum(factor * w0 * w0) * c0 + k01 * c1 + k02 * c2 + k03 * c3
-    o1 -= k01 * c0 + tl.sum(factor * w1 * w1) * c1 + k12 * c2 + k13 * c3
-    o2 -= k02 * c0 + k12 * c1 + tl.sum(factor * w2 * w2) * c2 + k23 * c3
-    o3 -= k03 * c0 + k13 * c1 + k23 * c2 + tl.sum(factor * w3 * w3) * c3
+    k01, k02 = tl.sum(factor * w0 * w1), tl.sum(factor * w0 * w2)
+    k13, k23 = tl.sum(factor * w1 * w3), tl.sum(factor * w2 * w3)
+    # w0 w3 is w1 w2.
+    across = tl.sum(factor * w1 * w2)
+    o0 -= tl.sum(factor * w0 * w0) * c0 + k01 * c1 + k02 * c2 + across * c3
+    o1 -= k01 * c0 + tl.sum(factor * w1 * w1) * c1 + across * c2 + k13 * c3
+    o2 -= k02 * c0 + across * c1 + tl.sum(factor * w2 * w2) * c2 + k23 * c3
+    o3 -= across * c0 + k13 * c1 + k23 * c2 + tl.sum(factor * w3 * w3) * c3
     return o0, o1, o2, o3
+
+
+@triton.jit
+def add(place, values, mask):
+    """Adds to memory; without a fence, for nobody reads it before the kernel has ended."""
+    tl.atomic_add(place, values, mask=mask, sem="relaxed")
 
 
 @triton.jit
 def add_to_cells(found, of_cells, corner, d, write, stride_b, stride_d, stride_y, stride_x):
     """Adds to numbers ``d`` of the four cells around a block."""
-    number, y, x, below, right = corner
+    number, above, left, below, right = corner
     o0, o1, o2, o3 = of_cells
-    into = found + number * stride_b
-    tl.atomic_add(into + y * stride_y + x * stride_x + d * stride_d, o0, mask=write)
-    tl.atomic_add(into + y * stride_y + right * stride_x + d * stride_d, o1, mask=write)
-    tl.atomic_add(into + below * stride_y + x * stride_x + d * stride_d, o2, mask=write)
-    tl.atomic_add(into + below * stride_y + right * stride_x + d * stride_d, o3, mask=write)
+    into = found + number * stride_b + d * stride_d
+    add(into + above * stride_y + left * stride_x, o0, write)
+    add(into + above * stride_y + right * stride_x, o1, write)
+    add(into + below * stride_y + left * stride_x, o2, write)
+    add(into + below * stride_y + right * stride_x, o3, write)
 
 
 class Plan:
@@ -148,10 +173,11 @@ class Plan:
 
     Attributes:
         none: Number of regions, and the row of a pixel that has none.
+        maps: B.
         size: (h, w).
         axes: Where the pixels of both axes lie, `vice.patches.Axis`.
         tensors: Region of each pixel (int32), shares and first pixels of both axes.
-        blocks: Programs that handle all blocks of all maps.
+        blocks: Programs that handle all blocks of a map: columns, rows.
         bounds: When a mix is computed outright, when it has no direction, and the shortest length.
         constants: Compile-time constants, and how many warps a program of D wide vectors takes.
     """
@@ -164,9 +190,10 @@ class Plan:
         columns, first_x, side_x = _axis(size[1], width, align_corners, embeddings.device)
         self.axes = (rows, columns)
         self.none = numbered.counts.numel()
+        self.maps = maps
         self.size = size
         self.tensors = (numbered.row, rows.share, columns.share, first_y, first_x)
-        self.blocks = maps * height * width
+        self.blocks = (width + 1, height + 1)
         eps = torch.finfo(torch.float32).eps
         self.bounds = (CANCELLED, (NOISE * eps) ** 2, EPSILON)
         self.constants = {
@@ -182,18 +209,71 @@ class Plan:
         _, dim, height, width = strided.shape
         return (dim, height, width, *self.size, *strided.stride())
 
+    def parts(self, number: int = 1) -> Iterator[Part]:
+        """Splits the batch into about so many parts."""
+        row, *axes = self.tensors
+        step = -(-self.maps // number)
+        for first in range(0, self.maps, step):
+            maps = slice(first, min(first + step, self.maps))
+            pixels = slice(*(end * self.size[0] * self.size[1] for end in (maps.start, maps.stop)))
+            grid = (*self.blocks, maps.stop - maps.start)
+            yield Part(maps, pixels, grid, (row[pixels], *axes))
+
+
+class Part(NamedTuple):
+    """Some maps of a batch.
+
+    Attributes:
+        maps: Which.
+        pixels: Theirs, among those of all maps.
+        grid: Programs that handle all their blocks.
+        tensors: As `Plan.tensors`, of their pixels.
+    """
+
+    maps: slice
+    pixels: slice
+    grid: tuple[int, int, int]
+    tensors: tuple[Tensor, ...]
+
+
+def as_read(embeddings: Tensor) -> Tensor:
+    """The embedding as the kernels read it, a cell's numbers side by side."""
+    return embeddings.contiguous(memory_format=torch.channels_last)
+
+
+def gradients(found: Tensor, plan: Plan) -> Iterator[tuple[Part, Tensor]]:
+    """Parts of a batch, and float32 zeros to which the gradient of each is added.
+
+    Low precision is added up part by part: that of the whole batch would be twice the embedding,
+    and would not stay in the GPU's cache.
+
+    Args:
+        found: Gets the gradient; any content, any floating type.
+        plan: Of the kernels.
+    """
+    direct = found.dtype == torch.float32
+    for part in plan.parts(1 if direct else PARTS):
+        own = found[part.maps]
+        into = own.zero_() if direct else torch.zeros_like(own, dtype=torch.float32)
+        yield part, into
+        if not direct:
+            own.copy_(into)
+
 
 @lru_cache(maxsize=64)
 def _axis(
     pixels: int, cells: int, align_corners: bool, device: torch.device
 ) -> tuple[Axis, Tensor, int]:
-    """An axis, where the pixels of each cell begin, one more at the end, and how many at most.
+    """An axis, where the pixels of each block begin, one more at the end, and how many at most.
 
-    Worked out on the host, for which a GPU's numbers would have to be waited for, and kept.
+    The first block has those before the first cell, which are on it alone. Worked out on the
+    host, for which a GPU's numbers would have to be waited for, and kept.
     """
     # What inference makes could not be used in a training later.
     with torch.inference_mode(False):
-        along = axis(pixels, cells, torch.zeros(0), align_corners=align_corners)
-        first = torch.searchsorted(along.low, torch.arange(cells + 1)).to(torch.int32)
+        line = axis(pixels, cells, torch.zeros(0), align_corners=align_corners)
+        low = torch.searchsorted(line.low, torch.arange(1, cells + 1))
+        before = ((line.low == 0) & (line.share == 0)).sum(0, keepdim=True)
+        first = torch.cat([torch.zeros_like(before), before, low]).to(torch.int32)
         side = max(1, int((first[1:] - first[:-1]).max()))
-        return Axis(*(part.to(device) for part in along)), first.to(device), side
+        return Axis(*(part.to(device) for part in line)), first.to(device), side

@@ -16,14 +16,17 @@ from torch import Tensor
 
 from vice.kernels.blocks import (
     Plan,
+    add,
     add_to_cells,
+    as_read,
+    gradients,
     inverse_lengths,
     less_stencil,
     whole_block,
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["none"])
 def _forward(
     cells, rows, shares_y, shares_x, first_y, first_x, sums, inverse,
     dim, height, width, pixels_y, pixels_x,
@@ -31,7 +34,7 @@ def _forward(
     cancelled, noise, epsilon, none,
     NORMALIZE: tl.constexpr, SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    _, mixed, weights, place, row, left, lane, d = whole_block(
+    _, mixed, weights, place, row, lane, d = whole_block(
         cells, rows, shares_y, shares_x, first_y, first_x,
         dim, height, width, pixels_y, pixels_x,
         stride_b, stride_d, stride_y, stride_x, none, SIDE_Y, SIDE_X, DIM,
@@ -40,21 +43,23 @@ def _forward(
     w0, w1, w2, w3 = weights
     length = tl.full((SIDE_Y * SIDE_X,), 1.0, tl.float32)
     if NORMALIZE:
+        left = row < none
         length = inverse_lengths(
             mixed, weights, left, lane, cancelled, noise, epsilon, SIDE_Y * SIDE_X
         )
         tl.store(inverse + place, length, mask=left)
-    while tl.sum(left.to(tl.int32)) > 0:
-        region = tl.min(tl.where(left, row, none))
-        mine = left & (row == region)
+    region = tl.min(row)
+    while region < none:
+        mine = row == region
         weight = tl.where(mine, length, 0.0)
         total = tl.sum(weight * w0) * c0 + tl.sum(weight * w1) * c1
         total += tl.sum(weight * w2) * c2 + tl.sum(weight * w3) * c3
-        tl.atomic_add(sums + region.to(tl.int64) * dim + d, total, mask=d < dim)
-        left = left & (row != region)
+        add(sums + region.to(tl.int64) * dim + d, total, d < dim)
+        row = tl.where(mine, none, row)
+        region = tl.min(row)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["none"])
 def _backward(
     cells, rows, shares_y, shares_x, first_y, first_x, inverse, gradient, found,
     dim, height, width, pixels_y, pixels_x,
@@ -62,7 +67,7 @@ def _backward(
     epsilon, none,
     NORMALIZE: tl.constexpr, SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    corner, mixed, weights, place, row, left, _, d = whole_block(
+    corner, mixed, weights, place, row, _, d = whole_block(
         cells, rows, shares_y, shares_x, first_y, first_x,
         dim, height, width, pixels_y, pixels_x,
         stride_b, stride_d, stride_y, stride_x, none, SIDE_Y, SIDE_X, DIM,
@@ -71,14 +76,14 @@ def _backward(
     w0, w1, w2, w3 = weights
     length = tl.full((SIDE_Y * SIDE_X,), 1.0, tl.float32)
     if NORMALIZE:
-        length = tl.load(inverse + place, mask=left, other=0.0)
-    any_left = tl.sum(left.to(tl.int32)) > 0
+        length = tl.load(inverse + place, mask=row < none, other=0.0)
     o0 = tl.zeros((DIM,), tl.float32)
     o1, o2, o3 = o0, o0, o0
     factor = tl.zeros((SIDE_Y * SIDE_X,), tl.float32)
-    while tl.sum(left.to(tl.int32)) > 0:
-        region = tl.min(tl.where(left, row, none))
-        mine = left & (row == region)
+    region = tl.min(row)
+    write = (d < dim) & (region < none)
+    while region < none:
+        mine = row == region
         g = tl.load(gradient + region.to(tl.int64) * dim + d, mask=d < dim, other=0.0)
         weight = tl.where(mine, length, 0.0)
         o0 += tl.sum(weight * w0) * g
@@ -90,11 +95,11 @@ def _backward(
             dot += w2 * tl.sum(c2 * g) + w3 * tl.sum(c3 * g)
             bounded = tl.where(length < 1 / epsilon, length, 0.0)
             factor += tl.where(mine, bounded * bounded * bounded * dot, 0.0)
-        left = left & (row != region)
+        row = tl.where(mine, none, row)
+        region = tl.min(row)
     of_cells = (o0, o1, o2, o3)
     if NORMALIZE:
         of_cells = less_stencil(of_cells, mixed, weights, factor)
-    write = (d < dim) & any_left
     add_to_cells(found, of_cells, corner, d, write, stride_b, stride_d, stride_y, stride_x)
 
 
@@ -106,15 +111,14 @@ class FusedMeans(torch.autograd.Function):
         ctx: Any, embeddings: Tensor, numbered: Any, size: tuple[int, int], options: dict[str, bool]
     ) -> Tensor:
         """One pass over the embedding."""
-        if not embeddings.is_contiguous(memory_format=torch.channels_last):
-            embeddings = embeddings.contiguous()
+        embeddings = as_read(embeddings)
         plan = Plan(embeddings, numbered, size, align_corners=options["align_corners"])
         plan.constants["NORMALIZE"] = options["normalize"]
         sums = embeddings.new_zeros(plan.none, embeddings.shape[1], dtype=torch.float32)
         inverse = sums.new_empty(numbered.row.numel() if options["normalize"] else 1)
-        if plan.none:
-            _forward[(plan.blocks,)](
-                embeddings, *plan.tensors, sums, inverse, *plan.numbers(embeddings),
+        for part in plan.parts() if plan.none else ():
+            _forward[part.grid](
+                embeddings, *part.tensors, sums, inverse, *plan.numbers(embeddings),
                 *plan.bounds, plan.none, **plan.constants,
             )  # fmt: skip
         ctx.save_for_backward(embeddings, inverse, numbered.counts)
@@ -128,10 +132,13 @@ class FusedMeans(torch.autograd.Function):
         embeddings, inverse, counts = ctx.saved_tensors
         plan = ctx.plan
         gradient = (gradient / counts.unsqueeze(1)).contiguous()
-        found = torch.zeros_like(embeddings, dtype=torch.float32)
-        if plan.none:
-            _backward[(plan.blocks,)](
-                embeddings, *plan.tensors, inverse, gradient, found, *plan.numbers(found),
+        if not plan.none:
+            return torch.zeros_like(embeddings), None, None, None
+        found = torch.empty_like(embeddings)
+        for part, into in gradients(found, plan):
+            lengths = inverse[part.pixels] if plan.constants["NORMALIZE"] else inverse
+            _backward[part.grid](
+                embeddings[part.maps], *part.tensors, lengths, gradient, into, *plan.numbers(into),
                 plan.bounds[-1], plan.none, **plan.constants,
             )  # fmt: skip
-        return found.to(embeddings.dtype), None, None, None
+        return found, None, None, None

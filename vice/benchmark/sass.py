@@ -1,0 +1,174 @@
+"""Reads a GPU's machine code: which instructions are on the way, which of them repeat."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+_LINE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+\s+)?([A-Z][\w.]*)\s*([^;]*);")
+_TARGET = re.compile(r"0x([0-9a-f]+)")
+
+#: What an instruction counts as: the first pattern that its name starts with.
+KINDS = {
+    "arithmetic": r"FFMA|FADD|FMUL",
+    "shuffle": r"SHFL",
+    "redux": r"REDUX",
+    "load": r"LDG",
+    "store": r"STG",
+    "atomic": r"RED\b|REDG|ATOMG?\b",
+    "fence": r"MEMBAR|ERRBAR|CGAERRBAR|CCTL",
+    "barrier": r"BAR\b",
+    "shared": r"LDS|STS",
+    "spill": r"LDL|STL",
+}
+_KINDS = {kind: re.compile(pattern) for kind, pattern in KINDS.items()}
+#: Numbers that a lane adds at once.
+_VECTOR = re.compile(r"x(\d)\b")
+_LOAD_BITS = re.compile(r"\.[US]?(8|16|64|128)\b")
+
+
+class Instruction(NamedTuple):
+    """One instruction.
+
+    Attributes:
+        address: In bytes.
+        predicate: What it depends on, or "".
+        name: With all modifiers.
+        rest: Its operands.
+    """
+
+    address: int
+    predicate: str
+    name: str
+    rest: str
+
+    @property
+    def kind(self) -> str:
+        """One of ``KINDS``, or "other"."""
+        return next((kind for kind, one in _KINDS.items() if one.match(self.name)), "other")
+
+    @property
+    def width(self) -> int:
+        """Bytes that a lane loads, stores or adds at once."""
+        if self.kind == "atomic":
+            found = _VECTOR.search(self.name)
+            return 4 * int(found[1]) if found else 4
+        found = _LOAD_BITS.search(self.name)
+        return int(found[1]) // 8 if found else 4
+
+
+@dataclass
+class Loop:
+    """Instructions that repeat.
+
+    Attributes:
+        body: The instructions.
+        trips: How often they are executed.
+    """
+
+    body: list[Instruction]
+    trips: float = 1.0
+
+    @property
+    def touches_memory(self) -> bool:
+        """Whether anything in it loads, stores or adds."""
+        return any(one.kind in ("load", "store", "atomic") for one in self.body)
+
+
+@dataclass
+class Code:
+    """What a warp executes: the path on which nothing diverges.
+
+    Attributes:
+        straight: What is executed once, all branches within taken as not skipping anything.
+        loops: The innermost loops.
+        registers: A thread's.
+        stack: Bytes of a thread in local memory; kernels without arrays only have spilled ones.
+        shared: Bytes of a program.
+    """
+
+    straight: list[Instruction]
+    loops: list[Loop] = field(default_factory=list)
+    registers: int = 0
+    stack: int = 0
+    shared: int = 0
+
+    def executed(self) -> dict[str, float]:
+        """Instructions of a warp by kind, loops as often as they are run; "all" is their sum."""
+        return self._sum(lambda one: 1)
+
+    def bytes_of(self, *kinds: str) -> float:
+        """Bytes that all 32 lanes of a warp move with instructions of some kinds."""
+        moved = self._sum(lambda one: 32 * one.width)
+        return sum(moved[kind] for kind in kinds)
+
+    def static(self) -> Counter[str]:
+        """Instructions by kind and, where they go to global memory, bytes of a lane."""
+        found: Counter[str] = Counter()
+        for one in [*self.straight, *(one for loop in self.loops for one in loop.body)]:
+            wide = one.kind in ("load", "store", "atomic")
+            found[f"{one.kind} of {one.width} bytes" if wide else one.kind] += 1
+        return found
+
+    def _sum(self, value: Callable[[Instruction], float]) -> dict[str, float]:
+        found: dict[str, float] = defaultdict(float)
+        for part in [Loop(self.straight), *self.loops]:
+            for one in part.body:
+                found[one.kind] += part.trips * value(one)
+                found["all"] += part.trips * value(one)
+        return found
+
+
+def instructions(listing: str) -> list[Instruction]:
+    """Those that cuobjdump lists, in order, without the padding at the end."""
+    found = [_LINE.match(line) for line in listing.splitlines()]
+    return [
+        Instruction(int(one[1], 16), (one[2] or "").strip(), one[3], one[4].strip())
+        for one in found
+        if one and one[3] != "NOP"
+    ]
+
+
+def follow(code: Sequence[Instruction]) -> Code:
+    """What is executed, in straight lines and loops.
+
+    Where the compiler does not know that a warp is together it adds a second way for one that is
+    not (`BRA.DIV`). That way is never taken here, since every branch depends on the program alone.
+    """
+    place = {one.address: number for number, one in enumerate(code)}
+    reached: set[int] = set()
+    spans: set[tuple[int, int]] = set()
+    ahead = [0]
+    while ahead:
+        number = ahead.pop()
+        while number < len(code) and number not in reached:
+            reached.add(number)
+            one = code[number]
+            jumps = one.name.startswith("BRA") and one.name != "BRA.DIV"
+            target = _TARGET.search(one.rest) if jumps else None
+            if target and int(target[1], 16) in place:
+                to = place[int(target[1], 16)]
+                if to < number:
+                    spans.add((to, number))
+                ahead.append(to)
+            if not one.predicate and (one.name == "EXIT" or (jumps and "P" not in one.rest)):
+                break
+            number += 1
+    return _split(code, reached, spans)
+
+
+def _split(code: Sequence[Instruction], reached: set[int], spans: set[tuple[int, int]]) -> Code:
+    # A loop that holds another is executed once; none of the kernels nests them.
+    inner = [
+        one
+        for one in sorted(spans)
+        if not any(other != one and one[0] <= other[0] and other[1] <= one[1] for other in spans)
+    ]
+    repeated = {number for first, last in inner for number in range(first, last + 1)}
+    return Code(
+        [code[number] for number in sorted(reached - repeated)],
+        [Loop([code[n] for n in range(first, last + 1) if n in reached]) for first, last in inner],
+    )
