@@ -39,7 +39,7 @@ CASES = {
 }
 #: Layouts of each mode; over representatives' tiles the interpreter takes long.
 MODES = {
-    "means": [name for name in LAYOUTS if name != "few pixels"],
+    "means": [name for name in LAYOUTS if name not in ("few pixels", "two tiles")],
     "representatives": ["four to one", "ragged", "few pixels", "one cell", "two tiles"],
 }
 

@@ -15,6 +15,7 @@ from vice.models import Prototypes, build_embedder
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
+pytest.importorskip("faiss")
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "notebooks" / "explore_checkpoint.ipynb"

@@ -145,16 +145,11 @@ def _backward(
         mine = row == region
         of_region = region.to(tl.int64) * dim + d
         vector = tl.load(vectors + of_region, mask=d < dim, other=0.0)
-        pull = tl.where(
-            mine & (far > 0), tl.load(of_sums + region) / tl.where(far > 0, far, 1), 0.0
-        )
+        pull = tl.load(of_sums + region) / tl.where(far > 0, far, 1)
+        pull = tl.where(mine & (far > 0), pull, 0.0)
         weight = pull * length
-        s0, s1, s2, s3 = (
-            tl.sum(weight * w0),
-            tl.sum(weight * w1),
-            tl.sum(weight * w2),
-            tl.sum(weight * w3),
-        )
+        s0, s1 = tl.sum(weight * w0), tl.sum(weight * w1)
+        s2, s3 = tl.sum(weight * w2), tl.sum(weight * w3)
         add(pulled + of_region, s0 * c0 + s1 * c1 + s2 * c2 + s3 * c3, d < dim)
         add(totals + region, tl.sum(pull), None)
         o0 -= s0 * vector
