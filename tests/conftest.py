@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 # Tests run beside one another and beside training processes: threads would fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -10,6 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
+
+from tests import slurm
 
 torch.set_num_threads(1)
 
@@ -51,3 +57,28 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory):
     embedder = seeded_embedder(1, backbone="resnet18", decoder="fpn", dim=16)
     save_run(folder, embedder, Prototypes(16, 6), {"seed": 1})
     return folder
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first process of a test run to ask for it makes, and the others find."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, made = base / name, base / f"{name}.made"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            # What a failure has left would not be made anew, but gone on with.
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            made.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory):
+    """The environment of a SLURM of two nodes; one for all tests, whose group must be "slurm"."""
+    if reason := slurm.missing():
+        pytest.skip(reason)
+    with slurm.cluster(tmp_path_factory.mktemp("slurm")) as environment:
+        yield environment

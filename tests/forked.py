@@ -1,9 +1,9 @@
 """Commands as processes of their own that are spared the imports.
 
-Importing PyTorch, VISSL and MMSegmentation takes a process several times as long as a tiny training.
-Here a server imports them once, and every command is a fork of it that runs like ``python COMMAND``:
-with its own arguments, environment, folder, output and exit status. What a process that starts from
-nothing does is tested where commands are started with ``subprocess``.
+Importing PyTorch, VISSL and MMSegmentation takes a process several times as long as a tiny
+training. Here a server imports them once, and every command is a fork of it that runs like
+``python COMMAND``: with its own arguments, environment, folder, output and exit status. Processes
+that start from nothing are tested wherever tests use ``subprocess``.
 """
 
 from __future__ import annotations
