@@ -19,13 +19,33 @@ from tests import slurm
 
 torch.set_num_threads(1)
 
-#: Modules that wait more than they compute: begun first, beside everything else.
-FIRST = ("test_slurm", "test_kills", "test_faults")
+#: Modules with long tests, in this order before all others.
+FIRST = (
+    "test_kernels",
+    "test_kills",
+    "test_reproduce",
+    "test_faults",
+    "test_run",
+    "test_watching",
+    "test_timm",
+    "test_hostile",
+    "test_install",
+    "test_steps",
+    "test_ranks",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Lets no process end with the longest tests while the others have nothing left to do."""
-    items.sort(key=lambda item: not item.path.stem.startswith(FIRST))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    # All that is on SLURM runs in one process, and waits more than it computes.
+    if item.get_closest_marker("xdist_group"):
+        return 0
+    stem = item.path.stem
+    return 1 + (FIRST.index(stem) if stem in FIRST else len(FIRST))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from tests import slurm
 from tests.processes import ROOT
 
 SCRIPTS = ROOT / "scripts" / "slurm"
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
 
 
 def sbatch(
@@ -47,13 +48,21 @@ def wait_for(condition: Callable[[], object], out: Path, seconds: float = 180.0)
 
 
 def wait_for_state(environment: dict[str, str], job: str, out: Path, *names: str) -> None:
-    """Waits until a job is in one of these states."""
-    wait_for(lambda: state(environment, job) in names, out)
+    """Waits until a job is in one of these states; one that has ended in another never will be."""
+
+    def reached() -> bool:
+        found = state(environment, job)
+        assert found in names or found not in ENDED, f"job {job} is {found}"
+        return found in names
+
+    wait_for(reached, out)
 
 
 def start_again(environment: dict[str, str], job: str, out: Path) -> None:
-    """Waits until a job has been queued again, and lets it start at once."""
+    """Waits until a job has been queued again, and starts it without SLURM's usual delay."""
     wait_for_state(environment, job, out, "PENDING")
+    # What SLURM hands out in the second in which it queues a job again is revoked with the rest.
+    time.sleep(2)
     slurm.call(environment, "scontrol", "update", f"jobid={job}", "StartTime=now")
 
 

@@ -1,20 +1,15 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.forked import ROOT, Forked
 from vice.errors import UserError
 from vice.images import read_image, standardize
 from vice.region_filling import fill_cache
 from vice.superpixels import Superpixels
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZE = {"mode": "highres", "min_side": 60, "max_side": 100}
 
 
@@ -76,13 +71,7 @@ def test_command_line(photos, tmp_path):
     pytest.importorskip("vissl")
 
     def call(*arguments):
-        return subprocess.run(
-            [sys.executable, ROOT / "tools" / "cache_superpixels.py", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        return Forked([ROOT / "tools" / "cache_superpixels.py", *arguments], cwd=tmp_path).wait()
 
     config = ["config=vice/folder", f"config.DATA.TRAIN.DATA_PATHS=[{photos}]"]
     cache = f"config.VICE.SUPERPIXELS.cache_dir={tmp_path / 'cache'}"
