@@ -64,9 +64,3 @@ def start_again(environment: dict[str, str], job: str, out: Path) -> None:
     # What SLURM hands out in the second in which it queues a job again is revoked with the rest.
     time.sleep(2)
     slurm.call(environment, "scontrol", "update", f"jobid={job}", "StartTime=now")
-
-
-def finish(environment: dict[str, str], job: str, out: Path) -> None:
-    """Lets a job start again, and waits for its end."""
-    start_again(environment, job, out)
-    wait_for_state(environment, job, out, "COMPLETED")

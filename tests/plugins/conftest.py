@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import slurm
-from tests.jobs import SCRIPTS, finish, sbatch, wait_for
+from tests.jobs import SCRIPTS, sbatch, start_again, wait_for, wait_for_state
 from tests.plugins.vissl.conftest import LONGER, overrides, write_images
 
 
@@ -25,10 +25,17 @@ def training_by_sbatch(
 
 @pytest.fixture(scope="session")
 def requeued(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory):
-    """Run folder and log of a job on two nodes that was stopped once, and queued again."""
+    """Run folder and log of a job on two nodes that was stopped once and lost a node later."""
     folder = tmp_path_factory.mktemp("requeued")
     images = write_images(folder / "images")
     job, out, log = training_by_sbatch(cluster, images, folder)
     slurm.call(cluster, "scancel", "--signal=USR1", job)
-    finish(cluster, job, folder)
+    start_again(cluster, job, folder)
+    wait_for((out / "model_phase3.torch").exists, folder)
+    node = slurm.nodes(cluster)[1]
+    slurm.take_down(cluster, node)
+    wait_for_state(cluster, job, folder, "PENDING")
+    slurm.bring_back(cluster, node)
+    start_again(cluster, job, folder)
+    wait_for_state(cluster, job, folder, "COMPLETED")
     return out, log

