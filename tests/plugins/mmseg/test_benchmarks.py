@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import mmseg
@@ -14,7 +16,6 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from tests import trees
-from tests.forked import Forked
 from vice.datasets import open_dataset
 from vice.datasets.preparation import prepare
 from vice.errors import UserError
@@ -165,9 +166,11 @@ def test_mmsegmentations_own_tools_train_and_test(data, tmp_path):
         *(f"{loader}.dataset.data_path={data}" for loader in loaders),
     ]  # fmt: skip
     work = ["--work-dir", str(tmp_path / "work"), "--cfg-options", *options]
-    done = Forked([tools / "train.py", config, *work], cwd=tmp_path).wait()
+    train = [sys.executable, str(tools / "train.py"), str(config), *work]
+    done = subprocess.run(train, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     weights = str(tmp_path / "work" / "iter_3.pth")
-    done = Forked([tools / "test.py", config, weights, *work], cwd=tmp_path).wait()
+    test = [sys.executable, str(tools / "test.py"), str(config), weights, *work]
+    done = subprocess.run(test, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "mIoU:" in done.stdout + done.stderr

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -62,11 +64,10 @@ def test_command_line(make_folder, tmp_path):
     root = make_folder()
     evaluate_clusters("lab", root, tmp_path / "old", clusters=[3], changes=STEPS, **QUIET)
 
-    def call(out):
-        return Forked([ROOT / "tools" / "repeat.py", tmp_path / "old", "--out", out]).wait()
-
-    done = call(tmp_path / "new")
+    command = [ROOT / "tools" / "repeat.py", tmp_path / "old", "--out"]
+    first = [sys.executable, *command, tmp_path / "new"]
+    done = subprocess.run(first, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "all scores of" in done.stdout.splitlines()[-1]
-    done = call(tmp_path / "old")
+    done = Forked([*command, tmp_path / "old"]).wait()
     assert done.returncode == 2 and "Traceback" not in done.stderr
