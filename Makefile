@@ -29,7 +29,7 @@ demo: $(VENV)/runtime.stamp
 	$(BIN)/python tools/demo.py $(if $(OUT),--out "$(OUT)") $(if $(IMAGES),--images "$(IMAGES)")
 
 test: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

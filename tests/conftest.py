@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 # Tests run beside one another and beside training processes: threads would fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,15 +15,37 @@ import numpy as np
 import pytest
 import torch
 
+from tests import slurm
+
 torch.set_num_threads(1)
 
-#: Modules that wait more than they compute: begun first, beside everything else.
-FIRST = ("test_slurm", "test_kills", "test_faults")
+#: Modules with long tests, in this order before all others.
+FIRST = (
+    "test_kernels",
+    "test_kills",
+    "test_reproduce",
+    "test_faults",
+    "test_run",
+    "test_watching",
+    "test_timm",
+    "test_hostile",
+    "test_install",
+    "test_steps",
+    "test_ranks",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Lets no process end with the longest tests while the others have nothing left to do."""
-    items.sort(key=lambda item: not item.path.stem.startswith(FIRST))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    # All that is on SLURM runs in one process, and waits more than it computes.
+    if item.get_closest_marker("xdist_group"):
+        return 0
+    stem = item.path.stem
+    return 1 + (FIRST.index(stem) if stem in FIRST else len(FIRST))
 
 
 @pytest.fixture
@@ -51,3 +77,28 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory):
     embedder = seeded_embedder(1, backbone="resnet18", decoder="fpn", dim=16)
     save_run(folder, embedder, Prototypes(16, 6), {"seed": 1})
     return folder
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first process of a test run to ask for it makes, and the others find."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, made = base / name, base / f"{name}.made"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            # What a failure has left would not be made anew, but gone on with.
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            made.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory):
+    """The environment of a SLURM of two nodes; one for all tests, whose group must be "slurm"."""
+    if reason := slurm.missing():
+        pytest.skip(reason)
+    with slurm.cluster(tmp_path_factory.mktemp("slurm")) as environment:
+        yield environment

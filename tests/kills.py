@@ -24,11 +24,10 @@ MOMENTS = ("starting", "in a step", "writing")
 VICTIMS = ("all", "main", "rank")
 #: Steps between two states, short, so that a run gets on between two kills.
 STEPS = 2
+EPOCHS = 10
 LONG = (
     "config.VICE.DATASET.min_images_per_epoch=12",
-    "config.OPTIMIZER.num_epochs=10",
     "config.VICE.SCHEDULE.warmup_epochs=0.5",
-    f"config.CHECKPOINT.CHECKPOINT_ITER_FREQUENCY={STEPS}",
 )
 
 
@@ -49,20 +48,22 @@ class Kill:
     half_written: int
 
 
-def command(arguments: list[str], ranks: int) -> list[str]:
+def command(arguments: list[str], ranks: int, epochs: int = EPOCHS) -> list[str]:
     """The training command of so many ranks with the same images a step."""
     return [
         sys.executable,
         str(REPO / "tools" / "run_distributed.py"),
         *arguments,
         *LONG,
+        f"config.OPTIMIZER.num_epochs={epochs}",
+        f"config.CHECKPOINT.CHECKPOINT_ITER_FREQUENCY={STEPS}",
         f"config.DISTRIBUTED.NUM_PROC_PER_NODE={ranks}",
         f"config.DATA.TRAIN.BATCHSIZE_PER_REPLICA={2 // ranks}",
     ]
 
 
 def kill_and_resume(
-    arguments: list[str], out: Path, ranks: int, kills: int, seed: int
+    arguments: list[str], out: Path, ranks: int, kills: int, seed: int, epochs: int = EPOCHS
 ) -> Iterator[Kill]:
     """Trains into a folder and kills the run again and again; in the end lets it finish.
 
@@ -72,12 +73,13 @@ def kill_and_resume(
         ranks: 1 or 2.
         kills: How often, unless the training is done before.
         seed: Of the moments.
+        epochs: Length of the training; one takes six steps.
 
     Yields:
         Each kill that hit a running training.
     """
     rng = random.Random(seed)
-    line = command(arguments, ranks)
+    line = command(arguments, ranks, epochs)
     for _ in range(kills):
         moment = rng.choice(MOMENTS)
         victim = rng.choice(VICTIMS if ranks > 1 else VICTIMS[:1])
@@ -95,9 +97,9 @@ def kill_and_resume(
     assert status == 0, log[-3000:]
 
 
-def undisturbed(arguments: list[str], out: Path, ranks: int) -> None:
+def undisturbed(arguments: list[str], out: Path, ranks: int, epochs: int = EPOCHS) -> None:
     """Trains into a folder without a kill."""
-    assert _start(command(arguments, ranks), out).wait(timeout=300) == 0
+    assert _start(command(arguments, ranks, epochs), out).wait(timeout=300) == 0
 
 
 def differences(one: Path, two: Path) -> list[str]:

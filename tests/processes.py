@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.forked import ROOT, Forked
 
 
 def run_processes(function: Callable[..., Any], ranks: int, *args: Any) -> list[Any]:
@@ -35,11 +34,10 @@ def spawn(function: Callable[..., Any], ranks: int, *args: Any) -> list[Any]:
 
 
 def launch(
-    command: Sequence[str], ranks: int, **environment: str
+    command: Sequence[str | Path], ranks: int, **environment: str
 ) -> list[subprocess.CompletedProcess[str]]:
-    """Starts a command once for each rank, with the environment that torchrun gives; by rank."""
+    """Forks a command once for each rank, with the environment that torchrun gives; by rank."""
     given = {
-        **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "127.0.0.1",
@@ -48,21 +46,9 @@ def launch(
         **environment,
     }
     started = [
-        subprocess.Popen(
-            command,
-            env={**given, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(ranks)
+        Forked(command, **given, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(ranks)
     ]
-    with ThreadPoolExecutor(ranks) as pool:
-        texts = list(pool.map(lambda process: process.communicate(timeout=180), started))
-    return [
-        subprocess.CompletedProcess(command, process.returncode, out, err)
-        for process, (out, err) in zip(started, texts, strict=True)
-    ]
+    return [process.wait(180) for process in started]
 
 
 def free_ports(count: int) -> list[int]:

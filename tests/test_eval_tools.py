@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.forked import Forked
+
 pytest.importorskip("mmseg")
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -66,7 +68,9 @@ def test_linear_from_the_command_line(folder, tmp_path):
 
 
 def test_bad_input_is_one_line(folder, tmp_path):
-    done = call("eval_linear.py", tmp_path / "none", "--dataset", folder, "--out", tmp_path)
+    tool = ROOT / "tools" / "eval_linear.py"
+    arguments = [tmp_path / "none", "--dataset", folder, "--out", tmp_path]
+    done = Forked([tool, *arguments], cwd=Path("/")).wait()
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr and str(tmp_path / "none") in done.stderr

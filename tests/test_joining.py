@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,11 +11,11 @@ from tests.processes import free_ports, launch
 from vice.errors import UserError
 from vice.joining import join_from_environment
 
-PROGRAM = (sys.executable, str(Path(__file__).with_name("joined.py")))
+PROGRAM = Path(__file__).with_name("joined.py")
 
 
 def joined(how, *options, ranks=2):
-    return launch([*PROGRAM, how, *options], ranks)
+    return launch([PROGRAM, how, *options], ranks)
 
 
 def test_processes_join_and_the_first_one_speaks():

@@ -3,18 +3,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.forked import ROOT, Forked
 from vice.errors import UserError
 from vice.images import read_image, standardize
 from vice.region_filling import fill_cache
 from vice.superpixels import Superpixels
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZE = {"mode": "highres", "min_side": 60, "max_side": 100}
 
 
@@ -75,20 +74,19 @@ def test_bad_input_is_named(options, shard, message):
 def test_command_line(photos, tmp_path):
     pytest.importorskip("vissl")
 
-    def call(*arguments):
-        return subprocess.run(
-            [sys.executable, ROOT / "tools" / "cache_superpixels.py", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-
     config = ["config=vice/folder", f"config.DATA.TRAIN.DATA_PATHS=[{photos}]"]
+    command = [ROOT / "tools" / "cache_superpixels.py", *config]
     cache = f"config.VICE.SUPERPIXELS.cache_dir={tmp_path / 'cache'}"
-    done = call(*config, "--workers", "1", cache)
+    done = subprocess.run(
+        [sys.executable, *command, "--workers", "1", cache],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0, done.stderr
     assert "6 images, 5 new maps" in done.stdout and "broken.png" in done.stdout
-    done = call(*config, "config.VICE.SUPERPIXELS.cache_dir=null")
+    done = Forked([*command, "config.VICE.SUPERPIXELS.cache_dir=null"], cwd=tmp_path).wait()
     assert done.returncode == 2 and "no cache folder" in done.stderr
-    assert call(*config, cache, "--shard", "half").returncode == 2
+    done = Forked([*command, cache, "--shard", "half"], cwd=tmp_path).wait()
+    assert done.returncode == 2

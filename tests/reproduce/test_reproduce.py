@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests import slurm
+from tests.forked import Forked
 
 pytest.importorskip("vissl")
 pytest.importorskip("mmseg")
@@ -20,17 +18,11 @@ pytest.importorskip("mmseg")
 from vice.reproduce.timing import PARTS, time_step
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": str(ROOT),
-    "OMP_NUM_THREADS": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-}
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def call(*arguments, environment=ENVIRONMENT):
-    command = [sys.executable, str(ROOT / "tools" / "reproduce.py"), *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    return Forked([ROOT / "tools" / "reproduce.py", *arguments], **environment).wait(500)
 
 
 @pytest.mark.slow
@@ -88,9 +80,8 @@ def test_two_rows_are_trained_and_scored_and_a_third_fails_alone(stripes, tmp_pa
 
 
 @pytest.mark.slow
-def test_slurm_gets_the_trainings_and_the_next_call_goes_on(stripes, tmp_path):
-    if reason := slurm.missing():
-        pytest.skip(reason)
+@pytest.mark.xdist_group("slurm")
+def test_slurm_gets_the_trainings_and_the_next_call_goes_on(cluster, stripes, tmp_path):
     arguments = [
         "scratch", "--scale", "tiny", "--dataset", stripes, "--out", tmp_path / "out",
         "--row", "from ImageNet", "--slurm", "--device", "cpu",
@@ -98,19 +89,18 @@ def test_slurm_gets_the_trainings_and_the_next_call_goes_on(stripes, tmp_path):
         "config.SLURM.MEM_GB=4", "config.SLURM.NUM_CPU_PER_PROC=1", "config.SLURM.TIME_HOURS=1",
         "+config.SLURM.ADDITIONAL_PARAMETERS.begin='now+1hour'",
     ]  # fmt: skip
-    with slurm.cluster(tmp_path / "slurm") as found:
-        environment = {**ENVIRONMENT, **found}
-        done = call(*arguments, environment=environment)
-        assert done.returncode == 0, done.stderr
-        waiting = "- waiting: from ImageNet, seed 0"
-        job = re.search(rf"{waiting}: submitted job (\d+)", done.stdout).group(1)
-        again = call(*arguments, environment=environment)
-        assert f"{waiting}: job {job} is PENDING" in again.stdout
-        slurm.call(environment, "scontrol", "update", f"jobid={job}", "StartTime=now")
-        end = time.monotonic() + 180
-        while not list((tmp_path / "out").glob("runs/*/model_final_checkpoint_phase1.torch")):
-            assert time.monotonic() < end, done.stdout
-            time.sleep(0.5)
+    environment = {**ENVIRONMENT, **cluster}
+    done = call(*arguments, environment=environment)
+    assert done.returncode == 0, done.stderr
+    waiting = "- waiting: from ImageNet, seed 0"
+    job = re.search(rf"{waiting}: submitted job (\d+)", done.stdout).group(1)
+    again = call(*arguments, environment=environment)
+    assert f"{waiting}: job {job} is PENDING" in again.stdout
+    slurm.call(environment, "scontrol", "update", f"jobid={job}", "StartTime=now")
+    end = time.monotonic() + 180
+    while not list((tmp_path / "out").glob("runs/*/model_final_checkpoint_phase1.torch")):
+        assert time.monotonic() < end, done.stdout
+        time.sleep(0.5)
     done = call(*arguments)
     assert done.returncode == 0, done.stderr
     assert "waiting" not in done.stdout and "| from ImageNet | linear | 31.55" in done.stdout

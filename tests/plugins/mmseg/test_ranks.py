@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from itertools import islice
 
 import numpy as np
@@ -37,8 +36,7 @@ def uneven(make_folder):
 
 
 def tool(name, *arguments):
-    command = [sys.executable, str(ROOT / "tools" / name), SPEC, *map(str, arguments)]
-    return [*command, "--device", "cpu"]
+    return [ROOT / "tools" / name, SPEC, *arguments, "--device", "cpu"]
 
 
 def read(folder):
@@ -66,7 +64,7 @@ def test_clusters_under_torchrun_equal_one_process(uneven, tmp_path):
     arguments = ("--dataset", uneven, "--out", two, "--pixels", 2000, "--clusters", *clusters)
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2"]
     torchrun += [f"--master-port={free_ports(1)[0]}"]
-    (done,) = launch([sys.executable, *torchrun, *tool("eval_cluster.py", *arguments)[1:]], 1)
+    (done,) = launch([*torchrun, *tool("eval_cluster.py", *arguments)], 1)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("mIoU / accuracy in %") == 1
     assert_same_clusters(one, two, clusters)

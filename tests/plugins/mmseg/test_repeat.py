@@ -3,19 +3,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.forked import ROOT, Forked
 from vice.errors import UserError
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.finetune import finetune
 from vice.plugins.mmseg.repeat import repeat
 
-ROOT = Path(__file__).resolve().parents[3]
 QUIET = {"log_level": "ERROR", "device": "cpu", "seed": 4}
 STEPS = {"linear_iterations": 5, "linear_batch": 2, "kmeans_pixels": 900}
 SPEC = "random:resnet18-fpn-8"
@@ -65,12 +64,10 @@ def test_command_line(make_folder, tmp_path):
     root = make_folder()
     evaluate_clusters("lab", root, tmp_path / "old", clusters=[3], changes=STEPS, **QUIET)
 
-    def call(out):
-        command = [sys.executable, ROOT / "tools" / "repeat.py", tmp_path / "old", "--out", out]
-        return subprocess.run(command, capture_output=True, text=True)
-
-    done = call(tmp_path / "new")
+    command = [ROOT / "tools" / "repeat.py", tmp_path / "old", "--out"]
+    first = [sys.executable, *command, tmp_path / "new"]
+    done = subprocess.run(first, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "all scores of" in done.stdout.splitlines()[-1]
-    done = call(tmp_path / "old")
+    done = Forked([*command, tmp_path / "old"]).wait()
     assert done.returncode == 2 and "Traceback" not in done.stderr

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import made_once
+from tests.forked import Forked
+from tests.kills import LONG, undisturbed
+
 REPO = Path(__file__).parents[3]
+#: Of runs that are stopped and go on.
+EPOCHS = 6
 
 #: A run of seconds: two epochs of three steps with two images of two 48-pixel views.
 TINY = [
@@ -31,6 +35,13 @@ TINY = [
     "config.OPTIMIZER.num_epochs=2",
     "config.MACHINE.DEVICE=cpu",
 ]
+#: A run that jobs on two nodes share, as `alone` does it on one machine.
+LONGER = (
+    *LONG,
+    f"config.OPTIMIZER.num_epochs={EPOCHS}",
+    "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=1",
+    "config.DATA.NUM_DATALOADER_WORKERS=0",
+)
 
 
 def write_images(folder: Path, count: int = 6) -> Path:
@@ -55,11 +66,8 @@ def overrides(images: Path, out: Path, *more: str) -> list[str]:
 
 def run_tool(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     """Runs tools/run_distributed.py as a user does, from somewhere else."""
-    command = [sys.executable, str(REPO / "tools" / "run_distributed.py"), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
-    )
+    command = [REPO / "tools" / "run_distributed.py", *arguments]
+    return Forked(command, cwd=cwd, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="").wait()
 
 
 @pytest.fixture(scope="session")
@@ -70,8 +78,20 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the tiny configuration."""
-    out = tmp_path_factory.mktemp("runs") / "trained"
-    done = run_tool(overrides(images, out), cwd=out.parent)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    (out / "stdout.txt").write_text(done.stdout)
-    return out
+
+    def train(out: Path) -> None:
+        done = run_tool(overrides(images, out), cwd=out.parent)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        (out / "stdout.txt").write_text(done.stdout)
+
+    return made_once(tmp_path_factory, "trained", train)
+
+
+@pytest.fixture(scope="session")
+def alone(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A longer training by two processes, left in peace."""
+    return made_once(
+        tmp_path_factory,
+        "alone",
+        lambda out: undisturbed(overrides(images, out), out, 2, EPOCHS),
+    )

@@ -1,6 +1,6 @@
-"""Runs the real training with one hook more, which does a certain harm at a certain step.
+"""Runs the real training with one hook more, which does certain harms at certain steps.
 
-Usage: python -m tests.plugins.vissl.faulty HARM RANK ITERATION OVERRIDES...
+Usage: python -m tests.plugins.vissl.faulty HARM:RANK:ITERATIONS[,...] OVERRIDES...
 """
 
 from __future__ import annotations
@@ -21,28 +21,33 @@ from vice.plugins.vissl.launcher import run_here
 
 
 class Harm(SilentHook):
-    """Does harm on one rank, from one step on."""
+    """Does harm on one rank at one step, or from one to another; any number of them."""
 
-    def __init__(self, harm: str, rank: int, iterations: range) -> None:
+    def __init__(self, harms: str) -> None:
         super().__init__()
-        self.harm = harm
-        self.rank = rank
-        self.iterations = iterations
-
-    def _now(self, task: Any) -> bool:
-        return int(os.environ["RANK"]) == self.rank and task.iteration in self.iterations
+        self.harms = [_parse(harm) for harm in harms.split(",")]
 
     def on_forward(self, task: Any) -> None:
-        if not self._now(task):
-            return
-        if self.harm == "raise":
-            raise ValueError("harm on purpose")
-        if self.harm == "hang":
-            time.sleep(600)
-        if self.harm == "loss":
-            task.last_batch.model_output[0].data.fill_(torch.nan)
-        if self.harm == "gradient":
-            task.last_batch.model_output[0].register_hook(lambda gradient: gradient * torch.nan)
+        for harm, rank, iterations in self.harms:
+            if int(os.environ["RANK"]) == rank and task.iteration in iterations:
+                _do(harm, task)
+
+
+def _parse(text: str) -> tuple[str, int, range]:
+    harm, rank, iterations = text.split(":")
+    first, _, last = iterations.partition("-")
+    return harm, int(rank), range(int(first), int(last or first) + 1)
+
+
+def _do(harm: str, task: Any) -> None:
+    if harm == "raise":
+        raise ValueError("harm on purpose")
+    if harm == "hang":
+        time.sleep(600)
+    if harm == "loss":
+        task.last_batch.model_output[0].data.fill_(torch.nan)
+    if harm == "gradient":
+        task.last_batch.model_output[0].register_hook(lambda gradient: gradient * torch.nan)
 
 
 def hooks(cfg: Any, harm: Harm, **options: Any) -> list[Any]:
@@ -50,11 +55,9 @@ def hooks(cfg: Any, harm: Harm, **options: Any) -> list[Any]:
 
 
 def main() -> None:
-    harm, rank, iterations, *overrides = sys.argv[1:]
-    first, _, last = iterations.partition("-")
-    when = range(int(first), int(last or first) + 1)
+    harms, *overrides = sys.argv[1:]
     args, config = configure(overrides)
-    harmful = partial(hooks, harm=Harm(harm, int(rank), when))
+    harmful = partial(hooks, harm=Harm(harms))
     run_here(config, int(args.node_id), args.engine_name, harmful)
 
 

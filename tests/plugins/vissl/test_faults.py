@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import resource
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.forked import Forked
 from tests.kills import differences
-from tests.plugins.vissl.conftest import REPO, overrides, run_tool
+from tests.plugins.vissl.conftest import overrides, run_tool
 from vice.health import read_health
 from vice.snapshots import LINK_NAME
 
@@ -23,36 +20,29 @@ pytest.importorskip("vissl")
 TWO = ("config.DISTRIBUTED.NUM_PROC_PER_NODE=2", "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=1")
 
 
-def run_faulty(harm, rank, iterations, arguments, **options):
-    command = [sys.executable, "-m", "tests.plugins.vissl.faulty", harm, rank, iterations]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [*command, *arguments],
-        cwd=REPO,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        **options,
-    )
+def run_faulty(harms, arguments, **options):
+    command = ["-m", "tests.plugins.vissl.faulty", harms, *arguments]
+    environment = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return Forked(command, **environment, **options).wait()
 
 
-@pytest.mark.parametrize("harm", ["loss", "gradient"])
-def test_a_step_that_is_not_finite_is_skipped_and_counted(images, tmp_path, harm):
+def test_a_step_that_is_not_finite_is_skipped_and_counted(images, tmp_path):
     """Harm on one rank of two: both skip, and the model stays whole."""
     out = tmp_path / "out"
-    done = run_faulty(harm, "1", "2", overrides(images, out, *TWO))
+    done = run_faulty("loss:1:2,gradient:1:4", overrides(images, out, *TWO))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert len(re.findall(r"step 2 is skipped: .* \(1 in a row, 1 in all\)", done.stdout)) == 2
-    assert [record["iteration"] for record in read_health(out)] == [0, 1, 3, 4, 5]
+    for step, reason, before in ((2, "the loss is nan", 0), (4, "a gradient is not finite", 1)):
+        said = rf"step {step} is skipped: {reason} \(1 in a row, {before + 1} in all\)"
+        assert len(re.findall(said, done.stdout)) == 2
+    assert [record["iteration"] for record in read_health(out)] == [0, 1, 3, 5]
     assert all(value.isfinite().all() for value in load_file(out / "vice.safetensors").values())
 
 
 def test_a_skipped_step_leaves_no_trace_but_its_place(images, tmp_path):
     """With the learning rate at zero, only running statistics and the queue could show it."""
     still = ("config.VICE.SCHEDULE.peak_lr=0.0", "config.OPTIMIZER.num_epochs=1")
-    run_faulty("loss", "0", "2", overrides(images, tmp_path / "skipped", *still))
-    run_faulty("none", "0", "2", overrides(images, tmp_path / "whole", *still))
+    run_faulty("loss:0:2", overrides(images, tmp_path / "skipped", *still))
+    run_faulty("none:0:2", overrides(images, tmp_path / "whole", *still))
     skipped, whole = (
         torch.load(next((tmp_path / name).glob("model_final*")), weights_only=True)
         for name in ("skipped", "whole")
@@ -70,7 +60,7 @@ def test_a_skipped_step_leaves_no_trace_but_its_place(images, tmp_path):
 def test_too_many_such_steps_end_the_run_with_the_batch_kept(images, tmp_path):
     out = tmp_path / "out"
     more = ("config.VICE.MAX_NONFINITE_STEPS=3", "config.OPTIMIZER.num_epochs=3")
-    done = run_faulty("loss", "0", "1-9", overrides(images, out, *more))
+    done = run_faulty("loss:0:1-9", overrides(images, out, *more))
     assert done.returncode == 2, done.stderr[-3000:]
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: the loss is nan for 3 steps in a row, at iteration 3;")
@@ -82,7 +72,7 @@ def test_too_many_such_steps_end_the_run_with_the_batch_kept(images, tmp_path):
 
 
 def test_a_rank_that_raises_is_the_one_that_is_shown(images, tmp_path):
-    done = run_faulty("raise", "1", "2", overrides(images, tmp_path / "out", *TWO))
+    done = run_faulty("raise:1:2", overrides(images, tmp_path / "out", *TWO))
     assert done.returncode == 1
     assert "ValueError: harm on purpose" in done.stderr
     # The other rank's error only follows from this one, and says so in the log.
@@ -93,7 +83,7 @@ def test_a_rank_that_raises_is_the_one_that_is_shown(images, tmp_path):
 
 def test_a_rank_that_hangs_is_named(images, tmp_path):
     more = ("config.VICE.TIMEOUT_MINUTES=0.15",)
-    done = run_faulty("hang", "1", "2", overrides(images, tmp_path / "out", *TWO, *more))
+    done = run_faulty("hang:1:2", overrides(images, tmp_path / "out", *TWO, *more))
     assert done.returncode == 1
     last = done.stderr.rstrip().splitlines()[-1]
     assert "rank 0 on" in last and "no longer hears from the others" in last
@@ -107,12 +97,8 @@ def test_a_full_disk_costs_no_training(trained, images, tmp_path):
     out = tmp_path / "out"
     unfinished(trained, out)
     before = (out / "model_phase0.torch").read_bytes()
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-
     more = ("config.CHECKPOINT.CHECKPOINT_ITER_FREQUENCY=1",)
-    done = run_faulty("none", "0", "0", overrides(images, out, *more), preexec_fn=limit)
+    done = run_faulty("none:0:0", overrides(images, out, *more), file_bytes=1_000_000)
     assert done.returncode == 2, done.stderr[-3000:]
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: cannot write") and "free some space" in last
