@@ -19,14 +19,15 @@ from vice.benchmark.kernels import kernels
 from vice.benchmark.loading import loading
 from vice.benchmark.pooling import pooling
 from vice.benchmark.scoring import kmeans, nearest
-from vice.benchmark.step import operators, step
-from vice.benchmark.timing import measured, to_markdown
+from vice.benchmark.step import compiled, operators, step
+from vice.benchmark.timing import FAILED, measured, to_markdown
 from vice.benchmark.traffic import traffic
 from vice.cli import run
 
 PARTS = {
     "pooling": pooling,
     "step": step,
+    "compiled": compiled,
     "profile": operators,
     "superpixels": superpixels,
     "views": views,
@@ -39,7 +40,7 @@ PARTS = {
 }
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -57,12 +58,15 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device != "cpu" else f"CPU, {platform.machine()}"
     print(f"{name}, torch {torch.__version__}, small={args.small}\n")
     more = {"growth": {"picture": args.out}, "superpixels": {"folder": args.images}}
+    failed = False
     for part in args.parts or PARTS:
         rows = measured(PARTS[part], device, small=args.small, **more.get(part, {}))
+        failed |= rows[0].part == FAILED
         print(to_markdown(part, rows, absolute=device != "cpu"), flush=True)
     if args.bsds is not None:
         rows = superpixel_outlines(args.bsds)
         print(to_markdown("outlines", rows, absolute=False), flush=True)
+    return int(failed)
 
 
 if __name__ == "__main__":

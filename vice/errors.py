@@ -11,7 +11,7 @@ class UserError(ValueError):
     """
 
 
-def one_line(error: UserError) -> str:
+def one_line(error: Exception) -> str:
     """The message on one line, without the traceback that a data loader's worker puts into it."""
     text = str(error)
     if "Original Traceback" in text:

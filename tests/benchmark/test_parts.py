@@ -200,6 +200,20 @@ def test_times_of_a_cpu_are_not_printed():
     assert math.isnan(rows[1].ratio) and "| b | - |  | - |  |" in shown
 
 
+def test_a_part_that_fails_says_so_and_costs_no_other(caplog):
+    def broken(device, *, small):
+        raise RuntimeError("out of\nmemory")
+
+    (row,) = timing.measured(broken, "cpu", small=True)
+    assert row.part == timing.FAILED and row.note.startswith("RuntimeError: out of")
+    assert "this part failed" in caplog.text
+
+
+def test_nothing_is_compiled_for_a_cpu():
+    (row,) = step.compiled("cpu", small=True)
+    assert row.part == "skipped" and "minutes to compile" in row.note
+
+
 def test_the_command_line_names_its_parts():
     tool = [sys.executable, str(ROOT / "tools" / "benchmark.py")]
     done = subprocess.run([*tool, "speed"], capture_output=True, text=True)

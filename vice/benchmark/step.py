@@ -91,34 +91,48 @@ class Setting:
 
 
 def step(device: str, *, small: bool) -> list[Row]:
-    """A step at the paper's high-res setting, plain, with each of ``WAYS``, and with all.
+    """A step at the paper's high-res setting, plain, with each way but compiling, and with both.
 
-    On a CPU nothing is compiled: the generated C++ takes minutes, and says nothing about a GPU.
-    Its full size, one image instead of four, is measured in float32 alone.
+    On a CPU its full size, one image instead of four, is measured in float32 alone.
 
     Returns:
         For each the model alone, against the plain one, and with the loss, against the model; of
         the last what the optimizer takes, and on a GPU how often the loss waits for it.
     """
-    choices: list[tuple[str, ...]] = [(), *((way,) for way in WAYS), WAYS[:2], WAYS]
-    if device == "cpu":
-        choices = [(), *((way,) for way in WAYS[:2]), WAYS[:2]] if small else [()]
+    choices: list[tuple[str, ...]] = [(), *((way,) for way in WAYS[:2]), WAYS[:2]]
     settings = [Setting(ways, device, small) for ways in choices]
+    if device == "cpu" and not small:
+        del settings[1:]
+    last = settings[-1]
+    rows = _in_turn(settings, {"LARS, a step": last.optimizer.step})
+    if device != "cpu":
+        waits = f"the host waits {last.waits()} times once regions are found"
+        rows.append(Row("the loss", 0.0, note=waits))
+    return rows
+
+
+def compiled(device: str, *, small: bool) -> list[Row]:
+    """The same of a compiled network, alone and with all other ways; on a GPU only."""
+    if device == "cpu":
+        note = "the generated C++ takes minutes to compile, and says nothing about a GPU"
+        return [Row("skipped", 0.0, note=note)]
+    return _in_turn([Setting(ways, device, small) for ways in ((), WAYS[2:], WAYS)], {})
+
+
+def _in_turn(settings: list[Setting], more: dict[str, Callable[[], object]]) -> list[Row]:
     calls: dict[str, Callable[[], object]] = {}
     for setting in settings:
         calls[f"{setting.label}: model alone"] = setting.bare
         calls[f"{setting.label}: with the loss"] = setting.whole
-    calls["LARS"] = settings[-1].optimizer.step
-    seconds = time_in_turn(calls, device=device, seconds=2 if small else 4)
+    longest = 2 if settings[0].small else 4
+    seconds = time_in_turn({**calls, **more}, device=settings[0].device, seconds=longest)
     rows, plain = [], next(iter(seconds.values()))
     for setting in settings:
         alone, whole = (f"{setting.label}: {what}" for what in ("model alone", "with the loss"))
         rows.append(Row(alone, seconds[alone], "float32", seconds[alone] / plain, setting.note))
         ratio = seconds[whole] / seconds[alone]
         rows.append(Row(whole, seconds[whole], "model alone", ratio, setting.note))
-    ratio = seconds["LARS"] / seconds[alone]
-    waits = "" if device == "cpu" else f"the host waits {settings[-1].waits()} times in the loss"
-    return [*rows, Row("LARS, a step", seconds["LARS"], alone, ratio, waits)]
+    return rows + [Row(name, seconds[name], alone, seconds[name] / seconds[alone]) for name in more]
 
 
 def operators(device: str, *, small: bool) -> list[Row]:

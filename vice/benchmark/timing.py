@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,11 @@ from typing import Any
 
 import torch
 
+from vice.errors import one_line
+
+logger = logging.getLogger(__name__)
+#: What a part that raised leaves as its one row.
+FAILED = "failed"
 #: Least seconds of one turn of a call.
 TURN = 0.02
 #: What is installed under another name than it is imported.
@@ -41,7 +47,7 @@ class Row:
 
 
 def measured(part: Callable[..., list[Row]], device: str, **options: Any) -> list[Row]:
-    """Rows of a part, or one that names the package without which it cannot be measured.
+    """Rows of a part, or one that names the package it needs, or says how it failed.
 
     Args:
         part: What is measured.
@@ -53,6 +59,10 @@ def measured(part: Callable[..., list[Row]], device: str, **options: Any) -> lis
     except ModuleNotFoundError as error:
         package = PACKAGES.get(str(error.name), error.name)
         return [Row(f"skipped: no {error.name}", 0.0, note=f"needs `pip install {package}`")]
+    except Exception as error:
+        # What the other parts measure must not be lost with it.
+        logger.exception("this part failed; the others go on")
+        return [Row(FAILED, 0.0, note=f"{type(error).__name__}: {one_line(error)}")]
 
 
 def time_in_turn(
