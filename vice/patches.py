@@ -69,8 +69,10 @@ def axis(pixels: int, cells: int, like: Tensor, *, align_corners: bool = False) 
     else:
         place = ((place + 0.5) * (cells / pixels) - 0.5).clamp(min=0)
     low = place.floor().long().clamp(max=cells - 1)
-    share = (place - low).clamp(max=1).to(like.dtype)
-    return Axis(low, (low + 1).clamp(max=cells - 1), share)
+    high = (low + 1).clamp(max=cells - 1)
+    # Beyond the last cell there is but that one, whatever its share.
+    share = torch.where(low == high, 0, (place - low).clamp(max=1))
+    return Axis(low, high, share.to(like.dtype))
 
 
 def find_patches(row: Tensor, rows: slice, block: Tensor, cells: int) -> Patches:
@@ -108,8 +110,8 @@ class Layout:
         maps, _, height, width = embeddings.shape
         self.rows = axis(size[0], height, embeddings, align_corners=align_corners)
         self.columns = axis(size[1], width, embeddings, align_corners=align_corners)
-        self.width = size[1]
         block = (self.rows.low[:, None] * width + self.columns.low).flatten()
+        self.pairs = _pair_sums(self.rows, height), _pair_sums(self.columns, width).mT
         first = torch.arange(maps + 1, device=block.device)
         bounds = torch.searchsorted(numbered.index[:, 0].contiguous(), first).tolist()
         self.patches = [
@@ -133,7 +135,7 @@ class OneMap:
         cells: (h'*w', D).
         rows: Rows of the map's regions.
         inside: int64 (P,), the pixels that have a region, in scan order.
-        of_pixel: int64 (P,), patch of each of them.
+        of_pixel: int32 (P,), patch of each of them.
         weights: (P, 4), their shares of the four cells around them.
         row: int64 (Q,), region of each patch, counted within the map.
         block: int64 (Q,), upper left cell of each patch.
@@ -148,13 +150,10 @@ class OneMap:
         self.row = patches.row.long() - patches.rows.start
         self.block = patches.block.long()
         self.inside = (patches.of_pixel >= 0).nonzero().squeeze(1)
-        self.of_pixel = patches.of_pixel[self.inside].long()
+        self.of_pixel = patches.of_pixel[self.inside].int()
         self._layout = layout
-        down = layout.rows.share[self.inside // layout.width]
-        right = layout.columns.share[self.inside % layout.width]
-        self.weights = torch.stack(
-            [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], 1
-        )
+        weights = _corner_weights(layout.rows.share, layout.columns.share)
+        self.weights = weights.index_select(0, self.inside)
 
     def pixel_rows(self) -> Tensor:
         """Region (P,) of each pixel, counted within the map."""
@@ -227,13 +226,12 @@ class OneMap:
 
     def dots(self, gradient: Tensor) -> Tensor:
         """Inner products (Q, 4) of each patch's cells with the gradient of its region."""
-        corners = self.corners(self.block)
-        patches = torch.arange(len(self.row), device=gradient.device)
-        parts = [
-            torch.einsum("qtd,qd->qt", self.cells[corners[part]], gradient[self.row[part]])
-            for part in self.chunks(patches, self.cells.shape[1])
-        ]
-        return torch.cat(parts)
+        found = gradient.new_zeros(4, len(self.row))
+        for own, column in zip(found, self.corners(self.block).t().contiguous(), strict=True):
+            asked = _csr(self.row, column, own, (len(gradient), len(self.cells)))
+            torch.sparse.sampled_addmm(asked, gradient, self.cells.t(), beta=0, out=asked)
+            own.copy_(asked.values())
+        return found.t()
 
     def inverse_lengths(self) -> Tensor:
         """1 / |z| of each pixel, at most 1 / epsilon; 0 where z is nothing but rounding."""
@@ -247,11 +245,23 @@ class OneMap:
         return torch.where(squared < noise * longest, 0, inverse)
 
     def _squared_lengths(self) -> tuple[Tensor, Tensor]:
-        """Squared length of each mix, and of the longest of its cells, (P,) each."""
-        products = self._products()
-        parts = [self._mixed_products(products, some) for some in self.inside.split(STRIP)]
-        squared, longest = zip(*parts, strict=True)
-        return torch.cat(squared), torch.cat(longest)
+        """Squared length of each mix, and of the longest of its cells, (P,) each.
+
+        Both are mixed along the rows of cells first, and then down the columns of pixels.
+        """
+        own, right, down, across = self._products()
+        x, y = self._layout.columns, self._layout.rows
+        first, second = own.index_select(1, x.low), own.index_select(1, x.high)
+        near, both, far = _pairs(x.share)
+        along = near * first + far * second + 2 * both * right.index_select(1, x.low)
+        below = near * down.index_select(1, x.low) + far * down.index_select(1, x.high)
+        below += both * across.index_select(1, x.low)
+        longest = torch.maximum(first, second)
+        near, both, far = (pair.unsqueeze(1) for pair in _pairs(y.share))
+        squared = near * along.index_select(0, y.low) + far * along.index_select(0, y.high)
+        squared += 2 * both * below.index_select(0, y.low)
+        longest = torch.maximum(longest.index_select(0, y.low), longest.index_select(0, y.high))
+        return squared.flatten()[self.inside], longest.flatten()[self.inside]
 
     def _products(self) -> tuple[Tensor, ...]:
         """Inner products (h', w') of cells with themselves, to the right, down and across."""
@@ -263,37 +273,64 @@ class OneMap:
         rising = _dot(_shift(grid, 1), below)
         return own, right, down, falling + rising
 
-    def _mixed_products(self, products: tuple[Tensor, ...], pixels: Tensor) -> tuple[Tensor, ...]:
-        """What `_squared_lengths` gives, of some pixels of the map."""
-        own, right, down, across = products
-        layout = self._layout
-        y, y1, dy = (part[pixels // layout.width] for part in layout.rows)
-        x, x1, dx = (part[pixels % layout.width] for part in layout.columns)
-        ax, bx, cx = (1 - dx).square(), dx.square(), dx * (1 - dx)
-        ay, by, cy = (1 - dy).square(), dy.square(), dy * (1 - dy)
-        corners = own[y, x], own[y, x1], own[y1, x], own[y1, x1]
-        squared = ay * (ax * corners[0] + bx * corners[1] + 2 * cx * right[y, x])
-        squared += by * (ax * corners[2] + bx * corners[3] + 2 * cx * right[y1, x])
-        squared += 2 * cy * (ax * down[y, x] + bx * down[y, x1] + cx * across[y, x])
-        longest = torch.stack(corners).amax(0)
-        return squared, longest
-
     def subtract_stencil(self, of_cells: Tensor, factor: Tensor) -> None:
-        """Subtracts sum_p factor_p w_pt z_p from the gradient of each pixel's cells, in place."""
-        block = self.block[self.of_pixel]
-        full = factor.new_zeros(4, self.cells.shape[0], 4)
-        # Little at a time: all sixteen numbers a pixel at once would be the most that is held.
-        for part, share, place in zip(
-            self.weights.split(STRIP), factor.split(STRIP), block.split(STRIP), strict=True
-        ):
-            for corner in range(4):
-                products = part * (share * part[:, corner]).unsqueeze(1)
-                full[corner].index_add_(0, place, products)
-        used = torch.unique(self.block)
-        for part in self.chunks(used, self.cells.shape[1]):
-            corners = self.corners(part)
-            moved = torch.bmm(full[:, part].transpose(0, 1), self.cells[corners])
-            of_cells.index_add_(0, corners.flatten(), moved.flatten(0, 1), alpha=-1)
+        """Subtracts sum_p factor_p w_pt z_p from the gradient of each pixel's cells, in place.
+
+        A cell gets something of itself and of the eight around it: of each a sum over pixels of
+        a number down times one across, so that all sums are two products of matrices.
+        """
+        down, across = self._layout.pairs
+        grid = factor.new_zeros(self.pixels).index_copy_(0, self.inside, factor)
+        sums = (down @ grid.view(down.shape[1], -1) @ across).view(3, -1, 3, self.width)
+        around = _around(sums.shape[1], self.width, sums.device)
+        matrix = _csr(
+            torch.arange(len(around), device=around.device).repeat_interleave(9),
+            around.flatten(),
+            sums.permute(1, 3, 0, 2).flatten(),
+            (len(around), len(around)),
+        )
+        of_cells.addmm_(matrix, self.cells, alpha=-1)
+
+
+def _corner_weights(down: Tensor, right: Tensor) -> Tensor:
+    """Shares (h * w, 4) of the four cells around each pixel."""
+    down = down.unsqueeze(1)
+    weights = [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right]
+    return torch.stack(weights, 2).view(-1, 4)
+
+
+def _pairs(share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Products of a pixel's two weights along an axis: near with near, near with far, far with far.
+
+    Args:
+        share: (n,), weight of the cell after each pixel.
+    """
+    return (1 - share).square(), share * (1 - share), share.square()
+
+
+def _pair_sums(along: Axis, cells: int) -> Tensor:
+    """What pixels give of each cell to the one before it, itself and the one after it.
+
+    Returns:
+        (3 * cells, n): the matrix that adds up `_pairs` of an axis over its n pixels.
+    """
+    pixel = torch.arange(len(along.low), device=along.low.device)
+    near, both, far = _pairs(along.share)
+    matrix = along.share.new_zeros(3, cells, len(pixel))
+    # Where both cells are the same one, what is said of the second is zero.
+    matrix[0, along.high, pixel] = both
+    matrix[2, along.low, pixel] = both
+    matrix[1, along.high, pixel] = far
+    matrix[1, along.low, pixel] += near
+    return matrix.flatten(0, 1)
+
+
+def _around(height: int, width: int, device: torch.device) -> Tensor:
+    """Each cell's neighbours (h' * w', 9) and itself in scan order; those on a border repeat."""
+    step = torch.arange(-1, 2, device=device)
+    y = (torch.arange(height, device=device)[:, None] + step).clamp(0, height - 1)
+    x = (torch.arange(width, device=device)[:, None] + step).clamp(0, width - 1)
+    return (y[:, None, :, None] * width + x[None, :, None, :]).view(-1, 9)
 
 
 def _csr(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
