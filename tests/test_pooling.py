@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.conftest import ragged_regions
+from vice.axes import axis
 from vice.benchmark.data import block_regions
 from vice.benchmark.memory import peak_extra_bytes
-from vice.patches import axis, find_patches
+from vice.patches import find_patches
 from vice.regions import index_regions, pool_regions, representative_regions
 
 MODES = ("pixel", "region", "score")

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vice.axes import around, axis, corner_weights, pair_sums, pairs
+
 EPSILON = 1e-12
 #: A mix this much shorter (squared) than its longest cell is computed outright.
 CANCELLED = 0.05
@@ -22,20 +24,6 @@ NOISE = 8
 LEAST_GATHERED, GATHERED = 2**15, 2**19
 #: Most elements of a strip of pixels, where every pixel of a map is mixed.
 STRIP = 2**16
-
-
-class Axis(NamedTuple):
-    """Where the pixels of one axis lie between the cells.
-
-    Attributes:
-        low: int64 (n,), the cell before each pixel.
-        high: int64 (n,), the cell after it, the same at the border.
-        share: float (n,), weight of ``high``.
-    """
-
-    low: Tensor
-    high: Tensor
-    share: Tensor
 
 
 class Patches(NamedTuple):
@@ -52,27 +40,6 @@ class Patches(NamedTuple):
     row: Tensor
     block: Tensor
     rows: slice
-
-
-def axis(pixels: int, cells: int, like: Tensor, *, align_corners: bool = False) -> Axis:
-    """Bilinear weights of one axis, as `torch.nn.functional.interpolate` places them.
-
-    Args:
-        pixels: Number of pixels.
-        cells: Number of cells.
-        like: Gives dtype and device of the weights.
-        align_corners: As in `torch.nn.functional.interpolate`.
-    """
-    place = torch.arange(pixels, device=like.device, dtype=torch.float64)
-    if align_corners:
-        place = place * ((cells - 1) / (pixels - 1) if pixels > 1 else 0.0)
-    else:
-        place = ((place + 0.5) * (cells / pixels) - 0.5).clamp(min=0)
-    low = place.floor().long().clamp(max=cells - 1)
-    high = (low + 1).clamp(max=cells - 1)
-    # Beyond the last cell there is but that one, whatever its share.
-    share = torch.where(low == high, 0, (place - low).clamp(max=1))
-    return Axis(low, high, share.to(like.dtype))
 
 
 def find_patches(row: Tensor, rows: slice, block: Tensor, cells: int) -> Patches:
@@ -111,7 +78,7 @@ class Layout:
         self.rows = axis(size[0], height, embeddings, align_corners=align_corners)
         self.columns = axis(size[1], width, embeddings, align_corners=align_corners)
         block = (self.rows.low[:, None] * width + self.columns.low).flatten()
-        self.pairs = _pair_sums(self.rows, height), _pair_sums(self.columns, width).mT
+        self.pairs = pair_sums(self.rows, height), pair_sums(self.columns, width).mT
         first = torch.arange(maps + 1, device=block.device)
         bounds = torch.searchsorted(numbered.index[:, 0].contiguous(), first).tolist()
         self.patches = [
@@ -152,7 +119,7 @@ class OneMap:
         self.inside = (patches.of_pixel >= 0).nonzero().squeeze(1)
         self.of_pixel = patches.of_pixel[self.inside].int()
         self._layout = layout
-        weights = _corner_weights(layout.rows.share, layout.columns.share)
+        weights = corner_weights(layout.rows.share, layout.columns.share)
         self.weights = weights.index_select(0, self.inside)
 
     def pixel_rows(self) -> Tensor:
@@ -252,12 +219,12 @@ class OneMap:
         own, right, down, across = self._products()
         x, y = self._layout.columns, self._layout.rows
         first, second = own.index_select(1, x.low), own.index_select(1, x.high)
-        near, both, far = _pairs(x.share)
+        near, both, far = pairs(x.share)
         along = near * first + far * second + 2 * both * right.index_select(1, x.low)
         below = near * down.index_select(1, x.low) + far * down.index_select(1, x.high)
         below += both * across.index_select(1, x.low)
         longest = torch.maximum(first, second)
-        near, both, far = (pair.unsqueeze(1) for pair in _pairs(y.share))
+        near, both, far = (pair.unsqueeze(1) for pair in pairs(y.share))
         squared = near * along.index_select(0, y.low) + far * along.index_select(0, y.high)
         squared += 2 * both * below.index_select(0, y.low)
         longest = torch.maximum(longest.index_select(0, y.low), longest.index_select(0, y.high))
@@ -282,55 +249,14 @@ class OneMap:
         down, across = self._layout.pairs
         grid = factor.new_zeros(self.pixels).index_copy_(0, self.inside, factor)
         sums = (down @ grid.view(down.shape[1], -1) @ across).view(3, -1, 3, self.width)
-        around = _around(sums.shape[1], self.width, sums.device)
+        near = around(sums.shape[1], self.width, sums.device)
         matrix = _csr(
-            torch.arange(len(around), device=around.device).repeat_interleave(9),
-            around.flatten(),
+            torch.arange(len(near), device=near.device).repeat_interleave(9),
+            near.flatten(),
             sums.permute(1, 3, 0, 2).flatten(),
-            (len(around), len(around)),
+            (len(near), len(near)),
         )
         of_cells.addmm_(matrix, self.cells, alpha=-1)
-
-
-def _corner_weights(down: Tensor, right: Tensor) -> Tensor:
-    """Shares (h * w, 4) of the four cells around each pixel."""
-    down = down.unsqueeze(1)
-    weights = [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right]
-    return torch.stack(weights, 2).view(-1, 4)
-
-
-def _pairs(share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Products of a pixel's two weights along an axis: near with near, near with far, far with far.
-
-    Args:
-        share: (n,), weight of the cell after each pixel.
-    """
-    return (1 - share).square(), share * (1 - share), share.square()
-
-
-def _pair_sums(along: Axis, cells: int) -> Tensor:
-    """What pixels give of each cell to the one before it, itself and the one after it.
-
-    Returns:
-        (3 * cells, n): the matrix that adds up `_pairs` of an axis over its n pixels.
-    """
-    pixel = torch.arange(len(along.low), device=along.low.device)
-    near, both, far = _pairs(along.share)
-    matrix = along.share.new_zeros(3, cells, len(pixel))
-    # Where both cells are the same one, what is said of the second is zero.
-    matrix[0, along.high, pixel] = both
-    matrix[2, along.low, pixel] = both
-    matrix[1, along.high, pixel] = far
-    matrix[1, along.low, pixel] += near
-    return matrix.flatten(0, 1)
-
-
-def _around(height: int, width: int, device: torch.device) -> Tensor:
-    """Each cell's neighbours (h' * w', 9) and itself in scan order; those on a border repeat."""
-    step = torch.arange(-1, 2, device=device)
-    y = (torch.arange(height, device=device)[:, None] + step).clamp(0, height - 1)
-    x = (torch.arange(width, device=device)[:, None] + step).clamp(0, width - 1)
-    return (y[:, None, :, None] * width + x[None, :, None, :]).view(-1, 9)
 
 
 def _csr(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:

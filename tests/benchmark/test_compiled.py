@@ -5,11 +5,11 @@ import sys
 import pytest
 import torch
 
+from vice.axes import axis
 from vice.benchmark import kernels, scoring
 from vice.benchmark.data import block_regions
 from vice.benchmark.sass import Code, Instruction, Loop, follow, instructions
 from vice.benchmark.timing import measured
-from vice.patches import axis
 
 LISTING = """
 	code for sm_90a

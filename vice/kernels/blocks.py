@@ -17,7 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from vice.patches import CANCELLED, EPSILON, NOISE, Axis, axis
+from vice.axes import Axis, axis
+from vice.patches import CANCELLED, EPSILON, NOISE
 
 _WIDEST = 1024
 #: Into how many parts a batch is split where something as large as its embedding would be held.
@@ -175,7 +176,7 @@ class Plan:
         none: Number of regions, and the row of a pixel that has none.
         maps: B.
         size: (h, w).
-        axes: Where the pixels of both axes lie, `vice.patches.Axis`.
+        axes: Where the pixels of both axes lie, `vice.axes.Axis`.
         tensors: Region of each pixel (int32), shares and first pixels of both axes.
         blocks: Programs that handle all blocks of a map: columns, rows.
         bounds: When a mix is computed outright, when it has no direction, and the shortest length.
