@@ -70,26 +70,26 @@ def embedding_of(
     return embeddings.to(DEVICE).requires_grad_()
 
 
-def both_ways(mode: str, embeddings: torch.Tensor, numbered, pixels: tuple, number: int):
+def both_ways(mode: str, embeddings: torch.Tensor, numbered, number: int):
     """What the plain path gives in float64, and what the kernels give: tuples of outputs."""
     exact = embeddings.double()
     if mode == "means":
         options = {"normalize": number != 1, "align_corners": number == 2}
-        slow = PooledMeans.apply(exact, numbered, pixels, options)
-        return (slow,), (FusedMeans.apply(embeddings, numbered, pixels, options),)
+        slow = PooledMeans.apply(exact, numbered, options)
+        return (slow,), (FusedMeans.apply(embeddings, numbered, options),)
     # Fewer than one tile of the kernel, and more than the embedding is wide.
     generator = torch.Generator().manual_seed(number)
     prototypes = torch.randn(3 + 17 * number, embeddings.shape[1], generator=generator)
     prototypes = torch.nn.functional.normalize(prototypes, dim=1).to(DEVICE)
-    slow = Representatives.apply(exact, prototypes.double(), numbered, pixels, number == 2)
-    return slow, FusedRepresentatives.apply(embeddings, prototypes, numbered, pixels, number == 2)
+    slow = Representatives.apply(exact, prototypes.double(), numbered, number == 2)
+    return slow, FusedRepresentatives.apply(embeddings, prototypes, numbered, number == 2)
 
 
 def compare(mode: str, layout: tuple, dtype: torch.dtype, number: int, like: str) -> dict:
     generator = torch.Generator().manual_seed(number)
     embeddings = embedding_of(mode, layout, dtype, like, generator)
     numbered = index_regions(regions_of(layout, generator).to(DEVICE))
-    slow, fast = both_ways(mode, embeddings, numbered, layout[3], number)
+    slow, fast = both_ways(mode, embeddings, numbered, number)
     targets = [
         torch.randn(part.shape, generator=generator, dtype=torch.float64).to(DEVICE)
         for part in slow
@@ -112,7 +112,7 @@ def compare(mode: str, layout: tuple, dtype: torch.dtype, number: int, like: str
 def without_regions(mode: str) -> dict:
     empty = index_regions(torch.full((1, 4, 4), -1, device=DEVICE))
     embeddings = torch.randn(1, 4, 2, 2, device=DEVICE, requires_grad=True)
-    _, fast = both_ways(mode, embeddings, empty, (4, 4), 0)
+    _, fast = both_ways(mode, embeddings, empty, 0)
     sum(part.sum() for part in fast).backward()
     return {"value": 0.0, "gradient": float(embeddings.grad.abs().max()), "regions": len(fast[0])}
 

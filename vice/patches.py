@@ -67,16 +67,13 @@ class Layout:
     Args:
         embeddings: (B, D, h', w').
         numbered: Regions as `vice.regions.index_regions` numbers them.
-        size: (h, w) of the region maps.
         align_corners: As in `torch.nn.functional.interpolate`.
     """
 
-    def __init__(
-        self, embeddings: Tensor, numbered: Any, size: tuple[int, int], align_corners: bool
-    ) -> None:
+    def __init__(self, embeddings: Tensor, numbered: Any, align_corners: bool) -> None:
         maps, _, height, width = embeddings.shape
-        self.rows = axis(size[0], height, embeddings, align_corners=align_corners)
-        self.columns = axis(size[1], width, embeddings, align_corners=align_corners)
+        self.rows = axis(numbered.size[0], height, embeddings, align_corners=align_corners)
+        self.columns = axis(numbered.size[1], width, embeddings, align_corners=align_corners)
         block = (self.rows.low[:, None] * width + self.columns.low).flatten()
         self.pairs = pair_sums(self.rows, height), pair_sums(self.columns, width).mT
         first = torch.arange(maps + 1, device=block.device)
@@ -119,6 +116,7 @@ class OneMap:
         self.inside = (patches.of_pixel >= 0).nonzero().squeeze(1)
         self.of_pixel = patches.of_pixel[self.inside].int()
         self._layout = layout
+        # Made anew for each map: kept, the weights of all pixels would be held beside these.
         weights = corner_weights(layout.rows.share, layout.columns.share)
         self.weights = weights.index_select(0, self.inside)
 
@@ -126,9 +124,9 @@ class OneMap:
         """Region (P,) of each pixel, counted within the map."""
         return self.row[self.of_pixel]
 
-    def chunks(self, places: Tensor, width: int, least: int = LEAST_GATHERED) -> tuple[Tensor, ...]:
+    def chunks(self, places: Tensor, width: int) -> tuple[Tensor, ...]:
         """Splits places whose four cells, ``width`` numbers each, are gathered at a time."""
-        most = min(GATHERED, max(least, self.cells.numel() // 8))
+        most = min(GATHERED, max(LEAST_GATHERED, self.cells.numel() // 8))
         return places.split(max(1, most // (4 * width)))
 
     def mix(self, table: Tensor, pixels: Tensor) -> Tensor:

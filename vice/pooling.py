@@ -31,10 +31,10 @@ class PooledMeans(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, embeddings: Tensor, numbered: Any, size: tuple[int, int], options: dict[str, bool]
+        ctx: Any, embeddings: Tensor, numbered: Any, options: dict[str, bool]
     ) -> Tensor:
         """Sums over the patches of each map in turn."""
-        layout = Layout(embeddings, numbered, size, options["align_corners"])
+        layout = Layout(embeddings, numbered, options["align_corners"])
         means = embeddings.new_zeros(numbered.counts.numel(), embeddings.shape[1])
         lengths: dict[int, Tensor] = {}
         for number, one in layout.maps(embeddings):
@@ -57,7 +57,7 @@ class PooledMeans(torch.autograd.Function):
             for number, one in ctx.layout.maps(embeddings):
                 of_sums = gradient[one.rows] / counts[one.rows, None]
                 found[number] = _gradient(one, ctx.lengths.get(number), of_sums)
-        return found, None, None, None
+        return found, None, None
 
 
 def _gradient(one: OneMap, lengths: Tensor | None, gradient: Tensor) -> Tensor:

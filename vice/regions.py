@@ -163,8 +163,8 @@ def region_means(embeddings: Tensor, numbered: RegionIndex, options: dict[str, b
     do without the kernels is logged once.
     """
     if (kernels := _kernels_for(embeddings)) is not None:
-        return kernels.FusedMeans.apply(embeddings, numbered, numbered.size, options)
-    return PooledMeans.apply(_full(embeddings), numbered, numbered.size, options)
+        return kernels.FusedMeans.apply(embeddings, numbered, options)
+    return PooledMeans.apply(_full(embeddings), numbered, options)
 
 
 def _kernels_for(embeddings: Tensor) -> Any:
@@ -234,7 +234,7 @@ def region_representatives(
     else:
         function, taken = Representatives, _full(embeddings)
     like = torch.float64 if taken.dtype == torch.float64 else torch.float32
-    return function.apply(taken, prototypes.to(like), numbered, numbered.size, align_corners)
+    return function.apply(taken, prototypes.to(like), numbered, align_corners)
 
 
 def _full(embeddings: Tensor) -> Tensor:

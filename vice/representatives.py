@@ -32,11 +32,10 @@ class Representatives(torch.autograd.Function):
         embeddings: Tensor,
         prototypes: Tensor,
         numbered: Any,
-        size: tuple[int, int],
         align_corners: bool,
     ) -> tuple[Tensor, Tensor]:
         """Scores, choice and distances of each map in turn."""
-        layout = Layout(embeddings, numbered, size, align_corners)
+        layout = Layout(embeddings, numbered, align_corners)
         vectors = embeddings.new_zeros(numbered.counts.numel(), embeddings.shape[1])
         coherence = embeddings.new_zeros(numbered.counts.numel())
         kept: dict[int, tuple[Tensor, Tensor]] = {}
@@ -68,7 +67,7 @@ class Representatives(torch.autograd.Function):
                 of_sums = of_coherence[one.rows] / counts[one.rows]
                 own = (vectors[one.rows], of_vectors[one.rows], of_sums)
                 found[number] = _gradient(one, ctx.kept[number], own)
-        return found, None, None, None, None
+        return found, None, None, None
 
 
 def _best_scores(one: OneMap, prototypes: Tensor) -> Tensor:

@@ -88,19 +88,19 @@ def launches(
     cells = torch.ones(shape, dtype=dtype).permute(0, 3, 1, 2).requires_grad_()
     numbered = index_regions(regions)
     with recorded() as found:
-        _pool(way, cells, numbered, (height, width)).sum().backward()
+        _pool(way, cells, numbered).sum().backward()
     if not found:
         raise UserError("TRITON_INTERPRET is set: unset it to see what Triton compiles")
     return found
 
 
-def _pool(way: str, cells: Tensor, numbered: RegionIndex, size: tuple[int, int]) -> Tensor:
+def _pool(way: str, cells: Tensor, numbered: RegionIndex) -> Tensor:
     if way == "representatives":
         prototypes = F.normalize(torch.ones(cells.shape[1], cells.shape[1]), dim=1)
-        vectors, coherence = FusedRepresentatives.apply(cells, prototypes, numbered, size, False)
+        vectors, coherence = FusedRepresentatives.apply(cells, prototypes, numbered, False)
         return torch.cat([vectors, coherence.unsqueeze(1)], 1)
     options = {"normalize": way == "pixel", "align_corners": False}
-    means: Tensor = FusedMeans.apply(cells, numbered, size, options)
+    means: Tensor = FusedMeans.apply(cells, numbered, options)
     return means
 
 

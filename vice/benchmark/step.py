@@ -36,8 +36,6 @@ class Setting:
     small: bool
 
     def __post_init__(self) -> None:
-        from timm.optim import Lars
-
         self.views, self.images, side = (2, 2, 96) if self.small else (5, 4, 400)
         if self.device == "cpu" and not self.small:
             # The ratio is that of more images, which would take minutes a step.
@@ -59,8 +57,6 @@ class Setting:
         self.criterion = DenseSwAVLoss(self.views, 128, 128, queue_length=5000, queue_start=0)
         self.criterion.to(device)
         self.prototypes = Prototypes(128, 128).to(device)
-        parameters = [*self.model.parameters(), *self.prototypes.parameters()]
-        self.optimizer = Lars(parameters, lr=1e-6, momentum=0.9)
 
     def bare(self) -> None:
         """Forward and backward of the model alone."""
@@ -99,12 +95,18 @@ def step(device: str, *, small: bool) -> list[Row]:
         For each the model alone, against the plain one, and with the loss, against the model; of
         the last what the optimizer takes, and on a GPU how often the loss waits for it.
     """
+    from timm.optim import Lars
+
     choices: list[tuple[str, ...]] = [(), *((way,) for way in WAYS[:2]), WAYS[:2]]
     if device == "cpu" and not small:
         choices = [(), ("bfloat16",)]
     settings = [Setting(ways, device, small) for ways in choices]
     last = settings[-1]
-    rows = _in_turn(settings, {"LARS, a step": last.optimizer.step})
+    # Of weights whose gradients the step with the loss leaves.
+    optimizer = Lars(
+        [*last.model.parameters(), *last.prototypes.parameters()], lr=1e-6, momentum=0.9
+    )
+    rows = _in_turn(settings, {"LARS, a step": optimizer.step})
     if device != "cpu":
         waits = f"the host waits {last.waits()} times once regions are found"
         rows.append(Row("the loss", 0.0, note=waits))

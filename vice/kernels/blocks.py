@@ -169,7 +169,6 @@ class Plan:
     Args:
         embeddings: (B, D, h', w').
         numbered: Regions as `vice.regions.index_regions` numbers them.
-        size: (h, w) of the region maps.
         align_corners: As in `torch.nn.functional.interpolate`.
 
     Attributes:
@@ -183,10 +182,9 @@ class Plan:
         constants: Compile-time constants, and how many warps a program of D wide vectors takes.
     """
 
-    def __init__(
-        self, embeddings: Tensor, numbered: Any, size: tuple[int, int], *, align_corners: bool
-    ) -> None:
+    def __init__(self, embeddings: Tensor, numbered: Any, *, align_corners: bool) -> None:
         maps, dim, height, width = embeddings.shape
+        size = numbered.size
         rows, first_y, side_y = _axis(size[0], height, align_corners, embeddings.device)
         columns, first_x, side_x = _axis(size[1], width, align_corners, embeddings.device)
         self.axes = (rows, columns)

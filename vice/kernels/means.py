@@ -108,11 +108,11 @@ class FusedMeans(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, embeddings: Tensor, numbered: Any, size: tuple[int, int], options: dict[str, bool]
+        ctx: Any, embeddings: Tensor, numbered: Any, options: dict[str, bool]
     ) -> Tensor:
         """One pass over the embedding."""
         embeddings = as_read(embeddings)
-        plan = Plan(embeddings, numbered, size, align_corners=options["align_corners"])
+        plan = Plan(embeddings, numbered, align_corners=options["align_corners"])
         plan.constants["NORMALIZE"] = options["normalize"]
         sums = embeddings.new_zeros(plan.none, embeddings.shape[1], dtype=torch.float32)
         inverse = sums.new_empty(numbered.row.numel() if options["normalize"] else 1)
@@ -133,7 +133,7 @@ class FusedMeans(torch.autograd.Function):
         plan = ctx.plan
         gradient = (gradient / counts.unsqueeze(1)).contiguous()
         if not plan.none:
-            return torch.zeros_like(embeddings), None, None, None
+            return torch.zeros_like(embeddings), None, None
         found = torch.empty_like(embeddings)
         for part, into in gradients(found, plan):
             lengths = inverse[part.pixels] if plan.constants["NORMALIZE"] else inverse
@@ -141,4 +141,4 @@ class FusedMeans(torch.autograd.Function):
                 embeddings[part.maps], *part.tensors, lengths, gradient, into, *plan.numbers(into),
                 plan.bounds[-1], plan.none, **plan.constants,
             )  # fmt: skip
-        return found, None, None, None
+        return found, None, None

@@ -56,6 +56,21 @@ def _lengths(
 
 
 @triton.jit
+def _tile(
+    rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
+    SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr,
+):  # fmt: skip
+    """Corner, places and regions as `pixels` gives them, and shares down and along the block."""
+    corner, _, place, row, _ = pixels(
+        rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
+        SIDE_Y, SIDE_X,
+    )  # fmt: skip
+    _, _, down = along_axis(first_y, shares_y, tl.program_id(1), tl.arange(0, SIDE_Y))
+    _, _, along = along_axis(first_x, shares_x, tl.program_id(0), tl.arange(0, SIDE_X))
+    return corner, place, row, down, along
+
+
+@triton.jit
 def _mix(four, down, along):
     """Mixes (rows, columns, n) of some numbers of four cells, (n,) each: down, then across."""
     c0, c1, c2, c3 = four
@@ -71,12 +86,10 @@ def _best(
     stride_b, stride_d, stride_y, stride_x, none,
     SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    corner, _, place, row, _ = pixels(
+    corner, place, row, down, along = _tile(
         rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
         SIDE_Y, SIDE_X,
     )  # fmt: skip
-    _, _, down = along_axis(first_y, shares_y, tl.program_id(1), tl.arange(0, SIDE_Y))
-    _, _, along = along_axis(first_x, shares_x, tl.program_id(0), tl.arange(0, SIDE_X))
     tops = tl.full((SIDE_Y, SIDE_X, WIDE), float("-inf"), tl.float32)
     for start in range(0, some, WIDE):
         # The last one again does no harm.
@@ -96,12 +109,10 @@ def _distances(
     stride_b, stride_d, stride_y, stride_x, noise, none,
     SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    corner, _, place, row, _ = pixels(
+    corner, place, row, down, along = _tile(
         rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
         SIDE_Y, SIDE_X,
     )  # fmt: skip
-    _, _, down = along_axis(first_y, shares_y, tl.program_id(1), tl.arange(0, SIDE_Y))
-    _, _, along = along_axis(first_x, shares_x, tl.program_id(0), tl.arange(0, SIDE_X))
     left = row < none
     length = tl.load(inverse + place, mask=left, other=0.0)
     length_of = tl.reshape(length, (SIDE_Y, SIDE_X, 1))
@@ -174,12 +185,11 @@ class FusedRepresentatives(torch.autograd.Function):
         embeddings: Tensor,
         prototypes: Tensor,
         numbered: Any,
-        size: tuple[int, int],
         align_corners: bool,
     ) -> tuple[Tensor, Tensor]:
         """Scores, choice and distances."""
         embeddings = as_read(embeddings)
-        plan = Plan(embeddings, numbered, size, align_corners=align_corners)
+        plan = Plan(embeddings, numbered, align_corners=align_corners)
         row, count = numbered.row, plan.none
         empty = embeddings.new_zeros(0, embeddings.shape[1], dtype=torch.float32)
         ctx.plan = plan
@@ -215,10 +225,10 @@ class FusedRepresentatives(torch.autograd.Function):
         """One pass over the embedding and its gradient, then the chosen pixels'."""
         embeddings, *kept = ctx.saved_tensors
         if not kept:
-            return torch.zeros_like(embeddings), None, None, None, None
+            return torch.zeros_like(embeddings), None, None, None
         with torch.autocast(of_vectors.device.type, enabled=False):
             found = _gradient(embeddings, kept, ctx.plan, (of_vectors, of_coherence))
-        return found, None, None, None, None
+        return found, None, None, None
 
 
 def _wide(plan: Plan) -> dict[str, int]:
