@@ -20,6 +20,7 @@ from tests.hostile.payloads import Payload
 Rng = np.random.Generator
 Change = Callable[[Path, Rng], object]
 GROUP = "caches"
+SHARE = 0.05
 OPTIONS: dict[str, Any] = {"region_size": 8, "ruler": 10.0, "iterations": 3}
 
 

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
+import pkgutil
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
-from tests.hostile import (
-    caches,
-    checkpoints,
-    configs,
-    evaluations,
-    images,
-    labels,
-    lists,
-    slurm,
-)
+import tests.hostile
 from tests.hostile.case import Case, Verdict
 from tests.hostile.judge import judge
 
-#: Groups and their shares of all cases.
-GROUPS = {
-    images: 0.22,
-    lists: 0.07,
-    labels: 0.12,
-    configs: 0.25,
-    evaluations: 0.06,
-    checkpoints: 0.17,
-    caches: 0.05,
-    slurm: 0.06,
-}
+
+def _groups() -> dict[ModuleType, float]:
+    found = {}
+    for name in sorted(module.name for module in pkgutil.iter_modules(tests.hostile.__path__)):
+        if name.startswith("test_") or name in ("campaign", "judge"):
+            continue
+        module = import_module(f"tests.hostile.{name}")
+        if hasattr(module, "SHARE"):
+            found[module] = float(module.SHARE)
+    return found
+
+
+#: Groups, which are the modules here that have a SHARE, and their shares of all cases.
+GROUPS = _groups()
 
 
 def choose(seed: int, cases: int, only: str | None = None, *, processes: bool = True) -> list[Case]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 Expected = Literal["worked", "refused", "either"]
+Make = Callable[[Path, np.random.Generator], "Action"]
 #: A payload that runs leaves this file in the folder of its case.
 MARKER = "code_ran"
 
@@ -49,7 +50,7 @@ class Case:
 
     group: str
     name: str
-    make: Callable[[Path, np.random.Generator], Action]
+    make: Make
     expected: Expected = "either"
     process: bool = False
 
@@ -64,3 +65,26 @@ class Verdict:
     @property
     def fine(self) -> bool:
         return self.kind in ("worked", "refused")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Generators of one class of input; each draws as many different cases as are asked for.
+
+    Attributes:
+        group: What kind of input is bad.
+        generators: Name to what may come of its cases and how one is made.
+    """
+
+    group: str
+    generators: Mapping[str, tuple[Expected, Make]]
+
+    def listed(self) -> list[Case]:
+        """One case of each generator."""
+        return [self.drawn(number) for number in range(len(self.generators))]
+
+    def drawn(self, number: int) -> Case:
+        """A case of each generator in turn; the campaign's generator differs with the name."""
+        turn, place = divmod(number, len(self.generators))
+        name, (expected, make) = list(self.generators.items())[place]
+        return Case(self.group, f"{name}/{turn}", make, expected)

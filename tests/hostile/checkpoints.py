@@ -23,6 +23,7 @@ from tests.hostile.payloads import BOMBS, BOMBS_IN_RUN, Payload, saved
 Rng = np.random.Generator
 Make = Callable[[Path, Rng], Path]
 GROUP = "checkpoints"
+SHARE = 0.17
 
 
 def _embeds(module: Any) -> str | None:

@@ -15,6 +15,7 @@ from tests.hostile.case import Action, Case
 
 Rng = np.random.Generator
 GROUP = "configs"
+SHARE = 0.25
 #: A run so small that it can be built in a fraction of a second.
 SMALL = (
     "config=vice/folder",

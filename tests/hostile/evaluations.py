@@ -16,6 +16,7 @@ from tests.hostile.judge import TOOLS
 
 Rng = np.random.Generator
 GROUP = "evaluations"
+SHARE = 0.06
 CLUSTER, LINEAR, FINETUNE = "eval_cluster.py", "eval_linear.py", "finetune.py"
 
 

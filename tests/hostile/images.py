@@ -17,6 +17,7 @@ from tests.hostile.pictures import SIZE, SOUND, encode, huge_png, picture, with_
 Rng = np.random.Generator
 Put = Callable[[Path, Rng], Path]
 GROUP = "images"
+SHARE = 0.22
 
 
 def read(path: Path) -> Any:

@@ -19,6 +19,7 @@ from tests.hostile.pictures import encode, huge_png, picture
 Rng = np.random.Generator
 Change = Callable[[Path, Rng], object]
 GROUP = "label maps"
+SHARE = 0.12
 LABEL = "labels/val/0.png"
 
 

@@ -17,6 +17,7 @@ from tests.hostile.images import train_on
 
 Rng = np.random.Generator
 GROUP = "file lists"
+SHARE = 0.07
 LINES = ["images/0.png", "images/1.png", "images/2.png"]
 
 

@@ -15,6 +15,7 @@ from tests.hostile.case import MARKER, Action, Case
 
 Rng = np.random.Generator
 GROUP = "SLURM settings"
+SHARE = 0.06
 #: Keeps the script it is given, and runs the lines of it that are not meant for SLURM but the
 #: last, which starts the job: what a setting has smuggled in would run there.
 ACCEPTS = """#!/bin/sh
