@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import tempfile
 import time
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.file_lock import try_lock
 
 LOCK_NAME = ".lock"
 #: Seconds to wait for a writer that has been killed and is about to be gone.
@@ -79,7 +78,11 @@ def replace_atomically(path: Path, write: Callable[[str], Any]) -> None:
 
 def _to_disk(path: str | Path) -> None:
     """Waits until a file, or the names in a folder, would survive a loss of power."""
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        # Windows opens no folders, and keeps their names without being asked.
+        return
     try:
         # Some network file systems have no such thing for folders.
         with contextlib.suppress(OSError):
@@ -101,7 +104,7 @@ def sole_writer(folder: Path, wait: float = WAIT) -> Iterator[None]:
     """
     with (folder / LOCK_NAME).open("a") as lock:
         end = time.monotonic() + wait
-        while not _lock(lock.fileno()):
+        while not try_lock(lock.fileno()):
             if time.monotonic() > end:
                 raise UserError(
                     f"another process is writing into {folder}: wait for it, or choose another "
@@ -109,12 +112,3 @@ def sole_writer(folder: Path, wait: float = WAIT) -> Iterator[None]:
                 )
             time.sleep(0.2)
         yield
-
-
-def _lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # File systems without locks cannot tell; there the user has to take care.
-        return error.errno not in (errno.EAGAIN, errno.EACCES)
-    return True
