@@ -199,7 +199,7 @@ def replay(folder: Path, rng: Rng, run: Callable[[Path], Any]) -> Action:
         "device": "cpu",
         "options": ({}, {"model.backbone": popen}, {"custom_imports": {"imports": [module]}})[kind],
     }
-    result = {"kind": "linear", "protocol": {"hash": "?"}, "arguments": arguments}
+    result = {"kind": "linear", "arguments": arguments, **_as_it_was(arguments)}
     (folder / "result").mkdir()
     (folder / "result" / "results.json").write_text(json.dumps(result))
 
@@ -211,6 +211,26 @@ def replay(folder: Path, rng: Rng, run: Callable[[Path], Any]) -> Action:
             sys.path.remove(str(folder))
 
     return Action(run=act, names=("--trust",))
+
+
+def _as_it_was(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What is verified before a result is repeated, all of it right."""
+    from vice.plugins.mmseg.backbone import share_embedder
+    from vice.plugins.mmseg.running import make_task
+    from vice.protocols import from_dict
+
+    protocol = from_dict(dict(arguments["protocol"]))
+    names = ("spec", "dataset", "out_dir", "protocol", "data_root", "fit_dataset")
+    fit, score = make_task(**{name: arguments[name] for name in names}).open()
+    sums = {"fit": fit.checksum(protocol.fit_split), "score": score.checksum(protocol.score_split)}
+    with share_embedder("lab", 0) as shared:
+        digest = shared.digest
+    return {
+        "protocol": {"hash": protocol.hash},
+        "classes": list(score.classes),
+        "dataset": {"list_checksums": sums},
+        "model": {"digest": digest},
+    }
 
 
 def _fields(protocol: Any) -> dict[str, Any]:
