@@ -26,7 +26,8 @@ def read_npy(path: str | Path) -> np.ndarray:
         UserError: It is no regular file.
     """
     with open_regular(path) as file:
-        return np.load(file, allow_pickle=False)
+        # Not numpy.load, which takes an archive for a mapping.
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 @contextmanager

@@ -142,7 +142,8 @@ def _check_initial_weights(model: dict[str, Any]) -> None:
     """VISSL's own key for a file of weights; it is looked into before VISSL reads it."""
     file = (model.get("WEIGHTS_INIT") or {}).get("PARAMS_FILE")
     if file:
-        read_tensors(str(file))
+        # VISSL reads it as PyTorch does by default, which takes no foreign class either.
+        read_tensors(str(file), strict=True)
 
 
 def _check_slurm(slurm: dict[str, Any]) -> None:
