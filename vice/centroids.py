@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.files import replace_atomically
 from vice.provenance import digest_tensors
 
 FORMAT = "vice-centroids-1"
@@ -75,7 +76,11 @@ class Centroids:
         return F.conv2d(embeddings, weight, bias)
 
     def save(self, path: str | Path) -> None:
-        """Writes a safetensors file; everything but the vectors goes to its metadata."""
+        """Writes a safetensors file; everything but the vectors goes to its metadata.
+
+        Raises:
+            UserError: The folder cannot be written or the disk is full.
+        """
         from safetensors.torch import save_file
 
         meta = {
@@ -86,7 +91,7 @@ class Centroids:
         }
         tensors = {"vectors": self.vectors.contiguous()}
         meta["sha256"] = _checksum(meta, tensors)
-        save_file(tensors, str(path), metadata=meta)
+        replace_atomically(Path(path), lambda new: save_file(tensors, new, metadata=meta))
 
     @classmethod
     def load(cls, path: str | Path) -> Centroids:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vice.errors import UserError
-from vice.files import replace_atomically
+from vice.files import make_folder, replace_atomically, write_text
 from vice.models import Embedder, Prototypes, build_embedder, seeded_embedder
 from vice.provenance import digest_tensors
 
@@ -70,11 +70,14 @@ def save_run(
 
     Returns:
         Path of the safetensors file.
+
+    Raises:
+        UserError: The folder cannot be written or the disk is full; files there are as they were.
     """
     from safetensors.torch import save_file
 
     folder = Path(run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     tensors = {f"embedder.{name}": value for name, value in embedder.state_dict().items()}
     if prototypes is not None:
         tensors["prototypes.weight"] = prototypes.weight
@@ -89,7 +92,7 @@ def save_run(
     text = json.dumps(card, indent=2, sort_keys=True)
     path = folder / WEIGHTS_NAME
     replace_atomically(path, lambda new: save_file(tensors, new, metadata={"vice": text}))
-    replace_atomically(folder / CARD_NAME, lambda new: Path(new).write_text(text + "\n"))
+    write_text(folder / CARD_NAME, text + "\n")
     return path
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from vice.names import printable
 from vice.redaction import redact_text
 
 
@@ -18,4 +21,4 @@ def one_line(error: Exception) -> str:
     text = str(error)
     if "Original Traceback" in text:
         text = text.rpartition("Error: ")[2]
-    return redact_text(" ".join(text.split()))
+    return printable(redact_text(re.sub(r"\s*[\r\n]\s*", " ", text.strip())))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vice.files import replace_atomically
+from vice.errors import UserError
+from vice.files import append, write_text
 
 logger = logging.getLogger(__name__)
 
 HEALTH_NAME = "health.jsonl"
 #: Label-free scores on images that are not trained on, a line an epoch.
 HELD_OUT_NAME = "held_out.jsonl"
+#: Lines that may wait for a disk to take them again; the oldest of more are lost.
+MOST_WAITING = 10_000
 
 
 class HealthMonitor:
@@ -92,6 +96,9 @@ class HealthMonitor:
 class HealthLog:
     """JSON lines, one a step or an epoch, in a run folder.
 
+    A disk that is full costs no training: lines that it does not take wait, and are tried again
+    with the next one.
+
     Args:
         folder: The run folder.
         resume_at: Iteration that training (re)starts at; later lines of an earlier attempt are
@@ -102,19 +109,32 @@ class HealthLog:
     def __init__(self, folder: str | Path, resume_at: int = 0, name: str = HEALTH_NAME) -> None:
         self.path = Path(folder) / name
         kept = [line for line in read_health(self.path) if line["iteration"] < resume_at]
-        text = "".join(_line(record) for record in kept)
-        replace_atomically(self.path, lambda new: Path(new).write_text(text))
-        self._silent = False
+        self._start: str | None = "".join(map(_line, kept))
+        self._waiting: deque[str] = deque(maxlen=MOST_WAITING)
+        self._silent, self._lost = False, 0
+        self._try()
 
     def write(self, record: dict[str, Any]) -> None:
-        """Appends one record; a full disk costs the record, not the training."""
+        """Appends one record."""
+        self._lost += len(self._waiting) == MOST_WAITING
+        self._waiting.append(_line(record))
+        self._try()
+
+    def _try(self) -> None:
         try:
-            with self.path.open("a") as file:
-                file.write(_line(record))
-        except OSError as error:
+            if self._start is not None:
+                write_text(self.path, self._start)
+                self._start = None
+            append(self.path, "".join(self._waiting).encode())
+        except (OSError, UserError) as error:
             if not self._silent:
-                logger.error("cannot write %s: %s; training goes on", self.path, error)
+                logger.error("%s: %s. Training goes on and tries again", self.path, error)
             self._silent = True
+            return
+        self._waiting.clear()
+        if self._silent:
+            logger.info("%s is written again; %d lines are lost", self.path, self._lost)
+        self._silent, self._lost = False, 0
 
 
 def read_health(path: str | Path) -> list[dict[str, Any]]:
@@ -131,7 +151,7 @@ def read_health(path: str | Path) -> list[dict[str, Any]]:
     file = file / HEALTH_NAME if file.is_dir() else file
     if not file.exists():
         return []
-    return list(_parse(file.read_text().splitlines()))
+    return list(_parse(file.read_text(encoding="utf-8", errors="replace").splitlines()))
 
 
 def _parse(lines: Iterable[str]) -> Iterable[dict[str, Any]]:

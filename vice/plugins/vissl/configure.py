@@ -19,7 +19,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from vissl.utils.hydra_config import compose_hydra_configuration, convert_to_attrdict
 
 from vice.errors import UserError
-from vice.files import replace_atomically
+from vice.files import write_text
 from vice.images import list_images
 from vice.paths import experiment_names
 from vice.plugins.vissl.checks import check_values
@@ -76,8 +76,7 @@ def write_config(config: Any) -> None:
     # VISSL has turned names of data types into types by now.
     plain = json.dumps(redact(config), default=lambda value: str(value).removeprefix("torch."))
     text = yaml.safe_dump(json.loads(plain))
-    path = Path(config.CHECKPOINT.DIR) / "train_config.yaml"
-    replace_atomically(path, lambda new: Path(new).write_text(text, encoding="utf-8"))
+    write_text(Path(config.CHECKPOINT.DIR) / "train_config.yaml", text)
 
 
 def compose(overrides: list[str]) -> DictConfig:

@@ -15,11 +15,11 @@ import vissl.engines.extract_cluster
 import vissl.engines.extract_features
 import vissl.engines.train
 
+from vice.log_streams import guard
 from vice.redaction import redact, redact_text
 
-#: Names, not beginnings of names: SLURM_JWT, SLURM_JOB_COMMENT and whatever else a site adds stay out.
-LOGGED = frozenset(
-    """
+#: Names, not beginnings of names: SLURM_JWT, SLURM_JOB_COMMENT and what else a site adds stay out.
+_LOGGED = """
     CUBLAS_WORKSPACE_CONFIG CUDA_DEVICE_MAX_CONNECTIONS CUDA_DEVICE_ORDER CUDA_LAUNCH_BLOCKING
     CUDA_MODULE_LOADING CUDA_VISIBLE_DEVICES CUDNN_LOGINFO_DBG NVIDIA_TF32_OVERRIDE
     NVIDIA_VISIBLE_DEVICES
@@ -42,8 +42,8 @@ LOGGED = frozenset(
     TORCH_NCCL_BLOCKING_WAIT TORCH_NUM_THREADS TORCH_SHOW_CPP_STACKTRACES
     LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT RANK WORLD_SIZE
     CONDA_DEFAULT_ENV LANG LC_ALL LC_CTYPE PYTHONHASHSEED PYTHONUTF8 PYTHON_VERSION TZ VICE_DATA
-    """.split()
-)
+"""
+LOGGED = frozenset(_LOGGED.split())
 _ENGINES = (
     vissl.engines.train,
     vissl.engines.extract_features,
@@ -52,7 +52,11 @@ _ENGINES = (
 
 
 def log_environment(environment: Mapping[str, str]) -> None:
-    """Logs the variables that are listed above, and how many there are beside them."""
+    """Logs the variables that are listed above, and how many there are beside them.
+
+    VISSL calls this as soon as its log is open.
+    """
+    guard(logging.root.handlers)
     shown = sorted(LOGGED & set(environment))
     for name in shown:
         logging.info("%s:\t%s", name, redact_text(environment[name], environment))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.files import disk_errors
 from vice.redaction import redact
 from vice.snapshots import PATTERN, link_newest, newest_snapshot, read_snapshot
 
@@ -91,7 +92,8 @@ def prepare_resume(config: Any) -> None:
             )
         return
     newest = newest_snapshot(folder, finished=not config.CHECKPOINT.OVERWRITE_EXISTING)
-    link_newest(folder, newest)
+    with disk_errors(folder, any_os_error=True):
+        link_newest(folder, newest)
     if newest is None:
         return
     check_settings(newest, config)
