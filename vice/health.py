@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vice.errors import UserError
-from vice.files import append, write_text
+from vice.patient_file import PatientFile
 
 logger = logging.getLogger(__name__)
 
 HEALTH_NAME = "health.jsonl"
 #: Label-free scores on images that are not trained on, a line an epoch.
 HELD_OUT_NAME = "held_out.jsonl"
-#: Lines that may wait for a disk to take them again; the oldest of more are lost.
-MOST_WAITING = 10_000
 
 
 class HealthMonitor:
@@ -109,32 +105,13 @@ class HealthLog:
     def __init__(self, folder: str | Path, resume_at: int = 0, name: str = HEALTH_NAME) -> None:
         self.path = Path(folder) / name
         kept = [line for line in read_health(self.path) if line["iteration"] < resume_at]
-        self._start: str | None = "".join(map(_line, kept))
-        self._waiting: deque[str] = deque(maxlen=MOST_WAITING)
-        self._silent, self._lost = False, 0
-        self._try()
+        self._file = PatientFile(self.path, "".join(map(_line, kept)).encode())
+        self._file.flush()
 
     def write(self, record: dict[str, Any]) -> None:
         """Appends one record."""
-        self._lost += len(self._waiting) == MOST_WAITING
-        self._waiting.append(_line(record))
-        self._try()
-
-    def _try(self) -> None:
-        try:
-            if self._start is not None:
-                write_text(self.path, self._start)
-                self._start = None
-            append(self.path, "".join(self._waiting).encode())
-        except (OSError, UserError) as error:
-            if not self._silent:
-                logger.error("%s: %s. Training goes on and tries again", self.path, error)
-            self._silent = True
-            return
-        self._waiting.clear()
-        if self._silent:
-            logger.info("%s is written again; %d lines are lost", self.path, self._lost)
-        self._silent, self._lost = False, 0
+        self._file.add(_line(record).encode())
+        self._file.flush()
 
 
 def read_health(path: str | Path) -> list[dict[str, Any]]:

@@ -22,10 +22,10 @@ from vice.health import HealthLog, HealthMonitor
 from vice.log_streams import guard
 from vice.names import name_bytes
 from vice.plugins.vissl.base_hook import SilentHook, embedder_of, prototypes_of, writers_of
+from vice.plugins.vissl.default_hooks import default_hooks
 from vice.plugins.vissl.finite import FiniteHook
 from vice.plugins.vissl.resuming import settings_of
 from vice.plugins.vissl.saving import SaveHook
-from vice.plugins.vissl.tensorboard import default_hooks
 from vice.plugins.vissl.watching import watch_hooks
 from vice.preemption import Notice
 from vice.provenance import versions

@@ -1,7 +1,9 @@
-"""VISSL's TensorBoard hook on a writer that a full disk does not end."""
+"""VISSL's default hooks, with writers that a full disk does not end."""
 
 from __future__ import annotations
 
+import atexit
+from pathlib import Path
 from typing import Any
 
 from classy_vision.hooks import ClassyHook
@@ -9,6 +11,7 @@ from vissl.hooks import SSLTensorboardHook, default_hook_generator
 from vissl.utils.checkpoint import get_checkpoint_folder
 
 from vice.event_log import EventLog
+from vice.patient_file import PatientStream
 
 
 class TensorBoardHook(SSLTensorboardHook):
@@ -26,11 +29,22 @@ class TensorBoardHook(SSLTensorboardHook):
 
 
 def default_hooks(cfg: Any) -> list[ClassyHook]:
-    """VISSL's default hooks, that of TensorBoard with a writer of ours.
+    """VISSL's default hooks; what they write waits for a disk that is full.
 
     Args:
         cfg: VISSL's configuration.
     """
+    hooks = _with_own_writer(cfg)
+    for hook in hooks:
+        # The losses as JSON lines; VISSL keeps the file open and ends with the disk.
+        stream = getattr(hook, "json_stdout_logger", None)
+        if stream is not None:
+            hook.json_stdout_logger = PatientStream(Path(stream.name))
+            atexit.register(hook.json_stdout_logger.close)
+    return hooks
+
+
+def _with_own_writer(cfg: Any) -> list[ClassyHook]:
     setup = cfg.HOOKS.TENSORBOARD_SETUP
     if not setup.USE_TENSORBOARD:
         return list(default_hook_generator(cfg))
