@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
 from mmengine.runner import Runner
@@ -26,6 +27,7 @@ from vice.distributed import on_first_rank, world_size
 from vice.errors import UserError
 from vice.files import disk_errors
 from vice.log_streams import guard
+from vice.names import name_bytes
 from vice.paths import config_root
 from vice.plugins.mmseg.fitted import set_weights
 from vice.plugins.mmseg.metric import CountMetric
@@ -158,6 +160,17 @@ class DeviceRunner(Runner):
         )
 
 
+class _NamesAsBytes(CheckpointHook):
+    """MMEngine's hook, whose note of the last file would fail on a path that is not UTF-8."""
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        try:
+            super()._save_checkpoint_with_step(runner, step, meta)
+        except UnicodeEncodeError:
+            note = Path(runner.work_dir) / "last_checkpoint"
+            note.write_bytes(name_bytes(str(self.last_ckpt)))
+
+
 def load_config(name: str, task: Task) -> Config:
     """Reads ``configs/mmseg/<name>.py`` and fills in the task.
 
@@ -272,6 +285,9 @@ def run(config: Config, *, train: bool, weights: Mapping[str, Tensor] | None = N
     # Two runners of one name would share their logger, message hub and visualizer.
     config.experiment_name = config.visualizer.name = f"vice_{time.time_ns()}"
     runner = DeviceRunner.from_cfg(config)
+    for hook in runner.hooks:
+        if type(hook) is CheckpointHook:
+            hook.__class__ = _NamesAsBytes
     if train:
         runner.train()
     if weights is not None:
