@@ -40,7 +40,8 @@ def main() -> None:
         f"{k} clusters " + ", ".join(f"{name} {percent(entry[name])}" for name in matchings)
         for k, entry in result["clusters"].items()
     )
-    print(f"mIoU / accuracy in %: {found}; {result['protocol']['title']}, {printable(task['out_dir'])}")
+    out = printable(task["out_dir"])
+    print(f"mIoU / accuracy in %: {found}; {result['protocol']['title']}, {out}")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ def main() -> None:
         )
     print(
         f"fine-tuned on {result['subset']['images']} images: mIoU / accuracy "
-        f"{percent(result['finetune'])} %, {result['protocol']['title']}, {printable(task['out_dir'])}"
+        f"{percent(result['finetune'])} %, {result['protocol']['title']}, "
+        f"{printable(task['out_dir'])}"
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.files import replace_atomically
+from vice.names import utf8_path
 from vice.provenance import digest_tensors
 
 FORMAT = "vice-centroids-1"
@@ -91,7 +92,12 @@ class Centroids:
         }
         tensors = {"vectors": self.vectors.contiguous()}
         meta["sha256"] = _checksum(meta, tensors)
-        replace_atomically(Path(path), lambda new: save_file(tensors, new, metadata=meta))
+
+        def write(new: str) -> None:
+            with utf8_path(new, "wb") as name:
+                save_file(tensors, name, metadata=meta)
+
+        replace_atomically(Path(path), write)
 
     @classmethod
     def load(cls, path: str | Path) -> Centroids:
@@ -105,7 +111,7 @@ class Centroids:
         if not Path(path).is_file():
             raise UserError(f"{path}: no such centroid file; fit one with tools/eval_cluster.py")
         try:
-            with safe_open(str(path), framework="pt") as file:
+            with utf8_path(path, "rb") as name, safe_open(name, framework="pt") as file:
                 meta = file.metadata() or {}
                 vectors = file.get_tensor("vectors") if meta.get("format") == FORMAT else None
         except (SafetensorError, OSError) as error:

@@ -21,6 +21,7 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.files import make_folder, replace_atomically, write_text
 from vice.models import Embedder, Prototypes, build_embedder, seeded_embedder
+from vice.names import utf8_path
 from vice.provenance import digest_tensors
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,12 @@ def save_run(
     card["sha256"] = _checksum(card, tensors)
     text = json.dumps(card, indent=2, sort_keys=True)
     path = folder / WEIGHTS_NAME
-    replace_atomically(path, lambda new: save_file(tensors, new, metadata={"vice": text}))
+
+    def write(new: str) -> None:
+        with utf8_path(new, "wb") as name:
+            save_file(tensors, name, metadata={"vice": text})
+
+    replace_atomically(path, write)
     write_text(folder / CARD_NAME, text + "\n")
     return path
 
@@ -212,7 +218,7 @@ def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="pt") as archive:
+        with utf8_path(file, "rb") as name, safe_open(name, framework="pt") as archive:
             metadata = archive.metadata() or {}
             tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:

@@ -17,6 +17,7 @@ from typing import Any
 from vice.errors import UserError
 from vice.files import disk_reason
 from vice.names import printable
+from vice.redaction import redact_text
 
 _LAYOUT = re.compile(r"([\n\t])")
 
@@ -32,7 +33,8 @@ def make_lenient(stream: Any) -> None:
 def guard(handlers: Iterable[logging.Handler]) -> None:
     """Makes handlers say once that their file cannot be written, and go on.
 
-    Control characters in messages, which may come from file names, are shown as escapes.
+    Control characters in messages, which may come from file names, are shown as escapes, and
+    secrets are hidden.
     """
     for handler in handlers:
         if getattr(handler, "vice_guarded", False):
@@ -72,7 +74,8 @@ def _show_controls(record: logging.LogRecord) -> bool:
         record.args = tuple(map(_show_argument, record.args))
     text = record.getMessage()
     # Lines and tabs of the message itself are meant to be so.
-    shown = "".join(part if part in "\n\t" else printable(part) for part in _LAYOUT.split(text))
+    parts = _LAYOUT.split(redact_text(text))
+    shown = "".join(part if part in "\n\t" else printable(part) for part in parts)
     if shown != text:
         record.msg, record.args = shown, ()
     return True

@@ -6,8 +6,11 @@ a lone surrogate (PEP 383), which no encoder takes by itself.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _ESCAPED = re.compile(r"[\udc80-\udcff]")
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -20,6 +23,23 @@ def name_bytes(name: str) -> bytes:
     except UnicodeEncodeError:
         # A surrogate that stands for no byte, as a JSON file may hold it.
         return name.encode("utf-8", "surrogatepass")
+
+
+@contextmanager
+def utf8_path(path: str | os.PathLike[str], mode: str) -> Iterator[str]:
+    """A path to a file for libraries that take UTF-8 only, as safetensors does.
+
+    Args:
+        path: The file.
+        mode: ``"rb"`` or ``"wb"``, as it is opened where its name is not UTF-8.
+    """
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        with open(path, mode) as file:
+            yield f"/dev/fd/{file.fileno()}"
+    else:
+        yield str(path)
 
 
 def printable(name: str) -> str:

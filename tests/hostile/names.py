@@ -72,7 +72,10 @@ def _odd_images(folder: Path, rng: Rng, suffix: str = ".png") -> list[Path]:
     return [folder / f"{stem}{suffix}" for stem in stems]
 
 
-def _makes(do: Callable[[Path, Rng], tuple[Callable[[], Any], Callable[[Any], str | None]]]) -> Make:
+Parts = tuple[Callable[[], Any], Callable[[Any], str | None]]
+
+
+def _makes(do: Callable[[Path, Rng], Parts]) -> Make:
     def make(folder: Path, rng: Rng) -> Action:
         run, check = do(folder, rng)
         return Action(run=run, check=check, writes=(folder,))

@@ -59,8 +59,9 @@ def _environment(name: Callable[[Rng], str], value: Callable[[str], str] = str) 
         secret, known = _secret(rng), name(rng)
 
         def run() -> str:
-            import vice.plugins.vissl  # noqa: F401
             from vissl.engines import train
+
+            import vice.plugins.vissl  # noqa: F401
 
             return _logged(folder, lambda: train.print_system_env_info(os.environ.copy()))
 
@@ -146,7 +147,6 @@ def _one_of(*names: str) -> Callable[[Rng], str]:
     return lambda rng: names[int(rng.integers(len(names)))]
 
 
-_PARAMS = "config.MODEL.WEIGHTS_INIT.PARAMS_FILE"
 FAMILY = Family(
     GROUP,
     {
@@ -172,11 +172,11 @@ FAMILY = Family(
         ),
         "url-password": (
             "worked",
-            _setting(lambda s, rng: [f"{_PARAMS}='https://u:{s}@host.example/x.torch'"]),
+            _setting(lambda s, rng: [f"+config.HOOKS.ADDRESS='https://u:{s}@h.example/x'"]),
         ),
         "signed-url": (
             "worked",
-            _setting(lambda s, rng: [f"{_PARAMS}='https://h.example/x?a=1&X-Amz-Signature={s}'"]),
+            _setting(lambda s, rng: [f"+config.HOOKS.FILE='https://h.example/x?X-Amz-Signature={s}'"]),
         ),
         "key-of-a-service": (
             "worked",
