@@ -39,10 +39,9 @@ def test_what_is_shown_is_one_line_that_every_encoder_takes(name, shown):
 
 
 def test_a_library_that_takes_utf_8_only_gets_another_path(tmp_path):
-    with utf8_path(tmp_path / "a", "wb") as name:
-        assert name == str(tmp_path / "a")
-    with utf8_path(tmp_path / LATIN, "wb") as name:
-        name.encode("utf-8")
-        with open(name, "wb") as file:
-            file.write(b"here")
-    assert (tmp_path / LATIN).read_bytes() == b"here"
+    for name in ("a", LATIN):
+        (tmp_path / name).write_bytes(b"here")
+        with utf8_path(tmp_path / name) as path:
+            path.encode("utf-8")
+            with open(path, "rb") as file:
+                assert file.read() == b"here"

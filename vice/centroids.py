@@ -82,7 +82,7 @@ class Centroids:
         Raises:
             UserError: The folder cannot be written or the disk is full.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         meta = {
             "format": FORMAT,
@@ -92,12 +92,8 @@ class Centroids:
         }
         tensors = {"vectors": self.vectors.contiguous()}
         meta["sha256"] = _checksum(meta, tensors)
-
-        def write(new: str) -> None:
-            with utf8_path(new, "wb") as name:
-                save_file(tensors, name, metadata=meta)
-
-        replace_atomically(Path(path), write)
+        data = save(tensors, metadata=meta)
+        replace_atomically(Path(path), lambda new: Path(new).write_bytes(data))
 
     @classmethod
     def load(cls, path: str | Path) -> Centroids:
@@ -111,7 +107,7 @@ class Centroids:
         if not Path(path).is_file():
             raise UserError(f"{path}: no such centroid file; fit one with tools/eval_cluster.py")
         try:
-            with utf8_path(path, "rb") as name, safe_open(name, framework="pt") as file:
+            with utf8_path(path) as name, safe_open(name, framework="pt") as file:
                 meta = file.metadata() or {}
                 vectors = file.get_tensor("vectors") if meta.get("format") == FORMAT else None
         except (SafetensorError, OSError) as error:

@@ -78,7 +78,7 @@ def save_run(
     Raises:
         UserError: The folder cannot be written or the disk is full; files there are as they were.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = Path(run_dir)
     make_folder(folder)
@@ -95,12 +95,9 @@ def save_run(
     card["sha256"] = _checksum(card, tensors)
     text = json.dumps(card, indent=2, sort_keys=True)
     path = folder / WEIGHTS_NAME
-
-    def write(new: str) -> None:
-        with utf8_path(new, "wb") as name:
-            save_file(tensors, name, metadata={"vice": text})
-
-    replace_atomically(path, write)
+    # Its own writer takes UTF-8 names only, and leaves files of its own behind when it is killed.
+    data = save(tensors, metadata={"vice": text})
+    replace_atomically(path, lambda new: Path(new).write_bytes(data))
     write_text(folder / CARD_NAME, text + "\n")
     return path
 
@@ -218,7 +215,7 @@ def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with utf8_path(file, "rb") as name, safe_open(name, framework="pt") as archive:
+        with utf8_path(file) as name, safe_open(name, framework="pt") as archive:
             metadata = archive.metadata() or {}
             tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:

@@ -26,17 +26,12 @@ def name_bytes(name: str) -> bytes:
 
 
 @contextmanager
-def utf8_path(path: str | os.PathLike[str], mode: str) -> Iterator[str]:
-    """A path to a file for libraries that take UTF-8 only, as safetensors does.
-
-    Args:
-        path: The file.
-        mode: ``"rb"`` or ``"wb"``, as it is opened where its name is not UTF-8.
-    """
+def utf8_path(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A path to a file that is read by a library which takes UTF-8 only, as safetensors does."""
     try:
         os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
-        with open(path, mode) as file:
+        with open(path, "rb") as file:
             yield f"/dev/fd/{file.fileno()}"
     else:
         yield str(path)
