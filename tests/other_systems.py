@@ -6,6 +6,7 @@ ViCE, loses a part of the system, and then imports it. A line ``NAME: whole`` or
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -101,6 +102,7 @@ SITUATIONS: dict[str, list[Callable[[], None]]] = {
     "facts": [
         _attributes(os, "uname", "sysconf", "sched_getaffinity", "getloadavg", "statvfs", "mkfifo")
     ],
+    "errors": [_attributes(errno, "EDQUOT", "ESTALE", "ENOTSUP", "EOPNOTSUPP")],
     "folders-that-open": [_closed_folders],
     "links": [_no_links],
     "proc": [_no_proc],
