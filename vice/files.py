@@ -160,7 +160,7 @@ def disk_reason(error: BaseException) -> str:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _DISK_ERRORS:
-            return os.strerror(seen.errno)
+            return os.strerror(seen.errno or 0)
         told = re.search(r"\(os error (\d+)\)", str(seen))
         if told and int(told[1]) in _DISK_ERRORS:
             return os.strerror(int(told[1]))
