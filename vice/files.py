@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
-
-LOCK_NAME = ".lock"
-#: Seconds to wait for a writer that has been killed and is about to be gone.
-WAIT = 30.0
 
 
 def check_folder(name: str, path: str | Path) -> None:
@@ -86,35 +79,3 @@ def _to_disk(path: str | Path) -> None:
             os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextlib.contextmanager
-def sole_writer(folder: Path, wait: float = WAIT) -> Iterator[None]:
-    """Holds a folder for one process; whatever ends the process also lets the folder go.
-
-    Args:
-        folder: Gets a file ``.lock``.
-        wait: Seconds to wait for another writer to end.
-
-    Raises:
-        UserError: Another process goes on writing there.
-    """
-    with (folder / LOCK_NAME).open("a") as lock:
-        end = time.monotonic() + wait
-        while not _lock(lock.fileno()):
-            if time.monotonic() > end:
-                raise UserError(
-                    f"another process is writing into {folder}: wait for it, or choose another "
-                    "folder with config.CHECKPOINT.DIR"
-                )
-            time.sleep(0.2)
-        yield
-
-
-def _lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # File systems without locks cannot tell; there the user has to take care.
-        return error.errno not in (errno.EAGAIN, errno.EACCES)
-    return True
