@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -86,10 +85,10 @@ _watch: _Watch | None = None
 class _Watch:
     """Handles the signals of one process, and of none that is forked from it."""
 
-    def __init__(self) -> None:
+    def __init__(self, for_another: bool) -> None:
         self.notice = Notice()
         self.process = os.getpid()
-        self.trains_for_another = multiprocessing.parent_process() is not None
+        self.for_another = for_another
         self.before: dict[int, Any] = {}
 
     def install(self) -> None:
@@ -99,14 +98,14 @@ class _Watch:
             if number in MANAGED or handler is not signal.SIG_IGN:
                 self.before[number] = signal.SIG_DFL if handler is None else handler
                 signal.signal(number, self.note)
-        if self.trains_for_another:
+        if self.for_another:
             # The process that has started this one held them back until now.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def remove(self) -> None:
         for number, handler in self.before.items():
             # To a process that trains for another nothing but SIGTERM means anything any more.
-            over = self.trains_for_another and number != signal.SIGTERM
+            over = self.for_another and number != signal.SIGTERM
             signal.signal(number, signal.SIG_IGN if over else handler)
 
     def note(self, number: int, frame: FrameType | None) -> None:
@@ -114,7 +113,7 @@ class _Watch:
         if os.getpid() != self.process:
             return
         notice = self.notice
-        if number in PERSONAL and not self.trains_for_another:
+        if number in PERSONAL and not self.for_another:
             name = signal.Signals(number).name
             if notice.insisted and number in _INSISTENT:
                 end_now(f"stopped at once by a second {name}: the same command goes on from the "
@@ -130,7 +129,7 @@ class _Watch:
 
 
 @contextmanager
-def watch_signals() -> Iterator[Notice]:
+def watch_signals(*, for_another: bool = False) -> Iterator[Notice]:
     """Notes the signals of ``SIGNALS`` instead of dying of them, and tells the children.
 
     A signal to the main process of a run is meant for the processes that train, so it is sent on
@@ -138,6 +137,10 @@ def watch_signals() -> Iterator[Notice]:
     A person's signal ends the main process and all below it at once, with status 130, while there
     is nothing to save, and so does a second Ctrl-C at any time. Signals that the process was told
     to ignore when it was started (nohup) stay ignored.
+
+    Args:
+        for_another: Whether another process has started this one with signals held back, and
+            decides when to end it.
 
     Yields:
         What was noted. Outside the main thread of a process nothing is noted, since Python
@@ -147,7 +150,7 @@ def watch_signals() -> Iterator[Notice]:
     if _watch is not None or threading.current_thread() is not threading.main_thread():
         yield _watch.notice if _watch is not None else Notice()
         return
-    watch = _watch = _Watch()
+    watch = _watch = _Watch(for_another)
     watch.install()
     try:
         yield watch.notice

@@ -210,7 +210,8 @@ def vice_hooks(
     """
     folder, saving = str(cfg.CHECKPOINT.DIR), cfg.CHECKPOINT
     notice = notice or Notice()
-    notice.begun = begun or notice.begun
+    # A shared number of zero counts as false.
+    notice.begun = notice.begun if begun is None else begun
     default = default_hook_generator(cfg)
     return [
         RosterHook(roster),

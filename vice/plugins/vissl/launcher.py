@@ -112,7 +112,8 @@ def _launch(
 
 def _train(local_rank: int, *arguments: Any) -> None:
     """What a spawned process runs; of this module, so that it imports VISSL as ViCE does."""
-    _distributed_worker(local_rank, *arguments)
+    with watch_signals(for_another=True):
+        _distributed_worker(local_rank, *arguments)
 
 
 def _spawn(
