@@ -1,4 +1,4 @@
-"""Asks real trainings to stop, by any signal at any moment, and looks at what they say and leave."""
+"""Asks real trainings to stop, by any signal at any moment, and looks at what is left of them."""
 
 from __future__ import annotations
 

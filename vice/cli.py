@@ -80,6 +80,7 @@ def _status(main: Callable[[], int | None], joins: bool) -> int:
             _say(stop.message)
         return STOPPED
     except KeyboardInterrupt as stop:
+        interrupts.end_helpers()
         if first:
             _say(str(stop) or interrupts.MESSAGE)
         return interrupts.INTERRUPTED

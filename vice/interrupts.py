@@ -67,6 +67,16 @@ def end_now(message: str, status: int = INTERRUPTED) -> NoReturn:
     os._exit(status)
 
 
+def end_helpers() -> None:
+    """Ends the processes that load data for an interrupted one, before they can complain."""
+    if hasattr(signal, "SIGCHLD"):
+        # PyTorch would take the end of a data loader for a failure.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
+
+
 def _below(process: int) -> list[int]:
     """Processes started by a process, and by those; only its own children without /proc."""
     found: list[int] = []
