@@ -97,8 +97,11 @@ def test_a_pool_is_silent_too(tmp_path):
                 method, cache = "slic", object()
                 def __init__(self, **options): pass
 
+            def slow(path):
+                time.sleep(60)
+
             region_filling.Superpixels = Slow
-            region_filling._fill_one = time.sleep
+            region_filling._fill_one = slow
             if __name__ == "__main__":
                 ready()
                 options = {"cache_dir": "x"}
@@ -189,11 +192,15 @@ def test_a_long_output_ends_with_its_reader():
     assert (done.stdout, done.stderr) == ("0\n141\n", "")
 
 
-def test_a_lost_terminal_changes_no_exit_status():
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [("print('x')", 141), ("show('x')", 0), ("raise UserError('x')", 2)],
+)
+def test_a_lost_terminal_changes_no_exit_status(end, status):
     main, other = pty.openpty()
     script = (
-        "import sys, time\nfrom vice.cli import run\nfrom vice.errors import UserError\n"
-        "def main():\n    time.sleep(0.5)\n    print('x')\n    raise UserError('x')\nrun(main)"
+        "import time\nfrom vice.cli import run, show\nfrom vice.errors import UserError\n"
+        f"def main():\n    time.sleep(0.3)\n    {end}\nrun(main)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdin=other, stdout=other, stderr=other, cwd=ROOT,
@@ -201,4 +208,4 @@ def test_a_lost_terminal_changes_no_exit_status():
     )  # fmt: skip
     os.close(other)
     os.close(main)
-    assert process.wait(60) == 2
+    assert process.wait(60) == status

@@ -20,7 +20,7 @@ with status 75; with 130 on Ctrl-C before there is anything to save. A second Ct
 import os
 import sys
 
-from vice.cli import run
+from vice.cli import run, show
 from vice.paths import experiment_names
 from vice.preemption import watch_signals
 
@@ -35,7 +35,7 @@ def main() -> int:
         # Importing VISSL takes seconds, and help needs none of it.
         from vice.plugins.vissl.training import train
 
-        print(train(overrides))
+        show(train(overrides))
     return 0
 
 

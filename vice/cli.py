@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import errno
 import logging
 import os
 import re
@@ -84,16 +85,22 @@ def _status(main: Callable[[], int | None], joins: bool) -> int:
         if first:
             _say(str(stop) or interrupts.MESSAGE)
         return interrupts.INTERRUPTED
-    except BrokenPipeError:
-        # Not every broken pipe is that of a reader who has seen enough, as `| head` has.
-        if not (interrupts.is_unread(sys.stdout) or interrupts.is_unread(sys.stderr)):
-            raise
-        return interrupts.UNREAD
     except Exception as error:
+        # Not every error of this kind is that of a reader who has seen enough, as `| head` has.
+        unread = isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EIO)
+        if unread and any(map(interrupts.is_unread, (sys.stdout, sys.stderr))):
+            return interrupts.UNREAD
         if not (fault := loader_fault(error)):
             raise
         _say(f"error: {fault}")
         return 2
+
+
+def show(text: str) -> None:
+    """Prints what a command has come to; if nobody reads it, it was done all the same."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 def _say(message: str) -> None:

@@ -186,11 +186,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def is_unread(stream: Any) -> bool:
-    """Whether what is written to a stream goes into a pipe that nobody reads any more."""
+    """Whether a stream leads into a pipe that nobody reads any more, or to a lost terminal."""
     try:
         poll = select.poll()
         poll.register(stream.fileno(), 0)
-        return any(event & select.POLLERR for _, event in poll.poll(0))
+        gone = select.POLLERR | select.POLLHUP
+        return any(event & gone for _, event in poll.poll(0))
     except (OSError, ValueError, AttributeError):
         return False
 

@@ -11,6 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -130,13 +131,14 @@ def _lost(take: Callable[[Path, int], object], names: tuple[str, ...], folder: P
 
 
 def _kill_worker(number: int, folder: Path, process: int) -> None:
-    for _ in range(500):
-        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-        # The last that was started; the first is Python's own helper.
-        if len(children) > 1:
-            os.kill(int(children[-1]), number)
-            return
-        time.sleep(0.01)
+    # An epoch's loading processes come and go; Python's own helper, the first child, stays.
+    with suppress(OSError):
+        for _ in range(500):
+            children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+            if len(children) > 1:
+                os.kill(int(children[-1]), number)
+                return
+            time.sleep(0.01)
 
 
 def _remove(name: str, folder: Path, process: int) -> None:

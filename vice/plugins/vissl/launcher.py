@@ -38,6 +38,9 @@ from vice.preemption import SIGNALS, STOPPED, Notice, Preempted, too_early, watc
 
 logger = logging.getLogger(__name__)
 
+#: Seconds that processes have to end by themselves after the first one has, before they are ended.
+GRACE = 15.0
+
 
 def run_here(
     config: Any,
@@ -126,8 +129,10 @@ def _spawn(
         context = torch.multiprocessing.spawn(
             _train, (*arguments, started), nprocs=processes, join=False
         )
+    # It warns of each process that it ends after another; what is told is what came of the run.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     try:
-        while not context.join():
+        while not context.join(grace_period=GRACE):
             pass
     except ProcessRaisedException as error:
         found = re.findall(r"^vice\.\w+\.(?:UserError|ImageError): (.*)", str(error), re.M)
