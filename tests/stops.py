@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,13 +77,15 @@ def stopped(arguments: list[str], out: Path, stop: Stop) -> Outcome:
     command = [REPO / "tools" / "run_distributed.py", *arguments, *length(stop.ranks), *stop.more]
     process = Forked(command, own_session=True, **ENVIRONMENT)
     until = time.monotonic() + 200
+    while process.running() and os.getsid(process.pid) != process.pid:
+        time.sleep(0.002)
     while process.running() and time.monotonic() < until and not stop.moment(out):
         time.sleep(0.002)
     time.sleep(stop.delay)
     asked = time.monotonic()
     for turn in range(stop.times):
         time.sleep(0.3 if turn else 0.0)
-        if process.running():
+        with suppress(ProcessLookupError):
             (os.killpg if stop.group else os.kill)(process.pid, getattr(signal, stop.signal))
     done = process.wait(200)
     seconds = time.monotonic() - asked

@@ -106,7 +106,7 @@ def explain(roster: Roster, error: Exception) -> None:
     line = next(iter(str(error).splitlines()), "")
     first = roster.first_to_fail(f"{type(error).__name__}: {line}")
     if first:
-        logger.error("this rank ends because another failed first: %s", first)
+        logger.info("this rank ends because another failed first: %s", first)
         time.sleep(COURTESY)
         raise UserError(f"rank {roster.rank} ends because another failed first: {first}") from error
     if _is_communication(error):
