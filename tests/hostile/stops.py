@@ -112,7 +112,7 @@ def _lost(take: Callable[[Path, int], object], names: tuple[str, ...], folder: P
     images, out = write_images(folder / "images"), folder / "run"
     keep = "config.VICE.SUPERPIXELS.cache_dir=null"
     command = [REPO / "tools" / "run_distributed.py", *overrides(images, out), *length(1), keep]
-    command += ["config.OPTIMIZER.num_epochs=200"]
+    command += ["config.OPTIMIZER.num_epochs=40"]
     process = Forked(command, own_session=True, **ENVIRONMENT)
     step, until = int(rng.integers(1, 8)), time.monotonic() + 100
     while process.running() and time.monotonic() < until and not after(step)(out):
@@ -131,14 +131,20 @@ def _lost(take: Callable[[Path, int], object], names: tuple[str, ...], folder: P
 
 
 def _kill_worker(number: int, folder: Path, process: int) -> None:
-    # An epoch's loading processes come and go; Python's own helper, the first child, stays.
-    with suppress(OSError):
-        for _ in range(500):
+    # An epoch's loading processes come and go.
+    for _ in range(1000):
+        with suppress(OSError):
             children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-            if len(children) > 1:
-                os.kill(int(children[-1]), number)
+            loading = [int(child) for child in children if not _is_helper(child)]
+            if loading:
+                os.kill(loading[-1], number)
                 return
-            time.sleep(0.01)
+        time.sleep(0.01)
+
+
+def _is_helper(process: str) -> bool:
+    """Whether a process is Python's own, which clears up after others."""
+    return b"resource_tracker" in Path(f"/proc/{process}/cmdline").read_bytes()
 
 
 def _remove(name: str, folder: Path, process: int) -> None:
