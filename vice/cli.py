@@ -19,9 +19,10 @@ from typing import Any, NoReturn, TextIO
 from vice import interrupts
 from vice.datasets import DATASETS
 from vice.errors import UserError, one_line
-from vice.files import check_folder
+from vice.files import check_folder, disk_errors
 from vice.launch import read_environment
 from vice.loader_faults import loader_fault
+from vice.log_streams import guard, make_lenient
 from vice.preemption import STOPPED, Preempted
 from vice.protocols import default_protocol, get_protocol, parse_changes
 from vice.published_protocols import NOTES, PROTOCOLS
@@ -62,6 +63,9 @@ def set_up_log(stream: TextIO | None = None) -> None:
     # Frameworks that use the root's own name tell what only their developers need.
     handler.addFilter(lambda line: line.name != "root" or line.levelno >= logging.WARNING)
     logging.basicConfig(level=logging.INFO, format=LINE, datefmt=CLOCK, handlers=[handler])
+    guard(logging.root.handlers)
+    for each in (sys.stdout, sys.stderr):
+        make_lenient(each)
     # FAISS tells which of its builds it tries, with tracebacks of those that do not fit the CPU.
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
 
@@ -72,7 +76,8 @@ def _status(main: Callable[[], int | None], joins: bool) -> int:
         first = not joins or is_first()
         if not first:
             _be_quiet()
-        return main() or 0
+        with disk_errors("a file"):
+            return _unless_unread(main)
     except UserError as error:
         _say(f"error: {one_line(error)}")
         return 2
@@ -86,14 +91,21 @@ def _status(main: Callable[[], int | None], joins: bool) -> int:
             _say(str(stop) or interrupts.MESSAGE)
         return interrupts.INTERRUPTED
     except Exception as error:
-        # Not every error of this kind is that of a reader who has seen enough, as `| head` has.
-        unread = isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EIO)
-        if unread and any(map(interrupts.is_unread, (sys.stdout, sys.stderr))):
-            return interrupts.UNREAD
         if not (fault := loader_fault(error)):
             raise
         _say(f"error: {fault}")
         return 2
+
+
+def _unless_unread(main: Callable[[], int | None]) -> int:
+    """The command's status, or that of one whose reader has seen enough, as `| head` has."""
+    try:
+        return main() or 0
+    except OSError as error:
+        kind = error.errno in (errno.EPIPE, errno.EIO)
+        if kind and any(map(interrupts.is_unread, (sys.stdout, sys.stderr))):
+            return interrupts.UNREAD
+        raise
 
 
 def show(text: str) -> None:

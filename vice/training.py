@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from vice.errors import UserError
+from vice.files import make_folder
 from vice.interrupts import end_now
 from vice.paths import tool
 from vice.preemption import SIGNALS, STOPPED, Preempted
@@ -43,7 +44,7 @@ def train(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = (
             f"{run_dir} was trained on {known['DATA']['TRAIN']['DATA_PATHS'][0]}; choose another "
             "output folder (make demo OUT=..., or --out) or delete it"
         )
-    run_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(run_dir)
     _check(*_follow(_command(config, images, run_dir, overrides)))
     return run_dir
 
@@ -65,7 +66,9 @@ def submit(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = 
     """
     slurm = [*overrides, "config.SLURM.USE_SLURM=true"]
     command = _command(config, images.absolute(), run_dir, slurm)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="backslashreplace", check=False
+    )
     _check(done.returncode, done.stderr)
     return done.stdout.strip().splitlines()[-1].removeprefix("submitted job ")
 
@@ -139,7 +142,7 @@ def _started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            errors="replace",
+            errors="backslashreplace",
             bufsize=1,
         )
         started.append(process)
@@ -179,4 +182,4 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     import yaml
 
     path = run_dir / "train_config.yaml"
-    return yaml.safe_load(path.read_text()) if path.exists() else {}
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -15,6 +16,7 @@ import vissl.engines.train
 
 from vice import interrupts
 from vice.cli import CLOCK, LINE
+from vice.log_streams import guard
 from vice.plugins.vissl.telling import NAME as TELLING
 
 LOG_NAME = "log.txt"
@@ -70,8 +72,16 @@ def run_log(folder: Path, rank: int, node: int, *, to_stdout: bool = False) -> I
         named = _FORMAT.format(rank=f"rank {rank}: " if rank else "")
         file.setFormatter(logging.Formatter(named))
         file.setLevel(logging.WARNING if rank else logging.INFO)
+        guard([file, terminal])
+        file.handleError = partial(_tell_once, path, set())  # type: ignore[method-assign]
         with _only([file, terminal]):
             yield
+
+
+def _tell_once(path: Path, told: set[Path], record: logging.LogRecord) -> None:
+    if path not in told:
+        told.add(path)
+        interrupts.tell(f"cannot write {path}: {sys.exc_info()[1]}; training goes on")
 
 
 @contextmanager
@@ -85,7 +95,7 @@ def _only(handlers: list[logging.Handler]) -> Iterator[None]:
     try:
         root.handlers = handlers
         root.setLevel(logging.INFO)
-        # A disk that is full must not fill the terminal with tracebacks of its log.
+        # A terminal that is lost must not fill the log with tracebacks.
         logging.raiseExceptions = False
         for each in own:
             each.handlers, each.propagate = [], True
@@ -113,7 +123,7 @@ def _leading_to(path: Path) -> Iterator[tuple[TextIO, TextIO]]:
             stream.flush()
     before = [os.dup(number) for number in (1, 2)]
     streams = (sys.stdout, sys.stderr)
-    log = path.open("a", buffering=1, encoding="utf-8", errors="surrogateescape")
+    log = _log(path)
     try:
         for number in (1, 2):
             os.dup2(log.fileno(), number)
@@ -131,6 +141,14 @@ def _leading_to(path: Path) -> Iterator[tuple[TextIO, TextIO]]:
             os.close(old)
         with suppress(OSError, ValueError):
             log.close()
+
+
+def _log(path: Path) -> TextIO:
+    try:
+        return path.open("a", buffering=1, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        interrupts.tell(f"cannot write {path}: {error.strerror}; training goes on without a log")
+        return open(os.devnull, "w", encoding="utf-8")
 
 
 def _opened(descriptor: int) -> TextIO:
