@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import errno
 import logging
 import os
 import re
@@ -12,17 +14,22 @@ import textwrap
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
+from vice import interrupts
 from vice.datasets import DATASETS
 from vice.devices import NAMES, check_device
 from vice.errors import UserError, one_line
 from vice.files import check_folder, disk_errors
 from vice.launch import read_environment
+from vice.loader_faults import loader_fault
 from vice.log_streams import guard, make_lenient
 from vice.preemption import STOPPED, Preempted
 from vice.protocols import default_protocol, get_protocol, parse_changes
 from vice.published_protocols import NOTES, PROTOCOLS
+
+#: How a line on the terminal begins.
+LINE, CLOCK = "%(asctime)s %(message)s", "%H:%M:%S"
 
 
 def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:
@@ -30,34 +37,90 @@ def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:
 
     Exit status: what ``main`` returns (None counts as 0), 2 for a `UserError`, whose message goes
     to stderr as one line ``error: ...``, 75 for a run that was asked to stop and has saved itself,
-    and 130 after Ctrl-C. Other exceptions are bugs and keep their traceback.
+    130 after Ctrl-C, and 141 if nobody reads the output to its end. Other exceptions are bugs and
+    keep their traceback.
 
     Args:
         main: The command; it parses ``sys.argv`` itself.
         joins: Whether processes that torchrun or srun started do one job together. All but the
             first then say nothing but errors.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    set_up_log()
+    try:
+        with interrupts.interruptible():
+            status = _status(main, joins)
+    finally:
+        interrupts.give_up_unread()
+    sys.exit(status)
+
+
+def set_up_log(stream: TextIO | None = None) -> None:
+    """Lets log lines go to a stream as short lines with the time of the day.
+
+    Args:
+        stream: None for standard error.
+    """
+    handler = logging.StreamHandler(stream)
+    # Frameworks that use the root's own name tell what only their developers need.
+    handler.addFilter(lambda line: line.name != "root" or line.levelno >= logging.WARNING)
+    logging.basicConfig(level=logging.INFO, format=LINE, datefmt=CLOCK, handlers=[handler])
     guard(logging.root.handlers)
-    for stream in (sys.stdout, sys.stderr):
-        make_lenient(stream)
+    for each in (sys.stdout, sys.stderr):
+        make_lenient(each)
     # FAISS tells which of its builds it tries, with tracebacks of those that do not fit the CPU.
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+
+
+def _status(main: Callable[[], int | None], joins: bool) -> int:
+    first = True
     try:
-        if joins and not is_first():
+        first = not joins or is_first()
+        if not first:
             _be_quiet()
         with disk_errors("a file"):
-            status = main()
+            return _unless_unread(main)
     except UserError as error:
-        sys.stderr.write(f"error: {one_line(error)}\n")
-        sys.exit(2)
+        _say(f"error: {one_line(error)}")
+        return 2
     except Preempted as stop:
-        sys.stderr.write(f"{stop.message}\n")
-        sys.exit(STOPPED)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped\n")
-        sys.exit(130)
-    sys.exit(status or 0)
+        if first:
+            _say(stop.message)
+        return STOPPED
+    except KeyboardInterrupt as stop:
+        interrupts.end_helpers()
+        if first:
+            _say(str(stop) or interrupts.MESSAGE)
+        return interrupts.INTERRUPTED
+    except Exception as error:
+        if not (fault := loader_fault(error)):
+            raise
+        _say(f"error: {fault}")
+        return 2
+
+
+def _unless_unread(main: Callable[[], int | None]) -> int:
+    """The command's status, or that of one whose reader has seen enough, as `| head` has."""
+    try:
+        return main() or 0
+    except OSError as error:
+        kind = error.errno in (errno.EPIPE, errno.EIO)
+        if kind and any(map(interrupts.is_unread, (sys.stdout, sys.stderr))):
+            return interrupts.UNREAD
+        raise
+
+
+def show(text: str) -> None:
+    """Prints what a command has come to; if nobody reads it, it was done all the same."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
+def _say(message: str) -> None:
+    # A terminal that is lost must change neither what was done nor the exit status.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
 
 
 def is_first() -> bool:

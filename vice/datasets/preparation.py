@@ -196,8 +196,12 @@ def _in_threads(
 ) -> list[object]:
     if not items:
         return []
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         return list(progress(pool.map(work, items), len(items), label))
+    finally:
+        # Whoever stops this waits for the files that are being written, not for all others.
+        pool.shutdown(cancel_futures=True)
 
 
 def _place_list(split: str, root: Path, folder: Path) -> str:

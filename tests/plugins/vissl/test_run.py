@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -31,6 +32,18 @@ def test_a_run_leaves_everything_a_user_needs(trained):
     } <= names
     assert any(name.startswith("model_final_checkpoint") for name in names)
     assert "trained: " in (trained / "stdout.txt").read_text()
+
+
+def test_the_terminal_shows_what_a_person_needs_and_the_log_has_the_rest(trained):
+    lines = (trained / "stderr.txt").read_text().splitlines()
+    assert 4 <= len(lines) <= 10, lines
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines), lines
+    assert sum("training: step 1 of 6, epoch 1 of 2, loss" in line for line in lines) == 1
+    assert "training: step 6 of 6, done in" in lines[-1]
+    assert (trained / "stdout.txt").read_text() == f"trained: {trained / 'vice.safetensors'}\n"
+    log = (trained / "log.txt").read_text()
+    for said in ("Training with config:", "Model is:", "training: step 1 of 6", "iter: 1;"):
+        assert log.count(said) == 1
 
 
 def test_no_secret_of_the_environment_is_in_any_file(trained):
@@ -145,7 +158,13 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(trained, images, tmp_path)
     assert torch.equal(first.prototypes.weight, second.prototypes.weight)
     done = run_tool(overrides(images, resumed), tmp_path)
     assert done.returncode == 0
-    assert "already succeeded" in done.stdout
+    assert "is done already" in done.stderr
+    assert done.stdout == f"trained: {resumed / 'vice.safetensors'}\n"
+    (resumed / "vice.safetensors").unlink()
+    done = run_tool(overrides(images, resumed), tmp_path)
+    assert done.returncode == 2 and "trained" not in done.stdout
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: the training is done, but") and "model_final" in last
 
 
 def test_views_finished_on_the_device_train_the_same_model(trained, images, tmp_path):
@@ -195,7 +214,9 @@ def test_two_spawned_processes_know_every_registered_name(images, tmp_path):
         tmp_path,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    assert "2 processes, 2 images and 6 views a step" in done.stderr + done.stdout
+    assert "2 processes, 2 images and 6 views a step" in done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) <= 8 and all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines), lines
     assert [record["iteration"] for record in read_health(out)] == [0, 1, 2]
     assert load_checkpoint(out).embedder.config["decoder"] == "deeplabv3plus"
 

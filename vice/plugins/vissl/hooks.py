@@ -19,13 +19,14 @@ from vice.errors import UserError
 from vice.files import write_text
 from vice.foreign import ARCHITECTURE_NAME
 from vice.health import HealthLog, HealthMonitor
-from vice.log_streams import guard
 from vice.names import name_bytes
 from vice.plugins.vissl.base_hook import SilentHook, embedder_of, prototypes_of, writers_of
 from vice.plugins.vissl.default_hooks import default_hooks
 from vice.plugins.vissl.finite import FiniteHook
 from vice.plugins.vissl.resuming import settings_of
+from vice.plugins.vissl.run_log import LOG_NAME
 from vice.plugins.vissl.saving import SaveHook
+from vice.plugins.vissl.telling import TellHook
 from vice.plugins.vissl.watching import watch_hooks
 from vice.preemption import Notice
 from vice.provenance import versions
@@ -207,7 +208,7 @@ class RosterHook(SilentHook):
 
 
 def vice_hooks(
-    cfg: Any, roster: Roster | None = None, notice: Notice | None = None
+    cfg: Any, roster: Roster | None = None, notice: Notice | None = None, begun: Any = None
 ) -> list[ClassyHook]:
     """VISSL's default hooks and those of ViCE; the saving of VISSL's is replaced.
 
@@ -215,20 +216,23 @@ def vice_hooks(
         cfg: VISSL's configuration.
         roster: The ranks of the run.
         notice: Whether this process was asked to stop.
+        begun: Told that there is something to save, if another process has started this one.
 
     Returns:
         The hooks in the order they run. What is saved comes after what makes a step complete:
         normalised prototypes, the health record, the export, pictures and held-out scores.
     """
-    _join_log()
     folder, saving = str(cfg.CHECKPOINT.DIR), cfg.CHECKPOINT
     notice = notice or Notice()
+    # A shared number of zero counts as false.
+    notice.begun = notice.begun if begun is None else begun
     default = default_hooks(cfg)
     return [
         RosterHook(roster),
         FiniteHook(folder, int(cfg.VICE.MAX_NONFINITE_STEPS)),
         NormalizePrototypesHook(),
         HealthHook(folder, max(int(cfg.LOG_FREQUENCY), 1)),
+        TellHook(folder, LOG_NAME),
         ExportHook(folder),
         *watch_hooks(cfg, notice),
         *[hook for hook in default if not isinstance(hook, LogLossMetricsCheckpointHook)],
@@ -242,15 +246,6 @@ def vice_hooks(
             settings_of(cfg),
         ),
     ]
-
-
-def _join_log() -> None:
-    """Sends ViCE's log where VISSL's goes; VISSL puts a logger of its own in the root's place."""
-    guard(logging.root.handlers)
-    own = logging.getLogger("vice")
-    own.handlers = list(logging.root.handlers)
-    own.setLevel(logging.INFO)
-    own.propagate = False
 
 
 def _learning_rate(task: Any) -> float:
