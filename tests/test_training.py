@@ -8,6 +8,7 @@ import pytest
 
 from vice import training
 from vice.errors import UserError
+from vice.overrides import quote
 
 pytest.importorskip("vissl")
 
@@ -40,5 +41,5 @@ def test_any_path_survives_hydra(tmp_path, name):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     path = tmp_path / name
-    parsed = OverridesParser.create().parse_override(f"key=[{training.quote(path)}]")
+    parsed = OverridesParser.create().parse_override(f"key=[{quote(path)}]")
     assert [str(value) for value in parsed.value()] == [str(path)]

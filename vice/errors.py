@@ -12,8 +12,11 @@ class UserError(ValueError):
 
 
 def one_line(error: Exception) -> str:
-    """The message on one line, without the traceback that a data loader's worker puts into it."""
+    """The message on one line, without the traceback that a data loader's worker puts into it.
+
+    Spaces within a line stay, since the message may hold a path or a command.
+    """
     text = str(error)
     if "Original Traceback" in text:
         text = text.rpartition("Error: ")[2]
-    return " ".join(text.split())
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.overrides import quote
 from vice.paths import tool
 
 logger = logging.getLogger(__name__)
@@ -117,16 +118,9 @@ def _follow(command: list[str], run_dir: Path) -> tuple[int, str]:
         return process.returncode, errors.read()
 
 
-def quote(path: Path) -> str:
-    """A path as a value in Hydra's grammar, whatever characters it holds."""
-    # Inside quotes, a backslash is special only before a quote.
-    text = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), str(path))
-    return f"'{text}'"
-
-
 def read_config(run_dir: Path) -> dict[str, Any]:
     """The resolved configuration of a run; empty where there is none yet."""
     import yaml
 
     path = run_dir / "train_config.yaml"
-    return yaml.safe_load(path.read_text()) if path.exists() else {}
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}

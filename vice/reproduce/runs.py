@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +21,9 @@ from vice.datasets.labelled_set import list_checksum
 from vice.datasets.subsets import take_subset
 from vice.errors import UserError
 from vice.files import replace_atomically
+from vice.overrides import expand, quote
 from vice.protocols import default_protocol, get_protocol
 from vice.reproduce.tables import Row, Scale, key_of
-from vice.training import quote
 
 
 class NotDone(Exception):
@@ -116,7 +117,9 @@ def plan_run(row: Row, plan: Plan, seed: int) -> Run:
         UserError: Overrides that the config does not take.
     """
     assert row.config is not None
-    root = [] if plan.data_root is None else [f"config.VICE.DATASET.root={quote(_root(plan))}"]
+    root = []
+    if plan.data_root is not None:
+        root = [f"config.VICE.DATASET.root={quote(expand(plan.data_root))}"]
     overrides = (
         *row.shared,
         *plan.scale.train,
@@ -129,10 +132,6 @@ def plan_run(row: Row, plan: Plan, seed: int) -> Run:
         f"config.SEED_VALUE={seed}",
     )
     return Run(row.config, overrides, seed, settings(row.config, overrides))
-
-
-def _root(plan: Plan) -> Path:
-    return Path(str(plan.data_root)).absolute()
 
 
 def _scaled(row: Row, plan: Plan) -> list[str]:
@@ -169,7 +168,7 @@ def composed(config: str, overrides: tuple[str, ...]) -> dict[str, Any]:
 
     from vice.plugins.vissl.configure import compose
 
-    plain: Any = OmegaConf.to_container(compose([f"config={config}", *overrides]))
+    plain: Any = OmegaConf.to_container(compose([f"config={config}", *overrides]), resolve=True)
     return dict(plain)
 
 
@@ -246,10 +245,10 @@ def parse_datasets(texts: Sequence[str]) -> dict[str, str]:
     found = {}
     for text in texts:
         name, equals, replacement = text.partition("=")
-        if not equals or Path(text).is_dir():
+        if not equals or os.path.isdir(expand(text)):
             name, replacement = "*", text
         elif name not in DATASETS:
             raise UserError(f"--dataset {text}: {name} is none of {', '.join(DATASETS)}")
         known = replacement in DATASETS
-        found[name] = replacement if known else str(Path(replacement).absolute())
+        found[name] = replacement if known else expand(replacement)
     return found
