@@ -12,6 +12,7 @@ Examples:
 import argparse
 
 from vice.cli import run
+from vice.paths import typed_text
 
 
 def main() -> int:
@@ -19,10 +20,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("result", help="results directory")
-    add("--out", required=True, help="where the new results go")
-    add("--checkpoint", help="where the weights are on this machine")
-    add("--data-root", help="where the benchmarks are on this machine")
+    add("result", type=typed_text, help="results directory")
+    add("--out", required=True, type=typed_text, help="where the new results go")
+    add("--checkpoint", type=typed_text, help="where the weights are on this machine")
+    add("--data-root", type=typed_text, help="where the benchmarks are on this machine")
     add("--device", help="cpu, cuda, cuda:1 ... (as in the result)")
     add("--workers", type=int, help="data loading processes (as in the result)")
     args = parser.parse_args()

@@ -159,6 +159,12 @@ def _check_built(plain: dict[str, Any]) -> None:
 def _check_slurm(slurm: dict[str, Any]) -> None:
     if slurm["USE_SLURM"] and not slurm["PARTITION"].strip():
         raise UserError("set config.SLURM.PARTITION to submit to SLURM")
+    folder = slurm["LOG_FOLDER"]
+    if slurm["USE_SLURM"] and (not LINE.holds(folder) or {"%", "\\"} & set(folder)):
+        raise UserError(
+            f"config.SLURM.LOG_FOLDER={folder}: SLURM gives % and \\ in names of logs a meaning of "
+            "their own, and a line break ends them; name another folder"
+        )
     if slurm["TIME_HOURS"] == slurm["TIME_MINUTES"] == 0:
         raise UserError(
             "config.SLURM.TIME_HOURS and config.SLURM.TIME_MINUTES are both 0: give the job time"
