@@ -163,7 +163,9 @@ def _of_table(name: str, folder: Path, rng: Rng) -> Action:
     )
 
 
-_DOORS = (_images, _images, _held_out, _weights, _new_folder, _demo, _dataset, _of_table)
+_DOORS = (
+    *(_images,) * 3, _held_out, _weights, _new_folder, _demo, _dataset, _of_table,
+)  # fmt: skip
 
 
 def _named(name: Name, folder: Path, rng: Rng) -> Action:
