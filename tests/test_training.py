@@ -1,4 +1,4 @@
-"""A training as a process of its own: its messages, its progress, and paths of any kind."""
+"""A training as a process of its own: its messages and its progress."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from vice import training
 from vice.errors import UserError
-from vice.overrides import quote
 
 pytest.importorskip("vissl")
 
@@ -32,14 +31,3 @@ def test_progress_of_a_training_is_passed_on(tmp_path, caplog, monkeypatch):
     with caplog.at_level("INFO", logger="vice.training"):
         assert training._follow([sys.executable, "-c", script], tmp_path) == (3, "oops")
     assert caplog.messages[1:] == ["training: step 25 of 480, loss 3.85, 0:05:30 left"]
-
-
-@pytest.mark.parametrize(
-    "name", ["plain", "it's", "a, b [c] {d}", "back\\slash", "end\\", "both\\'", "x=1:2 $y"]
-)
-def test_any_path_survives_hydra(tmp_path, name):
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    path = tmp_path / name
-    parsed = OverridesParser.create().parse_override(f"key=[{quote(path)}]")
-    assert [str(value) for value in parsed.value()] == [str(path)]

@@ -175,7 +175,7 @@ def _literal(value: str) -> str:
 def _objection(key: PathKey, text: str, values: list[str] | None) -> str:
     """What is wrong with the strings that Hydra's grammar gives; empty if nothing is."""
     if values is None:
-        return "this is no list of paths, each quoted" if key.several else "this is no path"
+        return "must be a list of paths" if key.several else "must be a path"
     if not key.there:
         return ""
     paths = [unescape(value) for value in values]
