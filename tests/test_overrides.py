@@ -17,7 +17,8 @@ from vice.paths import typed_path, typed_text
 
 ODD = (
     "plain", "it's", "a, b [c] {d}", "back\\slash", "end\\", "both\\'", "x=1:2 $y",
-    "${oc.env:HOME}", "\\${a}", "\\\\${a}'", "2023", "null", "~", "new\nline", "照片", 'say "x"', "'", '"', "`ls`",
+    "${oc.env:HOME}", "\\${a}", "\\\\${a}'", "2023", "null", "~", "new\nline", "照片",
+    'say "x"', "'", '"', "`ls`",
     "!", "#", "%j", " lead", "trail ", "-dash", "???", "a\u2028b", "tab\t", "$(ls)", "*", "&;|<>",
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -69,16 +69,25 @@ def _value(config: Any, key: str) -> Any:
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
 
 
-def _arrives(wanted: dict[str, Any], config: Any) -> str | None:
-    for key, value in wanted.items():
-        found = _value(config, key)
-        if found != value:
-            return f"{key} is {found!r} and not {value!r}"
-    return None
+def _paths(config: Any, keys: Iterable[str]) -> dict[str, Any]:
+    """The paths of some keys, from the folder that the command runs in."""
+    found = {key: _value(config, key) for key in keys}
+    return {
+        key: [os.path.abspath(path) for path in value]
+        if isinstance(value, list)
+        else os.path.abspath(value)
+        for key, value in found.items()
+    }
+
+
+def _arrives(wanted: dict[str, Any], found: dict[str, Any]) -> str | None:
+    return None if found == wanted else f"{found} and not {wanted}"
 
 
 def _typed(overrides: list[str], wanted: dict[str, Any], **more: Any) -> Action:
-    return Action(run=lambda: accepted(overrides), check=partial(_arrives, wanted), **more)
+    return Action(
+        run=lambda: _paths(accepted(overrides), wanted), check=partial(_arrives, wanted), **more
+    )
 
 
 def _photos(folder: Path, rng: Rng) -> str:
@@ -263,7 +272,7 @@ def _data_root(folder: Path, rng: Rng) -> Action:
 
         config = compose(given).config
         check_data(config)
-        return config
+        return _paths(config, wanted)
 
     wanted = {DATA: [str(folder / name / "coco" / "images" / "train2017")]}
     return Action(run=run, check=partial(_arrives, wanted), environment=environment)
