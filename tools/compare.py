@@ -12,6 +12,7 @@ Examples:
 import argparse
 
 from vice.cli import run
+from vice.files import write_text
 from vice.paths import typed_path
 from vice.report.compare import make_tables, read_results, to_html, to_markdown
 
@@ -37,7 +38,7 @@ def main() -> None:
         print(to_markdown(tables), end="")
     else:
         page = to_html(tables) if args.out.suffix == ".html" else to_markdown(tables)
-        args.out.write_text(page, encoding="utf-8")
+        write_text(args.out, page)
 
 
 if __name__ == "__main__":
