@@ -1,4 +1,4 @@
-"""A training as a process of its own: its messages, its progress, and paths of any kind."""
+"""A training as a process of its own: its messages and its progress."""
 
 from __future__ import annotations
 
@@ -66,17 +66,6 @@ def test_who_stops_a_training_waits_until_it_is_saved(tmp_path, number, group):
     assert process.returncode == (130 if number == signal.SIGINT else 75)
     name = signal.Signals(number).name
     assert said == (f"stopped by {name} in a training: it is saved, the same command goes on\n")
-
-
-@pytest.mark.parametrize(
-    "name", ["plain", "it's", "a, b [c] {d}", "back\\slash", "end\\", "both\\'", "x=1:2 $y"]
-)
-def test_any_path_survives_hydra(tmp_path, name):
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    path = tmp_path / name
-    parsed = OverridesParser.create().parse_override(f"key=[{training.quote(path)}]")
-    assert [str(value) for value in parsed.value()] == [str(path)]
 
 
 def test_a_configuration_is_read_back_as_plain_yaml(tmp_path):

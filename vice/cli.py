@@ -24,6 +24,7 @@ from vice.files import check_folder, disk_errors
 from vice.launch import read_environment
 from vice.loader_faults import loader_fault
 from vice.log_streams import guard, make_lenient
+from vice.paths import typed_text
 from vice.preemption import STOPPED, Preempted
 from vice.protocols import default_protocol, get_protocol, parse_changes
 from vice.published_protocols import NOTES, PROTOCOLS
@@ -167,14 +168,24 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
     add = parser.add_argument
     add(
         "checkpoint",
+        type=typed_text,
         help="run folder or checkpoint file (ViCE, VISSL, torchvision), random:PATH, "
         "random:resnet18-fpn-128, torchvision:resnet50, timm:NAME[@FILE], MODULE:CALLABLE, or lab",
     )
-    add("--dataset", required=True, help=f"{', '.join(DATASETS)}, or a labelled folder")
+    add(
+        "--dataset",
+        required=True,
+        type=typed_text,
+        help=f"{', '.join(DATASETS)}, or a labelled folder",
+    )
     add("--protocol", choices=sorted(PROTOCOLS), help="(vice2022_highres or native, see below)")
-    add("--data-root", help="folder above the benchmarks' folders (VICE_DATA, or data)")
-    add("--fit-dataset", help="fit on this data set instead, of the same classes")
-    add("--out", help="results directory (outputs/eval/...)")
+    add(
+        "--data-root",
+        type=typed_text,
+        help="folder above the benchmarks' folders (VICE_DATA, or data)",
+    )
+    add("--fit-dataset", type=typed_text, help="fit on this data set instead, of the same classes")
+    add("--out", type=typed_text, help="results directory (outputs/eval/...)")
     add("--split-fit", help="split to fit on (as the protocol says)")
     add("--split-score", help="split to score (as the protocol says)")
     add(

@@ -17,6 +17,7 @@ from vice.errors import UserError
 from vice.files import make_folder
 from vice.foreign import brief
 from vice.interrupts import end_now
+from vice.overrides import quote
 from vice.paths import tool
 from vice.preemption import SIGNALS, STOPPED, Preempted
 from vice.regular_file import open_regular
@@ -170,13 +171,6 @@ def _handle_with(handler: Callable[[int, FrameType | None], None]) -> dict[int, 
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.signal(number, handler)
     return before
-
-
-def quote(path: Path) -> str:
-    """A path as a value in Hydra's grammar, whatever characters it holds."""
-    # Inside quotes, a backslash is special only before a quote.
-    text = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), str(path))
-    return f"'{text}'"
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

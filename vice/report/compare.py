@@ -177,7 +177,9 @@ def _table(
                 )
             seen.add(key)
             columns[name] = None
-            row = next((n for p, n in names.items() if fnmatch(result["spec"], p)), result["spec"])
+            spec = result["spec"]
+            # A name may hold what is a pattern elsewhere, such as brackets.
+            row = next((n for p, n in names.items() if spec == p or fnmatch(spec, p)), spec)
             cell = rows.setdefault(row, {}).setdefault(name, [])
             cell.append((scores["miou"], scores["accuracy"]))
     title = (

@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import re
 
 from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
 from vice.images import list_images
+from vice.overrides import shell_word
 
 
 def check_data(config: DictConfig) -> None:
-    """Makes sure that what training reads is there, and makes its paths absolute.
+    """Makes sure that what training reads is there.
 
     Args:
-        config: ``config.*``; its paths of images, weights and region maps, and that of the run
-            folder, are changed in place.
+        config: ``config.*`` with absolute paths, as `vice.plugins.vissl.configure.compose` has it:
+            workers and SLURM nodes may start elsewhere.
 
     Raises:
         UserError: No path of images is given, or a path is missing; names it and the remedy.
     """
     paths = config.DATA.TRAIN.DATA_PATHS
     hint = config.VICE.DATASET.get("prepare")
-    remedy = f"prepare it with: {hint}" if hint else "give the folder of your images"
+    remedy = "give the folder of your images"
+    if hint:
+        remedy = f"prepare it with: {_pasteable(str(hint))}"
     key = "config.DATA.TRAIN.DATA_PATHS"
-    if not OmegaConf.is_list(paths) or len(paths) != 1:
-        raise UserError(f"{key} must be a list with one path, such as \"{key}='[photos]'\"")
-    path = Path(str(paths[0]))
+    if not OmegaConf.is_list(paths) or len(paths) != 1 or not isinstance(paths[0], str):
+        raise UserError(
+            f"{key} must be a list with one path, a folder or a file of paths, such as "
+            f'"{key}=[path/to/photos]"'
+        )
     # os.path has an answer for names too long for the disk, too; Path raises.
-    if not os.path.exists(path):
-        raise UserError(f"{key}: {path.absolute()} does not exist; {remedy}")
-    # Workers and SLURM nodes may start elsewhere.
-    config.DATA.TRAIN.DATA_PATHS = [str(path.absolute())]
-    config.CHECKPOINT.DIR = str(Path(str(config.CHECKPOINT.DIR)).absolute())
+    if not os.path.exists(paths[0]):
+        raise UserError(f"{key}: {paths[0]} does not exist; {remedy}")
     _check_held_out(config.VICE.HEALTH)
     _check_weights(config.MODEL.TRUNK.VICE)
-    superpixels = config.VICE.SUPERPIXELS
-    if superpixels.get("folder") is not None:
-        superpixels.folder = os.path.abspath(str(superpixels.folder))
+
+
+def _pasteable(hint: str) -> str:
+    """The hint with its folder, which may hold any character, as one word of a shell."""
+    parts = re.fullmatch(r"(.*? --root )(.+)( --for \w+)", hint)
+    return f"{parts[1]}{shell_word(parts[2])}{parts[3]}" if parts else hint
 
 
 def _check_held_out(health: DictConfig) -> None:
@@ -49,7 +54,6 @@ def _check_held_out(health: DictConfig) -> None:
             list_images(path)
         except UserError as error:
             raise UserError(f"config.VICE.HEALTH.held_out_paths: {error}") from error
-    health.held_out_paths = [os.path.abspath(path) for path in health.held_out_paths]
 
 
 def _check_weights(trunk: DictConfig) -> None:
@@ -61,4 +65,3 @@ def _check_weights(trunk: DictConfig) -> None:
             f"config.MODEL.TRUNK.VICE.weights: {weights} is no file; give a file of weights, "
             "imagenet or null"
         )
-    trunk.weights = os.path.abspath(str(weights))
