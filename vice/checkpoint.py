@@ -181,10 +181,19 @@ def _find(path: Path) -> Path:
     foreign = sorted(path.glob("*.torch"), key=lambda file: file.stat().st_mtime)
     if foreign:
         return foreign[-1]
+    below = sorted(str(found.parent) for found in path.glob(f"*/{WEIGHTS_NAME}"))
+    if below:
+        more = f" (or one of {len(below) - 1} others beside it)" if len(below) > 1 else ""
+        raise UserError(f"{path} is no run folder; did you mean {below[0]}{more}?")
     raise UserError(
         f"{path} holds no {WEIGHTS_NAME} and no VISSL checkpoint (*.torch); is it a run folder, "
         "and has its first epoch ended?"
     )
+
+
+def holds_run(folder: str | Path) -> bool:
+    """Whether a folder is that of a run, with weights of any of its epochs."""
+    return (Path(folder) / WEIGHTS_NAME).is_file() or any(Path(folder).glob("*.torch"))
 
 
 def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
 from vice.images import list_images
+from vice.models.weight_files import holds_weights, split_key
 
 
 def check_data(config: DictConfig) -> None:
@@ -56,9 +57,10 @@ def _check_weights(trunk: DictConfig) -> None:
     weights = trunk.get("weights")
     if weights in (None, "imagenet"):
         return
-    if not os.path.isfile(str(weights)):
+    file, key = split_key(str(weights))
+    if not holds_weights(file):
         raise UserError(
             f"config.MODEL.TRUNK.VICE.weights: {weights} is no file; give a file of weights, "
             "imagenet or null"
         )
-    trunk.weights = os.path.abspath(str(weights))
+    trunk.weights = os.path.abspath(file) + (f"#{key}" if key else "")
