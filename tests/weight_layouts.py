@@ -121,8 +121,11 @@ def _outer(key: str, kind: str) -> str:
 
 def _inner(name: str, kind: str) -> str:
     attention = "o_proj" if kind == "dinov3" else "output.dense"
-    rules = [(r"attn\.proj", f"attention.{attention}"), (r"ls([12])\.gamma", r"layer_scale\1.lambda1")]
-    rules += [(r"gamma_([12])", r"layer_scale\1.lambda1")]
+    rules = [
+        (r"attn\.proj", f"attention.{attention}"),
+        (r"ls([12])\.gamma", r"layer_scale\1.lambda1"),
+        (r"gamma_([12])", r"layer_scale\1.lambda1"),
+    ]
     rules += {
         "vit": [
             ("norm1", "layernorm_before"),
@@ -201,8 +204,9 @@ _PARTS = (
 
 def prefix(rng: np.random.Generator) -> str:
     """What stands before every name: up to four parts in any order, known and made up."""
-    made_up = "".join(rng.choice(list("abcdxyz_"), int(rng.integers(1, 9)))) + "."
-    parts = [*rng.choice(_PARTS, int(rng.integers(0, 4))), *([made_up] if rng.random() < 0.5 else [])]
+    parts = list(rng.choice(_PARTS, int(rng.integers(0, 4))))
+    if rng.random() < 0.5:
+        parts.append("".join(rng.choice(list("abcdxyz_"), int(rng.integers(1, 9)))) + ".")
     return "".join(rng.permutation(parts)) if parts else ""
 
 

@@ -1,4 +1,4 @@
-"""Other people's weights: layout, wrapper and prefix drawn at random, whole ones and hostile ones."""
+"""Other people's weights: layout, wrapper and prefix drawn at random, sound and hostile."""
 
 from __future__ import annotations
 
@@ -266,7 +266,8 @@ def _shards_of_two(damage: str) -> Any:
             whole["weight_map"][first] = "../elsewhere.safetensors"
             index.write_text(json.dumps(whole))
         else:
-            index.write_text(("", "[]", "{}", '{"weight_map": {}}', '{"weight_map": 3}')[rng.integers(5)])
+            empty = '{"weight_map": {}}'
+            index.write_text(("", "[]", "{}", empty, '{"weight_map": 3}')[rng.integers(5)])
         return _action(layouts.VIT, hub, {}, rng)
 
     return make
