@@ -88,7 +88,7 @@ def _is_foreign(spec: str) -> bool:
     """Whether these are weights that no training of ViCE wrote."""
     from vice.checkpoint import holds_run
     from vice.foreign import ARCHITECTURE_NAME
-    from vice.models.weight_files import header, holds_weights, is_safetensors, split_key
+    from vice.models.weight_files import header, holds_weights, split_key
 
     file, key = split_key(spec)
     # os.path has an answer for names too long for the disk, too; Path raises.
@@ -96,7 +96,7 @@ def _is_foreign(spec: str) -> bool:
         return not holds_run(file) and holds_weights(file)
     if not os.path.isfile(file):
         return False
-    if file.endswith(".safetensors") or is_safetensors(file):
+    if file.endswith(".safetensors"):
         own = "vice" in header(file)
     else:
         own = os.path.isfile(os.path.join(os.path.dirname(file), ARCHITECTURE_NAME))

@@ -79,14 +79,7 @@ def read_weights(path: str | Path) -> Any:
         raise UserError(
             f"{file} is one of several shards: give their folder, with the {_INDEX[1:]} in it"
         )
-    return _read_one(file)
-
-
-def is_safetensors(file: str | Path) -> bool:
-    """Whether a file is laid out as safetensors, whatever its name."""
-    with open(file, "rb") as stream:
-        start = stream.read(9)
-    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < 2**30
+    return read_tensors(file)
 
 
 def header(file: str | Path) -> dict[str, str]:
@@ -113,19 +106,6 @@ def _inside(folder: str | Path) -> Path | None:
     return found[0] if found else None
 
 
-def _read_one(file: Path) -> Any:
-    if file.suffix != ".safetensors" and not is_safetensors(file):
-        return read_tensors(file)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    # Types of numbers that this PyTorch does not know are a KeyError.
-    except (SafetensorError, OSError, KeyError) as error:
-        raise UserError(f"{file} is not a whole safetensors file ({error})") from error
-
-
 def _read_shards(index: Path) -> dict[str, Any]:
     names = _weight_map(index)
     found: dict[str, Any] = {}
@@ -133,7 +113,7 @@ def _read_shards(index: Path) -> dict[str, Any]:
         file = index.parent / shard
         if not os.path.isfile(file):
             raise UserError(f"{index}: its shard {shard} is missing; copy all of the folder")
-        content = _read_one(file)
+        content = read_tensors(file)
         wanted = [name for name, home in names.items() if home == shard]
         lacking = [n for n in wanted if not isinstance(content, dict) or n not in content]
         if lacking:
