@@ -198,7 +198,7 @@ def _furthest(folder: Path) -> Path:
         path, reason = next(iter(found.damaged.items()))
         raise UserError(f"{folder}: no state in it is whole, for example {path.name}: {reason}")
     others = sorted(file.name for file in folder.glob("*.torch"))
-    below = sorted(str(found.parent) for found in folder.glob(f"*/{WEIGHTS_NAME}"))
+    below = sorted(str(file.parent) for file in folder.glob(f"*/{WEIGHTS_NAME}"))
     if below:
         more = f" (or one of {len(below) - 1} others beside it)" if len(below) > 1 else ""
         raise UserError(f"{folder} is no run folder; did you mean {below[0]}{more}?")

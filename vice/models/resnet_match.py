@@ -56,7 +56,8 @@ def match_resnet(state: State, name: str | None = None) -> Match | None:
     tensors, layout = renamed
     found = depth(tensors)
     if found is None:
-        return Match(problem=f"{blocks(tensors)} blocks are none of {', '.join(RESNETS)}; {_OWN}")
+        problem = f"{blocks(tensors)} blocks are none of {', '.join(RESNETS)}; {_OWN}"
+        return Match(problem=problem, other=True)
     wanted = _wanted(found)
     left = {key: value for key, value in tensors.items() if key not in wanted}
     match = compare(tensors, wanted, left, layout=layout, name=found)

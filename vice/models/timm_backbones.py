@@ -245,10 +245,13 @@ def _is_known(name: str) -> bool:
     """Whether timm has an architecture, and weights of this tag where one is given."""
     import timm
 
-    return bool(
-        timm.is_model(name)
-        and ("." not in name or timm.models.get_pretrained_cfg(name, allow_unregistered=False))
-    )
+    try:
+        # Raises for a tag that the architecture does not have.
+        return timm.is_model(name) and (
+            "." not in name or timm.models.get_pretrained_cfg(name) is not None
+        )
+    except RuntimeError:
+        return False
 
 
 def _nearest(name: str) -> list[str]:

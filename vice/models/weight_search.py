@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.models.weight_match import Match, State, same
+from vice.safe_unpickle import Inert
 
 logger = logging.getLogger(__name__)
 Fit = Callable[[State], Match | None]
@@ -93,6 +94,11 @@ def find_weights(
     chosen = _asked_for(matches, key, file) if key else _without_optimizers(matches)
     whole = {prefix: match for prefix, match in chosen.items() if match.problem is None}
     if not whole:
+        if kind := _whole_module(content):
+            raise UserError(
+                f"{file} holds a whole module ({kind}), not its weights alone, and a module is "
+                "code: where you trust the file, save torch.save(module.state_dict(), FILE)"
+            )
         _refuse(chosen, flat, file, name, nothing)
     best = _best(whole, chosen, file)
     match = chosen[best]
@@ -221,12 +227,21 @@ def _refuse(
     name: str,
     nothing: Callable[[State], str],
 ) -> None:
-    near = [p for p, match in chosen.items() if match.problem]
+    near = [p for p, match in chosen.items() if match.share or match.other]
     if not near:
         raise UserError(f"{file}: {nothing(flat)}")
     best = min(near, key=lambda prefix: (-chosen[prefix].share, role(prefix)))
     where = f" at {label(best)}" if best else ""
     raise UserError(f"cannot load the weights of {name} from {file}{where}: {chosen[best].problem}")
+
+
+def _whole_module(content: Any) -> str | None:
+    """Class of the first pickled module at the top of a file, or None."""
+    inner = content.values() if isinstance(content, Mapping) else ()
+    for value in (content, *inner):
+        if isinstance(value, Inert) and "_modules" in value:
+            return value.kind
+    return None
 
 
 def _check_finite(match: Match, file: str) -> None:
