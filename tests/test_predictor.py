@@ -87,7 +87,8 @@ def test_what_the_scoring_tools_take_is_loaded_too(spec, dim, rng):
         dense = load_extractor(spec)(normalize(pixels))
     dense = F.interpolate(dense, size=(24, 32), mode="bilinear", align_corners=False)[0]
     torch.testing.assert_close(embedding, dense if spec == "lab" else F.normalize(dense, dim=0))
-    with pytest.raises(UserError, match=rf"{spec} holds no prototypes; pass concepts, \(K, {dim}\)"):
+    message = rf"{spec} holds no prototypes; pass concepts, \(K, {dim}\)"
+    with pytest.raises(UserError, match=message):
         predictor.segment(image)
 
 

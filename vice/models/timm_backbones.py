@@ -261,6 +261,7 @@ def _nearest(name: str) -> list[str]:
     known = timm.list_pretrained() if "." in name else timm.list_models()
     lowered = name.lower()
     near = difflib.get_close_matches(lowered, known, n=3, cutoff=0.6)
-    # Of a name that is cut short, the models of its family.
+    # Of a name that is cut short, the models of its family, or with weights of that name.
     family = [model for model in known if model.startswith(lowered.partition("_")[0])]
+    family = family or [model for model in timm.list_pretrained() if lowered in model]
     return near or family[:3] or difflib.get_close_matches(lowered, known, n=1, cutoff=0.0)
