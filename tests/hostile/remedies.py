@@ -21,9 +21,9 @@ _NAMES = ("vit_small_patch16_224", "convnext_tiny", "resnet50", "tf_efficientnet
 
 
 def _refused(spec: str, *names: str) -> Action:
-    import vice
+    from vice.extractors import load_extractor
 
-    return Action(run=lambda: vice.load(spec, device="cpu"), names=names)
+    return Action(run=lambda: load_extractor(spec), names=names)
 
 
 @cache
@@ -75,12 +75,12 @@ def _unreachable(folder: Path, rng: Rng) -> Action:
     def run() -> Any:
         from huggingface_hub import constants
 
-        import vice
+        from vice.extractors import load_extractor
 
         kept = {key: getattr(constants, key) for key in ("ENDPOINT", "HF_HUB_CACHE")}
         constants.ENDPOINT, constants.HF_HUB_CACHE = "http://127.0.0.1:9", str(folder)
         try:
-            return vice.load(f"timm:{name}", device="cpu")
+            return load_extractor(f"timm:{name}")
         finally:
             for key, value in kept.items():
                 setattr(constants, key, value)
@@ -156,10 +156,10 @@ def _module(folder: Path, rng: Rng) -> Action:
 
 def _sound(make: Callable[[dict[str, torch.Tensor]], Any], folder: Path, rng: Rng) -> Action:
     """The good neighbor: the plain ResNet."""
-    import vice
+    from vice.extractors import load_extractor
 
     file = _saved(make(layouts.resnet18()), folder, rng)
-    return Action(run=lambda: vice.load(file, device="cpu"), names=(file,))
+    return Action(run=lambda: load_extractor(file), names=(file,))
 
 
 FAMILY = Family(
