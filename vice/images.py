@@ -42,7 +42,7 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         ImageError: The file is missing, empty, truncated, broken, no image or too large.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     path = Path(path)
     # os.path has an answer for names too long for the disk, too; Path raises.
@@ -52,7 +52,7 @@ def read_image(path: str | Path) -> np.ndarray:
         if path.stat().st_size == 0:
             raise ImageError(f"{path}: the image file is empty (0 bytes); copy it again")
         with open_picture(path) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return upright_rgb(image)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -64,6 +64,13 @@ def read_image(path: str | Path) -> np.ndarray:
         raise ImageError(
             f"{path}: cannot be read as an image ({error}); replace or remove the file"
         ) from error
+
+
+def upright_rgb(image: Image.Image) -> np.ndarray:
+    """An image of Pillow as `read_image` gives its file: uint8 (H, W, 3), turned as EXIF says."""
+    from PIL import ImageOps
+
+    return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

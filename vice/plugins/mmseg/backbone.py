@@ -43,6 +43,7 @@ class SharedEmbedder:
             "dim": self.embedder.dim,
             "spherical": extractors.is_spherical(self.embedder),
             "architecture": getattr(self.embedder, "config", type(self.embedder).__name__),
+            "weights": getattr(self.embedder, "weight_source", None),
         }
 
 

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
 from vice.images import list_images
+from vice.models.weight_files import holds_weights, split_key
 from vice.overrides import shell_word
 
 
@@ -60,7 +61,8 @@ def _check_weights(trunk: DictConfig) -> None:
     weights = trunk.get("weights")
     if weights in (None, "imagenet"):
         return
-    if not os.path.isfile(str(weights)):
+    file, _ = split_key(str(weights))
+    if not holds_weights(file):
         raise UserError(
             f"config.MODEL.TRUNK.VICE.weights: {weights} is no file; give a file of weights, "
             "imagenet or null"
