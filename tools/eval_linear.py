@@ -32,8 +32,8 @@ def main() -> None:
 
         result = evaluate_linear(**task)
     print(
-        f"linear: mIoU / accuracy {percent(result['linear'])} %, {result['protocol']['title']}, "
-        f"{task['out_dir']}"
+        f"linear: mIoU / accuracy in %: {percent(result['linear'])}; "
+        f"{result['protocol']['title']}, {task['out_dir']}"
     )
 
 

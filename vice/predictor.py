@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.checkpoint import Checkpoint, load_checkpoint
+from vice.embeddings import refuse_nonfinite
 from vice.errors import UserError
 from vice.images import read_image
 from vice.photometric import normalize
@@ -46,10 +47,11 @@ class Predictor:
             (D, H, W) float32 on the CPU, each pixel's vector of unit length.
 
         Raises:
-            UserError: The file cannot be read, or the array is not an RGB image.
+            UserError: The file cannot be read, the array is not an RGB image, or its embedding is
+                not finite.
         """
         pixels = _rgb(image)
-        dense = self._embed(pixels)
+        dense = self._embed(pixels, image)
         dense = F.interpolate(dense, size=pixels.shape[:2], mode="bilinear", align_corners=False)
         return F.normalize(dense, dim=1)[0].cpu()
 
@@ -79,13 +81,15 @@ class Predictor:
         # Scores are linear in the embedding: scoring first and upsampling K maps after it gives
         # the same numbers as scoring each upsampled pixel.
         kernel = concepts.to(self.device, torch.float32)[:, :, None, None]
-        scores = F.conv2d(self._embed(pixels), kernel)
+        scores = F.conv2d(self._embed(pixels, image), kernel)
         scores = F.interpolate(scores, size=pixels.shape[:2], mode="bilinear", align_corners=False)
         return scores.argmax(dim=1)[0].cpu()
 
-    def _embed(self, pixels: np.ndarray) -> Tensor:
+    def _embed(self, pixels: np.ndarray, image: np.ndarray | str | Path) -> Tensor:
         batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
-        return self.embedder(normalize(batch.to(self.device)))
+        embedding = self.embedder(normalize(batch.to(self.device)))
+        refuse_nonfinite(embedding, image if isinstance(image, str | Path) else "the image")
+        return embedding
 
 
 def load(path: str | Path, device: str | torch.device | None = None) -> Predictor:

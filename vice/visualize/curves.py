@@ -12,7 +12,7 @@ from vice.errors import UserError
 Record = dict[str, Any]
 
 
-def plot_curves(records: Sequence[Record], path: str | Path) -> Path:
+def plot_curves(records: Sequence[Record], path: str | Path, *, columns: int = 3) -> Path:
     """Draws loss, loss / ln K, prototype use, regions, discarded share and learning rate.
 
     A quantity that no record holds leaves its panel out of the picture.
@@ -20,6 +20,7 @@ def plot_curves(records: Sequence[Record], path: str | Path) -> Path:
     Args:
         records: What `vice.health.read_health` returns.
         path: The PNG to write.
+        columns: Panels beside one another; 1 for narrow screens.
 
     Returns:
         The path.
@@ -37,10 +38,10 @@ def plot_curves(records: Sequence[Record], path: str | Path) -> Path:
     ]
     if not panels:
         raise UserError("the health records hold no loss and no other quantity to plot")
-    rows = math.ceil(len(panels) / 3)
-    figure = Figure(figsize=(10.5, 2.7 * rows), dpi=110, layout="constrained")
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(3.5 * columns, 2.7 * rows), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, 3, squeeze=False)
+    grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     for axes, (title, note, (steps, values)) in zip(grid.flat, panels, strict=False):

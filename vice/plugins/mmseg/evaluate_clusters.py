@@ -25,6 +25,7 @@ from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.fitting import sample_split
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.results import (
+    absent,
     describe,
     draw_confusion,
     finish,
@@ -91,6 +92,7 @@ def evaluate_clusters(
     _check_clusters(clusters, task)
     with meter.step("check data"):
         sets = task.open()
+        task.require_labels(sets, fit="greedy" in task.protocol.matchings)
     # Results of an earlier evaluation stay as they are until this one has succeeded.
     with share_embedder(spec, task.seed, cache_bytes) as shared, TemporaryDirectory() as folder:
         config = finish_config(load_config("cluster_folder", task), task)
@@ -195,8 +197,10 @@ def _write_clusters(
         }
         for i, (k, table) in enumerate(zip(found, metric.tables, strict=True))
     }
+    fitted = fit_tables[0].counts.sum(0) > 0 if fit_tables else None
     return {
         "clusters": entries,
+        "absent": absent(task, classes, fitted, metric.tables[0]),
         **write_samples(metric, task, first, len(classes)),
         "pictures": [
             draw_confusion(table, mapping, classes, task, f"confusion_{k}_{name}")
