@@ -21,6 +21,8 @@ SHORT_NAMES = {"trained": "trained", "random": "random weights", "lab": "Lab col
 READOUT_NAMES = {"linear": "linear probe"}
 #: Read-out to ``clusters`` (their number) and ``matching``, both optional.
 Readouts = Mapping[str, Mapping[str, Any]]
+#: Characters beyond which a name is cut to a few lines; pointing at it shows all.
+LONG_NAME = 80
 MATCHING_NAMES = {"greedy": "greedy", "hungarian": "Hungarian"}
 #: What the matchings of a protocol do.
 MATCHINGS = {
@@ -183,6 +185,8 @@ def _entry(scores: Scores, model: str, readout: str) -> Mapping[str, Any]:
 
 def _name(text: str) -> str:
     # Isolated, so that a name written from right to left leaves what stands beside it in order.
+    if len(text) > LONG_NAME:
+        return f'<bdi class="long" title="{escape(text)}">{escape(text)}</bdi>'
     return f"<bdi>{escape(text)}</bdi>"
 
 

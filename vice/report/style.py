@@ -19,6 +19,7 @@ p { margin: .5rem 0; max-width: 46rem; }
 nav { margin: 1rem 0 0; display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; font-size: .92rem; }
 a { color: var(--ours); }
 ul.verdict { list-style: none; padding: 0; margin: .8rem 0; }
+ul.verdict li, h1, h2, p, figcaption { overflow-wrap: anywhere; }
 ul.verdict li { padding: .5rem .8rem; margin: .4rem 0; background: var(--card);
   border-left: 4px solid var(--good); border-radius: 4px; }
 ul.verdict li.bad { border-color: var(--bad); }
@@ -30,11 +31,13 @@ ul.verdict li.bad { border-color: var(--bad); }
   animation-timeline: scroll(nearest inline); } }
 @supports not (animation-timeline: scroll()) { @media (max-width: 600px) {
   .hint { max-height: 3em; opacity: 1; } } }
-.name { position: sticky; left: 0; background: var(--paper); min-width: 6rem; max-width: 20rem;
+.name { position: sticky; left: 0; background: var(--paper); min-width: 10rem; max-width: 20rem;
   overflow-wrap: anywhere; text-align: left; }
 .swatch { display: inline-block; width: .8em; height: .8em; margin-right: .45em;
   border-radius: 2px; }
 .name small { font-weight: 400; }
+.long { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4;
+  overflow: hidden; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .93rem; }
 th, td { padding: .38rem .75rem; border-bottom: 1px solid var(--line); text-align: right; }
 th { font-weight: 600; }
@@ -59,7 +62,7 @@ table.keys th, table.keys td { text-align: left; font-weight: 400; vertical-alig
   font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .82rem;
   overflow-wrap: anywhere; }
 @media (max-width: 600px) { main { padding: 1.2rem .8rem 3rem; } h1 { font-size: 1.5rem; }
-  th, td { padding: .32rem .45rem; } .name { max-width: 9rem; } td.bar { width: auto; min-width: 3.6rem; }
+  th, td { padding: .32rem .45rem; } .name { min-width: 6rem; max-width: 9rem; } td.bar { width: auto; min-width: 3.6rem; }
   dl { grid-template-columns: 1fr; gap: .1rem; } dd { margin-bottom: .6rem; }
   figure .wide img { max-width: none; width: max(100%, min(var(--width), 44rem)); }
   figure .wide a { width: fit-content; } }

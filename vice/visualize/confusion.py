@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+#: Characters of a class's name that are shown.
+_LONGEST = 40
+
 
 def plot_confusion(
     confusion: np.ndarray, classes: Sequence[str], path: str | Path, title: str = ""
@@ -39,11 +42,13 @@ def plot_confusion(
     axes = figure.add_subplot()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=90, fontsize=8)
-    axes.set_yticks(ticks, classes, fontsize=8)
+    # A dollar sign in a name begins no formula, and a name has the room of a label.
+    names = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in classes]
+    axes.set_xticks(ticks, names, rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=8, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     for row, column in zip(*np.nonzero(shares >= 1), strict=True):
         share = shares[row, column]
         ink = "white" if share > 55 else "black"

@@ -150,5 +150,5 @@ class ViceBackbone(BaseModule):
 
 
 _DIVERGED = (
-    f"{NONFINITE}. If it was sound before it was fine-tuned, lower linear_lr or --backbone-lr-mult"
+    f"{NONFINITE} (if it was sound before it was fine-tuned: lower linear_lr or --backbone-lr-mult)"
 )

@@ -32,6 +32,8 @@ from vice.visualize import colorize, contact_sheet, plot_confusion, save_png
 
 logger = logging.getLogger(__name__)
 RESULTS_NAME = "results.json"
+#: Loss at which a fit counts as diverged although its numbers are finite; guessing is at ln C.
+DIVERGED = 1e6
 
 
 def scores(table: CountTable, mapping: ClassMapping, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -171,7 +173,7 @@ def training_outcome(metric: CountMetric, num_classes: int) -> tuple[float, Tens
         Its mean loss over the last steps, and on which classes it was trained, bool (C,).
 
     Raises:
-        UserError: No labelled pixel was trained on.
+        UserError: No labelled pixel was trained on, or the loss is beyond all bounds.
     """
     training = metric.training
     assert training is not None  # The configs' hook is there, and its run has trained.
@@ -179,6 +181,11 @@ def training_outcome(metric: CountMetric, num_classes: int) -> tuple[float, Tens
     if not fitted.any():
         raise UserError(
             "no labelled pixel was fitted on: all are ignored, or outside the crop of the protocol"
+        )
+    if training.loss > DIVERGED:
+        raise UserError(
+            f"the loss has ended at {training.loss:.3g}: what is fitted has diverged, lower "
+            "linear_lr (or the embedding has too large numbers)"
         )
     if training.loss > math.log(num_classes) + 1e-3:
         logger.warning(
