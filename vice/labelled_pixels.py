@@ -50,7 +50,9 @@ def absent_classes(
         The names that are absent, in the order of the classes; None where no labels were used.
     """
     return {
-        part: None if found is None else [c for c, here in zip(classes, found.tolist()) if not here]
+        part: None
+        if found is None
+        else [name for name, here in zip(classes, found.tolist(), strict=True) if not here]
         for part, found in present.items()
     }
 

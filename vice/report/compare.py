@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.protocols import told
 from vice.report.scores import MATCHINGS
 from vice.report.style import CSS, scrolling
-from vice.protocols import told
 from vice.scoring import mean_over
 
 KINDS = ("linear", "clusters", "finetune")

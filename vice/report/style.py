@@ -62,7 +62,8 @@ table.keys th, table.keys td { text-align: left; font-weight: 400; vertical-alig
   font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .82rem;
   overflow-wrap: anywhere; }
 @media (max-width: 600px) { main { padding: 1.2rem .8rem 3rem; } h1 { font-size: 1.5rem; }
-  th, td { padding: .32rem .45rem; } .name { min-width: 6rem; max-width: 9rem; } td.bar { width: auto; min-width: 3.6rem; }
+  th, td { padding: .32rem .45rem; } .name { min-width: 6rem; max-width: 9rem; }
+  td.bar { width: auto; min-width: 3.6rem; }
   dl { grid-template-columns: 1fr; gap: .1rem; } dd { margin-bottom: .6rem; }
   figure .wide img { max-width: none; width: max(100%, min(var(--width), 44rem)); }
   figure .wide a { width: fit-content; } }

@@ -41,7 +41,8 @@ class CountMetric(BaseMetric):
     """mIoU, pixel accuracy and IoU of each class, in percent, from one table of counts.
 
     Without ``num_clusters`` the prediction ``pred_sem_seg`` holds classes; reported are ``mIoU``,
-    ``aAcc``, ``classes_in_mean`` (how many the mIoU is a mean over) and ``IoU/<class>``. With it, each entry of ``pred_clusters`` holds clusters;
+    ``aAcc``, ``classes_in_mean`` (how many the mIoU is a mean over) and ``IoU/<class>``. With it,
+    each entry of ``pred_clusters`` holds clusters;
     reported are ``k<K>/hungarian/mIoU`` and so on (matched on the very labels that are scored)
     and, for given mappings, ``k<K>/mIoU``.
 

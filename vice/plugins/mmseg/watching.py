@@ -73,9 +73,9 @@ class WatchHook(Hook):
         """Looks at the last steps, and keeps what training has seen."""
         self.watch.look()
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        head = getattr(model, "decode_head", None)
-        if isinstance(getattr(head, "seen", None), Tensor) and self._losses:
-            seen = head.seen.int()
+        found = getattr(getattr(model, "decode_head", None), "seen", None)
+        if isinstance(found, Tensor) and self._losses:
+            seen = found.int()
             all_reduce(seen, "max")
             loss = torch.stack(list(self._losses)).mean()
             all_reduce(loss, "mean")
