@@ -59,10 +59,14 @@ def _series(records: Iterable[Record], key: str) -> tuple[list[float], list[floa
     steps, values = [], []
     for index, record in enumerate(records):
         value = record.get(key)
-        if isinstance(value, int | float) and math.isfinite(value):
+        if _is_number(value):
             steps.append(float(record.get("iteration", index)))
             values.append(float(value))
     return steps, values
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _panel(axes: Any, title: str, steps: list[float], values: list[float]) -> None:
@@ -78,7 +82,7 @@ def _chance(axes: Any, records: Sequence[Record]) -> None:
     """Marks ln K, the loss of a model that gives all K prototypes the same score."""
     for record in records:
         loss, ratio = record.get("loss"), record.get("loss_over_lnk")
-        if loss and ratio and math.isfinite(loss) and math.isfinite(ratio):
+        if _is_number(loss) and _is_number(ratio) and ratio and loss:
             level = loss / ratio
             _mark(axes, level, f"ln K = {level:.2f} (chance)")
             return
