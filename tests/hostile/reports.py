@@ -193,9 +193,14 @@ def _pictures(folder: Path, rng: Rng) -> Action:
     for name in names:
         save_png(np.zeros(size, np.uint8), out / "pictures" / name)
     caption = str(rng.choice([*HOSTILE, *FOREIGN]))
-    shown = tuple(Picture(f"pictures/{name}", caption, f"pictures/{names[0]}") for name in names)
-    plain = tuple(Picture(f"pictures/{name}", caption) for name in names)
-    sections = [Section(caption, caption, shown), Section("Plain", "", plain)]
+
+    def run() -> Path:
+        narrow = f"pictures/{names[0]}"
+        shown = tuple(Picture(f"pictures/{name}", caption, narrow) for name in names)
+        plain = tuple(Picture(f"pictures/{name}", caption) for name in names)
+        return write_report(
+            out, {}, [Section(caption, caption, shown), Section("Plain", "", plain)]
+        )
 
     def check(page: Path) -> str | None:
         found = Page(page.read_text(encoding="utf-8"))
@@ -204,7 +209,7 @@ def _pictures(folder: Path, rng: Rng) -> Action:
             return "a picture is missing"
         return found.wrong or None
 
-    return Action(run=lambda: write_report(out, {}, sections), check=check)
+    return Action(run=run, check=check)
 
 
 def _confusion(folder: Path, rng: Rng) -> Action:

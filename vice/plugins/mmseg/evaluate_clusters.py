@@ -164,15 +164,15 @@ def _count_both(
     fit_tables: list[CountTable] = []
     if "greedy" in task.protocol.matchings:
         with meter.step("map the clusters"):
-            fit_tables = _count(config, dataset_config(task, "fit")).tables
+            fit_tables = _count(config, dataset_config(task, "fit"), keep=False).tables
     config.test_evaluator.max_samples = task.max_maps
     with meter.step("score"):
         return fit_tables, _count(config, dataset_config(task, "score"))
 
 
-def _count(config: Config, dataset: dict[str, Any]) -> CountMetric:
+def _count(config: Config, dataset: dict[str, Any], *, keep: bool = True) -> CountMetric:
     config.test_dataloader.dataset = dataset
-    return run(config, train=False)
+    return run(config, train=False, keep=keep)
 
 
 def _write_clusters(

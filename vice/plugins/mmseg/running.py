@@ -275,7 +275,13 @@ def finish_config(config: Config, task: Task) -> Config:
     return config
 
 
-def run(config: Config, *, train: bool, weights: Mapping[str, Tensor] | None = None) -> CountMetric:
+def run(
+    config: Config,
+    *,
+    train: bool,
+    weights: Mapping[str, Tensor] | None = None,
+    keep: bool = True,
+) -> CountMetric:
     """Runs a config with MMEngine's runner: trains if asked, then tests.
 
     Args:
@@ -283,6 +289,7 @@ def run(config: Config, *, train: bool, weights: Mapping[str, Tensor] | None = N
         train: Whether to train first.
         weights: Parameters of the model to set instead, by name; the model is then saved as
             ``fitted.pth`` (see `vice.plugins.mmseg.fitted.set_weights`).
+        keep: Whether the runner's files are kept; False where another run is to come.
 
     Returns:
         The metric with its tables; its ``training`` says what a training has seen.
@@ -293,7 +300,7 @@ def run(config: Config, *, train: bool, weights: Mapping[str, Tensor] | None = N
     config = config.copy()
     # Two runners of one name would share their logger, message hub and visualizer.
     config.experiment_name = config.visualizer.name = f"vice_{time.time_ns()}"
-    with _staged(config):
+    with _staged(config, keep):
         runner = DeviceRunner.from_cfg(config)
         if train:
             runner.train()
@@ -307,7 +314,7 @@ def run(config: Config, *, train: bool, weights: Mapping[str, Tensor] | None = N
 
 
 @contextmanager
-def _staged(config: Config) -> Iterator[None]:
+def _staged(config: Config, keep: bool) -> Iterator[None]:
     """Lets a runner write beside its folder, which gets the files when it has succeeded.
 
     What an earlier evaluation left there is lost to none that fails.
@@ -322,7 +329,7 @@ def _staged(config: Config) -> Iterator[None]:
         if rank() == 0:
             shutil.rmtree(staging, ignore_errors=True)
         raise
-    on_first_rank(lambda: _move_into(staging, final))
+    on_first_rank(lambda: _move_into(staging, final) if keep else shutil.rmtree(staging))
 
 
 def _move_into(source: Path, target: Path) -> None:
