@@ -213,7 +213,7 @@ def _pictures(folder: Path, rng: Rng) -> Action:
 
 
 def _confusion(folder: Path, rng: Rng) -> Action:
-    classes = [*_some(HOSTILE)(rng), *_some(FOREIGN)(rng), "c" * 300, "$\\frac{", "a$b$c"]
+    classes = [*_some(HOSTILE)(rng), *_some(FOREIGN)(rng), "c" * 300, "$\\frac{", "a$\\frac$c"]
     matrix = rng.integers(0, 99, (len(classes), len(classes)))
     path = folder / "confusion.png"
     return Action(

@@ -109,7 +109,7 @@ def _no_picture(matrix: Any, classes: Any, path: Path, title: str) -> Path:
 def _scored(out: Path) -> str | None:
     result = json.loads((out / "results.json").read_text())
     entries = readouts(result).values()
-    if not all(0 <= entry["miou"] <= 1 and entry["classes_in_mean"] for entry in entries):
+    if not all(0 <= entry["miou"] <= 1 and entry.get("classes_in_mean") for entry in entries):
         return "a score that is none"
     return None if "absent" in result else "absent classes are not told"
 
