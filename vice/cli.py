@@ -16,8 +16,9 @@ from typing import Any, NoReturn
 
 from vice.datasets import DATASETS
 from vice.errors import UserError, one_line
-from vice.files import check_folder
+from vice.files import check_folder, disk_errors
 from vice.launch import read_environment
+from vice.log_streams import guard, make_lenient
 from vice.preemption import STOPPED, Preempted
 from vice.protocol_effects import check_effects
 from vice.protocols import default_protocol, get_protocol, parse_changes
@@ -38,12 +39,16 @@ def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:
             first then say nothing but errors.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    guard(logging.root.handlers)
+    for stream in (sys.stdout, sys.stderr):
+        make_lenient(stream)
     # FAISS tells which of its builds it tries, with tracebacks of those that do not fit the CPU.
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     try:
         if joins and not is_first():
             _be_quiet()
-        status = main()
+        with disk_errors("a file"):
+            status = main()
     except UserError as error:
         sys.stderr.write(f"error: {one_line(error)}\n")
         sys.exit(2)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.files import make_folder
 from vice.paths import tool
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def train(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = (
             f"{run_dir} was trained on {known['DATA']['TRAIN']['DATA_PATHS'][0]}; choose another "
             "output folder (make demo OUT=..., or --out) or delete it"
         )
-    run_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(run_dir)
     _check(*_follow(_command(config, images, run_dir, overrides), run_dir))
     return run_dir
 
@@ -64,7 +65,9 @@ def submit(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = 
     """
     slurm = [*overrides, "config.SLURM.USE_SLURM=true"]
     command = _command(config, images.absolute(), run_dir, slurm)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="backslashreplace", check=False
+    )
     _check(done.returncode, done.stderr)
     return done.stdout.strip().splitlines()[-1].removeprefix("submitted job ")
 
@@ -99,9 +102,14 @@ def _follow(command: list[str], run_dir: Path) -> tuple[int, str]:
     """
     logger.info("training; the whole log goes to %s", run_dir / "log.txt")
     total, shown = "?", time.monotonic()
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryFile("w+", errors="backslashreplace") as errors:
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            errors="backslashreplace",
+            bufsize=1,
         ) as process:
             for line in process.stdout or ():
                 if planned := _TOTAL.search(line):
@@ -129,4 +137,4 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     import yaml
 
     path = run_dir / "train_config.yaml"
-    return yaml.safe_load(path.read_text()) if path.exists() else {}
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}

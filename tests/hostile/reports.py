@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tests.hostile.case import Action, Expected, Family, Make
+from vice.names import printable
 from vice.report import Picture, Section, write_report
 from vice.visualize import plot_confusion, plot_curves, save_png
 
@@ -81,7 +82,7 @@ def _wrong(page: Path, given: Mapping[str, Any], terms: tuple[str, ...]) -> str 
     if found.wrong:
         return found.wrong
     told = " ".join(found.text.split())
-    names = [*given.get("classes", ()), *terms]
+    names = [*map(printable, given.get("classes", ())), *terms]
     missing = [name for name in names if " ".join(name.split()) not in told]
     if missing:
         return f"not in the page: {missing[:3]}"

@@ -15,6 +15,7 @@ from PIL import Image
 
 from vice.datasets.label_sets import IGNORE, LabelSet
 from vice.errors import UserError
+from vice.names import name_bytes
 from vice.progress import progress
 
 EXIF_ORIENTATION = 274
@@ -131,7 +132,7 @@ class LabelledSet(ABC):
 
 def list_checksum(names: Iterable[str]) -> str:
     """SHA-256, as hexadecimal text, of names in their order, one a line."""
-    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
+    return hashlib.sha256(name_bytes("".join(f"{name}\n" for name in names))).hexdigest()
 
 
 def read_stored(path: str | Path) -> np.ndarray:

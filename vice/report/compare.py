@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.names import printable
 from vice.protocols import told
 from vice.report.scores import MATCHINGS
 from vice.report.style import CSS, scrolling
@@ -137,7 +138,7 @@ def to_html(tables: Sequence[Table]) -> str:
     for number, table in enumerate(tables, 1):
         head = "".join(f"<th>{escape(c)}</th>" for c in ["embedder", "seeds", *table.columns])
         rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+            "<tr>" + "".join(f"<td>{escape(printable(cell))}</td>" for cell in cells) + "</tr>"
             for cells in _cells(table)
         )
         title = f"Table {number}. {table.title}, {_unit(table)}"
@@ -254,4 +255,5 @@ def spread(values: Sequence[float | None]) -> str:
 
 def markdown_line(cells: Sequence[str]) -> str:
     """A row of a Markdown table."""
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+    shown = (" ".join(printable(cell).split()).replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(shown) + " |"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from vice.names import printable
 from vice.report.style import scrolling
 from vice.visualize.maps import palette
 
@@ -185,6 +186,7 @@ def _entry(scores: Scores, model: str, readout: str) -> Mapping[str, Any]:
 
 def _name(text: str) -> str:
     # Isolated, so that a name written from right to left leaves what stands beside it in order.
+    text = printable(text)
     if len(text) > LONG_NAME:
         return f'<bdi class="long" title="{escape(text)}">{escape(text)}</bdi>'
     return f"<bdi>{escape(text)}</bdi>"

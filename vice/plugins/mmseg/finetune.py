@@ -11,7 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from vice.datasets.labelled_set import list_checksum
 from vice.distributed import on_first_rank
 from vice.errors import UserError
+from vice.files import write_text
 from vice.metering import StepMeter
+from vice.names import printable
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.dataset import keep_subset
 from vice.plugins.mmseg.pipelines import build_pipeline
@@ -23,6 +25,7 @@ from vice.plugins.mmseg.running import (
     finish_config,
     load_config,
     make_task,
+    names_full_disk,
     process_state_kept,
     run,
     set_probe,
@@ -31,6 +34,7 @@ from vice.plugins.mmseg.running import (
 SUBSET_NAME = "subset.txt"
 
 
+@names_full_disk
 @process_state_kept()
 def finetune(
     spec: str,
@@ -131,7 +135,10 @@ def _pipeline(task: Task, crop: int) -> list[dict[str, Any]]:
     return [*steps, pack]
 
 
+def _line(name: str) -> str:
+    """A name on a line; one with a line break in it as it is shown elsewhere."""
+    return f"{printable(name) if len(name.splitlines()) > 1 else name}\n"
+
+
 def _write_subset(names: list[str], task: Task) -> None:
-    task.out_dir.mkdir(parents=True, exist_ok=True)
-    text = "".join(f"{name}\n" for name in names)
-    (task.out_dir / SUBSET_NAME).write_text(text, encoding="utf-8")
+    write_text(task.out_dir / SUBSET_NAME, "".join(map(_line, names)))

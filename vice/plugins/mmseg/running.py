@@ -7,9 +7,10 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -24,7 +27,10 @@ from torch import Tensor, nn
 from vice.datasets import DATASETS, LabelledSet, Pair, open_dataset
 from vice.distributed import on_first_rank, rank, world_size
 from vice.errors import UserError
+from vice.files import disk_errors
 from vice.labelled_pixels import require_labels
+from vice.log_streams import guard
+from vice.names import name_bytes
 from vice.paths import config_root
 from vice.plugins.mmseg.fitted import set_weights
 from vice.plugins.mmseg.metric import CountMetric
@@ -159,6 +165,12 @@ def check_same_classes(fit: LabelledSet, score: LabelledSet) -> None:
 class DeviceRunner(Runner):
     """MMEngine's runner on the config's ``device``; MMEngine itself always takes a GPU."""
 
+    def build_logger(self, *arguments: Any, **options: Any) -> MMLogger:
+        """A log that a full disk or an odd file name does not make fail."""
+        logger = super().build_logger(*arguments, **options)
+        guard(logger.handlers)
+        return logger
+
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Moves the model to the wanted device and lets the ranks average its gradients."""
         device = self.cfg.get("device")
@@ -175,6 +187,17 @@ class DeviceRunner(Runner):
             broadcast_buffers=False,
             find_unused_parameters=self.cfg.get("find_unused_parameters", False),
         )
+
+
+class _NamesAsBytes(CheckpointHook):
+    """MMEngine's hook, whose note of the last file would fail on a path that is not UTF-8."""
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        try:
+            super()._save_checkpoint_with_step(runner, step, meta)
+        except UnicodeEncodeError:
+            note = Path(runner.work_dir) / "last_checkpoint"
+            note.write_bytes(name_bytes(str(self.last_ckpt)))
 
 
 def load_config(name: str, task: Task) -> Config:
@@ -302,6 +325,9 @@ def run(
     config.experiment_name = config.visualizer.name = f"vice_{time.time_ns()}"
     with _staged(config, keep):
         runner = DeviceRunner.from_cfg(config)
+        for hook in runner.hooks:
+            if type(hook) is CheckpointHook:
+                hook.__class__ = _NamesAsBytes
         if train:
             runner.train()
         if weights is not None:
@@ -337,7 +363,8 @@ def _move_into(source: Path, target: Path) -> None:
     for entry in source.iterdir():
         if entry.name == LAST_NAME:
             # It holds the path of the weights.
-            entry.write_text(entry.read_text().replace(str(source), str(target)))
+            before, after = (os.fsencode(str(path)) for path in (source, target))
+            entry.write_bytes(entry.read_bytes().replace(before, after))
         os.replace(entry, target / entry.name)
     source.rmdir()
 
@@ -349,6 +376,22 @@ def _check_counted(metric: CountMetric, config: Config) -> None:
             f"{data.dataset}: no labelled pixel is left to count in the images of role "
             f"{data.role!r}: all are ignored, or outside the crop of the protocol"
         )
+
+
+def names_full_disk(evaluate: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Lets an evaluation whose results cannot be written say so in one message.
+
+    Whatever MMEngine, matplotlib or Pillow raise then names neither file nor remedy.
+    """
+
+    @wraps(evaluate)
+    def wrapped(
+        spec: str, dataset: str | Path, out_dir: str | Path, **options: Any
+    ) -> dict[str, Any]:
+        with disk_errors(out_dir):
+            return evaluate(spec, dataset, out_dir, **options)
+
+    return wrapped
 
 
 @contextmanager

@@ -19,12 +19,13 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from vissl.utils.hydra_config import compose_hydra_configuration, convert_to_attrdict
 
 from vice.errors import UserError
-from vice.files import replace_atomically
+from vice.files import write_text
 from vice.images import list_images
 from vice.paths import experiment_names
 from vice.plugins.vissl.checks import check_values
 from vice.plugins.vissl.inputs import check_data
 from vice.plugins.vissl.slurm_step import join_step
+from vice.redaction import redact
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
 def write_config(config: Any) -> None:
     """Writes ``train_config.yaml`` into the run folder, where VISSL's own tools look for it.
 
+    Secrets in values are left out (`vice.redaction`).
+
     Args:
         config: What `configure` returns; the folder is there.
 
@@ -71,10 +74,9 @@ def write_config(config: Any) -> None:
         UserError: The folder cannot be written.
     """
     # VISSL has turned names of data types into types by now.
-    plain = json.dumps(config, default=lambda value: str(value).removeprefix("torch."))
+    plain = json.dumps(redact(config), default=lambda value: str(value).removeprefix("torch."))
     text = yaml.safe_dump(json.loads(plain))
-    path = Path(config.CHECKPOINT.DIR) / "train_config.yaml"
-    replace_atomically(path, lambda new: Path(new).write_text(text))
+    write_text(Path(config.CHECKPOINT.DIR) / "train_config.yaml", text)
 
 
 def compose(overrides: list[str]) -> DictConfig:
