@@ -26,8 +26,10 @@ from vice.loader_faults import loader_fault
 from vice.log_streams import guard, make_lenient
 from vice.paths import typed_text
 from vice.preemption import STOPPED, Preempted
+from vice.protocol_effects import check_effects
 from vice.protocols import default_protocol, get_protocol, parse_changes
 from vice.published_protocols import NOTES, PROTOCOLS
+from vice.scoring import mean_over
 
 #: How a line on the terminal begins.
 LINE, CLOCK = "%(asctime)s %(message)s", "%H:%M:%S"
@@ -193,7 +195,8 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
         nargs="+",
         default=[],
         metavar="FIELD=VALUE",
-        help="change fields of the protocol, and with them its hash, for example upsample=classes",
+        help="change fields of the protocol, and with them its hash, for example upsample=classes; "
+        "those without effect are refused",
     )
     add(
         "--cache-gib",
@@ -207,19 +210,23 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
     return parser
 
 
-def task_arguments(args: argparse.Namespace, kind: str, **fields: str) -> dict[str, Any]:
+def task_arguments(
+    args: argparse.Namespace, kind: str, *, detail: str = "", **fields: str
+) -> dict[str, Any]:
     """What `evaluation_parser` has parsed, as arguments of the evaluations.
 
     Args:
         args: The parsed command line.
-        kind: Name of the evaluation, for the default results directory.
+        kind: ``"linear"``, ``"clusters"`` or ``"finetune"``.
+        detail: What else is in the name of the default results directory.
         **fields: Option to the field of the protocol that it changes.
 
     Returns:
         Keyword arguments; ``out_dir`` is always given.
 
     Raises:
-        UserError: A field, the device or the results directory cannot be used.
+        UserError: A field, the device or the results directory cannot be used, or a field is
+            changed that has no effect.
     """
     changes = parse_changes(args.set)
     for option, field in {"split_fit": "fit_split", "split_score": "score_split", **fields}.items():
@@ -229,8 +236,9 @@ def task_arguments(args: argparse.Namespace, kind: str, **fields: str) -> dict[s
     if args.device is not None:
         check_device(args.device, "--device")
     protocol = get_protocol(args.protocol or default_protocol(name), name, **changes)
+    check_effects(kind, protocol)
     data = Path(args.dataset).resolve().name
-    parts = [data, protocol.name, protocol.hash, kind, args.checkpoint, f"seed{args.seed}"]
+    parts = [data, protocol.name, protocol.hash, kind + detail, args.checkpoint, f"seed{args.seed}"]
     folder = "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts)
     out = args.out or str(Path("outputs", "eval", folder))
     check_folder("--out", out)
@@ -275,6 +283,8 @@ def number(least: float, most: float) -> Callable[[str], float]:
 
 
 def percent(scores: dict[str, Any]) -> str:
-    """Gives mIoU and accuracy in percent for the terminal."""
+    """Gives mIoU and accuracy in percent, and over how many classes, for the terminal."""
     shown = [scores[name] for name in ("miou", "accuracy")]
-    return " / ".join("-" if value is None else f"{100 * value:.2f}" for value in shown)
+    text = " / ".join("-" if value is None else f"{100 * value:.2f}" for value in shown)
+    over = mean_over([scores])
+    return f"{text} ({over})" if over else text

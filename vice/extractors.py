@@ -8,6 +8,7 @@ import os
 import torch
 from torch import nn
 
+from vice.embeddings import set_width
 from vice.errors import UserError
 from vice.floors import LabEmbedder
 
@@ -144,7 +145,7 @@ def _call(spec: str) -> nn.Module:
         raise UserError(f"{spec} cannot be called without arguments ({error})") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"{spec} returned {type(module).__name__}, not a torch.nn.Module")
-    if not hasattr(module, "dim"):
-        with torch.no_grad():
-            module.dim = module.eval()(torch.zeros(1, 3, 224, 224)).shape[1]
-    return module
+    try:
+        return set_width(module)
+    except UserError as error:
+        raise UserError(f"{spec}: {error}") from error

@@ -13,6 +13,7 @@ from torch import Tensor
 from vice.centroids import Centroids, argmax_upsampled
 from vice.checkpoint import Checkpoint, load_checkpoint
 from vice.devices import check_device
+from vice.embeddings import refuse_nonfinite
 from vice.errors import UserError
 from vice.extractors import is_spherical, load_extractor, names_a_run
 from vice.images import read_image, upright_rgb
@@ -67,10 +68,11 @@ class Predictor:
             lengths count: as it is).
 
         Raises:
-            UserError: The file cannot be read, or the array is not an RGB image.
+            UserError: The file cannot be read, the array is not an RGB image, or its embedding is
+                not finite.
         """
         pixels = _rgb(image)
-        dense = self._embed(pixels)
+        dense = self._embed(pixels, image)
         dense = F.interpolate(dense, size=pixels.shape[:2], mode="bilinear", align_corners=False)
         return (F.normalize(dense, dim=1) if is_spherical(self.embedder) else dense)[0].cpu()
 
@@ -94,7 +96,7 @@ class Predictor:
                 concepts are no (K, D) finite numbers.
         """
         pixels = _rgb(image)
-        scores = self._concepts(concepts).scores(self._embed(pixels))
+        scores = self._concepts(concepts).scores(self._embed(pixels, image))
         # Scores are linear in the embedding: scoring first and upsampling K maps after it gives
         # the same numbers as scoring each upsampled pixel.
         return argmax_upsampled(scores, pixels.shape[:2])[0].cpu()
@@ -119,9 +121,10 @@ class Predictor:
             raise UserError("one of the concepts is all zeros and has no direction; leave it out")
         return Centroids(F.normalize(vectors, dim=1) if spherical else vectors, spherical)
 
-    def _embed(self, pixels: np.ndarray) -> Tensor:
+    def _embed(self, pixels: np.ndarray, image: Any) -> Tensor:
         batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
         dense: Tensor = self.embedder(normalize(batch.to(self.device)))
+        refuse_nonfinite(dense, image if isinstance(image, str | Path) else "the image")
         return dense.float()
 
 
