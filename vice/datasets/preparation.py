@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vice.datasets import curated
-from vice.datasets.labelled_set import name_some
 from vice.datasets.releases import RELEASES, SCORING, TRAINING, Part
+from vice.datasets.split_files import name_some
 from vice.errors import UserError
 from vice.progress import progress
 

@@ -76,6 +76,9 @@ class Task:
     def _check(self, fit: LabelledSet, score: LabelledSet) -> None:
         fit.check(self.protocol.fit_split, labels=self.protocol.fit_labels)
         score.check(self.protocol.score_split)
+        if self.protocol.fit_labels:
+            fit.audit(self.protocol.fit_split)
+        score.audit(self.protocol.score_split)
 
     def arguments(self) -> dict[str, Any]:
         """All fields as `make_task` takes them, the protocol as a dict."""
