@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.image_lists import announce, survey
 from vice.paths import tool
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,9 @@ def train(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = (
             f"{run_dir} was trained on {known['DATA']['TRAIN']['DATA_PATHS'][0]}; choose another "
             "output folder (make demo OUT=..., or --out) or delete it"
         )
+    if os.path.exists(images):
+        # The training says so as well, but not on this terminal.
+        announce(survey(images))
     run_dir.mkdir(parents=True, exist_ok=True)
     _check(*_follow(_command(config, images, run_dir, overrides), run_dir))
     return run_dir

@@ -12,12 +12,12 @@ from vice.errors import UserError
 MAX_CLASSES = 255
 _REMEDY = "leave one class name a line, in the order of the label indices, and nothing else"
 #: Words that head a column. A line of one word must be one of the first.
-_HEADS = frozenset("category categories class classes label labels name names id index".split())
-_MORE_HEADS = frozenset(
-    "b blue color colour color_name g green hex idx no nr num number of pixel pixels r red rgb "
-    "supercategory trainid train_id value class_id class_name classname label_id labelid "
-    "label_name category_id category_name".split()
-)
+_HEADS = {"class", "classes", "label", "labels", "name", "names", "id", "index"}
+_HEADS |= {"category", "categories"}
+_MORE_HEADS = _HEADS | {"b", "blue", "color", "colour", "color_name", "g", "green", "hex", "r"}
+_MORE_HEADS |= {"red", "rgb", "idx", "no", "nr", "num", "number", "of", "pixel", "pixels", "value"}
+_MORE_HEADS |= {"supercategory", "trainid", "train_id", "class_id", "class_name", "classname"}
+_MORE_HEADS |= {"label_id", "labelid", "label_name", "category_id", "category_name"}
 _INTEGER = re.compile(r"(?<![\w.])\d+(?![\w.])")
 _HEX_COLOR = re.compile(r"#[0-9a-f]{6}\b|\b0x[0-9a-f]{6}\b", re.I)
 _SEPARATED = re.compile(r"[,;|\t]")
@@ -98,7 +98,7 @@ def _is_heading(lines: Sequence[str]) -> bool:
     if len(words) == 1:
         if words[0] in _HEADS:
             return True
-    elif words[0] in _HEADS | _MORE_HEADS and all(w in _HEADS | _MORE_HEADS for w in words):
+    elif words and _MORE_HEADS.issuperset(words):
         return True
     if not others or (first.split()[0].isdigit() and len(first.split()) > 1):
         return False
@@ -141,7 +141,7 @@ def _check_columns(names: Sequence[str], path: Path) -> None:
 
 
 def _check_trailing(names: Sequence[str], path: Path) -> None:
-    """Refuses a number behind every name, unless names differ in nothing else or it is the index."""
+    """Refuses a number behind every name that is neither part of it nor its index."""
     matches = [re.fullmatch(r"(.*\S)\s+(\d+)", name) for name in names]
     if len(names) < 2 or not all(matches):
         return

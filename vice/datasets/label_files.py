@@ -114,7 +114,9 @@ def check_alignment(image: Path, label: Path, *, upright: bool) -> None:
     )
 
 
-def _check_sizes(image: Path, label: Path, size: tuple[int, int], of_label: tuple[int, int]) -> None:
+def _check_sizes(
+    image: Path, label: Path, size: tuple[int, int], of_label: tuple[int, int]
+) -> None:
     if size != of_label:
         raise UserError(
             f"{label}: {of_label[0]}x{of_label[1]} pixels, but its image {image} has "
@@ -163,9 +165,11 @@ def check_header(path: str | Path, image: Image.Image) -> None:
             f"{path}: is a {image.format} file, which may change the values of pixels when it is "
             "saved: make the label map again from its source, as PNG"
         )
-    if getattr(image, "n_frames", 1) > 1:
-        raise UserError(f"{path}: holds {image.n_frames} frames; a label map has one: {_REMEDY}")
-    raw = image.tile[0].args if image.tile else None
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise UserError(f"{path}: holds {frames} frames; a label map has one: {_REMEDY}")
+    tiles = getattr(image, "tile", None)
+    raw = tiles[0].args if tiles else None
     raw = raw[0] if isinstance(raw, tuple) else raw
     if image.mode == "L" and isinstance(raw, str) and raw.startswith("L;") and raw != "L;16B":
         raise UserError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -14,6 +16,7 @@ from typing import Any
 from vice.errors import UserError
 from vice.protocols import told
 
+logger = logging.getLogger(__name__)
 KINDS = ("linear", "clusters", "finetune")
 #: Arguments that change a score and are in no protocol.
 ASKED_FOR = ("fraction", "subset_seed", "backbone_lr_mult", "crop", "options")
@@ -61,6 +64,9 @@ def read_results(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
         if "protocol" not in result:
             raise UserError(f"{file} names no protocol: it is of an older version; evaluate again")
         found.append(result)
+    kinds = Counter(result["kind"] for result in found)
+    named = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
+    logger.info("results found: %d (%s)", len(found), named)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -26,11 +27,20 @@ def test_a_run_leaves_everything_a_user_needs(trained):
         "architecture.json",
         "health.jsonl",
         "train_config.yaml",
+        "images.json",
         "log.txt",
         "tb_logs",
     } <= names
     assert any(name.startswith("model_final_checkpoint") for name in names)
     assert "trained: " in (trained / "stdout.txt").read_text()
+
+
+def test_a_run_says_once_which_images_it_found(trained, images):
+    count = len(list(images.iterdir()))
+    found = json.loads((trained / "images.json").read_text())
+    assert found["train"]["place"] == str(images) and found["train"]["files"] == count
+    assert found["train"]["looked_at"] == count and found["held_out"] == []
+    assert (trained / "stderr.txt").read_text().count(f"{images}: {count} images") == 1
 
 
 def test_health_of_each_step(trained):

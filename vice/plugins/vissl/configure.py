@@ -23,7 +23,7 @@ from vice.files import replace_atomically
 from vice.images import list_images
 from vice.paths import experiment_names
 from vice.plugins.vissl.checks import check_values
-from vice.plugins.vissl.inputs import check_data
+from vice.plugins.vissl.inputs import announce_data, check_data
 from vice.plugins.vissl.slurm_step import join_step
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,8 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     choose_device(config)
     join_step(config)
     check_machines(config)
+    if int(composed.node_id) == 0:
+        announce_data(config)
     set_schedule(config)
     images = check_batches(config)
     _log_scale(config, images)

@@ -14,6 +14,7 @@ from vice.errors import UserError
 from vice.plugins.vissl.configure import write_config
 from vice.plugins.vissl.engine import NAME as ENGINE
 from vice.plugins.vissl.hooks import vice_hooks
+from vice.plugins.vissl.inputs import write_found
 from vice.plugins.vissl.resuming import prepare_resume
 from vice.preemption import STOPPED, Notice, Preempted, watch_signals
 
@@ -44,6 +45,7 @@ def run_here(
     prepare_resume(config)
     if node_id == 0:
         write_config(config)
+        write_found(config)
     with watch_signals() as notice:
         if notice.signal_number:
             raise Preempted(_too_early(notice))
