@@ -1,23 +1,30 @@
-"""Images on disk: finding them, reading them as 8-bit RGB, bringing them to a standard size."""
+"""Images on disk: reading them as 8-bit RGB, bringing them to a standard size."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from vice.errors import UserError
+from vice.image_lists import SUFFIXES, list_images
 from vice.picture_formats import open_picture
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
-)
+__all__ = [
+    "SUFFIXES",
+    "ImageError",
+    "list_images",
+    "nearest",
+    "read_image",
+    "resize",
+    "standardize",
+]
+
 Mode = Literal["highres", "lowres", "none"]
 Interpolation = Literal["auto", "nearest", "bilinear", "bicubic", "area"]
 
@@ -26,7 +33,7 @@ class ImageError(UserError):
     """An image file that cannot be read; the message names the file and says why."""
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, *, upright: bool = True) -> np.ndarray:
     """Reads an image file as 8-bit RGB, upright as its EXIF orientation says.
 
     Grey images are repeated over the channels, transparent pixels are laid over white (what a
@@ -35,6 +42,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Args:
         path: Image file of any format Pillow reads.
+        upright: False leaves the pixels in the order in which they are stored.
 
     Returns:
         uint8 array of shape (H, W, 3), RGB.
@@ -52,7 +60,7 @@ def read_image(path: str | Path) -> np.ndarray:
         if path.stat().st_size == 0:
             raise ImageError(f"{path}: the image file is empty (0 bytes); copy it again")
         with open_picture(path) as image:
-            return upright_rgb(image)
+            return upright_rgb(image) if upright else _to_rgb(image)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -102,81 +110,6 @@ def _to_8bit(values: np.ndarray, *, wide: bool) -> np.ndarray:
     elif low < 0 or high > 65535:
         real = (real - low) * (255.0 / (high - low)) if high > low else np.zeros_like(real)
     return np.clip(np.rint(real), 0, 255).astype(np.uint8)
-
-
-def list_images(path: str | Path, root: str | Path | None = None) -> list[Path]:
-    """Lists the images of a folder, or those named in a text file.
-
-    Args:
-        path: A folder, searched with all its subfolders (links are followed, hidden names are
-            left out) for the known suffixes in any case, in sorted order; or a text file with
-            one path a line, in its own order; or one image file.
-        root: Where the relative paths of a text file start; default the folder it lies in.
-
-    Returns:
-        The paths, at least one.
-
-    Raises:
-        UserError: The path is missing, holds no image, or a list names no file that exists.
-    """
-    path = Path(path)
-    if os.path.isdir(path):
-        return _list_folder(path)
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: no such folder or image list; check the path")
-    if path.suffix.lower() in SUFFIXES:
-        return [path]
-    return _read_list(path, Path(root) if root is not None else path.parent)
-
-
-def _list_folder(folder: Path) -> list[Path]:
-    found = sorted(_walk(folder))
-    if not found:
-        known = " ".join(sorted(SUFFIXES))
-        raise UserError(f"{folder}: no images in this folder or below; known suffixes: {known}")
-    return found
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    seen: set[str] = set()
-    for current, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(current)
-        if real in seen:  # a link back to a folder above would never end
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(current, name)
-
-
-def _read_list(path: Path, root: Path) -> list[Path]:
-    data = path.read_bytes()
-    if b"\0" in data:  # in no path, and in almost every file that is no text
-        raise UserError(
-            f"{path}: neither a folder, an image nor a UTF-8 text file with one path a line"
-        )
-    # Names that are not UTF-8 are bytes like any others. Only a line feed ends a line: a name may
-    # hold every other character that `str.splitlines` splits at.
-    text = data.decode("utf-8-sig", "surrogateescape")
-    lines = text.split("\n" if "\n" in text else "\r")
-    paths = [_entry(root, line.removesuffix("\r")) for line in lines if line.strip()]
-    if not paths:
-        raise UserError(f"{path}: the image list is empty; write one image path a line")
-    # Stops at the first that exists: a list of 100,000 on a network disk is not checked whole.
-    if not any(os.path.exists(entry) for entry in paths):
-        raise UserError(
-            f"{path}: none of its {len(paths)} images exists (the first is {paths[0]}); "
-            "relative paths start at the list's folder, or at `root` where that is given"
-        )
-    return paths
-
-
-def _entry(root: Path, line: str) -> Path:
-    """The path on a line; spaces around it belong to it only if there is such a file."""
-    name = line.strip()
-    return root / line if name != line and os.path.exists(root / line) else root / name
 
 
 def standardize(

@@ -14,7 +14,7 @@ from vice.demo.captions import CLASS_NOTES
 from vice.demo.mosaics import make_mosaics, photographs
 from vice.demo.pictures import make_pictures
 from vice.files import disk_errors, write_text
-from vice.images import list_images
+from vice.image_lists import list_images, survey
 from vice.provenance import versions
 from vice.report import write_report
 from vice.scoring import mean_over
@@ -52,7 +52,8 @@ def run_demo(out: Path, images: Path | None = None, overrides: Sequence[str] = (
         sections = _labelled_pictures(run_dir, data, out)
     else:
         run_dir = train("vice/folder", images, out / "train", overrides)
-        results = {"title": f"ViCE on {images.name}", "summary": _FOLDER_SUMMARY}
+        found = survey(images).to_dict()
+        results = {"title": f"ViCE on {images.name}", "summary": _FOLDER_SUMMARY, "found": found}
         sections = make_pictures(run_dir, out, list_images(images), **_views(run_dir))
     results |= {
         "config": read_config(run_dir).get("VICE", {}),

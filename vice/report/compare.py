@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -18,6 +20,7 @@ from vice.report.scores import MATCHINGS
 from vice.report.style import CSS, scrolling
 from vice.scoring import mean_over
 
+logger = logging.getLogger(__name__)
 KINDS = ("linear", "clusters", "finetune")
 #: Arguments that change a score and are in no protocol.
 ASKED_FOR = ("fraction", "subset_seed", "backbone_lr_mult", "crop", "options")
@@ -67,6 +70,9 @@ def read_results(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
         if "protocol" not in result:
             raise UserError(f"{file} names no protocol: it is of an older version; evaluate again")
         found.append({**result, "folder": str(folder)})
+    kinds = Counter(result["kind"] for result in found)
+    named = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
+    logger.info("results found: %d (%s)", len(found), named)
     return found
 
 

@@ -93,6 +93,10 @@ def describe(
             "splits": splits,
             "images": {k: len(listed) for k, listed in names.items()},
             "list_checksums": {k: list_checksum(listed) for k, listed in names.items()},
+            "found": {
+                k: [found.to_dict() for found in of[k].contents(split, labels=labels[k])]
+                for k, split in splits.items()
+            },
         },
         "model": model,
         "versions": versions(),

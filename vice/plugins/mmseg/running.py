@@ -90,6 +90,9 @@ class Task:
     def _check(self, fit: LabelledSet, score: LabelledSet) -> None:
         fit.check(self.protocol.fit_split, labels=self.protocol.fit_labels)
         score.check(self.protocol.score_split)
+        if self.protocol.fit_labels:
+            fit.audit(self.protocol.fit_split)
+        score.audit(self.protocol.score_split)
 
     def require_labels(
         self, sets: tuple[LabelledSet, LabelledSet], *, fit: bool, pairs: list[Pair] | None = None

@@ -25,7 +25,7 @@ from vice.images import list_images
 from vice.overrides import escape, unescape
 from vice.paths import experiment_names
 from vice.plugins.vissl.checks import argument_keys, check_values
-from vice.plugins.vissl.inputs import check_data
+from vice.plugins.vissl.inputs import announce_data, check_data
 from vice.plugins.vissl.interpolations import check_interpolations
 from vice.plugins.vissl.path_overrides import absolute_paths, literal_paths
 from vice.plugins.vissl.slurm_step import join_step
@@ -56,6 +56,8 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     choose_device(config)
     join_step(config)
     check_machines(config)
+    if int(composed.node_id) == 0:
+        announce_data(config)
     set_schedule(config)
     images = check_batches(config)
     _log_scale(config, images)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
-from vice.images import list_images
+from vice.files import write_text
+from vice.image_lists import announce, list_images, survey
 from vice.models.weight_files import holds_weights, split_key
 from vice.overrides import shell_word
 
@@ -45,6 +49,37 @@ def _pasteable(hint: str) -> str:
     """The hint with its folder, which may hold any character, as one word of a shell."""
     parts = re.fullmatch(r"(.*? --root )(.+)( --for \w+)", hint)
     return f"{parts[1]}{shell_word(parts[2])}{parts[3]}" if parts else hint
+
+
+#: File in the run folder that says what `announce_data` says.
+FOUND_NAME = "images.json"
+
+
+def announce_data(config: Any) -> dict[str, Any]:
+    """Says which images a training finds, and what it leaves out; of each place once.
+
+    Args:
+        config: ``config.*``, its paths absolute.
+
+    Returns:
+        What was found, for JSON: ``train``, and ``held_out`` with an entry a path.
+
+    Raises:
+        UserError: A path holds no image that can be read.
+    """
+    health = config.VICE.HEALTH
+    held_out = [str(path) for path in health.held_out_paths] if health.held_out else []
+    contents = [survey(path) for path in (str(config.DATA.TRAIN.DATA_PATHS[0]), *held_out)]
+    for found in contents:
+        announce(found)
+    train, *others = (found.to_dict() for found in contents)
+    return {"train": train, "held_out": others}
+
+
+def write_found(config: Any) -> None:
+    """Writes what `announce_data` returns into the run folder, as ``images.json``."""
+    text = json.dumps(announce_data(config), indent=1) + "\n"
+    write_text(Path(config.CHECKPOINT.DIR) / FOUND_NAME, text)
 
 
 def _check_held_out(health: DictConfig) -> None:
