@@ -5,17 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from vice.errors import UserError
-
-if TYPE_CHECKING:
-    from PIL import Image
+from vice.pixel_formats import Decoded, UnclearPixels, decode
+from vice.tiff_layout import EIGHT_BITS, TiffLayout, describe, objection, read_layout
 
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+#: Place, bytes and name of formats that people have and Pillow does not read.
+_FOREIGN = (
+    (128, b"DICM", "a DICOM file"),
+    (4, b"ftyphei", "a HEIC photograph"),
+    (4, b"ftypmif1", "a HEIF photograph"),
+    (0, b"v/1\x01", "an OpenEXR file"),
+    (0, b"#?RADIANCE", "a Radiance HDR file"),
+    (0, b"\x89HDF\r\n", "an HDF5 file"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"\xff\x0a", "a JPEG XL file"),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL file"),
 )
 Mode = Literal["highres", "lowres", "none"]
 Interpolation = Literal["auto", "nearest", "bilinear", "bicubic", "area"]
@@ -25,12 +36,17 @@ class ImageError(UserError):
     """An image file that cannot be read; the message names the file and says why."""
 
 
+class FormatError(ImageError):
+    """An image whose pixels could only be read by guessing what they mean."""
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """Reads an image file as 8-bit RGB, upright as its EXIF orientation says.
 
     Grey images are repeated over the channels, transparent pixels are laid over white (what a
-    viewer shows), CMYK is converted, 16-bit and float images are scaled to 8 bits. Of an animated
-    or multi-page file the first page is read.
+    viewer shows), CMYK is converted. Samples beyond 8 bits are scaled where the file or they
+    themselves say which value is white; what is unclear is refused, see `vice.pixel_formats`. Of
+    an animated or multi-page file the first page is read.
 
     Args:
         path: Image file of any format Pillow reads.
@@ -40,20 +56,39 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises:
         ImageError: The file is missing, empty, truncated, broken, no image or too large.
+        FormatError: Nothing says what its bands or values mean; an `ImageError`, too.
     """
-    from PIL import Image, ImageOps
+    return decode_image(path).pixels
+
+
+def decode_image(path: str | Path) -> Decoded:
+    """`read_image`, with what was found in the file.
+
+    Raises:
+        ImageError: As `read_image`.
+    """
+    from PIL import Image, UnidentifiedImageError
 
     path = Path(path)
     # os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.isfile(path):
         raise ImageError(f"{path}: no such image file; check the path or the image list")
+    layout = None
     try:
         if path.stat().st_size == 0:
             raise ImageError(f"{path}: the image file is empty (0 bytes); copy it again")
+        layout = read_layout(path)
+        unclear = objection(layout) if layout is not None else None
+        if unclear:
+            raise UnclearPixels(unclear)
         with Image.open(path) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return decode(image, lambda: Image.open(path), layout)
     except ImageError:
         raise
+    except UnidentifiedImageError as error:
+        raise _unidentified(path, layout, error) from error
+    except UnclearPixels as error:
+        raise FormatError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{path}: {error}; shrink the image, or raise PIL.Image.MAX_IMAGE_PIXELS to trust it"
@@ -65,35 +100,32 @@ def read_image(path: str | Path) -> np.ndarray:
         ) from error
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    from PIL import Image
+def check_format(path: str | Path) -> None:
+    """Refuses what tags alone show to be unclear; no pixel is decoded.
 
-    if image.mode.startswith(("I", "F")):
-        grey = _to_8bit(np.asarray(image), wide=image.mode.startswith("I;16"))
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))
-
-
-def _to_8bit(values: np.ndarray, *, wide: bool) -> np.ndarray:
-    """Scales grey values of unknown range, (H, W), to uint8.
-
-    `wide` means 16-bit for certain. Otherwise values in [0, 255] are kept (floats in [0, 1] are
-    scaled from there), values in [0, 65535] are taken as 16-bit, and all others are stretched
-    from their least to their greatest value. Values that are not finite count as 0.
+    Raises:
+        FormatError: As `read_image`.
     """
-    real = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(real.min()), float(real.max())
-    if wide or (low >= 0 and 255 < high <= 65535):
-        real = real / 257.0
-    elif low >= 0 and high <= 1 and np.issubdtype(values.dtype, np.floating):
-        real = real * 255.0
-    elif low < 0 or high > 65535:
-        real = (real - low) * (255.0 / (high - low)) if high > low else np.zeros_like(real)
-    return np.clip(np.rint(real), 0, 255).astype(np.uint8)
+    layout = read_layout(path)
+    unclear = objection(layout) if layout is not None else None
+    if unclear:
+        raise FormatError(f"{path}: {unclear}")
+
+
+def _unidentified(path: Path, layout: TiffLayout | None, error: Exception) -> ImageError:
+    """Says what a file is that Pillow does not know, with the remedy."""
+    if layout is not None:
+        return FormatError(
+            f"{path}: a TIFF of {describe(layout)} in a layout that is not read: {EIGHT_BITS}"
+        )
+    with open(path, "rb") as file:
+        head = file.read(132)
+    for place, magic, name in _FOREIGN:
+        if head[place : place + len(magic)] == magic:
+            return FormatError(
+                f"{path}: {name}, which is not read: convert it to an 8-bit PNG or JPEG"
+            )
+    return ImageError(f"{path}: cannot be read as an image ({error}); replace or remove the file")
 
 
 def list_images(path: str | Path, root: str | Path | None = None) -> list[Path]:

@@ -14,6 +14,7 @@ from vice.distributed import on_first_rank
 from vice.errors import UserError
 from vice.metering import StepMeter
 from vice.plugins.mmseg.backbone import share_embedder
+from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.dataset import keep_subset
 from vice.plugins.mmseg.pipelines import build_pipeline
 from vice.plugins.mmseg.results import class_scores, describe, finish
@@ -80,6 +81,8 @@ def finetune(
         sets = task.open()
     fit, score = sets
     pairs = keep_subset(fit.pairs(task.protocol.fit_split), fraction, subset_seed)
+    with meter.step("look at images"):
+        content = look_at_images(task, sets, pairs)
     names = on_first_rank(lambda: _write_subset(pairs, task))
     with share_embedder(spec, task.seed) as shared:
         model = shared.describe()
@@ -111,6 +114,7 @@ def finetune(
     def write() -> dict[str, Any]:
         result = {
             **describe("finetune", task, sets, model),
+            "content": content,
             "subset": {"images": len(names), "checksum": list_checksum(names), "file": SUBSET_NAME},
             **class_scores("finetune", metric, task, score.classes),
         }

@@ -23,7 +23,7 @@ from vice.files import replace_atomically
 from vice.images import list_images
 from vice.paths import experiment_names
 from vice.plugins.vissl.checks import check_values
-from vice.plugins.vissl.inputs import check_data
+from vice.plugins.vissl.inputs import check_data, look_at_images
 from vice.plugins.vissl.slurm_step import join_step
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     check_machines(config)
     set_schedule(config)
     images = check_batches(config)
+    look_at_images(str(config.DATA.TRAIN.DATA_PATHS[0]))
     _log_scale(config, images)
     try:
         args, attributes = convert_to_attrdict(composed, dump_config=False)

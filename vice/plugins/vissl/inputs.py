@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
+from vice.image_survey import SAMPLE, content_warnings, survey_images
 from vice.images import list_images
+
+logger = logging.getLogger(__name__)
 
 
 def check_data(config: DictConfig) -> None:
@@ -62,3 +66,29 @@ def _check_weights(trunk: DictConfig) -> None:
             "imagenet or null"
         )
     trunk.weights = os.path.abspath(str(weights))
+
+
+def look_at_images(path: str | Path) -> None:
+    """Says what a sample of the images to train on holds, and refuses what cannot be trained on.
+
+    Args:
+        path: Folder or list of images.
+
+    Raises:
+        UserError: More than half of the images that were looked at cannot be used.
+    """
+    survey = survey_images(list_images(path), most=SAMPLE)
+    refused = survey.refused
+    if 2 * len(refused) > survey.looked:
+        raise UserError(
+            f"{path}: {len(refused)} of {survey.looked} images that were looked at cannot be "
+            f"trained on; the first is {refused[0]}"
+        )
+    logger.info("%s: %s", path, survey)
+    if refused:
+        logger.warning(
+            "%d of %d images that were looked at cannot be used and will be skipped; the first is "
+            "%s", len(refused), survey.looked, refused[0],
+        )  # fmt: skip
+    for warning in content_warnings(survey.duplicates()):
+        logger.warning("ALARM: of those that were looked at, %s", warning)
