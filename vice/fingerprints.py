@@ -199,7 +199,7 @@ def near_duplicates(prints: Sequence[Fingerprint], group: np.ndarray | None = No
 
 
 def _with_mirrored(prints: Sequence[Fingerprint]) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes (2 N, 16) and thumbnails (2 N, 192), uint8, of images and then turned left to right."""
+    """Hashes (2 N, 16) and thumbnails (2 N, 192), uint8: as they are, then mirrored."""
     packed = np.frombuffer(b"".join(one.bits for one in prints), np.uint8).reshape(-1, 16)
     thumbs = np.frombuffer(b"".join(one.thumbnail for one in prints), np.uint8)
     thumbs = thumbs.reshape(-1, _SIDE, _SIDE, 3)

@@ -5,17 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from vice.errors import UserError
-from vice.pixel_formats import Decoded, UnclearPixels, decode
-from vice.tiff_layout import EIGHT_BITS, TiffLayout, describe, objection, read_layout
+from vice.pixel_formats import Decoded, Source, UnclearPixels, decode, has_16_bit_colors
+from vice.tiff_layout import (
+    EIGHT_BITS,
+    TiffLayout,
+    describe,
+    layout_of,
+    objection,
+    read_layout,
+)
 
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
+if TYPE_CHECKING:
+    from PIL import Image
+
 #: Place, bytes and name of formats that people have and Pillow does not read.
 _FOREIGN = (
     (128, b"DICM", "a DICOM file"),
@@ -82,7 +92,7 @@ def decode_image(path: str | Path) -> Decoded:
         if unclear:
             raise UnclearPixels(unclear)
         with Image.open(path) as image:
-            return decode(image, lambda: Image.open(path), layout)
+            return decode(Source(image, lambda: Image.open(path), layout))
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -98,6 +108,41 @@ def decode_image(path: str | Path) -> Decoded:
         raise ImageError(
             f"{path}: cannot be read as an image ({error}); replace or remove the file"
         ) from error
+
+
+def upright_rgb(image: Image.Image) -> np.ndarray:
+    """An image of Pillow as `read_image` gives its file: uint8 (H, W, 3), turned as EXIF says.
+
+    Raises:
+        FormatError: Nothing says what its bands or values mean, or Pillow has dropped half of
+            its bits.
+    """
+    from PIL import Image
+
+    name = getattr(image, "filename", "") or f"image of mode {image.mode}"
+    tags = getattr(image, "tag_v2", None)
+    layout = None if tags is None else layout_of(tags)
+    try:
+        unclear = objection(layout) if layout is not None else None
+        if unclear:
+            raise UnclearPixels(unclear)
+        if not getattr(image, "tile", None) and _lost_bits(image):
+            raise UnclearPixels("Pillow has dropped half of its 16 bits: give the path of the file")
+        return decode(Source(image, lambda: Image.open(name), layout)).pixels
+    except UnclearPixels as error:
+        raise FormatError(f"{name}: {error}") from error
+
+
+def _lost_bits(image: Any) -> bool:
+    """Whether an image that is loaded comes from a file of 16-bit colours."""
+    from PIL import Image
+
+    try:
+        with Image.open(image.filename) as again:
+            return has_16_bit_colors(again)
+    # An image that is from no file, or from one that has gone.
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 def check_format(path: str | Path) -> None:

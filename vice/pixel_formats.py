@@ -28,7 +28,7 @@ from vice.tiff_layout import TiffLayout
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Decoded", "UnclearPixels", "decode"]
+__all__ = ["Decoded", "Source", "UnclearPixels", "decode", "has_16_bit_colors"]
 
 _NAMES = {
     "1": "black and white",
@@ -55,6 +55,7 @@ _LOW_BYTES = {
 }
 #: Chunks of a PNG that may come before its pixels, at the most; a file has a dozen.
 _MOST_CHUNKS = 1000
+_Deep = tuple[np.ndarray, str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -74,31 +75,50 @@ class Decoded:
     notes: tuple[str, ...] = field(default=())
 
 
-def decode(
-    image: Image.Image, reopen: Callable[[], Image.Image], layout: TiffLayout | None = None
-) -> Decoded:
-    """Turns an opened image upright and to 8-bit RGB.
+@dataclass(frozen=True)
+class Source:
+    """An image that Pillow has opened, and what else is known of it.
 
-    Args:
-        image: What Pillow opened, not loaded yet.
+    Attributes:
+        image: Not loaded yet.
         reopen: Opens it once more; Pillow alone gives 16-bit colours without their low bytes.
         layout: Of a TIFF file, one that `vice.tiff_layout.objection` has nothing against.
+        upright: Whether it is turned as its EXIF orientation says.
+    """
 
-    Returns:
-        The pixels.
+    image: Image.Image
+    reopen: Callable[[], Image.Image]
+    layout: TiffLayout | None = None
+    upright: bool = True
+
+    def turned(self, image: Image.Image | None = None) -> Image.Image:
+        """The image, or the same opened once more, as it is wanted."""
+        from PIL import ImageOps
+
+        chosen = self.image if image is None else image
+        return ImageOps.exif_transpose(chosen) if self.upright else chosen
+
+    def values(self, image: Image.Image | None = None) -> np.ndarray:
+        """Its samples: (H, W) or (H, W, C)."""
+        return np.asarray(self.turned(image))
+
+
+def decode(source: Source) -> Decoded:
+    """Turns an opened image to 8-bit RGB.
 
     Raises:
         UnclearPixels: Nothing says what the samples mean.
     """
-    pixels, name, span = _decode_deep(image, reopen, layout) or _decode_shallow(image)
-    return Decoded(pixels, name, span, tuple(_notes(image, layout)))
+    pixels, name, span = _decode_deep(source) or _decode_shallow(source)
+    return Decoded(pixels, name, span, tuple(_notes(source.image, source.layout)))
 
 
-def _decode_shallow(image: Image.Image) -> tuple[np.ndarray, str, None]:
+def _decode_shallow(source: Source) -> tuple[np.ndarray, str, None]:
+    image = source.image
     if image.mode not in _SHOWN:
         raise UnclearPixels(f"its pixels are {image.mode}, which is not converted: {REMEDY}")
     wide = _is_wide_ppm(image)
-    pixels = _to_rgb(_upright(image))
+    pixels = _to_rgb(source.turned())
     if wide:
         check_scaled_16_bit(pixels)
     bits = "16 bits" if wide else "1 bit" if image.mode == "1" else "8 bits"
@@ -130,24 +150,27 @@ def _has_frames(image: Image.Image, layout: TiffLayout | None) -> bool:
         return False
 
 
-def _decode_deep(
-    image: Image.Image, reopen: Callable[[], Image.Image], layout: TiffLayout | None
-) -> tuple[np.ndarray, str, tuple[float, float]] | None:
+def _decode_deep(source: Source) -> _Deep | None:
     """Pixels, name and span of samples beyond 8 bits; None for all others."""
-    if image.mode == "F":
-        values = np.asarray(_upright(image))
+    mode = source.image.mode
+    if mode == "F":
+        values = source.values()
         return _grey(scaled_float(values)), "grey, floating point", _span(values)
-    if image.mode == "I":
-        return _decode_integers(image)
-    if image.mode.startswith("I;16"):
-        return _decode_grey(image, layout)
-    if _raw_mode(image).partition(";")[2].startswith("16"):
-        return _decode_colors(image, reopen, layout)
-    return None
+    if mode == "I":
+        return _decode_integers(source)
+    if mode.startswith("I;16"):
+        return _decode_grey(source)
+    return _decode_colors(source) if has_16_bit_colors(source.image) else None
 
 
-def _decode_integers(image: Image.Image) -> tuple[np.ndarray, str, tuple[float, float]]:
+def has_16_bit_colors(image: Image.Image) -> bool:
+    """Whether Pillow would give the high bytes of the samples alone; before it is loaded."""
+    return _raw_mode(image).partition(";")[2].startswith("16")
+
+
+def _decode_integers(source: Source) -> _Deep:
     """Grey of PGM, which Pillow scales to 16 bits, and of PNG under older versions of it."""
+    image = source.image
     stated = image.format == "PPM" and not _is_wide_ppm(image)
     bits = _stated_bits(image) if image.format == "PNG" else None
     if image.format not in ("PPM", "PNG"):
@@ -155,17 +178,16 @@ def _decode_integers(image: Image.Image) -> tuple[np.ndarray, str, tuple[float, 
             f"its pixels are integers of more than 16 bits or with a sign, and nothing says which "
             f"values are black and white: {REMEDY}"
         )
-    values = np.asarray(_upright(image))
+    values = source.values()
     white = FULL if stated else white_of_16_bit(values, bits)
     return _grey(scaled(values, white)), "grey, 16 bits", _span(values)
 
 
-def _decode_grey(
-    image: Image.Image, layout: TiffLayout | None
-) -> tuple[np.ndarray, str, tuple[float, float]]:
+def _decode_grey(source: Source) -> _Deep:
+    image, layout = source.image, source.layout
     key = image.info.get("transparency") if image.format == "PNG" else None
     bits = _stated_bits(image) if image.format == "PNG" else None
-    values = np.asarray(_upright(image)).astype(np.uint16)
+    values = source.values().astype(np.uint16)
     depth = layout.depth if layout is not None else 16
     white = 2**depth - 1 if depth < 16 else white_of_16_bit(values, bits)
     shown = white - values.astype(np.int64) if layout and layout.white_is_zero else values
@@ -177,19 +199,19 @@ def _decode_grey(
     return rgb, f"grey, {depth} bits", _span(values)
 
 
-def _decode_colors(
-    image: Image.Image, reopen: Callable[[], Image.Image], layout: TiffLayout | None
-) -> tuple[np.ndarray, str, tuple[float, float]]:
+def _decode_colors(source: Source) -> _Deep:
     """RGB with or without alpha, and grey with alpha, of 16 bits a sample."""
-    key, raw = image.info.get("transparency"), _raw_mode(image)
+    image, layout = source.image, source.layout
+    key = image.info.get("transparency")
     bits = _stated_bits(image) if image.format == "PNG" else None
-    samples = _samples_of_16_bit(image, reopen, raw)
+    samples = _samples_of_16_bit(source, _raw_mode(image))
     alpha = samples[..., -1] if samples.shape[2] in (2, 4) else None
     values = samples if alpha is None else samples[..., :-1]
     white = white_of_16_bit(values, bits)
     if alpha is not None and white != FULL:
         raise UnclearPixels(f"its samples of {bits} bits have an alpha of unknown range: {REMEDY}")
-    name = ("grey" if values.shape[2] == 1 else "RGB") + (" with alpha" if alpha is not None else "")
+    name = "grey" if values.shape[2] == 1 else "RGB"
+    name += "" if alpha is None else " with alpha"
     shown = values.astype(np.float64)
     if alpha is not None:
         share = alpha[..., None] / float(FULL)
@@ -204,9 +226,7 @@ def _decode_colors(
     return rgb, f"{name}, 16 bits", _span(values)
 
 
-def _samples_of_16_bit(
-    image: Image.Image, reopen: Callable[[], Image.Image], raw: str
-) -> np.ndarray:
+def _samples_of_16_bit(source: Source, raw: str) -> np.ndarray:
     """All bits of the samples, uint16 (H, W, C), upright.
 
     Pillow's decoders keep one byte of two. Reading twice, with the byte order that the file has
@@ -214,26 +234,23 @@ def _samples_of_16_bit(
     """
     if raw == "LA;16B":
         # Four bytes a pixel: grey high, low, alpha high, low.
-        bytes_ = np.asarray(_upright(_with_raw_mode(image, "RGBA"))).astype(np.uint16)
-        return np.stack([bytes_[..., 0] << 8 | bytes_[..., 1], bytes_[..., 2] << 8 | bytes_[..., 3]], 2)
+        parts = source.values(_with_raw_mode(source.image, "RGBA")).astype(np.uint16)
+        return parts[..., ::2] << 8 | parts[..., 1::2]
     # Premultiplied samples are wanted as they are stored.
     raw = raw.replace("RGBa", "RGBA")
     if raw not in _LOW_BYTES:
-        raise UnclearPixels(f"its pixels are {raw}, which cannot be read with all their bits: {REMEDY}")
-    high = np.asarray(_upright(_with_raw_mode(image, raw))).astype(np.uint16)
-    with reopen() as again:
-        low = np.asarray(_upright(_with_raw_mode(again, _LOW_BYTES[raw])))
+        raise UnclearPixels(f"its pixels are {raw}, of which not all bits can be read: {REMEDY}")
+    high = source.values(_with_raw_mode(source.image, raw)).astype(np.uint16)
+    with source.reopen() as again:
+        low = source.values(_with_raw_mode(again, _LOW_BYTES[raw]))
     return high << 8 | low
 
 
-def _with_raw_mode(image: Image.Image, raw: str) -> Any:
-    changed = []
-    for codec, extents, offset, args in image.tile:  # type: ignore[attr-defined]
-        options = raw if isinstance(args, str) else (raw, *args[1:])
-        changed.append((codec, extents, offset, options))
-    tile = type(image.tile[0]) if image.tile else tuple  # type: ignore[attr-defined]
-    image.tile = [  # type: ignore[attr-defined]
-        tile(*entry) if tile is not tuple else entry for entry in changed
+def _with_raw_mode(image: Any, raw: str) -> Image.Image:
+    # The last entry of a tile: the raw mode, alone or before options of the codec.
+    image.tile = [
+        tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:]))
+        for tile in image.tile
     ]
     return image
 
@@ -276,12 +293,6 @@ def _stated_bits(image: Image.Image) -> int | None:
     finally:
         file.seek(place)
     return None
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    from PIL import ImageOps
-
-    return ImageOps.exif_transpose(image)
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

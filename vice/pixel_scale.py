@@ -13,7 +13,7 @@ _DARK = 4096
 
 
 class UnclearPixels(ValueError):
-    """Pixels that could only be read by guessing; the message says what is unclear and the remedy."""
+    """Pixels that could only be read by guessing; the message says why, and the remedy."""
 
 
 def white_of_16_bit(samples: np.ndarray, stated_bits: int | None = None) -> int:
@@ -126,4 +126,5 @@ def check_scaled_16_bit(pixels: np.ndarray) -> None:
     Raises:
         UnclearPixels: They need not have been samples of 16 bits.
     """
-    white_of_16_bit(pixels.astype(np.int64) * 257)
+    # The least sample that is rounded to each level.
+    white_of_16_bit(np.maximum(pixels.astype(np.int64) * 257 - 128, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from vice.checkpoint import Checkpoint, load_checkpoint
 from vice.errors import UserError
-from vice.images import read_image
+from vice.images import read_image, upright_rgb
 from vice.photometric import normalize
 
 
@@ -106,12 +107,15 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Predicto
     return Predictor(load_checkpoint(path, device=device), device)
 
 
-def _rgb(image: np.ndarray | str | Path) -> np.ndarray:
+def _rgb(image: Any) -> np.ndarray:
+    if hasattr(image, "getexif"):
+        return upright_rgb(image)
     if isinstance(image, (str, Path)):
         return read_image(image)
     array = np.asarray(image)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
         raise UserError(
-            f"an image must be uint8 RGB of shape (H, W, 3), not {array.dtype} {array.shape}"
+            f"an image must be uint8 RGB of shape (H, W, 3), not {array.dtype} {array.shape}: "
+            "scale and choose its bands first, nothing is guessed"
         )
     return array

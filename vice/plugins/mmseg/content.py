@@ -28,8 +28,8 @@ def look_at_images(
 
     Returns:
         For ``results.json``: ``fit`` and ``score``, each with formats, ranges, flat images, exact
-        and near duplicates, and ``shared``: how many scored images are among the fitted ones, exactly
-        and nearly (`vice.fingerprints`).
+        and near duplicates, and ``shared``: how many scored images are among the fitted ones,
+        exactly and nearly (`vice.fingerprints`).
 
     Raises:
         UserError: The first image that cannot be used.
