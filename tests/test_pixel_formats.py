@@ -109,7 +109,7 @@ def test_white_of_16_bits() -> None:
 def test_transparent_color_of_16_bits(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(GREY).save(path, transparency=int(GREY[2, 3]))
-    wanted = np.where(GREY == GREY[2, 3], 255, np.rint(GREY / 257))
+    wanted = np.where(GREY[2, 3] == GREY, 255, np.rint(GREY / 257))
     np.testing.assert_array_equal(read_image(path)[..., 0], wanted)
 
 
