@@ -114,7 +114,8 @@ def test_pickles_with_code_do_not_run(tmp_path, monkeypatch):
 def vissl_like(embedder, prototypes):
     trunk = OrderedDict((f"embedder.{k}", v) for k, v in embedder.state_dict().items())
     heads = OrderedDict({"0.prototypes.weight": prototypes.weight})
-    return {"classy_state_dict": {"base_model": {"model": {"trunk": trunk, "heads": heads}}}}
+    model = {"trunk": trunk, "heads": heads}
+    return {"classy_state_dict": {"base_model": {"model": model}}, "iteration": 1, "phase_idx": 0}
 
 
 def test_vissl_layout(tmp_path):

@@ -9,6 +9,7 @@ only.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from vice.errors import UserError
 from vice.files import replace_atomically
 from vice.models import Embedder, Prototypes, build_embedder, seeded_embedder
 from vice.provenance import digest_tensors
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS_NAME = "vice.safetensors"
 CARD_NAME = "vice.json"
@@ -178,12 +181,27 @@ def _find(path: Path) -> Path:
     own = path / WEIGHTS_NAME
     if own.is_file():
         return own
-    foreign = sorted(path.glob("*.torch"), key=lambda file: file.stat().st_mtime)
-    if foreign:
-        return foreign[-1]
+    return _furthest(path)
+
+
+def _furthest(folder: Path) -> Path:
+    """The state that training would go on from, in a run folder without exported weights."""
+    from vice.snapshots import furthest_snapshot
+
+    found = furthest_snapshot(folder)
+    if found.path is not None:
+        if found.damaged:
+            names = ", ".join(path.name for path in found.damaged)
+            logger.warning("%s: taking %s, since damaged: %s", folder, found.path.name, names)
+        return found.path
+    if found.damaged:
+        path, reason = next(iter(found.damaged.items()))
+        raise UserError(f"{folder}: no state in it is whole, for example {path.name}: {reason}")
+    others = sorted(file.name for file in folder.glob("*.torch"))
     raise UserError(
-        f"{path} holds no {WEIGHTS_NAME} and no VISSL checkpoint (*.torch); is it a run folder, "
-        "and has its first epoch ended?"
+        f"{folder} holds no {WEIGHTS_NAME} and no state of a training (model_*.torch)"
+        + (f"; name the file to load, such as {others[0]}" if others else "")
+        + "; is it a run folder, and has its first epoch ended?"
     )
 
 

@@ -1,97 +1,87 @@
-"""The narrow door for checkpoints of other frameworks: tensors and plain containers, no code.
+"""The one door for tensor files of any origin: tensors and plain containers, no code.
 
-A ``.torch`` or ``.pth`` file is a pickle. VISSL's hold objects of VISSL's own classes beside the
-tensors, which `torch.load` with ``weights_only`` refuses as a whole. Here every class that is
-not needed to build a tensor becomes an inert record instead, so that a file can name any class
-and none of it runs.
+VISSL's files hold objects of VISSL's own classes beside the tensors, which `torch.load` with
+``weights_only`` refuses as a whole, and without it hands programs to `torch.jit.load`. So
+`torch.load` is not called at all: a file is opened once, looked at, and read by
+`vice.tensor_archive` or `vice.legacy_tensors`, whatever its name.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import pickle
-from collections import OrderedDict
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
-import torch
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.legacy_tensors import is_tar, read_stream, read_tar
+from vice.regular_file import open_regular
+from vice.tensor_archive import MAGIC, IsProgram, TensorArchive
 
 #: The architecture of a run, written beside VISSL's checkpoints when training starts.
 ARCHITECTURE_NAME = "architecture.json"
-
-#: Everything a pickle may name and get. `torch._utils` rebuilds tensors from storages.
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
-    ("torch", "device"): torch.device,
-    ("torch", "Size"): torch.Size,
-}
-
-
-class _Inert(dict):  # type: ignore[type-arg]
-    """Stands in for an object of a class that is not allowed; keeps its items and state."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__()
-
-    def __setstate__(self, state: Any) -> None:
-        if isinstance(state, dict):
-            self.update(state)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> _Inert:
-        return _Inert()
-
-    def append(self, item: Any) -> None:
-        """Pickles of list-like classes call this; the items are dropped."""
-
-    extend = append
-
-
-class _DataUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        value = getattr(torch, name, None) if module == "torch" else None
-        if isinstance(value, torch.dtype) or (isinstance(value, type) and name.endswith("Storage")):
-            return value
-        if (module, name) == ("torch.storage", "UntypedStorage"):
-            return torch.UntypedStorage
-        return _Inert
-
-
-#: What `torch.load` expects of a pickle module.
-_DATA_PICKLE = SimpleNamespace(
-    __name__="vice_data_pickle",
-    Unpickler=_DataUnpickler,
-    load=lambda file, **options: _DataUnpickler(file, **options).load(),
-    loads=lambda data, **options: _DataUnpickler(io.BytesIO(data), **options).load(),
-)
+#: Most characters of what a file itself brings into a message.
+_SHOWN = 200
 
 
 def read_tensors(file: str | Path) -> Any:
-    """Reads a PyTorch file as data.
+    """Reads a PyTorch or safetensors file as data.
 
     Args:
-        file: A file written by `torch.save`.
+        file: A file written by `torch.save` (zip archive, stream of pickles or tar) or by
+            safetensors, whatever it is called.
 
     Returns:
-        The object tree; objects of foreign classes are empty or dict-like records.
+        The object tree; objects of foreign classes are `vice.safe_unpickle.Inert` records,
+        parameters are tensors.
 
     Raises:
-        UserError: The file is missing, truncated or not a PyTorch file.
+        UserError: The file is missing, truncated, no file of tensors, or a program.
     """
     try:
-        return torch.load(file, map_location="cpu", weights_only=False, pickle_module=_DATA_PICKLE)
+        with open_regular(file) as stream:
+            return _read(stream)
     except FileNotFoundError as error:
         raise UserError(f"checkpoint {file} does not exist") from error
+    except UserError:
+        raise
+    except IsProgram as error:
+        raise UserError(refusal(file, error)) from error
+    # Broken bytes meet almost any exception in what they are taken for.
     except Exception as error:
-        raise UserError(f"{file} is not a whole PyTorch checkpoint ({error})") from error
+        raise UserError(f"{file} is not a whole PyTorch checkpoint ({brief(error)})") from error
+
+
+def refusal(file: str | Path, error: IsProgram) -> str:
+    """What to say of a file that is a program."""
+    return (
+        f"{file} holds code, which is not run: {error}; save its weights alone where you trust it, "
+        "with torch.save(model.state_dict(), FILE)"
+    )
+
+
+def brief(error: BaseException) -> str:
+    """What an error says, in one line that the file cannot make long."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _read(stream: BinaryIO) -> Any:
+    length = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    head = stream.read(9)
+    stream.seek(0)
+    if head.startswith(MAGIC):
+        return TensorArchive(stream).read()
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < length:
+        from safetensors.torch import load
+
+        return load(stream.read())
+    if is_tar(stream):
+        return read_tar(stream, length)
+    return read_stream(stream, length)
 
 
 def read_vissl_run(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import re
-import zipfile
-import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,9 @@ import torch
 
 from vice.errors import UserError
 from vice.files import replace_atomically
+from vice.foreign import brief, refusal
+from vice.regular_file import open_regular
+from vice.tensor_archive import IsProgram, TensorArchive
 
 logger = logging.getLogger(__name__)
 
@@ -51,33 +52,87 @@ def write_snapshot(path: Path, state: dict[str, Any]) -> None:
     replace_atomically(path, write)
 
 
+@dataclass(frozen=True)
+class Furthest:
+    """The states of a run folder.
+
+    Attributes:
+        path: The furthest one that is whole; None where none is.
+        damaged: Those that would be further and are not whole, with what is wrong with each.
+    """
+
+    path: Path | None
+    damaged: dict[Path, str]
+
+
 def damage(path: Path) -> str:
     """What is wrong with a state on disk; empty when every record has its checksum."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
-        return f"not a whole archive ({error})"
-    return f"record {bad} has another checksum" if bad else ""
+        with open_regular(path) as file:
+            TensorArchive(file).check()
+    except (OSError, ValueError, UserError) as error:
+        return f"not a whole archive ({brief(error)})"
+    return ""
 
 
-def read_snapshot(path: Path) -> dict[str, Any]:
-    """Reads a state without running code from it; tensors stay on disk until they are used.
+def read_snapshot(path: Path, *, numbers: bool = True) -> dict[str, Any]:
+    """Reads a state without running code from it.
+
+    Args:
+        path: The file.
+        numbers: False gives tensors without memory, on the device ``meta``.
 
     Raises:
         UserError: Not a state of a training.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} holds more than tensors, or less: {error}") from error
-    if not isinstance(state, dict) or not isinstance(state.get("iteration"), int):
+        with open_regular(path) as file:
+            state = TensorArchive(file).read(strict=True, numbers=numbers)
+    except IsProgram as error:
+        raise UserError(refusal(path, error)) from error
+    # Broken bytes meet almost any exception in what they are taken for.
+    except Exception as error:
+        raise UserError(f"{path} holds more than tensors, or less: {brief(error)}") from error
+    if not isinstance(state, dict) or type(state.get("iteration")) is not int:
         raise UserError(f"{path} is not the state of a training")
     return state
 
 
+def furthest_snapshot(folder: Path, *, finished: bool = True) -> Furthest:
+    """Looks for the furthest state of a run that is whole; nothing is changed.
+
+    The state says itself how far it is. Times and names of files do not matter: a copied folder
+    has others. Of equally far ones the first by name is taken.
+
+    Args:
+        folder: The run folder.
+        finished: Whether the state of a finished training counts.
+    """
+    candidates: list[tuple[tuple[int, int], Path]] = []
+    damaged: dict[Path, str] = {}
+    for path in sorted(folder.glob(PATTERN)):
+        if finished or "final" not in path.name:
+            try:
+                candidates.append((_position(path), path))
+            except UserError as error:
+                damaged[path] = str(error)
+    for _, path in sorted(candidates, key=lambda item: item[0], reverse=True):
+        reason = damage(path)
+        if not reason:
+            return Furthest(path, damaged)
+        damaged[path] = reason
+    return Furthest(None, damaged)
+
+
+def _position(path: Path) -> tuple[int, int]:
+    state = read_snapshot(path, numbers=False)
+    phase = state.get("phase_idx", -1)
+    # An epoch's last step and its end have one iteration; the end is further.
+    return state["iteration"], phase if type(phase) is int else -1
+
+
 def newest_snapshot(folder: Path, *, finished: bool = True) -> Path | None:
-    """The furthest state of a run that is whole.
+    """The furthest state of a run that is whole, to go on from.
 
     Damaged files are renamed to ``NAME.broken``, with a warning each.
 
@@ -91,28 +146,16 @@ def newest_snapshot(folder: Path, *, finished: bool = True) -> Path | None:
     Raises:
         UserError: There are states, and none of them is whole.
     """
-    candidates, broken = [], []
-    for path in sorted(folder.glob(PATTERN)):
-        if finished or "final" not in path.name:
-            try:
-                state = read_snapshot(path)
-                # An epoch's last step and its end have one iteration; the end is further.
-                candidates.append((state["iteration"], state.get("phase_idx", -1), path))
-            except UserError as error:
-                broken.append(path.name)
-                _set_aside(path, str(error))
-    for _, _, path in sorted(candidates, key=lambda item: item[:2], reverse=True):
-        reason = damage(path)
-        if not reason:
-            return path
-        broken.append(path.name)
+    found = furthest_snapshot(folder, finished=finished)
+    for path, reason in found.damaged.items():
         _set_aside(path, reason)
-    if broken:
+    if found.path is None and found.damaged:
+        names = ", ".join(path.name for path in found.damaged)
         raise UserError(
-            f"no checkpoint in {folder} is whole ({', '.join(broken)}, now *.broken): start anew "
+            f"no checkpoint in {folder} is whole ({names}, now *.broken): start anew "
             "with the same command, or in another folder with config.CHECKPOINT.DIR=..."
         )
-    return None
+    return found.path
 
 
 def _set_aside(path: Path, reason: str) -> None:

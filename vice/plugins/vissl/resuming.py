@@ -103,7 +103,7 @@ def check_settings(path: Path, config: Any) -> None:
     Raises:
         UserError: Names the first settings that differ, with both values.
     """
-    then = read_snapshot(path).get("vice", {}).get("settings")
+    then = read_snapshot(path, numbers=False).get("vice", {}).get("settings")
     if then is None:
         logger.warning("%s does not say its settings; they are not compared", path)
         return
