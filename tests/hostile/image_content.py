@@ -106,7 +106,7 @@ def _clothes(change: str, rng: Rng) -> tuple[Images, dict[str, int], str | None]
 
 def _compressed(rng: Rng) -> tuple[Images, dict[str, int], str | None]:
     one = content.photo(rng, (120, 160))
-    images = [one, *(content.jpeg(one, int(q)) for q in rng.permutation(range(40, 95, 5))[:6])]
+    images = [one, *(content.jpeg(one, int(q)) for q in rng.permutation(range(65, 95, 5))[:6])]
     return images, {"near_duplicates": 7}, SAME
 
 
