@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vice.datasets import LabelledSet, Pair
 from vice.datasets.label_sets import IGNORE
-from vice.datasets.labelled_set import name_some
+from vice.datasets.split_files import name_some
 from vice.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -172,34 +172,6 @@ def _check_concepts(vectors: Tensor, dim: int) -> None:
         raise UserError(f"concepts must be (K, {dim}) finite real numbers")
 
 
-def _check_device(device: str | torch.device) -> None:
-    try:
-        torch.zeros(1, device=device)
-    # What is wrong with a device is almost any exception: a name, a driver, a number too high.
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"device {str(device)!r} cannot be used: {reason}") from error
-
-
-def _as_tensor(concepts: Any, dim: int) -> Tensor:
-    try:
-        return torch.as_tensor(concepts).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"concepts must be (K, {dim}) numbers, an array, a tensor or Centroids ({error})"
-        ) from error
-
-
-def _check_concepts(vectors: Tensor, dim: int) -> None:
-    if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] != dim:
-        raise UserError(
-            f"concepts must be (K, {dim}), a vector a row as wide as the embedding, not "
-            f"{tuple(vectors.shape)}"
-        )
-    if vectors.is_complex() or not vectors.isfinite().all():
-        raise UserError(f"concepts must be (K, {dim}) finite real numbers")
-
-
 def _rgb(image: Any) -> np.ndarray:
     if isinstance(image, (str, Path)):
         return read_image(image)
@@ -208,6 +180,7 @@ def _rgb(image: Any) -> np.ndarray:
     array = np.asarray(image)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
         raise UserError(
-            f"an image must be uint8 RGB of shape (H, W, 3), not {array.dtype} {array.shape}"
+            f"an image must be uint8 RGB of shape (H, W, 3), not {array.dtype} {array.shape}: "
+            "scale and choose its bands first, nothing is guessed"
         )
     return array

@@ -269,7 +269,9 @@ def test_only_unreadable_images(tmp_path):
         (images / f"{number}.jpg").write_bytes(b"no image")
     done = run_tool(overrides(images, tmp_path / "out"), tmp_path)
     assert done.returncode == 2, done.stderr[-3000:]
-    assert "images in a row cannot be used" in done.stderr.strip().splitlines()[-1]
+    last = done.stderr.strip().splitlines()[-1]
+    assert "4 of 4 images that were looked at cannot be trained on" in last and "0.jpg" in last
+    assert not (tmp_path / "out" / "log.txt").exists(), "refused before any work"
 
 
 def test_help_lists_the_configs(tmp_path):

@@ -22,6 +22,7 @@ from vice.distributed import on_first_rank
 from vice.errors import UserError
 from vice.metering import StepMeter
 from vice.plugins.mmseg.backbone import share_embedder
+from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.fitting import sample_split
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.results import (
@@ -95,6 +96,7 @@ def evaluate_clusters(
     with meter.step("check data"):
         sets = task.open()
         task.require_labels(sets, fit="greedy" in task.protocol.matchings)
+        content = look_at_images(task, sets)
     # Results of an earlier evaluation stay as they are until this one has succeeded.
     with share_embedder(spec, task.seed, cache_bytes) as shared, TemporaryDirectory() as folder:
         config = finish_config(load_config("cluster_folder", task), task)
@@ -116,6 +118,7 @@ def evaluate_clusters(
         _add_heads(config, task.out_dir, found)
         result = {
             **describe("clusters", task, sets, shared.describe()),
+            "content": content,
             **_write_clusters(task, found, fit_tables, metric, sets[1].classes),
         }
         return finish(result, task, arguments, config, meter, start)
@@ -195,6 +198,11 @@ def _write_clusters(
         str(k): {
             **_scores(task, table, mappings[k], classes),
             "empty_clusters": int(((fit_tables or metric.tables)[i].counts.sum(1) == 0).sum()),
+            "kmeans": {
+                "vectors": found[k].vectors_fitted,
+                "distinct_vectors": found[k].distinct,
+                "non_empty_clusters": found[k].occupied,
+            },
             "objective": found[k].objective,
         }
         for i, (k, table) in enumerate(zip(found, metric.tables, strict=True))

@@ -15,6 +15,7 @@ from vice.errors import UserError
 from vice.logistic import NEVER, LogisticFit, fit_logistic
 from vice.metering import StepMeter
 from vice.plugins.mmseg.backbone import share_embedder
+from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.fitting import sample_split
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.results import class_scores, describe, finish, training_outcome
@@ -77,6 +78,7 @@ def evaluate_linear(
     with meter.step("check data"):
         sets = task.open()
         task.require_labels(sets, fit=True)
+        content = look_at_images(task, sets)
     with share_embedder(spec, task.seed, cache_bytes) as shared:
         config = load_config("linear_folder", task)
         set_probe(config, task, shared.embedder.dim, len(sets[1].classes))
@@ -87,6 +89,7 @@ def evaluate_linear(
     def write() -> dict[str, Any]:
         result = {
             **describe("linear", task, sets, shared.describe()),
+            "content": content,
             "probe": probe,
             **class_scores("linear", metric, task, sets[1].classes, fitted),
         }

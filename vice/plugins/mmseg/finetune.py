@@ -15,6 +15,7 @@ from vice.files import write_text
 from vice.metering import StepMeter
 from vice.names import printable
 from vice.plugins.mmseg.backbone import share_embedder
+from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.dataset import keep_subset
 from vice.plugins.mmseg.pipelines import build_pipeline
 from vice.plugins.mmseg.results import class_scores, describe, finish, training_outcome
@@ -85,6 +86,8 @@ def finetune(
     fit, score = sets
     pairs = keep_subset(fit.pairs(task.protocol.fit_split), fraction, subset_seed)
     task.require_labels(sets, fit=True, pairs=pairs)
+    with meter.step("look at images"):
+        content = look_at_images(task, sets, pairs)
     names = [pair.image.stem for pair in pairs]
     with share_embedder(spec, task.seed) as shared:
         model = shared.describe()
@@ -119,6 +122,7 @@ def finetune(
         _write_subset(names, task)
         result = {
             **describe("finetune", task, sets, model),
+            "content": content,
             "subset": {"images": len(names), "checksum": list_checksum(names), "file": SUBSET_NAME},
             "loss": loss,
             **class_scores("finetune", metric, task, score.classes, fitted),

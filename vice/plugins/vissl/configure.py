@@ -25,7 +25,7 @@ from vice.images import list_images
 from vice.overrides import escape, unescape
 from vice.paths import experiment_names
 from vice.plugins.vissl.checks import argument_keys, check_values
-from vice.plugins.vissl.inputs import announce_data, check_data
+from vice.plugins.vissl.inputs import announce_data, check_data, look_at_images
 from vice.plugins.vissl.interpolations import check_interpolations
 from vice.plugins.vissl.path_overrides import absolute_paths, literal_paths
 from vice.plugins.vissl.slurm_step import join_step
@@ -60,6 +60,7 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
         announce_data(config)
     set_schedule(config)
     images = check_batches(config)
+    look_at_images(str(config.DATA.TRAIN.DATA_PATHS[0]))
     _log_scale(config, images)
     try:
         args, attributes = convert_to_attrdict(composed, dump_config=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from pathlib import Path
@@ -13,8 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from vice.errors import UserError
 from vice.files import write_text
 from vice.image_lists import announce, list_images, survey
+from vice.image_survey import SAMPLE, content_warnings, survey_images
 from vice.models.weight_files import holds_weights, split_key
 from vice.overrides import shell_word
+
+logger = logging.getLogger(__name__)
 
 
 def check_data(config: DictConfig) -> None:
@@ -102,3 +106,29 @@ def _check_weights(trunk: DictConfig) -> None:
             f"config.MODEL.TRUNK.VICE.weights: {weights} is no file; give a file of weights, "
             "imagenet or null"
         )
+
+
+def look_at_images(path: str | Path) -> None:
+    """Says what a sample of the images to train on holds, and refuses what cannot be trained on.
+
+    Args:
+        path: Folder or list of images.
+
+    Raises:
+        UserError: More than half of the images that were looked at cannot be used.
+    """
+    survey = survey_images(list_images(path), most=SAMPLE)
+    refused = survey.refused
+    if 2 * len(refused) > survey.looked:
+        raise UserError(
+            f"{path}: {len(refused)} of {survey.looked} images that were looked at cannot be "
+            f"trained on; the first is {refused[0]}"
+        )
+    logger.info("%s: %s", path, survey)
+    if refused:
+        logger.warning(
+            "%d of %d images that were looked at cannot be used and will be skipped; the first is "
+            "%s", len(refused), survey.looked, refused[0],
+        )  # fmt: skip
+    for warning in content_warnings(survey.duplicates()):
+        logger.warning("ALARM: of those that were looked at, %s", warning)
