@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vice.centroids import Centroids, argmax_upsampled
 from vice.checkpoint import Checkpoint, load_checkpoint
+from vice.devices import check_device
 from vice.errors import UserError
 from vice.extractors import is_spherical, load_extractor, names_a_run
 from vice.images import read_image, upright_rgb
@@ -142,20 +143,11 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Predicto
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    _check_device(device)
+    check_device(device)
     spec = str(path)
     if names_a_run(spec):
         return Predictor(load_checkpoint(path, device=device), device)
     return Predictor(Checkpoint(load_extractor(spec, device=str(device))), device, spec)
-
-
-def _check_device(device: str | torch.device) -> None:
-    try:
-        torch.zeros(1, device=device)
-    # What is wrong with a device is almost any exception: a name, a driver, a number too high.
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"device {str(device)!r} cannot be used: {reason}") from error
 
 
 def _as_tensor(concepts: Any, dim: int) -> Tensor:

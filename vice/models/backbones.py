@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vice.errors import UserError
 from vice.models.downloads import impatient_sockets
+from vice.models.torchvision_weights import default_weights
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
@@ -90,9 +91,11 @@ def _torchvision_resnet(name: str, weights: str | None) -> nn.Module:
             f"backbone weights must be null, 'imagenet' or a file that exists (FILE#KEY), not "
             f"{weights!r}"
         )
+    net = builder(weights=None)
     try:
         with impatient_sockets():
-            return builder(weights="DEFAULT")
+            net.load_state_dict(default_weights(name))
+        return net
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise UserError(
             f"cannot fetch torchvision's ImageNet weights for {name} ({error}); name a file "
