@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vice.datasets import DATASETS
+from vice.devices import NAMES, check_device
 from vice.errors import UserError, one_line
 from vice.files import check_folder, disk_errors
 from vice.launch import read_environment
@@ -131,7 +132,7 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
     )
     add("--workers", type=whole(0, 1024), default=0, help="data loading processes (0)")
     add("--seed", type=whole(0, 2**31 - 1), default=0)
-    add("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
+    add("--device", help=f"{NAMES} (a GPU of CUDA if there is one)")
     return parser
 
 
@@ -158,7 +159,8 @@ def task_arguments(
         if getattr(args, option) is not None:
             changes[field] = getattr(args, option)
     name = args.dataset if args.dataset in DATASETS else "folder"
-    _check_device(args.device)
+    if args.device is not None:
+        check_device(args.device, "--device")
     protocol = get_protocol(args.protocol or default_protocol(name), name, **changes)
     check_effects(kind, protocol)
     data = Path(args.dataset).resolve().name
@@ -204,17 +206,6 @@ def number(least: float, most: float) -> Callable[[str], float]:
 
     parse.__name__ = "number"
     return parse
-
-
-def _check_device(name: str | None) -> None:
-    if name is None:
-        return
-    import torch
-
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def percent(scores: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import tempfile
@@ -14,23 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.file_lock import try_lock
 
 LOCK_NAME = ".lock"
 #: Seconds to wait for a writer that has been killed and is about to be gone.
 WAIT = 30.0
 #: A disk or quota that is full, read-only, gone or broken, or a limit on the size of files.
 _DISK_ERRORS = frozenset(
-    {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EIO,
-        errno.EFBIG,
-        errno.ENXIO,
-        errno.ENODEV,
-        errno.ESTALE,
-    }
-)
+    getattr(errno, name, 0)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EFBIG", "ENXIO", "ENODEV", "ESTALE")
+) - {0}
 _PYTORCH_WRITER = re.compile(
     r"inline_container\.cc.*(?:unexpected pos|fail)|PytorchStreamWriter failed|iostream error", re.S
 )
@@ -168,7 +160,7 @@ def disk_reason(error: BaseException) -> str:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _DISK_ERRORS:
-            return os.strerror(seen.errno)
+            return os.strerror(seen.errno or 0)
         told = re.search(r"\(os error (\d+)\)", str(seen))
         if told and int(told[1]) in _DISK_ERRORS:
             return os.strerror(int(told[1]))
@@ -195,7 +187,11 @@ def _prefix(name: str) -> str:
 
 def _to_disk(path: str | Path) -> None:
     """Waits until a file, or the names in a folder, would survive a loss of power."""
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        # Windows opens no folders, and keeps their names without being asked.
+        return
     try:
         # Some network file systems have no such thing for folders.
         with contextlib.suppress(OSError):
@@ -219,7 +215,7 @@ def sole_writer(folder: Path, wait: float = WAIT) -> Iterator[None]:
         lock = (folder / LOCK_NAME).open("a")
     with lock:
         end = time.monotonic() + wait
-        while not _lock(lock.fileno()):
+        while not try_lock(lock.fileno()):
             if time.monotonic() > end:
                 raise UserError(
                     f"another process is writing into {folder}: wait for it, or choose another "
@@ -227,12 +223,3 @@ def sole_writer(folder: Path, wait: float = WAIT) -> Iterator[None]:
                 )
             time.sleep(0.2)
         yield
-
-
-def _lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # File systems without locks cannot tell; there the user has to take care.
-        return error.errno not in (errno.EAGAIN, errno.EACCES)
-    return True

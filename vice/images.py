@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from vice.errors import UserError
+from vice.picture_formats import open_picture
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,7 +51,7 @@ def read_image(path: str | Path) -> np.ndarray:
     try:
         if path.stat().st_size == 0:
             raise ImageError(f"{path}: the image file is empty (0 bytes); copy it again")
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return _to_rgb(ImageOps.exif_transpose(image))
     except ImageError:
         raise

@@ -14,7 +14,9 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.files import make_folder
+from vice.foreign import brief
 from vice.paths import tool
+from vice.regular_file import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +135,24 @@ def quote(path: Path) -> str:
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """The resolved configuration of a run; empty where there is none yet."""
+    """The resolved configuration of a run; empty where there is none yet.
+
+    Only plain YAML is read: no tag makes an object, and no ``${...}`` is looked up.
+
+    Raises:
+        UserError: It is not whole, or no plain YAML.
+    """
     import yaml
 
     path = run_dir / "train_config.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    remedy = "training writes it at its start: copy it from the run folder"
+    try:
+        with open_regular(path) as file:
+            found = yaml.safe_load(file)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not whole ({brief(error)}); {remedy}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds no configuration; {remedy}")
+    return found

@@ -16,6 +16,7 @@ from PIL import Image
 from vice.datasets.label_sets import IGNORE, LabelSet
 from vice.errors import UserError
 from vice.names import name_bytes
+from vice.picture_formats import open_picture
 from vice.progress import progress
 
 EXIF_ORIENTATION = 274
@@ -233,7 +234,7 @@ def _size(path: Path, *, label: bool = False) -> tuple[int, int]:
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             yield image
     except UserError:
         raise

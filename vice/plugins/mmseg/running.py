@@ -25,6 +25,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from vice.datasets import DATASETS, LabelledSet, Pair, open_dataset
+from vice.devices import check_device
 from vice.distributed import on_first_rank, rank, world_size
 from vice.errors import UserError
 from vice.files import disk_errors
@@ -140,7 +141,7 @@ def make_task(
         The task.
 
     Raises:
-        UserError: An unknown protocol, or fields that do not go together.
+        UserError: An unknown protocol, fields that do not go together, or no such device.
     """
     kind = str(dataset) if str(dataset) in DATASETS else "folder"
     if isinstance(protocol, dict):
@@ -149,6 +150,8 @@ def make_task(
         resolved = get_protocol(protocol or default_protocol(kind), kind, **(changes or {}))
     for name in ("data_root", "fit_dataset"):
         fields[name] = None if fields.get(name) is None else str(fields[name])
+    if fields.get("device") is not None:
+        check_device(fields["device"])
     return Task(spec, str(dataset), Path(out_dir), resolved, **fields)
 
 

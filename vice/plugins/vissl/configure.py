@@ -18,12 +18,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from vissl.utils.hydra_config import compose_hydra_configuration, convert_to_attrdict
 
+from vice.devices import check_device
 from vice.errors import UserError
 from vice.files import write_text
 from vice.images import list_images
 from vice.paths import experiment_names
 from vice.plugins.vissl.checks import check_values
 from vice.plugins.vissl.inputs import check_data
+from vice.plugins.vissl.interpolations import check_interpolations
 from vice.plugins.vissl.slurm_step import join_step
 from vice.redaction import redact
 
@@ -87,6 +89,7 @@ def compose(overrides: list[str]) -> DictConfig:
     """
     try:
         composed = _compose(overrides)
+        check_interpolations(composed)
         OmegaConf.resolve(composed)
     # Hydra means some of its ValueErrors for the user.
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -157,6 +160,13 @@ def choose_device(config: DictConfig) -> None:
     on_slurm = bool(config.SLURM.USE_SLURM)
     if config.MACHINE.DEVICE == AUTO:
         config.MACHINE.DEVICE = "gpu" if gpus else "cpu"
+    if config.MACHINE.DEVICE == "mps":
+        check_device("mps", "config.MACHINE.DEVICE")
+        logger.warning(
+            "config.MACHINE.DEVICE=mps: VISSL trains on GPUs of CUDA or on the CPU; the CPU is "
+            "taken (vice.load and the scoring tools do use mps)"
+        )
+        config.MACHINE.DEVICE = "cpu"
     gpu = config.MACHINE.DEVICE == "gpu"
     if config.DISTRIBUTED.NUM_PROC_PER_NODE == AUTO:
         config.DISTRIBUTED.NUM_PROC_PER_NODE = max(gpus, 1) if gpu else 1
