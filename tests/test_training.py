@@ -42,3 +42,15 @@ def test_any_path_survives_hydra(tmp_path, name):
     path = tmp_path / name
     parsed = OverridesParser.create().parse_override(f"key=[{training.quote(path)}]")
     assert [str(value) for value in parsed.value()] == [str(path)]
+
+
+def test_a_configuration_is_read_back_as_plain_yaml(tmp_path):
+    file = tmp_path / "train_config.yaml"
+    assert training.read_config(tmp_path) == {}
+    plain = {"a": "${oc.env:HOME}", "_target_": "os.system"}
+    file.write_text("VICE: {a: '${oc.env:HOME}', _target_: os.system}\n")
+    assert training.read_config(tmp_path)["VICE"] == plain
+    for text in ("!!python/object/apply:os.system ['true']", "[1]", "a: [", "\x00", "- &a [*a]"):
+        file.write_text(text)
+        with pytest.raises(UserError, match=r"train_config\.yaml: "):
+            training.read_config(tmp_path)

@@ -23,6 +23,7 @@ from vice.benchmark.step import compiled, operators, step
 from vice.benchmark.timing import FAILED, measured, to_markdown
 from vice.benchmark.traffic import traffic
 from vice.cli import run
+from vice.devices import NAMES, check_device
 
 PARTS = {
     "pooling": pooling,
@@ -46,7 +47,7 @@ def main() -> int:
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (all)")
     parser.add_argument("--small", action="store_true", help="small sizes, for a CPU")
-    parser.add_argument("--device", help="cpu or cuda (a GPU if there is one)")
+    parser.add_argument("--device", help=f"{NAMES} (a GPU of CUDA if there is one)")
     parser.add_argument("--out", type=Path, help="picture of the growth")
     parser.add_argument("--images", type=Path, help="photographs, to sample their superpixels")
     parser.add_argument("--bsds", type=Path, help="BSDS500, to compare superpixels by outlines")
@@ -55,7 +56,9 @@ def main() -> int:
     if unknown:
         parser.error(f"no part {unknown[0]!r}; choose of {', '.join(PARTS)}")
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device != "cpu" else f"CPU, {platform.machine()}"
+    kind = check_device(device, "--device").type
+    processor = f"{kind.upper()}, {platform.machine()}"
+    name = torch.cuda.get_device_name() if kind == "cuda" else processor
     print(f"{name}, torch {torch.__version__}, small={args.small}\n")
     more = {"growth": {"picture": args.out}, "superpixels": {"folder": args.images}}
     failed = False

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from vice.cli import run
+from vice.files import write_text
 from vice.report.compare import make_tables, read_results, to_html, to_markdown
 
 
@@ -36,7 +37,7 @@ def main() -> None:
         print(to_markdown(tables), end="")
     else:
         page = to_html(tables) if args.out.suffix == ".html" else to_markdown(tables)
-        args.out.write_text(page, encoding="utf-8")
+        write_text(args.out, page)
 
 
 if __name__ == "__main__":

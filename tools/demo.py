@@ -34,7 +34,7 @@ def main() -> None:
     from vice.demo.steps import RESULTS_NAME, run_demo, verdict
 
     report = run_demo(args.out, args.images, args.overrides)
-    results = json.loads((args.out / RESULTS_NAME).read_text())
+    results = json.loads((args.out / RESULTS_NAME).read_text(encoding="utf-8"))
     print(f"\nDone in {results['seconds']:.0f} s. Open {report} in a browser.")
     print(
         f"Checkpoint: {args.out / 'train'} (vice.load reads it); figures: {args.out}/results.json"

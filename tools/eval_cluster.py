@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vice.cli import evaluation_parser, number, percent, run, task_arguments
+from vice.names import printable
 
 EXAMPLE = """\
   python tools/eval_cluster.py outputs/coco_highres --dataset coco27 --clusters 27 45 128 256
@@ -39,7 +40,8 @@ def main() -> None:
         f"{k} clusters " + ", ".join(f"{name} {percent(entry[name])}" for name in matchings)
         for k, entry in result["clusters"].items()
     )
-    print(f"mIoU / accuracy in %: {found}; {result['protocol']['title']}, {task['out_dir']}")
+    out = printable(task["out_dir"])
+    print(f"mIoU / accuracy in %: {found}; {result['protocol']['title']}, {out}")
 
 
 if __name__ == "__main__":

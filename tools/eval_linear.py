@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vice.cli import evaluation_parser, percent, run, task_arguments
+from vice.names import printable
 
 EXAMPLE = """\
   python tools/eval_linear.py outputs/coco_highres --dataset coco27 --protocol vice2022_highres
@@ -33,7 +34,7 @@ def main() -> None:
         result = evaluate_linear(**task)
     print(
         f"linear: mIoU / accuracy {percent(result['linear'])} %, {result['protocol']['title']}, "
-        f"{task['out_dir']}"
+        f"{printable(task['out_dir'])}"
     )
 
 

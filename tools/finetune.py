@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vice.cli import evaluation_parser, number, percent, run, task_arguments, whole
+from vice.names import printable
 
 EXAMPLE = """\
   python tools/finetune.py outputs/coco_highres --dataset coco27 --fraction 0.01 --subset-seed 0
@@ -45,7 +46,8 @@ def main() -> None:
         )
     print(
         f"fine-tuned on {result['subset']['images']} images: mIoU / accuracy "
-        f"{percent(result['finetune'])} %, {result['protocol']['title']}, {task['out_dir']}"
+        f"{percent(result['finetune'])} %, {result['protocol']['title']}, "
+        f"{printable(task['out_dir'])}"
     )
 
 

@@ -12,6 +12,7 @@ Examples:
 import argparse
 
 from vice.cli import run
+from vice.devices import NAMES
 
 
 def main() -> int:
@@ -23,7 +24,12 @@ def main() -> int:
     add("--out", required=True, help="where the new results go")
     add("--checkpoint", help="where the weights are on this machine")
     add("--data-root", help="where the benchmarks are on this machine")
-    add("--device", help="cpu, cuda, cuda:1 ... (as in the result)")
+    add("--device", help=f"{NAMES} (as in the result)")
+    add(
+        "--trust",
+        action="store_true",
+        help="run what the result names: a MODULE:CALLABLE, or options of MMSegmentation",
+    )
     add("--workers", type=int, help="data loading processes (as in the result)")
     args = parser.parse_args()
     # MMSegmentation takes seconds to import, and help needs none of it.
@@ -32,6 +38,7 @@ def main() -> int:
     differences = repeat(
         args.result,
         args.out,
+        trust=args.trust,
         spec=args.checkpoint,
         data_root=args.data_root,
         device=args.device,

@@ -17,6 +17,7 @@ import argparse
 from pathlib import Path
 
 from vice.cli import run, whole
+from vice.devices import NAMES, check_device
 from vice.reproduce.tables import load_scale, load_table, select_rows, table_names
 
 
@@ -36,7 +37,7 @@ def parse() -> argparse.Namespace:
     add("--seeds", type=whole(1, 1000), default=1, help="how many seeds, from 0 (1)")
     add("--slurm", action="store_true", help="submit trainings; the next call goes on")
     add("--out", type=Path, default=Path("outputs/reproduce"), help="(outputs/reproduce)")
-    add("--device", help="of evaluations: cpu, cuda ... (a GPU if there is one)")
+    add("--device", help=f"of evaluations: {NAMES} (a GPU of CUDA if there is one)")
     args = parser.parse_intermixed_args()
     if not args.list and args.table is None:
         parser.error("name a table, or --list")
@@ -63,6 +64,8 @@ def main() -> int:
     from vice.reproduce.report import to_markdown, write_report
     from vice.reproduce.runs import Plan, parse_datasets
 
+    if args.device is not None:
+        check_device(args.device, "--device")
     plan = Plan(
         out=args.out,
         scale=load_scale(args.scale),

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.files import replace_atomically
+from vice.names import utf8_path
 from vice.provenance import digest_tensors
 
 FORMAT = "vice-centroids-1"
@@ -82,8 +84,12 @@ class Centroids:
         return F.conv2d(embeddings, weight, bias)
 
     def save(self, path: str | Path) -> None:
-        """Writes a safetensors file; everything but the vectors goes to its metadata."""
-        from safetensors.torch import save_file
+        """Writes a safetensors file; everything but the vectors goes to its metadata.
+
+        Raises:
+            UserError: The folder cannot be written or the disk is full.
+        """
+        from safetensors.torch import save
 
         meta = {
             "format": FORMAT,
@@ -93,7 +99,8 @@ class Centroids:
         }
         tensors = {"vectors": self.vectors.contiguous()}
         meta["sha256"] = _checksum(meta, tensors)
-        save_file(tensors, str(path), metadata=meta)
+        data = save(tensors, metadata=meta)
+        replace_atomically(Path(path), lambda new: Path(new).write_bytes(data))
 
     @classmethod
     def load(cls, path: str | Path) -> Centroids:
@@ -107,7 +114,7 @@ class Centroids:
         if not Path(path).is_file():
             raise UserError(f"{path}: no such centroid file; fit one with tools/eval_cluster.py")
         try:
-            with safe_open(str(path), framework="pt") as file:
+            with utf8_path(path) as name, safe_open(name, framework="pt") as file:
                 meta = file.metadata() or {}
                 vectors = file.get_tensor("vectors") if meta.get("format") == FORMAT else None
         except (SafetensorError, OSError) as error:

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from vice.errors import UserError
-from vice.files import replace_atomically
+from vice.files import make_folder, replace_atomically, write_text
 from vice.models import Embedder, Prototypes, build_embedder, seeded_embedder
+from vice.names import utf8_path
 from vice.provenance import digest_tensors
 
 logger = logging.getLogger(__name__)
@@ -73,11 +74,14 @@ def save_run(
 
     Returns:
         Path of the safetensors file.
+
+    Raises:
+        UserError: The folder cannot be written or the disk is full; files there are as they were.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = Path(run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     tensors = {f"embedder.{name}": value for name, value in embedder.state_dict().items()}
     if prototypes is not None:
         tensors["prototypes.weight"] = prototypes.weight
@@ -91,8 +95,10 @@ def save_run(
     card["sha256"] = _checksum(card, tensors)
     text = json.dumps(card, indent=2, sort_keys=True)
     path = folder / WEIGHTS_NAME
-    replace_atomically(path, lambda new: save_file(tensors, new, metadata={"vice": text}))
-    replace_atomically(folder / CARD_NAME, lambda new: Path(new).write_text(text + "\n"))
+    # Its own writer takes UTF-8 names only, and leaves files of its own behind when it is killed.
+    data = save(tensors, metadata={"vice": text})
+    replace_atomically(path, lambda new: Path(new).write_bytes(data))
+    write_text(folder / CARD_NAME, text + "\n")
     return path
 
 
@@ -209,7 +215,7 @@ def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="pt") as archive:
+        with utf8_path(file) as name, safe_open(name, framework="pt") as archive:
             metadata = archive.metadata() or {}
             tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vice.datasets import DATASETS
+from vice.devices import NAMES, check_device
 from vice.errors import UserError, one_line
-from vice.files import check_folder
+from vice.files import check_folder, disk_errors
 from vice.launch import read_environment
+from vice.log_streams import guard, make_lenient
 from vice.preemption import STOPPED, Preempted
 from vice.protocols import default_protocol, get_protocol, parse_changes
 from vice.published_protocols import NOTES, PROTOCOLS
@@ -36,12 +38,16 @@ def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:
             first then say nothing but errors.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    guard(logging.root.handlers)
+    for stream in (sys.stdout, sys.stderr):
+        make_lenient(stream)
     # FAISS tells which of its builds it tries, with tracebacks of those that do not fit the CPU.
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     try:
         if joins and not is_first():
             _be_quiet()
-        status = main()
+        with disk_errors("a file"):
+            status = main()
     except UserError as error:
         sys.stderr.write(f"error: {one_line(error)}\n")
         sys.exit(2)
@@ -123,7 +129,7 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
     )
     add("--workers", type=whole(0, 1024), default=0, help="data loading processes (0)")
     add("--seed", type=whole(0, 2**31 - 1), default=0)
-    add("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
+    add("--device", help=f"{NAMES} (a GPU of CUDA if there is one)")
     return parser
 
 
@@ -146,7 +152,8 @@ def task_arguments(args: argparse.Namespace, kind: str, **fields: str) -> dict[s
         if getattr(args, option) is not None:
             changes[field] = getattr(args, option)
     name = args.dataset if args.dataset in DATASETS else "folder"
-    _check_device(args.device)
+    if args.device is not None:
+        check_device(args.device, "--device")
     protocol = get_protocol(args.protocol or default_protocol(name), name, **changes)
     data = Path(args.dataset).resolve().name
     parts = [data, protocol.name, protocol.hash, kind, args.checkpoint, f"seed{args.seed}"]
@@ -191,17 +198,6 @@ def number(least: float, most: float) -> Callable[[str], float]:
 
     parse.__name__ = "number"
     return parse
-
-
-def _check_device(name: str | None) -> None:
-    if name is None:
-        return
-    import torch
-
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def percent(scores: dict[str, Any]) -> str:

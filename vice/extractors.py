@@ -63,6 +63,11 @@ def is_spherical(extractor: nn.Module) -> bool:
     return bool(getattr(extractor, "spherical", True))
 
 
+def names_code(spec: str) -> bool:
+    """Whether `load_extractor` would import a module and call it: MODULE:CALLABLE."""
+    return _is_callable(spec)
+
+
 def _timm(spec: str) -> nn.Module:
     from vice.models.timm_embedder import TimmEmbedder
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vice.files import replace_atomically
+from vice.patient_file import PatientFile
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +124,9 @@ class HealthMonitor:
 class HealthLog:
     """JSON lines, one a step or an epoch, in a run folder.
 
+    A disk that is full costs no training: lines that it does not take wait, and are tried again
+    with the next one.
+
     Args:
         folder: The run folder.
         resume_at: Iteration that training (re)starts at; later lines of an earlier attempt are
@@ -134,19 +137,13 @@ class HealthLog:
     def __init__(self, folder: str | Path, resume_at: int = 0, name: str = HEALTH_NAME) -> None:
         self.path = Path(folder) / name
         kept = [line for line in read_health(self.path) if line["iteration"] < resume_at]
-        text = "".join(_line(record) for record in kept)
-        replace_atomically(self.path, lambda new: Path(new).write_text(text))
-        self._silent = False
+        self._file = PatientFile(self.path, "".join(map(_line, kept)).encode())
+        self._file.flush()
 
     def write(self, record: dict[str, Any]) -> None:
-        """Appends one record; a full disk costs the record, not the training."""
-        try:
-            with self.path.open("a") as file:
-                file.write(_line(record))
-        except OSError as error:
-            if not self._silent:
-                logger.error("cannot write %s: %s; training goes on", self.path, error)
-            self._silent = True
+        """Appends one record."""
+        self._file.add(_line(record).encode())
+        self._file.flush()
 
 
 def read_health(path: str | Path) -> list[dict[str, Any]]:
@@ -163,7 +160,7 @@ def read_health(path: str | Path) -> list[dict[str, Any]]:
     file = file / HEALTH_NAME if file.is_dir() else file
     if not file.exists():
         return []
-    return list(_parse(file.read_text().splitlines()))
+    return list(_parse(file.read_text(encoding="utf-8", errors="replace").splitlines()))
 
 
 def _parse(lines: Iterable[str]) -> Iterable[dict[str, Any]]:

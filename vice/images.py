@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from vice.errors import UserError
+from vice.picture_formats import open_picture
 from vice.pixel_formats import Decoded, Source, UnclearPixels, decode, has_16_bit_colors
 from vice.tiff_layout import (
     EIGHT_BITS,
@@ -91,8 +92,8 @@ def decode_image(path: str | Path) -> Decoded:
         unclear = objection(layout) if layout is not None else None
         if unclear:
             raise UnclearPixels(unclear)
-        with Image.open(path) as image:
-            return decode(Source(image, lambda: Image.open(path), layout))
+        with open_picture(path) as image:
+            return decode(Source(image, lambda: open_picture(path), layout))
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -117,8 +118,6 @@ def upright_rgb(image: Image.Image) -> np.ndarray:
         FormatError: Nothing says what its bands or values mean, or Pillow has dropped half of
             its bits.
     """
-    from PIL import Image
-
     name = getattr(image, "filename", "") or f"image of mode {image.mode}"
     tags = getattr(image, "tag_v2", None)
     layout = None if tags is None else layout_of(tags)
@@ -128,17 +127,15 @@ def upright_rgb(image: Image.Image) -> np.ndarray:
             raise UnclearPixels(unclear)
         if not getattr(image, "tile", None) and _lost_bits(image):
             raise UnclearPixels("Pillow has dropped half of its 16 bits: give the path of the file")
-        return decode(Source(image, lambda: Image.open(name), layout)).pixels
+        return decode(Source(image, lambda: open_picture(name), layout)).pixels
     except UnclearPixels as error:
         raise FormatError(f"{name}: {error}") from error
 
 
 def _lost_bits(image: Any) -> bool:
     """Whether an image that is loaded comes from a file of 16-bit colours."""
-    from PIL import Image
-
     try:
-        with Image.open(image.filename) as again:
+        with open_picture(image.filename) as again:
             return has_16_bit_colors(again)
     # An image that is from no file, or from one that has gone.
     except (AttributeError, OSError, ValueError):
@@ -221,13 +218,16 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _read_list(path: Path, root: Path) -> list[Path]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
+    data = path.read_bytes()
+    if b"\0" in data:  # in no path, and in almost every file that is no text
         raise UserError(
             f"{path}: neither a folder, an image nor a UTF-8 text file with one path a line"
-        ) from error
-    paths = [root / line.strip() for line in lines if line.strip()]
+        )
+    # Names that are not UTF-8 are bytes like any others. Only a line feed ends a line: a name may
+    # hold every other character that `str.splitlines` splits at.
+    text = data.decode("utf-8-sig", "surrogateescape")
+    lines = text.split("\n" if "\n" in text else "\r")
+    paths = [_entry(root, line.removesuffix("\r")) for line in lines if line.strip()]
     if not paths:
         raise UserError(f"{path}: the image list is empty; write one image path a line")
     # Stops at the first that exists: a list of 100,000 on a network disk is not checked whole.
@@ -237,6 +237,12 @@ def _read_list(path: Path, root: Path) -> list[Path]:
             "relative paths start at the list's folder, or at `root` where that is given"
         )
     return paths
+
+
+def _entry(root: Path, line: str) -> Path:
+    """The path on a line; spaces around it belong to it only if there is such a file."""
+    name = line.strip()
+    return root / line if name != line and os.path.exists(root / line) else root / name
 
 
 def standardize(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.checkpoint import Checkpoint, load_checkpoint
+from vice.devices import check_device
 from vice.errors import UserError
 from vice.images import read_image, upright_rgb
 from vice.photometric import normalize
@@ -100,10 +101,11 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Predicto
         The predictor.
 
     Raises:
-        UserError: Nothing there, or a broken file.
+        UserError: Nothing there, a broken file, or no such device.
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(device)
     return Predictor(load_checkpoint(path, device=device), device)
 
 

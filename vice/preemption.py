@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-#: What cluster managers send before they take a machine away.
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+#: What cluster managers send before they take a machine away; Windows has only the first.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
 #: Exit status of a run that was stopped and goes on with the same command (EX_TEMPFAIL).
 STOPPED = 75
 #: Seconds that a data loader outlives a SIGTERM.
@@ -111,6 +113,7 @@ def leave_to_parent() -> None:
     training that wanted to end its step. SIGTERM, by which a parent may also end them, still does
     so, but late.
     """
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LOADER_SECONDS))
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LOADER_SECONDS))

@@ -23,12 +23,14 @@ class FillReport:
         made: Maps that were not there yet.
         size: Bytes of the maps of all these images.
         broken: A message for each image that cannot be read; training skips those, too.
+        unwritten: Why, for each map that the disk did not take.
     """
 
     images: int = 0
     made: int = 0
     size: int = 0
     broken: list[str] = field(default_factory=list)
+    unwritten: list[str] = field(default_factory=list)
 
 
 def fill_cache(
@@ -77,11 +79,12 @@ def fill_cache(
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, _start, work) as pool:
         found = pool.imap_unordered(_fill_one, map(str, mine), chunksize=4)
-        for made, size, error in progress(found, len(mine), "superpixels"):
+        for made, size, error, unwritten in progress(found, len(mine), "superpixels"):
             report.images += 1
             report.made += made
             report.size += size
             report.broken += [error] if error else []
+            report.unwritten += [unwritten] if unwritten else []
     return report
 
 
@@ -98,14 +101,16 @@ def _start(standardize_options: dict[str, Any], superpixel_options: dict[str, An
     _options, _superpixels = standardize_options, Superpixels(**superpixel_options)
 
 
-def _fill_one(path: str) -> tuple[bool, int, str]:
-    """Whether a map was made, its size in bytes, and what is wrong with the image."""
+def _fill_one(path: str) -> tuple[bool, int, str, str]:
+    """Whether a map was made, its size, what is wrong with the image, and with the disk."""
     assert _superpixels is not None and _superpixels.cache is not None
     try:
         image = standardize(read_image(path), **_options)
     except ImageError as error:
-        return False, 0, str(error)
+        return False, 0, str(error), ""
     file = _superpixels.cache.path(image)
     there = file.is_file()
     _superpixels(image)
-    return not there, file.stat().st_size if file.is_file() else 0, ""
+    if not file.is_file():
+        return False, 0, "", _superpixels.cache.write_error
+    return not there, file.stat().st_size, "", ""

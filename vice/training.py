@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.files import make_folder
+from vice.foreign import brief
 from vice.paths import tool
+from vice.regular_file import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ def train(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = (
             f"{run_dir} was trained on {known['DATA']['TRAIN']['DATA_PATHS'][0]}; choose another "
             "output folder (make demo OUT=..., or --out) or delete it"
         )
-    run_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(run_dir)
     _check(*_follow(_command(config, images, run_dir, overrides), run_dir))
     return run_dir
 
@@ -64,7 +67,9 @@ def submit(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = 
     """
     slurm = [*overrides, "config.SLURM.USE_SLURM=true"]
     command = _command(config, images.absolute(), run_dir, slurm)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="backslashreplace", check=False
+    )
     _check(done.returncode, done.stderr)
     return done.stdout.strip().splitlines()[-1].removeprefix("submitted job ")
 
@@ -99,9 +104,14 @@ def _follow(command: list[str], run_dir: Path) -> tuple[int, str]:
     """
     logger.info("training; the whole log goes to %s", run_dir / "log.txt")
     total, shown = "?", time.monotonic()
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryFile("w+", errors="backslashreplace") as errors:
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            errors="backslashreplace",
+            bufsize=1,
         ) as process:
             for line in process.stdout or ():
                 if planned := _TOTAL.search(line):
@@ -125,8 +135,24 @@ def quote(path: Path) -> str:
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """The resolved configuration of a run; empty where there is none yet."""
+    """The resolved configuration of a run; empty where there is none yet.
+
+    Only plain YAML is read: no tag makes an object, and no ``${...}`` is looked up.
+
+    Raises:
+        UserError: It is not whole, or no plain YAML.
+    """
     import yaml
 
     path = run_dir / "train_config.yaml"
-    return yaml.safe_load(path.read_text()) if path.exists() else {}
+    if not path.exists():
+        return {}
+    remedy = "training writes it at its start: copy it from the run folder"
+    try:
+        with open_regular(path) as file:
+            found = yaml.safe_load(file)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not whole ({brief(error)}); {remedy}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds no configuration; {remedy}")
+    return found

@@ -15,6 +15,8 @@ from PIL import Image
 
 from vice.datasets.label_sets import IGNORE, LabelSet
 from vice.errors import UserError
+from vice.names import name_bytes
+from vice.picture_formats import open_picture
 from vice.progress import progress
 
 EXIF_ORIENTATION = 274
@@ -131,7 +133,7 @@ class LabelledSet(ABC):
 
 def list_checksum(names: Iterable[str]) -> str:
     """SHA-256, as hexadecimal text, of names in their order, one a line."""
-    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
+    return hashlib.sha256(name_bytes("".join(f"{name}\n" for name in names))).hexdigest()
 
 
 def read_stored(path: str | Path) -> np.ndarray:
@@ -232,7 +234,7 @@ def _size(path: Path, *, label: bool = False) -> tuple[int, int]:
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             yield image
     except UserError:
         raise

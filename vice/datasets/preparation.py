@@ -14,12 +14,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from vice.datasets import curated
 from vice.datasets.labelled_set import name_some
 from vice.datasets.releases import RELEASES, SCORING, TRAINING, Part
 from vice.errors import UserError
+from vice.files import disk_errors, make_folder
 from vice.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -142,11 +144,16 @@ def _is_there(item: zipfile.ZipInfo, part: Part, target: Path) -> bool:
 
 
 def _write_member(archive: zipfile.ZipFile, item: zipfile.ZipInfo, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     partial = file.with_name(f"{file.name}.part")
-    with archive.open(item) as reader, partial.open("wb") as writer:
-        shutil.copyfileobj(reader, writer)
-    os.replace(partial, file)
+    with disk_errors(file):
+        try:
+            with archive.open(item) as reader, partial.open("wb") as writer:
+                shutil.copyfileobj(reader, writer)
+            os.replace(partial, file)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
 
 
 def _verify(part: Part, target: Path, threads: int) -> str:

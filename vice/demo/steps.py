@@ -12,7 +12,7 @@ from typing import Any
 from vice.checkpoint import CARD_NAME, WEIGHTS_NAME
 from vice.demo.mosaics import make_mosaics, photographs
 from vice.demo.pictures import make_pictures
-from vice.files import replace_atomically
+from vice.files import disk_errors, write_text
 from vice.images import list_images
 from vice.provenance import versions
 from vice.report import write_report
@@ -43,7 +43,8 @@ def run_demo(out: Path, images: Path | None = None, overrides: Sequence[str] = (
     """
     start = time.monotonic()
     if images is None:
-        data = make_mosaics(out / "data")
+        with disk_errors(out / "data"):
+            data = make_mosaics(out / "data")
         run_dir = train("vice/demo", data / "images" / "train", out / "train", overrides)
         results = score(run_dir, data, out)
         sections = _labelled_pictures(run_dir, data, out)
@@ -54,11 +55,11 @@ def run_demo(out: Path, images: Path | None = None, overrides: Sequence[str] = (
     results |= {
         "config": read_config(run_dir).get("VICE", {}),
         "versions": versions(),
-        "training": json.loads((run_dir / CARD_NAME).read_text())["meta"],
+        "training": json.loads((run_dir / CARD_NAME).read_text(encoding="utf-8"))["meta"],
         "seconds": round(time.monotonic() - start, 1),
     }
     text = json.dumps(results, indent=2) + "\n"
-    replace_atomically(out / RESULTS_NAME, lambda new: Path(new).write_text(text))
+    write_text(out / RESULTS_NAME, text)
     return write_report(out, results, sections)
 
 
@@ -85,7 +86,7 @@ def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
     from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
     from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 
-    classes = (data / "classes.txt").read_text().split()
+    classes = (data / "classes.txt").read_text(encoding="utf-8").split()
     counts = [len(classes), OVERCLUSTERS * len(classes)]
     table: dict[str, dict[str, Any]] = {}
     for name, spec in (("trained", str(run_dir)), ("random", f"random:{run_dir}"), ("lab", "lab")):
@@ -125,7 +126,7 @@ def _unless_done(
     """Evaluates into a folder, or reads what an evaluation of the same weights left there."""
     done, weights = folder / RESULTS_NAME, run_dir / WEIGHTS_NAME
     if done.exists() and done.stat().st_mtime_ns > weights.stat().st_mtime_ns:
-        found: dict[str, Any] = json.loads(done.read_text())
+        found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         return found
     return evaluate(out_dir=folder, **arguments)
 
@@ -140,7 +141,7 @@ _PROBE: dict[str, Any] = {
 
 
 def _labelled_pictures(run_dir: Path, data: Path, out: Path) -> Any:
-    classes = (data / "classes.txt").read_text().split()
+    classes = (data / "classes.txt").read_text(encoding="utf-8").split()
     maps = out / "eval" / "trained"
     return make_pictures(
         run_dir,

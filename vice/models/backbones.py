@@ -10,6 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from vice.errors import UserError
+from vice.models.torchvision_weights import default_weights
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
@@ -84,8 +85,10 @@ def _torchvision_resnet(name: str, weights: str | None) -> nn.Module:
         raise UserError(
             f"backbone weights must be null, 'imagenet' or a file that exists, not {weights!r}"
         )
+    net = builder(weights=None)
     try:
-        return builder(weights="DEFAULT")
+        net.load_state_dict(default_weights(name))
+        return net
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise UserError(
             f"cannot fetch torchvision's ImageNet weights for {name} ({error}); copy the file "

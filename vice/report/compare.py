@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.names import printable
 from vice.protocols import told
 
 KINDS = ("linear", "clusters", "finetune")
@@ -130,7 +131,7 @@ def to_html(tables: Sequence[Table]) -> str:
     for number, table in enumerate(tables, 1):
         head = "".join(f"<th>{escape(c)}</th>" for c in ["embedder", "seeds", *table.columns])
         rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+            "<tr>" + "".join(f"<td>{escape(printable(cell))}</td>" for cell in cells) + "</tr>"
             for cells in _cells(table)
         )
         title = f"Table {number}. {table.title}, mIoU / accuracy in %"
@@ -218,4 +219,4 @@ def spread(values: Sequence[float | None]) -> str:
 
 def markdown_line(cells: Sequence[str]) -> str:
     """A row of a Markdown table."""
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(printable(cell).replace("|", "\\|") for cell in cells) + " |"

@@ -12,6 +12,8 @@ from urllib.parse import quote
 from PIL import Image
 
 from vice.errors import UserError
+from vice.files import write_text
+from vice.names import name_bytes, printable
 from vice.report.scores import EXPLANATIONS, class_table, score_table, verdict
 from vice.report.style import CSS
 
@@ -67,26 +69,25 @@ def write_report(
         ValueError: An ``iou_per_class`` has not one value for each class.
     """
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
     title = str(results.get("title") or "ViCE: what was learnt")
     parts = list(_scores(results))
     parts += [(s.title, _section(s, out_dir)) for s in sections]
     parts += list(_appendix(results))
-    links = "".join(f'<a href="#part-{k}">{escape(name)}</a>' for k, (name, _) in enumerate(parts))
+    links = "".join(f'<a href="#part-{k}">{_escape(name)}</a>' for k, (name, _) in enumerate(parts))
     body = "\n".join(
-        f'<section id="part-{k}"><h2>{escape(name)}</h2>\n{html}\n</section>'
+        f'<section id="part-{k}"><h2>{_escape(name)}</h2>\n{html}\n</section>'
         for k, (name, html) in enumerate(parts)
     )
     page = out_dir / "report.html"
-    page.write_text(
+    write_text(
+        page,
         _PAGE.format(
-            title=escape(title),
+            title=_escape(title),
             css=CSS,
             summary=_paragraphs(str(results.get("summary") or ""), "lead"),
             links=links,
             body=body,
         ),
-        encoding="utf-8",
     )
     return page
 
@@ -128,6 +129,10 @@ def _scores(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Scores by class", note + by_class
 
 
+def _escape(text: str) -> str:
+    return escape(printable(text))
+
+
 def _section(section: Section, out_dir: Path) -> str:
     figures = "\n".join(_figure(picture, out_dir) for picture in section.pictures)
     return f"{_paragraphs(section.text)}\n{figures}"
@@ -141,10 +146,10 @@ def _figure(picture: Picture, out_dir: Path) -> str:
         relative = path.resolve().relative_to(out_dir.resolve())
     except ValueError as error:
         raise UserError(f"{path} lies outside the report's folder {out_dir}: copy it in") from error
-    link = escape(quote(relative.as_posix()))
+    link = escape(quote(name_bytes(relative.as_posix())))
     with Image.open(path) as image:
         width, height = image.size
-    caption = escape(" ".join(picture.caption.split()))
+    caption = _escape(" ".join(picture.caption.split()))
     return (
         f'<figure><a href="{link}"><img src="{link}" alt="{caption}" width="{width}" '
         f'height="{height}" loading="lazy"></a><figcaption>{caption}</figcaption></figure>'
@@ -153,7 +158,7 @@ def _figure(picture: Picture, out_dir: Path) -> str:
 
 def _appendix(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     tables = [
-        f"<details{' open' if key == 'versions' else ''}><summary>{escape(key)}</summary>"
+        f"<details{' open' if key == 'versions' else ''}><summary>{_escape(key)}</summary>"
         f"{_key_table(results[key])}</details>"
         for key in ("versions", "config")
         if results.get(key)
@@ -164,7 +169,7 @@ def _appendix(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _key_table(values: Mapping[str, Any]) -> str:
     rows = "\n".join(
-        f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in _flat(values)
+        f"<tr><th>{_escape(key)}</th><td>{_escape(value)}</td></tr>" for key, value in _flat(values)
     )
     return f'<div class="wide"><table class="keys"><tbody>\n{rows}\n</tbody></table></div>'
 
@@ -180,4 +185,4 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 def _paragraphs(text: str, style: str = "") -> str:
     mark = f' class="{style}"' if style else ""
     found = (" ".join(part.split()) for part in text.split("\n\n"))
-    return "\n".join(f"<p{mark}>{escape(part)}</p>" for part in found if part)
+    return "\n".join(f"<p{mark}>{_escape(part)}</p>" for part in found if part)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vice.files import replace_atomically
+from vice.files import write_text
 from vice.report.compare import markdown_line, spread
 from vice.reproduce.evaluations import Scores
 from vice.reproduce.outcome import Outcome, RowOutcome
@@ -40,14 +40,11 @@ def write_report(table: Table, outcome: Outcome, plan: Plan) -> Path:
     """
     names = "".join(f"-{Path(name).name}" for name in dict.fromkeys(plan.datasets.values()))
     file = plan.out / "tables" / f"{table.name}-{plan.scale.name}{names}.md"
-    file.parent.mkdir(parents=True, exist_ok=True)
     text = to_markdown(table, outcome, plan)
-    replace_atomically(file, lambda new: Path(new).write_text(text, encoding="utf-8"))
+    write_text(file, text)
     content = {"table": dataclasses.asdict(table), **dataclasses.asdict(outcome)}
     text_json = json.dumps({**content, "plan": dataclasses.asdict(plan)}, indent=1, default=str)
-    replace_atomically(
-        file.with_suffix(".json"), lambda new: Path(new).write_text(text_json, encoding="utf-8")
-    )
+    write_text(file.with_suffix(".json"), text_json)
     return file
 
 

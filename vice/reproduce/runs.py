@@ -19,7 +19,8 @@ from vice.datasets import DATASETS, open_dataset
 from vice.datasets.labelled_set import list_checksum
 from vice.datasets.subsets import take_subset
 from vice.errors import UserError
-from vice.files import replace_atomically
+from vice.files import write_text
+from vice.names import printable
 from vice.protocols import default_protocol, get_protocol
 from vice.reproduce.tables import Row, Scale, key_of
 from vice.training import quote
@@ -231,9 +232,13 @@ def _write_list(name: str, limit: int, plan: Plan) -> tuple[Path, str]:
         names = {name: path for name, path in names.items() if name in kept}
     checksum = list_checksum(names)
     file = plan.out / "data" / f"{data.root.resolve().name}-{checksum[:10]}.txt"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(f"{path}\n" for path in names.values())
-    replace_atomically(file, lambda new: Path(new).write_text(text, encoding="utf-8"))
+    broken = [path for path in map(str, names.values()) if len(path.split("\n")) > 1]
+    if broken:
+        raise UserError(
+            f"{printable(broken[0])} has a line break in its name, and a list of images has one "
+            "path a line: rename it"
+        )
+    write_text(file, "".join(f"{path}\n" for path in names.values()))
     return file, f"{data.name} {checksum}"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.files import make_folder, replace_atomically
 
 Record = dict[str, Any]
 
@@ -47,9 +48,11 @@ def plot_curves(records: Sequence[Record], path: str | Path) -> Path:
         _panel(axes, title, steps, values)
         note(axes, records)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # Without the version of matplotlib in the file, equal curves are equal bytes.
-    figure.savefig(path, metadata={"Software": None})
+    replace_atomically(
+        path, lambda new: figure.savefig(new, format="png", metadata={"Software": None})
+    )
     return path
 
 

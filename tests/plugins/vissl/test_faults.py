@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import vice
 from tests.forked import Forked
 from tests.kills import differences
 from tests.plugins.vissl.conftest import overrides, run_tool
 from vice.health import read_health
 from vice.snapshots import LINK_NAME
+from vice.training import quote
 
 pytest.importorskip("vissl")
 
@@ -108,6 +114,57 @@ def test_a_full_disk_costs_no_training(trained, images, tmp_path):
     done = run_tool(overrides(images, out), tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert differences(trained, out) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a disk of its own needs the right to mount one")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_real_disk_that_fills_ends_nothing_before_the_last_files(
+    trained, images, small_disk, monkeypatch
+):
+    """No space from the second step on: for log, health, TensorBoard, pictures, export, state."""
+    ballast, out = small_disk / "ballast", small_disk / "out"
+    monkeypatch.setenv("BALLAST", str(ballast))
+    done = run_faulty("fill:0:1", overrides(images, out))
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "Traceback" not in done.stdout + done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == (
+        f"error: cannot write {out}/vice.safetensors: No space left on device; free some space or "
+        "choose another folder"
+    )
+    for name in ("vice.safetensors", "pictures/epoch_1.png", "tb_logs/events", "model_phase0"):
+        assert f"cannot write {out}/{name}" in done.stdout, name
+    ballast.unlink()
+    done = run_tool(overrides(images, out), small_disk)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert differences(trained, out) == []
+    assert [record["iteration"] for record in read_health(out)] == list(range(6))
+
+
+def test_odd_names_and_a_run_folder_that_is_not_utf_8(trained, images, tmp_path):
+    """The same images under names of which most end something that encodes them."""
+    names = [b"0stra\xdfe", b"1a\nb", b"2\x1b[31m", b"3'q\"", "4照片".encode(), b"5 $a$b_{,=}"]
+    photos = tmp_path / os.fsdecode(b"photos\xe4")
+    photos.mkdir()
+    for name, path in zip(names, sorted(images.iterdir()), strict=True):
+        shutil.copy(path, photos / f"{os.fsdecode(name)}.png")
+    out = tmp_path / os.fsdecode(b"out\xfc")
+    arguments = overrides(Path(quote(photos)), Path(quote(out)))
+    done = run_tool(arguments, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Traceback" not in done.stdout + done.stderr
+    for found in (out, out / "vice.safetensors", next(out.glob("model_final*"))):
+        assert vice.load(found).embed(np.zeros((9, 9, 3), np.uint8)).shape[0] == 8
+    assert differences(trained, out.rename(tmp_path / "plain")) == []
 
 
 def test_resuming_takes_the_newest_whole_state_whatever_the_link_says(trained, images, tmp_path):

@@ -11,7 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tests.plugins.vissl.conftest import overrides, run_tool, write_images
+from tests.plugins.vissl.conftest import CANARY, overrides, run_tool, write_images
 from vice.checkpoint import load_checkpoint
 from vice.health import read_health
 
@@ -31,6 +31,14 @@ def test_a_run_leaves_everything_a_user_needs(trained):
     } <= names
     assert any(name.startswith("model_final_checkpoint") for name in names)
     assert "trained: " in (trained / "stdout.txt").read_text()
+
+
+def test_no_secret_of_the_environment_is_in_any_file(trained):
+    """The environment holds canaries (conftest.py); terminal and log are among the files."""
+    files = [path for path in trained.rglob("*") if path.is_file()]
+    assert [path.name for path in files if CANARY.encode() in path.read_bytes()] == []
+    log = (trained / "log.txt").read_text()
+    assert "OMP_NUM_THREADS:\t1" in log and "other variables are set and not logged" in log
 
 
 def test_health_of_each_step(trained):

@@ -39,12 +39,14 @@ from vice.plugins.mmseg.running import (
     finish_config,
     load_config,
     make_task,
+    names_full_disk,
     process_state_kept,
     run,
 )
 from vice.scoring import CountTable
 
 
+@names_full_disk
 @process_state_kept()
 def evaluate_clusters(
     spec: str,

@@ -24,12 +24,14 @@ from vice.plugins.mmseg.running import (
     finish_config,
     load_config,
     make_task,
+    names_full_disk,
     process_state_kept,
     run,
     set_probe,
 )
 
 
+@names_full_disk
 @process_state_kept()
 def evaluate_linear(
     spec: str,

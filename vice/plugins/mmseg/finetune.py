@@ -12,7 +12,9 @@ from vice.datasets import Pair
 from vice.datasets.labelled_set import list_checksum
 from vice.distributed import on_first_rank
 from vice.errors import UserError
+from vice.files import write_text
 from vice.metering import StepMeter
+from vice.names import printable
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.dataset import keep_subset
@@ -25,6 +27,7 @@ from vice.plugins.mmseg.running import (
     finish_config,
     load_config,
     make_task,
+    names_full_disk,
     process_state_kept,
     run,
     set_probe,
@@ -33,6 +36,7 @@ from vice.plugins.mmseg.running import (
 SUBSET_NAME = "subset.txt"
 
 
+@names_full_disk
 @process_state_kept()
 def finetune(
     spec: str,
@@ -130,9 +134,12 @@ def _pipeline(task: Task, crop: int) -> list[dict[str, Any]]:
     return [*steps, pack]
 
 
+def _line(name: str) -> str:
+    """A name on a line; one with a line break in it as it is shown elsewhere."""
+    return f"{printable(name) if len(name.splitlines()) > 1 else name}\n"
+
+
 def _write_subset(pairs: list[Pair], task: Task) -> list[str]:
     names = [pair.image.stem for pair in pairs]
-    task.out_dir.mkdir(parents=True, exist_ok=True)
-    text = "".join(f"{name}\n" for name in names)
-    (task.out_dir / SUBSET_NAME).write_text(text, encoding="utf-8")
+    write_text(task.out_dir / SUBSET_NAME, "".join(map(_line, names)))
     return names

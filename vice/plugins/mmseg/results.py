@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
-from PIL import Image
 from torch import Tensor
 
 from vice.datasets import LabelledSet
 from vice.datasets.labelled_set import list_checksum
 from vice.distributed import world_size
-from vice.files import replace_atomically
+from vice.files import write_text
 from vice.metering import StepMeter
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.running import Task
@@ -182,8 +181,7 @@ def write_samples(
         }
         for name, classes in maps.items():
             path = task.out_dir / "maps" / name / f"{sample.name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(classes).save(path)
+            save_png(classes, path)
             written.append(path.relative_to(task.out_dir).as_posix())
         shown = [colorize(classes, num_classes) for classes in (sample.label, *maps.values())]
         rows.append([sample.image, *shown])
@@ -197,9 +195,7 @@ def write_samples(
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file in one step, so that a killed run leaves no half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    replace_atomically(path, lambda new: Path(new).write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def plain(value: Any) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,19 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from vice.datasets import DATASETS, LabelledSet, open_dataset
+from vice.devices import check_device
 from vice.distributed import on_first_rank, world_size
 from vice.errors import UserError
+from vice.files import disk_errors
+from vice.log_streams import guard
+from vice.names import name_bytes
 from vice.paths import config_root
 from vice.plugins.mmseg.fitted import set_weights
 from vice.plugins.mmseg.metric import CountMetric
@@ -105,7 +112,7 @@ def make_task(
         The task.
 
     Raises:
-        UserError: An unknown protocol, or fields that do not go together.
+        UserError: An unknown protocol, fields that do not go together, or no such device.
     """
     kind = str(dataset) if str(dataset) in DATASETS else "folder"
     if isinstance(protocol, dict):
@@ -114,6 +121,8 @@ def make_task(
         resolved = get_protocol(protocol or default_protocol(kind), kind, **(changes or {}))
     for name in ("data_root", "fit_dataset"):
         fields[name] = None if fields.get(name) is None else str(fields[name])
+    if fields.get("device") is not None:
+        check_device(fields["device"])
     return Task(spec, str(dataset), Path(out_dir), resolved, **fields)
 
 
@@ -129,6 +138,12 @@ def check_same_classes(fit: LabelledSet, score: LabelledSet) -> None:
 
 class DeviceRunner(Runner):
     """MMEngine's runner on the config's ``device``; MMEngine itself always takes a GPU."""
+
+    def build_logger(self, *arguments: Any, **options: Any) -> MMLogger:
+        """A log that a full disk or an odd file name does not make fail."""
+        logger = super().build_logger(*arguments, **options)
+        guard(logger.handlers)
+        return logger
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Moves the model to the wanted device and lets the ranks average its gradients."""
@@ -146,6 +161,17 @@ class DeviceRunner(Runner):
             broadcast_buffers=False,
             find_unused_parameters=self.cfg.get("find_unused_parameters", False),
         )
+
+
+class _NamesAsBytes(CheckpointHook):
+    """MMEngine's hook, whose note of the last file would fail on a path that is not UTF-8."""
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        try:
+            super()._save_checkpoint_with_step(runner, step, meta)
+        except UnicodeEncodeError:
+            note = Path(runner.work_dir) / "last_checkpoint"
+            note.write_bytes(name_bytes(str(self.last_ckpt)))
 
 
 def load_config(name: str, task: Task) -> Config:
@@ -262,12 +288,31 @@ def run(config: Config, *, train: bool, weights: Mapping[str, Tensor] | None = N
     # Two runners of one name would share their logger, message hub and visualizer.
     config.experiment_name = config.visualizer.name = f"vice_{time.time_ns()}"
     runner = DeviceRunner.from_cfg(config)
+    for hook in runner.hooks:
+        if type(hook) is CheckpointHook:
+            hook.__class__ = _NamesAsBytes
     if train:
         runner.train()
     if weights is not None:
         set_weights(runner, weights)
     runner.test()
     return runner.test_loop.evaluator.metrics[0]
+
+
+def names_full_disk(evaluate: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Lets an evaluation whose results cannot be written say so in one message.
+
+    Whatever MMEngine, matplotlib or Pillow raise then names neither file nor remedy.
+    """
+
+    @wraps(evaluate)
+    def wrapped(
+        spec: str, dataset: str | Path, out_dir: str | Path, **options: Any
+    ) -> dict[str, Any]:
+        with disk_errors(out_dir):
+            return evaluate(spec, dataset, out_dir, **options)
+
+    return wrapped
 
 
 @contextmanager

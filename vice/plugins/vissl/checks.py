@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
 from vice.files import check_folder
+from vice.foreign import read_tensors
 from vice.losses.swav import DenseSwAVLoss
 from vice.models import build_embedder
 from vice.photometric import Photometric
@@ -52,6 +53,7 @@ def check_values(composed: DictConfig) -> None:
     _check_together(plain)
     _check_built(plain)
     _check_slurm(plain["SLURM"])
+    _check_initial_weights(plain["MODEL"])
     for key in _FOLDERS:
         group, _, name = key.rpartition(".")
         path = _group(plain, group).get(name)
@@ -134,6 +136,14 @@ def _check_built(plain: dict[str, Any]) -> None:
                 make(**options)
         except (TypeError, ValueError) as error:
             raise UserError(f"config.{group}: {error}") from error
+
+
+def _check_initial_weights(model: dict[str, Any]) -> None:
+    """VISSL's own key for a file of weights; it is looked into before VISSL reads it."""
+    file = (model.get("WEIGHTS_INIT") or {}).get("PARAMS_FILE")
+    if file:
+        # VISSL reads it as PyTorch does by default, which takes no foreign class either.
+        read_tensors(str(file), strict=True)
 
 
 def _check_slurm(slurm: dict[str, Any]) -> None:

@@ -18,13 +18,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from vissl.utils.hydra_config import compose_hydra_configuration, convert_to_attrdict
 
+from vice.devices import check_device
 from vice.errors import UserError
-from vice.files import replace_atomically
+from vice.files import write_text
 from vice.images import list_images
 from vice.paths import experiment_names
 from vice.plugins.vissl.checks import check_values
 from vice.plugins.vissl.inputs import check_data, look_at_images
+from vice.plugins.vissl.interpolations import check_interpolations
 from vice.plugins.vissl.slurm_step import join_step
+from vice.redaction import redact
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,8 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
 def write_config(config: Any) -> None:
     """Writes ``train_config.yaml`` into the run folder, where VISSL's own tools look for it.
 
+    Secrets in values are left out (`vice.redaction`).
+
     Args:
         config: What `configure` returns; the folder is there.
 
@@ -72,10 +77,9 @@ def write_config(config: Any) -> None:
         UserError: The folder cannot be written.
     """
     # VISSL has turned names of data types into types by now.
-    plain = json.dumps(config, default=lambda value: str(value).removeprefix("torch."))
+    plain = json.dumps(redact(config), default=lambda value: str(value).removeprefix("torch."))
     text = yaml.safe_dump(json.loads(plain))
-    path = Path(config.CHECKPOINT.DIR) / "train_config.yaml"
-    replace_atomically(path, lambda new: Path(new).write_text(text))
+    write_text(Path(config.CHECKPOINT.DIR) / "train_config.yaml", text)
 
 
 def compose(overrides: list[str]) -> DictConfig:
@@ -86,6 +90,7 @@ def compose(overrides: list[str]) -> DictConfig:
     """
     try:
         composed = _compose(overrides)
+        check_interpolations(composed)
         OmegaConf.resolve(composed)
     # Hydra means some of its ValueErrors for the user.
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -156,6 +161,13 @@ def choose_device(config: DictConfig) -> None:
     on_slurm = bool(config.SLURM.USE_SLURM)
     if config.MACHINE.DEVICE == AUTO:
         config.MACHINE.DEVICE = "gpu" if gpus else "cpu"
+    if config.MACHINE.DEVICE == "mps":
+        check_device("mps", "config.MACHINE.DEVICE")
+        logger.warning(
+            "config.MACHINE.DEVICE=mps: VISSL trains on GPUs of CUDA or on the CPU; the CPU is "
+            "taken (vice.load and the scoring tools do use mps)"
+        )
+        config.MACHINE.DEVICE = "cpu"
     gpu = config.MACHINE.DEVICE == "gpu"
     if config.DISTRIBUTED.NUM_PROC_PER_NODE == AUTO:
         config.DISTRIBUTED.NUM_PROC_PER_NODE = max(gpus, 1) if gpu else 1

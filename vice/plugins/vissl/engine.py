@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from vissl.utils.env import set_env_vars
 
 from vice.errors import UserError
 from vice.files import sole_writer
+from vice.log_streams import make_lenient
 from vice.plugins.vissl.hooks import vice_hooks
 from vice.preemption import watch_signals
 from vice.roster import Roster, join
@@ -52,6 +54,7 @@ class ViceEngine(Engine):
             UserError: Bad input; ranks that did not come; another rank that failed first.
             RuntimeError: The other ranks stopped answering; names what each was last doing.
         """
+        make_lenient(sys.stdout)
         set_env_vars(local_rank, node_id, cfg)
         rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         if cfg.MACHINE.DEVICE == "gpu":

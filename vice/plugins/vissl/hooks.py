@@ -5,22 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from classy_vision.generic.distributed_util import is_primary
 from classy_vision.hooks import ClassyHook
-from vissl.hooks import default_hook_generator
 from vissl.hooks.log_hooks import LogLossMetricsCheckpointHook
 
 import vice.plugins.vissl  # noqa: F401  (registers everything in a spawned worker)
 from vice.checkpoint import save_run
 from vice.errors import UserError
-from vice.files import replace_atomically
+from vice.files import write_text
 from vice.foreign import ARCHITECTURE_NAME
 from vice.health import HealthLog, HealthMonitor
 from vice.image_content import Content
+from vice.log_streams import guard
+from vice.names import name_bytes
 from vice.plugins.vissl.base_hook import SilentHook, embedder_of, prototypes_of, writers_of
+from vice.plugins.vissl.default_hooks import default_hooks
 from vice.plugins.vissl.finite import FiniteHook
 from vice.plugins.vissl.resuming import settings_of
 from vice.plugins.vissl.saving import SaveHook
@@ -137,14 +140,14 @@ class ExportHook(SilentHook):
     def __init__(self, folder: str) -> None:
         super().__init__()
         self.folder = folder
+        self.architecture = ""
 
     def on_start(self, task: Any) -> None:
         """Describes the model, so that VISSL's own checkpoints can be loaded as well."""
         if is_primary():
             card = {"embedder": embedder_of(task).config, "meta": _meta(task)}
-            text = json.dumps(card, indent=2, sort_keys=True) + "\n"
-            path = Path(self.folder) / ARCHITECTURE_NAME
-            replace_atomically(path, lambda new: Path(new).write_text(text))
+            self.architecture = json.dumps(card, indent=2, sort_keys=True) + "\n"
+            self._try(self._describe, must=False)
 
     def on_phase_end(self, task: Any) -> None:
         """Exports embedder and prototypes.
@@ -154,12 +157,24 @@ class ExportHook(SilentHook):
         """
         if not (is_primary() and task.train):
             return
+        if self.architecture:
+            self._try(self._describe, must=False)
+        model = (embedder_of(task), prototypes_of(task), _meta(task))
+        last = task.train_phase_idx == task.num_train_phases - 1
+        self._try(lambda: save_run(self.folder, *model), must=last)
+
+    def _describe(self) -> None:
+        write_text(Path(self.folder) / ARCHITECTURE_NAME, self.architecture)
+        self.architecture = ""
+
+    @staticmethod
+    def _try(write: Callable[[], object], *, must: bool) -> None:
         try:
-            save_run(self.folder, embedder_of(task), prototypes_of(task), _meta(task))
+            write()
         except UserError as error:
-            if task.train_phase_idx == task.num_train_phases - 1:
+            if must:
                 raise
-            logger.error("%s. Training goes on", error)
+            logger.error("%s. Training goes on and tries again after the epoch", error)
 
 
 class RosterHook(SilentHook):
@@ -220,7 +235,7 @@ def vice_hooks(
     _join_log()
     folder, saving = str(cfg.CHECKPOINT.DIR), cfg.CHECKPOINT
     notice = notice or Notice()
-    default = default_hook_generator(cfg)
+    default = default_hooks(cfg)
     return [
         RosterHook(roster),
         FiniteHook(folder, int(cfg.VICE.MAX_NONFINITE_STEPS)),
@@ -243,6 +258,7 @@ def vice_hooks(
 
 def _join_log() -> None:
     """Sends ViCE's log where VISSL's goes; VISSL puts a logger of its own in the root's place."""
+    guard(logging.root.handlers)
     own = logging.getLogger("vice")
     own.handlers = list(logging.root.handlers)
     own.setLevel(logging.INFO)
@@ -257,7 +273,7 @@ def _learning_rate(task: Any) -> float:
 def _meta(task: Any) -> dict[str, Any]:
     """Provenance: what a result needs to be traced back to."""
     paths = [path for source in task.datasets["train"].data_objs for path in source.paths]
-    names = "\n".join(paths).encode()
+    names = name_bytes("\n".join(paths))
     return {
         "iteration": int(task.iteration),
         "epoch": int(task.train_phase_idx) + 1,

@@ -189,7 +189,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "INIT_METHOD": one_of("tcp"),
         "RUN_ID": _either(_AUTO, Rule("HOST:PORT of the first node", _is_address)),
     },
-    "MACHINE": {"DEVICE": one_of("auto", "cpu", "gpu")},
+    "MACHINE": {"DEVICE": one_of("auto", "cpu", "gpu", "mps")},
     "CHECKPOINT": {
         "DIR": _PATH,
         "AUTO_RESUME": _FLAG,
