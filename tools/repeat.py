@@ -13,6 +13,7 @@ import argparse
 
 from vice.cli import run
 from vice.devices import NAMES
+from vice.paths import typed_text
 
 
 def main() -> int:
@@ -20,10 +21,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("result", help="results directory")
-    add("--out", required=True, help="where the new results go")
-    add("--checkpoint", help="where the weights are on this machine")
-    add("--data-root", help="where the benchmarks are on this machine")
+    add("result", type=typed_text, help="results directory")
+    add("--out", required=True, type=typed_text, help="where the new results go")
+    add("--checkpoint", type=typed_text, help="where the weights are on this machine")
+    add("--data-root", type=typed_text, help="where the benchmarks are on this machine")
     add("--device", help=f"{NAMES} (as in the result)")
     add(
         "--trust",

@@ -7,17 +7,12 @@ import errno
 import os
 import re
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
-from vice.file_lock import try_lock
 
-LOCK_NAME = ".lock"
-#: Seconds to wait for a writer that has been killed and is about to be gone.
-WAIT = 30.0
 #: A disk or quota that is full, read-only, gone or broken, or a limit on the size of files.
 _DISK_ERRORS = frozenset(
     getattr(errno, name, 0)
@@ -198,28 +193,3 @@ def _to_disk(path: str | Path) -> None:
             os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextlib.contextmanager
-def sole_writer(folder: Path, wait: float = WAIT) -> Iterator[None]:
-    """Holds a folder for one process; whatever ends the process also lets the folder go.
-
-    Args:
-        folder: Gets a file ``.lock``.
-        wait: Seconds to wait for another writer to end.
-
-    Raises:
-        UserError: Another process goes on writing there, or the file cannot be made.
-    """
-    with disk_errors(folder / LOCK_NAME, any_os_error=True):
-        lock = (folder / LOCK_NAME).open("a")
-    with lock:
-        end = time.monotonic() + wait
-        while not try_lock(lock.fileno()):
-            if time.monotonic() > end:
-                raise UserError(
-                    f"another process is writing into {folder}: wait for it, or choose another "
-                    "folder with config.CHECKPOINT.DIR"
-                )
-            time.sleep(0.2)
-        yield

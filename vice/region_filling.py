@@ -10,6 +10,8 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.images import ImageError, read_image, standardize
+from vice.interrupts import held_back
+from vice.preemption import PERSONAL
 from vice.progress import progress
 from vice.superpixels import Superpixels
 
@@ -77,7 +79,10 @@ def fill_cache(
     mine, report = list(paths)[number::shards], FillReport()
     work = (dict(standardize_options), dict(superpixel_options))
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _start, work) as pool:
+    # A Ctrl-C reaches the whole terminal; these processes are ended by the one that started them.
+    with held_back(PERSONAL):
+        started = context.Pool(workers, _start, work)
+    with started as pool:
         found = pool.imap_unordered(_fill_one, map(str, mine), chunksize=4)
         for made, size, error, unwritten in progress(found, len(mine), "superpixels"):
             report.images += 1

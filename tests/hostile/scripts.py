@@ -175,10 +175,7 @@ def _build(folder: Path) -> bytes:
 
 def _dunder(folder: Path) -> bytes:
     """A function reached through attributes of an allowed one."""
-    return (
-        b"\x80\x04\x8c\x0ctorch._utils\x8c\x1a_rebuild_tensor_v2.__globals__\x93"
-        b"\x8c\x02os\x85R."
-    )
+    return b"\x80\x04\x8c\x0ctorch._utils\x8c\x1a_rebuild_tensor_v2.__globals__\x93\x8c\x02os\x85R."
 
 
 def _appended(folder: Path) -> bytes:

@@ -87,6 +87,7 @@ def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = run_tool(overrides(images, out), cwd=out.parent)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         (out / "stdout.txt").write_text(done.stdout)
+        (out / "stderr.txt").write_text(done.stderr)
 
     return made_once(tmp_path_factory, "trained", train)
 

@@ -19,13 +19,15 @@ from vice.errors import UserError
 from vice.files import write_text
 from vice.foreign import ARCHITECTURE_NAME
 from vice.health import HealthLog, HealthMonitor
-from vice.log_streams import guard
+from vice.image_content import Content
 from vice.names import name_bytes
 from vice.plugins.vissl.base_hook import SilentHook, embedder_of, prototypes_of, writers_of
 from vice.plugins.vissl.default_hooks import default_hooks
 from vice.plugins.vissl.finite import FiniteHook
 from vice.plugins.vissl.resuming import settings_of
+from vice.plugins.vissl.run_log import LOG_NAME
 from vice.plugins.vissl.saving import SaveHook
+from vice.plugins.vissl.telling import TellHook
 from vice.plugins.vissl.watching import watch_hooks
 from vice.preemption import Notice
 from vice.provenance import versions
@@ -63,6 +65,7 @@ class HealthHook(SilentHook):
         self.folder = folder
         self.log_every = log_every
         self.skipped: set[str] = set()
+        self.content = Content()
         self.log: HealthLog | None = None
         self.monitor: HealthMonitor | None = None
 
@@ -75,6 +78,7 @@ class HealthHook(SilentHook):
     def on_update(self, task: Any) -> None:
         """Writes the record of the step that has just been taken."""
         self._name_skipped(task.last_batch.sample.get("skipped", []))
+        self.content.add(task.last_batch.sample.get("content", []))
         if self.log is None or self.monitor is None:
             return
         record = {
@@ -82,6 +86,7 @@ class HealthHook(SilentHook):
             "epoch": task.train_phase_idx,
             "lr": _learning_rate(task),
             "skipped_images": len(self.skipped),
+            **self.content.record(),
             **task.loss.criterion.health,
         }
         self.log.write(record)
@@ -100,10 +105,18 @@ class HealthHook(SilentHook):
         for alarm in self.monitor.update(record):
             logger.warning("ALARM: %s", alarm)
 
+    def on_phase_end(self, task: Any) -> None:
+        """Says after the first epoch what its images hold."""
+        if self.log is not None:
+            self.content.tell()
+
     def on_end(self, task: Any) -> None:
         """Counts the images that were left out."""
         if self.skipped and is_primary():
-            logger.warning("%d images were skipped; each is named above", len(self.skipped))
+            logger.warning(
+                "%d images were skipped beside %d that were used; each is named above",
+                len(self.skipped), self.content.record()["seen_images"],
+            )  # fmt: skip
 
     def _name_skipped(self, reasons: list[str]) -> None:
         for reason in reasons:
@@ -207,7 +220,7 @@ class RosterHook(SilentHook):
 
 
 def vice_hooks(
-    cfg: Any, roster: Roster | None = None, notice: Notice | None = None
+    cfg: Any, roster: Roster | None = None, notice: Notice | None = None, begun: Any = None
 ) -> list[ClassyHook]:
     """VISSL's default hooks and those of ViCE; the saving of VISSL's is replaced.
 
@@ -215,20 +228,23 @@ def vice_hooks(
         cfg: VISSL's configuration.
         roster: The ranks of the run.
         notice: Whether this process was asked to stop.
+        begun: Told that there is something to save, if another process has started this one.
 
     Returns:
         The hooks in the order they run. What is saved comes after what makes a step complete:
         normalised prototypes, the health record, the export, pictures and held-out scores.
     """
-    _join_log()
     folder, saving = str(cfg.CHECKPOINT.DIR), cfg.CHECKPOINT
     notice = notice or Notice()
+    # A shared number of zero counts as false.
+    notice.begun = notice.begun if begun is None else begun
     default = default_hooks(cfg)
     return [
         RosterHook(roster),
         FiniteHook(folder, int(cfg.VICE.MAX_NONFINITE_STEPS)),
         NormalizePrototypesHook(),
         HealthHook(folder, max(int(cfg.LOG_FREQUENCY), 1)),
+        TellHook(folder, LOG_NAME),
         ExportHook(folder),
         *watch_hooks(cfg, notice),
         *[hook for hook in default if not isinstance(hook, LogLossMetricsCheckpointHook)],
@@ -242,15 +258,6 @@ def vice_hooks(
             settings_of(cfg),
         ),
     ]
-
-
-def _join_log() -> None:
-    """Sends ViCE's log where VISSL's goes; VISSL puts a logger of its own in the root's place."""
-    guard(logging.root.handlers)
-    own = logging.getLogger("vice")
-    own.handlers = list(logging.root.handlers)
-    own.setLevel(logging.INFO)
-    own.propagate = False
 
 
 def _learning_rate(task: Any) -> float:

@@ -42,12 +42,18 @@ def _resolvers(text: str) -> Iterator[str]:
     """Each ``${...:...}`` of a text, from its beginning on; only resolvers have a colon inside."""
     begun: list[int] = []
     for place, letter in enumerate(text):
-        if text.startswith("${", place):
+        if text.startswith("${", place) and not _is_escaped(text, place):
             begun.append(place)
         elif letter == "}" and begun:
             begun.pop()
         elif letter == ":" and begun:
             yield text[begun[-1] :]
+
+
+def _is_escaped(text: str, place: int) -> bool:
+    """Whether an odd number of backslashes stands before a place: then it is plain text."""
+    before = text[:place]
+    return (len(before) - len(before.rstrip("\\"))) % 2 == 1
 
 
 def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -64,7 +64,7 @@ _NULL = Rule("null", lambda value: value is None)
 _AUTO = Rule("auto", lambda value: value == "auto")
 # A line break would end the comment line of a SLURM script and run what follows it.
 LINE = Rule("one line of text", lambda v: isinstance(v, str) and not set(v) & set("\n\r\0"))
-_PATH = Rule("a path", lambda v: LINE.holds(v) and bool(v.strip()))
+_PATH = Rule("a path", lambda v: isinstance(v, str) and bool(v.strip()) and "\0" not in v)
 _SHARE = _number(0, 1)
 _STEPS = whole(0, 10**9)
 _SIDE = whole(1, 2**14)

@@ -88,6 +88,11 @@ class SaveHook(SilentHook):
         if rank() < len(states):
             set_random_state(states[rank()], task.device)
 
+    def on_forward(self, task: Any) -> None:
+        """From the first step on there is something to save."""
+        del task
+        self.notice.begun.value = 1
+
     def on_step(self, task: Any) -> None:
         """Inside an epoch; the last step's state is the epoch's."""
         stop = self.notice.given_anywhere(task.device)
