@@ -52,7 +52,10 @@ def test_values_of_secret_variables_are_hidden_wherever_they_stand(tmp_path):
 
 
 def test_groups_keep_their_form():
-    config = {"A": {"API_KEY": "secret", "TOKENS": 12, "NORM_TOKEN": True}, "b": ("x", ["ftp://u:p@h"])}
+    config = {
+        "A": {"API_KEY": "secret", "TOKENS": 12, "NORM_TOKEN": True},
+        "b": ("x", ["ftp://u:p@h"]),
+    }
     found = {"A": {"API_KEY": "***", "TOKENS": 12, "NORM_TOKEN": True}, "b": ("x", ["ftp://***@h"])}
     assert redact(config, NONE) == found
 

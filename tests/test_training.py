@@ -1,4 +1,4 @@
-"""A training as a process of its own: its messages, its progress, and paths of any kind."""
+"""A training as a process of its own: its messages and its progress."""
 
 from __future__ import annotations
 
@@ -65,17 +65,16 @@ def test_who_stops_a_training_waits_until_it_is_saved(tmp_path, number, group):
     assert (tmp_path / "saved").exists()
     assert process.returncode == (130 if number == signal.SIGINT else 75)
     name = signal.Signals(number).name
-    assert said == (
-        f"stopped by {name} in a training: it is saved, the same command goes on\n"
-    )
+    assert said == (f"stopped by {name} in a training: it is saved, the same command goes on\n")
 
 
-@pytest.mark.parametrize(
-    "name", ["plain", "it's", "a, b [c] {d}", "back\\slash", "end\\", "both\\'", "x=1:2 $y"]
-)
-def test_any_path_survives_hydra(tmp_path, name):
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    path = tmp_path / name
-    parsed = OverridesParser.create().parse_override(f"key=[{training.quote(path)}]")
-    assert [str(value) for value in parsed.value()] == [str(path)]
+def test_a_configuration_is_read_back_as_plain_yaml(tmp_path):
+    file = tmp_path / "train_config.yaml"
+    assert training.read_config(tmp_path) == {}
+    plain = {"a": "${oc.env:HOME}", "_target_": "os.system"}
+    file.write_text("VICE: {a: '${oc.env:HOME}', _target_: os.system}\n")
+    assert training.read_config(tmp_path)["VICE"] == plain
+    for text in ("!!python/object/apply:os.system ['true']", "[1]", "a: [", "\x00", "- &a [*a]"):
+        file.write_text(text)
+        with pytest.raises(UserError, match=r"train_config\.yaml: "):
+            training.read_config(tmp_path)

@@ -35,13 +35,14 @@ def main() -> int:
     from vice.images import list_images
     from vice.plugins.vissl.checks import check_values
     from vice.plugins.vissl.configure import compose
-    from vice.plugins.vissl.inputs import check_data
+    from vice.plugins.vissl.inputs import announce_data, check_data
     from vice.region_filling import fill_cache
 
     composed = compose(args.overrides)
     check_values(composed)
     config = composed.config
     check_data(config)
+    announce_data(config)
     paths = [file for folder in config.DATA.TRAIN.DATA_PATHS for file in list_images(Path(folder))]
     report = fill_cache(
         paths,

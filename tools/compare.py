@@ -10,10 +10,10 @@ Examples:
 """
 
 import argparse
-from pathlib import Path
 
 from vice.cli import run
 from vice.files import write_text
+from vice.paths import typed_path
 from vice.report.compare import make_tables, read_results, to_html, to_markdown
 
 
@@ -21,9 +21,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="results directories")
-    parser.add_argument("--out", type=Path, help="file to write, .md or .html (the terminal)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("folders", nargs="+", type=typed_path, metavar="DIR", help="results directories")
+    add("--out", type=typed_path, help="file to write, .md or .html (the terminal)")
+    add(
         "--row",
         action="append",
         default=[],

@@ -25,8 +25,13 @@ def main() -> None:
     from vice.joining import join_from_environment
 
     with join_from_environment(args.device) as args.device:
-        kind = f"clusters_{'_'.join(map(str, args.clusters))}"
-        task = task_arguments(args, kind, pixels="kmeans_pixels", iterations="kmeans_iterations")
+        task = task_arguments(
+            args,
+            "clusters",
+            detail="".join(f"_{k}" for k in args.clusters),
+            pixels="kmeans_pixels",
+            iterations="kmeans_iterations",
+        )
         from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 
         result = evaluate_clusters(

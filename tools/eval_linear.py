@@ -33,8 +33,8 @@ def main() -> None:
 
         result = evaluate_linear(**task)
     print(
-        f"linear: mIoU / accuracy {percent(result['linear'])} %, {result['protocol']['title']}, "
-        f"{printable(task['out_dir'])}"
+        f"linear: mIoU / accuracy in %: {percent(result['linear'])}; "
+        f"{result['protocol']['title']}, {printable(task['out_dir'])}"
     )
 
 

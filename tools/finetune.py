@@ -31,8 +31,13 @@ def main() -> None:
     from vice.joining import join_from_environment
 
     with join_from_environment(args.device) as args.device:
-        kind = f"finetune_{args.fraction}_{args.subset_seed}"
-        task = task_arguments(args, kind, iterations="linear_iterations", batch_size="linear_batch")
+        task = task_arguments(
+            args,
+            "finetune",
+            detail=f"_{args.fraction}_{args.subset_seed}",
+            iterations="linear_iterations",
+            batch_size="linear_batch",
+        )
         if task.pop("cache_bytes"):
             parser.error("--cache-gib: embeddings change while they are trained")
         from vice.plugins.mmseg.finetune import finetune
@@ -45,8 +50,8 @@ def main() -> None:
             crop=args.crop,
         )
     print(
-        f"fine-tuned on {result['subset']['images']} images: mIoU / accuracy "
-        f"{percent(result['finetune'])} %, {result['protocol']['title']}, "
+        f"fine-tuned on {result['subset']['images']} images: mIoU / accuracy in %: "
+        f"{percent(result['finetune'])}; {result['protocol']['title']}, "
         f"{printable(task['out_dir'])}"
     )
 

@@ -30,12 +30,19 @@ class Centroids:
         objective: k-means objective after each iteration, as FAISS reports it: the sum of inner
             products (spherical, rising) or of squared distances (falling).
         seed: Seed they were fitted with.
+        vectors_fitted: How many vectors they were fitted to; this and the next two are known
+            after fitting alone and stand in no file.
+        distinct: How many of these differ by more than a thousandth of the greatest entry.
+        occupied: How many clusters have at least one of them.
     """
 
     vectors: Tensor
     spherical: bool
     objective: list[float] = field(default_factory=list)
     seed: int = 0
+    vectors_fitted: int | None = None
+    distinct: int | None = None
+    occupied: int | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)

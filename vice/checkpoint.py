@@ -204,11 +204,20 @@ def _furthest(folder: Path) -> Path:
         path, reason = next(iter(found.damaged.items()))
         raise UserError(f"{folder}: no state in it is whole, for example {path.name}: {reason}")
     others = sorted(file.name for file in folder.glob("*.torch"))
+    below = sorted(str(file.parent) for file in folder.glob(f"*/{WEIGHTS_NAME}"))
+    if below:
+        more = f" (or one of {len(below) - 1} others beside it)" if len(below) > 1 else ""
+        raise UserError(f"{folder} is no run folder; did you mean {below[0]}{more}?")
     raise UserError(
         f"{folder} holds no {WEIGHTS_NAME} and no state of a training (model_*.torch)"
         + (f"; name the file to load, such as {others[0]}" if others else "")
         + "; is it a run folder, and has its first epoch ended?"
     )
+
+
+def holds_run(folder: str | Path) -> bool:
+    """Whether a folder is that of a run, with weights of any of its epochs."""
+    return (Path(folder) / WEIGHTS_NAME).is_file() or any(Path(folder).glob("*.torch"))
 
 
 def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

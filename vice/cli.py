@@ -18,14 +18,18 @@ from typing import Any, NoReturn, TextIO
 
 from vice import interrupts
 from vice.datasets import DATASETS
+from vice.devices import NAMES, check_device
 from vice.errors import UserError, one_line
 from vice.files import check_folder, disk_errors
 from vice.launch import read_environment
 from vice.loader_faults import loader_fault
 from vice.log_streams import guard, make_lenient
+from vice.paths import typed_text
 from vice.preemption import STOPPED, Preempted
+from vice.protocol_effects import check_effects
 from vice.protocols import default_protocol, get_protocol, parse_changes
 from vice.published_protocols import NOTES, PROTOCOLS
+from vice.scoring import mean_over
 
 #: How a line on the terminal begins.
 LINE, CLOCK = "%(asctime)s %(message)s", "%H:%M:%S"
@@ -166,14 +170,24 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
     add = parser.add_argument
     add(
         "checkpoint",
+        type=typed_text,
         help="run folder or checkpoint file (ViCE, VISSL, torchvision), random:PATH, "
         "random:resnet18-fpn-128, torchvision:resnet50, timm:NAME[@FILE], MODULE:CALLABLE, or lab",
     )
-    add("--dataset", required=True, help=f"{', '.join(DATASETS)}, or a labelled folder")
+    add(
+        "--dataset",
+        required=True,
+        type=typed_text,
+        help=f"{', '.join(DATASETS)}, or a labelled folder",
+    )
     add("--protocol", choices=sorted(PROTOCOLS), help="(vice2022_highres or native, see below)")
-    add("--data-root", help="folder above the benchmarks' folders (VICE_DATA, or data)")
-    add("--fit-dataset", help="fit on this data set instead, of the same classes")
-    add("--out", help="results directory (outputs/eval/...)")
+    add(
+        "--data-root",
+        type=typed_text,
+        help="folder above the benchmarks' folders (VICE_DATA, or data)",
+    )
+    add("--fit-dataset", type=typed_text, help="fit on this data set instead, of the same classes")
+    add("--out", type=typed_text, help="results directory (outputs/eval/...)")
     add("--split-fit", help="split to fit on (as the protocol says)")
     add("--split-score", help="split to score (as the protocol says)")
     add(
@@ -181,7 +195,8 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
         nargs="+",
         default=[],
         metavar="FIELD=VALUE",
-        help="change fields of the protocol, and with them its hash, for example upsample=classes",
+        help="change fields of the protocol, and with them its hash, for example upsample=classes; "
+        "those without effect are refused",
     )
     add(
         "--cache-gib",
@@ -191,33 +206,39 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
     )
     add("--workers", type=whole(0, 1024), default=0, help="data loading processes (0)")
     add("--seed", type=whole(0, 2**31 - 1), default=0)
-    add("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
+    add("--device", help=f"{NAMES} (a GPU of CUDA if there is one)")
     return parser
 
 
-def task_arguments(args: argparse.Namespace, kind: str, **fields: str) -> dict[str, Any]:
+def task_arguments(
+    args: argparse.Namespace, kind: str, *, detail: str = "", **fields: str
+) -> dict[str, Any]:
     """What `evaluation_parser` has parsed, as arguments of the evaluations.
 
     Args:
         args: The parsed command line.
-        kind: Name of the evaluation, for the default results directory.
+        kind: ``"linear"``, ``"clusters"`` or ``"finetune"``.
+        detail: What else is in the name of the default results directory.
         **fields: Option to the field of the protocol that it changes.
 
     Returns:
         Keyword arguments; ``out_dir`` is always given.
 
     Raises:
-        UserError: A field, the device or the results directory cannot be used.
+        UserError: A field, the device or the results directory cannot be used, or a field is
+            changed that has no effect.
     """
     changes = parse_changes(args.set)
     for option, field in {"split_fit": "fit_split", "split_score": "score_split", **fields}.items():
         if getattr(args, option) is not None:
             changes[field] = getattr(args, option)
     name = args.dataset if args.dataset in DATASETS else "folder"
-    _check_device(args.device)
+    if args.device is not None:
+        check_device(args.device, "--device")
     protocol = get_protocol(args.protocol or default_protocol(name), name, **changes)
+    check_effects(kind, protocol)
     data = Path(args.dataset).resolve().name
-    parts = [data, protocol.name, protocol.hash, kind, args.checkpoint, f"seed{args.seed}"]
+    parts = [data, protocol.name, protocol.hash, kind + detail, args.checkpoint, f"seed{args.seed}"]
     folder = "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts)
     out = args.out or str(Path("outputs", "eval", folder))
     check_folder("--out", out)
@@ -261,18 +282,9 @@ def number(least: float, most: float) -> Callable[[str], float]:
     return parse
 
 
-def _check_device(name: str | None) -> None:
-    if name is None:
-        return
-    import torch
-
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
-
-
 def percent(scores: dict[str, Any]) -> str:
-    """Gives mIoU and accuracy in percent for the terminal."""
+    """Gives mIoU and accuracy in percent, and over how many classes, for the terminal."""
     shown = [scores[name] for name in ("miou", "accuracy")]
-    return " / ".join("-" if value is None else f"{100 * value:.2f}" for value in shown)
+    text = " / ".join("-" if value is None else f"{100 * value:.2f}" for value in shown)
+    over = mean_over([scores])
+    return f"{text} ({over})" if over else text

@@ -15,17 +15,9 @@ from vice.errors import UserError
 
 #: A disk or quota that is full, read-only, gone or broken, or a limit on the size of files.
 _DISK_ERRORS = frozenset(
-    {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EIO,
-        errno.EFBIG,
-        errno.ENXIO,
-        errno.ENODEV,
-        errno.ESTALE,
-    }
-)
+    getattr(errno, name, 0)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EFBIG", "ENXIO", "ENODEV", "ESTALE")
+) - {0}
 _PYTORCH_WRITER = re.compile(
     r"inline_container\.cc.*(?:unexpected pos|fail)|PytorchStreamWriter failed|iostream error", re.S
 )
@@ -163,7 +155,7 @@ def disk_reason(error: BaseException) -> str:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _DISK_ERRORS:
-            return os.strerror(seen.errno)
+            return os.strerror(seen.errno or 0)
         told = re.search(r"\(os error (\d+)\)", str(seen))
         if told and int(told[1]) in _DISK_ERRORS:
             return os.strerror(int(told[1]))
@@ -190,7 +182,11 @@ def _prefix(name: str) -> str:
 
 def _to_disk(path: str | Path) -> None:
     """Waits until a file, or the names in a folder, would survive a loss of power."""
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        # Windows opens no folders, and keeps their names without being asked.
+        return
     try:
         # Some network file systems have no such thing for folders.
         with contextlib.suppress(OSError):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import logging
 import os
 import socket
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from vice.errors import UserError
+from vice.file_lock import try_lock
 
 #: Held by the process that writes states, whatever has become of the one that started it.
 LOCK_NAME = ".lock"
@@ -89,7 +88,7 @@ def _opened(folder: Path, name: str) -> Iterator[TextIO]:
 
 def _acquire(lock: TextIO, folder: Path, wait: float) -> None:
     end, told = time.monotonic() + wait, False
-    while not _lock(lock.fileno()):
+    while not try_lock(lock.fileno()):
         if time.monotonic() > end:
             raise UserError(
                 f"another process is writing into {folder}: {_holder(lock)}. Wait for it, or "
@@ -108,12 +107,3 @@ def _holder(lock: TextIO) -> str:
         lock.seek(0)
         return lock.readline().strip() or "a process"
     return "a process"
-
-
-def _lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # File systems without locks cannot tell; there the user has to take care.
-        return error.errno not in (errno.EAGAIN, errno.EACCES)
-    return True

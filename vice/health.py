@@ -12,6 +12,13 @@ from vice.patient_file import PatientFile
 
 logger = logging.getLogger(__name__)
 
+#: Share of images of one colour, or of repetitions, above which hardly anything can be learnt.
+MOST_EMPTY = 0.5
+MOST_REPEATED = 0.9
+#: Share of images that cannot be used above which the rest is no longer what was given.
+MOST_SKIPPED = 0.1
+#: With fewer images, repetitions say nothing.
+FEWEST_SEEN = 20
 HEALTH_NAME = "health.jsonl"
 #: Label-free scores on images that are not trained on, a line an epoch.
 HELD_OUT_NAME = "held_out.jsonl"
@@ -41,7 +48,8 @@ class HealthMonitor:
 
         Args:
             record: At least ``perplexity``, ``loss_over_lnk`` and ``regions_per_view``; with
-                ``queue_length`` and ``queue_age`` the queue is watched too.
+                ``queue_length`` and ``queue_age`` the queue is watched too, with ``seen_images``,
+                ``flat_share``, ``different_share`` and ``skipped_images`` the images.
 
         Returns:
             Messages that say what is wrong and what to change; mostly empty.
@@ -72,6 +80,7 @@ class HealthMonitor:
                 "balanced with ever older regions. Look at the regions (config.VICE.SUPERPIXELS), "
                 "or do without a queue (config.VICE.LOSS.queue_length=0)",
             ),
+            **self._image_signs(record),
         }
         due = []
         for name, (seen, message) in signs.items():
@@ -80,6 +89,29 @@ class HealthMonitor:
                 self._raised.add(name)
                 due.append(message)
         return due
+
+    def _image_signs(self, record: dict[str, float]) -> dict[str, tuple[bool, str]]:
+        """Prototypes are used evenly by images that hold nothing, too."""
+        seen, skipped = record.get("seen_images", 0), record.get("skipped_images", 0)
+        flat, different = record.get("flat_share", 0.0), record.get("different_share", 1.0)
+        return {
+            "no content": (
+                flat > MOST_EMPTY,
+                f"{flat:.0%} of the {seen:.0f} images seen are of one colour but for noise: there "
+                "is nothing to learn from them. Remove them (config.DATA.TRAIN.DATA_PATHS), or "
+                "look at how they were made",
+            ),
+            "repetitions": (
+                seen >= FEWEST_SEEN and different < 1 - MOST_REPEATED,
+                f"only {different:.0%} of the {seen:.0f} images seen differ from one another: all "
+                "else are exact copies. Give different images (config.DATA.TRAIN.DATA_PATHS)",
+            ),
+            "skipped": (
+                skipped > MOST_SKIPPED * (seen + skipped),
+                f"{skipped:.0f} images have been skipped beside {seen:.0f} that were used: the "
+                "training is on what is left. Each is named above with its remedy",
+            ),
+        }
 
     def _queue_stands_still(self, record: dict[str, float]) -> bool:
         """Whether everything in the queue has grown older by a whole step."""

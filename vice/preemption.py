@@ -173,9 +173,10 @@ def leave_to_parent() -> None:
     them as well.
     """
     for number in SIGNALS:
-        if number != signal.SIGTERM:
+        if number != getattr(signal, "SIGTERM", None):
             signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LOADER_SECONDS))
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LOADER_SECONDS))
     _end_with_parent()
 
 
@@ -183,5 +184,5 @@ def _end_with_parent() -> None:
     """Lets the kernel end this process with the one that started it; only Linux knows how."""
     import ctypes
 
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

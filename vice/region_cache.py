@@ -16,9 +16,20 @@ import numpy as np
 
 from vice.errors import UserError
 from vice.files import disk_reason
+from vice.numpy_files import open_npz
 
 logger = logging.getLogger(__name__)
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    UserError,
+)
 
 
 class RegionCache:
@@ -59,7 +70,7 @@ class RegionCache:
     def read(self, path: Path, shape: tuple[int, int]) -> np.ndarray | None:
         """Reads a map as int32 (H, W); None if it is not there, broken or of another image."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with open_npz(path, 4 * shape[0] * shape[1]) as archive:
                 regions = archive["regions"]
                 # Files of earlier versions do not say whose they are.
                 key = str(archive["key"]) if "key" in archive else _key(path)

@@ -15,9 +15,12 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.files import make_folder
+from vice.foreign import brief
 from vice.interrupts import end_now
+from vice.overrides import quote
 from vice.paths import tool
 from vice.preemption import SIGNALS, STOPPED, Preempted
+from vice.regular_file import open_regular
 
 
 def train(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = ()) -> Path:
@@ -170,16 +173,25 @@ def _handle_with(handler: Callable[[int, FrameType | None], None]) -> dict[int, 
     return before
 
 
-def quote(path: Path) -> str:
-    """A path as a value in Hydra's grammar, whatever characters it holds."""
-    # Inside quotes, a backslash is special only before a quote.
-    text = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), str(path))
-    return f"'{text}'"
-
-
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """The resolved configuration of a run; empty where there is none yet."""
+    """The resolved configuration of a run; empty where there is none yet.
+
+    Only plain YAML is read: no tag makes an object, and no ``${...}`` is looked up.
+
+    Raises:
+        UserError: It is not whole, or no plain YAML.
+    """
     import yaml
 
     path = run_dir / "train_config.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    remedy = "training writes it at its start: copy it from the run folder"
+    try:
+        with open_regular(path) as file:
+            found = yaml.safe_load(file)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not whole ({brief(error)}); {remedy}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds no configuration; {remedy}")
+    return found

@@ -176,7 +176,9 @@ FAMILY = Family(
         ),
         "signed-url": (
             "worked",
-            _setting(lambda s, rng: [f"+config.HOOKS.FILE='https://h.example/x?X-Amz-Signature={s}'"]),
+            _setting(
+                lambda s, rng: [f"+config.HOOKS.FILE='https://h.example/x?X-Amz-Signature={s}'"]
+            ),
         ),
         "key-of-a-service": (
             "worked",

@@ -87,9 +87,7 @@ def _one_process(rng: Rng) -> Stop:
 
 
 def _two_ranks(rng: Rng) -> Stop:
-    return Stop(
-        _signal(rng), after(int(rng.integers(1, 12))), ranks=2, group=bool(rng.integers(2))
-    )
+    return Stop(_signal(rng), after(int(rng.integers(1, 12))), ranks=2, group=bool(rng.integers(2)))
 
 
 def _two_ranks_starting(rng: Rng) -> Stop:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vice.datasets.label_sets import IGNORE
-from vice.datasets.labelled_set import LabelledSet, Pair, by_stem, check_partners
+from vice.datasets.class_names import read_class_names
+from vice.datasets.labelled_set import LabelledSet, Pair
+from vice.datasets.split_files import Folder, by_stem, check_partners, count
 from vice.errors import UserError
+from vice.image_lists import SUFFIXES, Contents
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-MAX_CLASSES = 255
+LABEL_SUFFIXES = (".png",)
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,24 @@ class LabelledFolder(LabelledSet):
 
     def find(self, split: str, *, labels: bool) -> list[Pair]:
         """Pairs of one split, sorted by name."""
-        images = by_stem(self.root / "images" / split, IMAGE_SUFFIXES, self.splits())
-        if not labels:
+        of_images, *of_labels = self._folders(split, labels)
+        images = by_stem(of_images.path, SUFFIXES, self.splits())
+        if not of_labels:
             return [Pair(image, None) for image in images.values()]
-        found = by_stem(self.root / "labels" / split, (".png",), self.splits())
-        check_partners(images, found, self.root / "labels" / split, "label map")
-        check_partners(found, images, self.root / "images" / split, "image")
-        return [Pair(images[stem], found[stem]) for stem in sorted(images)]
+        folder = of_labels[0].path
+        maps = by_stem(folder, LABEL_SUFFIXES, self.splits(), of_labels[0].kind)
+        check_partners(images, maps, folder, "label map")
+        check_partners(maps, images, of_images.path, "image")
+        return [Pair(images[stem], maps[stem]) for stem in sorted(images)]
+
+    def count(self, split: str, *, labels: bool) -> list[Contents]:
+        """What lies in the folders of one split."""
+        return count(self._folders(split, labels))
+
+    def _folders(self, split: str, labels: bool) -> list[Folder]:
+        images = Folder(self.root / "images" / split, SUFFIXES, "images")
+        maps = Folder(self.root / "labels" / split, LABEL_SUFFIXES, "label maps")
+        return [images, maps] if labels else [images]
 
 
 def open_folder(root: str | Path) -> LabelledFolder:
@@ -60,36 +72,4 @@ def open_folder(root: str | Path) -> LabelledFolder:
         raise UserError(
             f"{path}: missing; write one class name a line, in the order of the label indices"
         )
-    return LabelledFolder(root, _read_classes(path), name=root.resolve().name)
-
-
-def _read_classes(path: Path) -> tuple[str, ...]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
-    names = [line.strip() for line in text.rstrip().splitlines()]
-    if not names:
-        raise UserError(f"{path}: empty; write one class name a line")
-    if "" in names:
-        raise UserError(f"{path}: line {names.index('') + 1} is empty; name every class")
-    names = _strip_indices(names, path)
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f"{path}: class {twice[0]!r} stands there twice; names must be unique")
-    if len(names) > MAX_CLASSES:
-        raise UserError(f"{path}: {len(names)} classes; an 8-bit label map has room for 255")
-    return tuple(names)
-
-
-def _strip_indices(names: list[str], path: Path) -> list[str]:
-    parts = [name.split(maxsplit=1) for name in names]
-    if not all(len(part) == 2 and part[0].isdigit() for part in parts):
-        return names
-    numbered = {int(index): name for index, name in parts if int(index) != IGNORE}
-    if sorted(numbered) != list(range(len(numbered))):
-        raise UserError(
-            f"{path}: the numbers in front of the names are not 0, 1, 2, ...: correct or remove "
-            "them"
-        )
-    return [numbered[index] for index in range(len(numbered))]
+    return LabelledFolder(root, read_class_names(path), name=root.resolve().name)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from vice.datasets.label_audit import audit, out_of_range
+from vice.datasets.label_files import check_alignment, geometry, read_stored
 from vice.datasets.label_sets import IGNORE, LabelSet
-from vice.errors import UserError
+from vice.image_lists import Contents, announce
 from vice.names import name_bytes
 from vice.progress import progress
 
-EXIF_ORIENTATION = 274
 THREADS = 8
-MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,33 @@ class LabelledSet(ABC):
     def find(self, split: str, *, labels: bool) -> list[Pair]:
         """Pairs of one split, sorted by name; `pairs` is the public form of it."""
 
+    @abstractmethod
+    def count(self, split: str, *, labels: bool) -> list[Contents]:
+        """What lies in the folders of one split; `contents` is the public form of it."""
+
+    @property
+    def upright(self) -> bool:
+        """Whether images and label maps are turned as their EXIF orientation says.
+
+        Benchmarks are read as their authors' tools read them: in the order of stored pixels.
+        """
+        return self.label_set is None
+
+    def contents(self, split: str, *, labels: bool = True) -> list[Contents]:
+        """What lies in the folders of a split: what is read of it, and what is left out.
+
+        Args:
+            split: As in `pairs`.
+            labels: As in `pairs`.
+
+        Returns:
+            The counts of each folder that is there.
+
+        Raises:
+            UserError: A folder cannot be read.
+        """
+        return [found for part in split.split("+") for found in self.count(part, labels=labels)]
+
     def pairs(self, split: str, *, labels: bool = True) -> list[Pair]:
         """All images of a split with their label maps.
 
@@ -87,14 +112,41 @@ class LabelledSet(ABC):
 
         Raises:
             UserError: What `pairs` raises, a file that is no image, a label map that is not 8-bit
-                grey or palette, or an image and a label map of different sizes.
+                grey or palette, or an image and a label map that do not lie over each other (see
+                `vice.datasets.label_files.check_alignment`).
         """
+        for found in self.contents(split, labels=labels):
+            announce(found)
         pairs = self.pairs(split, labels=labels)
         with ThreadPoolExecutor(THREADS) as pool:
-            checked = pool.map(check_pair, pairs)
+            checked = pool.map(self._check_pair, pairs)
             for _ in progress(checked, len(pairs), f"checking {self.name} {split}"):
                 pass
         return pairs
+
+    def _check_pair(self, pair: Pair) -> None:
+        if pair.label is None:
+            geometry(pair.image)
+        else:
+            check_alignment(pair.image, pair.label, upright=self.upright)
+
+    def audit(self, split: str) -> int:
+        """Reads label maps of a split and makes sure that they can be what they are taken for.
+
+        Args:
+            split: As in `pairs`; it must have labels.
+
+        Returns:
+            How many were read: all of a labelled folder, up to
+            `vice.datasets.label_audit.MOST_READ`; of a benchmark's release as many as it takes.
+
+        Raises:
+            UserError: See `vice.datasets.label_audit.audit`.
+        """
+        files = [pair.label for pair in self.pairs(split) if pair.label is not None]
+        place = f"{self.name} {split}"
+        indices = self.label_set is None
+        return audit(files, self.read_label, self.classes, place, indices=indices)
 
     def checksum(self, split: str, *, labels: bool = True) -> str:
         """SHA-256 of the list of images of a split, as paths below the root."""
@@ -118,133 +170,14 @@ class LabelledSet(ABC):
             UserError: The file cannot be read, is not 8-bit grey or palette, or holds a value
                 that is no class.
         """
-        stored = read_stored(path)
         if self.label_set is not None:
-            return self.label_set.apply(stored, path)
-        wrong = stored[(stored >= len(self.classes)) & (stored != IGNORE)]
-        if len(wrong):
-            raise UserError(
-                f"{path}: class index {int(wrong[0])}, but {self.name} has only "
-                f"{len(self.classes)} classes (0..{len(self.classes) - 1}; {IGNORE} means ignore)"
-            )
+            return self.label_set.apply(read_stored(path), path)
+        stored = read_stored(path, upright=True, num_classes=len(self.classes))
+        if ((stored >= len(self.classes)) & (stored != IGNORE)).any():
+            raise out_of_range(path, stored, self.name, len(self.classes))
         return stored
 
 
 def list_checksum(names: Iterable[str]) -> str:
     """SHA-256, as hexadecimal text, of names in their order, one a line."""
     return hashlib.sha256(name_bytes("".join(f"{name}\n" for name in names))).hexdigest()
-
-
-def read_stored(path: str | Path) -> np.ndarray:
-    """Reads a label map as it is stored.
-
-    Returns:
-        uint8 (H, W); of a palette image the indices.
-
-    Raises:
-        UserError: The file cannot be read, or is not 8-bit grey or palette.
-    """
-    with _opened(path) as image:
-        _check_label_mode(path, image.mode)
-        return np.array(image)
-
-
-def by_stem(folder: Path, suffixes: tuple[str, ...], known: Iterable[str] = ()) -> dict[str, Path]:
-    """Files of a folder by stem, sorted.
-
-    Args:
-        folder: Where to look; hidden files are left out.
-        suffixes: Endings in lower case.
-        known: What splits there are, for the message.
-
-    Raises:
-        UserError: No such folder, no such file, or two files of one stem.
-    """
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such folder; splits with labels here: {', '.join(known) or 'none'}"
-        )
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
-            continue
-        if path.stem in files:
-            raise UserError(
-                f"{path} and {files[path.stem]} share one stem: remove or rename one of them"
-            )
-        files[path.stem] = path
-    if not files:
-        raise UserError(f"{folder}: no files ending in {', '.join(suffixes)}")
-    return files
-
-
-def check_partners(
-    files: Iterable[str] | Mapping[str, Path], partners: Iterable[str], folder: Path, kind: str
-) -> None:
-    """Sees to it that every file has a partner.
-
-    Args:
-        files: Stems, or files by stem.
-        partners: Stems.
-        folder: Where the partners should be, for the message.
-        kind: What they are, for the message.
-
-    Raises:
-        UserError: Names the first files without a partner of the same stem.
-    """
-    stems = sorted(set(files) - set(partners))
-    if stems:
-        lonely = [files[stem].name for stem in stems] if isinstance(files, Mapping) else stems
-        raise UserError(f"{folder}: no {kind} for {name_some(lonely)}")
-
-
-def name_some(names: Sequence[object]) -> str:
-    """The first few of many names, and how many more there are."""
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(str(name) for name in names[:MOST_NAMED]) + more
-
-
-def check_pair(pair: Pair) -> None:
-    """Looks at the headers of an image and its label map.
-
-    Raises:
-        UserError: See `LabelledSet.check`.
-    """
-    size = _size(pair.image)
-    if pair.label is None:
-        return
-    label_size = _size(pair.label, label=True)
-    if size != label_size:
-        raise UserError(
-            f"{pair.label}: {label_size[0]}x{label_size[1]} pixels, but its image {pair.image} "
-            f"has {size[0]}x{size[1]}; they must match"
-        )
-
-
-def _size(path: Path, *, label: bool = False) -> tuple[int, int]:
-    with _opened(path) as image:
-        if label:
-            _check_label_mode(path, image.mode)
-            return image.size
-        sideways = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-        return (image.height, image.width) if sideways else image.size
-
-
-@contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as image:
-            yield image
-    except UserError:
-        raise
-    # Decoders meet broken bytes with almost any exception, as in `vice.images.read_image`.
-    except Exception as error:
-        raise UserError(f"{path}: cannot be read as an image ({error})") from error
-
-
-def _check_label_mode(path: str | Path, mode: str) -> None:
-    if mode not in ("L", "P"):
-        raise UserError(
-            f"{path}: pixel format {mode!r}; a label map must be 8-bit grey or palette, holding "
-            "an index for each pixel"
-        )

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from vice.datasets.curated import CURATED, read_list
 from vice.datasets.labelled_folder import LabelledFolder, open_folder
-from vice.datasets.labelled_set import LabelledSet, Pair, by_stem, check_partners
+from vice.datasets.labelled_set import LabelledSet, Pair
+from vice.datasets.split_files import Folder, by_stem, check_partners, count
 from vice.errors import UserError
+from vice.image_lists import Contents
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,15 @@ class CocoStuff(LabelledSet):
         check_partners(ids, images, self.root / "images" / year, "image")
         if not labels:
             return [Pair(images[name], None) for name in ids]
-        maps = by_stem(self.root / "annotations" / year, (".png",), self.splits())
+        maps = by_stem(self.root / "annotations" / year, (".png",), self.splits(), "label maps")
         check_partners(ids, maps, self.root / "annotations" / year, "label map")
         return [Pair(images[name], maps[name]) for name in ids]
+
+    def count(self, split: str, *, labels: bool) -> list[Contents]:
+        """What lies in the folders of a year; the lists take some of it."""
+        images = Folder(self.root / "images" / f"{split}2017", (".jpg",), "images")
+        maps = Folder(self.root / "annotations" / f"{split}2017", (".png",), "label maps")
+        return count([images, maps] if labels else [images])
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,19 @@ class Cityscapes(LabelledSet):
         maps = self._by_frame(folder, "_gtFine_labelIds.png")
         check_partners(images, maps, folder, "*_gtFine_labelIds.png")
         return [Pair(path, maps[frame]) for frame, path in images.items()]
+
+    def count(self, split: str, *, labels: bool) -> list[Contents]:
+        """What lies in the folders of the cities."""
+        images = self._count(self.root / "leftImg8bit" / split, "_leftImg8bit.png", "images")
+        maps = self._count(self.root / "gtFine" / split, "_gtFine_labelIds.png", "label maps")
+        return [images, maps] if labels else [images]
+
+    def _count(self, folder: Path, ending: str, kind: str) -> Contents:
+        contents = Contents(folder, kind)
+        for path in folder.glob("*/*"):
+            # A release has more maps of each frame; only those of one ending are read.
+            contents.take(path.name, (".png",) if path.name.endswith(ending) else ())
+        return contents
 
     def _by_frame(self, folder: Path, ending: str) -> dict[str, Path]:
         files = sorted(folder.glob(f"*/*{ending}"))
@@ -79,9 +100,15 @@ class CamVid(LabelledSet):
         if not labels:
             return [Pair(path, None) for path in images.values()]
         folder = self.root / f"{split}annot"
-        maps = by_stem(folder, (".png",), self.splits())
+        maps = by_stem(folder, (".png",), self.splits(), "label maps")
         check_partners(images, maps, folder, "label map")
         return [Pair(path, maps[stem]) for stem, path in images.items()]
+
+    def count(self, split: str, *, labels: bool) -> list[Contents]:
+        """What lies in the folders of one split."""
+        images = Folder(self.root / split, (".png", ".jpg"), "images")
+        maps = Folder(self.root / f"{split}annot", (".png",), "label maps")
+        return count([images, maps] if labels else [images])
 
 
 def open_as_folder(root: Path, name: str, classes: tuple[str, ...]) -> LabelledFolder:

@@ -18,10 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from vice.datasets import curated
-from vice.datasets.labelled_set import name_some
 from vice.datasets.releases import RELEASES, SCORING, TRAINING, Part
+from vice.datasets.split_files import name_some
 from vice.errors import UserError
 from vice.files import disk_errors, make_folder
+from vice.image_lists import Contents, announce
 from vice.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def prepare(
     if name not in RELEASES:
         raise UserError(f"data set {name!r} is unknown; choose one of {', '.join(RELEASES)}")
     source = source or root
+    _announce(name, source)
     wanted = (TRAINING,) if purpose == TRAINING else (TRAINING, SCORING)
     done, wrong = [], []
     for part in RELEASES[name]:
@@ -86,6 +88,23 @@ def prepare(
     if wrong:
         raise UserError("; ".join(wrong))
     return done
+
+
+def _announce(name: str, source: Path) -> None:
+    """Says which of a release's archives, or of the folders out of them, lie in the source."""
+    if not source.is_dir():
+        return
+    wanted = {part.archive for part in RELEASES[name]}
+    wanted |= {Path(f).parts[0] for part in RELEASES[name] for f in (part.folder, *part.extracted)}
+    contents = Contents(source, "archives and folders of the release")
+    for entry in sorted(source.iterdir()):
+        if entry.name in wanted:
+            contents.used[entry.name] += 1
+        elif entry.is_dir():
+            contents.inner.append(entry.name)
+        else:
+            contents.take(entry.name, ())
+    announce(contents)
 
 
 def _place(part: Part, root: Path, source: Path, threads: int) -> bool:

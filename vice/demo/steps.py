@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from vice.checkpoint import CARD_NAME, WEIGHTS_NAME
+from vice.demo.captions import CLASS_NOTES
 from vice.demo.mosaics import make_mosaics, photographs
 from vice.demo.pictures import make_pictures
 from vice.files import disk_errors, write_text
-from vice.images import list_images
+from vice.image_lists import list_images, survey
 from vice.provenance import versions
 from vice.report import write_report
+from vice.scoring import mean_over
 from vice.superpixels import Superpixels
 from vice.training import read_config, train
 from vice.views import ViewSampler
@@ -50,7 +52,8 @@ def run_demo(out: Path, images: Path | None = None, overrides: Sequence[str] = (
         sections = _labelled_pictures(run_dir, data, out)
     else:
         run_dir = train("vice/folder", images, out / "train", overrides)
-        results = {"title": f"ViCE on {images.name}", "summary": _FOLDER_SUMMARY}
+        found = survey(images).to_dict()
+        results = {"title": f"ViCE on {images.name}", "summary": _FOLDER_SUMMARY, "found": found}
         sections = make_pictures(run_dir, out, list_images(images), **_views(run_dir))
     results |= {
         "config": read_config(run_dir).get("VICE", {}),
@@ -114,7 +117,12 @@ def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
         "title": "ViCE demo",
         "summary": _SUMMARY,
         "classes": classes,
+        "class_notes": {name: CLASS_NOTES[name] for name in classes if name in CLASS_NOTES},
         "scores": table,
+        "readouts": {
+            "clusters": {"clusters": counts[0], "matching": "hungarian"},
+            f"clusters_{counts[1]}": {"clusters": counts[1], "matching": "greedy"},
+        },
         "clusters_matching": f"{counts[0]} clusters, Hungarian matching on val; "
         f"{counts[1]} clusters, greedy matching on train",
     }
@@ -149,6 +157,7 @@ def _labelled_pictures(run_dir: Path, data: Path, out: Path) -> Any:
         sorted((data / "images" / "val").iterdir())[:6],
         labels=data / "labels" / "val",
         linear_maps=maps / "linear" / "maps" / "linear",
+        cluster_title=f"{OVERCLUSTERS * len(classes)} clusters, greedy",
         cluster_maps=maps / "clusters" / "maps" / f"clusters_{OVERCLUSTERS * len(classes)}",
         classes=classes,
         photographs=photographs(),
@@ -169,10 +178,10 @@ def verdict(results: Mapping[str, Any]) -> list[str]:
     """What the scores say, a line each, for the end of the terminal's output."""
     lines = []
     for kind in results["scores"]["trained"]:
-        figures = ", ".join(
-            f"{name} {100 * entry[kind]['miou']:.1f}" for name, entry in results["scores"].items()
-        )
-        lines.append(f"  {_meaning(kind)}: {figures}")
+        found = {name: entry[kind] for name, entry in results["scores"].items()}
+        figures = ", ".join(f"{name} {100 * entry['miou']:.1f}" for name, entry in found.items())
+        over = mean_over(found.values())
+        lines.append(f"  {_meaning(kind)}: {figures}{f' ({over})' if over else ''}")
     return lines
 
 

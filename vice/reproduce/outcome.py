@@ -14,6 +14,7 @@ from typing import Any
 from vice.errors import UserError, one_line
 from vice.progress import progress
 from vice.reproduce.evaluations import Scores, arguments_of, evaluate
+from vice.reproduce.found import announce_datasets
 from vice.reproduce.label_free import choose, last_scores, stability
 from vice.reproduce.runs import NotDone, Plan, Run, composed, plan_run, run_folder
 from vice.reproduce.tables import Row, Table
@@ -83,6 +84,7 @@ def reproduce(
     Returns:
         Scores, and what failed or waits; a row that fails ends no other.
     """
+    announce_datasets(table, plan, rows)
     outcome = Outcome({row.name: RowOutcome() for row in table.rows})
     work = [(row, seed) for row in table.rows for seed in range(plan.seeds) if _has_work(row)]
     scored: dict[str, list[int]] = {}

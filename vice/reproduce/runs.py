@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +22,9 @@ from vice.datasets.subsets import take_subset
 from vice.errors import UserError
 from vice.files import write_text
 from vice.names import printable
+from vice.overrides import expand, quote
 from vice.protocols import default_protocol, get_protocol
 from vice.reproduce.tables import Row, Scale, key_of
-from vice.training import quote
 
 
 class NotDone(Exception):
@@ -117,7 +118,9 @@ def plan_run(row: Row, plan: Plan, seed: int) -> Run:
         UserError: Overrides that the config does not take.
     """
     assert row.config is not None
-    root = [] if plan.data_root is None else [f"config.VICE.DATASET.root={quote(_root(plan))}"]
+    root = []
+    if plan.data_root is not None:
+        root = [f"config.VICE.DATASET.root={quote(expand(plan.data_root))}"]
     overrides = (
         *row.shared,
         *plan.scale.train,
@@ -130,10 +133,6 @@ def plan_run(row: Row, plan: Plan, seed: int) -> Run:
         f"config.SEED_VALUE={seed}",
     )
     return Run(row.config, overrides, seed, settings(row.config, overrides))
-
-
-def _root(plan: Plan) -> Path:
-    return Path(str(plan.data_root)).absolute()
 
 
 def _scaled(row: Row, plan: Plan) -> list[str]:
@@ -170,7 +169,7 @@ def composed(config: str, overrides: tuple[str, ...]) -> dict[str, Any]:
 
     from vice.plugins.vissl.configure import compose
 
-    plain: Any = OmegaConf.to_container(compose([f"config={config}", *overrides]))
+    plain: Any = OmegaConf.to_container(compose([f"config={config}", *overrides]), resolve=True)
     return dict(plain)
 
 
@@ -251,10 +250,10 @@ def parse_datasets(texts: Sequence[str]) -> dict[str, str]:
     found = {}
     for text in texts:
         name, equals, replacement = text.partition("=")
-        if not equals or Path(text).is_dir():
+        if not equals or os.path.isdir(expand(text)):
             name, replacement = "*", text
         elif name not in DATASETS:
             raise UserError(f"--dataset {text}: {name} is none of {', '.join(DATASETS)}")
         known = replacement in DATASETS
-        found[name] = replacement if known else str(Path(replacement).absolute())
+        found[name] = replacement if known else expand(replacement)
     return found

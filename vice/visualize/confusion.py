@@ -10,6 +10,9 @@ import numpy as np
 from vice.files import make_folder, replace_atomically
 from vice.names import printable
 
+#: Characters of a class's name that are shown.
+_LONGEST = 40
+
 
 def plot_confusion(
     confusion: np.ndarray, classes: Sequence[str], path: str | Path, title: str = ""
@@ -42,7 +45,9 @@ def plot_confusion(
     axes = figure.add_subplot()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     ticks = range(len(classes))
-    names = [printable(name) for name in classes]
+    # A name has the room of a label.
+    shown = map(printable, classes)
+    names = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in shown]
     axes.set_xticks(ticks, names, rotation=90, fontsize=8, parse_math=False)
     axes.set_yticks(ticks, names, fontsize=8, parse_math=False)
     axes.set_xlabel("predicted")

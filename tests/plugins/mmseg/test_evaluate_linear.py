@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -22,15 +23,24 @@ def probe_weights(out):
     return {name: value for name, value in state.items() if name.startswith("decode_head")}
 
 
-def test_linear_learns_and_leaves_evidence(tiny, make_folder, tmp_path):
+def test_linear_learns_and_leaves_evidence(tiny, make_folder, tmp_path, caplog):
     root, out = make_folder(), tmp_path / "out"
-    result = evaluate_linear(tiny, root, out, **LINEAR, max_maps=99)
+    (root / "images" / "val" / "photo.HEIC").touch()
+    with caplog.at_level(logging.INFO, "vice.image_lists"):
+        result = evaluate_linear(tiny, root, out, **LINEAR, max_maps=99)
+    line = f"{root / 'images' / 'val'}: 5 images (.png 5); ignored: .HEIC 1"
+    assert [record.message for record in caplog.records].count(line) == 1
+    images, labels = result["dataset"]["found"]["score"]
+    assert images["ignored"] == {".HEIC": 1} and labels["used"] == {".png": 5}
     scores = result["linear"]
     assert scores["accuracy"] > 0.85 and scores["miou"] > 0.7
     assert scores["iou_per_class"]["never seen"] is None
     assert json.loads((out / "results.json").read_text()) == result
     assert result["dataset"]["images"] == {"fit": 6, "score": 5}
-    assert result["probe"] == {"optimizer": "sgd", "iterations": 40}
+    loss = result["probe"].pop("loss")
+    assert result["probe"] == {"optimizer": "sgd", "iterations": 40} and 0 < loss < np.log(4)
+    assert result["absent"] == {"fit": ["never seen"], "score": ["never seen"]}
+    assert scores["classes_in_mean"] == 3
     assert result["classes"] == ["red", "green", "blue", "never seen"]
     assert {"torch", "vice"} <= set(result["versions"]) and result["seed"] == 0
     assert Config.fromfile(out / "runner" / "linear_folder.py").train_cfg.max_iters == 40

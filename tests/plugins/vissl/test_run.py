@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -27,6 +28,7 @@ def test_a_run_leaves_everything_a_user_needs(trained):
         "architecture.json",
         "health.jsonl",
         "train_config.yaml",
+        "images.json",
         "log.txt",
         "tb_logs",
     } <= names
@@ -52,6 +54,14 @@ def test_no_secret_of_the_environment_is_in_any_file(trained):
     assert [path.name for path in files if CANARY.encode() in path.read_bytes()] == []
     log = (trained / "log.txt").read_text()
     assert "OMP_NUM_THREADS:\t1" in log and "other variables are set and not logged" in log
+
+
+def test_a_run_says_once_which_images_it_found(trained, images):
+    count = len(list(images.iterdir()))
+    found = json.loads((trained / "images.json").read_text())
+    assert found["train"]["place"] == str(images) and found["train"]["files"] == count
+    assert found["train"]["looked_at"] == count and found["held_out"] == []
+    assert (trained / "stderr.txt").read_text().count(f"{images}: {count} images") == 1
 
 
 def test_health_of_each_step(trained):
@@ -259,7 +269,9 @@ def test_only_unreadable_images(tmp_path):
         (images / f"{number}.jpg").write_bytes(b"no image")
     done = run_tool(overrides(images, tmp_path / "out"), tmp_path)
     assert done.returncode == 2, done.stderr[-3000:]
-    assert "images in a row cannot be used" in done.stderr.strip().splitlines()[-1]
+    last = done.stderr.strip().splitlines()[-1]
+    assert "4 of 4 images that were looked at cannot be trained on" in last and "0.jpg" in last
+    assert not (tmp_path / "out" / "log.txt").exists(), "refused before any work"
 
 
 def test_help_lists_the_configs(tmp_path):

@@ -17,7 +17,8 @@ class ViceLoadImage(BaseTransform):
     """Loads ``results["img_path"]`` with `vice.images.read_image`.
 
     Grey, 16-bit, CMYK, RGBA and EXIF-rotated files come out as in training and in
-    ``vice.load(...)``. Adds ``img`` (uint8 (H, W, 3), BGR as MMSegmentation's transforms expect),
+    ``vice.load(...)``; of a benchmark's release, pixels stay in the order in which they are stored,
+    as its labels are. Adds ``img`` (uint8 (H, W, 3), BGR as MMSegmentation's transforms expect),
     ``img_shape`` and ``ori_shape``.
     """
 
@@ -27,7 +28,9 @@ class ViceLoadImage(BaseTransform):
         Raises:
             ImageError: It cannot be read; the message names it.
         """
-        image = np.ascontiguousarray(read_image(results["img_path"])[..., ::-1])
+        data = results.get("vice_dataset")
+        upright = data is None or data.upright
+        image = np.ascontiguousarray(read_image(results["img_path"], upright=upright)[..., ::-1])
         results["img"] = image
         results["img_shape"] = results["ori_shape"] = image.shape[:2]
         return results

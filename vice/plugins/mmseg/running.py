@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,17 +24,23 @@ from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from vice.datasets import DATASETS, LabelledSet, open_dataset
-from vice.distributed import on_first_rank, world_size
+from vice.datasets import DATASETS, LabelledSet, Pair, open_dataset
+from vice.devices import check_device
+from vice.distributed import on_first_rank, rank, world_size
 from vice.errors import UserError
 from vice.files import disk_errors
+from vice.labelled_pixels import require_labels
 from vice.log_streams import guard
 from vice.names import name_bytes
 from vice.paths import config_root
 from vice.plugins.mmseg.fitted import set_weights
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.pipelines import optimizer, schedule
+from vice.plugins.mmseg.watching import training_of
 from vice.protocols import Protocol, default_protocol, from_dict, get_protocol
+
+#: Where MMEngine's runner says which of its checkpoints is the last one.
+LAST_NAME = "last_checkpoint"
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,31 @@ class Task:
     def _check(self, fit: LabelledSet, score: LabelledSet) -> None:
         fit.check(self.protocol.fit_split, labels=self.protocol.fit_labels)
         score.check(self.protocol.score_split)
+        if self.protocol.fit_labels:
+            fit.audit(self.protocol.fit_split)
+        score.audit(self.protocol.score_split)
+
+    def require_labels(
+        self, sets: tuple[LabelledSet, LabelledSet], *, fit: bool, pairs: list[Pair] | None = None
+    ) -> None:
+        """Sees to it that both splits hold a labelled pixel, where labels are used.
+
+        Args:
+            sets: What `open` returns.
+            fit: Whether labels of the fitted split are used.
+            pairs: Images of that split that are fitted on; None: all.
+
+        Raises:
+            UserError: A split without one.
+        """
+
+        def check() -> None:
+            protocol = self.protocol
+            if fit:
+                require_labels(sets[0], pairs or sets[0].pairs(protocol.fit_split), "fit on")
+            require_labels(sets[1], sets[1].pairs(protocol.score_split), "score")
+
+        on_first_rank(check)
 
     def arguments(self) -> dict[str, Any]:
         """All fields as `make_task` takes them, the protocol as a dict."""
@@ -111,7 +144,7 @@ def make_task(
         The task.
 
     Raises:
-        UserError: An unknown protocol, or fields that do not go together.
+        UserError: An unknown protocol, fields that do not go together, or no such device.
     """
     kind = str(dataset) if str(dataset) in DATASETS else "folder"
     if isinstance(protocol, dict):
@@ -120,6 +153,8 @@ def make_task(
         resolved = get_protocol(protocol or default_protocol(kind), kind, **(changes or {}))
     for name in ("data_root", "fit_dataset"):
         fields[name] = None if fields.get(name) is None else str(fields[name])
+    if fields.get("device") is not None:
+        check_device(fields["device"])
     return Task(spec, str(dataset), Path(out_dir), resolved, **fields)
 
 
@@ -269,7 +304,13 @@ def finish_config(config: Config, task: Task) -> Config:
     return config
 
 
-def run(config: Config, *, train: bool, weights: Mapping[str, Tensor] | None = None) -> CountMetric:
+def run(
+    config: Config,
+    *,
+    train: bool,
+    weights: Mapping[str, Tensor] | None = None,
+    keep: bool = True,
+) -> CountMetric:
     """Runs a config with MMEngine's runner: trains if asked, then tests.
 
     Args:
@@ -277,23 +318,70 @@ def run(config: Config, *, train: bool, weights: Mapping[str, Tensor] | None = N
         train: Whether to train first.
         weights: Parameters of the model to set instead, by name; the model is then saved as
             ``fitted.pth`` (see `vice.plugins.mmseg.fitted.set_weights`).
+        keep: Whether the runner's files are kept; False where another run is to come.
 
     Returns:
-        The metric with its tables.
+        The metric with its tables; its ``training`` says what a training has seen.
+
+    Raises:
+        UserError: Numbers that are not finite, or no labelled pixel that could be scored.
     """
     config = config.copy()
     # Two runners of one name would share their logger, message hub and visualizer.
     config.experiment_name = config.visualizer.name = f"vice_{time.time_ns()}"
-    runner = DeviceRunner.from_cfg(config)
-    for hook in runner.hooks:
-        if type(hook) is CheckpointHook:
-            hook.__class__ = _NamesAsBytes
-    if train:
-        runner.train()
-    if weights is not None:
-        set_weights(runner, weights)
-    runner.test()
-    return runner.test_loop.evaluator.metrics[0]
+    with _staged(config, keep):
+        runner = DeviceRunner.from_cfg(config)
+        for hook in runner.hooks:
+            if type(hook) is CheckpointHook:
+                hook.__class__ = _NamesAsBytes
+        if train:
+            runner.train()
+        if weights is not None:
+            set_weights(runner, weights)
+        runner.test()
+        metric = runner.test_loop.evaluator.metrics[0]
+        _check_counted(metric, config)
+    metric.training = training_of(runner.hooks)
+    return metric
+
+
+@contextmanager
+def _staged(config: Config, keep: bool) -> Iterator[None]:
+    """Lets a runner write beside its folder, which gets the files when it has succeeded.
+
+    What an earlier evaluation left there is lost to none that fails.
+    """
+    final = Path(config.work_dir)
+    staging = final.with_name(f"{final.name}.part")
+    on_first_rank(lambda: shutil.rmtree(staging, ignore_errors=True))
+    config.work_dir = str(staging)
+    try:
+        yield
+    except BaseException:
+        if rank() == 0:
+            shutil.rmtree(staging, ignore_errors=True)
+        raise
+    on_first_rank(lambda: _move_into(staging, final) if keep else shutil.rmtree(staging))
+
+
+def _move_into(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for entry in source.iterdir():
+        if entry.name == LAST_NAME:
+            # It holds the path of the weights.
+            before, after = (os.fsencode(str(path)) for path in (source, target))
+            entry.write_bytes(entry.read_bytes().replace(before, after))
+        os.replace(entry, target / entry.name)
+    source.rmdir()
+
+
+def _check_counted(metric: CountMetric, config: Config) -> None:
+    if not any(int(table.counts.sum()) for table in metric.tables):
+        data = config.test_dataloader.dataset
+        raise UserError(
+            f"{data.dataset}: no labelled pixel is left to count in the images of role "
+            f"{data.role!r}: all are ignored, or outside the crop of the protocol"
+        )
 
 
 def names_full_disk(evaluate: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

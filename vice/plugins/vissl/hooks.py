@@ -19,6 +19,7 @@ from vice.errors import UserError
 from vice.files import write_text
 from vice.foreign import ARCHITECTURE_NAME
 from vice.health import HealthLog, HealthMonitor
+from vice.image_content import Content
 from vice.names import name_bytes
 from vice.plugins.vissl.base_hook import SilentHook, embedder_of, prototypes_of, writers_of
 from vice.plugins.vissl.default_hooks import default_hooks
@@ -64,6 +65,7 @@ class HealthHook(SilentHook):
         self.folder = folder
         self.log_every = log_every
         self.skipped: set[str] = set()
+        self.content = Content()
         self.log: HealthLog | None = None
         self.monitor: HealthMonitor | None = None
 
@@ -76,6 +78,7 @@ class HealthHook(SilentHook):
     def on_update(self, task: Any) -> None:
         """Writes the record of the step that has just been taken."""
         self._name_skipped(task.last_batch.sample.get("skipped", []))
+        self.content.add(task.last_batch.sample.get("content", []))
         if self.log is None or self.monitor is None:
             return
         record = {
@@ -83,6 +86,7 @@ class HealthHook(SilentHook):
             "epoch": task.train_phase_idx,
             "lr": _learning_rate(task),
             "skipped_images": len(self.skipped),
+            **self.content.record(),
             **task.loss.criterion.health,
         }
         self.log.write(record)
@@ -101,10 +105,18 @@ class HealthHook(SilentHook):
         for alarm in self.monitor.update(record):
             logger.warning("ALARM: %s", alarm)
 
+    def on_phase_end(self, task: Any) -> None:
+        """Says after the first epoch what its images hold."""
+        if self.log is not None:
+            self.content.tell()
+
     def on_end(self, task: Any) -> None:
         """Counts the images that were left out."""
         if self.skipped and is_primary():
-            logger.warning("%d images were skipped; each is named above", len(self.skipped))
+            logger.warning(
+                "%d images were skipped beside %d that were used; each is named above",
+                len(self.skipped), self.content.record()["seen_images"],
+            )  # fmt: skip
 
     def _name_skipped(self, reasons: list[str]) -> None:
         for reason in reasons:

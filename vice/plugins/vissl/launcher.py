@@ -33,6 +33,7 @@ from vice.interrupts import held_back
 from vice.plugins.vissl.configure import write_config
 from vice.plugins.vissl.engine import NAME as ENGINE
 from vice.plugins.vissl.hooks import vice_hooks
+from vice.plugins.vissl.inputs import write_found
 from vice.plugins.vissl.resuming import prepare_resume
 from vice.preemption import SIGNALS, STOPPED, Notice, Preempted, too_early, watch_signals
 
@@ -75,6 +76,7 @@ def run_here(
         prepare_resume(config)
         if node_id == 0:
             write_config(config)
+            write_found(config)
         if notice.signal_number:
             raise Preempted(_too_early(notice))
         if is_training_finished(config, get_checkpoint_folder(config)):

@@ -49,7 +49,5 @@ def _whole(folder: Path, epochs: int) -> Path:
     except UserError as error:
         raise UserError(f"the training is done, but {error}. Load {state}, or {again}") from error
     if state is None or reached != epochs:
-        raise UserError(
-            f"{path} is of epoch {reached}, the training has {epochs}: {again}"
-        )
+        raise UserError(f"{path} is of epoch {reached}, the training has {epochs}: {again}")
     return path
