@@ -106,8 +106,8 @@ def test_bad_input_is_named(tiny, make_folder, tmp_path, options, message):
 def test_images_of_both_splits_and_of_one_color_are_told(tiny, make_folder, tmp_path, caplog):
     root = make_folder()
     fitted, scored = (sorted((root / "images" / split).iterdir()) for split in ("train", "val"))
-    shutil.copy(fitted[0], scored[1])
-    Image.new("RGB", (47, 33), (9, 9, 9)).save(scored[2])
+    shutil.copy(fitted[1], scored[1])
+    Image.new("RGB", (45, 37), (9, 9, 9)).save(scored[2])
     with caplog.at_level(logging.INFO, "vice"):
         result = evaluate_clusters(tiny, root, tmp_path / "out", **CLUSTERS)
     content = result["content"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +13,13 @@ from PIL import Image
 
 from tests.hostile.judge import snapshot
 from tests.processes import ROOT, free_ports, launch
+from vice.cli import percent
 from vice.errors import UserError
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.finetune import finetune
+from vice.plugins.mmseg.results import training_outcome
+from vice.plugins.mmseg.watching import Training
 
 from .helpers import CLUSTERS, LINEAR, QUIET, TinyEmbedder
 
@@ -80,12 +83,24 @@ def test_a_probe_that_diverges_gets_no_score(rate, tiny, make_folder, tmp_path, 
     assert not (tmp_path / "out" / "results.json").exists()
 
 
-def test_a_probe_that_ends_above_guessing_says_so(tiny, make_folder, tmp_path, caplog):
-    options = {**LINEAR, "changes": {"linear_iterations": 3, "linear_batch": 2, "linear_lr": 50.0}}
+@pytest.mark.parametrize(("loss", "told"), [(1.38, False), (1.5, True), (9e5, True)])
+def test_a_fit_that_ends_above_guessing_says_so(loss, told, caplog):
+    seen = torch.zeros(256, dtype=torch.bool)
+    seen[[1, 255]] = True
+    metric = SimpleNamespace(training=Training(seen, loss))
     with caplog.at_level(logging.WARNING, "vice"):
-        result = evaluate_linear(tiny, make_folder(train=2, val=1), tmp_path, **options)
-    assert result["probe"]["loss"] > np.log(4)
-    assert "above that of guessing" in caplog.text
+        ended, fitted = training_outcome(metric, 4)
+    assert ended == loss and fitted.tolist() == [False, True, False, False]
+    assert ("above that of guessing" in caplog.text) == told
+
+
+def test_a_fit_on_nothing_or_beyond_all_bounds_is_refused():
+    seen = torch.zeros(256, dtype=torch.bool)
+    seen[255] = True
+    with pytest.raises(UserError, match="no labelled pixel was fitted on"):
+        training_outcome(SimpleNamespace(training=Training(seen, 0.1)), 4)
+    with pytest.raises(UserError, match="diverged, lower linear_lr"):
+        training_outcome(SimpleNamespace(training=Training(~seen, 2e6)), 4)
 
 
 def test_classes_that_are_absent_are_named_once(make_folder, tiny, tmp_path, caplog):
@@ -125,4 +140,4 @@ def test_results_say_over_how_many_classes(make_folder, tiny, tmp_path):
     scores = json.loads((tmp_path / "results.json").read_text())["linear"]
     counted = sum(value is not None for value in scores["iou_per_class"].values())
     assert scores["classes_in_mean"] == counted == result["linear"]["classes_in_mean"]
-    assert sys.modules["vice.cli"].percent(scores).endswith(f"(mean over {counted} of 4 classes)")
+    assert percent(scores).endswith(f"(mean over {counted} of 4 classes)")
