@@ -8,6 +8,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# As they were typed: the shell that runs the recipe reads them out of its environment.
+export VICE_DEMO_IMAGES := $(value IMAGES)
+export VICE_DEMO_OUT := $(value OUT)
+
 .PHONY: demo test lint lock clean
 .DEFAULT_GOAL := help
 
@@ -26,7 +30,8 @@ $(VENV)/%.stamp: requirements/%.txt setup.py | $(VENV)/bin/python
 	@touch $@
 
 demo: $(VENV)/runtime.stamp
-	$(BIN)/python tools/demo.py $(if $(OUT),--out "$(OUT)") $(if $(IMAGES),--images "$(IMAGES)")
+	"$(BIN)/python" tools/demo.py $${VICE_DEMO_OUT:+"--out=$$VICE_DEMO_OUT"} \
+		$${VICE_DEMO_IMAGES:+"--images=$$VICE_DEMO_IMAGES"}
 
 test: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import resource
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,8 @@ class Forked:
         command: A script, or ``-m`` and a module, and its arguments.
         cwd: Where it runs.
         file_bytes: Limit on the size of each file that it writes.
+        own_session: Whether it leads a session of its own, as a shell's command leads a group,
+            and takes signals as a command at a terminal does.
         environment: Variables beside those of this process.
     """
 
@@ -47,14 +50,25 @@ class Forked:
         *,
         cwd: Path = ROOT,
         file_bytes: int | None = None,
+        own_session: bool = False,
         **environment: str,
     ) -> None:
         self.command = [str(part) for part in command]
         self._folder = tempfile.TemporaryDirectory()
         self._files = [os.path.join(self._folder.name, name) for name in ("stdout", "stderr")]
         arguments = (self.command, str(cwd), {**os.environ, **environment}, self._files, file_bytes)
+        arguments = (*arguments, own_session)
         self._process: ForkServerProcess = _server().Process(target=_become, args=arguments)
         self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process, and its group if that is its own."""
+        return int(self._process.pid or 0)
+
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.is_alive()
 
     def wait(self, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """How it ended, as `subprocess.run` tells it."""
@@ -80,7 +94,13 @@ def _become(
     environment: dict[str, str],
     files: list[str],
     file_bytes: int | None,
+    own_session: bool,
 ) -> None:
+    if own_session:
+        os.setsid()
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
     os.chdir(cwd)

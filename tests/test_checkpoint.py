@@ -14,6 +14,7 @@ from vice.checkpoint import load_checkpoint, load_embedder, save_run
 from vice.errors import UserError
 from vice.foreign import ARCHITECTURE_NAME, read_tensors
 from vice.models import Prototypes, build_embedder
+from vice.snapshots import newest_snapshot
 
 
 def same_weights(one, two):
@@ -127,6 +128,31 @@ def test_vissl_layout(tmp_path):
     loaded = load_checkpoint(tmp_path)
     assert same_weights(loaded.embedder, embedder)
     assert torch.equal(loaded.prototypes.weight, prototypes.weight)
+
+
+def test_a_run_folder_gives_its_furthest_whole_state(tmp_path, caplog):
+    """As resuming goes on from it; the times of the files, which a copy changes, do not matter."""
+    embedder = build_embedder(dim=4)
+    (tmp_path / ARCHITECTURE_NAME).write_text(json.dumps({"embedder": embedder.config}))
+    files = {}
+    for phase in (0, 2, 10, 11):
+        prototypes = Prototypes(4, 3 + phase)
+        files[phase] = tmp_path / f"model_phase{phase}.torch"
+        content = vissl_like(embedder, prototypes) | {"iteration": 5 * phase, "phase_idx": phase}
+        torch.save(content, files[phase])
+        os.utime(files[phase], (2e9 - phase, 2e9 - phase))
+    torch.save({"batch": torch.zeros(3)}, tmp_path / "nonfinite_rank0.torch")
+    files[11].write_bytes(files[11].read_bytes()[:-30])
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.path == files[10] and len(loaded.required_prototypes()) == 13
+    (line,) = caplog.messages
+    assert "taking model_phase10.torch" in line and "model_phase11.torch" in line
+    assert files[11].exists()
+    assert newest_snapshot(tmp_path) == files[10]
+    for path in (files[0], files[2], files[10]):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="no state in it is whole, for example model_phase"):
+        load_checkpoint(tmp_path)
 
 
 def test_torch_files_that_are_no_runs(tmp_path):

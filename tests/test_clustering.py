@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vice.clustering import fit_kmeans
+from vice.clustering import count_distinct, fit_kmeans
 from vice.errors import UserError
 
 faiss = pytest.importorskip("faiss")
@@ -125,3 +125,31 @@ def test_without_a_gpu_for_faiss_the_message_says_so(monkeypatch):
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0, raising=False)
     with pytest.raises(UserError, match="needs a GPU and a FAISS built for it: pip install"):
         fit_kmeans(torch.randn(20, 4), 2, gpu=True)
+
+
+@pytest.mark.parametrize("spherical", [True, False])
+def test_distinct_vectors_and_clusters_that_hold_any_are_counted(spherical, caplog):
+    few = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
+    vectors = few[torch.arange(300) % 3]
+    with caplog.at_level(logging.INFO, "vice"):
+        found = fit_kmeans(vectors, 5, spherical=spherical)
+    assert (found.vectors_fitted, found.distinct) == (300, 3)
+    assert found.occupied <= 3
+    said = [record for record in caplog.records if "are distinct" in record.message]
+    assert [record.levelname for record in said] == ["WARNING"]
+    assert "3 of 300 vectors are distinct" in said[0].message
+    good = fit_kmeans(blobs()[0], 4, spherical=spherical)
+    assert (good.occupied, good.vectors_fitted) == (4, 800) and good.distinct > 700
+
+
+def test_distinct_vectors_are_those_of_numpy():
+    rng = np.random.default_rng(0)
+    for count, dim in ((1, 1), (500, 3), (10_000, 2)):
+        points = rng.integers(-3, 4, (count, dim)).astype(np.float32)
+        points[0] = 3
+        wanted = len(np.unique(points, axis=0))
+        assert count_distinct(torch.from_numpy(points)) == wanted
+        # Rounding of the last bits makes no new vectors.
+        shaken = points * (1 + rng.normal(0, 1e-7, points.shape)).astype(np.float32)
+        assert count_distinct(torch.from_numpy(shaken)) == wanted
+    assert count_distinct(torch.zeros(9, 4)) == 1

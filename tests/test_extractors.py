@@ -80,7 +80,7 @@ def test_timm_weights_come_from_a_file_and_statistics_from_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("timm:resnet1", "timm has no model 'resnet1'; it has"),
+        ("timm:resnet1", "timm has no model 'resnet1'; did you mean resnet18"),
         ("timm:resnet18@nowhere.pth", "nowhere.pth does not exist"),
         ("random:timm:resnet18@x", "random weights need no file"),
         ("random:timm:mixer_s16_224", "gives no feature map"),

@@ -42,11 +42,11 @@ def test_healthy_runs_raise_nothing():
     assert monitor.update(GOOD) == []
 
 
-def test_a_full_disk_costs_a_record_and_one_message(tmp_path, caplog, monkeypatch):
+def test_a_full_disk_costs_one_message_and_no_record(tmp_path, caplog, monkeypatch):
     log = HealthLog(tmp_path)
     log.write({"iteration": 0})
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -54,7 +54,7 @@ def test_a_full_disk_costs_a_record_and_one_message(tmp_path, caplog, monkeypatc
         log.write({"iteration": 1})
         log.write({"iteration": 2})
     log.write({"iteration": 3})
-    assert [record["iteration"] for record in read_health(tmp_path)] == [0, 3]
+    assert [record["iteration"] for record in read_health(tmp_path)] == [0, 1, 2, 3]
     assert caplog.text.count("No space left on device; training goes on") == 1
 
 

@@ -65,29 +65,6 @@ def test_16_bit_is_scaled_not_cut(tmp_path: Path, suffix: str) -> None:
     stored = np.linspace(0, 65535, 300).astype(np.uint16).reshape(15, 20)
     read = read_image(save(stored, tmp_path / f"a{suffix}"))
     np.testing.assert_array_equal(read[..., 0], np.rint(stored / 257.0))
-    dark = read_image(save(stored // 512, tmp_path / f"b{suffix}"))
-    assert dark.max() <= 1  # a dark 16-bit image stays dark
-
-
-def test_32_bit_and_float(tmp_path: Path) -> None:
-    ramp = np.arange(12).reshape(3, 4)
-    cases = {
-        "wide": ((ramp * 5000).astype(np.int32), np.rint(ramp * 5000 / 257)),
-        "narrow": ((ramp * 20).astype(np.int32), ramp * 20),
-        "huge": ((ramp * 100_000).astype(np.int32), np.rint(ramp * 255 / 11)),
-        "unit": ((ramp / 11).astype(np.float32), np.rint(ramp * 255 / 11)),
-        "bytes": ((ramp * 20).astype(np.float32), ramp * 20),
-        "signed": ((ramp - 4).astype(np.float32), np.rint(ramp * 255 / 11)),
-        "flat": (np.full((3, 4), -7, np.float32), np.zeros((3, 4))),
-    }
-    for name, (stored, expected) in cases.items():
-        read = read_image(save(stored, tmp_path / f"{name}.tif"))
-        np.testing.assert_array_equal(read[..., 2], expected, err_msg=name)
-
-
-def test_float_with_nan(tmp_path: Path) -> None:
-    stored = np.array([[0.0, 1.0, np.nan, np.inf]], np.float32)
-    assert read_image(save(stored, tmp_path / "a.tif"))[0, :, 0].tolist() == [0, 255, 0, 0]
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".jpg"])
@@ -121,7 +98,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
 def test_exif_orientation_of_16_bit(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    stored = np.arange(12, dtype=np.uint16).reshape(3, 4) * 257
+    stored = np.arange(12, dtype=np.uint16).reshape(3, 4) * (23 * 257)
     read = read_image(save(stored, tmp_path / "a.png", exif=exif))
     np.testing.assert_array_equal(read[..., 0], np.rot90(stored // 257, -1))
 

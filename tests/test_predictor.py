@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 import vice
+from vice.centroids import Centroids
 from vice.errors import UserError
-from vice.photometric import IMAGENET_MEAN, IMAGENET_STD
+from vice.photometric import IMAGENET_MEAN, IMAGENET_STD, normalize
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,60 @@ def test_paths_are_read_like_arrays(predictor, rng, tmp_path):
 def test_arrays_that_are_no_rgb_images(predictor, shape):
     with pytest.raises(UserError, match="must be uint8 RGB"):
         predictor.embed(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("spec", "dim"), [("lab", 3), ("random:resnet18-fpn-8", 8), ("random:timm:resnet10t", 512)]
+)
+def test_what_the_scoring_tools_take_is_loaded_too(spec, dim, rng):
+    from vice.extractors import load_extractor
+
+    image = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    predictor = vice.load(spec, device="cpu")
+    embedding = predictor.embed(image)
+    assert embedding.shape == (dim, 24, 32)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        dense = load_extractor(spec)(normalize(pixels))
+    dense = F.interpolate(dense, size=(24, 32), mode="bilinear", align_corners=False)[0]
+    torch.testing.assert_close(embedding, dense if spec == "lab" else F.normalize(dense, dim=0))
+    message = rf"{spec} holds no prototypes; pass concepts, \(K, {dim}\)"
+    with pytest.raises(UserError, match=message):
+        predictor.segment(image)
+
+
+def test_concepts_of_any_kind(predictor, rng):
+    image = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    table = rng.normal(size=(5, 16)).astype(np.float32)
+    unit = F.normalize(torch.from_numpy(table), dim=1)
+    expected = predictor.segment(image, unit)
+    for concepts in (table, table.astype(np.float64), table.tolist(), Centroids(unit, True)):
+        assert torch.equal(predictor.segment(image, concepts), expected)
+    for wrong in (table.T, table[0], table[:0], table * np.nan, "centroids"):
+        with pytest.raises(UserError, match=r"\(K, 16\)"):
+            predictor.segment(image, wrong)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_its_file_is(predictor, rng, tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        assert torch.equal(predictor.embed(image), predictor.embed(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "cpu:x", ""])
+def test_devices_that_are_not_there(run_dir, device):
+    with pytest.raises(UserError, match=f"^device {device} cannot be used: [^\n]+$"):
+        vice.load(run_dir, device=device)
+
+
+def test_the_folder_above_a_run(run_dir, tmp_path):
+    (tmp_path / "train").symlink_to(run_dir)
+    with pytest.raises(UserError, match="did you mean .*train"):
+        vice.load(tmp_path, device="cpu")
 
 
 def test_segment_without_prototypes(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.processes import run_processes
+from tests.terminal import take_signals
 from vice.preemption import SIGNALS, STOPPED, Notice, Preempted, watch_signals
 
 
@@ -22,6 +23,7 @@ def test_a_signal_is_noted_and_the_handlers_come_back(number):
     with watch_signals() as notice:
         assert notice.name == "no signal"
         assert not notice.given_anywhere(torch.device("cpu"))
+        notice.begun.value = 1
         with watch_signals() as inner:
             os.kill(os.getpid(), number)
             assert inner is notice
@@ -95,3 +97,70 @@ def test_the_exit_status_of_a_stopped_run():
     with pytest.raises(SystemExit) as caught:
         raise Preempted("saved")
     assert caught.value.code == STOPPED == 75
+
+
+def run_script(text):
+    text = textwrap.dedent(text)
+    return subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, preexec_fn=take_signals
+    )
+
+
+def test_a_signal_before_a_process_is_ready_for_it_is_kept():
+    """As a Ctrl-C is that comes while the ranks import; the second does not end them either."""
+    done = run_script(
+        """
+        import multiprocessing, os, signal, sys, time
+        from vice.interrupts import held_back
+        from vice.preemption import SIGNALS, watch_signals
+
+        def child():
+            time.sleep(0.5)
+            with watch_signals(for_another=True) as notice:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)
+                number = notice.signal_number
+            os.kill(os.getpid(), signal.SIGINT)
+            sys.exit(number)
+
+        process = multiprocessing.get_context("fork").Process(target=child)
+        with held_back(SIGNALS):
+            process.start()
+        os.kill(process.pid, signal.SIGINT)
+        process.join()
+        print(process.exitcode)
+        """
+    )
+    assert (done.stdout, done.stderr) == (f"{int(signal.SIGINT)}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("before", "number", "status", "said"),
+    [
+        ("", "SIGINT", 130, "stopped by SIGINT before the first step"),
+        ("", "SIGHUP", 130, "stopped by SIGHUP before the first step"),
+        ("", "SIGTERM", 3, ""),
+        ("notice.begun.value = 1", "SIGQUIT", 3, ""),
+        ("notice.begun.value = 1; os.kill(os.getpid(), signal.SIGINT)", "SIGINT", 130,
+         "stopped at once by a second SIGINT"),
+        ("notice.begun.value = 1; os.kill(os.getpid(), signal.SIGHUP)", "SIGHUP", 3, ""),
+        ("notice.begun.value = 1; os.kill(os.getpid(), signal.SIGTERM)", "SIGINT", 3, ""),
+    ],
+)  # fmt: skip
+def test_a_person_ends_at_once_what_has_nothing_to_save_or_was_asked_before(
+    before, number, status, said
+):
+    done = run_script(
+        f"""
+        import os, signal, subprocess, sys
+        from vice.preemption import watch_signals
+        with watch_signals() as notice:
+            below = subprocess.Popen(["sleep", "60"])
+            {before or "pass"}
+            os.kill(os.getpid(), signal.{number})
+        below.kill()
+        sys.exit(3)
+        """
+    )
+    assert done.returncode == status
+    assert done.stderr.startswith(said) and len(done.stderr.splitlines()) == bool(said)

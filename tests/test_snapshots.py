@@ -11,6 +11,7 @@ import torch
 from vice.errors import UserError
 from vice.snapshots import (
     damage,
+    furthest_snapshot,
     link_newest,
     newest_snapshot,
     read_snapshot,
@@ -65,6 +66,23 @@ def test_the_furthest_whole_state_is_found(tmp_path, caplog):
     broken = sorted(path.name for path in tmp_path.glob("*.broken"))
     assert broken == ["model_iteration12.torch.broken", "model_iteration14.torch.broken"]
     assert caplog.text.count("set aside") == 2
+
+
+def test_looking_for_the_furthest_changes_nothing(tmp_path):
+    write_snapshot(tmp_path / "model_phase9.torch", state(10, phase=9))
+    # The older file is the newer one on this disk, as in a copied folder.
+    write_snapshot(tmp_path / "model_phase0.torch", state(1, phase=0))
+    write_snapshot(tmp_path / "model_phase10.torch", state(11, phase=10))
+    cut = tmp_path / "model_phase10.torch"
+    cut.write_bytes(cut.read_bytes()[:-50])
+    os.mkfifo(tmp_path / "model_phase11.torch")
+    (tmp_path / "model_phase12.torch").symlink_to("gone")
+    before = sorted(os.listdir(tmp_path))
+    found = furthest_snapshot(tmp_path)
+    assert found.path == tmp_path / "model_phase9.torch"
+    names = sorted(path.name for path in found.damaged)
+    assert names == [f"model_phase{number}.torch" for number in (10, 11, 12)]
+    assert sorted(os.listdir(tmp_path)) == before
 
 
 def test_a_finished_training_may_be_left_out(tmp_path):

@@ -9,7 +9,6 @@ Examples:
 
 import argparse
 import platform
-from pathlib import Path
 
 import torch
 
@@ -23,6 +22,8 @@ from vice.benchmark.step import compiled, operators, step
 from vice.benchmark.timing import FAILED, measured, to_markdown
 from vice.benchmark.traffic import traffic
 from vice.cli import run
+from vice.devices import NAMES, check_device
+from vice.paths import typed_path
 
 PARTS = {
     "pooling": pooling,
@@ -46,16 +47,19 @@ def main() -> int:
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (all)")
     parser.add_argument("--small", action="store_true", help="small sizes, for a CPU")
-    parser.add_argument("--device", help="cpu or cuda (a GPU if there is one)")
-    parser.add_argument("--out", type=Path, help="picture of the growth")
-    parser.add_argument("--images", type=Path, help="photographs, to sample their superpixels")
-    parser.add_argument("--bsds", type=Path, help="BSDS500, to compare superpixels by outlines")
+    parser.add_argument("--device", help=f"{NAMES} (a GPU of CUDA if there is one)")
+    add = parser.add_argument
+    add("--out", type=typed_path, help="picture of the growth")
+    add("--images", type=typed_path, help="photographs, to sample their superpixels")
+    add("--bsds", type=typed_path, help="BSDS500, to compare superpixels by outlines")
     args = parser.parse_args()
     unknown = sorted(set(args.parts) - set(PARTS))
     if unknown:
         parser.error(f"no part {unknown[0]!r}; choose of {', '.join(PARTS)}")
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device != "cpu" else f"CPU, {platform.machine()}"
+    kind = check_device(device, "--device").type
+    processor = f"{kind.upper()}, {platform.machine()}"
+    name = torch.cuda.get_device_name() if kind == "cuda" else processor
     print(f"{name}, torch {torch.__version__}, small={args.small}\n")
     more = {"growth": {"picture": args.out}, "superpixels": {"folder": args.images}}
     failed = False

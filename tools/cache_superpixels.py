@@ -14,6 +14,8 @@ import os
 from pathlib import Path
 
 from vice.cli import run
+from vice.errors import UserError
+from vice.names import printable
 
 
 def main() -> int:
@@ -49,10 +51,17 @@ def main() -> int:
         workers=args.workers,
         shard=(int(first), int(shards)),
     )
-    each = report.size / max(1, report.images - len(report.broken)) / 1024
+    kept = report.images - len(report.broken) - len(report.unwritten)
+    each = report.size / max(1, kept) / 1024
     print(f"{report.images} images, {report.made} new maps, {each:.1f} KiB each")
     for message in report.broken[:10]:
-        print(f"cannot be read: {message}")
+        print(f"cannot be read: {printable(message)}")
+    if report.unwritten:
+        raise UserError(
+            f"cannot write {len(report.unwritten)} of {report.images} maps into "
+            f"{config.VICE.SUPERPIXELS.cache_dir}: {report.unwritten[0]}; free some space or "
+            "choose another folder, and repeat the call: it makes what is missing"
+        )
     return 0
 
 

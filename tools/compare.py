@@ -10,9 +10,10 @@ Examples:
 """
 
 import argparse
-from pathlib import Path
 
 from vice.cli import run
+from vice.files import write_text
+from vice.paths import typed_path
 from vice.report.compare import make_tables, read_results, to_html, to_markdown
 
 
@@ -20,9 +21,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="results directories")
-    parser.add_argument("--out", type=Path, help="file to write, .md or .html (the terminal)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("folders", nargs="+", type=typed_path, metavar="DIR", help="results directories")
+    add("--out", type=typed_path, help="file to write, .md or .html (the terminal)")
+    add(
         "--row",
         action="append",
         default=[],
@@ -36,7 +38,7 @@ def main() -> None:
         print(to_markdown(tables), end="")
     else:
         page = to_html(tables) if args.out.suffix == ".html" else to_markdown(tables)
-        args.out.write_text(page, encoding="utf-8")
+        write_text(args.out, page)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from vice.cli import run
+from vice.paths import typed_path
 
 
 def parse() -> argparse.Namespace:
@@ -18,9 +19,13 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--out", type=Path, help="output folder (outputs/demo, or outputs/demo-<name of IMAGES>)"
+        "--out",
+        type=typed_path,
+        help="output folder (outputs/demo, or outputs/demo-<name of IMAGES>)",
     )
-    parser.add_argument("--images", type=Path, help="your own folder of images, without labels")
+    parser.add_argument(
+        "--images", type=typed_path, help="your own folder of images, without labels"
+    )
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE for the training's config")
     args = parser.parse_args()
     if args.out is None:
@@ -34,7 +39,7 @@ def main() -> None:
     from vice.demo.steps import RESULTS_NAME, run_demo, verdict
 
     report = run_demo(args.out, args.images, args.overrides)
-    results = json.loads((args.out / RESULTS_NAME).read_text())
+    results = json.loads((args.out / RESULTS_NAME).read_text(encoding="utf-8"))
     print(f"\nDone in {results['seconds']:.0f} s. Open {report} in a browser.")
     print(
         f"Checkpoint: {args.out / 'train'} (vice.load reads it); figures: {args.out}/results.json"

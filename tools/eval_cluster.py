@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vice.cli import evaluation_parser, number, percent, run, task_arguments
+from vice.names import printable
 
 EXAMPLE = """\
   python tools/eval_cluster.py outputs/coco_highres --dataset coco27 --clusters 27 45 128 256
@@ -24,8 +25,13 @@ def main() -> None:
     from vice.joining import join_from_environment
 
     with join_from_environment(args.device) as args.device:
-        kind = f"clusters_{'_'.join(map(str, args.clusters))}"
-        task = task_arguments(args, kind, pixels="kmeans_pixels", iterations="kmeans_iterations")
+        task = task_arguments(
+            args,
+            "clusters",
+            detail="".join(f"_{k}" for k in args.clusters),
+            pixels="kmeans_pixels",
+            iterations="kmeans_iterations",
+        )
         from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 
         result = evaluate_clusters(
@@ -39,7 +45,8 @@ def main() -> None:
         f"{k} clusters " + ", ".join(f"{name} {percent(entry[name])}" for name in matchings)
         for k, entry in result["clusters"].items()
     )
-    print(f"mIoU / accuracy in %: {found}; {result['protocol']['title']}, {task['out_dir']}")
+    out = printable(task["out_dir"])
+    print(f"mIoU / accuracy in %: {found}; {result['protocol']['title']}, {out}")
 
 
 if __name__ == "__main__":

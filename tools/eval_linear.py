@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vice.cli import evaluation_parser, percent, run, task_arguments
+from vice.names import printable
 
 EXAMPLE = """\
   python tools/eval_linear.py outputs/coco_highres --dataset coco27 --protocol vice2022_highres
@@ -32,8 +33,8 @@ def main() -> None:
 
         result = evaluate_linear(**task)
     print(
-        f"linear: mIoU / accuracy {percent(result['linear'])} %, {result['protocol']['title']}, "
-        f"{task['out_dir']}"
+        f"linear: mIoU / accuracy in %: {percent(result['linear'])}; "
+        f"{result['protocol']['title']}, {printable(task['out_dir'])}"
     )
 
 

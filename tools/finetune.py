@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vice.cli import evaluation_parser, number, percent, run, task_arguments, whole
+from vice.names import printable
 
 EXAMPLE = """\
   python tools/finetune.py outputs/coco_highres --dataset coco27 --fraction 0.01 --subset-seed 0
@@ -30,8 +31,13 @@ def main() -> None:
     from vice.joining import join_from_environment
 
     with join_from_environment(args.device) as args.device:
-        kind = f"finetune_{args.fraction}_{args.subset_seed}"
-        task = task_arguments(args, kind, iterations="linear_iterations", batch_size="linear_batch")
+        task = task_arguments(
+            args,
+            "finetune",
+            detail=f"_{args.fraction}_{args.subset_seed}",
+            iterations="linear_iterations",
+            batch_size="linear_batch",
+        )
         if task.pop("cache_bytes"):
             parser.error("--cache-gib: embeddings change while they are trained")
         from vice.plugins.mmseg.finetune import finetune
@@ -44,8 +50,9 @@ def main() -> None:
             crop=args.crop,
         )
     print(
-        f"fine-tuned on {result['subset']['images']} images: mIoU / accuracy "
-        f"{percent(result['finetune'])} %, {result['protocol']['title']}, {task['out_dir']}"
+        f"fine-tuned on {result['subset']['images']} images: mIoU / accuracy in %: "
+        f"{percent(result['finetune'])}; {result['protocol']['title']}, "
+        f"{printable(task['out_dir'])}"
     )
 
 

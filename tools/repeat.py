@@ -12,6 +12,8 @@ Examples:
 import argparse
 
 from vice.cli import run
+from vice.devices import NAMES
+from vice.paths import typed_text
 
 
 def main() -> int:
@@ -19,11 +21,16 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("result", help="results directory")
-    add("--out", required=True, help="where the new results go")
-    add("--checkpoint", help="where the weights are on this machine")
-    add("--data-root", help="where the benchmarks are on this machine")
-    add("--device", help="cpu, cuda, cuda:1 ... (as in the result)")
+    add("result", type=typed_text, help="results directory")
+    add("--out", required=True, type=typed_text, help="where the new results go")
+    add("--checkpoint", type=typed_text, help="where the weights are on this machine")
+    add("--data-root", type=typed_text, help="where the benchmarks are on this machine")
+    add("--device", help=f"{NAMES} (as in the result)")
+    add(
+        "--trust",
+        action="store_true",
+        help="run what the result names: a MODULE:CALLABLE, or options of MMSegmentation",
+    )
     add("--workers", type=int, help="data loading processes (as in the result)")
     args = parser.parse_args()
     # MMSegmentation takes seconds to import, and help needs none of it.
@@ -32,6 +39,7 @@ def main() -> int:
     differences = repeat(
         args.result,
         args.out,
+        trust=args.trust,
         spec=args.checkpoint,
         data_root=args.data_root,
         device=args.device,

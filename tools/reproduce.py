@@ -17,6 +17,8 @@ import argparse
 from pathlib import Path
 
 from vice.cli import run, whole
+from vice.devices import NAMES, check_device
+from vice.paths import typed_path, typed_text
 from vice.reproduce.tables import load_scale, load_table, select_rows, table_names
 
 
@@ -32,11 +34,12 @@ def parse() -> argparse.Namespace:
     add("--scale", default="full", help="tiny, small, quick or full: the papers' setting (full)")
     add("--dataset", action="append", default=[], metavar="[NAME=]DATASET",
         help="data set in place of the benchmarks, or of one of them")  # fmt: skip
-    add("--data-root", help="folder above the benchmarks' folders (VICE_DATA, or data)")
+    add("--data-root", type=typed_text,
+        help="folder above the benchmarks' folders (VICE_DATA, or data)")  # fmt: skip
     add("--seeds", type=whole(1, 1000), default=1, help="how many seeds, from 0 (1)")
     add("--slurm", action="store_true", help="submit trainings; the next call goes on")
-    add("--out", type=Path, default=Path("outputs/reproduce"), help="(outputs/reproduce)")
-    add("--device", help="of evaluations: cpu, cuda ... (a GPU if there is one)")
+    add("--out", type=typed_path, default=Path("outputs/reproduce"), help="(outputs/reproduce)")
+    add("--device", help=f"of evaluations: {NAMES} (a GPU of CUDA if there is one)")
     args = parser.parse_intermixed_args()
     if not args.list and args.table is None:
         parser.error("name a table, or --list")
@@ -63,6 +66,8 @@ def main() -> int:
     from vice.reproduce.report import to_markdown, write_report
     from vice.reproduce.runs import Plan, parse_datasets
 
+    if args.device is not None:
+        check_device(args.device, "--device")
     plan = Plan(
         out=args.out,
         scale=load_scale(args.scale),

@@ -12,13 +12,15 @@ Examples:
         config.CHECKPOINT.DIR=outputs/lowres config.VICE.VIEWS.num_views=3
 
 Every key of a config can be overridden; the resolved one is kept as train_config.yaml in
-config.CHECKPOINT.DIR. The same command resumes a run that was stopped or killed. On SIGTERM,
-SIGUSR1 and SIGUSR2 a run ends its step, saves itself and exits with status 75.
+config.CHECKPOINT.DIR, and so is log.txt. The same command resumes a run that was stopped or killed.
+On Ctrl-C, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 a run ends its step, saves itself and exits
+with status 75; with 130 on Ctrl-C before there is anything to save. A second Ctrl-C ends at once.
 """
 
+import os
 import sys
 
-from vice.cli import run
+from vice.cli import run, show
 from vice.paths import experiment_names
 from vice.preemption import watch_signals
 
@@ -33,9 +35,10 @@ def main() -> int:
         # Importing VISSL takes seconds, and help needs none of it.
         from vice.plugins.vissl.training import train
 
-        print(train(overrides))
+        show(train(overrides))
     return 0
 
 
 if __name__ == "__main__":
-    run(main)
+    # srun starts this once on each node of a job.
+    run(main, joins="SLURM_STEP_NUM_TASKS" in os.environ)

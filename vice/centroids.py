@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.files import replace_atomically
+from vice.names import utf8_path
 from vice.provenance import digest_tensors
 
 FORMAT = "vice-centroids-1"
@@ -28,12 +30,19 @@ class Centroids:
         objective: k-means objective after each iteration, as FAISS reports it: the sum of inner
             products (spherical, rising) or of squared distances (falling).
         seed: Seed they were fitted with.
+        vectors_fitted: How many vectors they were fitted to; this and the next two are known
+            after fitting alone and stand in no file.
+        distinct: How many of these differ by more than a thousandth of the greatest entry.
+        occupied: How many clusters have at least one of them.
     """
 
     vectors: Tensor
     spherical: bool
     objective: list[float] = field(default_factory=list)
     seed: int = 0
+    vectors_fitted: int | None = None
+    distinct: int | None = None
+    occupied: int | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -75,8 +84,12 @@ class Centroids:
         return F.conv2d(embeddings, weight, bias)
 
     def save(self, path: str | Path) -> None:
-        """Writes a safetensors file; everything but the vectors goes to its metadata."""
-        from safetensors.torch import save_file
+        """Writes a safetensors file; everything but the vectors goes to its metadata.
+
+        Raises:
+            UserError: The folder cannot be written or the disk is full.
+        """
+        from safetensors.torch import save
 
         meta = {
             "format": FORMAT,
@@ -86,7 +99,8 @@ class Centroids:
         }
         tensors = {"vectors": self.vectors.contiguous()}
         meta["sha256"] = _checksum(meta, tensors)
-        save_file(tensors, str(path), metadata=meta)
+        data = save(tensors, metadata=meta)
+        replace_atomically(Path(path), lambda new: Path(new).write_bytes(data))
 
     @classmethod
     def load(cls, path: str | Path) -> Centroids:
@@ -100,7 +114,7 @@ class Centroids:
         if not Path(path).is_file():
             raise UserError(f"{path}: no such centroid file; fit one with tools/eval_cluster.py")
         try:
-            with safe_open(str(path), framework="pt") as file:
+            with utf8_path(path) as name, safe_open(name, framework="pt") as file:
                 meta = file.metadata() or {}
                 vectors = file.get_tensor("vectors") if meta.get("format") == FORMAT else None
         except (SafetensorError, OSError) as error:

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from vice.errors import UserError
-from vice.files import replace_atomically
+from vice.files import make_folder, replace_atomically, write_text
 from vice.models import Embedder, Prototypes, build_embedder, seeded_embedder
+from vice.names import utf8_path
 from vice.provenance import digest_tensors
 
 logger = logging.getLogger(__name__)
@@ -73,11 +74,14 @@ def save_run(
 
     Returns:
         Path of the safetensors file.
+
+    Raises:
+        UserError: The folder cannot be written or the disk is full; files there are as they were.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = Path(run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     tensors = {f"embedder.{name}": value for name, value in embedder.state_dict().items()}
     if prototypes is not None:
         tensors["prototypes.weight"] = prototypes.weight
@@ -91,8 +95,10 @@ def save_run(
     card["sha256"] = _checksum(card, tensors)
     text = json.dumps(card, indent=2, sort_keys=True)
     path = folder / WEIGHTS_NAME
-    replace_atomically(path, lambda new: save_file(tensors, new, metadata={"vice": text}))
-    replace_atomically(folder / CARD_NAME, lambda new: Path(new).write_text(text + "\n"))
+    # Its own writer takes UTF-8 names only, and leaves files of its own behind when it is killed.
+    data = save(tensors, metadata={"vice": text})
+    replace_atomically(path, lambda new: Path(new).write_bytes(data))
+    write_text(folder / CARD_NAME, text + "\n")
     return path
 
 
@@ -198,6 +204,10 @@ def _furthest(folder: Path) -> Path:
         path, reason = next(iter(found.damaged.items()))
         raise UserError(f"{folder}: no state in it is whole, for example {path.name}: {reason}")
     others = sorted(file.name for file in folder.glob("*.torch"))
+    below = sorted(str(file.parent) for file in folder.glob(f"*/{WEIGHTS_NAME}"))
+    if below:
+        more = f" (or one of {len(below) - 1} others beside it)" if len(below) > 1 else ""
+        raise UserError(f"{folder} is no run folder; did you mean {below[0]}{more}?")
     raise UserError(
         f"{folder} holds no {WEIGHTS_NAME} and no state of a training (model_*.torch)"
         + (f"; name the file to load, such as {others[0]}" if others else "")
@@ -205,11 +215,16 @@ def _furthest(folder: Path) -> Path:
     )
 
 
+def holds_run(folder: str | Path) -> bool:
+    """Whether a folder is that of a run, with weights of any of its epochs."""
+    return (Path(folder) / WEIGHTS_NAME).is_file() or any(Path(folder).glob("*.torch"))
+
+
 def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="pt") as archive:
+        with utf8_path(file) as name, safe_open(name, framework="pt") as archive:
             metadata = archive.metadata() or {}
             tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:

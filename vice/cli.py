@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import errno
 import logging
 import os
 import re
@@ -12,15 +14,25 @@ import textwrap
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
+from vice import interrupts
 from vice.datasets import DATASETS
+from vice.devices import NAMES, check_device
 from vice.errors import UserError, one_line
-from vice.files import check_folder
+from vice.files import check_folder, disk_errors
 from vice.launch import read_environment
+from vice.loader_faults import loader_fault
+from vice.log_streams import guard, make_lenient
+from vice.paths import typed_text
 from vice.preemption import STOPPED, Preempted
+from vice.protocol_effects import check_effects
 from vice.protocols import default_protocol, get_protocol, parse_changes
 from vice.published_protocols import NOTES, PROTOCOLS
+from vice.scoring import mean_over
+
+#: How a line on the terminal begins.
+LINE, CLOCK = "%(asctime)s %(message)s", "%H:%M:%S"
 
 
 def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:
@@ -28,30 +40,90 @@ def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:
 
     Exit status: what ``main`` returns (None counts as 0), 2 for a `UserError`, whose message goes
     to stderr as one line ``error: ...``, 75 for a run that was asked to stop and has saved itself,
-    and 130 after Ctrl-C. Other exceptions are bugs and keep their traceback.
+    130 after Ctrl-C, and 141 if nobody reads the output to its end. Other exceptions are bugs and
+    keep their traceback.
 
     Args:
         main: The command; it parses ``sys.argv`` itself.
         joins: Whether processes that torchrun or srun started do one job together. All but the
             first then say nothing but errors.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    set_up_log()
+    try:
+        with interrupts.interruptible():
+            status = _status(main, joins)
+    finally:
+        interrupts.give_up_unread()
+    sys.exit(status)
+
+
+def set_up_log(stream: TextIO | None = None) -> None:
+    """Lets log lines go to a stream as short lines with the time of the day.
+
+    Args:
+        stream: None for standard error.
+    """
+    handler = logging.StreamHandler(stream)
+    # Frameworks that use the root's own name tell what only their developers need.
+    handler.addFilter(lambda line: line.name != "root" or line.levelno >= logging.WARNING)
+    logging.basicConfig(level=logging.INFO, format=LINE, datefmt=CLOCK, handlers=[handler])
+    guard(logging.root.handlers)
+    for each in (sys.stdout, sys.stderr):
+        make_lenient(each)
     # FAISS tells which of its builds it tries, with tracebacks of those that do not fit the CPU.
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+
+
+def _status(main: Callable[[], int | None], joins: bool) -> int:
+    first = True
     try:
-        if joins and not is_first():
+        first = not joins or is_first()
+        if not first:
             _be_quiet()
-        status = main()
+        with disk_errors("a file"):
+            return _unless_unread(main)
     except UserError as error:
-        sys.stderr.write(f"error: {one_line(error)}\n")
-        sys.exit(2)
+        _say(f"error: {one_line(error)}")
+        return 2
     except Preempted as stop:
-        sys.stderr.write(f"{stop.message}\n")
-        sys.exit(STOPPED)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped\n")
-        sys.exit(130)
-    sys.exit(status or 0)
+        if first:
+            _say(stop.message)
+        return STOPPED
+    except KeyboardInterrupt as stop:
+        interrupts.end_helpers()
+        if first:
+            _say(str(stop) or interrupts.MESSAGE)
+        return interrupts.INTERRUPTED
+    except Exception as error:
+        if not (fault := loader_fault(error)):
+            raise
+        _say(f"error: {fault}")
+        return 2
+
+
+def _unless_unread(main: Callable[[], int | None]) -> int:
+    """The command's status, or that of one whose reader has seen enough, as `| head` has."""
+    try:
+        return main() or 0
+    except OSError as error:
+        kind = error.errno in (errno.EPIPE, errno.EIO)
+        if kind and any(map(interrupts.is_unread, (sys.stdout, sys.stderr))):
+            return interrupts.UNREAD
+        raise
+
+
+def show(text: str) -> None:
+    """Prints what a command has come to; if nobody reads it, it was done all the same."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
+def _say(message: str) -> None:
+    # A terminal that is lost must change neither what was done nor the exit status.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
 
 
 def is_first() -> bool:
@@ -98,14 +170,24 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
     add = parser.add_argument
     add(
         "checkpoint",
+        type=typed_text,
         help="run folder or checkpoint file (ViCE, VISSL, torchvision), random:PATH, "
         "random:resnet18-fpn-128, torchvision:resnet50, timm:NAME[@FILE], MODULE:CALLABLE, or lab",
     )
-    add("--dataset", required=True, help=f"{', '.join(DATASETS)}, or a labelled folder")
+    add(
+        "--dataset",
+        required=True,
+        type=typed_text,
+        help=f"{', '.join(DATASETS)}, or a labelled folder",
+    )
     add("--protocol", choices=sorted(PROTOCOLS), help="(vice2022_highres or native, see below)")
-    add("--data-root", help="folder above the benchmarks' folders (VICE_DATA, or data)")
-    add("--fit-dataset", help="fit on this data set instead, of the same classes")
-    add("--out", help="results directory (outputs/eval/...)")
+    add(
+        "--data-root",
+        type=typed_text,
+        help="folder above the benchmarks' folders (VICE_DATA, or data)",
+    )
+    add("--fit-dataset", type=typed_text, help="fit on this data set instead, of the same classes")
+    add("--out", type=typed_text, help="results directory (outputs/eval/...)")
     add("--split-fit", help="split to fit on (as the protocol says)")
     add("--split-score", help="split to score (as the protocol says)")
     add(
@@ -113,7 +195,8 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
         nargs="+",
         default=[],
         metavar="FIELD=VALUE",
-        help="change fields of the protocol, and with them its hash, for example upsample=classes",
+        help="change fields of the protocol, and with them its hash, for example upsample=classes; "
+        "those without effect are refused",
     )
     add(
         "--cache-gib",
@@ -123,33 +206,39 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
     )
     add("--workers", type=whole(0, 1024), default=0, help="data loading processes (0)")
     add("--seed", type=whole(0, 2**31 - 1), default=0)
-    add("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
+    add("--device", help=f"{NAMES} (a GPU of CUDA if there is one)")
     return parser
 
 
-def task_arguments(args: argparse.Namespace, kind: str, **fields: str) -> dict[str, Any]:
+def task_arguments(
+    args: argparse.Namespace, kind: str, *, detail: str = "", **fields: str
+) -> dict[str, Any]:
     """What `evaluation_parser` has parsed, as arguments of the evaluations.
 
     Args:
         args: The parsed command line.
-        kind: Name of the evaluation, for the default results directory.
+        kind: ``"linear"``, ``"clusters"`` or ``"finetune"``.
+        detail: What else is in the name of the default results directory.
         **fields: Option to the field of the protocol that it changes.
 
     Returns:
         Keyword arguments; ``out_dir`` is always given.
 
     Raises:
-        UserError: A field, the device or the results directory cannot be used.
+        UserError: A field, the device or the results directory cannot be used, or a field is
+            changed that has no effect.
     """
     changes = parse_changes(args.set)
     for option, field in {"split_fit": "fit_split", "split_score": "score_split", **fields}.items():
         if getattr(args, option) is not None:
             changes[field] = getattr(args, option)
     name = args.dataset if args.dataset in DATASETS else "folder"
-    _check_device(args.device)
+    if args.device is not None:
+        check_device(args.device, "--device")
     protocol = get_protocol(args.protocol or default_protocol(name), name, **changes)
+    check_effects(kind, protocol)
     data = Path(args.dataset).resolve().name
-    parts = [data, protocol.name, protocol.hash, kind, args.checkpoint, f"seed{args.seed}"]
+    parts = [data, protocol.name, protocol.hash, kind + detail, args.checkpoint, f"seed{args.seed}"]
     folder = "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts)
     out = args.out or str(Path("outputs", "eval", folder))
     check_folder("--out", out)
@@ -193,18 +282,9 @@ def number(least: float, most: float) -> Callable[[str], float]:
     return parse
 
 
-def _check_device(name: str | None) -> None:
-    if name is None:
-        return
-    import torch
-
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
-
-
 def percent(scores: dict[str, Any]) -> str:
-    """Gives mIoU and accuracy in percent for the terminal."""
+    """Gives mIoU and accuracy in percent, and over how many classes, for the terminal."""
     shown = [scores[name] for name in ("miou", "accuracy")]
-    return " / ".join("-" if value is None else f"{100 * value:.2f}" for value in shown)
+    text = " / ".join("-" if value is None else f"{100 * value:.2f}" for value in shown)
+    over = mean_over([scores])
+    return f"{text} ({over})" if over else text

@@ -16,6 +16,12 @@ __all__ = ["DEFAULT_MEMORY", "Centroids", "fit_kmeans"]
 DEFAULT_MEMORY = 2 * 1024**3
 # FAISS keeps the label (int64) and the distance (float32) of each vector beside the vectors.
 BYTES_PER_ASSIGNMENT = 12
+_TOO_LONG = (
+    "k-means cannot measure distances between these vectors: their numbers are too large to be "
+    "squared in float32; scale the embedding down"
+)
+# Vectors that are compared at once.
+_PIECE = 4096
 logger = logging.getLogger(__name__)
 
 
@@ -49,14 +55,16 @@ def fit_kmeans(
         The centroids.
 
     Raises:
-        UserError: Wrong shape, vectors that are not finite, fewer vectors than clusters, a
-            memory limit that has no room for k vectors, or no GPU for FAISS.
+        UserError: Wrong shape, vectors that are not finite or too long for float32, fewer vectors
+            than clusters, a memory limit that has no room for k vectors, or no GPU for FAISS.
     """
     points = _as_points(vectors)
     _check(points, k)
     sample = _bounded_sample(points, k, memory_limit, seed)
     if spherical:
         lengths = sample.norm(dim=1, keepdim=True).clamp_(min=1e-12)
+        if not torch.isfinite(lengths).all():
+            raise UserError(_TOO_LONG)
         # Never in place on the caller's array, never a second copy of a sample.
         sample = sample / lengths if sample is points else sample.div_(lengths)
     return _run_faiss(sample, k, spherical, seed, iterations, gpu)
@@ -133,9 +141,43 @@ def _run_faiss(
         gpu=gpu,
     )
     kmeans.train(points.numpy())
+    vectors = torch.from_numpy(np.array(kmeans.centroids, dtype=np.float32).reshape(k, -1))
+    if not (torch.isfinite(vectors).all() and np.isfinite(kmeans.obj).all()):
+        raise UserError(_TOO_LONG)
+    occupied = len(np.unique(kmeans.assign(points.numpy())[1]))
+    distinct = count_distinct(points)
+    tell = logger.info if min(occupied, distinct) >= k else logger.warning
+    tell(
+        "k-means: %d of %d vectors are distinct; %d of %d clusters are not empty",
+        distinct, len(points), occupied, k,
+    )  # fmt: skip
     return Centroids(
-        vectors=torch.from_numpy(np.array(kmeans.centroids, dtype=np.float32).reshape(k, -1)),
+        vectors=vectors,
         spherical=spherical,
         objective=[float(value) for value in kmeans.obj],
         seed=seed,
+        vectors_fitted=len(points),
+        distinct=distinct,
+        occupied=occupied,
     )
+
+
+def count_distinct(points: Tensor) -> int:
+    """How many vectors differ, after rounding to a thousandth of the greatest entry.
+
+    Args:
+        points: (N, D) floating point, finite.
+
+    Returns:
+        A number from 1 to N. Vectors are told apart by a 64-bit hash, in pieces, so that memory
+        does not grow with D.
+    """
+    step = max(float(points.max()), -float(points.min())) / 1000 or 1.0
+    # A sum with odd factors, modulo 2^64.
+    factors = np.random.default_rng(0).integers(0, 2**63, points.shape[1], dtype=np.uint64)
+    factors = 2 * factors + 1
+    hashes = [
+        (np.rint(piece.numpy() / step).astype(np.int64).view(np.uint64) * factors).sum(1)
+        for piece in points.split(_PIECE)
+    ]
+    return len(np.unique(np.concatenate(hashes)))

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+from vice.names import printable
+from vice.redaction import redact_text
+
 
 class UserError(ValueError):
     """Bad input from the user: a path, a key, a file or a value.
@@ -12,8 +17,8 @@ class UserError(ValueError):
 
 
 def one_line(error: Exception) -> str:
-    """The message on one line, without the traceback that a data loader's worker puts into it."""
+    """The message on one line, without secrets and a data loader's worker's traceback."""
     text = str(error)
     if "Original Traceback" in text:
         text = text.rpartition("Error: ")[2]
-    return " ".join(text.split())
+    return printable(redact_text(re.sub(r"\s*[\r\n]\s*", " ", text.strip())))

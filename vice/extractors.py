@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
-from pathlib import Path
 
 import torch
 from torch import nn
 
+from vice.embeddings import set_width
 from vice.errors import UserError
 from vice.floors import LabEmbedder
 
@@ -27,6 +27,8 @@ def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Modul
               `vice.models.resnet_embedder`);
             - ``timm:NAME`` or ``timm:NAME@FILE``, a model of timm with downloaded weights or
               those of a file, and ``random:timm:NAME``, the same without weights;
+            - with any FILE, also a folder of Hugging Face, and ``FILE#KEY``, which of several
+              weights in it, for example ``FILE#student``;
             - ``MODULE:CALLABLE``, a function without arguments that returns a module from
               (B, 3, H, W) normalised images to (B, D, h, w);
             - ``lab``, the colour floor.
@@ -54,6 +56,13 @@ def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Modul
     return module.eval().requires_grad_(False).to(device)
 
 
+def names_a_run(spec: str) -> bool:
+    """Whether `load_extractor` would take this for a checkpoint of ViCE, prototypes and all."""
+    text = spec.partition(":")[0]
+    other = spec == "lab" or text in ("timm", "torchvision", "random", "imagenet")
+    return not (other or _is_callable(spec) or _is_foreign(spec))
+
+
 def is_spherical(extractor: nn.Module) -> bool:
     """Whether only the direction of an embedding counts, so that clusters are spherical.
 
@@ -63,27 +72,43 @@ def is_spherical(extractor: nn.Module) -> bool:
     return bool(getattr(extractor, "spherical", True))
 
 
+def names_code(spec: str) -> bool:
+    """Whether `load_extractor` would import a module and call it: MODULE:CALLABLE."""
+    return _is_callable(spec)
+
+
 def _timm(spec: str) -> nn.Module:
     from vice.models.timm_embedder import TimmEmbedder
+    from vice.models.weight_files import holds_weights, split_key
 
     weights = not spec.startswith("random:")
     name, _, file = spec.removeprefix("random:").removeprefix("timm:").partition("@")
-    if file and not (weights and os.path.isfile(file)):
-        raise UserError(
-            f"{spec}: {file} does not exist" if weights else f"{spec}: random weights need no file"
-        )
+    if file and not weights:
+        raise UserError(f"{spec}: random weights need no file")
+    if file and not holds_weights(split_key(file)[0]):
+        raise UserError(f"{spec}: {file} does not exist or holds no weights")
     return TimmEmbedder(name, file or None, weights=weights)
 
 
 def _is_foreign(spec: str) -> bool:
-    """Whether this is a PyTorch file that no training of ViCE wrote."""
+    """Whether these are weights that no training of ViCE wrote."""
+    from vice.checkpoint import holds_run
     from vice.foreign import ARCHITECTURE_NAME
+    from vice.models.weight_files import header, holds_weights, split_key
 
-    file = Path(spec)
+    file, key = split_key(spec)
     # os.path has an answer for names too long for the disk, too; Path raises.
+    if os.path.isdir(file):
+        return not holds_run(file) and holds_weights(file)
     if not os.path.isfile(file):
         return False
-    return file.suffix != ".safetensors" and not (file.parent / ARCHITECTURE_NAME).is_file()
+    if file.endswith(".safetensors"):
+        own = "vice" in header(file)
+    else:
+        own = os.path.isfile(os.path.join(os.path.dirname(file), ARCHITECTURE_NAME))
+    if own and key:
+        raise UserError(f"{spec}: a checkpoint of ViCE holds one network: leave #{key} out")
+    return not own
 
 
 def _resnet(spec: str) -> nn.Module:
@@ -120,7 +145,7 @@ def _call(spec: str) -> nn.Module:
         raise UserError(f"{spec} cannot be called without arguments ({error})") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"{spec} returned {type(module).__name__}, not a torch.nn.Module")
-    if not hasattr(module, "dim"):
-        with torch.no_grad():
-            module.dim = module.eval()(torch.zeros(1, 3, 224, 224)).shape[1]
-    return module
+    try:
+        return set_width(module)
+    except UserError as error:
+        raise UserError(f"{spec}: {error}") from error

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
+import re
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
 
-LOCK_NAME = ".lock"
-#: Seconds to wait for a writer that has been killed and is about to be gone.
-WAIT = 30.0
+#: A disk or quota that is full, read-only, gone or broken, or a limit on the size of files.
+_DISK_ERRORS = frozenset(
+    getattr(errno, name, 0)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EFBIG", "ENXIO", "ENODEV", "ESTALE")
+) - {0}
+_PYTORCH_WRITER = re.compile(
+    r"inline_container\.cc.*(?:unexpected pos|fail)|PytorchStreamWriter failed|iostream error", re.S
+)
+#: Bytes; file names have at most 255, and twelve are added.
+_LONGEST_PREFIX = 200
 
 
 def check_folder(name: str, path: str | Path) -> None:
@@ -54,67 +60,136 @@ def replace_atomically(path: Path, write: Callable[[str], Any]) -> None:
     Raises:
         UserError: The folder cannot be written or the disk is full; ``path`` is as it was.
     """
+    with disk_errors(path, any_os_error=True):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path.name), suffix=".part")
+        os.close(handle)
+        try:
+            write(name)
+            _to_disk(name)
+            # mkstemp makes files private; a checkpoint is as readable as any other file.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(name, 0o666 & ~umask)
+            os.replace(name, path)
+            _to_disk(path.parent)
+        finally:
+            # Gone already if it was put in place; a disk that fails may keep it.
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in one step, as UTF-8, and makes its folder.
+
+    Characters that stand for the bytes of a file name that is not UTF-8 become those bytes again.
+
+    Raises:
+        UserError: As `replace_atomically`.
+    """
+    make_folder(path.parent)
+    data = text.encode("utf-8", "surrogateescape")
+    replace_atomically(path, lambda new: Path(new).write_bytes(data))
+
+
+def append(path: Path, data: bytes) -> None:
+    """Adds bytes to the end of a file, all of them or none.
+
+    Raises:
+        OSError: The disk does not take them; the file is as it was.
+    """
+    with path.open("ab", buffering=0) as file:
+        size, rest = file.seek(0, os.SEEK_END), memoryview(data)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            # Making a file shorter takes no space.
+            with contextlib.suppress(OSError):
+                file.truncate(size)
+            raise
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    with disk_errors(path, any_os_error=True):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def disk_errors(path: str | Path, *, any_os_error: bool = False) -> Iterator[None]:
+    """Turns what a full or failing disk raises in the block into one message.
+
+    Args:
+        path: The file or folder that is written; named where the error itself names none.
+        any_os_error: Whether every error of the operating system counts.
+
+    Raises:
+        UserError: With the path, the reason and the remedy.
+    """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    except OSError as error:
-        raise UserError(f"cannot write in {path.parent}: {error.strerror}") from error
-    os.close(handle)
-    try:
-        write(name)
-        _to_disk(name)
-        # mkstemp makes files private; a checkpoint is as readable as any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-        _to_disk(path.parent)
-    except OSError as error:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = disk_reason(error)
+        if not reason and any_os_error and isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        if not reason:
+            raise
+        named = _named_file(error) or path
         raise UserError(
-            f"cannot write {path}: {error}; free some space or choose another folder"
+            f"cannot write {named}: {reason}; free some space or choose another folder"
         ) from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+
+
+def disk_reason(error: BaseException) -> str:
+    """Why a disk did not take what was written, in the system's words; empty for other errors.
+
+    Libraries wrap what the system says: safetensors in an exception of its own, PyTorch in a
+    RuntimeError, others with a cause or a context.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _DISK_ERRORS:
+            return os.strerror(seen.errno or 0)
+        told = re.search(r"\(os error (\d+)\)", str(seen))
+        if told and int(told[1]) in _DISK_ERRORS:
+            return os.strerror(int(told[1]))
+        if isinstance(seen, RuntimeError) and _PYTORCH_WRITER.search(str(seen)):
+            return "PyTorch could not write the whole file"
+        seen = seen.__cause__ or seen.__context__
+    return ""
+
+
+def _named_file(error: BaseException) -> str:
+    """The file that an error of the operating system names, without the suffix of a new one."""
+    name = getattr(error, "filename", None)
+    if not isinstance(name, (str, bytes)):
+        return ""
+    return re.sub(r"\w{8}\.part$", "", os.fsdecode(name))
+
+
+def _prefix(name: str) -> str:
+    """A beginning of a file name that leaves room for what is added to it."""
+    while len(os.fsencode(name)) > _LONGEST_PREFIX:
+        name = name[:-1]
+    return name
 
 
 def _to_disk(path: str | Path) -> None:
     """Waits until a file, or the names in a folder, would survive a loss of power."""
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        # Windows opens no folders, and keeps their names without being asked.
+        return
     try:
         # Some network file systems have no such thing for folders.
         with contextlib.suppress(OSError):
             os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextlib.contextmanager
-def sole_writer(folder: Path, wait: float = WAIT) -> Iterator[None]:
-    """Holds a folder for one process; whatever ends the process also lets the folder go.
-
-    Args:
-        folder: Gets a file ``.lock``.
-        wait: Seconds to wait for another writer to end.
-
-    Raises:
-        UserError: Another process goes on writing there.
-    """
-    with (folder / LOCK_NAME).open("a") as lock:
-        end = time.monotonic() + wait
-        while not _lock(lock.fileno()):
-            if time.monotonic() > end:
-                raise UserError(
-                    f"another process is writing into {folder}: wait for it, or choose another "
-                    "folder with config.CHECKPOINT.DIR"
-                )
-            time.sleep(0.2)
-        yield
-
-
-def _lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # File systems without locks cannot tell; there the user has to take care.
-        return error.errno not in (errno.EAGAIN, errno.EACCES)
-    return True

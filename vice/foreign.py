@@ -26,12 +26,13 @@ ARCHITECTURE_NAME = "architecture.json"
 _SHOWN = 200
 
 
-def read_tensors(file: str | Path) -> Any:
+def read_tensors(file: str | Path, *, strict: bool = False) -> Any:
     """Reads a PyTorch or safetensors file as data.
 
     Args:
         file: A file written by `torch.save` (zip archive, stream of pickles or tar) or by
             safetensors, whatever it is called.
+        strict: Whether an object of a foreign class makes the file unreadable.
 
     Returns:
         The object tree; objects of foreign classes are `vice.safe_unpickle.Inert` records,
@@ -42,7 +43,7 @@ def read_tensors(file: str | Path) -> Any:
     """
     try:
         with open_regular(file) as stream:
-            return _read(stream)
+            return _read(stream, strict)
     except FileNotFoundError as error:
         raise UserError(f"checkpoint {file} does not exist") from error
     except UserError:
@@ -68,20 +69,20 @@ def brief(error: BaseException) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def _read(stream: BinaryIO) -> Any:
+def _read(stream: BinaryIO, strict: bool) -> Any:
     length = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     head = stream.read(9)
     stream.seek(0)
     if head.startswith(MAGIC):
-        return TensorArchive(stream).read()
+        return TensorArchive(stream).read(strict=strict)
     if head[8:] == b"{" and int.from_bytes(head[:8], "little") < length:
         from safetensors.torch import load
 
         return load(stream.read())
     if is_tar(stream):
-        return read_tar(stream, length)
-    return read_stream(stream, length)
+        return read_tar(stream, length, strict=strict)
+    return read_stream(stream, length, strict=strict)
 
 
 def read_vissl_run(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

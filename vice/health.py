@@ -8,10 +8,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vice.files import replace_atomically
+from vice.patient_file import PatientFile
 
 logger = logging.getLogger(__name__)
 
+#: Share of images of one colour, or of repetitions, above which hardly anything can be learnt.
+MOST_EMPTY = 0.5
+MOST_REPEATED = 0.9
+#: Share of images that cannot be used above which the rest is no longer what was given.
+MOST_SKIPPED = 0.1
+#: With fewer images, repetitions say nothing.
+FEWEST_SEEN = 20
 HEALTH_NAME = "health.jsonl"
 #: Label-free scores on images that are not trained on, a line an epoch.
 HELD_OUT_NAME = "held_out.jsonl"
@@ -41,7 +48,8 @@ class HealthMonitor:
 
         Args:
             record: At least ``perplexity``, ``loss_over_lnk`` and ``regions_per_view``; with
-                ``queue_length`` and ``queue_age`` the queue is watched too.
+                ``queue_length`` and ``queue_age`` the queue is watched too, with ``seen_images``,
+                ``flat_share``, ``different_share`` and ``skipped_images`` the images.
 
         Returns:
             Messages that say what is wrong and what to change; mostly empty.
@@ -72,6 +80,7 @@ class HealthMonitor:
                 "balanced with ever older regions. Look at the regions (config.VICE.SUPERPIXELS), "
                 "or do without a queue (config.VICE.LOSS.queue_length=0)",
             ),
+            **self._image_signs(record),
         }
         due = []
         for name, (seen, message) in signs.items():
@@ -80,6 +89,29 @@ class HealthMonitor:
                 self._raised.add(name)
                 due.append(message)
         return due
+
+    def _image_signs(self, record: dict[str, float]) -> dict[str, tuple[bool, str]]:
+        """Prototypes are used evenly by images that hold nothing, too."""
+        seen, skipped = record.get("seen_images", 0), record.get("skipped_images", 0)
+        flat, different = record.get("flat_share", 0.0), record.get("different_share", 1.0)
+        return {
+            "no content": (
+                flat > MOST_EMPTY,
+                f"{flat:.0%} of the {seen:.0f} images seen are of one colour but for noise: there "
+                "is nothing to learn from them. Remove them (config.DATA.TRAIN.DATA_PATHS), or "
+                "look at how they were made",
+            ),
+            "repetitions": (
+                seen >= FEWEST_SEEN and different < 1 - MOST_REPEATED,
+                f"only {different:.0%} of the {seen:.0f} images seen differ from one another: all "
+                "else are exact copies. Give different images (config.DATA.TRAIN.DATA_PATHS)",
+            ),
+            "skipped": (
+                skipped > MOST_SKIPPED * (seen + skipped),
+                f"{skipped:.0f} images have been skipped beside {seen:.0f} that were used: the "
+                "training is on what is left. Each is named above with its remedy",
+            ),
+        }
 
     def _queue_stands_still(self, record: dict[str, float]) -> bool:
         """Whether everything in the queue has grown older by a whole step."""
@@ -92,6 +124,9 @@ class HealthMonitor:
 class HealthLog:
     """JSON lines, one a step or an epoch, in a run folder.
 
+    A disk that is full costs no training: lines that it does not take wait, and are tried again
+    with the next one.
+
     Args:
         folder: The run folder.
         resume_at: Iteration that training (re)starts at; later lines of an earlier attempt are
@@ -102,19 +137,13 @@ class HealthLog:
     def __init__(self, folder: str | Path, resume_at: int = 0, name: str = HEALTH_NAME) -> None:
         self.path = Path(folder) / name
         kept = [line for line in read_health(self.path) if line["iteration"] < resume_at]
-        text = "".join(_line(record) for record in kept)
-        replace_atomically(self.path, lambda new: Path(new).write_text(text))
-        self._silent = False
+        self._file = PatientFile(self.path, "".join(map(_line, kept)).encode())
+        self._file.flush()
 
     def write(self, record: dict[str, Any]) -> None:
-        """Appends one record; a full disk costs the record, not the training."""
-        try:
-            with self.path.open("a") as file:
-                file.write(_line(record))
-        except OSError as error:
-            if not self._silent:
-                logger.error("cannot write %s: %s; training goes on", self.path, error)
-            self._silent = True
+        """Appends one record."""
+        self._file.add(_line(record).encode())
+        self._file.flush()
 
 
 def read_health(path: str | Path) -> list[dict[str, Any]]:
@@ -131,7 +160,7 @@ def read_health(path: str | Path) -> list[dict[str, Any]]:
     file = file / HEALTH_NAME if file.is_dir() else file
     if not file.exists():
         return []
-    return list(_parse(file.read_text().splitlines()))
+    return list(_parse(file.read_text(encoding="utf-8", errors="replace").splitlines()))
 
 
 def _parse(lines: Iterable[str]) -> Iterable[dict[str, Any]]:

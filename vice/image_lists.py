@@ -201,13 +201,16 @@ def _walk(folder: Path, contents: Contents) -> list[Path]:
 
 
 def _read_list(path: Path, root: Path) -> list[Path]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
+    data = path.read_bytes()
+    if b"\0" in data:  # in no path, and in almost every file that is no text
         raise UserError(
             f"{path}: neither a folder, an image nor a UTF-8 text file with one path a line"
-        ) from error
-    paths = [root / line.strip() for line in lines if line.strip()]
+        )
+    # Names that are not UTF-8 are bytes like any others. Only a line feed ends a line: a name may
+    # hold every other character that `str.splitlines` splits at.
+    text = data.decode("utf-8-sig", "surrogateescape")
+    lines = text.split("\n" if "\n" in text else "\r")
+    paths = [_entry(root, line.removesuffix("\r")) for line in lines if line.strip()]
     if not paths:
         raise UserError(f"{path}: the image list is empty; write one image path a line")
     # Stops at the first that exists: a list of 100,000 on a network disk is not checked whole.
@@ -217,6 +220,12 @@ def _read_list(path: Path, root: Path) -> list[Path]:
             "relative paths start at the list's folder, or at `root` where that is given"
         )
     return paths
+
+
+def _entry(root: Path, line: str) -> Path:
+    """The path on a line; spaces around it belong to it only if there is such a file."""
+    name = line.strip()
+    return root / line if name != line and os.path.exists(root / line) else root / name
 
 
 def _unusable(path: str | Path) -> str:

@@ -4,26 +4,52 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from vice.errors import UserError
 from vice.image_lists import SUFFIXES, list_images
+from vice.picture_formats import open_picture
+from vice.pixel_formats import Decoded, Source, UnclearPixels, decode, has_16_bit_colors
+from vice.tiff_layout import (
+    EIGHT_BITS,
+    TiffLayout,
+    describe,
+    layout_of,
+    objection,
+    read_layout,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = [
     "SUFFIXES",
+    "FormatError",
     "ImageError",
+    "check_format",
+    "decode_image",
     "list_images",
     "nearest",
     "read_image",
     "resize",
     "standardize",
+    "upright_rgb",
 ]
 
+#: Place, bytes and name of formats that people have and Pillow does not read.
+_FOREIGN = (
+    (128, b"DICM", "a DICOM file"),
+    (4, b"ftyphei", "a HEIC photograph"),
+    (4, b"ftypmif1", "a HEIF photograph"),
+    (0, b"v/1\x01", "an OpenEXR file"),
+    (0, b"#?RADIANCE", "a Radiance HDR file"),
+    (0, b"\x89HDF\r\n", "an HDF5 file"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"\xff\x0a", "a JPEG XL file"),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL file"),
+)
 Mode = Literal["highres", "lowres", "none"]
 Interpolation = Literal["auto", "nearest", "bilinear", "bicubic", "area"]
 
@@ -32,12 +58,17 @@ class ImageError(UserError):
     """An image file that cannot be read; the message names the file and says why."""
 
 
+class FormatError(ImageError):
+    """An image whose pixels could only be read by guessing what they mean."""
+
+
 def read_image(path: str | Path, *, upright: bool = True) -> np.ndarray:
     """Reads an image file as 8-bit RGB, upright as its EXIF orientation says.
 
     Grey images are repeated over the channels, transparent pixels are laid over white (what a
-    viewer shows), CMYK is converted, 16-bit and float images are scaled to 8 bits. Of an animated
-    or multi-page file the first page is read.
+    viewer shows), CMYK is converted. Samples beyond 8 bits are scaled where the file or they
+    themselves say which value is white; what is unclear is refused, see `vice.pixel_formats`. Of
+    an animated or multi-page file the first page is read.
 
     Args:
         path: Image file of any format Pillow reads.
@@ -48,20 +79,39 @@ def read_image(path: str | Path, *, upright: bool = True) -> np.ndarray:
 
     Raises:
         ImageError: The file is missing, empty, truncated, broken, no image or too large.
+        FormatError: Nothing says what its bands or values mean; an `ImageError`, too.
     """
-    from PIL import Image, ImageOps
+    return decode_image(path, upright=upright).pixels
+
+
+def decode_image(path: str | Path, *, upright: bool = True) -> Decoded:
+    """`read_image`, with what was found in the file.
+
+    Raises:
+        ImageError: As `read_image`.
+    """
+    from PIL import Image, UnidentifiedImageError
 
     path = Path(path)
     # os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.isfile(path):
         raise ImageError(f"{path}: no such image file; check the path or the image list")
+    layout = None
     try:
         if path.stat().st_size == 0:
             raise ImageError(f"{path}: the image file is empty (0 bytes); copy it again")
-        with Image.open(path) as image:
-            return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
+        layout = read_layout(path)
+        unclear = objection(layout) if layout is not None else None
+        if unclear:
+            raise UnclearPixels(unclear)
+        with open_picture(path) as image:
+            return decode(Source(image, lambda: open_picture(path), layout, upright))
     except ImageError:
         raise
+    except UnidentifiedImageError as error:
+        raise _unidentified(path, layout, error) from error
+    except UnclearPixels as error:
+        raise FormatError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{path}: {error}; shrink the image, or raise PIL.Image.MAX_IMAGE_PIXELS to trust it"
@@ -73,35 +123,63 @@ def read_image(path: str | Path, *, upright: bool = True) -> np.ndarray:
         ) from error
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    from PIL import Image
+def upright_rgb(image: Image.Image) -> np.ndarray:
+    """An image of Pillow as `read_image` gives its file: uint8 (H, W, 3), turned as EXIF says.
 
-    if image.mode.startswith(("I", "F")):
-        grey = _to_8bit(np.asarray(image), wide=image.mode.startswith("I;16"))
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))
-
-
-def _to_8bit(values: np.ndarray, *, wide: bool) -> np.ndarray:
-    """Scales grey values of unknown range, (H, W), to uint8.
-
-    `wide` means 16-bit for certain. Otherwise values in [0, 255] are kept (floats in [0, 1] are
-    scaled from there), values in [0, 65535] are taken as 16-bit, and all others are stretched
-    from their least to their greatest value. Values that are not finite count as 0.
+    Raises:
+        FormatError: Nothing says what its bands or values mean, or Pillow has dropped half of
+            its bits.
     """
-    real = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(real.min()), float(real.max())
-    if wide or (low >= 0 and 255 < high <= 65535):
-        real = real / 257.0
-    elif low >= 0 and high <= 1 and np.issubdtype(values.dtype, np.floating):
-        real = real * 255.0
-    elif low < 0 or high > 65535:
-        real = (real - low) * (255.0 / (high - low)) if high > low else np.zeros_like(real)
-    return np.clip(np.rint(real), 0, 255).astype(np.uint8)
+    name = getattr(image, "filename", "") or f"image of mode {image.mode}"
+    tags = getattr(image, "tag_v2", None)
+    layout = None if tags is None else layout_of(tags)
+    try:
+        unclear = objection(layout) if layout is not None else None
+        if unclear:
+            raise UnclearPixels(unclear)
+        if not getattr(image, "tile", None) and _lost_bits(image):
+            raise UnclearPixels("Pillow has dropped half of its 16 bits: give the path of the file")
+        return decode(Source(image, lambda: open_picture(name), layout)).pixels
+    except UnclearPixels as error:
+        raise FormatError(f"{name}: {error}") from error
+
+
+def _lost_bits(image: Any) -> bool:
+    """Whether an image that is loaded comes from a file of 16-bit colours."""
+    try:
+        with open_picture(image.filename) as again:
+            return has_16_bit_colors(again)
+    # An image that is from no file, or from one that has gone.
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+def check_format(path: str | Path) -> None:
+    """Refuses what tags alone show to be unclear; no pixel is decoded.
+
+    Raises:
+        FormatError: As `read_image`.
+    """
+    layout = read_layout(path)
+    unclear = objection(layout) if layout is not None else None
+    if unclear:
+        raise FormatError(f"{path}: {unclear}")
+
+
+def _unidentified(path: Path, layout: TiffLayout | None, error: Exception) -> ImageError:
+    """Says what a file is that Pillow does not know, with the remedy."""
+    if layout is not None:
+        return FormatError(
+            f"{path}: a TIFF of {describe(layout)} in a layout that is not read: {EIGHT_BITS}"
+        )
+    with open(path, "rb") as file:
+        head = file.read(132)
+    for place, magic, name in _FOREIGN:
+        if head[place : place + len(magic)] == magic:
+            return FormatError(
+                f"{path}: {name}, which is not read: convert it to an 8-bit PNG or JPEG"
+            )
+    return ImageError(f"{path}: cannot be read as an image ({error}); replace or remove the file")
 
 
 def standardize(

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from vice.distributed import RankFailed
 from vice.errors import UserError, one_line
 from vice.launch import Place, local_device, read_environment
+from vice.names import name_bytes
 
 # Nodes do not start at the same second, and may load their packages over a slow network.
 JOIN_TIMEOUT = timedelta(minutes=10)
@@ -118,13 +119,15 @@ def _report(error: Exception, place: Place, store: dist.Store) -> NoReturn:
 
 def _agree(text: str, place: Place, store: dist.Store) -> tuple[bool, bool]:
     """Whether this process is the one to speak, and whether all of them met the same error."""
-    key = hashlib.sha256(text.encode()).hexdigest()
+    key = hashlib.sha256(name_bytes(text)).hexdigest()
     end = time.monotonic() + AGREE_SECONDS
     speaks, shared = True, False
     # Without the store the first process has gone already, of a failure of its own.
     with suppress(RuntimeError):
         store.add("any", 1)
-        speaks = store.add(key, 1) == 1
+        store.add(key, 1)
+        # One line is enough where each has met a wrong file of its own.
+        speaks = store.add("told", 1) == 1
         shared = _reaches(store, key, place.world_size, end)
         store.add("asked", 1)
         if place.rank == 0:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vice.agreement import contingency, normalized_mutual_information
 from vice.assignment import sinkhorn
+from vice.embeddings import refuse_nonfinite
 from vice.errors import UserError
 from vice.images import ImageError
 from vice.losses import BatchRegions, swapped_prediction
@@ -54,10 +55,11 @@ class LabelFreeScores:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two views of one image and how their colours are changed."""
+    """Two views of one image, how their colours are changed, and its file."""
 
     views: Views
     colours: PhotometricParams
+    name: str = "an image"
 
 
 class HeldOutViews:
@@ -96,6 +98,9 @@ class HeldOutViews:
 
         Returns:
             The scores.
+
+        Raises:
+            UserError: An embedding that is not finite; it names the image.
         """
         found = []
         for number, pair in enumerate(self.pairs):
@@ -125,6 +130,7 @@ class HeldOutViews:
         pixels = torch.from_numpy(pair.views.images).permute(0, 3, 1, 2).to(device)
         noise = torch.from_numpy(pair.views.noise)
         embeddings = embedder(self.photometric(pixels, pair.colours, noise))
+        refuse_nonfinite(embeddings, pair.name)
         mode = loss["region_vector"]
         batch = BatchRegions.of(torch.from_numpy(pair.views.regions).to(device), 2)
         pooled = pool_regions(
@@ -156,7 +162,7 @@ def _draw_pairs(
         except ImageError as error:
             logger.warning("left out of the label-free scores: %s", error)
         else:
-            pairs.append(Pair(views, photometric.draw(rng, 2)))
+            pairs.append(Pair(views, photometric.draw(rng, 2), str(path)))
     if not pairs:
         raise UserError("no image whose two views share a region: give more, or larger, images")
     return pairs

@@ -66,12 +66,13 @@ class _Storages:
         return self.known[key]
 
 
-def read_stream(file: BinaryIO, length: int) -> Any:
+def read_stream(file: BinaryIO, length: int, *, strict: bool = False) -> Any:
     """Reads the layout of PyTorch 0.2 to 1.5.
 
     Args:
         file: At its start.
         length: Of the file in bytes.
+        strict: As in `vice.safe_unpickle.DataUnpickler`.
 
     Raises:
         ValueError: Not this layout, or not whole.
@@ -95,7 +96,7 @@ def read_stream(file: BinaryIO, length: int) -> Any:
         storage = storages.make(key, dtype, numel)
         return storage if view is None else _part(storage, view[1], view[2])
 
-    content = _load(stream, find=find)
+    content = _load(stream, find=find, strict=strict)
     keys = _load(stream)
     if not isinstance(keys, list) or set(map(_plain, keys)) != set(storages.known):
         raise ValueError("its list of storages is not whole")
@@ -137,12 +138,13 @@ def is_tar(file: BinaryIO) -> bool:
     return _size(block) is not None
 
 
-def read_tar(file: BinaryIO, length: int) -> Any:
+def read_tar(file: BinaryIO, length: int, *, strict: bool = False) -> Any:
     """Reads the layout of PyTorch 0.1.
 
     Args:
         file: At its start.
         length: Of the file in bytes.
+        strict: As in `vice.safe_unpickle.DataUnpickler`.
 
     Raises:
         ValueError: Not this layout, or not whole.
@@ -159,7 +161,7 @@ def read_tar(file: BinaryIO, length: int) -> Any:
         return pid[0] if isinstance(pid, tuple) else objects[int(pid)]
 
     stream, size = parts["pickle"]
-    return _load(_Bounded(stream, size), find=find)
+    return _load(_Bounded(stream, size), find=find, strict=strict)
 
 
 def _members(file: BinaryIO, length: int) -> dict[str, tuple[BinaryIO, int]]:

@@ -80,7 +80,7 @@ def fit_logistic(
         The classifier, on the CPU.
 
     Raises:
-        UserError: Features that are not finite.
+        UserError: Features, or a solution, that are not finite.
     """
     from scipy.optimize import minimize
 
@@ -101,6 +101,11 @@ def fit_logistic(
     full = torch.zeros(num_classes, features.shape[1]), torch.full((num_classes,), NEVER)
     full[0][present], full[1][present] = weight.float(), bias.float()
     gradient = float(np.abs(found.jac).max())
+    if (
+        not (torch.isfinite(full[0]).all() and torch.isfinite(full[1]).all())
+        or not np.isfinite([gradient, found.fun]).all()
+    ):
+        raise UserError("the probe cannot be fitted: the embeddings have too large numbers")
     fit = LogisticFit(
         *full,
         pixels=len(features),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -21,7 +20,8 @@ class StepMeter:
 
     Attributes:
         steps: Name to ``seconds`` (wall clock), ``peak_memory_mib`` (of this process, without
-            data loading workers) and, with a GPU, ``peak_gpu_memory_mib``.
+            data loading workers; None where the system does not say) and, with a GPU,
+            ``peak_gpu_memory_mib``.
     """
 
     def __init__(self) -> None:
@@ -35,10 +35,9 @@ class StepMeter:
         try:
             yield
         finally:
-            used = {
-                "seconds": round(time.monotonic() - start, 2),
-                "peak_memory_mib": round(_peak_bytes() / 2**20),
-            }
+            used: dict[str, Any] = {"seconds": round(time.monotonic() - start, 2)}
+            peak = _peak_bytes()
+            used["peak_memory_mib"] = None if peak is None else round(peak / 2**20)
             if torch.cuda.is_available():
                 used["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
             self.steps[name] = used
@@ -55,13 +54,17 @@ def _forget_peak() -> None:
         return
 
 
-def _peak_bytes() -> int:
+def _peak_bytes() -> int | None:
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
+    try:
+        import resource
+    except ImportError:
+        return None
     # getrusage counts in KiB on Linux and in bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

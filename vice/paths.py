@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 from vice.errors import UserError
@@ -51,3 +53,13 @@ def tool(name: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise UserError(f"no {name} beside {package}; install ViCE from its wheel or a checkout")
+
+
+def typed_path(text: str) -> Path:
+    """A path of a command line, with the ``~`` that a shell leaves alone in ``--out=~/eval``."""
+    return Path(os.path.expanduser(text))
+
+
+def typed_text(text: str) -> str:
+    """The same of a text that may be a path or hold one: ``random:~/run``, ``timm:NAME@~/file``."""
+    return re.sub(r"(?:^|(?<=[:@=]))~[^/:@=]*", lambda match: os.path.expanduser(match[0]), text)

@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vice.centroids import Centroids, argmax_upsampled
 from vice.checkpoint import Checkpoint, load_checkpoint
+from vice.devices import check_device
+from vice.embeddings import refuse_nonfinite
 from vice.errors import UserError
-from vice.images import read_image
+from vice.extractors import is_spherical, load_extractor, names_a_run
+from vice.images import read_image, upright_rgb
 from vice.photometric import normalize
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    Picture = np.ndarray | str | Path | Image.Image
 
 
 class Predictor:
-    """A checkpoint that embeds and segments images of any size.
+    """An embedder that embeds and segments images of any size.
 
     Args:
         checkpoint: What `vice.checkpoint.load_checkpoint` returns.
         device: Where to compute.
+        name: What the user calls it, for messages; None takes the checkpoint's path.
+
+    Attributes:
+        embedder: The module.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str | torch.device = "cpu",
+        name: str | None = None,
+    ) -> None:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
         self.embedder = checkpoint.embedder.to(self.device)
+        self.name = name or str(checkpoint.path)
 
     @property
     def dim(self) -> int:
@@ -36,82 +56,131 @@ class Predictor:
     # Not inference_mode: the embedder may be one in training, and what a module keeps for its next
     # call must then be fit for a backward pass.
     @torch.no_grad()
-    def embed(self, image: np.ndarray | str | Path) -> Tensor:
+    def embed(self, image: Picture) -> Tensor:
         """Embeds one image at its own resolution.
 
         Args:
-            image: (H, W, 3) uint8 RGB, or the path of an image file.
+            image: (H, W, 3) uint8 RGB, the path of an image file, or an image of Pillow, which is
+                turned as its EXIF orientation says.
 
         Returns:
-            (D, H, W) float32 on the CPU, each pixel's vector of unit length.
+            (D, H, W) float32 on the CPU, each pixel's vector of unit length (of ``lab``, whose
+            lengths count: as it is).
 
         Raises:
-            UserError: The file cannot be read, or the array is not an RGB image.
+            UserError: The file cannot be read, the array is not an RGB image, or its embedding is
+                not finite.
         """
         pixels = _rgb(image)
-        dense = self._embed(pixels)
+        dense = self._embed(pixels, image)
         dense = F.interpolate(dense, size=pixels.shape[:2], mode="bilinear", align_corners=False)
-        return F.normalize(dense, dim=1)[0].cpu()
+        return (F.normalize(dense, dim=1) if is_spherical(self.embedder) else dense)[0].cpu()
 
     @torch.no_grad()
-    def segment(self, image: np.ndarray | str | Path, concepts: Tensor | None = None) -> Tensor:
+    def segment(
+        self, image: Picture, concepts: Tensor | np.ndarray | Centroids | None = None
+    ) -> Tensor:
         """Gives each pixel its most similar concept.
 
         Args:
             image: As in `embed`.
-            concepts: (K, D) unit vectors, for example k-means centroids; None takes the
-                checkpoint's prototypes.
+            concepts: (K, D) vectors, of which only the direction counts (of ``lab``: the point), or
+                the centroids that `vice.clustering.fit_kmeans` or tools/eval_cluster.py fitted;
+                None takes the checkpoint's prototypes.
 
         Returns:
             (H, W) int64 on the CPU, 0..K-1.
 
         Raises:
-            UserError: As in `embed`, or there are no prototypes and no concepts were given.
+            UserError: As in `embed`, there are no prototypes and no concepts were given, or the
+                concepts are no (K, D) finite numbers.
         """
+        pixels = _rgb(image)
+        scores = self._concepts(concepts).scores(self._embed(pixels, image))
+        # Scores are linear in the embedding: scoring first and upsampling K maps after it gives
+        # the same numbers as scoring each upsampled pixel.
+        return argmax_upsampled(scores, pixels.shape[:2])[0].cpu()
+
+    def _concepts(self, concepts: Any) -> Centroids:
         if concepts is None:
             if self.checkpoint.prototypes is None:
                 raise UserError(
-                    f"{self.checkpoint.path} holds no prototypes; pass concepts, for example the "
-                    "centroids that tools/eval_cluster.py writes"
+                    f"{self.name} holds no prototypes; pass concepts, (K, {self.dim}) vectors, for "
+                    "example the centroids that tools/eval_cluster.py writes "
+                    "(vice.centroids.Centroids.load)"
                 )
-            concepts = self.checkpoint.prototypes.weight
-        pixels = _rgb(image)
-        # Scores are linear in the embedding: scoring first and upsampling K maps after it gives
-        # the same numbers as scoring each upsampled pixel.
-        kernel = concepts.to(self.device, torch.float32)[:, :, None, None]
-        scores = F.conv2d(self._embed(pixels), kernel)
-        scores = F.interpolate(scores, size=pixels.shape[:2], mode="bilinear", align_corners=False)
-        return scores.argmax(dim=1)[0].cpu()
+            return Centroids(self.checkpoint.prototypes.weight.float(), spherical=True)
+        if isinstance(concepts, Centroids):
+            _check_concepts(concepts.vectors, self.dim)
+            return concepts
+        vectors = _as_tensor(concepts, self.dim)
+        _check_concepts(vectors, self.dim)
+        spherical = is_spherical(self.embedder)
+        vectors = vectors.to(self.device, torch.float32)
+        if spherical and not vectors.norm(dim=1).all():
+            raise UserError("one of the concepts is all zeros and has no direction; leave it out")
+        return Centroids(F.normalize(vectors, dim=1) if spherical else vectors, spherical)
 
-    def _embed(self, pixels: np.ndarray) -> Tensor:
+    def _embed(self, pixels: np.ndarray, image: Any) -> Tensor:
         batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
-        return self.embedder(normalize(batch.to(self.device)))
+        dense: Tensor = self.embedder(normalize(batch.to(self.device)))
+        refuse_nonfinite(dense, image if isinstance(image, str | Path) else "the image")
+        return dense.float()
 
 
 def load(path: str | Path, device: str | torch.device | None = None) -> Predictor:
-    """Loads a checkpoint for use.
+    """Loads a checkpoint, or any embedder that the scoring tools take, for use.
 
     Args:
-        path: A run folder, ``vice.safetensors``, or a VISSL checkpoint of a ViCE run.
+        path: A run folder, ``vice.safetensors``, a VISSL checkpoint of a ViCE run, or what
+            `vice.extractors.load_extractor` takes besides: somebody else's file with a ResNet,
+            ``timm:NAME@FILE``, ``torchvision:resnet50``, ``random:...``, ``MODULE:CALLABLE`` or
+            ``lab``. These have no prototypes: `Predictor.segment` needs concepts.
         device: Where to compute; None takes a GPU when there is one.
 
     Returns:
         The predictor.
 
     Raises:
-        UserError: Nothing there, or a broken file.
+        UserError: Nothing there, a broken file, or no such device.
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Predictor(load_checkpoint(path, device=device), device)
+    check_device(device)
+    spec = str(path)
+    if names_a_run(spec):
+        return Predictor(load_checkpoint(path, device=device), device)
+    return Predictor(Checkpoint(load_extractor(spec, device=str(device))), device, spec)
 
 
-def _rgb(image: np.ndarray | str | Path) -> np.ndarray:
+def _as_tensor(concepts: Any, dim: int) -> Tensor:
+    try:
+        return torch.as_tensor(concepts).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"concepts must be (K, {dim}) numbers, an array, a tensor or Centroids ({error})"
+        ) from error
+
+
+def _check_concepts(vectors: Tensor, dim: int) -> None:
+    if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] != dim:
+        raise UserError(
+            f"concepts must be (K, {dim}), a vector a row as wide as the embedding, not "
+            f"{tuple(vectors.shape)}"
+        )
+    if vectors.is_complex() or not vectors.isfinite().all():
+        raise UserError(f"concepts must be (K, {dim}) finite real numbers")
+
+
+def _rgb(image: Any) -> np.ndarray:
     if isinstance(image, (str, Path)):
         return read_image(image)
+    if hasattr(image, "getexif"):
+        return upright_rgb(image)
     array = np.asarray(image)
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
         raise UserError(
-            f"an image must be uint8 RGB of shape (H, W, 3), not {array.dtype} {array.shape}"
+            f"an image must be uint8 RGB of shape (H, W, 3), not {array.dtype} {array.shape}: "
+            "scale and choose its bands first, nothing is guessed"
         )
     return array

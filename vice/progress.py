@@ -34,16 +34,17 @@ def progress(
         if now - last >= every_seconds:
             last = now
             logger.info("%s: %s", label, _describe(done, total, now - start))
-    logger.info("%s: %d done in %s", label, done, _clock(time.monotonic() - start))
+    logger.info("%s: %d done in %s", label, done, clock(time.monotonic() - start))
 
 
 def _describe(done: int, total: int | None, elapsed: float) -> str:
     if not total:
-        return f"{done} done, {_clock(elapsed)} so far"
+        return f"{done} done, {clock(elapsed)} so far"
     left = elapsed / done * max(total - done, 0)
-    return f"{done}/{total} ({100 * done / total:.0f} %), {_clock(left)} left"
+    return f"{done}/{total} ({100 * done / total:.0f} %), {clock(left)} left"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """A time as hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -126,6 +126,11 @@ class Protocol:
                 f"protocol: resize={self.resize} needs {_SIZES[self.resize]} numbers in size, not "
                 f"{len(self.size)}"
             )
+        if self.fit_size and self.resize != "none" and len(self.fit_size) != len(self.size):
+            raise UserError(
+                f"protocol: resize={self.resize} needs {len(self.size)} numbers in fit_size, not "
+                f"{len(self.fit_size)}"
+            )
         if (self.resize, self.resize_library) == ("within", "torchvision"):
             raise UserError("protocol: resize=within needs resize_library=opencv")
         if self.linear_optimizer == "lbfgs" and self.linear_bottleneck:

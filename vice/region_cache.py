@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import logging
 import os
 import uuid
@@ -14,9 +15,21 @@ from pathlib import Path
 import numpy as np
 
 from vice.errors import UserError
+from vice.files import disk_reason
+from vice.numpy_files import open_npz
 
 logger = logging.getLogger(__name__)
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    UserError,
+)
 
 
 class RegionCache:
@@ -26,6 +39,9 @@ class RegionCache:
         folder: Where the maps lie; made if missing.
         parameters: Whatever, besides the image, decides the map; part of every key.
 
+    Attributes:
+        write_error: Why the last map that could not be written was not; empty if all were.
+
     Raises:
         UserError: The folder cannot be made.
     """
@@ -33,7 +49,7 @@ class RegionCache:
     def __init__(self, folder: str | Path, parameters: str) -> None:
         self.folder = Path(folder)
         self.parameters = parameters
-        self._write_failed = False
+        self.write_error = ""
         self._reported: set[Path] = set()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +70,7 @@ class RegionCache:
     def read(self, path: Path, shape: tuple[int, int]) -> np.ndarray | None:
         """Reads a map as int32 (H, W); None if it is not there, broken or of another image."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with open_npz(path, 4 * shape[0] * shape[1]) as archive:
                 regions = archive["regions"]
                 # Files of earlier versions do not say whose they are.
                 key = str(archive["key"]) if "key" in archive else _key(path)
@@ -82,16 +98,19 @@ class RegionCache:
         fits = regions.size == 0 or (regions.min() >= 0 and regions.max() <= 65535)
         # Not the tempfile module: its files are closed to other users, whatever the umask.
         temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        # In memory first: an archive that a full disk cuts short raises more than OSErrors.
+        data = io.BytesIO()
+        stored = regions.astype(np.uint16 if fits else np.int32)
+        np.savez_compressed(data, regions=stored, key=np.array(_key(path)))
         try:
             path.parent.mkdir(exist_ok=True)
             with open(temporary, "xb") as file:
-                stored = regions.astype(np.uint16 if fits else np.int32)
-                np.savez_compressed(file, regions=stored, key=np.array(_key(path)))
+                file.write(data.getbuffer())
             os.replace(temporary, path)
         except OSError as error:
-            if not self._write_failed:
+            if not self.write_error:
                 logger.warning("%s: superpixels are not cached (%s)", self.folder, error)
-            self._write_failed = True
+            self.write_error = disk_reason(error) or str(error)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from vice.errors import UserError
 from vice.images import ImageError
+from vice.numpy_files import open_npz, read_npy
+from vice.picture_formats import open_picture
 from vice.region_maps import relabel
 
 SUFFIXES = (".png", ".npz", ".npy")
@@ -90,7 +93,9 @@ def from_file(path: str | Path, expected_shape: tuple[int, int] | None = None) -
     if not os.path.isfile(path):
         raise ImageError(f"{path}: no such region map; check the path")
     try:
-        labels = _load_labels(path)
+        # Integers of 64 bits are the widest.
+        pixels = 2**27 if expected_shape is None else math.prod(expected_shape)
+        labels = _load_labels(path, 8 * pixels)
     except Exception as error:  # as for images, decoders raise almost anything
         raise ImageError(f"{path}: cannot be read as a region map ({error})") from error
     if labels.ndim == 3 and labels.shape[2] == 3 and labels.dtype == np.uint8:
@@ -108,16 +113,14 @@ def from_file(path: str | Path, expected_shape: tuple[int, int] | None = None) -
     return relabel(labels)
 
 
-def _load_labels(path: Path) -> np.ndarray:
+def _load_labels(path: Path, max_bytes: int) -> np.ndarray:
     if path.suffix.lower() == ".npy":
-        return np.load(path, allow_pickle=False)
+        return read_npy(path)
     if path.suffix.lower() == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
+        with open_npz(path, max_bytes) as archive:
             names = ["regions"] if "regions" in archive.files else archive.files
             if len(names) != 1:
                 raise ValueError(f"it holds {', '.join(names) or 'nothing'}, and no 'regions'")
             return archive[names[0]]
-    from PIL import Image
-
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         return np.array(image)

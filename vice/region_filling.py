@@ -10,6 +10,8 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.images import ImageError, read_image, standardize
+from vice.interrupts import held_back
+from vice.preemption import PERSONAL
 from vice.progress import progress
 from vice.superpixels import Superpixels
 
@@ -23,12 +25,14 @@ class FillReport:
         made: Maps that were not there yet.
         size: Bytes of the maps of all these images.
         broken: A message for each image that cannot be read; training skips those, too.
+        unwritten: Why, for each map that the disk did not take.
     """
 
     images: int = 0
     made: int = 0
     size: int = 0
     broken: list[str] = field(default_factory=list)
+    unwritten: list[str] = field(default_factory=list)
 
 
 def fill_cache(
@@ -75,13 +79,17 @@ def fill_cache(
     mine, report = list(paths)[number::shards], FillReport()
     work = (dict(standardize_options), dict(superpixel_options))
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _start, work) as pool:
+    # A Ctrl-C reaches the whole terminal; these processes are ended by the one that started them.
+    with held_back(PERSONAL):
+        started = context.Pool(workers, _start, work)
+    with started as pool:
         found = pool.imap_unordered(_fill_one, map(str, mine), chunksize=4)
-        for made, size, error in progress(found, len(mine), "superpixels"):
+        for made, size, error, unwritten in progress(found, len(mine), "superpixels"):
             report.images += 1
             report.made += made
             report.size += size
             report.broken += [error] if error else []
+            report.unwritten += [unwritten] if unwritten else []
     return report
 
 
@@ -98,14 +106,16 @@ def _start(standardize_options: dict[str, Any], superpixel_options: dict[str, An
     _options, _superpixels = standardize_options, Superpixels(**superpixel_options)
 
 
-def _fill_one(path: str) -> tuple[bool, int, str]:
-    """Whether a map was made, its size in bytes, and what is wrong with the image."""
+def _fill_one(path: str) -> tuple[bool, int, str, str]:
+    """Whether a map was made, its size, what is wrong with the image, and with the disk."""
     assert _superpixels is not None and _superpixels.cache is not None
     try:
         image = standardize(read_image(path), **_options)
     except ImageError as error:
-        return False, 0, str(error)
+        return False, 0, str(error), ""
     file = _superpixels.cache.path(image)
     there = file.is_file()
     _superpixels(image)
-    return not there, file.stat().st_size if file.is_file() else 0, ""
+    if not file.is_file():
+        return False, 0, "", _superpixels.cache.write_error
+    return not there, file.stat().st_size, "", ""

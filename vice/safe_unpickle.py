@@ -137,7 +137,7 @@ class DataUnpickler(pickle._Unpickler):
         strict: Whether a class that is not allowed is an error instead of an inert record.
 
     Raises:
-        ValueError: By `load`, as by anything else that a broken pickle meets.
+        ValueError: By `load`: it is broken, or does what is not allowed.
     """
 
     def __init__(
@@ -157,8 +157,14 @@ class DataUnpickler(pickle._Unpickler):
         """The object."""
         try:
             return super().load()
+        except ValueError:
+            raise
         except EOFError as error:
             raise ValueError("it is cut short") from error
+        # Opcodes that do not fit together meet almost any exception.
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"its pickle is not whole ({reason})") from error
 
     def find_class(self, module: str, name: str) -> Any:
         """What a pickle gets for a name."""

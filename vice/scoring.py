@@ -7,8 +7,10 @@ with `CountTable.identity` as its mapping.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
+import math
+from collections.abc import Iterable, Sequence
+from collections.abc import Mapping as AbstractMapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -194,6 +196,34 @@ class CountTable:
         """
         matrix = self.confusion(mapping)
         return float(matrix.trace().double() / matrix.sum())
+
+
+def mean_over(scores: Iterable[AbstractMapping[str, Any]]) -> str:
+    """Says over how many classes each mIoU is a mean: those in the labels or predicted.
+
+    Args:
+        scores: Scores as in a ``results.json``: with ``iou_per_class``, a mapping or a list, None
+            or NaN for a class that is left out; or with ``classes_in_mean`` and the number of
+            ``classes``. Others are passed over.
+
+    Returns:
+        For example ``mean over 19 of 27 classes``, or ``mean over 17 to 19 of 27 classes`` where
+        they differ; empty where no scores say.
+    """
+    found, classes = [], 0
+    for score in scores:
+        iou = score.get("iou_per_class")
+        if iou is None and score.get("classes"):
+            found.append(int(score["classes_in_mean"]))
+            classes = max(classes, int(score["classes"]))
+        elif iou is not None:
+            values = list(iou.values()) if isinstance(iou, AbstractMapping) else list(iou)
+            found.append(sum(v is not None and not math.isnan(v) for v in values))
+            classes = max(classes, len(values))
+    if not found:
+        return ""
+    low, high = min(found), max(found)
+    return f"mean over {low if low == high else f'{low} to {high}'} of {classes} classes"
 
 
 def _integers(values: IntArray, name: str) -> Tensor:

@@ -41,15 +41,7 @@ def write_snapshot(path: Path, state: dict[str, Any]) -> None:
     Raises:
         UserError: The disk is full or the folder cannot be written; what was there still is.
     """
-
-    def write(name: str) -> None:
-        try:
-            torch.save(state, name)
-        except RuntimeError as error:
-            # PyTorch's writer reports what the operating system says as a RuntimeError.
-            raise OSError(str(error).splitlines()[0]) from error
-
-    replace_atomically(path, write)
+    replace_atomically(path, lambda new: torch.save(state, new))
 
 
 @dataclass(frozen=True)

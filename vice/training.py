@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import re
+import signal
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from vice.errors import UserError
-from vice.image_lists import announce, survey
+from vice.files import make_folder
+from vice.foreign import brief
+from vice.interrupts import end_now
+from vice.overrides import quote
 from vice.paths import tool
-
-logger = logging.getLogger(__name__)
-
-_PROGRESS_SECONDS = 10.0
+from vice.preemption import SIGNALS, STOPPED, Preempted
+from vice.regular_file import open_regular
 
 
 def train(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = ()) -> Path:
@@ -36,6 +37,8 @@ def train(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = (
 
     Raises:
         UserError: The run folder belongs to other images, or training says what is wrong.
+        KeyboardInterrupt: Ctrl-C; the training has ended, and saved what there was to save.
+        Preempted: Another signal that asks to stop; likewise.
     """
     images = images.absolute()
     known = read_config(run_dir)
@@ -44,11 +47,8 @@ def train(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = (
             f"{run_dir} was trained on {known['DATA']['TRAIN']['DATA_PATHS'][0]}; choose another "
             "output folder (make demo OUT=..., or --out) or delete it"
         )
-    if os.path.exists(images):
-        # The training says so as well, but not on this terminal.
-        announce(survey(images))
-    run_dir.mkdir(parents=True, exist_ok=True)
-    _check(*_follow(_command(config, images, run_dir, overrides), run_dir))
+    make_folder(run_dir)
+    _check(*_follow(_command(config, images, run_dir, overrides)))
     return run_dir
 
 
@@ -69,7 +69,9 @@ def submit(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = 
     """
     slurm = [*overrides, "config.SLURM.USE_SLURM=true"]
     command = _command(config, images.absolute(), run_dir, slurm)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="backslashreplace", check=False
+    )
     _check(done.returncode, done.stderr)
     return done.stdout.strip().splitlines()[-1].removeprefix("submitted job ")
 
@@ -86,52 +88,110 @@ def _command(config: str, images: Path, run_dir: Path, overrides: Sequence[str])
 
 
 def _check(status: int, errors: str) -> None:
+    lines = errors.strip().splitlines() or [""]
     if status == 2:
-        raise UserError(errors.strip().splitlines()[-1].removeprefix("error: "))
+        raise UserError(lines[-1].removeprefix("error: "))
+    if status == STOPPED:
+        raise Preempted(lines[-1])
     if status:
         raise RuntimeError(f"training ended with status {status}\n{errors}")
 
 
-_TOTAL = re.compile(r"Total (\d+) iterations for training")
-_STEP = re.compile(r"iter: (\d+);.* loss: ([^;]+);.* eta: ([^;]+);")
+#: A line of the log, as `vice.cli` writes it.
+_LOGGED = re.compile(r"\d\d:\d\d:\d\d ")
 
 
-def _follow(command: list[str], run_dir: Path) -> tuple[int, str]:
-    """Runs a training and passes on its progress; VISSL keeps the whole log in the run folder.
+def _follow(command: list[str]) -> tuple[int, str]:
+    """Runs a training and shows the progress that it tells; what stops this stops it as well.
 
     Returns:
-        Exit status and what came on stderr.
+        Exit status and what else came on stderr.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the training has saved itself and ended.
     """
-    logger.info("training; the whole log goes to %s", run_dir / "log.txt")
-    total, shown = "?", time.monotonic()
-    with tempfile.TemporaryFile("w+") as errors:
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1
-        ) as process:
-            for line in process.stdout or ():
-                if planned := _TOTAL.search(line):
-                    total = planned.group(1)
-                step = _STEP.search(line)
-                if step and time.monotonic() - shown > _PROGRESS_SECONDS:
-                    shown = time.monotonic()
-                    done, loss, left = step.groups()
-                    logger.info(
-                        "training: step %s of %s, loss %s, %s left", done, total, loss, left
-                    )
-        errors.seek(0)
-        return process.returncode, errors.read()
+    errors: list[str] = []
+    with _started(command) as process:
+        for line in process.stderr or ():
+            if _LOGGED.match(line):
+                sys.stderr.write(line)
+                sys.stderr.flush()
+            else:
+                errors.append(line)
+    return process.returncode, "".join(errors)
 
 
-def quote(path: Path) -> str:
-    """A path as a value in Hydra's grammar, whatever characters it holds."""
-    # Inside quotes, a backslash is special only before a quote.
-    text = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), str(path))
-    return f"'{text}'"
+@contextmanager
+def _started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A training that this process does not outlive: it is told of signals, and waited for.
+
+    It is told by SIGTERM, since a terminal has sent it a Ctrl-C of its own, and a second one ends
+    all at once.
+    """
+    asked: list[int] = []
+    started: list[subprocess.Popen[str]] = []
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and number in asked:
+            end_now("stopped at once by a second SIGINT")
+        asked.append(number)
+        for process in started:
+            process.send_signal(signal.SIGTERM)
+
+    before = _handle_with(tell)
+    try:
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="backslashreplace",
+            bufsize=1,
+        )
+        started.append(process)
+        if asked:
+            process.send_signal(signal.SIGTERM)
+        yield process
+        process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        name = signal.Signals(asked[0]).name
+        saved = "it is saved" if process.returncode in (0, STOPPED) else "it had nothing to save"
+        said = f"stopped by {name} in a training: {saved}, the same command goes on"
+        raise KeyboardInterrupt(said) if signal.SIGINT in asked else Preempted(said)
+
+
+def _handle_with(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Sets a handler for all signals that ask to stop; those before it, by number."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, handler)
+    return before
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """The resolved configuration of a run; empty where there is none yet."""
+    """The resolved configuration of a run; empty where there is none yet.
+
+    Only plain YAML is read: no tag makes an object, and no ``${...}`` is looked up.
+
+    Raises:
+        UserError: It is not whole, or no plain YAML.
+    """
     import yaml
 
     path = run_dir / "train_config.yaml"
-    return yaml.safe_load(path.read_text()) if path.exists() else {}
+    if not path.exists():
+        return {}
+    remedy = "training writes it at its start: copy it from the run folder"
+    try:
+        with open_regular(path) as file:
+            found = yaml.safe_load(file)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not whole ({brief(error)}); {remedy}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds no configuration; {remedy}")
+    return found

@@ -135,3 +135,29 @@ def test_command_line(tmp_path) -> None:
     (tmp_path / "a" / "results.json").write_text('{"kind": "li')
     done = subprocess.run([*tool, *folders], capture_output=True, text=True)
     assert done.returncode == 2 and "is broken" in done.stderr
+
+
+def test_folders_that_cannot_be_told_apart_are_named(tmp_path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        content = linear(seed=0 if name == "c" else ord(name))
+        (tmp_path / name / "results.json").write_text(json.dumps(content))
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "results.json").write_text(json.dumps(linear(seed=ord("b"))))
+    folders = [tmp_path / name for name in "abcd"]
+    with pytest.raises(UserError, match=f"{folders[1]} and {folders[3]} cannot be told apart"):
+        make_tables(read_results(folders))
+    with pytest.raises(UserError, match=f"{folders[0]} is named twice"):
+        make_tables(read_results([folders[0], tmp_path / "b" / ".." / "a"]))
+
+
+def test_tables_say_over_how_many_classes_and_what_a_matching_is() -> None:
+    result = clusters()
+    for entry, values in zip(result["clusters"]["21"].values(), ([1, 0], [1, None]), strict=True):
+        entry["iou_per_class"] = dict(zip("ab", values, strict=True))
+    tables = make_tables([result])
+    text, page = to_markdown(tables), to_html(tables)
+    for shown in (text, page):
+        assert "mean over 1 of 2 classes" in shown
+        assert "Each cluster gets the class" in shown and "paired one to one" in shown
+    assert 'name="viewport"' in page and '<p class="hint">' in page

@@ -141,3 +141,43 @@ def test_missing_and_outside_pictures(tmp_path: Path) -> None:
     picture(tmp_path, "a.png")
     with pytest.raises(UserError, match="outside"):
         write_report(out, {}, [Section("S", "", (Picture("../pictures/a.png", "c"),))])
+
+
+def test_clusters_say_how_many_and_how_they_were_matched(tmp_path: Path) -> None:
+    score = {"miou": 0.5, "accuracy": 0.6, "iou_per_class": [0.5, None], "mapping": [0] * 11}
+    given = results() | {"scores": {"trained": {"clusters": score, "clusters_24": score}}}
+    given["readouts"] = {
+        "clusters": {"clusters": 6, "matching": "hungarian"},
+        "clusters_24": {"matching": "greedy"},
+    }
+    text = " ".join(Page(write_report(tmp_path, given)).text.split())
+    assert "6 clusters, Hungarian" in text and "24 clusters, greedy" in text
+    assert "Hungarian matching Clusters and classes are paired one to one" in text
+    assert "greedy matching Each cluster gets the class" in text
+    assert "mean over 1 of 2 classes" in text
+    del given["readouts"]
+    text = Page(write_report(tmp_path, given)).text
+    assert "11 clusters" in text and "Hungarian matching" not in text
+
+
+def test_classes_are_explained_and_have_their_colour(tmp_path: Path) -> None:
+    given = results() | {"class_notes": {"brick": "a brick wall"}}
+    page = Page(write_report(tmp_path, given))
+    assert "a brick wall" in page.text and page.tags.count("i") == 2
+    assert "by the names its classes.txt gives them" in page.text
+
+
+def test_what_is_wide_scrolls_and_says_so(tmp_path: Path) -> None:
+    wide, narrow = picture(tmp_path, "wide.png", (4, 900)), picture(tmp_path, "narrow.png")
+    sections = [Section("S", "", (Picture(wide, "c"), Picture(wide, "d", narrow)))]
+    text = write_report(tmp_path, results(), sections).read_text()
+    tables, scrolled = text.count("<table"), text.count('<p class="hint">')
+    assert scrolled == tables + 1 and "animation-timeline: scroll(nearest inline)" in text
+    assert '<source media="(max-width: 600px)" srcset="pictures/narrow.png"' in text
+
+
+def test_long_names_are_cut_to_a_few_lines_and_kept_whole(tmp_path: Path) -> None:
+    given = results() | {"classes": ["b" * 300, "طريق"]}
+    text = write_report(tmp_path, given).read_text()
+    assert f'<bdi class="long" title="{"b" * 300}">{"b" * 300}</bdi>' in text
+    assert "<bdi>طريق</bdi>" in text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vice.datasets.labelled_set import list_checksum
 from vice.errors import UserError
-from vice.files import replace_atomically
+from vice.files import write_text
 
 #: Name of both lists in the repositories of IIC, PiCIE and STEGO.
 PUBLISHED_NAME = "Coco164kFull_Stuff_Coarse_7.txt"
@@ -87,6 +87,4 @@ def read_list(root: Path, split: str) -> list[str]:
 
 def write_list(path: Path, ids: Sequence[str]) -> None:
     """Writes ids, one a line, all or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(f"{name}\n" for name in ids)
-    replace_atomically(path, lambda new: Path(new).write_text(text, encoding="utf-8"))
+    write_text(path, "".join(f"{name}\n" for name in ids))

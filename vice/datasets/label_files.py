@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from vice.datasets.label_sets import IGNORE
 from vice.errors import UserError
+from vice.picture_formats import open_picture
 
 EXIF_ORIENTATION = 274
 #: Formats that give back the very values that were written.
@@ -41,7 +42,7 @@ class Geometry:
 def opened(path: str | Path) -> Iterator[Image.Image]:
     """Opens an image file; whatever is wrong with it becomes a `UserError` that names it."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             yield image
     except UserError:
         raise

@@ -15,6 +15,7 @@ from vice.datasets.label_audit import audit, out_of_range
 from vice.datasets.label_files import check_alignment, geometry, read_stored
 from vice.datasets.label_sets import IGNORE, LabelSet
 from vice.image_lists import Contents, announce
+from vice.names import name_bytes
 from vice.progress import progress
 
 THREADS = 8
@@ -179,4 +180,4 @@ class LabelledSet(ABC):
 
 def list_checksum(names: Iterable[str]) -> str:
     """SHA-256, as hexadecimal text, of names in their order, one a line."""
-    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
+    return hashlib.sha256(name_bytes("".join(f"{name}\n" for name in names))).hexdigest()

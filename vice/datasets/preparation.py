@@ -14,12 +14,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from vice.datasets import curated
 from vice.datasets.releases import RELEASES, SCORING, TRAINING, Part
 from vice.datasets.split_files import name_some
 from vice.errors import UserError
+from vice.files import disk_errors, make_folder
 from vice.image_lists import Contents, announce
 from vice.progress import progress
 
@@ -161,11 +163,16 @@ def _is_there(item: zipfile.ZipInfo, part: Part, target: Path) -> bool:
 
 
 def _write_member(archive: zipfile.ZipFile, item: zipfile.ZipInfo, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     partial = file.with_name(f"{file.name}.part")
-    with archive.open(item) as reader, partial.open("wb") as writer:
-        shutil.copyfileobj(reader, writer)
-    os.replace(partial, file)
+    with disk_errors(file):
+        try:
+            with archive.open(item) as reader, partial.open("wb") as writer:
+                shutil.copyfileobj(reader, writer)
+            os.replace(partial, file)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
 
 
 def _verify(part: Part, target: Path, threads: int) -> str:
@@ -208,8 +215,12 @@ def _in_threads(
 ) -> list[object]:
     if not items:
         return []
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         return list(progress(pool.map(work, items), len(items), label))
+    finally:
+        # Whoever stops this waits for the files that are being written, not for all others.
+        pool.shutdown(cancel_futures=True)
 
 
 def _place_list(split: str, root: Path, folder: Path) -> str:

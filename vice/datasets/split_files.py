@@ -98,9 +98,7 @@ def by_stem(
     return files
 
 
-def _check_inner(
-    folder: Path, inner: Sequence[str], suffixes: Collection[str], kind: str
-) -> None:
+def _check_inner(folder: Path, inner: Sequence[str], suffixes: Collection[str], kind: str) -> None:
     """Refuses files in folders below, which would be left out without a word."""
     for name in inner:
         if name in _OF_SYSTEMS:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from vice.errors import UserError
+from vice.names import name_bytes
 
 
 def take_subset(names: Sequence[str], fraction: float, seed: int) -> frozenset[str]:
@@ -30,5 +31,5 @@ def take_subset(names: Sequence[str], fraction: float, seed: int) -> frozenset[s
         raise UserError(f"fraction {fraction} is not above 0 and at most 1")
     # 0.29 * 100 is 28.999...: round away what floating point adds before rounding down.
     count = max(1, int(round(len(names) * fraction, 6)))
-    ranked = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    ranked = sorted(names, key=lambda name: hashlib.sha256(name_bytes(f"{seed}:{name}")).digest())
     return frozenset(ranked[:count])

@@ -33,3 +33,12 @@ CAPTIONS = {
         training. Borders that appear only in the right column are learnt.""",
     "clusters": """k-means on the embeddings, with more and more clusters from left to right.""",
 }
+#: What the demo's classes are.
+CLASS_NOTES = {
+    "brick": "a brick wall",
+    "grass": "a lawn from above",
+    "gravel": "loose stones",
+    "galaxies": "faint galaxies, from the Hubble deep field",
+    "vessels": "blood vessels on a retina",
+    "wood": "grain of a table, from the photograph of a coffee cup",
+}

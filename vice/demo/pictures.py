@@ -58,6 +58,7 @@ def make_pictures(
     photographs: Mapping[str, np.ndarray] | None = None,
     sampler: ViewSampler | None = None,
     superpixels: Superpixels | None = None,
+    cluster_title: str = "clusters",
     clusters: Sequence[int] = (4, 8, 16),
     most: int = 6,
     seed: int = 0,
@@ -77,6 +78,7 @@ def make_pictures(
         photographs: More images by name, uint8 RGB, that have no files and no labels.
         sampler: Draws the views; None takes five of 160 pixels. Give the run's own.
         superpixels: Makes the regions; None means the defaults. Give the run's own.
+        cluster_title: Heading of those clusters: how many there are, and how they were matched.
         clusters: Numbers of clusters in the maps of images without labels.
         most: Most images shown of each kind.
         seed: Fixes views and clusters.
@@ -99,7 +101,7 @@ def make_pictures(
         Section("Training", TEXTS["curves"], draw_curves(run_dir, folder)),
         Section("Views", TEXTS["views"], views),
     ]
-    truth = {"truth": labels, "linear probe": linear_maps, "clusters": cluster_maps}
+    truth = {"truth": labels, "linear probe": linear_maps, cluster_title: cluster_maps}
     maps = draw_class_maps(shown, folder, {k: v for k, v in truth.items() if v}, classes)
     sections.append(Section("Class maps", TEXTS["classes"], maps))
     trained = list(embed(shown, predictor))
@@ -142,7 +144,9 @@ def draw_curves(run_dir: str | Path, folder: Path) -> tuple[Picture, ...]:
     records = read_health(run_dir)
     if not records:
         return ()
-    return (Picture(plot_curves(records, folder / "curves.png").resolve(), CAPTIONS["curves"]),)
+    wide = plot_curves(records, folder / "curves.png").resolve()
+    narrow = plot_curves(records, folder / "curves-narrow.png", columns=1).resolve()
+    return (Picture(wide, CAPTIONS["curves"], narrow),)
 
 
 def draw_view_pictures(

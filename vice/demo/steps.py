@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from vice.checkpoint import CARD_NAME, WEIGHTS_NAME
+from vice.demo.captions import CLASS_NOTES
 from vice.demo.mosaics import make_mosaics, photographs
 from vice.demo.pictures import make_pictures
-from vice.files import replace_atomically
+from vice.files import disk_errors, write_text
 from vice.image_lists import list_images, survey
 from vice.provenance import versions
 from vice.report import write_report
+from vice.scoring import mean_over
 from vice.superpixels import Superpixels
 from vice.training import read_config, train
 from vice.views import ViewSampler
@@ -43,7 +45,8 @@ def run_demo(out: Path, images: Path | None = None, overrides: Sequence[str] = (
     """
     start = time.monotonic()
     if images is None:
-        data = make_mosaics(out / "data")
+        with disk_errors(out / "data"):
+            data = make_mosaics(out / "data")
         run_dir = train("vice/demo", data / "images" / "train", out / "train", overrides)
         results = score(run_dir, data, out)
         sections = _labelled_pictures(run_dir, data, out)
@@ -55,11 +58,11 @@ def run_demo(out: Path, images: Path | None = None, overrides: Sequence[str] = (
     results |= {
         "config": read_config(run_dir).get("VICE", {}),
         "versions": versions(),
-        "training": json.loads((run_dir / CARD_NAME).read_text())["meta"],
+        "training": json.loads((run_dir / CARD_NAME).read_text(encoding="utf-8"))["meta"],
         "seconds": round(time.monotonic() - start, 1),
     }
     text = json.dumps(results, indent=2) + "\n"
-    replace_atomically(out / RESULTS_NAME, lambda new: Path(new).write_text(text))
+    write_text(out / RESULTS_NAME, text)
     return write_report(out, results, sections)
 
 
@@ -86,7 +89,7 @@ def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
     from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
     from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 
-    classes = (data / "classes.txt").read_text().split()
+    classes = (data / "classes.txt").read_text(encoding="utf-8").split()
     counts = [len(classes), OVERCLUSTERS * len(classes)]
     table: dict[str, dict[str, Any]] = {}
     for name, spec in (("trained", str(run_dir)), ("random", f"random:{run_dir}"), ("lab", "lab")):
@@ -114,7 +117,12 @@ def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
         "title": "ViCE demo",
         "summary": _SUMMARY,
         "classes": classes,
+        "class_notes": {name: CLASS_NOTES[name] for name in classes if name in CLASS_NOTES},
         "scores": table,
+        "readouts": {
+            "clusters": {"clusters": counts[0], "matching": "hungarian"},
+            f"clusters_{counts[1]}": {"clusters": counts[1], "matching": "greedy"},
+        },
         "clusters_matching": f"{counts[0]} clusters, Hungarian matching on val; "
         f"{counts[1]} clusters, greedy matching on train",
     }
@@ -126,7 +134,7 @@ def _unless_done(
     """Evaluates into a folder, or reads what an evaluation of the same weights left there."""
     done, weights = folder / RESULTS_NAME, run_dir / WEIGHTS_NAME
     if done.exists() and done.stat().st_mtime_ns > weights.stat().st_mtime_ns:
-        found: dict[str, Any] = json.loads(done.read_text())
+        found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         return found
     return evaluate(out_dir=folder, **arguments)
 
@@ -141,7 +149,7 @@ _PROBE: dict[str, Any] = {
 
 
 def _labelled_pictures(run_dir: Path, data: Path, out: Path) -> Any:
-    classes = (data / "classes.txt").read_text().split()
+    classes = (data / "classes.txt").read_text(encoding="utf-8").split()
     maps = out / "eval" / "trained"
     return make_pictures(
         run_dir,
@@ -149,6 +157,7 @@ def _labelled_pictures(run_dir: Path, data: Path, out: Path) -> Any:
         sorted((data / "images" / "val").iterdir())[:6],
         labels=data / "labels" / "val",
         linear_maps=maps / "linear" / "maps" / "linear",
+        cluster_title=f"{OVERCLUSTERS * len(classes)} clusters, greedy",
         cluster_maps=maps / "clusters" / "maps" / f"clusters_{OVERCLUSTERS * len(classes)}",
         classes=classes,
         photographs=photographs(),
@@ -169,10 +178,10 @@ def verdict(results: Mapping[str, Any]) -> list[str]:
     """What the scores say, a line each, for the end of the terminal's output."""
     lines = []
     for kind in results["scores"]["trained"]:
-        figures = ", ".join(
-            f"{name} {100 * entry[kind]['miou']:.1f}" for name, entry in results["scores"].items()
-        )
-        lines.append(f"  {_meaning(kind)}: {figures}")
+        found = {name: entry[kind] for name, entry in results["scores"].items()}
+        figures = ", ".join(f"{name} {100 * entry['miou']:.1f}" for name, entry in found.items())
+        over = mean_over(found.values())
+        lines.append(f"  {_meaning(kind)}: {figures}{f' ({over})' if over else ''}")
     return lines
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import urllib.error
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from vice.errors import UserError
+from vice.models.downloads import impatient_sockets
+from vice.models.torchvision_weights import default_weights
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
@@ -39,7 +42,9 @@ class ResNetFeatures(nn.Module):
     ) -> None:
         super().__init__()
         if name not in RESNETS:
-            raise UserError(f"backbone {name!r} is unknown; choose one of {', '.join(RESNETS)}")
+            raise UserError(
+                f"backbone {name!r} is unknown; choose one of {', '.join(RESNETS)}, or timm:NAME"
+            )
         if output_stride not in (8, 16, 32):
             raise UserError(f"output_stride must be 8, 16 or 32, not {output_stride}")
         if stages not in (1, 2, 3, 4):
@@ -57,6 +62,7 @@ class ResNetFeatures(nn.Module):
         widths = (64, 128, 256, 512) if name in RESNETS[:2] else (256, 512, 1024, 2048)
         self.channels: tuple[int, ...] = widths[:stages]
         self.output_stride = output_stride
+        self.weight_source: dict[str, Any] | None = None
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Features of the stages.
@@ -82,14 +88,19 @@ def _torchvision_resnet(name: str, weights: str | None) -> nn.Module:
         return builder(weights=None)
     if weights != "imagenet":
         raise UserError(
-            f"backbone weights must be null, 'imagenet' or a file that exists, not {weights!r}"
+            f"backbone weights must be null, 'imagenet' or a file that exists (FILE#KEY), not "
+            f"{weights!r}"
         )
+    net = builder(weights=None)
     try:
-        return builder(weights="DEFAULT")
+        with impatient_sockets():
+            net.load_state_dict(default_weights(name))
+        return net
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise UserError(
-            f"cannot fetch torchvision's ImageNet weights for {name} ({error}); copy the file "
-            f"into {torch.hub.get_dir()}/checkpoints, or start from random weights with "
+            f"cannot fetch torchvision's ImageNet weights for {name} ({error}); name a file "
+            f"(torchvision:{name}@FILE to score it, weights=FILE to train), copy theirs into "
+            f"{torch.hub.get_dir()}/checkpoints, or start from random weights with "
             "weights=null"
         ) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from vice.models.fpn import FPN
 from vice.models.progressive_upsampling import ProgressiveUpsampling
 from vice.models.resnet_embedder import load_resnet
 from vice.models.timm_backbones import PREFIX, TimmTransformer, timm_features
+from vice.models.weight_files import holds_weights, split_key
 
 DECODERS = ("fpn", "deeplabv3plus", "pup")
 #: Takes the decoder that goes with the backbone.
@@ -61,6 +61,11 @@ class Embedder(nn.Module):
         self.frozen = frozen
         if frozen:
             self.backbone.eval().requires_grad_(False)
+
+    @property
+    def weight_source(self) -> dict[str, Any] | None:
+        """Where in a file the backbone's weights were; None without a file."""
+        return getattr(self.backbone, "weight_source", None)
 
     def train(self, mode: bool = True) -> Embedder:
         """Sets the mode; a frozen backbone stays in evaluation mode."""
@@ -111,7 +116,7 @@ def build_embedder(
             a ViT and ``"fpn"`` for all others.
         dim: Width D of the embedding.
         weights: Of the backbone: ``None`` (random), ``"imagenet"`` (torchvision's, or those timm
-            has for the model) or a file.
+            has for the model) or a file, ``FILE#KEY`` where it holds several.
         output_stride: Stride of the backbone's last stage; 32 for FPN, 8 (default) or 16 for
             DeepLabV3+.
         align_corners: Passed to every bilinear upsampling inside the decoder.
@@ -182,11 +187,13 @@ def _resnet_parts(
             f"output_stride {stride} does not go with {decoder}: use 32 with fpn, 8 or 16 with "
             "deeplabv3plus"
         )
-    file = weights if weights is not None and os.path.isfile(weights) else None
+    file = weights if weights is not None and holds_weights(split_key(weights)[0]) else None
     features = ResNetFeatures(backbone, stride, None if file else weights, stages)
     if file:
-        state = load_resnet(file, backbone).features.state_dict()
+        found = load_resnet(file, backbone)
+        state = found.features.state_dict()
         features.load_state_dict({name: state[name] for name in features.state_dict()})
+        features.weight_source = found.weight_source
     return features, decoder, stride
 
 

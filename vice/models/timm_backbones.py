@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vice.errors import UserError
+from vice.models.downloads import hub_asked_once
 from vice.models.timm_weights import load_weights
 from vice.photometric import IMAGENET_MEAN, IMAGENET_STD
 
@@ -26,11 +29,13 @@ class TimmBackbone(nn.Module):
     Args:
         name: Name of the model in timm, for example ``"vit_small_patch14_dinov2"``.
         weights: ``None`` for random weights, which come from the global generator, ``"imagenet"``
-            for timm's download (whatever the model was trained on), or a file of its weights.
+            for timm's download (whatever the model was trained on), or a file of its weights,
+            ``FILE#KEY`` where it holds several.
 
     Attributes:
         net: The model.
         patch: Side of a patch (rows, columns) in pixels; 1 without patches.
+        weight_source: Where in a file the weights were, for results.json; None without a file.
 
     Raises:
         UserError: timm is missing or does not know the model, or the weights cannot be had.
@@ -38,7 +43,9 @@ class TimmBackbone(nn.Module):
 
     def __init__(self, name: str, weights: str | None = None) -> None:
         super().__init__()
-        self.net = _create(name, weights)
+        self.net = _create(name, download=weights == "imagenet")
+        file = weights if weights != "imagenet" else None
+        self.weight_source = load_weights(self.net, file, PREFIX + name) if file else None
         patch = getattr(getattr(self.net, "patch_embed", None), "patch_size", 1)
         self.patch: tuple[int, int] = (patch, patch) if isinstance(patch, int) else tuple(patch)
         statistics = self.net.pretrained_cfg
@@ -175,7 +182,7 @@ def timm_features(
     """
     # Where the names do not tell, the architecture does; without memory on this device.
     with torch.device("meta"):
-        plan = _create(name, None)
+        plan = _create(name)
     if len(set(reductions(plan))) > 1:
         return TimmPyramid(name, weights, stages)
     if stages != 4:
@@ -210,28 +217,51 @@ def _part_activations(net: nn.Module) -> None:
                 setattr(parent, name, nn.Sequential(plain, child.drop, child.act))
 
 
-def _create(name: str, weights: str | None) -> Any:
+def _create(name: str, *, download: bool = False) -> Any:
     try:
         import timm
     except ImportError as error:
         raise UserError(f"timm:{name} needs timm: pip install timm") from error
-    if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name.partition('_')[0]}*")[:5])
-        raise UserError(f"timm has no model {name!r}" + (f"; it has {near} ..." if near else ""))
-    download = weights == "imagenet"
+    if not _is_known(name):
+        raise UserError(f"timm has no model {name!r}; did you mean {' or '.join(_nearest(name))}?")
     # Transformers take images of any size only when told so; others do not know the option.
-    for options in ({"dynamic_img_size": True}, {}):
-        try:
-            net = timm.create_model(name, pretrained=download, num_classes=0, **options)
-            break
-        except Exception as error:
-            if options and isinstance(error, TypeError) and "dynamic_img_size" in str(error):
-                continue
-            raise UserError(
-                f"cannot load the weights of timm:{name} ({error or type(error).__name__}); name a "
-                f"file of its weights (timm:{name}@FILE to score it, weights=FILE to train), or "
-                "take random ones (random:timm:..., weights=null)"
-            ) from error
-    if weights is not None and not download:
-        load_weights(net, weights, f"timm:{name}")
-    return net
+    with hub_asked_once() if download else nullcontext():
+        for options in ({"dynamic_img_size": True}, {}):
+            try:
+                return timm.create_model(name, pretrained=download, num_classes=0, **options)
+            except Exception as error:
+                if options and isinstance(error, TypeError) and "dynamic_img_size" in str(error):
+                    continue
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise UserError(
+                    f"cannot load the weights of timm:{name} ({reason}); name a file of its "
+                    f"weights (timm:{name}@FILE to score it, weights=FILE to train), or take "
+                    "random ones (random:timm:..., weights=null)"
+                ) from error
+    raise AssertionError("a model of timm is made or refused")
+
+
+def _is_known(name: str) -> bool:
+    """Whether timm has an architecture, and weights of this tag where one is given."""
+    import timm
+
+    try:
+        # Raises for a tag that the architecture does not have.
+        return timm.is_model(name) and (
+            "." not in name or timm.models.get_pretrained_cfg(name) is not None
+        )
+    except RuntimeError:
+        return False
+
+
+def _nearest(name: str) -> list[str]:
+    """Names of timm's that are most like one that it does not have, at least one."""
+    import timm
+
+    known = timm.list_pretrained() if "." in name else timm.list_models()
+    lowered = name.lower()
+    near = difflib.get_close_matches(lowered, known, n=3, cutoff=0.6)
+    # Of a name that is cut short, the models of its family, or with weights of that name.
+    family = [model for model in known if model.startswith(lowered.partition("_")[0])]
+    family = family or [model for model in timm.list_pretrained() if lowered in model]
+    return near or family[:3] or difflib.get_close_matches(lowered, known, n=1, cutoff=0.0)

@@ -2,110 +2,133 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import io
 import sys
-from collections.abc import Mapping
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from vice.errors import UserError
-from vice.foreign import read_tensors
+from vice.models.weight_files import read_weights, split_key
+from vice.models.weight_match import Match, State, compare
+from vice.models.weight_names import hugging_face_vit, lukemelas_efficientnet
+from vice.models.weight_search import find_weights
 
-logger = logging.getLogger(__name__)
-#: Where trainers put the weights inside a file: DINO's teacher, running averages, plain ones.
-_PLACES = ("teacher", "state_dict_ema", "model_ema", "state_dict", "model")
-#: What wrappers put before each name.
-_PREFIXES = ("module.", "_orig_mod.", "backbone.")
-_SHOWN = 3
+#: What timm calls the function beside an architecture that renames its authors' weights.
+_FILTERS = ("checkpoint_filter_fn", "_filter_fn")
+#: What TensorFlow's batch normalisation adds to the variance; other EfficientNets add less.
+_TENSORFLOW_EPS = 1e-3
 
 
-def load_weights(net: nn.Module, file: str | Path, name: str) -> None:
+def load_weights(net: nn.Module, file: str | Path, name: str) -> dict[str, Any]:
     """Loads a file into a timm model, all of it or nothing.
 
     Weights of the model's authors are renamed, and position embeddings resampled, as timm does
-    for its own downloads. What the model has no place for (classifiers, projection heads) is
-    logged. Nothing in the file is run.
+    for its own downloads; so are those under Hugging Face's names, and lukemelas's EfficientNets.
+    What the model has no place for (classifiers, projection heads) is logged. Nothing in the file
+    is run.
 
     Args:
         net: Made by `timm.create_model`.
-        file: ``.safetensors``, or written by `torch.save`.
+        file: ``.safetensors``, or written by `torch.save`, or a folder of Hugging Face;
+            ``FILE#KEY`` says which of several weights.
         name: What the user calls the model, for messages.
+
+    Returns:
+        Where the weights were, for results.json (see `vice.models.weight_search.Found`).
 
     Raises:
         UserError: The file cannot be read, or lacks weights, or holds some of another shape or
-            values that are not finite.
+            values that are not finite, or several that differ.
     """
-    state = _renamed(_unwrapped(_read(Path(file))), net, file, name)
+    path, key = split_key(file)
     wanted = net.state_dict()
-    # Files of old versions of PyTorch lack the counters of batch normalisation.
-    counters = {key for key in wanted if key.endswith("num_batches_tracked")}
-    missing = [key for key in wanted if key not in state and key not in counters]
-    unlike = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
-    if missing or unlike:
-        shown = ", ".join((missing + unlike)[:_SHOWN])
-        raise UserError(
-            f"cannot load the weights of {name} from {file}: {len(missing)} are missing and "
-            f"{len(unlike)} have another shape, for example {shown}"
-        )
-    found = {key: state[key] for key in wanted if key in state}
-    broken = [key for key, value in found.items() if not value.isfinite().all()]
-    if broken:
-        raise UserError(f"{file}: {broken[0]} holds values that are not finite")
-    left = sorted(set(state) - set(wanted))
-    if left:
-        shown = ", ".join(left[:_SHOWN]) + (" ..." if len(left) > _SHOWN else "")
-        logger.warning("%s: %d weights are not part of %s: %s", file, len(left), name, shown)
-    net.load_state_dict({**wanted, **found})
+    found = find_weights(
+        read_weights(path),
+        partial(_match, net=net, wanted=wanted, name=name),
+        file=path,
+        key=key,
+        least=max(1, sum(not k.endswith("num_batches_tracked") for k in wanted) // 2),
+        marks=(max(wanted, key=len),),
+        name=name,
+        nothing=partial(_nothing, name=name),
+    )
+    net.load_state_dict({**wanted, **found.tensors})
+    return found.source
 
 
-def _read(file: Path) -> Any:
-    if file.suffix != ".safetensors":
-        return read_tensors(file)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+def _match(state: State, net: nn.Module, wanted: dict[str, Tensor], name: str) -> Match:
+    tensors, layout = state, "timm"
+    if (renamed := hugging_face_vit(state)) is not None:
+        tensors, layout = renamed, "Hugging Face"
+    elif (renamed := lukemelas_efficientnet(state, wanted)) is not None:
+        tensors, layout = renamed, "lukemelas"
+        if getattr(getattr(net, "bn1", None), "eps", None) != _TENSORFLOW_EPS:
+            model = name.removeprefix("timm:")
+            return Match(
+                problem=f"{model} pads and normalises otherwise than these weights want: name its "
+                f"port from TensorFlow (timm:tf_{model})",
+                other=True,
+            )
     try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is not a whole safetensors file ({error})") from error
-
-
-def _unwrapped(content: Any) -> dict[str, Tensor]:
-    """The tensors of a file under the names that their network gave them."""
-    for place in _PLACES:
-        if isinstance(content, Mapping) and isinstance(content.get(place), Mapping):
-            content = content[place]
-    state = dict(content) if isinstance(content, Mapping) else {}
-    state = {key: value for key, value in state.items() if isinstance(key, str)}
-    state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-    while prefix := _common_prefix(state):
-        # Projection heads lie beside the backbone.
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
-
-
-def _common_prefix(state: Mapping[str, Tensor]) -> str:
-    for prefix in _PREFIXES:
-        if 2 * sum(key.startswith(prefix) for key in state) > len(state):
-            return prefix
-    return ""
-
-
-def _renamed(
-    state: dict[str, Tensor], net: nn.Module, file: str | Path, name: str
-) -> dict[str, Tensor]:
-    """The tensors under timm's names; timm keeps the rules for that beside each architecture."""
-    rename = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    if not state or rename is None:
-        return state
-    try:
-        found = rename(state, net)
-    # It trusts the file to be of this architecture, and meets others with almost any exception.
+        filtered = _filtered(tensors, net)
+    # It trusts the weights to be of this architecture, and meets others with almost any exception.
     except Exception as error:
-        raise UserError(
-            f"cannot load the weights of {name} from {file}: they are of another architecture "
-            f"({type(error).__name__}: {error})"
-        ) from error
+        problem = f"they are of another architecture ({type(error).__name__}: {error})"
+        return Match(problem=problem)
+    # What was renamed still lies where it lay.
+    places = {value.data_ptr() for value in filtered.values()}
+    dropped = {
+        key: value
+        for key, value in tensors.items()
+        if key not in filtered and value.data_ptr() not in places
+    }
+    left = dropped | {key: value for key, value in filtered.items() if key not in wanted}
+    match = compare(filtered, wanted, left, layout=layout, name=name)
+    if match.problem and (remedy := _other_channels(filtered, wanted)):
+        return Match(problem=remedy, share=match.share, other=True)
+    return match
+
+
+def _other_channels(state: State, wanted: dict[str, Tensor]) -> str | None:
+    """What to do with weights for images of other than three channels."""
+    first = next((key for key, value in wanted.items() if value.ndim == 4), "")
+    value = state.get(first)
+    if value is None or value.ndim != 4 or value.shape[1] == wanted[first].shape[1]:
+        return None
+    return (
+        f"its first layer takes {value.shape[1]} channels, and images have "
+        f"{wanted[first].shape[1]} here: make the channels out of RGB in a module of your own and "
+        "embed with it as MODULE:CALLABLE"
+    )
+
+
+def _filtered(state: State, net: nn.Module) -> State:
+    """The tensors under timm's names; timm keeps the rules for that beside each architecture."""
+    module = sys.modules[type(net).__module__]
+    rename = next((getattr(module, name) for name in _FILTERS if hasattr(module, name)), None)
+    if rename is None or not state:
+        return state
+    state = dict(state)
+    if "register_tokens" in state or "blocks.0.mlp.w12.weight" in state:
+        # By this timm knows the weights of DINOv2, and not all copies of them have it.
+        state.setdefault("mask_token", torch.zeros(1, 1))
+    arguments = (state, net) if len(signature(rename).parameters) > 1 else (state,)
+    # Some rules talk to the terminal.
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = rename(*arguments)
     return {key: value for key, value in found.items() if isinstance(value, Tensor)}
+
+
+def _nothing(flat: State, name: str) -> str:
+    if not flat:
+        return "there are no weights in it: no dict of names and tensors"
+    shown = ", ".join(list(flat)[:3])
+    return (
+        f"it holds no weights of {name}, and none of its {len(flat)} weights has a name that they "
+        f"have, for example {shown}; name the architecture that they are of"
+    )

@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.names import printable
 from vice.protocols import told
+from vice.report.scores import MATCHINGS
+from vice.report.style import CSS, scrolling
+from vice.scoring import mean_over
 
 logger = logging.getLogger(__name__)
 KINDS = ("linear", "clusters", "finetune")
@@ -31,12 +35,14 @@ class Table:
         settings: What was the same for all, flat: dotted name to value.
         columns: Names of the read-outs.
         rows: Embedder to read-out to (mIoU, accuracy) of each seed, shares in [0, 1].
+        mean: Over how many classes the mIoUs are means, see `vice.scoring.mean_over`.
     """
 
     title: str
     settings: Mapping[str, Any]
     columns: Sequence[str]
     rows: Mapping[str, Mapping[str, list[tuple[float | None, float | None]]]]
+    mean: str = ""
 
     @property
     def subject(self) -> tuple[str, str]:
@@ -45,7 +51,7 @@ class Table:
 
 
 def read_results(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """Reads ``results.json`` of each directory.
+    """Reads ``results.json`` of each directory; ``folder`` is added, the directory itself.
 
     Raises:
         UserError: A directory without one, or one that no evaluation of ViCE wrote.
@@ -63,7 +69,7 @@ def read_results(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
             raise UserError(f"{file} was not written by an evaluation of ViCE")
         if "protocol" not in result:
             raise UserError(f"{file} names no protocol: it is of an older version; evaluate again")
-        found.append(result)
+        found.append({**result, "folder": str(folder)})
     kinds = Counter(result["kind"] for result in found)
     named = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
     logger.info("results found: %d (%s)", len(found), named)
@@ -86,7 +92,7 @@ def make_tables(
         A table for each way, in the order of their first result.
 
     Raises:
-        UserError: The same embedder, seed and settings twice.
+        UserError: The same embedder, seed and settings twice; it names both directories.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
@@ -112,6 +118,7 @@ def differences(tables: Sequence[Table]) -> list[str]:
                 for name in names
                 if name != "hash" and first.settings.get(name) != second.settings.get(name)
             ]
+            unlike = unlike or ["the hash of the protocol, that is, the meaning of stored labels"]
             sentences.append(
                 f"Table {j + 1} and table {i + 1} are not comparable: {', '.join(unlike)}."
             )
@@ -123,10 +130,11 @@ def to_markdown(tables: Sequence[Table]) -> str:
     parts = []
     for number, table in enumerate(tables, 1):
         head = ["embedder", "seeds", *table.columns]
-        lines = [f"**Table {number}. {table.title}**, mIoU / accuracy in %", ""]
+        lines = [f"**Table {number}. {table.title}**, {_unit(table)}", ""]
         lines += [markdown_line(head), markdown_line(["---"] * len(head))]
         lines += [markdown_line(cells) for cells in _cells(table)]
         parts.append("\n".join(lines))
+    parts += [f"- {term}: {text}" for term, text in _matchings(tables)]
     return "\n\n".join([*parts, *differences(tables)]) + "\n"
 
 
@@ -136,16 +144,23 @@ def to_html(tables: Sequence[Table]) -> str:
     for number, table in enumerate(tables, 1):
         head = "".join(f"<th>{escape(c)}</th>" for c in ["embedder", "seeds", *table.columns])
         rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+            "<tr>" + "".join(f"<td>{escape(printable(cell))}</td>" for cell in cells) + "</tr>"
             for cells in _cells(table)
         )
-        title = f"Table {number}. {table.title}, mIoU / accuracy in %"
-        parts.append(f"<h2>{escape(title)}</h2><table><tr>{head}</tr>{rows}</table>")
+        title = f"Table {number}. {table.title}, {_unit(table)}"
+        shown = scrolling(f"<table><tr>{head}</tr>{rows}</table>")
+        parts.append(f"<h2>{escape(title)}</h2>{shown}")
+    legend = "".join(
+        f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in _matchings(tables)
+    )
+    parts += [f"<dl>{legend}</dl>"] if legend else []
     parts += [f"<p>{escape(sentence)}</p>" for sentence in differences(tables)]
-    style = "td,th{padding:.3em .8em;text-align:right;border-bottom:1px solid #ccc}"
     return (
-        '<!doctype html><meta charset="utf-8"><title>ViCE: results compared</title>'
-        f"<style>body{{font-family:sans-serif}}{style}</style>\n" + "\n".join(parts) + "\n"
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>ViCE: results compared</title><style>{CSS}</style>\n<main>"
+        + "\n".join(parts)
+        + "\n</main></html>\n"
     )
 
 
@@ -171,25 +186,49 @@ def _table(
 ) -> Table:
     rows: dict[str, dict[str, list[tuple[float | None, float | None]]]] = {}
     columns: dict[str, None] = {}
-    seen = set()
+    seen: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    told: list[Mapping[str, Any]] = []
     for result in members:
         for name, scores in readouts(result).items():
             key = (result["spec"], result["seed"], name)
             if key in seen:
-                raise UserError(
-                    f"{result['spec']} with seed {result['seed']} is there twice ({name}, "
-                    f"{settings['dataset']}): name one of the two directories only"
-                )
-            seen.add(key)
+                raise UserError(_twice(seen[key], result, name))
+            seen[key] = result
+            told.append(scores)
             columns[name] = None
-            row = next((n for p, n in names.items() if fnmatch(result["spec"], p)), result["spec"])
+            spec = result["spec"]
+            # A name may hold what is a pattern elsewhere, such as brackets.
+            row = next((n for p, n in names.items() if spec == p or fnmatch(spec, p)), spec)
             cell = rows.setdefault(row, {}).setdefault(name, [])
             cell.append((scores["miou"], scores["accuracy"]))
     title = (
         f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}, "
         f"{settings['protocol']} ({settings['hash']})"
     )
-    return Table(title, settings, list(columns), rows)
+    return Table(title, settings, list(columns), rows, mean_over(told))
+
+
+def _twice(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> str:
+    folders = [str(result.get("folder", "?")) for result in (first, second)]
+    where = (
+        f"{folders[0]} is named twice: name it once"
+        if len({str(Path(folder).resolve()) for folder in folders}) == 1
+        else f"{folders[0]} and {folders[1]} cannot be told apart: name one of the two only"
+    )
+    return (
+        f"{first['spec']} with seed {first['seed']} is there twice ({name}, "
+        f"{first['dataset']['name']}): {where}"
+    )
+
+
+def _unit(table: Table) -> str:
+    return f"mIoU ({table.mean}) / accuracy in %" if table.mean else "mIoU / accuracy in %"
+
+
+def _matchings(tables: Sequence[Table]) -> list[tuple[str, str]]:
+    """The matchings that columns are named by, and what each is."""
+    used = {column.rpartition(" ")[2] for table in tables for column in table.columns}
+    return [(name, text) for name, text in MATCHINGS.items() if name in used]
 
 
 def readouts(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -224,4 +263,5 @@ def spread(values: Sequence[float | None]) -> str:
 
 def markdown_line(cells: Sequence[str]) -> str:
     """A row of a Markdown table."""
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    shown = (" ".join(printable(cell).split()).replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(shown) + " |"

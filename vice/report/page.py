@@ -12,8 +12,11 @@ from urllib.parse import quote
 from PIL import Image
 
 from vice.errors import UserError
-from vice.report.scores import EXPLANATIONS, class_table, score_table, verdict
-from vice.report.style import CSS
+from vice.files import write_text
+from vice.names import name_bytes, printable
+from vice.report.scores import class_table, score_table, terms, verdict
+from vice.report.style import CSS, scrolling
+from vice.scoring import mean_over
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,13 @@ class Picture:
     Attributes:
         path: Image file inside the report's folder, absolute or relative to that folder.
         caption: What is to be seen and what it means.
+        narrow: A form of the picture for narrow screens, in the same folder; without one, a narrow
+            screen scrolls it.
     """
 
     path: str | Path
     caption: str
+    narrow: str | Path | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,9 @@ def write_report(
             ``scores``: ``{model: {read-out: {"miou", "accuracy", "iou_per_class"}}}``, shares in
             [0, 1]; models ``trained``, ``random`` and ``lab`` and read-outs ``linear`` and
             ``clusters`` get full names, others appear as they are; ``iou_per_class`` is a list in
-            the order of ``classes`` or a mapping. ``config`` and ``versions``: nested mappings,
+            the order of ``classes`` or a mapping. ``readouts``: read-out to ``clusters`` (their
+            number) and ``matching`` (``greedy`` or ``hungarian``). ``class_notes``: class to what
+            its name means. ``config`` and ``versions``: nested mappings,
             printed at the end.
         sections: The pictures with their words.
 
@@ -67,26 +75,25 @@ def write_report(
         ValueError: An ``iou_per_class`` has not one value for each class.
     """
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
     title = str(results.get("title") or "ViCE: what was learnt")
     parts = list(_scores(results))
     parts += [(s.title, _section(s, out_dir)) for s in sections]
     parts += list(_appendix(results))
-    links = "".join(f'<a href="#part-{k}">{escape(name)}</a>' for k, (name, _) in enumerate(parts))
+    links = "".join(f'<a href="#part-{k}">{_escape(name)}</a>' for k, (name, _) in enumerate(parts))
     body = "\n".join(
-        f'<section id="part-{k}"><h2>{escape(name)}</h2>\n{html}\n</section>'
+        f'<section id="part-{k}"><h2>{_escape(name)}</h2>\n{html}\n</section>'
         for k, (name, html) in enumerate(parts)
     )
     page = out_dir / "report.html"
-    page.write_text(
+    write_text(
+        page,
         _PAGE.format(
-            title=escape(title),
+            title=_escape(title),
             css=CSS,
             summary=_paragraphs(str(results.get("summary") or ""), "lead"),
             links=links,
             body=body,
         ),
-        encoding="utf-8",
     )
     return page
 
@@ -112,20 +119,37 @@ _PAGE = """<!doctype html>
 
 
 def _scores(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    scores = results.get("scores")
+    scores, readouts = results.get("scores"), results.get("readouts")
     if not scores:
         return
     items = "\n".join(
-        f'<li class="{"good" if better else "bad"}">{escape(sentence)}</li>'
-        for better, sentence in verdict(scores)
+        f'<li class="{"good" if better else "bad"}">{_escape(sentence)}</li>'
+        for better, sentence in verdict(scores, readouts)
     )
-    terms = "\n".join(f"<dt>{escape(t)}</dt><dd>{escape(text)}</dd>" for t, text in EXPLANATIONS)
+    words = "\n".join(
+        f"<dt>{_escape(term)}</dt><dd>{_escape(text)}</dd>"
+        for term, text in terms(scores, readouts)
+    )
     found = f'<ul class="verdict">\n{items}\n</ul>' if items else ""
-    yield "Scores", f"{found}\n{score_table(scores)}\n<dl>\n{terms}\n</dl>"
-    by_class = class_table(scores, list(results.get("classes") or ()))
+    over = mean_over(entry or {} for model in scores.values() for entry in (model or {}).values())
+    mean = f"<p>mIoU: {over}.</p>\n" if over else ""
+    yield "Scores", f"{found}\n{score_table(scores, readouts)}\n{mean}<dl>\n{words}\n</dl>"
+    classes, notes = list(results.get("classes") or ()), results.get("class_notes")
+    by_class = class_table(scores, classes, readouts, notes)
     if by_class:
-        note = "<p>Intersection over union of each class, the parts of mIoU.</p>"
-        yield "Scores by class", note + by_class
+        yield "Scores by class", _CLASS_NOTE + by_class
+
+
+_CLASS_NOTE = (
+    "<p>Intersection over union of each class, the parts of mIoU. The classes are those of the "
+    "data set's label maps, by the names its classes.txt gives them; the colour is the one that "
+    "class maps show them in. A dash: the class is neither in the labels nor predicted, and no "
+    "part of the mean.</p>"
+)
+
+
+def _escape(text: str) -> str:
+    return escape(printable(text))
 
 
 def _section(section: Section, out_dir: Path) -> str:
@@ -134,26 +158,40 @@ def _section(section: Section, out_dir: Path) -> str:
 
 
 def _figure(picture: Picture, out_dir: Path) -> str:
-    path = out_dir / picture.path
+    link, (width, height) = _linked(picture.path, out_dir)
+    caption = _escape(" ".join(picture.caption.split()))
+    image = (
+        f'<img src="{link}" alt="{caption}" width="{width}" height="{height}" '
+        f'style="--width:{width}px" loading="lazy">'
+    )
+    if picture.narrow is None:
+        shown = scrolling(f'<a href="{link}">{image}</a>')
+    else:
+        narrow, size = _linked(picture.narrow, out_dir)
+        source = (
+            f'<source media="(max-width: 600px)" srcset="{narrow}" width="{size[0]}" '
+            f'height="{size[1]}">'
+        )
+        shown = f'<a href="{link}"><picture>{source}{image}</picture></a>'
+    return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"
+
+
+def _linked(name: str | Path, out_dir: Path) -> tuple[str, tuple[int, int]]:
+    """The link to a picture and its width and height."""
+    path = out_dir / name
     if not path.is_file():
         raise UserError(f"{path}: the report links this picture, but it does not exist")
     try:
         relative = path.resolve().relative_to(out_dir.resolve())
     except ValueError as error:
         raise UserError(f"{path} lies outside the report's folder {out_dir}: copy it in") from error
-    link = escape(quote(relative.as_posix()))
     with Image.open(path) as image:
-        width, height = image.size
-    caption = escape(" ".join(picture.caption.split()))
-    return (
-        f'<figure><a href="{link}"><img src="{link}" alt="{caption}" width="{width}" '
-        f'height="{height}" loading="lazy"></a><figcaption>{caption}</figcaption></figure>'
-    )
+        return escape(quote(name_bytes(relative.as_posix()))), image.size
 
 
 def _appendix(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     tables = [
-        f"<details{' open' if key == 'versions' else ''}><summary>{escape(key)}</summary>"
+        f"<details{' open' if key == 'versions' else ''}><summary>{_escape(key)}</summary>"
         f"{_key_table(results[key])}</details>"
         for key in ("versions", "config")
         if results.get(key)
@@ -164,9 +202,9 @@ def _appendix(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _key_table(values: Mapping[str, Any]) -> str:
     rows = "\n".join(
-        f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in _flat(values)
+        f"<tr><th>{_escape(key)}</th><td>{_escape(value)}</td></tr>" for key, value in _flat(values)
     )
-    return f'<div class="wide"><table class="keys"><tbody>\n{rows}\n</tbody></table></div>'
+    return scrolling(f'<table class="keys"><tbody>\n{rows}\n</tbody></table>')
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -180,4 +218,4 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 def _paragraphs(text: str, style: str = "") -> str:
     mark = f' class="{style}"' if style else ""
     found = (" ".join(part.split()) for part in text.split("\n\n"))
-    return "\n".join(f"<p{mark}>{escape(part)}</p>" for part in found if part)
+    return "\n".join(f"<p{mark}>{_escape(part)}</p>" for part in found if part)

@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from vice.names import printable
+from vice.report.style import scrolling
+from vice.visualize.maps import palette
+
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 MODEL_NAMES = {
@@ -15,7 +19,20 @@ MODEL_NAMES = {
     "lab": "Lab colour, no network",
 }
 SHORT_NAMES = {"trained": "trained", "random": "random weights", "lab": "Lab colour"}
-READOUT_NAMES = {"linear": "linear probe", "clusters": "clusters"}
+READOUT_NAMES = {"linear": "linear probe"}
+#: Read-out to ``clusters`` (their number) and ``matching``, both optional.
+Readouts = Mapping[str, Mapping[str, Any]]
+#: Characters beyond which a name is cut to a few lines; pointing at it shows all.
+LONG_NAME = 80
+MATCHING_NAMES = {"greedy": "greedy", "hungarian": "Hungarian"}
+#: What the matchings of a protocol do.
+MATCHINGS = {
+    "greedy": "Each cluster gets the class that most of its pixels have on the "
+    "images it was fitted on; several clusters may share a class.",
+    "hungarian": "Clusters and classes are paired one to one, so that the most "
+    "pixels are right on the scored images themselves, whose labels it therefore sees. Clusters "
+    "beyond the number of classes follow the greedy rule.",
+}
 EXPLANATIONS = (
     ("mIoU", "For each class: pixels that are both predicted and true, divided by pixels that are "
      "either. The mean over classes, so a rare class counts as much as a frequent one. Higher is "
@@ -39,72 +56,153 @@ def percent(value: Any) -> str:
     return f"{100 * float(value):.1f}"
 
 
-def verdict(scores: Scores) -> list[tuple[bool, str]]:
+def verdict(scores: Scores, readouts: Readouts | None = None) -> list[tuple[bool, str]]:
     """Says for each read-out how the trained model compares with the others.
+
+    Args:
+        scores: Model to read-out to scores.
+        readouts: What is known of the read-outs.
 
     Returns:
         For each read-out, whether trained mIoU is above all others, and a sentence (plain text).
     """
     sentences = []
-    for readout, score in scores.get("trained", {}).items():
+    for readout, score in (scores.get("trained") or {}).items():
         others = {
-            model: scores[model][readout]["miou"]
+            model: found["miou"]
             for model in scores
-            if model != "trained" and _is_number(scores[model].get(readout, {}).get("miou"))
+            if model != "trained"
+            and _is_number((found := _entry(scores, model, readout)).get("miou"))
         }
-        if not _is_number(score.get("miou")) or not others:
+        if not _is_number((score or {}).get("miou")) or not others:
             continue
         better = all(score["miou"] > other for other in others.values())
         gaps = ", ".join(
             f"{100 * (score['miou'] - other):+.1f} against {_short(model)} ({percent(other)} %)"
             for model, other in others.items()
         )
-        start = f"{_readout(readout).capitalize()}: {percent(score['miou'])} % mIoU"
+        name = readout_name(readout, scores, readouts)
+        start = f"{name[:1].upper()}{name[1:]}: {percent(score['miou'])} % mIoU"
         end = "." if better else ". Not above all of them."
         sentences.append((better, f"{start}. In points, {gaps}{end}"))
     return sentences
 
 
-def score_table(scores: Scores) -> str:
+def score_table(scores: Scores, readouts: Readouts | None = None) -> str:
     """HTML of the table: a row for each model, mIoU and accuracy for each read-out."""
-    readouts = list(dict.fromkeys(name for model in scores.values() for name in model))
-    groups = "".join(f'<th colspan="2">{escape(_readout(name))}</th>' for name in readouts)
-    units = "<th>mIoU</th><th>accuracy</th>" * len(readouts)
+    columns = list(dict.fromkeys(name for model in scores.values() for name in model or ()))
+    groups = "".join(
+        f'<th colspan="2">{_name(readout_name(name, scores, readouts))}</th>' for name in columns
+    )
+    units = "<th>mIoU</th><th>accuracy</th>" * len(columns)
     rows = []
-    for model, found in scores.items():
+    for model in scores:
         cells = "".join(
-            _bar(found.get(name, {}).get(metric))
-            for name in readouts
+            _bar(_entry(scores, model, name).get(metric))
+            for name in columns
             for metric in ("miou", "accuracy")
         )
         mark = ' class="ours"' if model == "trained" else ""
-        rows.append(f"<tr{mark}><th>{escape(_model(model))}</th>{cells}</tr>")
-    head = f'<tr><th rowspan="2">val, %</th>{groups}</tr><tr>{units}</tr>'
+        rows.append(f'<tr{mark}><th class="name">{_name(_model(model))}</th>{cells}</tr>')
+    head = f'<tr><th rowspan="2" class="name">val, %</th>{groups}</tr><tr>{units}</tr>'
     return _table(head, rows)
 
 
-def class_table(scores: Scores, classes: Sequence[str]) -> str:
+def class_table(
+    scores: Scores,
+    classes: Sequence[str],
+    readouts: Readouts | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> str:
     """HTML of IoU by class: a row for each class, a column for each model and read-out.
 
-    Empty where no score has an ``iou_per_class``.
+    Args:
+        scores: Model to read-out to scores.
+        classes: Names, in the order of their indices.
+        readouts: What is known of the read-outs.
+        notes: Class to what its name means; shown below the name.
+
+    Returns:
+        The table; empty where no score has an ``iou_per_class``.
+
+    Raises:
+        ValueError: An ``iou_per_class`` has not one value for each class.
     """
     columns = [
         (model, readout, _by_class(score["iou_per_class"], classes))
         for model, found in scores.items()
-        for readout, score in found.items()
-        if score.get("iou_per_class") is not None
+        for readout, score in (found or {}).items()
+        if (score or {}).get("iou_per_class") is not None
     ]
     if not columns:
         return ""
     heads = "".join(
-        f"<th>{escape(_short(model))}<br><small>{escape(_readout(readout))}</small></th>"
+        f"<th>{_name(_short(model))}<br>"
+        f"<small>{_name(readout_name(readout, scores, readouts))}</small></th>"
         for model, readout, _ in columns
     )
     rows = [
-        f"<tr><th>{escape(name)}</th>{''.join(_bar(c[2][k]) for c in columns)}</tr>"
-        for k, name in enumerate(classes)
+        f'<tr><th class="name">{swatch}{_name(name)}{_note(notes, name)}</th>'
+        f"{''.join(_bar(c[2][k]) for c in columns)}</tr>"
+        for k, (name, swatch) in enumerate(zip(classes, _swatches(len(classes)), strict=True))
     ]
-    return _table(f"<tr><th>IoU, %</th>{heads}</tr>", rows)
+    return _table(f'<tr><th class="name">IoU, %</th>{heads}</tr>', rows)
+
+
+def terms(scores: Scores, readouts: Readouts | None = None) -> list[tuple[str, str]]:
+    """The words of a report that its scores use, and what each means."""
+    keys = {key for found in scores.values() for key in found or ()}
+    used = {(readouts or {}).get(key, {}).get("matching") for key in keys}
+    matched = [
+        (f"{label} matching", MATCHINGS[name])
+        for name, label in MATCHING_NAMES.items()
+        if name in used
+    ]
+    return [*EXPLANATIONS[:4], *matched, *EXPLANATIONS[4:]]
+
+
+def readout_name(key: str, scores: Scores, readouts: Readouts | None = None) -> str:
+    """Full name of a read-out: of clusters how many there are, and how they were matched.
+
+    Args:
+        key: Its key in the scores: ``linear``, ``clusters``, ``clusters_<K>``, or any name.
+        scores: Where nothing else is known, the length of a ``mapping`` there is the number.
+        readouts: What is known of the read-outs.
+    """
+    kind, _, number = key.partition("_")
+    if kind != "clusters" or (number and not number.isdigit()):
+        return READOUT_NAMES.get(key, key)
+    known = (readouts or {}).get(key) or {}
+    mappings = (_entry(scores, model, key).get("mapping") for model in scores)
+    count = known.get("clusters") or number or next((len(m) for m in mappings if m), None)
+    name = f"{count} clusters" if count else "clusters (how many is not recorded)"
+    matching = known.get("matching")
+    return f"{name}, {MATCHING_NAMES.get(matching, matching)}" if matching else name
+
+
+def _entry(scores: Scores, model: str, readout: str) -> Mapping[str, Any]:
+    return (scores[model] or {}).get(readout) or {}
+
+
+def _name(text: str) -> str:
+    # Isolated, so that a name written from right to left leaves what stands beside it in order.
+    text = printable(text)
+    if len(text) > LONG_NAME:
+        return f'<bdi class="long" title="{escape(text)}">{escape(text)}</bdi>'
+    return f"<bdi>{escape(text)}</bdi>"
+
+
+def _note(notes: Mapping[str, str] | None, name: str) -> str:
+    text = (notes or {}).get(name)
+    return f"<br><small>{_name(text)}</small>" if text else ""
+
+
+def _swatches(count: int) -> list[str]:
+    """The colours that class maps show classes in."""
+    return [
+        f'<i class="swatch" style="background:#{red:02x}{green:02x}{blue:02x}"></i>'
+        for red, green, blue in palette(count).tolist()
+    ]
 
 
 def _by_class(values: Any, classes: Sequence[str]) -> list[Any]:
@@ -122,7 +220,7 @@ def _bar(value: Any) -> str:
 
 def _table(head: str, rows: list[str]) -> str:
     body = "\n".join(rows)
-    return f'<div class="wide"><table><thead>{head}</thead><tbody>\n{body}\n</tbody></table></div>'
+    return scrolling(f"<table><thead>{head}</thead><tbody>\n{body}\n</tbody></table>")
 
 
 def _is_number(value: Any) -> bool:
@@ -135,10 +233,3 @@ def _model(key: str) -> str:
 
 def _short(key: str) -> str:
     return SHORT_NAMES.get(key, key)
-
-
-def _readout(key: str) -> str:
-    kind, _, number = key.partition("_")
-    if kind == "clusters" and number.isdigit():
-        return f"{number} clusters"
-    return READOUT_NAMES.get(key, key)

@@ -15,7 +15,7 @@ from vice.checkpoint import CARD_NAME, load_checkpoint
 from vice.datasets import DATASETS, open_dataset
 from vice.datasets.labelled_set import list_checksum
 from vice.datasets.subsets import take_subset
-from vice.files import replace_atomically
+from vice.files import write_text
 from vice.label_free import HeldOutViews
 from vice.protocols import default_protocol, get_protocol
 from vice.reproduce.runs import Plan
@@ -151,7 +151,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=1) + "\n"
-    replace_atomically(file, lambda new: Path(new).write_text(text, encoding="utf-8"))
+    write_text(file, text)
 
 
 def _held_out(row: Row, plan: Plan) -> list[Path]:

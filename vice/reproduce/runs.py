@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,10 +20,11 @@ from vice.datasets import DATASETS, open_dataset
 from vice.datasets.labelled_set import list_checksum
 from vice.datasets.subsets import take_subset
 from vice.errors import UserError
-from vice.files import replace_atomically
+from vice.files import write_text
+from vice.names import printable
+from vice.overrides import expand, quote
 from vice.protocols import default_protocol, get_protocol
 from vice.reproduce.tables import Row, Scale, key_of
-from vice.training import quote
 
 
 class NotDone(Exception):
@@ -116,7 +118,9 @@ def plan_run(row: Row, plan: Plan, seed: int) -> Run:
         UserError: Overrides that the config does not take.
     """
     assert row.config is not None
-    root = [] if plan.data_root is None else [f"config.VICE.DATASET.root={quote(_root(plan))}"]
+    root = []
+    if plan.data_root is not None:
+        root = [f"config.VICE.DATASET.root={quote(expand(plan.data_root))}"]
     overrides = (
         *row.shared,
         *plan.scale.train,
@@ -129,10 +133,6 @@ def plan_run(row: Row, plan: Plan, seed: int) -> Run:
         f"config.SEED_VALUE={seed}",
     )
     return Run(row.config, overrides, seed, settings(row.config, overrides))
-
-
-def _root(plan: Plan) -> Path:
-    return Path(str(plan.data_root)).absolute()
 
 
 def _scaled(row: Row, plan: Plan) -> list[str]:
@@ -169,7 +169,7 @@ def composed(config: str, overrides: tuple[str, ...]) -> dict[str, Any]:
 
     from vice.plugins.vissl.configure import compose
 
-    plain: Any = OmegaConf.to_container(compose([f"config={config}", *overrides]))
+    plain: Any = OmegaConf.to_container(compose([f"config={config}", *overrides]), resolve=True)
     return dict(plain)
 
 
@@ -231,9 +231,13 @@ def _write_list(name: str, limit: int, plan: Plan) -> tuple[Path, str]:
         names = {name: path for name, path in names.items() if name in kept}
     checksum = list_checksum(names)
     file = plan.out / "data" / f"{data.root.resolve().name}-{checksum[:10]}.txt"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(f"{path}\n" for path in names.values())
-    replace_atomically(file, lambda new: Path(new).write_text(text, encoding="utf-8"))
+    broken = [path for path in map(str, names.values()) if len(path.split("\n")) > 1]
+    if broken:
+        raise UserError(
+            f"{printable(broken[0])} has a line break in its name, and a list of images has one "
+            "path a line: rename it"
+        )
+    write_text(file, "".join(f"{path}\n" for path in names.values()))
     return file, f"{data.name} {checksum}"
 
 
@@ -246,10 +250,10 @@ def parse_datasets(texts: Sequence[str]) -> dict[str, str]:
     found = {}
     for text in texts:
         name, equals, replacement = text.partition("=")
-        if not equals or Path(text).is_dir():
+        if not equals or os.path.isdir(expand(text)):
             name, replacement = "*", text
         elif name not in DATASETS:
             raise UserError(f"--dataset {text}: {name} is none of {', '.join(DATASETS)}")
         known = replacement in DATASETS
-        found[name] = replacement if known else str(Path(replacement).absolute())
+        found[name] = replacement if known else expand(replacement)
     return found

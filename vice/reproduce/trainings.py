@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.checkpoint import WEIGHTS_NAME
-from vice.files import replace_atomically
+from vice.files import make_folder, write_text
 from vice.reproduce.runs import Plan, Run
 from vice.training import submit, train
 
@@ -66,7 +66,7 @@ def _submitted(run: Run, folder: Path, images: Path, plan: Plan) -> str:
     state = job_state(known) if known else ""
     if state:
         return f"job {known} is {state}"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     job = submit(run.config, images, folder, run.overrides)
     _write_record(folder, {"job": job})
     return f"submitted job {job}"
@@ -79,4 +79,4 @@ def _record(folder: Path) -> dict[str, Any]:
 
 def _write_record(folder: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps({**_record(folder), **content}, indent=1, default=str) + "\n"
-    replace_atomically(folder / RECORD_NAME, lambda new: Path(new).write_text(text))
+    write_text(folder / RECORD_NAME, text)

@@ -7,6 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from vice.files import make_folder, replace_atomically
+from vice.names import printable
+
+#: Characters of a class's name that are shown.
+_LONGEST = 40
+
 
 def plot_confusion(
     confusion: np.ndarray, classes: Sequence[str], path: str | Path, title: str = ""
@@ -39,17 +45,21 @@ def plot_confusion(
     axes = figure.add_subplot()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=90, fontsize=8)
-    axes.set_yticks(ticks, classes, fontsize=8)
+    # A name has the room of a label.
+    shown = map(printable, classes)
+    names = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in shown]
+    axes.set_xticks(ticks, names, rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=8, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(title, fontsize=10)
+    # Names may hold what matplotlib would read as a formula.
+    axes.set_title("\n".join(map(printable, title.split("\n"))), fontsize=10, parse_math=False)
     for row, column in zip(*np.nonzero(shares >= 1), strict=True):
         share = shares[row, column]
         ink = "white" if share > 55 else "black"
         axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=ink, fontsize=6)
     figure.colorbar(picture, ax=axes, shrink=0.6, label="% of the class's pixels")
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    make_folder(path.parent)
+    replace_atomically(path, lambda new: figure.savefig(new, dpi=110, format="png"))
     return path

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from vice.errors import UserError
+from vice.files import make_folder, replace_atomically
 
 Record = dict[str, Any]
 
 
-def plot_curves(records: Sequence[Record], path: str | Path) -> Path:
+def plot_curves(records: Sequence[Record], path: str | Path, *, columns: int = 3) -> Path:
     """Draws loss, loss / ln K, prototype use, regions, discarded share and learning rate.
 
     A quantity that no record holds leaves its panel out of the picture.
@@ -20,6 +21,7 @@ def plot_curves(records: Sequence[Record], path: str | Path) -> Path:
     Args:
         records: What `vice.health.read_health` returns.
         path: The PNG to write.
+        columns: Panels beside one another; 1 for narrow screens.
 
     Returns:
         The path.
@@ -37,19 +39,21 @@ def plot_curves(records: Sequence[Record], path: str | Path) -> Path:
     ]
     if not panels:
         raise UserError("the health records hold no loss and no other quantity to plot")
-    rows = math.ceil(len(panels) / 3)
-    figure = Figure(figsize=(10.5, 2.7 * rows), dpi=110, layout="constrained")
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(3.5 * columns, 2.7 * rows), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, 3, squeeze=False)
+    grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     for axes, (title, note, (steps, values)) in zip(grid.flat, panels, strict=False):
         _panel(axes, title, steps, values)
         note(axes, records)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # Without the version of matplotlib in the file, equal curves are equal bytes.
-    figure.savefig(path, metadata={"Software": None})
+    replace_atomically(
+        path, lambda new: figure.savefig(new, format="png", metadata={"Software": None})
+    )
     return path
 
 
@@ -58,10 +62,14 @@ def _series(records: Iterable[Record], key: str) -> tuple[list[float], list[floa
     steps, values = [], []
     for index, record in enumerate(records):
         value = record.get(key)
-        if isinstance(value, int | float) and math.isfinite(value):
+        if _is_number(value):
             steps.append(float(record.get("iteration", index)))
             values.append(float(value))
     return steps, values
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _panel(axes: Any, title: str, steps: list[float], values: list[float]) -> None:
@@ -77,7 +85,7 @@ def _chance(axes: Any, records: Sequence[Record]) -> None:
     """Marks ln K, the loss of a model that gives all K prototypes the same score."""
     for record in records:
         loss, ratio = record.get("loss"), record.get("loss_over_lnk")
-        if loss and ratio and math.isfinite(loss) and math.isfinite(ratio):
+        if _is_number(loss) and _is_number(ratio) and ratio and loss:
             level = loss / ratio
             _mark(axes, level, f"ln K = {level:.2f} (chance)")
             return

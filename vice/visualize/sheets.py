@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vice.files import make_folder, replace_atomically
+
 PAPER = (255, 255, 255)
 INK = (40, 40, 40)
 # A panorama of 10,000 x 50 must not make a sheet 50,000 pixels wide.
@@ -15,11 +17,19 @@ WIDEST = 4
 
 
 def save_png(picture: np.ndarray, path: str | Path) -> Path:
-    """Writes a uint8 RGB picture (H, W, 3) as PNG, making the folder, and returns the path."""
+    """Writes a uint8 picture, RGB (H, W, 3) or (H, W), as PNG in one step.
+
+    Returns:
+        The path; its folder is made.
+
+    Raises:
+        UserError: The folder cannot be written or the disk is full.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Named, so that files may be written under another suffix first.
-    Image.fromarray(np.ascontiguousarray(picture)).save(path, format="PNG", optimize=False)
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    make_folder(path.parent)
+    # Named, since the file is written under another suffix first.
+    replace_atomically(path, lambda new: image.save(new, format="PNG", optimize=False))
     return path
 
 

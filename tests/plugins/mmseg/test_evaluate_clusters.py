@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 
 import pytest
 import torch
+from PIL import Image
 
 from vice.centroids import Centroids
 from vice.errors import UserError
@@ -98,3 +101,22 @@ def test_global_state_is_given_back(tiny, make_folder, tmp_path):
 def test_bad_input_is_named(tiny, make_folder, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         evaluate_clusters(tiny, make_folder(), tmp_path / "out", **{**CLUSTERS, **options})
+
+
+def test_images_of_both_splits_and_of_one_color_are_told(tiny, make_folder, tmp_path, caplog):
+    root = make_folder()
+    fitted, scored = (sorted((root / "images" / split).iterdir()) for split in ("train", "val"))
+    shutil.copy(fitted[1], scored[1])
+    Image.new("RGB", (45, 37), (9, 9, 9)).save(scored[2])
+    with caplog.at_level(logging.INFO, "vice"):
+        result = evaluate_clusters(tiny, root, tmp_path / "out", **CLUSTERS)
+    content = result["content"]
+    assert content["shared"]["exact"] == 1
+    assert (content["fit"]["images"], content["score"]["images"]) == (6, 5)
+    assert (content["fit"]["flat"], content["score"]["flat"]) == (0, 1)
+    assert list(content["score"]["formats"]) == ["RGB, 8 bits"]
+    assert "1 of 5 scored images" in caplog.text and "are among those" in caplog.text
+    for k, entry in result["clusters"].items():
+        fitted = entry["kmeans"]
+        assert int(k) >= fitted["non_empty_clusters"] > 1
+        assert fitted["vectors"] >= fitted["distinct_vectors"] > 100

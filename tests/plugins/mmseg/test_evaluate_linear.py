@@ -37,7 +37,10 @@ def test_linear_learns_and_leaves_evidence(tiny, make_folder, tmp_path, caplog):
     assert scores["iou_per_class"]["never seen"] is None
     assert json.loads((out / "results.json").read_text()) == result
     assert result["dataset"]["images"] == {"fit": 6, "score": 5}
-    assert result["probe"] == {"optimizer": "sgd", "iterations": 40}
+    loss = result["probe"].pop("loss")
+    assert result["probe"] == {"optimizer": "sgd", "iterations": 40} and 0 < loss < np.log(4)
+    assert result["absent"] == {"fit": ["never seen"], "score": ["never seen"]}
+    assert scores["classes_in_mean"] == 3
     assert result["classes"] == ["red", "green", "blue", "never seen"]
     assert {"torch", "vice"} <= set(result["versions"]) and result["seed"] == 0
     assert Config.fromfile(out / "runner" / "linear_folder.py").train_cfg.max_iters == 40

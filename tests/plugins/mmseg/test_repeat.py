@@ -60,6 +60,44 @@ def test_other_images_weights_or_places_are_refused(make_folder, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_code_that_a_result_names_runs_with_consent_only(make_folder, tmp_path, monkeypatch):
+    root = make_folder()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "named_by_result.py").write_text(
+        "from pathlib import Path\n"
+        f"Path({str(tmp_path / 'ran')!r}).touch()\n"
+        "from vice.floors import LabEmbedder as make\n"
+    )
+    evaluate_clusters("lab", root, tmp_path / "old", clusters=[2], changes=STEPS, **QUIET)
+    file = tmp_path / "old" / "results.json"
+    sound = file.read_text()
+    evil = json.loads(sound)
+    evil["arguments"]["spec"] = "named_by_result:make"
+    file.write_text(json.dumps(evil))
+    with pytest.raises(UserError, match="names code that would run: named_by_result:make.*--trust"):
+        repeat(tmp_path / "old", tmp_path / "new")
+    assert not (tmp_path / "ran").exists()
+    # Another embedder from the command line: nothing of the result's runs.
+    assert repeat(tmp_path / "old", tmp_path / "new", spec="lab") == []
+    assert not (tmp_path / "ran").exists()
+    assert repeat(tmp_path / "old", tmp_path / "newer", trust=True) == []
+    assert (tmp_path / "ran").exists()
+    for options in ({"model.backbone.type": "subprocess.Popen"}, {"custom_imports": ["x"]}):
+        file.write_text(json.dumps(_with(sound, options=options)))
+        with pytest.raises(UserError, match="names code that would run: options="):
+            repeat(tmp_path / "old", tmp_path / "newest")
+    for more in ({"hook": "os.system"}, {"spec": 3}, {"protocol": "native"}):
+        file.write_text(json.dumps(_with(sound, **more)))
+        with pytest.raises(UserError, match="does not say what the evaluation was called with"):
+            repeat(tmp_path / "old", tmp_path / "newest")
+
+
+def _with(text, **arguments):
+    result = json.loads(text)
+    result["arguments"].update(arguments)
+    return result
+
+
 def test_command_line(make_folder, tmp_path):
     root = make_folder()
     evaluate_clusters("lab", root, tmp_path / "old", clusters=[3], changes=STEPS, **QUIET)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -44,10 +45,21 @@ def _do(harm: str, task: Any) -> None:
         raise ValueError("harm on purpose")
     if harm == "hang":
         time.sleep(600)
+    if harm == "fill":
+        _fill()
+    if harm == "free":
+        os.unlink(os.environ["BALLAST"])
     if harm == "loss":
         task.last_batch.model_output[0].data.fill_(torch.nan)
     if harm == "gradient":
         task.last_batch.model_output[0].register_hook(lambda gradient: gradient * torch.nan)
+
+
+def _fill() -> None:
+    """Takes all the space that is left on a disk."""
+    with open(os.environ["BALLAST"], "ab", buffering=0) as ballast, suppress(OSError):
+        while True:
+            ballast.write(bytes(4096))
 
 
 def hooks(cfg: Any, harm: Harm, **options: Any) -> list[Any]:

@@ -35,7 +35,7 @@ def test_our_own_configs_are_good(name, tmp_path, monkeypatch):
             "config.VICE.HEALTH.pictures=5",
             r"HEALTH\.pictures=5: must be a whole number from 0 to 4",
         ),
-        ("config.VICE.HEALTH.held_out_paths=photos", r"held_out_paths='photos': must be a list"),
+        ("config.VICE.HEALTH.held_out_paths=photos", r"held_out_paths=photos: must be a list"),
         ("config.SLURM.TIME_HOURS=0", "give the job time"),
         ("+config.SLURM.ADDITIONAL_PARAMETERS.qos='a\nb'", "PARAMETERS.qos=.*one line"),
         ("node_id=1", "node_id=1"),

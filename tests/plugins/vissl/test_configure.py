@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from tests.plugins.vissl.conftest import overrides
@@ -163,6 +164,43 @@ def test_where_views_are_cut_and_changed(monkeypatch, gpu, change, cut, changed_
         "vice_views" + "_later" * cut_later,
         "vice_photometric" + "_later" * changed_later,
     ]
+
+
+def test_a_gpu_of_apple(monkeypatch, caplog):
+    config = compose(["config=vice/folder", "config.MACHINE.DEVICE=mps"]).config
+    if not torch.backends.mps.is_available():
+        with pytest.raises(UserError, match=r"config\.MACHINE\.DEVICE mps cannot be used: .*Apple"):
+            choose_device(config)
+    monkeypatch.setattr("vice.plugins.vissl.configure.check_device", lambda *names: None)
+    choose_device(config)
+    assert config.MACHINE.DEVICE == "cpu" and caplog.text.count("VISSL trains on") == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "${oc.env:CANARY}",
+        "a${ oc.env : CANARY , b }",
+        "${oc.env:VICE_DATA,${oc.env:CANARY}}",
+        "${oc.decode:${oc.env:CANARY}}",
+        "${oc.env:${config.SLURM.ACCOUNT}}",
+        "${${config.SLURM.ACCOUNT}:CANARY}",
+        "${oc.env:VICE_DATAX}",
+        "${oc.dict.keys:config.SLURM}",
+    ],
+)
+def test_the_environment_stays_outside(monkeypatch, value):
+    monkeypatch.setenv("CANARY", "secret")
+    with pytest.raises(UserError, match=r"config\.SLURM\.COMMENT=.*VICE_DATA") as error:
+        compose(["config=vice/folder", f"config.SLURM.COMMENT='{value}'"])
+    assert "secret" not in str(error.value)
+
+
+def test_what_may_be_looked_up(monkeypatch):
+    monkeypatch.setenv("VICE_DATA", "there")
+    for value in ("${oc.env:VICE_DATA}", "${oc.env:VICE_DATA,here}", "${config.VICE.DATASET.root}"):
+        found = compose(["config=vice/folder", f"config.SLURM.COMMENT='a: {value}'"])
+        assert found.config.SLURM.COMMENT == "a: there"
 
 
 def test_gpus_that_are_there(monkeypatch):

@@ -149,11 +149,11 @@ def test_images_without_mutual_regions_are_replaced(config, monkeypatch, later):
 
 
 def test_nothing_usable_is_an_error(tmp_path):
-    images = tmp_path / "images"
-    images.mkdir()
-    for number in range(3):
-        (images / f"{number}.png").write_bytes(b"broken")
+    images = write_images(tmp_path / "images", count=3)
     source = build(configure(overrides(images, tmp_path / "out"))[1]).data_objs[0]
+    # After the look at some of them that comes before the training.
+    for path in images.iterdir():
+        path.write_bytes(b"broken")
     with pytest.raises(UserError, match="images in a row cannot be used"):
         source[0]
 

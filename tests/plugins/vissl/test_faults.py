@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import vice
 from tests.forked import Forked
 from tests.kills import differences
 from tests.plugins.vissl.conftest import overrides, run_tool
 from vice.health import read_health
 from vice.snapshots import LINK_NAME
+from vice.training import quote
 
 pytest.importorskip("vissl")
 
@@ -33,7 +39,9 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(images, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     for step, reason, before in ((2, "the loss is nan", 0), (4, "a gradient is not finite", 1)):
         said = rf"step {step} is skipped: {reason} \(1 in a row, {before + 1} in all\)"
-        assert len(re.findall(said, done.stdout)) == 2
+        # Both ranks say it in the log, and one of them on the terminal.
+        assert len(re.findall(said, (out / "log.txt").read_text())) == 2
+        assert len(re.findall(said, done.stderr)) == 1
     assert [record["iteration"] for record in read_health(out)] == [0, 1, 3, 5]
     assert all(value.isfinite().all() for value in load_file(out / "vice.safetensors").values())
 
@@ -78,7 +86,8 @@ def test_a_rank_that_raises_is_the_one_that_is_shown(images, tmp_path):
     # The other rank's error only follows from this one, and says so in the log.
     assert done.stderr.rstrip().endswith("ValueError: harm on purpose")
     other = "this rank ends because another failed first: rank 1 on "
-    assert other in done.stdout + done.stderr
+    assert other in (tmp_path / "out" / "log.txt").read_text()
+    assert other not in done.stdout + done.stderr
 
 
 def test_a_rank_that_hangs_is_named(images, tmp_path):
@@ -102,12 +111,63 @@ def test_a_full_disk_costs_no_training(trained, images, tmp_path):
     assert done.returncode == 2, done.stderr[-3000:]
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: cannot write") and "free some space" in last
-    assert "Training goes on and tries again" in done.stdout
+    assert "Training goes on and tries again" in done.stderr
     assert (out / "model_phase0.torch").read_bytes() == before
     assert not list(out.glob("*.part"))
     done = run_tool(overrides(images, out), tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert differences(trained, out) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a disk of its own needs the right to mount one")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_real_disk_that_fills_ends_nothing_before_the_last_files(
+    trained, images, small_disk, monkeypatch
+):
+    """No space from the second step on: for log, health, TensorBoard, pictures, export, state."""
+    ballast, out = small_disk / "ballast", small_disk / "out"
+    monkeypatch.setenv("BALLAST", str(ballast))
+    done = run_faulty("fill:0:1", overrides(images, out))
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "Traceback" not in done.stdout + done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == (
+        f"error: cannot write {out}/vice.safetensors: No space left on device; free some space or "
+        "choose another folder"
+    )
+    for name in ("vice.safetensors", "pictures/epoch_1.png", "tb_logs/events", "model_phase0"):
+        assert f"cannot write {out}/{name}" in done.stdout, name
+    ballast.unlink()
+    done = run_tool(overrides(images, out), small_disk)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert differences(trained, out) == []
+    assert [record["iteration"] for record in read_health(out)] == list(range(6))
+
+
+def test_odd_names_and_a_run_folder_that_is_not_utf_8(trained, images, tmp_path):
+    """The same images under names of which most end something that encodes them."""
+    names = [b"0stra\xdfe", b"1a\nb", b"2\x1b[31m", b"3'q\"", "4照片".encode(), b"5 $a$b_{,=}"]
+    photos = tmp_path / os.fsdecode(b"photos\xe4")
+    photos.mkdir()
+    for name, path in zip(names, sorted(images.iterdir()), strict=True):
+        shutil.copy(path, photos / f"{os.fsdecode(name)}.png")
+    out = tmp_path / os.fsdecode(b"out\xfc")
+    arguments = overrides(Path(quote(photos)), Path(quote(out)))
+    done = run_tool(arguments, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Traceback" not in done.stdout + done.stderr
+    for found in (out, out / "vice.safetensors", next(out.glob("model_final*"))):
+        assert vice.load(found).embed(np.zeros((9, 9, 3), np.uint8)).shape[0] == 8
+    assert differences(trained, out.rename(tmp_path / "plain")) == []
 
 
 def test_resuming_takes_the_newest_whole_state_whatever_the_link_says(trained, images, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tests.plugins.vissl.conftest import overrides, run_tool, write_images
+from tests.plugins.vissl.conftest import CANARY, overrides, run_tool, write_images
 from vice.checkpoint import load_checkpoint
 from vice.health import read_health
 
@@ -33,6 +34,26 @@ def test_a_run_leaves_everything_a_user_needs(trained):
     } <= names
     assert any(name.startswith("model_final_checkpoint") for name in names)
     assert "trained: " in (trained / "stdout.txt").read_text()
+
+
+def test_the_terminal_shows_what_a_person_needs_and_the_log_has_the_rest(trained):
+    lines = (trained / "stderr.txt").read_text().splitlines()
+    assert 4 <= len(lines) <= 10, lines
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines), lines
+    assert sum("training: step 1 of 6, epoch 1 of 2, loss" in line for line in lines) == 1
+    assert "training: step 6 of 6, done in" in lines[-1]
+    assert (trained / "stdout.txt").read_text() == f"trained: {trained / 'vice.safetensors'}\n"
+    log = (trained / "log.txt").read_text()
+    for said in ("Training with config:", "Model is:", "training: step 1 of 6", "iter: 1;"):
+        assert log.count(said) == 1
+
+
+def test_no_secret_of_the_environment_is_in_any_file(trained):
+    """The environment holds canaries (conftest.py); terminal and log are among the files."""
+    files = [path for path in trained.rglob("*") if path.is_file()]
+    assert [path.name for path in files if CANARY.encode() in path.read_bytes()] == []
+    log = (trained / "log.txt").read_text()
+    assert "OMP_NUM_THREADS:\t1" in log and "other variables are set and not logged" in log
 
 
 def test_a_run_says_once_which_images_it_found(trained, images):
@@ -147,7 +168,13 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(trained, images, tmp_path)
     assert torch.equal(first.prototypes.weight, second.prototypes.weight)
     done = run_tool(overrides(images, resumed), tmp_path)
     assert done.returncode == 0
-    assert "already succeeded" in done.stdout
+    assert "is done already" in done.stderr
+    assert done.stdout == f"trained: {resumed / 'vice.safetensors'}\n"
+    (resumed / "vice.safetensors").unlink()
+    done = run_tool(overrides(images, resumed), tmp_path)
+    assert done.returncode == 2 and "trained" not in done.stdout
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: the training is done, but") and "model_final" in last
 
 
 def test_views_finished_on_the_device_train_the_same_model(trained, images, tmp_path):
@@ -197,7 +224,9 @@ def test_two_spawned_processes_know_every_registered_name(images, tmp_path):
         tmp_path,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    assert "2 processes, 2 images and 6 views a step" in done.stderr + done.stdout
+    assert "2 processes, 2 images and 6 views a step" in done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) <= 8 and all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines), lines
     assert [record["iteration"] for record in read_health(out)] == [0, 1, 2]
     assert load_checkpoint(out).embedder.config["decoder"] == "deeplabv3plus"
 
@@ -240,7 +269,9 @@ def test_only_unreadable_images(tmp_path):
         (images / f"{number}.jpg").write_bytes(b"no image")
     done = run_tool(overrides(images, tmp_path / "out"), tmp_path)
     assert done.returncode == 2, done.stderr[-3000:]
-    assert "images in a row cannot be used" in done.stderr.strip().splitlines()[-1]
+    last = done.stderr.strip().splitlines()[-1]
+    assert "4 of 4 images that were looked at cannot be trained on" in last and "0.jpg" in last
+    assert not (tmp_path / "out" / "log.txt").exists(), "refused before any work"
 
 
 def test_help_lists_the_configs(tmp_path):

@@ -32,6 +32,7 @@ from vice.plugins.mmseg.geometry import ViceFiveCrop, ViceResize, ViceScoreAtInp
 from vice.plugins.mmseg.linear_head import LinearHead
 from vice.plugins.mmseg.loading import ViceLoadImage, ViceLoadLabels
 from vice.plugins.mmseg.metric import CountMetric
+from vice.plugins.mmseg.watching import WatchHook
 
 __all__ = [
     "ClusterHead",
@@ -47,6 +48,7 @@ __all__ = [
     "ViceLoadLabels",
     "ViceResize",
     "ViceScoreAtInput",
+    "WatchHook",
     "mmcv",
     "mmengine",
     "mmseg",

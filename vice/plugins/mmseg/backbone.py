@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from vice import extractors
 from vice.embedding_cache import EmbeddingCache
+from vice.embeddings import NONFINITE, CheckedEmbedder, FiniteWatch, named
+from vice.errors import UserError
 from vice.provenance import digest
 
 _shared: dict[tuple[str, int, int], SharedEmbedder] = {}
@@ -24,12 +26,14 @@ class SharedEmbedder:
 
     Attributes:
         embedder: The module.
-        embed: The module, behind an `EmbeddingCache` where there is a budget.
+        embed: The module with its outputs checked, behind an `EmbeddingCache` where there is a
+            budget.
     """
 
     def __init__(self, embedder: nn.Module, cache_bytes: int = 0) -> None:
         self.embedder = embedder
-        self.embed = EmbeddingCache(embedder, cache_bytes) if cache_bytes else embedder
+        checked = CheckedEmbedder(embedder)
+        self.embed = EmbeddingCache(checked, cache_bytes) if cache_bytes else checked
 
     @cached_property
     def digest(self) -> str:
@@ -43,6 +47,7 @@ class SharedEmbedder:
             "dim": self.embedder.dim,
             "spherical": extractors.is_spherical(self.embedder),
             "architecture": getattr(self.embedder, "config", type(self.embedder).__name__),
+            "weights": getattr(self.embedder, "weight_source", None),
         }
 
 
@@ -78,6 +83,7 @@ class ViceBackbone(BaseModule):
 
     Attributes:
         dim: Width D of the embedding.
+        watch: Refuses embeddings that are not finite.
     """
 
     def __init__(
@@ -105,6 +111,7 @@ class ViceBackbone(BaseModule):
         self.spherical = extractors.is_spherical(embedder)
         self.flip_average = flip_average
         self.frozen = frozen
+        self.watch = FiniteWatch()
         self.embedder = embedder.eval().requires_grad_(not frozen)
 
     def init_weights(self) -> None:
@@ -124,10 +131,25 @@ class ViceBackbone(BaseModule):
             images: (B, 3, H, W) float, normalised with ImageNet's mean and deviation.
 
         Returns:
-            The embedding (B, D, h, w), alone in a tuple as decode heads expect.
+            The embedding, float32 (B, D, h, w), alone in a tuple as decode heads expect.
+
+        Raises:
+            UserError: The embedder returned something else, or numbers that are not finite.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            embedding = self._shared.embed(images)
+            embedding = self._embed(images)
             if self.flip_average and not self.training:
-                embedding = (embedding + self._shared.embed(images.flip(3)).flip(3)) / 2
+                embedding = (embedding + self._embed(images.flip(3)).flip(3)) / 2
+        self.watch.see(embedding, NONFINITE if self.frozen else _DIVERGED)
         return (embedding,)
+
+    def _embed(self, images: Tensor) -> Tensor:
+        try:
+            return self._shared.embed(images).float()
+        except UserError as error:
+            raise UserError(f"{named(self.watch.names, 0)}: {error}") from error
+
+
+_DIVERGED = (
+    f"{NONFINITE} (if it was sound before it was fine-tuned: lower linear_lr or --backbone-lr-mult)"
+)

@@ -13,6 +13,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from vice.centroids import Centroids
+from vice.embeddings import FiniteWatch
 from vice.errors import UserError
 
 
@@ -57,6 +58,7 @@ class ClusterHead(BaseDecodeHead):
         self.conv_seg.bias.data.copy_(torch.zeros(clusters) if bias is None else bias)
         self.conv_seg.requires_grad_(False)
         self.num_clusters = clusters
+        self.watch = FiniteWatch()
         self.mapping: Tensor | None
         self.register_buffer("mapping", _read_mapping(mapping, clusters), persistent=False)
         if self.mapping is not None:
@@ -72,7 +74,7 @@ class ClusterHead(BaseDecodeHead):
             (B, K, h, w); the greatest is the nearest centroid.
 
         Raises:
-            UserError: The centroids belong to another model.
+            UserError: The centroids belong to another model, or the numbers are too large.
         """
         embedding = self._transform_inputs(inputs)
         if embedding.shape[1] != self.in_channels:
@@ -80,7 +82,9 @@ class ClusterHead(BaseDecodeHead):
                 f"the embedding has {embedding.shape[1]} channels but the centroids have "
                 f"{self.in_channels}: they were fitted on another model"
             )
-        return self.cls_seg(embedding)
+        scores = self.cls_seg(embedding)
+        self.watch.see(scores, "its closeness to the centroids is not finite: too large numbers")
+        return scores
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Scores at the size of the input: of the classes with a mapping, else of the clusters.

@@ -22,9 +22,11 @@ from vice.distributed import on_first_rank
 from vice.errors import UserError
 from vice.metering import StepMeter
 from vice.plugins.mmseg.backbone import share_embedder
+from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.fitting import sample_split
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.results import (
+    absent,
     describe,
     draw_confusion,
     finish,
@@ -38,12 +40,14 @@ from vice.plugins.mmseg.running import (
     finish_config,
     load_config,
     make_task,
+    names_full_disk,
     process_state_kept,
     run,
 )
 from vice.scoring import CountTable
 
 
+@names_full_disk
 @process_state_kept()
 def evaluate_clusters(
     spec: str,
@@ -91,6 +95,8 @@ def evaluate_clusters(
     _check_clusters(clusters, task)
     with meter.step("check data"):
         sets = task.open()
+        task.require_labels(sets, fit="greedy" in task.protocol.matchings)
+        content = look_at_images(task, sets)
     # Results of an earlier evaluation stay as they are until this one has succeeded.
     with share_embedder(spec, task.seed, cache_bytes) as shared, TemporaryDirectory() as folder:
         config = finish_config(load_config("cluster_folder", task), task)
@@ -112,6 +118,7 @@ def evaluate_clusters(
         _add_heads(config, task.out_dir, found)
         result = {
             **describe("clusters", task, sets, shared.describe()),
+            "content": content,
             **_write_clusters(task, found, fit_tables, metric, sets[1].classes),
         }
         return finish(result, task, arguments, config, meter, start)
@@ -162,15 +169,15 @@ def _count_both(
     fit_tables: list[CountTable] = []
     if "greedy" in task.protocol.matchings:
         with meter.step("map the clusters"):
-            fit_tables = _count(config, dataset_config(task, "fit")).tables
+            fit_tables = _count(config, dataset_config(task, "fit"), keep=False).tables
     config.test_evaluator.max_samples = task.max_maps
     with meter.step("score"):
         return fit_tables, _count(config, dataset_config(task, "score"))
 
 
-def _count(config: Config, dataset: dict[str, Any]) -> CountMetric:
+def _count(config: Config, dataset: dict[str, Any], *, keep: bool = True) -> CountMetric:
     config.test_dataloader.dataset = dataset
-    return run(config, train=False)
+    return run(config, train=False, keep=keep)
 
 
 def _write_clusters(
@@ -191,12 +198,19 @@ def _write_clusters(
         str(k): {
             **_scores(task, table, mappings[k], classes),
             "empty_clusters": int(((fit_tables or metric.tables)[i].counts.sum(1) == 0).sum()),
+            "kmeans": {
+                "vectors": found[k].vectors_fitted,
+                "distinct_vectors": found[k].distinct,
+                "non_empty_clusters": found[k].occupied,
+            },
             "objective": found[k].objective,
         }
         for i, (k, table) in enumerate(zip(found, metric.tables, strict=True))
     }
+    fitted = fit_tables[0].counts.sum(0) > 0 if fit_tables else None
     return {
         "clusters": entries,
+        "absent": absent(task, classes, fitted, metric.tables[0]),
         **write_samples(metric, task, first, len(classes)),
         "pictures": [
             draw_confusion(table, mapping, classes, task, f"confusion_{k}_{name}")

@@ -12,23 +12,26 @@ from torch import Tensor
 
 from vice.distributed import on_first_rank
 from vice.errors import UserError
-from vice.logistic import LogisticFit, fit_logistic
+from vice.logistic import NEVER, LogisticFit, fit_logistic
 from vice.metering import StepMeter
 from vice.plugins.mmseg.backbone import share_embedder
+from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.fitting import sample_split
 from vice.plugins.mmseg.metric import CountMetric
-from vice.plugins.mmseg.results import class_scores, describe, finish
+from vice.plugins.mmseg.results import class_scores, describe, finish, training_outcome
 from vice.plugins.mmseg.running import (
     Task,
     finish_config,
     load_config,
     make_task,
+    names_full_disk,
     process_state_kept,
     run,
     set_probe,
 )
 
 
+@names_full_disk
 @process_state_kept()
 def evaluate_linear(
     spec: str,
@@ -55,12 +58,14 @@ def evaluate_linear(
 
     Returns:
         What ``results.json`` holds; the scores, in [0, 1], are under ``"linear"``. Under
-        ``"probe"`` stands how the fit ended: ``optimizer`` and ``iterations``, with lbfgs also
-        ``pixels``, ``l2``, ``converged``, ``gradient`` and ``objective`` (see
-        `vice.logistic.LogisticFit`).
+        ``"probe"`` stands how the fit ended: ``optimizer`` and ``iterations``, with steps the mean
+        ``loss`` of the last ones, with lbfgs ``pixels``, ``l2``, ``converged``, ``gradient`` and
+        ``objective`` (see `vice.logistic.LogisticFit`). Under ``"absent"`` stand the classes
+        without a pixel that was fitted on or scored.
 
     Raises:
-        UserError: No such embedder or protocol, or something is wrong with the data set.
+        UserError: No such embedder or protocol, something is wrong with the data set, or numbers
+            that are not finite.
     """
     start, meter = time.monotonic(), StepMeter()
     task = make_task(spec, dataset, out_dir, **task_arguments)
@@ -72,42 +77,49 @@ def evaluate_linear(
         )
     with meter.step("check data"):
         sets = task.open()
+        task.require_labels(sets, fit=True)
+        content = look_at_images(task, sets)
     with share_embedder(spec, task.seed, cache_bytes) as shared:
         config = load_config("linear_folder", task)
         set_probe(config, task, shared.embedder.dim, len(sets[1].classes))
         config.model.backbone.cache_bytes = cache_bytes
         config = finish_config(config, task)
-        metric, probe = _run(config, task, meter)
+        metric, probe, fitted = _run(config, task, meter)
 
     def write() -> dict[str, Any]:
         result = {
             **describe("linear", task, sets, shared.describe()),
+            "content": content,
             "probe": probe,
-            **class_scores("linear", metric, task, sets[1].classes),
+            **class_scores("linear", metric, task, sets[1].classes, fitted),
         }
         return finish(result, task, {"cache_bytes": cache_bytes}, config, meter, start)
 
     return on_first_rank(write)
 
 
-def _run(config: Config, task: Task, meter: StepMeter) -> tuple[CountMetric, dict[str, Any]]:
-    """The scores, and how the probe was fitted."""
-    protocol = task.protocol
+def _run(
+    config: Config, task: Task, meter: StepMeter
+) -> tuple[CountMetric, dict[str, Any], Tensor]:
+    """The scores, how the probe was fitted, and on which classes, bool (C,)."""
+    protocol, classes = task.protocol, config.model.decode_head.num_classes
     probe = {"optimizer": protocol.linear_optimizer, "iterations": protocol.linear_iterations}
     if protocol.linear_optimizer != "lbfgs":
         with meter.step("fit the probe and score it"):
-            return run(config, train=True), probe
+            metric = run(config, train=True)
+        loss, fitted = training_outcome(metric, classes)
+        return metric, {**probe, "loss": loss}, fitted
     with meter.step("sample pixels"):
         sample = sample_split(config, task, protocol.linear_pixels, labelled=True)
     with meter.step("fit the probe"):
-        fit = on_first_rank(lambda: _fit(sample, config.model.decode_head.num_classes, task))
+        fit = on_first_rank(lambda: _fit(sample, classes, task))
     weights = {
         "decode_head.conv_seg.weight": fit.weight[:, :, None, None],
         "decode_head.conv_seg.bias": fit.bias,
     }
     with meter.step("score"):
         metric = run(config, train=False, weights=weights)
-    return metric, {**probe, "l2": protocol.linear_l2, **fit.describe()}
+    return metric, {**probe, "l2": protocol.linear_l2, **fit.describe()}, fit.bias != NEVER
 
 
 def _fit(sample: Tensor | None, num_classes: int, task: Task) -> LogisticFit:

@@ -8,15 +8,17 @@ from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vice.datasets import Pair
 from vice.datasets.labelled_set import list_checksum
 from vice.distributed import on_first_rank
 from vice.errors import UserError
+from vice.files import write_text
 from vice.metering import StepMeter
+from vice.names import printable
 from vice.plugins.mmseg.backbone import share_embedder
+from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.dataset import keep_subset
 from vice.plugins.mmseg.pipelines import build_pipeline
-from vice.plugins.mmseg.results import class_scores, describe, finish
+from vice.plugins.mmseg.results import class_scores, describe, finish, training_outcome
 from vice.plugins.mmseg.running import (
     Task,
     check_batch_norm,
@@ -24,6 +26,7 @@ from vice.plugins.mmseg.running import (
     finish_config,
     load_config,
     make_task,
+    names_full_disk,
     process_state_kept,
     run,
     set_probe,
@@ -32,6 +35,7 @@ from vice.plugins.mmseg.running import (
 SUBSET_NAME = "subset.txt"
 
 
+@names_full_disk
 @process_state_kept()
 def finetune(
     spec: str,
@@ -64,7 +68,8 @@ def finetune(
         **task_arguments: Further arguments of `vice.plugins.mmseg.running.make_task`.
 
     Returns:
-        What ``results.json`` holds; the scores, in [0, 1], are under ``"finetune"``.
+        What ``results.json`` holds; the scores, in [0, 1], are under ``"finetune"``, and under
+        ``"loss"`` the mean loss of the last steps.
 
     Raises:
         UserError: No such embedder or protocol, a fraction out of range, an optimizer for probes
@@ -80,7 +85,10 @@ def finetune(
         sets = task.open()
     fit, score = sets
     pairs = keep_subset(fit.pairs(task.protocol.fit_split), fraction, subset_seed)
-    names = on_first_rank(lambda: _write_subset(pairs, task))
+    task.require_labels(sets, fit=True, pairs=pairs)
+    with meter.step("look at images"):
+        content = look_at_images(task, sets, pairs)
+    names = [pair.image.stem for pair in pairs]
     with share_embedder(spec, task.seed) as shared:
         model = shared.describe()
         if any(isinstance(module, _BatchNorm) for module in shared.embedder.modules()):
@@ -108,11 +116,16 @@ def finetune(
         "crop": crop,
     }
 
+    loss, fitted = training_outcome(metric, len(score.classes))
+
     def write() -> dict[str, Any]:
+        _write_subset(names, task)
         result = {
             **describe("finetune", task, sets, model),
+            "content": content,
             "subset": {"images": len(names), "checksum": list_checksum(names), "file": SUBSET_NAME},
-            **class_scores("finetune", metric, task, score.classes),
+            "loss": loss,
+            **class_scores("finetune", metric, task, score.classes, fitted),
         }
         return finish(result, task, arguments, config, meter, start)
 
@@ -126,9 +139,10 @@ def _pipeline(task: Task, crop: int) -> list[dict[str, Any]]:
     return [*steps, pack]
 
 
-def _write_subset(pairs: list[Pair], task: Task) -> list[str]:
-    names = [pair.image.stem for pair in pairs]
-    task.out_dir.mkdir(parents=True, exist_ok=True)
-    text = "".join(f"{name}\n" for name in names)
-    (task.out_dir / SUBSET_NAME).write_text(text, encoding="utf-8")
-    return names
+def _line(name: str) -> str:
+    """A name on a line; one with a line break in it as it is shown elsewhere."""
+    return f"{printable(name) if len(name.splitlines()) > 1 else name}\n"
+
+
+def _write_subset(names: list[str], task: Task) -> None:
+    write_text(task.out_dir / SUBSET_NAME, "".join(map(_line, names)))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vice.distributed import cpu_group, rank, world_size
 from vice.plugins.mmseg.running import Task, dataset_config
+from vice.plugins.mmseg.watching import image_names
 from vice.progress import progress
 from vice.sampling import PixelSampler
 
@@ -40,6 +41,9 @@ def sample_split(
         Their embeddings at the size of the network's input, float32 (N, D) on the CPU, not
         normalised; None on all ranks but the first. With ``labelled`` (N, D + 1), the class of
         each pixel being the last entry.
+
+    Raises:
+        UserError: An embedding that is not finite; it names the image.
     """
     device = task.device or get_device()
     loader_config = copy.deepcopy(config.test_dataloader)
@@ -56,10 +60,12 @@ def sample_split(
         sampler, index = PixelSampler(pixels, task.seed), rank()
         for batch in progress(loader, len(loader), f"embedding {task.protocol.fit_split} images"):
             data = preprocessor(batch, False)
-            embeddings = backbone(data["inputs"])[-1].float()
+            backbone.watch.names = image_names(data["data_samples"])
+            embeddings = backbone(data["inputs"])[-1]
             for embedding, sample in zip(embeddings, data["data_samples"], strict=True):
                 labels = sample.gt_sem_seg.data[0] if labelled else None
                 sampler.add(embedding, tuple(data["inputs"].shape[2:]), index, labels)
                 index += world_size()
+        backbone.watch.look()
     sampler.gather(cpu_group())
     return sampler.vectors() if rank() == 0 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.dist import all_reduce, get_world_size
@@ -11,6 +12,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from vice.embeddings import FiniteWatch
 from vice.errors import UserError
 
 
@@ -31,7 +33,13 @@ class LinearHead(BaseDecodeHead):
         upsample: ``"scores"``, or ``"classes"`` to decide at the stride of the embedding and
             repeat the classes (see `vice.protocols.Protocol`).
         **kwargs: What `BaseDecodeHead` takes.
+
+    Attributes:
+        seen: bool (256,), whether a label has occurred in training; 255 is "ignore".
+        watch: Refuses scores that are not finite.
     """
+
+    seen: Tensor
 
     def __init__(
         self,
@@ -54,6 +62,8 @@ class LinearHead(BaseDecodeHead):
             **kwargs,
         )
         self.upsample = upsample
+        self.watch = FiniteWatch()
+        self.register_buffer("seen", torch.zeros(256, dtype=torch.bool), persistent=False)
         self.bottleneck = None
         if bottleneck:
             norm_cfg = norm_cfg or {"type": "SyncBN", "requires_grad": True}
@@ -71,7 +81,7 @@ class LinearHead(BaseDecodeHead):
             Logits (B, C, h, w).
 
         Raises:
-            UserError: The embedding is not ``in_channels`` wide.
+            UserError: The embedding is not ``in_channels`` wide, or the scores are not finite.
         """
         embedding = self._transform_inputs(inputs)
         if embedding.shape[1] != self.in_channels:
@@ -81,7 +91,9 @@ class LinearHead(BaseDecodeHead):
             )
         if self.bottleneck is not None:
             embedding = self.bottleneck(embedding)
-        return self.cls_seg(embedding)
+        scores = self.cls_seg(embedding)
+        self.watch.see(scores, _DIVERGED)
+        return scores
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
         """Mean over the labelled pixels of the step on all ranks.
@@ -90,8 +102,9 @@ class LinearHead(BaseDecodeHead):
         one process, however the labelled pixels are spread.
         """
         losses = super().loss_by_feat(seg_logits, batch_data_samples)
+        labels = self._stack_batch_gt(batch_data_samples)
+        self.seen.index_fill_(0, labels.flatten(), True)
         if get_world_size() > 1:
-            labels = self._stack_batch_gt(batch_data_samples)
             own = (labels != self.ignore_index).sum().float()
             mean = own.clone()
             all_reduce(mean, "mean")
@@ -106,6 +119,12 @@ class LinearHead(BaseDecodeHead):
             return super().predict_by_feat(seg_logits, batch_img_metas)
         meta = batch_img_metas[0]
         return repeat_classes(seg_logits, tuple(meta.get("pad_shape", meta["img_shape"])[:2]))
+
+
+_DIVERGED = (
+    "the scores of its classes are not finite (NaN or infinity): the probe has diverged, lower "
+    "linear_lr (or the embedding has too large numbers)"
+)
 
 
 def repeat_classes(scores: Tensor, size: tuple[int, int]) -> Tensor:

@@ -15,6 +15,7 @@ from mmseg.registry import METRICS
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.plugins.mmseg.watching import Training
 from vice.scoring import CountTable
 
 
@@ -40,7 +41,8 @@ class CountMetric(BaseMetric):
     """mIoU, pixel accuracy and IoU of each class, in percent, from one table of counts.
 
     Without ``num_clusters`` the prediction ``pred_sem_seg`` holds classes; reported are ``mIoU``,
-    ``aAcc`` and ``IoU/<class>``. With it, each entry of ``pred_clusters`` holds clusters;
+    ``aAcc``, ``classes_in_mean`` (how many the mIoU is a mean over) and ``IoU/<class>``. With it,
+    each entry of ``pred_clusters`` holds clusters;
     reported are ``k<K>/hungarian/mIoU`` and so on (matched on the very labels that are scored)
     and, for given mappings, ``k<K>/mIoU``.
 
@@ -52,6 +54,7 @@ class CountMetric(BaseMetric):
         tables: After `evaluate`: the summed table of each set of clusters (one for classes).
         samples: The first images of the data set; after `evaluate` rank 0 has them in order, the
             other ranks none.
+        training: What the run's training has seen, if there was one.
 
     Args:
         num_clusters: Number of clusters of each set.
@@ -76,6 +79,7 @@ class CountMetric(BaseMetric):
         self.max_samples = max_samples
         self.tables: list[CountTable] = []
         self.samples: list[Sample] = []
+        self.training: Training | None = None
         self._sums: list[CountTable] = []
         self._last: list[CountTable] = []
         self._seen = 0
@@ -134,6 +138,7 @@ class CountMetric(BaseMetric):
         return {
             f"{name}mIoU": 100 * table.miou(mapping),
             f"{name}aAcc": 100 * table.accuracy(mapping),
+            f"{name}classes_in_mean": float(sum(value == value for value in iou)),
             **{f"{name}IoU/{c}": 100 * v for c, v in zip(self._classes(), iou, strict=True)},
         }
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.extractors import names_code
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.finetune import finetune
-from vice.plugins.mmseg.running import make_task
+from vice.plugins.mmseg.running import Task, make_task
 from vice.protocols import from_dict
 from vice.report.compare import read_results
 
@@ -23,7 +26,9 @@ EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
 _TASK_ONLY = ("protocol", "out_dir", "spec", "dataset", "data_root", "fit_dataset")
 
 
-def repeat(folder: str | Path, out_dir: str | Path, **changed: Any) -> list[str]:
+def repeat(
+    folder: str | Path, out_dir: str | Path, *, trust: bool = False, **changed: Any
+) -> list[str]:
     """Evaluates again as a results directory says, and compares the scores.
 
     Before it starts, it makes sure that protocol, lists of images and weights are those of then.
@@ -31,6 +36,8 @@ def repeat(folder: str | Path, out_dir: str | Path, **changed: Any) -> list[str]
     Args:
         folder: A results directory.
         out_dir: Where the new results go.
+        trust: Whether code that the result names may run: a ``MODULE:CALLABLE``, or options that
+            name classes of MMSegmentation.
         **changed: Arguments that may differ on this machine: ``spec``, ``data_root``, ``device``,
             ``workers``.
 
@@ -38,10 +45,15 @@ def repeat(folder: str | Path, out_dir: str | Path, **changed: Any) -> list[str]
         A line for each score that came out differently; empty where all are equal.
 
     Raises:
-        UserError: No result there, or it was taken of other weights, images or classes.
+        UserError: No result there, it was taken of other weights, images or classes, or it names
+            code that is not trusted.
     """
     (old,) = read_results([folder])
-    arguments = {**old["arguments"], **{k: v for k, v in changed.items() if v is not None}}
+    changed = {name: value for name, value in changed.items() if value is not None}
+    said = _arguments(old, folder)
+    if not trust:
+        _refuse_code({**said, **dict.fromkeys(changed)}, folder)
+    arguments = {**said, **changed}
     if Path(out_dir).resolve() == Path(folder).resolve():
         raise UserError(f"{out_dir} holds the result to be reproduced: name another folder")
     arguments["out_dir"] = out_dir
@@ -53,6 +65,32 @@ def repeat(folder: str | Path, out_dir: str | Path, **changed: Any) -> list[str]
         for name in dict.fromkeys([*before, *after])
         if before.get(name) != after.get(name)
     ]
+
+
+def _arguments(old: dict[str, Any], folder: str | Path) -> dict[str, Any]:
+    """What the evaluation was called with."""
+    said = old.get("arguments")
+    known = {entry.name for entry in fields(Task)}
+    known |= {*signature(EVALUATIONS[old["kind"]]).parameters}
+    said = said if isinstance(said, dict) else {}
+    whole = {*_TASK_ONLY, "seed"} <= said.keys() <= known
+    if not whole or not isinstance(said["spec"], str) or not isinstance(said["protocol"], dict):
+        raise UserError(
+            f"{Path(folder) / 'results.json'} does not say what the evaluation was called with; "
+            "evaluate again"
+        )
+    return dict(said)
+
+
+def _refuse_code(said: dict[str, Any], folder: str | Path) -> None:
+    """What a result brings may run nothing; what the user says may."""
+    spec, options = str(said["spec"]), said.get("options")
+    what = spec if names_code(spec) else f"options={options}" if options else None
+    if what is not None:
+        raise UserError(
+            f"{Path(folder) / 'results.json'} names code that would run: {what}; look at it, and "
+            "say --trust if you do"
+        )
 
 
 def _check(old: dict[str, Any], arguments: dict[str, Any]) -> None:

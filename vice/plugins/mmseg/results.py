@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
-from PIL import Image
 from torch import Tensor
 
 from vice.datasets import LabelledSet
 from vice.datasets.labelled_set import list_checksum
 from vice.distributed import world_size
-from vice.files import replace_atomically
+from vice.errors import UserError
+from vice.files import write_text
+from vice.labelled_pixels import absent_classes, tell_absent
 from vice.metering import StepMeter
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.running import Task
@@ -30,6 +31,8 @@ from vice.visualize import colorize, contact_sheet, plot_confusion, save_png
 
 logger = logging.getLogger(__name__)
 RESULTS_NAME = "results.json"
+#: Loss at which a fit counts as diverged although its numbers are finite; guessing is at ln C.
+DIVERGED = 1e6
 
 
 def scores(table: CountTable, mapping: ClassMapping, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -37,12 +40,13 @@ def scores(table: CountTable, mapping: ClassMapping, classes: tuple[str, ...]) -
 
     Returns:
         ``miou``, ``accuracy`` and ``iou_per_class`` in [0, 1]; None for a class that is neither
-        in the labels nor predicted.
+        in the labels nor predicted. ``classes_in_mean``: how many classes ``miou`` is the mean of.
     """
     iou = table.iou_per_class(mapping).tolist()
     return {
         "miou": _number(table.miou(mapping)),
         "accuracy": _number(table.accuracy(mapping)),
+        "classes_in_mean": sum(not math.isnan(value) for value in iou),
         "iou_per_class": {c: _number(value) for c, value in zip(classes, iou, strict=True)},
     }
 
@@ -135,7 +139,11 @@ def finish(
 
 
 def class_scores(
-    kind: str, metric: CountMetric, task: Task, classes: tuple[str, ...]
+    kind: str,
+    metric: CountMetric,
+    task: Task,
+    classes: tuple[str, ...],
+    fitted: Tensor,
 ) -> dict[str, Any]:
     """The part of a result that a classifier's table gives, with maps and pictures written.
 
@@ -144,15 +152,70 @@ def class_scores(
         metric: Holds one table, clusters being classes.
         task: What was scored on what.
         classes: Class names.
+        fitted: bool (C,), whether a class has a pixel that was fitted on.
     """
     table = metric.tables[0]
     identity = table.identity()
     return {
         kind: {**scores(table, identity, classes), "fitted_on": task.protocol.fit_split},
+        "absent": absent(task, classes, fitted, table),
         "confusion": table.confusion(identity).tolist(),
         **write_samples(metric, task, {kind: identity}, len(classes)),
         "pictures": [draw_confusion(table, identity, classes, task, "confusion")],
     }
+
+
+def training_outcome(metric: CountMetric, num_classes: int) -> tuple[float, Tensor]:
+    """How a training by steps has ended; a loss above that of guessing is told in the log.
+
+    Args:
+        metric: Of a run that has trained.
+        num_classes: Number of classes C.
+
+    Returns:
+        Its mean loss over the last steps, and on which classes it was trained, bool (C,).
+
+    Raises:
+        UserError: No labelled pixel was trained on, or the loss is beyond all bounds.
+    """
+    training = metric.training
+    assert training is not None  # The configs' hook is there, and its run has trained.
+    fitted = training.seen[:num_classes]
+    if not fitted.any():
+        raise UserError(
+            "no labelled pixel was fitted on: all are ignored, or outside the crop of the protocol"
+        )
+    if training.loss > DIVERGED:
+        raise UserError(
+            f"the loss has ended at {training.loss:.3g}: what is fitted has diverged, lower "
+            "linear_lr (or the embedding has too large numbers)"
+        )
+    if training.loss > math.log(num_classes) + 1e-3:
+        logger.warning(
+            "the loss has ended at %.3g, above that of guessing (ln %d = %.3g): what is fitted "
+            "may have diverged; lower linear_lr, or give it more iterations",
+            training.loss, num_classes, math.log(num_classes),
+        )  # fmt: skip
+    return training.loss, fitted
+
+
+def absent(
+    task: Task, classes: tuple[str, ...], fitted: Tensor | None, table: CountTable
+) -> dict[str, list[str] | None]:
+    """Classes without a pixel in what was fitted on or scored; they are also named in the log.
+
+    Args:
+        task: What was scored on what.
+        classes: Class names.
+        fitted: bool (C,), whether a class has a pixel that was fitted on; None: without labels.
+        table: Counts of the scored split.
+
+    Returns:
+        ``"fit"`` (None where no labels were used) and ``"score"``.
+    """
+    found = absent_classes(classes, {"fit": fitted, "score": table.counts.sum(0) > 0})
+    tell_absent(found, {"fit": task.protocol.fit_split, "score": task.protocol.score_split})
+    return found
 
 
 def draw_confusion(
@@ -186,8 +249,7 @@ def write_samples(
         }
         for name, classes in maps.items():
             path = task.out_dir / "maps" / name / f"{sample.name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(classes).save(path)
+            save_png(classes, path)
             written.append(path.relative_to(task.out_dir).as_posix())
         shown = [colorize(classes, num_classes) for classes in (sample.label, *maps.values())]
         rows.append([sample.image, *shown])
@@ -201,9 +263,7 @@ def write_samples(
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file in one step, so that a killed run leaves no half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    replace_atomically(path, lambda new: Path(new).write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def plain(value: Any) -> Any:

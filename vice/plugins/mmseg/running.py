@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +18,29 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from vice.datasets import DATASETS, LabelledSet, open_dataset
-from vice.distributed import on_first_rank, world_size
+from vice.datasets import DATASETS, LabelledSet, Pair, open_dataset
+from vice.devices import check_device
+from vice.distributed import on_first_rank, rank, world_size
 from vice.errors import UserError
+from vice.files import disk_errors
+from vice.labelled_pixels import require_labels
+from vice.log_streams import guard
+from vice.names import name_bytes
 from vice.paths import config_root
 from vice.plugins.mmseg.fitted import set_weights
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.pipelines import optimizer, schedule
+from vice.plugins.mmseg.watching import training_of
 from vice.protocols import Protocol, default_protocol, from_dict, get_protocol
+
+#: Where MMEngine's runner says which of its checkpoints is the last one.
+LAST_NAME = "last_checkpoint"
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,28 @@ class Task:
             fit.audit(self.protocol.fit_split)
         score.audit(self.protocol.score_split)
 
+    def require_labels(
+        self, sets: tuple[LabelledSet, LabelledSet], *, fit: bool, pairs: list[Pair] | None = None
+    ) -> None:
+        """Sees to it that both splits hold a labelled pixel, where labels are used.
+
+        Args:
+            sets: What `open` returns.
+            fit: Whether labels of the fitted split are used.
+            pairs: Images of that split that are fitted on; None: all.
+
+        Raises:
+            UserError: A split without one.
+        """
+
+        def check() -> None:
+            protocol = self.protocol
+            if fit:
+                require_labels(sets[0], pairs or sets[0].pairs(protocol.fit_split), "fit on")
+            require_labels(sets[1], sets[1].pairs(protocol.score_split), "score")
+
+        on_first_rank(check)
+
     def arguments(self) -> dict[str, Any]:
         """All fields as `make_task` takes them, the protocol as a dict."""
         return dataclasses.asdict(self)
@@ -108,7 +144,7 @@ def make_task(
         The task.
 
     Raises:
-        UserError: An unknown protocol, or fields that do not go together.
+        UserError: An unknown protocol, fields that do not go together, or no such device.
     """
     kind = str(dataset) if str(dataset) in DATASETS else "folder"
     if isinstance(protocol, dict):
@@ -117,6 +153,8 @@ def make_task(
         resolved = get_protocol(protocol or default_protocol(kind), kind, **(changes or {}))
     for name in ("data_root", "fit_dataset"):
         fields[name] = None if fields.get(name) is None else str(fields[name])
+    if fields.get("device") is not None:
+        check_device(fields["device"])
     return Task(spec, str(dataset), Path(out_dir), resolved, **fields)
 
 
@@ -132,6 +170,12 @@ def check_same_classes(fit: LabelledSet, score: LabelledSet) -> None:
 
 class DeviceRunner(Runner):
     """MMEngine's runner on the config's ``device``; MMEngine itself always takes a GPU."""
+
+    def build_logger(self, *arguments: Any, **options: Any) -> MMLogger:
+        """A log that a full disk or an odd file name does not make fail."""
+        logger = super().build_logger(*arguments, **options)
+        guard(logger.handlers)
+        return logger
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Moves the model to the wanted device and lets the ranks average its gradients."""
@@ -149,6 +193,17 @@ class DeviceRunner(Runner):
             broadcast_buffers=False,
             find_unused_parameters=self.cfg.get("find_unused_parameters", False),
         )
+
+
+class _NamesAsBytes(CheckpointHook):
+    """MMEngine's hook, whose note of the last file would fail on a path that is not UTF-8."""
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        try:
+            super()._save_checkpoint_with_step(runner, step, meta)
+        except UnicodeEncodeError:
+            note = Path(runner.work_dir) / "last_checkpoint"
+            note.write_bytes(name_bytes(str(self.last_ckpt)))
 
 
 def load_config(name: str, task: Task) -> Config:
@@ -249,7 +304,13 @@ def finish_config(config: Config, task: Task) -> Config:
     return config
 
 
-def run(config: Config, *, train: bool, weights: Mapping[str, Tensor] | None = None) -> CountMetric:
+def run(
+    config: Config,
+    *,
+    train: bool,
+    weights: Mapping[str, Tensor] | None = None,
+    keep: bool = True,
+) -> CountMetric:
     """Runs a config with MMEngine's runner: trains if asked, then tests.
 
     Args:
@@ -257,20 +318,86 @@ def run(config: Config, *, train: bool, weights: Mapping[str, Tensor] | None = N
         train: Whether to train first.
         weights: Parameters of the model to set instead, by name; the model is then saved as
             ``fitted.pth`` (see `vice.plugins.mmseg.fitted.set_weights`).
+        keep: Whether the runner's files are kept; False where another run is to come.
 
     Returns:
-        The metric with its tables.
+        The metric with its tables; its ``training`` says what a training has seen.
+
+    Raises:
+        UserError: Numbers that are not finite, or no labelled pixel that could be scored.
     """
     config = config.copy()
     # Two runners of one name would share their logger, message hub and visualizer.
     config.experiment_name = config.visualizer.name = f"vice_{time.time_ns()}"
-    runner = DeviceRunner.from_cfg(config)
-    if train:
-        runner.train()
-    if weights is not None:
-        set_weights(runner, weights)
-    runner.test()
-    return runner.test_loop.evaluator.metrics[0]
+    with _staged(config, keep):
+        runner = DeviceRunner.from_cfg(config)
+        for hook in runner.hooks:
+            if type(hook) is CheckpointHook:
+                hook.__class__ = _NamesAsBytes
+        if train:
+            runner.train()
+        if weights is not None:
+            set_weights(runner, weights)
+        runner.test()
+        metric = runner.test_loop.evaluator.metrics[0]
+        _check_counted(metric, config)
+    metric.training = training_of(runner.hooks)
+    return metric
+
+
+@contextmanager
+def _staged(config: Config, keep: bool) -> Iterator[None]:
+    """Lets a runner write beside its folder, which gets the files when it has succeeded.
+
+    What an earlier evaluation left there is lost to none that fails.
+    """
+    final = Path(config.work_dir)
+    staging = final.with_name(f"{final.name}.part")
+    on_first_rank(lambda: shutil.rmtree(staging, ignore_errors=True))
+    config.work_dir = str(staging)
+    try:
+        yield
+    except BaseException:
+        if rank() == 0:
+            shutil.rmtree(staging, ignore_errors=True)
+        raise
+    on_first_rank(lambda: _move_into(staging, final) if keep else shutil.rmtree(staging))
+
+
+def _move_into(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for entry in source.iterdir():
+        if entry.name == LAST_NAME:
+            # It holds the path of the weights.
+            before, after = (os.fsencode(str(path)) for path in (source, target))
+            entry.write_bytes(entry.read_bytes().replace(before, after))
+        os.replace(entry, target / entry.name)
+    source.rmdir()
+
+
+def _check_counted(metric: CountMetric, config: Config) -> None:
+    if not any(int(table.counts.sum()) for table in metric.tables):
+        data = config.test_dataloader.dataset
+        raise UserError(
+            f"{data.dataset}: no labelled pixel is left to count in the images of role "
+            f"{data.role!r}: all are ignored, or outside the crop of the protocol"
+        )
+
+
+def names_full_disk(evaluate: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Lets an evaluation whose results cannot be written say so in one message.
+
+    Whatever MMEngine, matplotlib or Pillow raise then names neither file nor remedy.
+    """
+
+    @wraps(evaluate)
+    def wrapped(
+        spec: str, dataset: str | Path, out_dir: str | Path, **options: Any
+    ) -> dict[str, Any]:
+        with disk_errors(out_dir):
+            return evaluate(spec, dataset, out_dir, **options)
+
+    return wrapped
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from vice.plugins.vissl import (
     collator,
     dataset,
     engine,
+    environment,
     head,
     loss,
     optimizer,
@@ -39,6 +40,8 @@ from vice.plugins.vissl import (
     transforms,
     trunks,
 )
+
+environment.keep_secrets()
 
 __all__ = [
     "collator",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
 from vice.files import check_folder
+from vice.foreign import read_tensors
 from vice.losses.swav import DenseSwAVLoss
 from vice.models import build_embedder
 from vice.photometric import Photometric
@@ -33,6 +35,15 @@ _ARGUMENTS = (
     "LOSS.vice_dense_swav",
     "MODEL.TRUNK.VICE",
 )
+_BUILDERS: dict[str, Callable[..., Any]] = {
+    "VICE.VIEWS": ViewSampler,
+    "VICE.PHOTOMETRIC": Photometric,
+    "VICE.SUPERPIXELS": Superpixels,
+    "LOSS.vice_dense_swav": DenseSwAVLoss,
+    "MODEL.TRUNK.VICE": build_embedder,
+}
+#: Arguments that the plugin gives by itself.
+_OWN_ARGUMENTS = ("decoder", "group")
 _FOLDERS = ("CHECKPOINT.DIR", "SLURM.LOG_FOLDER", "VICE.SUPERPIXELS.cache_dir")
 
 
@@ -46,12 +57,13 @@ def check_values(composed: DictConfig) -> None:
         UserError: Names the first key whose value has a wrong type, is out of range, or does not
             go with another one.
     """
-    plain: Any = OmegaConf.to_container(composed.config)
+    plain: Any = OmegaConf.to_container(composed.config, resolve=True)
     for group, rules in RULES.items():
         _check_group(group, _group(plain, group), rules)
     _check_together(plain)
     _check_built(plain)
     _check_slurm(plain["SLURM"])
+    _check_initial_weights(plain["MODEL"])
     for key in _FOLDERS:
         group, _, name = key.rpartition(".")
         path = _group(plain, group).get(name)
@@ -60,6 +72,16 @@ def check_values(composed: DictConfig) -> None:
     nodes = plain["DISTRIBUTED"]["NUM_NODES"]
     _require("node_id", composed.node_id, whole(0, nodes - 1))
     _require("engine_name", composed.engine_name, one_of("vice_train", "train"))
+
+
+def argument_keys() -> set[str]:
+    """Every key that is an argument of what is built from its group, in a config or not."""
+    return {
+        f"config.{group}.{name}"
+        for group, make in _BUILDERS.items()
+        for name in inspect.signature(make).parameters
+        if name not in _OWN_ARGUMENTS
+    }
 
 
 def _group(plain: Any, name: str) -> dict[str, Any]:
@@ -121,24 +143,38 @@ def _check_built(plain: dict[str, Any]) -> None:
     method, trunk = plain["VICE"], plain["MODEL"]["TRUNK"]
     _require("config.MODEL.TRUNK.NAME", trunk["NAME"], one_of(*_TRUNKS))
     embedder = {**trunk["VICE"], "decoder": _TRUNKS[trunk["NAME"]], "weights": None}
-    builds: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
-        "VICE.VIEWS": (ViewSampler, tuples(method["VIEWS"])),
-        "VICE.PHOTOMETRIC": (Photometric, tuples(method["PHOTOMETRIC"])),
-        "VICE.SUPERPIXELS": (Superpixels, {**method["SUPERPIXELS"], "cache_dir": None}),
-        "LOSS.vice_dense_swav": (DenseSwAVLoss, plain["LOSS"]["vice_dense_swav"]),
-        "MODEL.TRUNK.VICE": (build_embedder, embedder),
+    arguments: dict[str, dict[str, Any]] = {
+        "VICE.VIEWS": tuples(method["VIEWS"]),
+        "VICE.PHOTOMETRIC": tuples(method["PHOTOMETRIC"]),
+        "VICE.SUPERPIXELS": {**method["SUPERPIXELS"], "cache_dir": None},
+        "LOSS.vice_dense_swav": plain["LOSS"]["vice_dense_swav"],
+        "MODEL.TRUNK.VICE": embedder,
     }
-    for group, (make, options) in builds.items():
+    for group, options in arguments.items():
         try:
             with torch.device("meta"):
-                make(**options)
+                _BUILDERS[group](**options)
         except (TypeError, ValueError) as error:
             raise UserError(f"config.{group}: {error}") from error
+
+
+def _check_initial_weights(model: dict[str, Any]) -> None:
+    """VISSL's own key for a file of weights; it is looked into before VISSL reads it."""
+    file = (model.get("WEIGHTS_INIT") or {}).get("PARAMS_FILE")
+    if file:
+        # VISSL reads it as PyTorch does by default, which takes no foreign class either.
+        read_tensors(str(file), strict=True)
 
 
 def _check_slurm(slurm: dict[str, Any]) -> None:
     if slurm["USE_SLURM"] and not slurm["PARTITION"].strip():
         raise UserError("set config.SLURM.PARTITION to submit to SLURM")
+    folder = slurm["LOG_FOLDER"]
+    if slurm["USE_SLURM"] and (not LINE.holds(folder) or {"%", "\\"} & set(folder)):
+        raise UserError(
+            f"config.SLURM.LOG_FOLDER={folder}: SLURM gives % and \\ in names of logs a meaning of "
+            "their own, and a line break ends them; name another folder"
+        )
     if slurm["TIME_HOURS"] == slurm["TIME_MINUTES"] == 0:
         raise UserError(
             "config.SLURM.TIME_HOURS and config.SLURM.TIME_MINUTES are both 0: give the job time"

@@ -25,11 +25,12 @@ def vice_collator(batch: list[dict[str, Any]]) -> dict[str, Any]:
     Returns:
         ``data``: [(M*N, 3, h, w) float32]; ``label``: [(M*N, h, w) int32 regions], which the loss
         gets as its target; ``data_idx``, ``data_valid``: [(N,) int64]; ``skipped``: list of
-        reasons for images left out. After ``vice_photometric_later`` ``data`` is uint8, and
-        ``photometric`` and ``noise`` (bool (M*N, h, w)) say what is to happen to it. After
-        ``vice_views_later`` ``data`` are the N whole images, each uint8 (H, W, 3) of its own size,
-        and ``boxes`` (int32 (N, M, 4)) and ``flipped`` (bool (N, M)), NumPy arrays that stay on
-        the host, say where the views lie.
+        reasons for images left out; ``content``: what the images hold that are watched, as
+        `vice.plugins.vissl.dataset.ImageSample` has it. After ``vice_photometric_later``
+        ``data`` is uint8, and ``photometric`` and ``noise`` (bool (M*N, h, w)) say what is to
+        happen to it. After ``vice_views_later`` ``data`` are the N whole images, each uint8
+        (H, W, 3) of its own size, and ``boxes`` (int32 (N, M, 4)) and ``flipped`` (bool (N, M)),
+        NumPy arrays that stay on the host, say where the views lie.
     """
     samples = [item["data"][0] for item in batch]
     later = samples[0].params is not None
@@ -40,6 +41,7 @@ def vice_collator(batch: list[dict[str, Any]]) -> dict[str, Any]:
         "data_idx": [torch.tensor([item["data_idx"][0] for item in batch])],
         "data_valid": [torch.tensor([item["data_valid"][0] for item in batch])],
         "skipped": [reason for sample in samples for reason in sample.source.skipped],
+        "content": [one.source.content for one in samples if one.source.content is not None],
         **(_to_do(samples) if later else {}),
     }
 

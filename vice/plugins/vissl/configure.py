@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from vissl.utils.hydra_config import compose_hydra_configuration, convert_to_attrdict
 
+from vice.devices import check_device
 from vice.errors import UserError
-from vice.files import replace_atomically
+from vice.files import write_text
 from vice.images import list_images
+from vice.overrides import escape, unescape
 from vice.paths import experiment_names
-from vice.plugins.vissl.checks import check_values
-from vice.plugins.vissl.inputs import announce_data, check_data
+from vice.plugins.vissl.checks import argument_keys, check_values
+from vice.plugins.vissl.inputs import announce_data, check_data, look_at_images
+from vice.plugins.vissl.interpolations import check_interpolations
+from vice.plugins.vissl.path_overrides import absolute_paths, literal_paths
 from vice.plugins.vissl.slurm_step import join_step
+from vice.redaction import redact
 
 logger = logging.getLogger(__name__)
 
@@ -55,16 +60,20 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
         announce_data(config)
     set_schedule(config)
     images = check_batches(config)
+    look_at_images(str(config.DATA.TRAIN.DATA_PATHS[0]))
     _log_scale(config, images)
     try:
         args, attributes = convert_to_attrdict(composed, dump_config=False)
     except AssertionError as error:
         raise UserError(f"VISSL does not take this configuration: {error}") from error
+    _change_texts(args, lambda text: unescape(text) or text)
     return args, attributes
 
 
 def write_config(config: Any) -> None:
     """Writes ``train_config.yaml`` into the run folder, where VISSL's own tools look for it.
+
+    Secrets in values are left out (`vice.redaction`).
 
     Args:
         config: What `configure` returns; the folder is there.
@@ -73,21 +82,24 @@ def write_config(config: Any) -> None:
         UserError: The folder cannot be written.
     """
     # VISSL has turned names of data types into types by now.
-    plain = json.dumps(config, default=lambda value: str(value).removeprefix("torch."))
+    plain = json.dumps(redact(config), default=lambda value: str(value).removeprefix("torch."))
     text = yaml.safe_dump(json.loads(plain))
-    path = Path(config.CHECKPOINT.DIR) / "train_config.yaml"
-    replace_atomically(path, lambda new: Path(new).write_text(text))
+    write_text(Path(config.CHECKPOINT.DIR) / "train_config.yaml", text)
 
 
 def compose(overrides: list[str]) -> DictConfig:
     """Composes overrides into a configuration without interpolations or unknown keys.
 
+    Paths are read by `vice.plugins.vissl.path_overrides`; options that have a default and stand in
+    no config can be set as those that do.
+
     Raises:
         UserError: What Hydra or OmegaConf object to, in one message with the nearest valid key.
     """
     try:
-        composed = _compose(overrides)
-        OmegaConf.resolve(composed)
+        composed = _compose(literal_paths(overrides))
+        check_interpolations(composed)
+        composed = _resolved(composed)
     # Hydra means some of its ValueErrors for the user.
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_explain(error, overrides)) from error
@@ -102,10 +114,35 @@ def compose(overrides: list[str]) -> DictConfig:
 
 
 def _compose(overrides: list[str]) -> DictConfig:
+    known = argument_keys()
+    keys = [text.partition("=")[0].lstrip("+") for text in overrides]
+    overrides = [
+        f"++{text.lstrip('+')}" if key in known else text
+        for key, text in zip(keys, overrides, strict=True)
+    ]
     with warnings.catch_warnings():
         # VISSL names no Hydra version whose defaults it wants; those of 1.1 are right for it.
         warnings.filterwarnings("ignore", message="(?s).*version_base")
         return compose_hydra_configuration(overrides)
+
+
+def _resolved(composed: DictConfig) -> DictConfig:
+    plain: Any = OmegaConf.to_container(composed, resolve=True)
+    absolute_paths(plain)
+    # A path that holds ${...} is no interpolation when it is read again.
+    _change_texts(plain, escape)
+    resolved = OmegaConf.create(plain)
+    OmegaConf.set_struct(resolved, True)
+    return resolved
+
+
+def _change_texts(node: Any, change: Callable[[str], str]) -> None:
+    """Changes every text of nested groups and lists in place."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(value, str):
+            node[key] = change(value)
+        elif isinstance(value, dict | list):
+            _change_texts(value, change)
 
 
 def _explain(error: Exception, overrides: list[str]) -> str:
@@ -157,6 +194,13 @@ def choose_device(config: DictConfig) -> None:
     on_slurm = bool(config.SLURM.USE_SLURM)
     if config.MACHINE.DEVICE == AUTO:
         config.MACHINE.DEVICE = "gpu" if gpus else "cpu"
+    if config.MACHINE.DEVICE == "mps":
+        check_device("mps", "config.MACHINE.DEVICE")
+        logger.warning(
+            "config.MACHINE.DEVICE=mps: VISSL trains on GPUs of CUDA or on the CPU; the CPU is "
+            "taken (vice.load and the scoring tools do use mps)"
+        )
+        config.MACHINE.DEVICE = "cpu"
     gpu = config.MACHINE.DEVICE == "gpu"
     if config.DISTRIBUTED.NUM_PROC_PER_NODE == AUTO:
         config.DISTRIBUTED.NUM_PROC_PER_NODE = max(gpus, 1) if gpu else 1

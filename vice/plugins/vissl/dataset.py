@@ -15,6 +15,7 @@ from vissl.data import DATA_SOURCES_WITH_SUBSET_SUPPORT, DATASET_SOURCE_MAP
 from vissl.data.dataset_catalog import VisslDatasetCatalog
 
 from vice.errors import UserError
+from vice.fingerprints import Fingerprint, fingerprint
 from vice.images import ImageError, list_images
 from vice.preemption import leave_to_parent
 from vice.superpixels import Superpixels
@@ -37,6 +38,8 @@ class ImageSample:
         redraw: Returns another image, drawn uniformly, in place of this one.
         skipped: Files that could not be read and the images given up for lack of mutual
             regions, with the reason.
+        content: Position in the list of images, and what the image holds, of images that are
+            watched.
     """
 
     image: np.ndarray
@@ -44,6 +47,7 @@ class ImageSample:
     rng: np.random.Generator
     redraw: Callable[[str], ImageSample]
     skipped: list[str] = field(default_factory=list)
+    content: tuple[int, Fingerprint] | None = None
 
 
 class ViceImages:
@@ -67,6 +71,7 @@ class ViceImages:
         self.paths = [str(file) for file in list_images(Path(path))]
         self.seed = int(cfg["SEED_VALUE"])
         self.epoch = 0
+        self.first_epoch: int | None = None
         self.standardize = dict(options["STANDARDIZE"])
         self.superpixels = Superpixels(**options["SUPERPIXELS"])
         wanted = int(options["DATASET"]["min_images_per_epoch"])
@@ -75,6 +80,8 @@ class ViceImages:
     def set_epoch(self, epoch: int) -> None:
         """Called by VISSL before each epoch's workers start."""
         self.epoch = epoch
+        if self.first_epoch is None:
+            self.first_epoch = epoch
 
     def num_samples(self) -> int:
         """Samples an epoch; small folders are repeated, with other views each time."""
@@ -111,7 +118,10 @@ class ViceImages:
             why = f"{path}: {reason}"
             return self._load(self._another(rng, skipped, why), rng, skipped)
 
-        return ImageSample(image, regions, rng, redraw, skipped)
+        # One look at each image is enough: those of the first epoch after a start.
+        watched = self.first_epoch in (None, self.epoch)
+        content = (position, fingerprint(image)) if watched else None
+        return ImageSample(image, regions, rng, redraw, skipped, content)
 
     def _another(self, rng: np.random.Generator, skipped: list[str], reason: str) -> int:
         skipped.append(reason)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from vissl.engines.train import train_main
 from vissl.utils.env import set_env_vars
 
 from vice.errors import UserError
-from vice.files import sole_writer
+from vice.folder_lock import sole_writer
+from vice.interrupts import held_back
+from vice.loader_faults import loader_fault
 from vice.plugins.vissl.hooks import vice_hooks
-from vice.preemption import watch_signals
+from vice.plugins.vissl.run_log import run_log
+from vice.preemption import SIGNALS, watch_signals
 from vice.roster import Roster, join
 from vice.snapshots import remove_parts
 
@@ -59,20 +63,35 @@ class ViceEngine(Engine):
         timeout = timedelta(minutes=float(cfg.VICE.TIMEOUT_MINUTES))
         with ExitStack() as stack:
             notice = stack.enter_context(watch_signals())
+            folder, to_stdout = Path(checkpoint_folder), bool(cfg.SLURM.USE_SLURM)
+            stack.enter_context(run_log(folder, rank, node_id, to_stdout=to_stdout))
+            _start_helpers(cfg.MULTI_PROCESSING_METHOD)
             backend = cfg.DISTRIBUTED.BACKEND
             roster = join(dist_run_id, rank, ranks, backend=backend, timeout=timeout)
             try:
                 if rank == 0:
-                    stack.enter_context(sole_writer(Path(checkpoint_folder)))
-                    remove_parts(Path(checkpoint_folder))
+                    stack.enter_context(sole_writer(folder))
+                    remove_parts(folder)
                 hooks = partial(hook_generator, roster=roster, notice=notice)
                 train_main(
                     cfg, dist_run_id, checkpoint_path, checkpoint_folder, local_rank, node_id, hooks
                 )
             except Exception as error:
+                fault = loader_fault(error)
+                told = UserError(fault) if fault else error
                 if ranks > 1:
-                    explain(roster, error)
-                raise
+                    explain(roster, told)
+                if told is error:
+                    raise
+                raise told from error
+
+
+def _start_helpers(method: str) -> None:
+    """Starts the processes that Python needs for others; those neither know nor need signals."""
+    with held_back(SIGNALS):
+        resource_tracker.ensure_running()
+        if method == "forkserver":
+            forkserver.ensure_running()
 
 
 def explain(roster: Roster, error: Exception) -> None:
@@ -87,7 +106,7 @@ def explain(roster: Roster, error: Exception) -> None:
     line = next(iter(str(error).splitlines()), "")
     first = roster.first_to_fail(f"{type(error).__name__}: {line}")
     if first:
-        logger.error("this rank ends because another failed first: %s", first)
+        logger.info("this rank ends because another failed first: %s", first)
         time.sleep(COURTESY)
         raise UserError(f"rank {roster.rank} ends because another failed first: {first}") from error
     if _is_communication(error):

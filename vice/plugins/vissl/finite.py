@@ -82,19 +82,23 @@ class FiniteHook(SilentHook):
         )
         if self.in_a_row >= self.most:
             raise UserError(
-                f"{reason} for {self.in_a_row} steps in a row, at iteration {task.iteration}; the "
-                f"last batch is kept in {self._keep_batch(task)}. Lower the learning rate "
+                f"{reason} for {self.in_a_row} steps in a row, at iteration {task.iteration}; "
+                f"{self._keep_batch(task)}. Lower the learning rate "
                 "(config.VICE.SCHEDULE.base_lr) or warm up longer "
                 "(config.VICE.SCHEDULE.warmup_epochs), or look at the batch; the same command goes "
                 "on from the last checkpoint"
             )
 
-    def _keep_batch(self, task: Any) -> Path:
+    def _keep_batch(self, task: Any) -> str:
+        """What has become of the batch; a full disk must not hide why training ends."""
         path = self.folder / f"nonfinite_rank{rank()}.torch"
         sample = task.last_batch.sample
         batch = {name: value for name, value in sample.items() if torch.is_tensor(value)}
-        write_snapshot(path, {"iteration": int(task.iteration), **batch})
-        return path
+        try:
+            write_snapshot(path, {"iteration": int(task.iteration), **batch})
+        except UserError as error:
+            return f"the last batch is not kept ({error})"
+        return f"the last batch is kept in {path}"
 
 
 @contextmanager

@@ -5,24 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from classy_vision.generic.distributed_util import is_primary
 from classy_vision.hooks import ClassyHook
-from vissl.hooks import default_hook_generator
 from vissl.hooks.log_hooks import LogLossMetricsCheckpointHook
 
 import vice.plugins.vissl  # noqa: F401  (registers everything in a spawned worker)
 from vice.checkpoint import save_run
 from vice.errors import UserError
-from vice.files import replace_atomically
+from vice.files import write_text
 from vice.foreign import ARCHITECTURE_NAME
 from vice.health import HealthLog, HealthMonitor
+from vice.image_content import Content
+from vice.names import name_bytes
 from vice.plugins.vissl.base_hook import SilentHook, embedder_of, prototypes_of, writers_of
+from vice.plugins.vissl.default_hooks import default_hooks
 from vice.plugins.vissl.finite import FiniteHook
 from vice.plugins.vissl.resuming import settings_of
+from vice.plugins.vissl.run_log import LOG_NAME
 from vice.plugins.vissl.saving import SaveHook
+from vice.plugins.vissl.telling import TellHook
 from vice.plugins.vissl.watching import watch_hooks
 from vice.preemption import Notice
 from vice.provenance import versions
@@ -60,6 +65,7 @@ class HealthHook(SilentHook):
         self.folder = folder
         self.log_every = log_every
         self.skipped: set[str] = set()
+        self.content = Content()
         self.log: HealthLog | None = None
         self.monitor: HealthMonitor | None = None
 
@@ -72,6 +78,7 @@ class HealthHook(SilentHook):
     def on_update(self, task: Any) -> None:
         """Writes the record of the step that has just been taken."""
         self._name_skipped(task.last_batch.sample.get("skipped", []))
+        self.content.add(task.last_batch.sample.get("content", []))
         if self.log is None or self.monitor is None:
             return
         record = {
@@ -79,6 +86,7 @@ class HealthHook(SilentHook):
             "epoch": task.train_phase_idx,
             "lr": _learning_rate(task),
             "skipped_images": len(self.skipped),
+            **self.content.record(),
             **task.loss.criterion.health,
         }
         self.log.write(record)
@@ -97,10 +105,18 @@ class HealthHook(SilentHook):
         for alarm in self.monitor.update(record):
             logger.warning("ALARM: %s", alarm)
 
+    def on_phase_end(self, task: Any) -> None:
+        """Says after the first epoch what its images hold."""
+        if self.log is not None:
+            self.content.tell()
+
     def on_end(self, task: Any) -> None:
         """Counts the images that were left out."""
         if self.skipped and is_primary():
-            logger.warning("%d images were skipped; each is named above", len(self.skipped))
+            logger.warning(
+                "%d images were skipped beside %d that were used; each is named above",
+                len(self.skipped), self.content.record()["seen_images"],
+            )  # fmt: skip
 
     def _name_skipped(self, reasons: list[str]) -> None:
         for reason in reasons:
@@ -125,14 +141,14 @@ class ExportHook(SilentHook):
     def __init__(self, folder: str) -> None:
         super().__init__()
         self.folder = folder
+        self.architecture = ""
 
     def on_start(self, task: Any) -> None:
         """Describes the model, so that VISSL's own checkpoints can be loaded as well."""
         if is_primary():
             card = {"embedder": embedder_of(task).config, "meta": _meta(task)}
-            text = json.dumps(card, indent=2, sort_keys=True) + "\n"
-            path = Path(self.folder) / ARCHITECTURE_NAME
-            replace_atomically(path, lambda new: Path(new).write_text(text))
+            self.architecture = json.dumps(card, indent=2, sort_keys=True) + "\n"
+            self._try(self._describe, must=False)
 
     def on_phase_end(self, task: Any) -> None:
         """Exports embedder and prototypes.
@@ -142,12 +158,24 @@ class ExportHook(SilentHook):
         """
         if not (is_primary() and task.train):
             return
+        if self.architecture:
+            self._try(self._describe, must=False)
+        model = (embedder_of(task), prototypes_of(task), _meta(task))
+        last = task.train_phase_idx == task.num_train_phases - 1
+        self._try(lambda: save_run(self.folder, *model), must=last)
+
+    def _describe(self) -> None:
+        write_text(Path(self.folder) / ARCHITECTURE_NAME, self.architecture)
+        self.architecture = ""
+
+    @staticmethod
+    def _try(write: Callable[[], object], *, must: bool) -> None:
         try:
-            save_run(self.folder, embedder_of(task), prototypes_of(task), _meta(task))
+            write()
         except UserError as error:
-            if task.train_phase_idx == task.num_train_phases - 1:
+            if must:
                 raise
-            logger.error("%s. Training goes on", error)
+            logger.error("%s. Training goes on and tries again after the epoch", error)
 
 
 class RosterHook(SilentHook):
@@ -192,7 +220,7 @@ class RosterHook(SilentHook):
 
 
 def vice_hooks(
-    cfg: Any, roster: Roster | None = None, notice: Notice | None = None
+    cfg: Any, roster: Roster | None = None, notice: Notice | None = None, begun: Any = None
 ) -> list[ClassyHook]:
     """VISSL's default hooks and those of ViCE; the saving of VISSL's is replaced.
 
@@ -200,20 +228,23 @@ def vice_hooks(
         cfg: VISSL's configuration.
         roster: The ranks of the run.
         notice: Whether this process was asked to stop.
+        begun: Told that there is something to save, if another process has started this one.
 
     Returns:
         The hooks in the order they run. What is saved comes after what makes a step complete:
         normalised prototypes, the health record, the export, pictures and held-out scores.
     """
-    _join_log()
     folder, saving = str(cfg.CHECKPOINT.DIR), cfg.CHECKPOINT
     notice = notice or Notice()
-    default = default_hook_generator(cfg)
+    # A shared number of zero counts as false.
+    notice.begun = notice.begun if begun is None else begun
+    default = default_hooks(cfg)
     return [
         RosterHook(roster),
         FiniteHook(folder, int(cfg.VICE.MAX_NONFINITE_STEPS)),
         NormalizePrototypesHook(),
         HealthHook(folder, max(int(cfg.LOG_FREQUENCY), 1)),
+        TellHook(folder, LOG_NAME),
         ExportHook(folder),
         *watch_hooks(cfg, notice),
         *[hook for hook in default if not isinstance(hook, LogLossMetricsCheckpointHook)],
@@ -229,14 +260,6 @@ def vice_hooks(
     ]
 
 
-def _join_log() -> None:
-    """Sends ViCE's log where VISSL's goes; VISSL puts a logger of its own in the root's place."""
-    own = logging.getLogger("vice")
-    own.handlers = list(logging.root.handlers)
-    own.setLevel(logging.INFO)
-    own.propagate = False
-
-
 def _learning_rate(task: Any) -> float:
     rate = task.optimizer.options_view.lr
     return float(max(rate) if isinstance(rate, (list, set)) else rate)
@@ -245,7 +268,7 @@ def _learning_rate(task: Any) -> float:
 def _meta(task: Any) -> dict[str, Any]:
     """Provenance: what a result needs to be traced back to."""
     paths = [path for source in task.datasets["train"].data_objs for path in source.paths]
-    names = "\n".join(paths).encode()
+    names = name_bytes("\n".join(paths))
     return {
         "iteration": int(task.iteration),
         "epoch": int(task.train_phase_idx) + 1,

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from vissl.utils.distributed_launcher import launch_distributed
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+from vissl.utils.checkpoint import (
+    get_checkpoint_folder,
+    get_resume_checkpoint,
+    is_training_finished,
+)
+from vissl.utils.distributed_launcher import (
+    _cleanup_local_dir,
+    _copy_to_local,
+    _distributed_worker,
+)
+from vissl.utils.env import set_env_vars
+from vissl.utils.misc import get_dist_run_id
+from vissl.utils.slurm import get_node_id
 
 from vice.errors import UserError
+from vice.folder_lock import sole_launcher
+from vice.interrupts import held_back
 from vice.plugins.vissl.configure import write_config
 from vice.plugins.vissl.engine import NAME as ENGINE
 from vice.plugins.vissl.hooks import vice_hooks
 from vice.plugins.vissl.inputs import write_found
 from vice.plugins.vissl.resuming import prepare_resume
-from vice.preemption import STOPPED, Notice, Preempted, watch_signals
+from vice.preemption import SIGNALS, STOPPED, Notice, Preempted, too_early, watch_signals
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that processes have to end by themselves after the first one has, before they are ended.
+GRACE = 15.0
 
 
 def run_here(
@@ -34,7 +58,8 @@ def run_here(
         hooks: As `vice.plugins.vissl.hooks.vice_hooks`; must pickle.
 
     Raises:
-        UserError: Raised by any process, or the run folder cannot be resumed.
+        UserError: Raised by any process, the run folder cannot be resumed, or a process was
+            killed.
         Preempted: The run was asked to stop, and what it has done is saved.
     """
     processes = int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
@@ -42,27 +67,95 @@ def run_here(
         # Several processes with a thread per core each would fight for the cores.
         share = max((os.cpu_count() or 1) // processes, 1)
         os.environ.setdefault("OMP_NUM_THREADS", str(share))
-    prepare_resume(config)
-    if node_id == 0:
-        write_config(config)
-        write_found(config)
-    with watch_signals() as notice:
+    # srun starts one command on all nodes.
+    node_id = get_node_id(node_id)
+    with ExitStack() as stack:
+        notice = stack.enter_context(watch_signals())
+        if node_id == 0:
+            stack.enter_context(sole_launcher(Path(config.CHECKPOINT.DIR)))
+        prepare_resume(config)
+        if node_id == 0:
+            write_config(config)
+            write_found(config)
         if notice.signal_number:
             raise Preempted(_too_early(notice))
-        try:
-            launch_distributed(config, node_id, engine_name, hooks)
-        except torch.multiprocessing.ProcessRaisedException as error:
-            found = re.findall(r"^vice\.\w+\.(?:UserError|ImageError): (.*)", str(error), re.M)
-            if found:
-                raise UserError(found[-1]) from error
-            raise
-        except torch.multiprocessing.ProcessExitedException as error:
-            if error.exit_code == STOPPED:
-                raise Preempted("stopped, and saved: the same command goes on") from error
-            if notice.signal_number:
-                raise Preempted(_too_early(notice)) from error
-            raise
+        if is_training_finished(config, get_checkpoint_folder(config)):
+            logger.info("the training in %s is done already", config.CHECKPOINT.DIR)
+            return
+        _launch(config, node_id, engine_name, hooks, notice)
+
+
+def _launch(
+    config: Any, node_id: int, engine_name: str, hooks: Callable[..., Any], notice: Notice
+) -> None:
+    """VISSL's `launch_distributed`, of which a Ctrl-C may not get lost.
+
+    That one takes a KeyboardInterrupt for the end of the training, starts processes that a Ctrl-C
+    reaches before they are ready for it, and puts a log of its own on the terminal.
+    """
+    set_env_vars(local_rank=0, node_id=node_id, cfg=config)
+    folder = get_checkpoint_folder(config)
+    link = f"{folder}/checkpoint.torch"
+    resumes = config.CHECKPOINT.USE_SYMLINK_CHECKPOINT_FOR_RESUME and os.path.exists(link)
+    arguments = (
+        config,
+        node_id,
+        get_dist_run_id(config, config.DISTRIBUTED.NUM_NODES),
+        engine_name,
+        link if resumes else get_resume_checkpoint(config, checkpoint_folder=folder),
+        folder,
+    )
+    _copy_to_local(config)
+    try:
+        if config.DISTRIBUTED.NUM_NODES * config.DISTRIBUTED.NUM_PROC_PER_NODE == 1:
+            _distributed_worker(0, *arguments, hooks)
+        else:
+            _spawn(int(config.DISTRIBUTED.NUM_PROC_PER_NODE), arguments, hooks, notice)
+    finally:
+        _cleanup_local_dir(config)
+
+
+def _train(local_rank: int, *arguments: Any) -> None:
+    """What a spawned process runs; of this module, so that it imports VISSL as ViCE does."""
+    with watch_signals(for_another=True):
+        _distributed_worker(local_rank, *arguments)
+
+
+def _spawn(
+    processes: int, arguments: tuple[Any, ...], hooks: Callable[..., Any], notice: Notice
+) -> None:
+    notice.begun = torch.multiprocessing.get_context("spawn").RawValue("b", 0)
+    started = partial(hooks, begun=notice.begun)
+    # A signal to all processes at once must find none that has yet to learn what to do about it.
+    with held_back(SIGNALS):
+        context = torch.multiprocessing.spawn(
+            _train, (*arguments, started), nprocs=processes, join=False
+        )
+    # It warns of each process that it ends after another; what is told is what came of the run.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    try:
+        while not context.join(grace_period=GRACE):
+            pass
+    except ProcessRaisedException as error:
+        found = re.findall(r"^vice\.\w+\.(?:UserError|ImageError): (.*)", str(error), re.M)
+        if found:
+            raise UserError(found[-1]) from error
+        raise
+    except ProcessExitedException as error:
+        if error.exit_code == STOPPED:
+            raise Preempted("stopped, and saved: the same command goes on") from error
+        if notice.signal_number:
+            raise Preempted(_too_early(notice)) from error
+        if error.signal_name in ("SIGKILL", "SIGBUS", "SIGTERM"):
+            raise UserError(
+                f"training process {error.error_index} was ended from outside by "
+                f"{error.signal_name}, as the system does when memory runs out: use a smaller "
+                "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA, fewer "
+                "config.DATA.NUM_DATALOADER_WORKERS or more memory; the same command goes on "
+                "from the last state"
+            ) from error
+        raise
 
 
 def _too_early(notice: Notice) -> str:
-    return f"stopped by {notice.name} before the first step: the same command goes on"
+    return f"{too_early(notice.name)}: the same command goes on"

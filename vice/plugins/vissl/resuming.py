@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.files import disk_errors
+from vice.redaction import redact
 from vice.snapshots import PATTERN, link_newest, newest_snapshot, read_snapshot
 
 logger = logging.getLogger(__name__)
@@ -48,7 +50,8 @@ def settings_of(config: Any) -> dict[str, str]:
     Args:
         config: VISSL's configuration (``config.*``).
     """
-    settings = dict(flatten(config))
+    # States are files that others may read.
+    settings = redact(dict(flatten(config)))
     settings = {key: value for key, value in settings.items() if not key.startswith(HARMLESS)}
     ranks = int(config.DISTRIBUTED.NUM_NODES) * int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
     settings["images a step"] = str(int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * ranks)
@@ -89,7 +92,8 @@ def prepare_resume(config: Any) -> None:
             )
         return
     newest = newest_snapshot(folder, finished=not config.CHECKPOINT.OVERWRITE_EXISTING)
-    link_newest(folder, newest)
+    with disk_errors(folder, any_os_error=True):
+        link_newest(folder, newest)
     if newest is None:
         return
     check_settings(newest, config)
@@ -107,7 +111,7 @@ def check_settings(path: Path, config: Any) -> None:
     if then is None:
         logger.warning("%s does not say its settings; they are not compared", path)
         return
-    now = settings_of(config)
+    then, now = redact(then), settings_of(config)
     changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
     if changed:
         shown = ", ".join(f"{key} was {then.get(key)}, is {now.get(key)}" for key in changed[:4])

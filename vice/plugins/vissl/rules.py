@@ -64,7 +64,7 @@ _NULL = Rule("null", lambda value: value is None)
 _AUTO = Rule("auto", lambda value: value == "auto")
 # A line break would end the comment line of a SLURM script and run what follows it.
 LINE = Rule("one line of text", lambda v: isinstance(v, str) and not set(v) & set("\n\r\0"))
-_PATH = Rule("a path", lambda v: LINE.holds(v) and bool(v.strip()))
+_PATH = Rule("a path", lambda v: isinstance(v, str) and bool(v.strip()) and "\0" not in v)
 _SHARE = _number(0, 1)
 _STEPS = whole(0, 10**9)
 _SIDE = whole(1, 2**14)
@@ -189,7 +189,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "INIT_METHOD": one_of("tcp"),
         "RUN_ID": _either(_AUTO, Rule("HOST:PORT of the first node", _is_address)),
     },
-    "MACHINE": {"DEVICE": one_of("auto", "cpu", "gpu")},
+    "MACHINE": {"DEVICE": one_of("auto", "cpu", "gpu", "mps")},
     "CHECKPOINT": {
         "DIR": _PATH,
         "AUTO_RESUME": _FLAG,

@@ -9,6 +9,8 @@ a limit on the files kept, and a last state before a preemption.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,11 @@ class SaveHook(SilentHook):
         if rank() < len(states):
             set_random_state(states[rank()], task.device)
 
+    def on_forward(self, task: Any) -> None:
+        """From the first step on there is something to save."""
+        del task
+        self.notice.begun.value = 1
+
     def on_step(self, task: Any) -> None:
         """Inside an epoch; the last step's state is the epoch's."""
         stop = self.notice.given_anywhere(task.device)
@@ -108,7 +115,8 @@ class SaveHook(SilentHook):
         if final or stop or due:
             self._save(task, inside=False, must=final or stop)
         if final and is_primary():
-            remove_old(self.folder, 0)
+            with self._optional():
+                remove_old(self.folder, 0)
         if stop and not final:
             self._leave(task)
 
@@ -128,15 +136,25 @@ class SaveHook(SilentHook):
         path = self.folder / _name(task, inside)
         try:
             write_snapshot(path, state)
-            link_newest(self.folder, path)
-            remove_old(self.folder, self.keep)
-        except (UserError, OSError) as error:
+        except UserError as error:
             if must:
-                raise UserError(str(error)) from error
+                raise
             # Hours of training are worth more than one of many states.
             logger.error("%s. Training goes on and tries again at the next state", error)
-        else:
-            logger.info("saved %s", path)
+            return
+        logger.info("saved %s", path)
+        # Resuming looks for the furthest state itself.
+        with self._optional():
+            link_newest(self.folder, path)
+            remove_old(self.folder, self.keep)
+
+    @contextmanager
+    def _optional(self) -> Iterator[None]:
+        """For what a run can do without, once its state is on disk."""
+        try:
+            yield
+        except OSError as error:
+            logger.error("%s: %s. Training goes on", self.folder, error)
 
     def _leave(self, task: Any) -> None:
         # Data loaders end when nobody holds their iterator.

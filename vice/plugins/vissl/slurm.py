@@ -6,12 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from vice.cli import set_up_log
 from vice.errors import UserError
 from vice.plugins.vissl.launcher import run_here
 from vice.plugins.vissl.slurm_step import meeting_port
@@ -40,6 +42,8 @@ class SlurmRun:
         import submitit
 
         environment = submitit.JobEnvironment()
+        if environment.global_rank == 0:
+            set_up_log(sys.stdout)
         port = meeting_port(self.config.SLURM.PORT_ID, environment.raw_job_id)
         self.config.DISTRIBUTED.RUN_ID = f"{environment.hostnames[0]}:{port}"
         number = getattr(signal, f"SIG{environment.USR_SIG}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vice.checkpoint import WEIGHTS_NAME
+from vice.checkpoint import WEIGHTS_NAME, load_checkpoint
+from vice.errors import UserError
 from vice.plugins.vissl.configure import configure
 from vice.plugins.vissl.launcher import run_here
 from vice.plugins.vissl.slurm import submit
@@ -27,4 +28,26 @@ def train(overrides: list[str]) -> str:
     if config.SLURM.USE_SLURM:
         return f"submitted job {submit(config, args.engine_name)}"
     run_here(config, int(args.node_id), args.engine_name)
-    return f"trained: {Path(config.CHECKPOINT.DIR) / WEIGHTS_NAME}"
+    return f"trained: {_whole(Path(config.CHECKPOINT.DIR), int(config.OPTIMIZER.num_epochs))}"
+
+
+def _whole(folder: Path, epochs: int) -> Path:
+    """The exported weights, after it was seen that they are whole and of the last epoch.
+
+    Raises:
+        UserError: They are not; the state of the last epoch is there all the same.
+    """
+    path = folder / WEIGHTS_NAME
+    state = next(iter(sorted(folder.glob("model_final_checkpoint*.torch"))), None)
+    again = (
+        f"delete {state} to take the last epoch once more with the same command"
+        if state
+        else "the same command goes on"
+    )
+    try:
+        reached = load_checkpoint(path).meta.get("epoch")
+    except UserError as error:
+        raise UserError(f"the training is done, but {error}. Load {state}, or {again}") from error
+    if state is None or reached != epochs:
+        raise UserError(f"{path} is of epoch {reached}, the training has {epochs}: {again}")
+    return path

@@ -20,7 +20,6 @@ from classy_vision.generic.distributed_util import is_primary
 from torch import nn
 
 from vice.checkpoint import Checkpoint
-from vice.files import replace_atomically
 from vice.health import HELD_OUT_NAME, HealthLog
 from vice.images import ImageError, list_images
 from vice.label_free import HeldOutViews
@@ -132,8 +131,7 @@ class PicturesHook(WatchHook):
         for writer in writers_of(task):
             writer.add_image("Pictures/embedding", sheet, task.iteration - 1, dataformats="HWC")
         path = self.folder / f"epoch_{task.train_phase_idx + 1}.png"
-        self.folder.mkdir(exist_ok=True)
-        replace_atomically(path, lambda new: save_png(sheet, new))
+        save_png(sheet, path)
 
 
 class HeldOutHook(WatchHook):

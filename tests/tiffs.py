@@ -1,0 +1,97 @@
+"""TIFF files of any layout, honest or not, as bytes."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+_TYPES = {"H": (3, "H"), "I": (4, "I"), "B": (2, "s")}
+
+
+def tiff(
+    array: np.ndarray,
+    photometric: int | None,
+    *,
+    extra: tuple[int, ...] = (),
+    bits: int | None = None,
+    planar: int = 1,
+    big_endian: bool = False,
+    tags: dict[int, tuple[int, ...]] | None = None,
+    pages: int = 1,
+) -> bytes:
+    """An uncompressed TIFF of one strip a plane.
+
+    Args:
+        array: (H, W) or (H, W, C) of any real or complex number type.
+        photometric: PhotometricInterpretation; None leaves the tag out.
+        extra: ExtraSamples; empty leaves the tag out.
+        bits: BitsPerSample that is stated; by default that of the array. 12 packs the samples.
+        planar: PlanarConfiguration.
+        big_endian: Byte order.
+        tags: Further tags with their 16-bit values.
+        pages: How often the page is repeated.
+    """
+    order = ">" if big_endian else "<"
+    samples = array if array.ndim == 3 else array[:, :, None]
+    height, width, bands = samples.shape
+    kind = {"u": 1, "i": 2, "f": 3, "c": 6}[array.dtype.kind]
+    depth = bits or 8 * array.dtype.itemsize
+    planes = [samples] if planar == 1 else [samples[..., k] for k in range(bands)]
+    strips = [_packed(plane, depth, order) for plane in planes]
+    file = bytearray(b"MM\0*" if big_endian else b"II*\0") + struct.pack(f"{order}I", 0)
+    link = 4
+    for _ in range(pages):
+        offsets = []
+        for strip in strips:
+            offsets.append(len(file))
+            file += strip + b"\0" * (len(strip) % 2)
+        entries: dict[int, tuple[str, tuple[int, ...]]] = {
+            256: ("I", (width,)),
+            257: ("I", (height,)),
+            258: ("H", (depth,) * bands),
+            259: ("H", (1,)),
+            273: ("I", tuple(offsets)),
+            277: ("H", (bands,)),
+            278: ("I", (height,)),
+            279: ("I", tuple(map(len, strips))),
+            284: ("H", (planar,)),
+            339: ("H", (kind,) * bands),
+        }
+        if photometric is not None:
+            entries[262] = ("H", (photometric,))
+        if extra:
+            entries[338] = ("H", extra)
+        entries.update({tag: ("H", values) for tag, values in (tags or {}).items()})
+        link = _add_page(file, entries, link, order)
+    return bytes(file)
+
+
+def _packed(plane: np.ndarray, depth: int, order: str) -> bytes:
+    if depth != 12:
+        return np.ascontiguousarray(plane).astype(plane.dtype.newbyteorder(order)).tobytes()
+    rows = []
+    for row in plane.reshape(len(plane), -1).astype(np.uint16):
+        binary = (row[:, None] >> np.arange(11, -1, -1)) & 1
+        rows.append(np.packbits(binary.astype(np.uint8).ravel()).tobytes())
+    return b"".join(rows)
+
+
+def _add_page(
+    file: bytearray, entries: dict[int, tuple[str, tuple[int, ...]]], link: int, order: str
+) -> int:
+    """Appends a directory, points to it from the previous one, returns where the next is linked."""
+    records = []
+    for tag, (code, values) in sorted(entries.items()):
+        number, letter = _TYPES[code]
+        data = struct.pack(f"{order}{len(values)}{letter}", *values)
+        if len(data) > 4:
+            offset = len(file)
+            file += data
+            data = struct.pack(f"{order}I", offset)
+        records.append(struct.pack(f"{order}HHI", tag, number, len(values)) + data.ljust(4, b"\0"))
+    file += b"\0" * (len(file) % 2)
+    struct.pack_into(f"{order}I", file, link, len(file))
+    file += struct.pack(f"{order}H", len(records)) + b"".join(records)
+    file += struct.pack(f"{order}I", 0)
+    return len(file) - 4

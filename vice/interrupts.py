@@ -1,0 +1,219 @@
+"""Ctrl-C in a command: one word, status 130, and no process that stays behind.
+
+Only the standard library is imported here, and a command imports this before all else: from then
+on Ctrl-C ends it quietly, also while it imports for seconds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, NoReturn
+
+#: Exit status of a command that was interrupted (128 and the number of SIGINT).
+INTERRUPTED = 130
+#: Exit status of a command whose output nobody reads any more (128 and the number of SIGPIPE).
+UNREAD = 141
+#: Seconds that an interrupted command has to clear up before it is ended.
+GRACE = 10.0
+MESSAGE = "stopped"
+
+#: Where a last message goes; another number while standard error leads into a file.
+_terminal = 2
+
+
+def known(*names: str) -> tuple[signal.Signals, ...]:
+    """Those of some signals that this system has."""
+    return tuple(getattr(signal.Signals, name) for name in names if hasattr(signal.Signals, name))
+
+
+def set_terminal(descriptor: int) -> None:
+    """Says which file descriptor is the terminal's, for `tell`."""
+    global _terminal
+    _terminal = descriptor
+
+
+def tell(message: str) -> None:
+    """Writes a line to the terminal; one that is gone changes nothing."""
+    with suppress(OSError):
+        os.write(_terminal, f"{message}\n".encode("utf-8", "surrogateescape"))
+
+
+def end_now(message: str, status: int = INTERRUPTED) -> NoReturn:
+    """Ends this process and all that it has started, without any clearing up.
+
+    Args:
+        message: Told to the user; empty for nothing.
+        status: Exit status.
+    """
+    own = _children(os.getpid())
+    for child in _below(os.getpid()):
+        with suppress(OSError):
+            os.kill(child, signal.SIGKILL)
+    for child in own:
+        # Not all systems clear away what nobody has waited for.
+        with suppress(OSError):
+            os.waitpid(child, 0)
+    if message:
+        tell(message)
+    os._exit(status)
+
+
+def end_helpers() -> None:
+    """Ends the processes that load data for an interrupted one, before they can complain."""
+    if hasattr(signal, "SIGCHLD"):
+        # PyTorch would take the end of a data loader for a failure.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
+
+
+def _below(process: int) -> list[int]:
+    """Processes started by a process, and by those; only its own children without /proc."""
+    found: list[int] = []
+    for child in _children(process):
+        found += [child, *_below(child)]
+    return found
+
+
+def _children(process: int) -> list[int]:
+    try:
+        folder = f"/proc/{process}/task"
+        texts = [_read(f"{folder}/{thread}/children") for thread in os.listdir(folder)]
+        return [int(text) for text in " ".join(texts).split()]
+    except OSError:
+        own = process == os.getpid()
+        return [each.pid for each in multiprocessing.active_children() if own and each.pid]
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+@contextmanager
+def held_back(numbers: Iterable[int]) -> Iterator[None]:
+    """Processes that are started in the block begin with these signals held back.
+
+    They get them as soon as they are ready to handle them, or never.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def stop_while_importing() -> None:
+    """Lets Ctrl-C end a command that has not begun: nothing is to be cleared up.
+
+    Does nothing in a process that runs no command of ``tools/``, such as that of a test.
+    """
+    file = str(getattr(sys.modules.get("__main__"), "__file__", ""))
+    command = os.path.basename(os.path.dirname(os.path.abspath(file))) == "tools"
+    if command and multiprocessing.parent_process() is None and _is_default():
+        signal.signal(signal.SIGINT, _end)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C in the block raises a KeyboardInterrupt; a second one ends the process at once.
+
+    So does a first one that the code has swallowed, or not obeyed after some seconds. Processes
+    that are forked in the block ignore Ctrl-C, which a terminal sends to all of them: ending them
+    is their parent's business.
+    """
+    ours = threading.current_thread() is threading.main_thread() and (
+        _is_default() or signal.getsignal(signal.SIGINT) is _end
+    )
+    if not ours:
+        yield
+        return
+    global _forked_ignore
+    signal.signal(signal.SIGINT, _interrupt)
+    _forked_ignore = True
+    try:
+        yield
+    finally:
+        _forked_ignore = False
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # While the interpreter ends there is nothing left to interrupt, and all has been said.
+        atexit.register(signal.signal, signal.SIGINT, _end_silently)
+
+
+_forked_ignore = False
+
+
+def _ignore_in_fork() -> None:
+    if _forked_ignore:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ignore_in_fork)
+
+
+def _is_default() -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    end_now(MESSAGE)
+
+
+def _end_silently(number: int, frame: FrameType | None) -> None:
+    end_now("")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, _end)
+    late = threading.Timer(GRACE, end_now, ("",))
+    late.daemon = True
+    late.start()
+    raise KeyboardInterrupt
+
+
+def is_unread(stream: Any) -> bool:
+    """Whether a stream leads into a pipe that nobody reads any more, or to a lost terminal."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        gone = select.POLLERR | select.POLLHUP
+        return any(event & gone for _, event in poll.poll(0))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def give_up_unread() -> bool:
+    """Writes out what is left for standard output and error, and drops what nobody reads.
+
+    Returns:
+        Whether something was dropped.
+    """
+    dropped = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            dropped = True
+            # The interpreter writes out once more when it ends, and would complain.
+            with suppress(OSError, ValueError, AttributeError):
+                empty = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(empty, stream.fileno())
+                os.close(empty)
+    return dropped
+
+
+stop_while_importing()

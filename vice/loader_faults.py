@@ -1,0 +1,68 @@
+"""What it means when a process that loads data is gone: most often that memory has run out."""
+
+from __future__ import annotations
+
+import errno
+import re
+import traceback
+
+_GONE = re.compile(
+    r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: (?P<signal>[^.\n]+)"
+    r"|exited unexpectedly)"
+)
+#: What PyTorch says when it cannot hand a batch over.
+_NO_SHARED_MEMORY = re.compile(
+    r"unable to (?:write to|open|mmap|allocate|resize)\b.*(?:shared memory|/torch_|torch_\d)"
+    r"|unable to mmap \d+ bytes"
+    r"|insufficient shared memory",
+    re.I,
+)
+_FILES = re.compile(r"Too many open files|received \d+ items of ancdata")
+#: Where PyTorch fetches a batch from the process that has loaded it.
+_FETCHING = ("torch/multiprocessing/reductions.py", "multiprocessing/resource_sharer.py")
+_REMEDY = (
+    "use fewer data loading processes (config.DATA.NUM_DATALOADER_WORKERS, --workers) or smaller "
+    "batches, or give the job more memory and a larger /dev/shm (docker run --shm-size=8g)"
+)
+
+
+def loader_fault(error: BaseException) -> str:
+    """One line about an error that comes of a lost data loading process, with the remedy.
+
+    Args:
+        error: What reached the process that waits for the data.
+
+    Returns:
+        Empty for all other errors.
+    """
+    text = str(error)
+    if gone := _GONE.search(text):
+        how = gone["signal"] or "an unexpected end"
+        return (
+            f"a data loading process was lost ({how.strip()}), as happens when memory or /dev/shm "
+            f"runs out: {_REMEDY}"
+        )
+    if _FILES.search(text):
+        return (
+            f"data loading ran out of open files ({_first_line(text)}): raise the limit (ulimit "
+            f"-n 65536), or {_REMEDY}"
+        )
+    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    if _NO_SHARED_MEMORY.search(text) or no_memory:
+        return f"memory or /dev/shm has run out ({_first_line(text)}): {_REMEDY}"
+    if isinstance(error, (OSError, EOFError)) and _was_fetching(error):
+        return (
+            f"a data loading process was lost ({type(error).__name__}), as happens when memory or "
+            f"/dev/shm runs out: {_REMEDY}"
+        )
+    return ""
+
+
+def _was_fetching(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.filename.endswith(_FETCHING) for frame in frames)
+
+
+def _first_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if _NO_SHARED_MEMORY.search(line)]
+    return " ".join((lines or text.splitlines() or [""])[0].split())

@@ -1,0 +1,116 @@
+"""Whether some tensors are the weights of a network: all of them, and no more of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+#: Last parts of names that a forward pass does not need: counters, masks and tables that are
+#: computed from the size of the image, and tokens of pre-training.
+_IDLE = frozenset(
+    {
+        "attn_mask", "bias_mask", "inv_freq", "mask_token", "num_batches_tracked", "periods",
+        "relative_position_index",
+    }
+)  # fmt: skip
+_HEADS = frozenset({"classifier", "fc", "head", "head_dist", "heads"})
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a network makes of some tensors.
+
+    Attributes:
+        tensors: Weights under the network's own names.
+        problem: Why they are not the network's, with the remedy; None where all is accounted for.
+        share: Of the wanted weights, how many were found, 0 to 1.
+        other: Whether the tensors are those of another architecture, whole in itself, rather than
+            an incomplete copy of this one.
+        unused: Names of what is not part of the network.
+        layout: Whose names the file has.
+    """
+
+    tensors: State = field(default_factory=dict)
+    problem: str | None = None
+    share: float = 0.0
+    other: bool = False
+    unused: tuple[str, ...] = ()
+    layout: str = ""
+
+
+def compare(
+    tensors: State, wanted: Mapping[str, Tensor], left: State, *, layout: str, name: str
+) -> Match:
+    """Accounts for every weight.
+
+    Args:
+        tensors: Weights under the network's names, and maybe more.
+        wanted: State of the network; values may lie on the meta device.
+        left: Weights that got no name of the network's.
+        layout: Whose names the file has.
+        name: What the user calls the network.
+    """
+    # Files of old versions of PyTorch lack the counters of batch normalisation.
+    needed = [key for key in wanted if not key.endswith("num_batches_tracked")]
+    missing = [key for key in needed if key not in tensors]
+    unlike = [key for key in needed if key in tensors and not _alike(tensors[key], wanted[key])]
+    kept = {key: tensors[key] for key in wanted if key in tensors}
+    share = (len(needed) - len(missing) - len(unlike)) / max(1, len(needed))
+    more = changing(left, wanted)
+    problem = None
+    if missing or unlike:
+        shapes = (f"{key} {_shape(tensors[key])}, not {_shape(wanted[key])}" for key in unlike)
+        problem = (
+            f"{len(missing)} are missing and {len(unlike)} have another shape, for example "
+            + "; ".join([*missing, *shapes][:_SHOWN])
+        )
+    elif more:
+        problem = (
+            f"it holds {len(more)} more weights, which {name} has no place for and which change "
+            f"what is computed, for example {', '.join(more[:_SHOWN])}: it is of another "
+            "architecture, name that one"
+        )
+    other = bool(more) and not missing
+    return Match(kept, problem, share, other, tuple(sorted(left)), layout)
+
+
+def changing(left: Mapping[str, Tensor], wanted: Collection[str]) -> list[str]:
+    """Names of leftover weights that lie inside the wanted network and so belong to another one.
+
+    More blocks, another bias, layer scale or token than the network has change what is computed,
+    though all that it asks for is there. Heads and modules of other names do not.
+    """
+    firsts = {key.partition(".")[0] for key in wanted}
+    found = []
+    for key, value in left.items():
+        first, _, rest = key.partition(".")
+        idle = key.rpartition(".")[2] in _IDLE or not value.is_floating_point()
+        if idle or first in _HEADS or not value.any():
+            continue
+        token = not rest and re.search("token|embed", first) is not None
+        if token or first == "norm_pre" or (first in firsts and rest):
+            found.append(key)
+    return sorted(found)
+
+
+def _alike(value: Tensor, wanted: Tensor) -> bool:
+    return value.shape == wanted.shape and value.is_floating_point() == wanted.is_floating_point()
+
+
+def _shape(value: Tensor) -> str:
+    kind = "" if value.is_floating_point() else f"{value.dtype}".removeprefix("torch.") + " "
+    return kind + "x".join(map(str, value.shape)) if value.ndim else kind + "scalar"
+
+
+def same(one: State, two: State) -> bool:
+    """Whether two matches are the same network, value by value."""
+    return one.keys() == two.keys() and all(
+        a is two[key] or (a.shape == two[key].shape and torch.equal(a.float(), two[key].float()))
+        for key, a in one.items()
+    )

@@ -1,0 +1,79 @@
+"""What the images of both splits hold, before an evaluation works with them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from vice.datasets import LabelledSet, Pair
+from vice.distributed import on_first_rank
+from vice.errors import UserError
+from vice.fingerprints import count_shared
+from vice.image_survey import Survey, content_warnings, survey_images
+from vice.plugins.mmseg.running import Task
+
+logger = logging.getLogger(__name__)
+
+
+def look_at_images(
+    task: Task, sets: tuple[LabelledSet, LabelledSet], fitted: Sequence[Pair] | None = None
+) -> dict[str, Any]:
+    """Reads all images of both splits once, says what they hold, and which are in both.
+
+    Args:
+        task: What is scored on what.
+        sets: Data sets that are fitted on and scored.
+        fitted: The pairs that are fitted on, if not all of the split.
+
+    Returns:
+        For ``results.json``: ``fit`` and ``score``, each with formats, ranges, flat images, exact
+        and near duplicates, and ``shared``: how many scored images are among the fitted ones,
+        exactly and nearly (`vice.fingerprints`).
+
+    Raises:
+        UserError: The first image that cannot be used.
+    """
+    return on_first_rank(lambda: _look(task, sets, fitted))
+
+
+def _look(
+    task: Task, sets: tuple[LabelledSet, LabelledSet], fitted: Sequence[Pair] | None
+) -> dict[str, Any]:
+    protocol = task.protocol
+    if fitted is None:
+        fitted = sets[0].pairs(protocol.fit_split, labels=protocol.fit_labels)
+    pairs = {"fit": fitted, "score": sets[1].pairs(protocol.score_split)}
+    splits = {"fit": protocol.fit_split, "score": protocol.score_split}
+    names = {role: f"{data.name} {splits[role]}" for role, data in zip(pairs, sets, strict=True)}
+    found = {role: _survey(names[role], [one.image for one in pairs[role]]) for role in pairs}
+    same, near = count_shared(found["score"].prints, found["fit"].prints)
+    if same or near:
+        logger.warning(
+            "%d of %d scored images (%s) are among those that are fitted on (%s), and %d more "
+            "have a near duplicate there: scores are better than on new images",
+            same, found["score"].looked, names["score"], names["fit"], near,
+        )  # fmt: skip
+    return {
+        **{role: one.describe() for role, one in found.items()},
+        "shared": {"exact": same, "near": near},
+    }
+
+
+def _survey(name: str, images: Sequence[Any]) -> Survey:
+    survey = survey_images(images, f"looking at {name} images")
+    if survey.refused:
+        raise UserError(
+            f"{survey.refused[0]} ({len(survey.refused)} of {survey.looked} images of {name} "
+            "cannot be used)"
+        )
+    logger.info("%s: %s", name, survey)
+    found = survey.duplicates()
+    if found.flat or found.repeated or found.near:
+        logger.warning(
+            "%s: of %d images, %d are of one colour, %d equal others and %d are near duplicates",
+            name, found.images, found.flat, found.repeated, found.near,
+        )  # fmt: skip
+    for warning in content_warnings(found):
+        logger.warning("%s: %s", name, warning)
+    return survey
