@@ -116,4 +116,5 @@ def test_means_say_over_what_they_are():
     two = {"iou_per_class": [0.5, math.nan, math.nan, 0.0]}
     assert mean_over([three]) == "mean over 3 of 4 classes"
     assert mean_over([three, two, {"miou": 0.1}]) == "mean over 2 to 3 of 4 classes"
+    assert mean_over([two, {"classes_in_mean": 1, "classes": 5}]) == "mean over 1 to 2 of 5 classes"
     assert mean_over([{"miou": 0.1}]) == mean_over([]) == ""

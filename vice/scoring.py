@@ -203,7 +203,8 @@ def mean_over(scores: Iterable[AbstractMapping[str, Any]]) -> str:
 
     Args:
         scores: Scores as in a ``results.json``: with ``iou_per_class``, a mapping or a list, None
-            or NaN for a class that is left out. Others are passed over.
+            or NaN for a class that is left out; or with ``classes_in_mean`` and the number of
+            ``classes``. Others are passed over.
 
     Returns:
         For example ``mean over 19 of 27 classes``, or ``mean over 17 to 19 of 27 classes`` where
@@ -212,7 +213,10 @@ def mean_over(scores: Iterable[AbstractMapping[str, Any]]) -> str:
     found, classes = [], 0
     for score in scores:
         iou = score.get("iou_per_class")
-        if iou is not None:
+        if iou is None and score.get("classes"):
+            found.append(int(score["classes_in_mean"]))
+            classes = max(classes, int(score["classes"]))
+        elif iou is not None:
             values = list(iou.values()) if isinstance(iou, AbstractMapping) else list(iou)
             found.append(sum(v is not None and not math.isnan(v) for v in values))
             classes = max(classes, len(values))

@@ -100,7 +100,10 @@ def _setting(overrides: Callable[[str, Rng], list[str]], variable: str = "") -> 
             return _hidden(folder, secret) or (None if "VICE" in text else "nothing was logged")
 
         environment = {variable: secret} if variable else {}
-        return Action(run=run, check=check, writes=action.writes, environment=environment)
+        key = action.command[-1].partition("=")[0].lstrip("+")
+        return Action(
+            run=run, names=(key,), check=check, writes=action.writes, environment=environment
+        )
 
     return make
 
@@ -188,8 +191,9 @@ FAMILY = Family(
             "worked",
             _setting(lambda s, rng: [f"config.SLURM.COMMENT={s}"], "MY_TOKEN"),
         ),
+        # Looking up the environment is refused, before anything of it can be written.
         "interpolated": (
-            "worked",
+            "refused",
             _setting(lambda s, rng: ["config.SLURM.COMMENT=${oc.env:MY_SECRET}"], "MY_SECRET"),
         ),
         "in-a-list": (

@@ -114,3 +114,12 @@ def test_times_are_in_milliseconds(tmp_path):
     found = Outcome({"step": RowOutcome([{"loss": {"milliseconds": 12.5}}])})
     text = to_markdown(table, found, Plan(tmp_path, load_scale("full")))
     assert "| step | loss | 166 ms | P | 12.50 ms | - | 1 |" in text
+
+
+def test_notes_say_over_how_many_classes_and_what_a_matching_is(tmp_path):
+    entry = {"miou": 0.5, "accuracy": 0.6, "classes_in_mean": 19, "classes": 27}
+    found = RowOutcome(last=[{"linear": entry, "27 greedy": {**entry, "classes_in_mean": 17}}])
+    rows = {"base": found, "theirs": RowOutcome(), "other": RowOutcome()}
+    text = to_markdown(TABLE, Outcome(rows), Plan(tmp_path, load_scale("full")))
+    assert "- mIoU: mean over 17 to 19 of 27 classes" in text
+    assert "- greedy: Each cluster gets the class" in text and "hungarian:" not in text

@@ -12,7 +12,8 @@ from vice.report.compare import readouts
 from vice.reproduce.runs import Plan
 from vice.reproduce.tables import Row, merge
 
-#: Read-out to its scores, for example ``{"miou": 0.25, "accuracy": 0.6}``, shares in [0, 1].
+#: Read-out to its scores, for example ``{"miou": 0.25, "accuracy": 0.6}``, shares in [0, 1]; where
+#: it is known with ``classes_in_mean`` of how many ``classes`` the mIoU is a mean.
 Scores = dict[str, dict[str, float | None]]
 
 
@@ -72,6 +73,9 @@ def evaluate(row: Row, spec: str, seed: int, folder: Path, plan: Plan) -> Scores
         for name, found in readouts(result).items():
             column = name if kind == "clusters" else label
             scores[column] = {metric: found[metric] for metric in ("miou", "accuracy")}
+            if iou := found.get("iou_per_class"):
+                counted = sum(value is not None for value in iou.values())
+                scores[column] |= {"classes_in_mean": counted, "classes": len(iou)}
     return scores
 
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from vice.files import write_text
 from vice.report.compare import markdown_line, spread
+from vice.report.scores import MATCHINGS
 from vice.reproduce.evaluations import Scores
 from vice.reproduce.outcome import Outcome, RowOutcome
 from vice.reproduce.runs import Plan
 from vice.reproduce.tables import Row, Table
+from vice.scoring import mean_over
 from vice.selection import RULE
 
 STABILITY = "stability between seeds"
@@ -176,6 +178,11 @@ def _notes(plan: Plan, outcome: Outcome) -> list[str]:
         f"checkpoint is scored: it is the last one, or that of the {RULE}, on images that were not "
         "trained on."
     ]
+    taken = [scores for found in outcome.rows.values() for scores in (*found.last, *found.chosen)]
+    if over := mean_over(entry for scores in taken for entry in scores.values()):
+        notes.append(f"- mIoU: {over}; each results.json has its own number.")
+    names = {name.rpartition(" ")[2] for scores in taken for name in scores}
+    notes += [f"- {name}: {text}" for name, text in MATCHINGS.items() if name in names]
     if any(found.stability for found in outcome.rows.values()):
         notes.append(
             f"- {STABILITY}: adjusted Rand index and normalised mutual information between the "

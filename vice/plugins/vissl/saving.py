@@ -19,6 +19,7 @@ from classy_vision.generic.distributed_util import is_primary
 
 from vice.distributed import all_gather, rank
 from vice.errors import UserError
+from vice.interrupts import end_helpers
 from vice.plugins.vissl.base_hook import SilentHook
 from vice.preemption import Notice, Preempted
 from vice.randomness import get_random_state, set_random_state
@@ -157,7 +158,8 @@ class SaveHook(SilentHook):
             logger.error("%s: %s. Training goes on", self.folder, error)
 
     def _leave(self, task: Any) -> None:
-        # Data loaders end when nobody holds their iterator.
+        # Data loaders have nothing more to do, and would outlive a SIGTERM by design.
+        end_helpers()
         task.data_iterator = None
         # Nobody may end, and take the others down, before the state is on disk.
         if self.roster is not None:

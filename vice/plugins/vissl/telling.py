@@ -35,10 +35,12 @@ class TellHook(SilentHook):
         self.log = log
         self.start = self.told = 0.0
         self.first = 0
+        self.identity = (0, 0)
 
     def on_start(self, task: Any) -> None:
         """Says how long the training is."""
         if is_primary():
+            self.identity = _identity(self.folder)
             self.first = int(task.iteration)
             gone_on = f", going on after {self.first}" if self.first else ""
             logger.info(
@@ -57,7 +59,7 @@ class TellHook(SilentHook):
         """
         if not is_primary():
             return
-        if not self.folder.is_dir():
+        if _is_another(self.folder, self.identity):
             raise UserError(
                 f"the run folder {self.folder} was deleted or moved while the training ran, which "
                 "ends here: put it back, and the same command goes on from its last state"
@@ -87,3 +89,19 @@ class TellHook(SilentHook):
             taken = clock(time.monotonic() - self.start) if self.start else "no time"
             logger.info("training: step %d of %d, done in %s", task.iteration, task.max_iteration,
                         taken)  # fmt: skip
+
+
+def _is_another(folder: Path, identity: tuple[int, int]) -> bool:
+    """Whether a folder is gone, or another has taken its name: whoever writes makes one anew."""
+    try:
+        return _identity(folder) != identity
+    except FileNotFoundError:
+        return True
+    except OSError:
+        # A disk that does not answer for a moment has lost nothing.
+        return False
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
