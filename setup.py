@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "vice" / "__init__.py").read_text()).group(1)
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "vice" / "_version.py").read_text()).group(1)
 
 # requirements/runtime.txt pins a set that is tested as a whole; these are the bounds a user of the
 # library alone needs.

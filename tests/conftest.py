@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests import slurm
+from tests.helpers import slurm
 
 torch.set_num_threads(1)
 
@@ -69,8 +69,8 @@ def ragged_regions(rng: np.random.Generator, maps: int, height: int, width: int)
 @pytest.fixture(scope="session")
 def run_dir(tmp_path_factory: pytest.TempPathFactory):
     """A run folder with an untrained model, for everything that only loads one."""
-    from vice.checkpoint import save_run
     from vice.models import Prototypes, seeded_embedder
+    from vice.models.checkpoint import save_run
 
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import oracles
-from tests.processes import run_processes
-from vice.assignment import RegionQueue, sinkhorn
+from tests.helpers import oracles
+from tests.helpers.processes import run_processes
+from vice.assignment import sinkhorn
+from vice.losses.queue import RegionQueue
 
 
 @given(

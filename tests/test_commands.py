@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import commands, trees
-from tests.forked import ROOT, Forked
+from tests.helpers import commands, trees
+from tests.helpers.forked import ROOT, Forked
 from tests.hostile import runs
 
 pytest.importorskip("vissl")
@@ -38,8 +38,8 @@ WHERE_IT_ENDS = {
     "reproduce.py": (START, "trains for hours; the first training is composed"),
     "prepare_data.py": (END, ""),
     "compare.py": (END, ""),
-    "repeat.py": (PARSED, "needs a result and its data; tests/plugins/mmseg/test_repeat.py"),
-    "demo.py": (PARSED, "takes minutes; tests/demo/test_steps.py"),
+    "repeat.py": (PARSED, "needs a result and its data; tests/experiments/test_repeat.py"),
+    "demo.py": (PARSED, "takes minutes; tests/experiments/demo/test_steps.py"),
     "benchmark.py": (PARSED, "takes minutes; tests/benchmark"),
     "hostile.py": (PARSED, "takes minutes; tests/hostile"),
     "kill_runs.py": (PARSED, "takes minutes; tests/plugins/vissl/test_kills.py"),
@@ -98,7 +98,7 @@ def folder(tmp_path_factory):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         runs.run_folder(place, name)
     (place / "FILE").write_bytes(b"weights")
-    from tests.report.test_compare import linear
+    from tests.evaluation.test_compare import linear
 
     for name in ("outputs/eval/a", "outputs/eval/lab", "outputs/msrc21/a"):
         (place / name).mkdir(parents=True)
@@ -110,10 +110,10 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def here(folder, monkeypatch):
     """The folder as working directory, with machines that are large enough, until they compute."""
+    from vice.experiments.reproduce import plan as reproduced
+    from vice.experiments.reproduce import runner as outcome
     from vice.plugins.mmseg import evaluate_clusters, evaluate_linear, finetune
-    from vice.plugins.vissl import training
-    from vice.reproduce import outcome
-    from vice.reproduce import runs as reproduced
+    from vice.plugins.vissl import train as training
 
     monkeypatch.chdir(folder)
     monkeypatch.delenv("VICE_DATA", raising=False)
@@ -122,7 +122,7 @@ def here(folder, monkeypatch):
         monkeypatch.setattr(module, "share_embedder", _stop)
     monkeypatch.setattr(training, "run_here", _stop)
     monkeypatch.setattr(training, "submit", _stop)
-    monkeypatch.setattr("vice.region_filling.fill_cache", _stop)
+    monkeypatch.setattr("vice.superpixels.fill.fill_cache", _stop)
 
     def train(found, row, seed, plan, failed):
         if row.config is not None:
@@ -262,7 +262,7 @@ def _overrides():
 
 
 def test_overrides_in_the_text(here):
-    from vice.plugins.vissl.configure import compose
+    from vice.plugins.vissl.config.configure import compose
 
     found = [text.replace("timm:NAME", "timm:convnext_tiny") for text in sorted(set(_overrides()))]
     assert len(found) > 12
@@ -275,9 +275,9 @@ def test_overrides_in_the_text(here):
 
 def test_names_in_the_text_exist():
     timm = pytest.importorskip("timm")
+    from vice.evaluation.protocols import PROTOCOLS
     from vice.paths import experiment_names
-    from vice.plugins.vissl.configure import compose
-    from vice.protocols import PROTOCOLS
+    from vice.plugins.vissl.config.configure import compose
 
     config, codes = compose(["config=vice/folder"]), commands.inline(README)
     for code in codes:

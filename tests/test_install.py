@@ -106,7 +106,7 @@ def test_wheel_finds_its_configs_from_anywhere(installed, tmp_path):
     assert "vice/coco_highres" in listed and "vice/folder" in listed
     composed = call(
         "-c",
-        "from vice.plugins.vissl.configure import compose;"
+        "from vice.plugins.vissl.config.configure import compose;"
         "print(compose(['config=vice/coco_highres']).config.MODEL.TRUNK.NAME)",
         cwd=tmp_path,
         **environment,
@@ -122,6 +122,9 @@ def test_wheel_finds_its_configs_from_anywhere(installed, tmp_path):
 
 
 def test_wheel_brings_the_label_sets(installed, tmp_path):
-    code = "from vice.protocols import get_protocol; print(get_protocol('native', 'coco27').hash)"
+    code = (
+        "from vice.evaluation.protocols import get_protocol; "
+        "print(get_protocol('native', 'coco27').hash)"
+    )
     there = call("-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
     assert there == call("-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT))

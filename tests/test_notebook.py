@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vice.checkpoint import save_run
 from vice.models import Prototypes, build_embedder
+from vice.models.checkpoint import save_run
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")

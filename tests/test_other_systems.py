@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.other_systems import SITUATIONS
+from tests.helpers.other_systems import SITUATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
 def endings(run_dir):
-    command = [sys.executable, "-m", "tests.other_systems", str(run_dir)]
+    command = [sys.executable, "-m", "tests.helpers.other_systems", str(run_dir)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)

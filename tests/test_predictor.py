@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 import vice
-from vice.centroids import Centroids
 from vice.errors import UserError
-from vice.photometric import IMAGENET_MEAN, IMAGENET_STD, normalize
+from vice.models.centroids import Centroids
+from vice.normalize import IMAGENET_MEAN, IMAGENET_STD, normalize
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_arrays_that_are_no_rgb_images(predictor, shape):
     ("spec", "dim"), [("lab", 3), ("random:resnet18-fpn-8", 8), ("random:timm:resnet10t", 512)]
 )
 def test_what_the_scoring_tools_take_is_loaded_too(spec, dim, rng):
-    from vice.extractors import load_extractor
+    from vice.models.load import load_extractor
 
     image = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
     predictor = vice.load(spec, device="cpu")
@@ -127,8 +127,8 @@ def test_the_folder_above_a_run(run_dir, tmp_path):
 
 
 def test_segment_without_prototypes(tmp_path):
-    from vice.checkpoint import save_run
     from vice.models import build_embedder
+    from vice.models.checkpoint import save_run
 
     save_run(tmp_path, build_embedder(dim=4))
     with pytest.raises(UserError, match="holds no prototypes"):

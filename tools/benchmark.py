@@ -12,18 +12,18 @@ import platform
 
 import torch
 
-from vice.benchmark.growth import growth
-from vice.benchmark.images import superpixel_outlines, superpixels, views
-from vice.benchmark.kernels import kernels
-from vice.benchmark.loading import loading
-from vice.benchmark.pooling import pooling
-from vice.benchmark.scoring import kmeans, nearest
-from vice.benchmark.step import compiled, operators, step
-from vice.benchmark.timing import FAILED, measured, to_markdown
-from vice.benchmark.traffic import traffic
 from vice.cli import run
-from vice.devices import NAMES, check_device
+from vice.experiments.benchmark.growth import growth
+from vice.experiments.benchmark.images import superpixel_outlines, superpixels, views
+from vice.experiments.benchmark.kernels.compiled import kernels
+from vice.experiments.benchmark.kernels.traffic import traffic
+from vice.experiments.benchmark.loading import loading
+from vice.experiments.benchmark.pooling import pooling
+from vice.experiments.benchmark.scoring import kmeans, nearest
+from vice.experiments.benchmark.step import compiled, operators, step
+from vice.experiments.benchmark.timing import FAILED, measured, to_markdown
 from vice.paths import typed_path
+from vice.runtime.device_names import NAMES, check_device
 
 PARTS = {
     "pooling": pooling,

@@ -33,10 +33,10 @@ def main() -> int:
         parser.error(f"--shard {args.shard} is not i/n, for example 0/16")
     # Importing VISSL takes seconds, and help needs none of it.
     from vice.images import list_images
-    from vice.plugins.vissl.checks import check_values
-    from vice.plugins.vissl.configure import compose
-    from vice.plugins.vissl.inputs import announce_data, check_data
-    from vice.region_filling import fill_cache
+    from vice.plugins.vissl.config.checks import check_values
+    from vice.plugins.vissl.config.configure import compose
+    from vice.plugins.vissl.config.inputs import announce_data, check_data
+    from vice.superpixels.fill import fill_cache
 
     composed = compose(args.overrides)
     check_values(composed)

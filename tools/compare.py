@@ -12,9 +12,9 @@ Examples:
 import argparse
 
 from vice.cli import run
-from vice.files import write_text
+from vice.evaluation.compare import make_tables, read_results, to_html, to_markdown
 from vice.paths import typed_path
-from vice.report.compare import make_tables, read_results, to_html, to_markdown
+from vice.runtime.files import write_text
 
 
 def main() -> None:

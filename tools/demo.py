@@ -36,7 +36,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    from vice.demo.steps import RESULTS_NAME, run_demo, verdict
+    from vice.experiments.demo.steps import RESULTS_NAME, run_demo, verdict
 
     report = run_demo(args.out, args.images, args.overrides)
     results = json.loads((args.out / RESULTS_NAME).read_text(encoding="utf-8"))

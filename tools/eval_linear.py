@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from vice.cli import evaluation_parser, percent, run, task_arguments
+from vice.cli import run
+from vice.evaluation.options import evaluation_parser, percent, task_arguments
 from vice.names import printable
 
 EXAMPLE = """\
@@ -19,7 +20,7 @@ def main() -> None:
     parser.add_argument("--bottleneck", type=int, help="width of the bottleneck variant")
     args = parser.parse_args()
     # PyTorch and MMSegmentation take seconds to import, and help needs neither.
-    from vice.joining import join_from_environment
+    from vice.runtime.join_eval import join_from_environment
 
     with join_from_environment(args.device) as args.device:
         task = task_arguments(

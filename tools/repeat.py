@@ -12,8 +12,8 @@ Examples:
 import argparse
 
 from vice.cli import run
-from vice.devices import NAMES
 from vice.paths import typed_text
+from vice.runtime.device_names import NAMES
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def main() -> int:
     add("--workers", type=int, help="data loading processes (as in the result)")
     args = parser.parse_args()
     # MMSegmentation takes seconds to import, and help needs none of it.
-    from vice.plugins.mmseg.repeat import repeat
+    from vice.experiments.repeat import repeat
 
     differences = repeat(
         args.result,

@@ -17,9 +17,9 @@ import argparse
 from pathlib import Path
 
 from vice.cli import run, whole
-from vice.devices import NAMES, check_device
+from vice.experiments.reproduce.tables import load_scale, load_table, select_rows, table_names
 from vice.paths import typed_path, typed_text
-from vice.reproduce.tables import load_scale, load_table, select_rows, table_names
+from vice.runtime.device_names import NAMES, check_device
 
 
 def parse() -> argparse.Namespace:
@@ -62,9 +62,9 @@ def main() -> int:
     table = load_table(args.table)
     rows = [row.name for row in select_rows(table, args.row).rows]
     # PyTorch takes seconds to import, and a list needs none of it.
-    from vice.reproduce.outcome import reproduce, shown
-    from vice.reproduce.report import to_markdown, write_report
-    from vice.reproduce.runs import Plan, parse_datasets
+    from vice.experiments.reproduce.plan import Plan, parse_datasets
+    from vice.experiments.reproduce.report import to_markdown, write_report
+    from vice.experiments.reproduce.runner import reproduce, shown
 
     if args.device is not None:
         check_device(args.device, "--device")

@@ -22,7 +22,7 @@ import sys
 
 from vice.cli import run, show
 from vice.paths import experiment_names
-from vice.preemption import watch_signals
+from vice.runtime.preemption import watch_signals
 
 
 def main() -> int:
@@ -33,7 +33,7 @@ def main() -> int:
         return 0
     with watch_signals():
         # Importing VISSL takes seconds, and help needs none of it.
-        from vice.plugins.vissl.training import train
+        from vice.plugins.vissl.train import train
 
         show(train(overrides))
     return 0

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vice.distributed import all_gather, all_reduce_, rank, world_size
-from vice.host import HostBuffers
+from vice.runtime.collectives import all_reduce_
 
 
 @torch.no_grad()
@@ -57,89 +56,3 @@ def _global_logsumexp(values: Tensor, group: Any) -> Tensor:
     top = top.clamp(min=torch.finfo(top.dtype).min)
     total = all_reduce_((values - top).exp().sum(dim=0), "sum", group)
     return top + total.log()
-
-
-class RegionQueue(HostBuffers):
-    """First-in first-out store of past region vectors of view 0 (this rank's share).
-
-    Embeddings are stored, not scores, so that they are always compared with the current
-    prototypes. A batch larger than the queue leaves its newest vectors. The state is kept in
-    buffers and travels in checkpoints. A checkpoint that one rank writes for all of them needs
-    the queues of all: call `collect` on every rank just before. On loading, each rank takes its
-    own; a rank that the checkpoint does not know starts empty.
-
-    Args:
-        length: Vectors the queue can hold; 0 turns it off.
-        dim: Width D of a vector.
-        group: Process group; None is the default group.
-    """
-
-    vectors: Tensor
-    born: Tensor
-    pushed: Tensor
-    clock: Tensor
-    on_host = ("born", "pushed", "clock")
-
-    def __init__(self, length: int, dim: int, group: Any = None) -> None:
-        super().__init__()
-        self.group = group
-        self._of_ranks: dict[str, list[Tensor]] = {}
-        self.register_buffer("vectors", torch.zeros(length, dim))
-        self.register_buffer("born", torch.zeros(length, dtype=torch.long))
-        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
-        self.register_buffer("clock", torch.zeros((), dtype=torch.long))
-
-    def __len__(self) -> int:
-        return min(int(self.pushed), self.capacity)
-
-    @property
-    def capacity(self) -> int:
-        """Vectors the queue can hold."""
-        return self.vectors.shape[0]
-
-    @torch.no_grad()
-    def push(self, vectors: Tensor) -> None:
-        """Adds vectors (N, D) as the newest, dropping the oldest, and advances the clock."""
-        self.clock += 1
-        self._of_ranks = {}
-        if self.capacity == 0:
-            return
-        kept = vectors.detach()[-self.capacity :].to(self.vectors.dtype)
-        self.pushed += vectors.shape[0]
-        end = int(self.pushed)
-        for value, new in ((self.vectors, kept), (self.born, self.clock.expand(len(kept)))):
-            slots = torch.arange(end - len(kept), end, device=value.device) % self.capacity
-            value.index_copy_(0, slots, new)
-
-    def stored(self) -> Tensor:
-        """The vectors held at present, (len(self), D), in no particular order."""
-        return self.vectors[: len(self)]
-
-    def age(self) -> float:
-        """Mean number of pushes since the stored vectors came in; 0 when empty."""
-        held = len(self)
-        return float((self.clock - self.born[:held]).double().mean()) if held else 0.0
-
-    def collect(self) -> None:
-        """Gathers the queues of all ranks for the state that is read next; a collective call."""
-        if world_size(self.group) > 1:
-            device = self.vectors.device
-            self._of_ranks = {
-                name: [part.cpu() for part in all_gather(value.to(device), self.group)]
-                for name, value in self.named_buffers()
-            }
-
-    def get_extra_state(self) -> dict[str, list[Tensor]]:
-        """What `collect` gathered; empty for a single rank, and after the next push."""
-        return self._of_ranks
-
-    def set_extra_state(self, state: dict[str, list[Tensor]]) -> None:
-        """Takes this rank's queue out of those of all ranks."""
-        if not state:
-            return
-        own = rank(self.group)
-        if own >= len(state["pushed"]):
-            self.pushed.zero_()
-            return
-        for name, value in self.named_buffers():
-            value.copy_(state[name][own])

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vice.centroids import Centroids
 from vice.errors import UserError
+from vice.models.centroids import Centroids
 
 __all__ = ["DEFAULT_MEMORY", "Centroids", "fit_kmeans"]
 

@@ -22,3 +22,13 @@ def one_line(error: Exception) -> str:
     if "Original Traceback" in text:
         text = text.rpartition("Error: ")[2]
     return printable(redact_text(re.sub(r"\s*[\r\n]\s*", " ", text.strip())))
+
+
+#: Most characters of what a file itself brings into a message.
+_SHOWN = 200
+
+
+def brief(error: BaseException) -> str:
+    """What an error says, in one line that the file cannot make long."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vice.centroids import Centroids, argmax_upsampled
-from vice.checkpoint import Checkpoint, load_checkpoint
-from vice.devices import check_device
-from vice.embeddings import refuse_nonfinite
 from vice.errors import UserError
-from vice.extractors import is_spherical, load_extractor, names_a_run
 from vice.images import read_image, upright_rgb
-from vice.photometric import normalize
+from vice.models.centroids import Centroids, argmax_upsampled
+from vice.models.checkpoint import Checkpoint, load_checkpoint
+from vice.models.embeddings import refuse_nonfinite
+from vice.models.load import is_spherical, load_extractor, names_a_run
+from vice.normalize import normalize
+from vice.runtime.device_names import check_device
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,7 +29,7 @@ class Predictor:
     """An embedder that embeds and segments images of any size.
 
     Args:
-        checkpoint: What `vice.checkpoint.load_checkpoint` returns.
+        checkpoint: What `vice.models.checkpoint.load_checkpoint` returns.
         device: Where to compute.
         name: What the user calls it, for messages; None takes the checkpoint's path.
 
@@ -107,7 +107,7 @@ class Predictor:
                 raise UserError(
                     f"{self.name} holds no prototypes; pass concepts, (K, {self.dim}) vectors, for "
                     "example the centroids that tools/eval_cluster.py writes "
-                    "(vice.centroids.Centroids.load)"
+                    "(vice.models.centroids.Centroids.load)"
                 )
             return Centroids(self.checkpoint.prototypes.weight.float(), spherical=True)
         if isinstance(concepts, Centroids):
@@ -133,7 +133,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Predicto
 
     Args:
         path: A run folder, ``vice.safetensors``, a VISSL checkpoint of a ViCE run, or what
-            `vice.extractors.load_extractor` takes besides: somebody else's file with a ResNet,
+            `vice.models.load.load_extractor` takes besides: somebody else's file with a ResNet,
             ``timm:NAME@FILE``, ``torchvision:resnet50``, ``random:...``, ``MODULE:CALLABLE`` or
             ``lab``. These have no prototypes: `Predictor.segment` needs concepts.
         device: Where to compute; None takes a GPU when there is one.

@@ -153,7 +153,7 @@ def test_a_release_is_read_as_it_is_stored(tmp_path):
     camvid.check("val")
     assert camvid.audit("val") == 1
     pytest.importorskip("mmseg")
-    from vice.plugins.mmseg.loading import ViceLoadImage, ViceLoadLabels
+    from vice.plugins.mmseg.transforms import ViceLoadImage, ViceLoadLabels
 
     (pair,) = camvid.pairs("val")
     record = {"img_path": str(pair.image), "seg_map_path": str(pair.label), "seg_fields": []}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests import trees
+from tests.helpers import trees
 from vice.datasets import open_dataset
 from vice.datasets.label_sets import label_set
 from vice.datasets.labelled_set import list_checksum

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import trees
+from tests.helpers import trees
 from vice.datasets import open_dataset
 from vice.datasets.preparation import prepare
 from vice.errors import UserError

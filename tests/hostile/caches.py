@@ -39,7 +39,7 @@ def twice(image: np.ndarray, cache: Path) -> Any:
     """The regions of an image, made and made again with one cache, and the warnings."""
     from vice.superpixels import Superpixels
 
-    log, heard = logging.getLogger("vice.region_cache"), Warnings()
+    log, heard = logging.getLogger("vice.superpixels.cache"), Warnings()
     quiet = logging.root.manager.disable
     log.addHandler(heard)
     log.propagate = False

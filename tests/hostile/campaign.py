@@ -59,7 +59,7 @@ def warm_up() -> None:
     import vice.plugins.mmseg.evaluate_clusters
     import vice.plugins.mmseg.evaluate_linear
     import vice.plugins.mmseg.finetune
-    import vice.plugins.vissl.configure  # noqa: F401
+    import vice.plugins.vissl.config.configure  # noqa: F401
 
 
 def run(

@@ -42,7 +42,7 @@ def build(overrides: list[str]) -> Any:
     from classy_vision.optim import build_optimizer_schedulers
     from vissl.models.trunks import get_model_trunk
 
-    from vice.plugins.vissl.configure import configure, write_config
+    from vice.plugins.vissl.config.configure import configure, write_config
     from vice.plugins.vissl.dataset import ViceImages
     from vice.plugins.vissl.head import VicePrototypes
     from vice.plugins.vissl.loss import ViceDenseSwAV
@@ -120,7 +120,7 @@ def _in_the_way(key: str, folder: Path, rng: Rng) -> Action:
 
 def keys() -> list[str]:
     """Every key of ViCE's own configs."""
-    from vice.plugins.vissl.rules import RULES
+    from vice.plugins.vissl.config.rules import RULES
 
     return [
         ".".join(filter(None, ("config", group, name)))

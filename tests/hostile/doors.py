@@ -75,7 +75,7 @@ def _state(data: bytes, folder: Path, rng: Rng) -> Action:
 
 def _resumed(data: bytes, folder: Path, rng: Rng) -> Action:
     """What resuming looks at before VISSL does; setting aside what is damaged is its own test."""
-    from vice.snapshots import read_snapshot
+    from vice.models.training_state import read_snapshot
 
     path = folder / "model_iteration5.torch"
     path.write_bytes(data)
@@ -92,8 +92,8 @@ def _training_weights(data: bytes, folder: Path, rng: Rng) -> Action:
 
 def _vissl_weights(data: bytes, folder: Path, rng: Rng) -> Action:
     """VISSL's own key for a file of weights."""
-    from vice.plugins.vissl.checks import check_values
-    from vice.plugins.vissl.configure import compose
+    from vice.plugins.vissl.config.checks import check_values
+    from vice.plugins.vissl.config.configure import compose
 
     path = folder / _NAMES[int(rng.integers(4))]
     path.write_bytes(data)
@@ -104,7 +104,7 @@ def _vissl_weights(data: bytes, folder: Path, rng: Rng) -> Action:
 
 
 def _centroids(data: bytes, folder: Path, rng: Rng) -> Action:
-    from vice.centroids import Centroids
+    from vice.models.centroids import Centroids
 
     path = folder / "centroids_3.safetensors"
     path.write_bytes(data)
@@ -126,7 +126,7 @@ def _downloads(data: bytes, folder: Path, rng: Rng) -> Action:
 
 
 def _region_map(data: bytes, folder: Path, rng: Rng) -> Action:
-    from vice.region_files import from_file
+    from vice.superpixels.external import from_file
 
     path = folder / f"0{('.npz', '.npy', '.png')[int(rng.integers(3))]}"
     path.write_bytes(data)
@@ -154,8 +154,8 @@ DOORS: dict[str, Door] = {
 def _named_pipe_reader(name: str) -> Callable[[Path], Any]:
     def read(path: Path) -> Any:
         import vice
-        from vice.foreign import read_tensors
-        from vice.snapshots import read_snapshot
+        from vice.models.foreign import read_tensors
+        from vice.models.training_state import read_snapshot
 
         readers = {"load": vice.load, "tensors": read_tensors, "state": read_snapshot, "spec": load}
         return readers[name](path)
@@ -180,7 +180,7 @@ def described(embedder: dict[str, Any], folder: Path) -> Action:
 
 def replay(folder: Path, rng: Rng, run: Callable[[Path], Any]) -> Action:
     """A result that names a callable, or options that are classes of anything."""
-    from vice.protocols import get_protocol
+    from vice.evaluation.protocols import get_protocol
 
     # Another name each time: what was imported once is not run again.
     module = f"mine{rng.integers(10**12)}"
@@ -215,9 +215,9 @@ def replay(folder: Path, rng: Rng, run: Callable[[Path], Any]) -> Action:
 
 def _as_it_was(arguments: dict[str, Any]) -> dict[str, Any]:
     """What is verified before a result is repeated, all of it right."""
+    from vice.evaluation.protocols import from_dict
+    from vice.evaluation.task import make_task
     from vice.plugins.mmseg.backbone import share_embedder
-    from vice.plugins.mmseg.running import make_task
-    from vice.protocols import from_dict
 
     protocol = from_dict(dict(arguments["protocol"]))
     names = ("spec", "dataset", "out_dir", "protocol", "data_root", "fit_dataset")

@@ -154,7 +154,7 @@ _TEXTS = ("", "0", "-1", "nan", "1e9", "[]", "null", "true", "a,b", "2,2", "{}",
 def _field(folder: Path, rng: Rng) -> Action:
     import dataclasses
 
-    from vice.protocols import Protocol
+    from vice.evaluation.protocols import Protocol
 
     names = [field.name for field in dataclasses.fields(Protocol)]
     name, value = str(rng.choice(names)), str(rng.choice(_TEXTS))

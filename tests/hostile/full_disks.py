@@ -101,19 +101,19 @@ def _model() -> tuple[Any, Any]:
 
 
 def _save_run(out: Path, rng: Rng) -> None:
-    from vice.checkpoint import save_run
+    from vice.models.checkpoint import save_run
 
     save_run(out, *_model())
 
 
 def _save_centroids(out: Path, rng: Rng) -> None:
-    from vice.centroids import Centroids
+    from vice.models.centroids import Centroids
 
     Centroids(torch.randn(9, 4), False, 0.0, 0).save(out / "centroids_9.safetensors")
 
 
 def _save_state(out: Path, rng: Rng) -> None:
-    from vice.snapshots import write_snapshot
+    from vice.models.training_state import write_snapshot
 
     write_snapshot(out / "model_phase0.torch", {"iteration": 1, "x": torch.randn(5000)})
 
@@ -137,7 +137,7 @@ def _save_curves(out: Path, rng: Rng) -> None:
 
 
 def _save_report(out: Path, rng: Rng) -> None:
-    from vice.report import write_report
+    from vice.experiments.demo.page import write_report
 
     write_report(out, {"title": "t"})
 
@@ -161,7 +161,7 @@ def _save_subset(out: Path, rng: Rng) -> None:
 
 
 def _save_results(out: Path, rng: Rng) -> None:
-    from vice.plugins.mmseg.results import write_json
+    from vice.evaluation.results import write_json
 
     write_json(out / "results.json", {"scores": list(range(99))})
 
@@ -215,8 +215,8 @@ def _task(folder: Path, phase: int) -> Any:
 
 def _export(folder: Path, rng: Rng, trouble: Any) -> Callable[[], str | None]:
     def do() -> str | None:
-        from vice.checkpoint import load_checkpoint
-        from vice.plugins.vissl.hooks import ExportHook
+        from vice.models.checkpoint import load_checkpoint
+        from vice.plugins.vissl.hooks.run import ExportHook
 
         hook = ExportHook(str(folder))
         with trouble:
@@ -231,7 +231,7 @@ def _export(folder: Path, rng: Rng, trouble: Any) -> Callable[[], str | None]:
 
 
 def _last_export(out: Path, rng: Rng) -> None:
-    from vice.plugins.vissl.hooks import ExportHook
+    from vice.plugins.vissl.hooks.run import ExportHook
 
     ExportHook(str(out)).on_phase_end(_task(out, 2))
 
@@ -240,7 +240,7 @@ def _health(folder: Path, rng: Rng, trouble: Any) -> Callable[[], str | None]:
     begun = bool(rng.random() < 0.5)
 
     def do() -> str | None:
-        from vice.health import HealthLog, read_health
+        from vice.runtime.health_log import HealthLog, read_health
 
         log = None
         if begun:
@@ -265,7 +265,7 @@ def _events(folder: Path, rng: Rng, trouble: Any) -> Callable[[], str | None]:
     def do() -> str | None:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        from vice.event_log import EventLog
+        from vice.runtime.event_log import EventLog
 
         with trouble:
             log = EventLog(str(folder / "tb_logs"), 0)
@@ -303,7 +303,7 @@ def _log(folder: Path, rng: Rng, trouble: Any) -> Callable[[], str | None]:
     del rng
 
     def do() -> str | None:
-        from vice.plugins.vissl.hooks import _join_log
+        from vice.plugins.vissl.hooks.run import _join_log
 
         before, disabled = list(logging.root.handlers), logging.root.manager.disable
         stream = (folder / "log.txt").open("a")
@@ -329,7 +329,7 @@ def _log(folder: Path, rng: Rng, trouble: Any) -> Callable[[], str | None]:
 def _batch(folder: Path, rng: Rng, trouble: Any) -> Callable[[], str | None]:
     def do() -> str | None:
         from vice.errors import UserError
-        from vice.plugins.vissl.finite import FiniteHook
+        from vice.plugins.vissl.hooks.finite import FiniteHook
 
         hook = FiniteHook(str(folder), 1)
         batch = SimpleNamespace(sample={"input": torch.randn(2, 3, 9, 9)})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests import content
+from tests.helpers import content
 from tests.hostile import runs
 from tests.hostile.case import Action, Case, Expected, Family, Make
 
@@ -38,8 +38,8 @@ def _write(folder: Path, images: Images, rng: Rng, lossy: bool = False) -> Path:
 
 def _looked_at(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """Counts and warnings, as before a training."""
-    from vice.image_survey import content_warnings, survey_images
     from vice.images import list_images
+    from vice.images.survey import content_warnings, survey_images
 
     survey = survey_images(list_images(folder))
     return survey.describe(), content_warnings(survey.duplicates())
@@ -47,9 +47,9 @@ def _looked_at(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _watched(images: Images) -> list[str]:
     """Alarms of the health of a training that sees these images, 90 steps long."""
-    from vice.fingerprints import fingerprint
-    from vice.health import HealthMonitor
-    from vice.image_content import Content
+    from vice.images.content import Content
+    from vice.images.fingerprints import fingerprint
+    from vice.methods.signs import HealthMonitor
 
     seen, monitor, alarms = Content(), HealthMonitor(64), []
     healthy = {"perplexity": 63.4, "loss_over_lnk": 0.5, "regions_per_view": 30.0}
@@ -179,8 +179,8 @@ def _leak(kind: str, folder: Path, rng: Rng) -> Action:
     wanted = {"exact": (some, 0), "near": (0, some), "none": (0, 0)}[kind]
 
     def look() -> Any:
+        from vice.evaluation.task import make_task
         from vice.plugins.mmseg.content import look_at_images
-        from vice.plugins.mmseg.running import make_task
 
         task = make_task("lab", str(root), folder / "out", protocol="native")
         return look_at_images(task, task.open())["shared"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests import trees
+from tests.helpers import trees
 from tests.hostile import runs
 from tests.hostile.case import Action, Case
 from tests.hostile.damage import spoil
@@ -25,8 +25,8 @@ LABEL = "labels/val/0.png"
 
 def evaluate(dataset: str, out: Path, data_root: Path | None = None) -> Any:
     """Everything an evaluation reads: both splits, checked, then each image with its labels."""
-    from vice.plugins.mmseg.loading import ViceLoadImage, ViceLoadLabels
-    from vice.plugins.mmseg.running import make_task
+    from vice.evaluation.task import make_task
+    from vice.plugins.mmseg.transforms import ViceLoadImage, ViceLoadLabels
 
     task = make_task("lab", dataset, out, protocol="native", data_root=data_root)
     found = []

@@ -28,14 +28,14 @@ def said(path: Path) -> dict[str, Any]:
     """A training's look at its data: the lines, and what the run folder gets."""
     from omegaconf import OmegaConf
 
-    from vice import image_lists
-    from vice.plugins.vissl.inputs import announce_data
+    from vice.images import lists as image_lists
+    from vice.plugins.vissl.config.inputs import announce_data
 
     lines: list[str] = []
     image_lists._said.clear()
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    log, disabled = logging.getLogger("vice.image_lists"), logging.root.manager.disable
+    log, disabled = logging.getLogger("vice.images.lists"), logging.root.manager.disable
     kept, log.propagate = log.level, False
     logging.disable(logging.NOTSET)
     log.addHandler(handler)

@@ -91,7 +91,7 @@ def _provenance(folder: Path, rng: Rng) -> Any:
     paths = [str(path) for path in _odd_images(folder / "photos", rng)]
 
     def run() -> Any:
-        from vice.plugins.vissl.hooks import _meta
+        from vice.plugins.vissl.hooks.run import _meta
 
         source = SimpleNamespace(paths=paths)
         datasets = {"train": SimpleNamespace(data_objs=[source])}
@@ -156,7 +156,7 @@ def _report(folder: Path, rng: Rng) -> Any:
     (path,) = _odd_images(folder / "out" / "pictures", rng)[:1]
 
     def run() -> Any:
-        from vice.report import Picture, Section, write_report
+        from vice.experiments.demo.page import Picture, Section, write_report
 
         pictures = (Picture(path.absolute(), f"shown: {path.stem}"),)
         results = {"title": path.stem, "config": {path.stem: str(path)}}
@@ -193,7 +193,8 @@ def _maps(folder: Path, rng: Rng) -> Any:
     stem = name(rng)
 
     def run() -> Any:
-        from vice.plugins.mmseg.results import plain, write_json, write_samples
+        from vice.evaluation.results import plain, write_json
+        from vice.plugins.mmseg.results import write_samples
 
         label = np.zeros((8, 8), np.uint8)
         sample = SimpleNamespace(
@@ -229,9 +230,10 @@ def _config(folder: Path, rng: Rng) -> Any:
     _odd_images(photos, rng)
 
     def run() -> Any:
-        from vice.plugins.vissl.configure import configure, write_config
+        from vice.experiments.train import quote
+        from vice.plugins.vissl.config.configure import configure, write_config
         from vice.plugins.vissl.resuming import prepare_resume
-        from vice.training import quote, read_config
+        from vice.runtime.run_folder import read_config
 
         words = ["config=vice/folder", f"config.DATA.TRAIN.DATA_PATHS=[{quote(photos)}]"]
         _, config = configure([*words, f"config.CHECKPOINT.DIR={quote(out)}"])
@@ -250,7 +252,7 @@ def _compared(folder: Path, rng: Rng) -> Any:
     suffix = (".html", ".md")[int(rng.integers(2))]
 
     def run() -> Any:
-        from vice.report.compare import Table
+        from vice.evaluation.compare import Table
 
         table = Table("t", {"dataset": "d", "kind": "linear"}, ["linear"], {spec: {}})
         tool = Path(__file__).parents[2] / "tools" / "compare.py"
@@ -289,7 +291,7 @@ def _region_file(folder: Path, rng: Rng) -> Any:
         np.save(folder / "maps" / f"{path.stem}.npy", np.zeros((30, 40), np.int32))
 
     def run() -> Any:
-        from vice.region_files import RegionFiles
+        from vice.superpixels import RegionFiles
 
         files = RegionFiles(folder / "maps")
         return [files.read(path, (30, 40)).shape for path in images]
@@ -302,7 +304,7 @@ def _run_folder(folder: Path, rng: Rng) -> Any:
 
     def run() -> Any:
         import vice
-        from vice.health import HealthLog, read_health
+        from vice.runtime.health_log import HealthLog, read_health
 
         HealthLog(run_dir).write({"iteration": 0})
         predictor = vice.load(run_dir)
@@ -319,7 +321,7 @@ def _long_file(folder: Path, rng: Rng) -> Any:
 
         save_png(np.zeros((4, 4, 3), np.uint8), path)
         plot_curves([{"loss": 1.0}], path)
-        from vice.files import replace_atomically
+        from vice.runtime.files import replace_atomically
 
         return replace_atomically(path, lambda new: Path(new).write_bytes(b"whole"))
 
@@ -331,7 +333,7 @@ def _logged(encoding: str) -> Callable[[Path, Rng], Any]:
         path = folder / f"{name(rng)}.jpg"
 
         def run() -> Any:
-            from vice.plugins.vissl.hooks import _join_log
+            from vice.plugins.vissl.hooks.run import _join_log
 
             stream = io.TextIOWrapper(io.BytesIO(), encoding, errors="strict")
             before, disabled = list(logging.root.handlers), logging.root.manager.disable

@@ -22,7 +22,7 @@ OWN = "vice.safetensors"
 
 def load(spec: str | Path) -> Any:
     """What every evaluation does with its first argument."""
-    from vice.extractors import load_extractor
+    from vice.models.load import load_extractor
 
     return load_extractor(str(spec))
 
@@ -133,7 +133,7 @@ CARDS: dict[str, Make] = {
 
 
 def centroids(change: Callable[[bytes, Rng], bytes], folder: Path, rng: Rng) -> Action:
-    from vice.centroids import Centroids
+    from vice.models.centroids import Centroids
 
     path = folder / "centroids_3.safetensors"
     vectors = torch.eye(3, 4)

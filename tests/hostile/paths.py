@@ -19,7 +19,7 @@ import numpy as np
 
 from tests.hostile import labels, runs, slurm
 from tests.hostile.case import Action, Family
-from vice.training import quote
+from vice.experiments.train import quote
 
 Rng = np.random.Generator
 Name = Callable[[Rng], str]
@@ -41,8 +41,8 @@ def pasted(command: str) -> list[str]:
 def accepted(overrides: list[str]) -> Any:
     """The configuration of a command, or of the one that the message about it offers."""
     from vice.errors import UserError, one_line
-    from vice.plugins.vissl.configure import compose
-    from vice.plugins.vissl.inputs import check_data
+    from vice.plugins.vissl.config.configure import compose
+    from vice.plugins.vissl.config.inputs import check_data
 
     def configuration(given: list[str]) -> Any:
         config = compose(["config=vice/folder", *given]).config
@@ -130,7 +130,7 @@ def _new_folder(name: str, folder: Path, rng: Rng) -> Action:
 
 def _demo(name: str, folder: Path, rng: Rng) -> Action:
     """What the demo and the tables of the papers give to a training, and read back later."""
-    from vice import training
+    from vice.experiments import train as training
 
     images, out = runs.images(folder / name, rng, 1), folder / f"{name}-run"
     out.mkdir()
@@ -138,7 +138,7 @@ def _demo(name: str, folder: Path, rng: Rng) -> Action:
     wanted = [str(images)]
 
     def run() -> Any:
-        from vice.plugins.vissl.configure import configure, write_config
+        from vice.plugins.vissl.config.configure import configure, write_config
 
         _, config = configure(command[2:])
         write_config(config)
@@ -161,7 +161,7 @@ def _dataset(name: str, folder: Path, rng: Rng) -> Action:
 
 
 def _of_table(name: str, folder: Path, rng: Rng) -> Action:
-    from vice.reproduce.runs import parse_datasets
+    from vice.experiments.reproduce.plan import parse_datasets
 
     runs.labelled(folder / name, rng, 1)
     given = [f"cityscapes19={name}", name]
@@ -267,8 +267,8 @@ def _data_root(folder: Path, rng: Rng) -> Action:
         given.append(f"config.VICE.DATASET.root={quote(Path(name))}")
 
     def run() -> Any:
-        from vice.plugins.vissl.configure import compose
-        from vice.plugins.vissl.inputs import check_data
+        from vice.plugins.vissl.config.configure import compose
+        from vice.plugins.vissl.config.inputs import check_data
 
         config = compose(given).config
         check_data(config)

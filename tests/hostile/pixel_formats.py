@@ -12,11 +12,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from tests.helpers.tiffs import tiff
 from tests.hostile import configs, runs
 from tests.hostile.case import Action, Case, Expected, Family, Make
 from tests.hostile.labels import evaluate
 from tests.hostile.pictures import SIZE, encode, picture
-from tests.tiffs import tiff
 
 Rng = np.random.Generator
 #: Suffix, bytes, and for what can be read the pixels, (H, W) or (H, W, 3).
@@ -262,7 +262,7 @@ def _training(path: Path, folder: Path, rng: Rng) -> Callable[[], Any]:
     settings = [f"config.DATA.TRAIN.DATA_PATHS=[{photos}]", f"config.CHECKPOINT.DIR={folder}/new"]
 
     def start() -> Any:
-        from vice.plugins.vissl.configure import configure
+        from vice.plugins.vissl.config.configure import configure
 
         return configure([*configs.SMALL, *settings])
 
@@ -338,7 +338,7 @@ def _mixed(folder: Path, rng: Rng) -> Action:
     settings = [f"config.DATA.TRAIN.DATA_PATHS=[{photos}]", f"config.CHECKPOINT.DIR={folder}/new"]
 
     def start() -> Any:
-        from vice.plugins.vissl.configure import configure
+        from vice.plugins.vissl.config.configure import configure
 
         return configure([*configs.SMALL, *settings])
 

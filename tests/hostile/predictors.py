@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tests import weight_layouts as layouts
+from tests.helpers import weight_layouts as layouts
 from tests.hostile import runs
 from tests.hostile.case import Action, Case, Family
 
@@ -121,7 +121,7 @@ def _concepts(make: Callable[[np.ndarray], Any], *names: str) -> Any:
 
 
 def _centroids(table: np.ndarray) -> Any:
-    from vice.centroids import Centroids
+    from vice.models.centroids import Centroids
 
     unit = table / np.linalg.norm(table, axis=1, keepdims=True)
     return Centroids(torch.from_numpy(unit), spherical=True)

@@ -58,8 +58,8 @@ def _pickle(kind: str) -> Content:
 
 def _objects(folder: Path, rng: Rng) -> Action:
     """Arrays of objects, where regions or centroids are expected."""
-    from vice.centroids import Centroids
-    from vice.region_files import from_file
+    from vice.models.centroids import Centroids
+    from vice.superpixels.external import from_file
 
     path = folder / f"0{('.npy', '.npz')[int(rng.integers(2))]}"
     array = np.array([[Payload("open", folder)]], object)
@@ -97,7 +97,7 @@ _TAGS = (
 
 
 def _tagged_yaml(folder: Path, rng: Rng) -> Action:
-    from vice.selection import choose_checkpoint
+    from vice.evaluation.checkpoint_selection import choose_checkpoint
 
     run = runs.run_folder(folder)
     tag = _TAGS[int(rng.integers(len(_TAGS)))].format(marker=folder / MARKER)
@@ -108,7 +108,7 @@ def _tagged_yaml(folder: Path, rng: Rng) -> Action:
 
 def _targets(folder: Path, rng: Rng) -> Action:
     """Keys that make objects elsewhere, in what is read back."""
-    from vice.training import read_config
+    from vice.runtime.run_folder import read_config
 
     run = runs.run_folder(folder)
     target = f"_target_: os.system\n_args_: ['touch {folder / MARKER}']\n"
@@ -122,7 +122,7 @@ def _targets(folder: Path, rng: Rng) -> Action:
 
 
 def _environment(folder: Path, rng: Rng) -> Action:
-    from vice.plugins.vissl.configure import compose
+    from vice.plugins.vissl.config.configure import compose
 
     value = (
         "${oc.env:CANARY}",
@@ -143,7 +143,7 @@ def _environment(folder: Path, rng: Rng) -> Action:
 
 def _replayed(folder: Path, rng: Rng) -> Action:
     """Results that bring what is run when they are repeated."""
-    from vice.plugins.mmseg.repeat import repeat
+    from vice.experiments.repeat import repeat
 
     return doors.replay(folder, rng, lambda out: repeat(folder / "result", out))
 
@@ -198,7 +198,7 @@ def _pipes(folder: Path, rng: Rng) -> Action:
 
 def _sound(folder: Path, rng: Rng) -> Action:
     """Sound weights of each layout, under any name, linked or not."""
-    from vice.foreign import read_tensors
+    from vice.models.foreign import read_tensors
 
     content = {"epoch": 3, "state_dict": {"a": torch.randn(3, 4), "b": torch.arange(5)}}
     data = doors.SOUND[int(rng.integers(len(doors.SOUND)))](content, folder)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests import weight_layouts as layouts
+from tests.helpers import weight_layouts as layouts
 from tests.hostile.case import Action, Case, Family
 
 Rng = np.random.Generator
@@ -21,7 +21,7 @@ _NAMES = ("vit_small_patch16_224", "convnext_tiny", "resnet50", "tf_efficientnet
 
 
 def _refused(spec: str, *names: str) -> Action:
-    from vice.extractors import load_extractor
+    from vice.models.load import load_extractor
 
     return Action(run=lambda: load_extractor(spec), names=names)
 
@@ -75,7 +75,7 @@ def _unreachable(folder: Path, rng: Rng) -> Action:
     def run() -> Any:
         from huggingface_hub import constants
 
-        from vice.extractors import load_extractor
+        from vice.models.load import load_extractor
 
         kept = {key: getattr(constants, key) for key in ("ENDPOINT", "HF_HUB_CACHE")}
         constants.ENDPOINT, constants.HF_HUB_CACHE = "http://127.0.0.1:9", str(folder)
@@ -156,7 +156,7 @@ def _module(folder: Path, rng: Rng) -> Action:
 
 def _sound(make: Callable[[dict[str, torch.Tensor]], Any], folder: Path, rng: Rng) -> Action:
     """The good neighbor: the plain ResNet."""
-    from vice.extractors import load_extractor
+    from vice.models.load import load_extractor
 
     file = _saved(make(layouts.resnet18()), folder, rng)
     return Action(run=lambda: load_extractor(file), names=(file,))

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tests.hostile.case import Action, Expected, Family, Make
+from vice.experiments.demo.page import Picture, Section, write_report
 from vice.names import printable
-from vice.report import Picture, Section, write_report
 from vice.visualize import plot_confusion, plot_curves, save_png
 
 Rng = np.random.Generator

@@ -19,8 +19,8 @@ EMBEDDER = {"backbone": "resnet18", "decoder": "fpn", "dim": 4, "stages": 1}
 
 @cache
 def _template() -> Path:
-    from vice.checkpoint import save_run
     from vice.models import Prototypes, seeded_embedder
+    from vice.models.checkpoint import save_run
 
     folder = Path(tempfile.mkdtemp(prefix="vice-hostile-"))
     with torch.random.fork_rng(devices=[]):

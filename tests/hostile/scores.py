@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tests.hostile import runs
 from tests.hostile.case import Action, Expected, Family, Make
 from tests.hostile.evaluations import CLUSTER, FINETUNE, LINEAR, call
-from vice.report.compare import readouts
+from vice.evaluation.compare import readouts
 
 Rng = np.random.Generator
 Spoil = Callable[[Tensor, Tensor, Rng], Any]

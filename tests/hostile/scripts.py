@@ -214,7 +214,7 @@ _OPCODES: tuple[Callable[[Path], bytes], ...] = (
 
 def opcode_pickle(folder: Path, rng: Rng) -> Action:
     """Hand-written pickles, in an archive and in a stream; what can be read as data may be."""
-    from vice.foreign import read_tensors
+    from vice.models.foreign import read_tensors
 
     (folder / "script.pt").write_bytes(script())
     data = _OPCODES[int(rng.integers(len(_OPCODES)))](folder)

@@ -87,7 +87,7 @@ def _setting(overrides: Callable[[str, Rng], list[str]], variable: str = "") -> 
         def run() -> str:
             from vissl.engines import train
 
-            from vice.plugins.vissl.configure import configure, write_config
+            from vice.plugins.vissl.config.configure import configure, write_config
             from vice.plugins.vissl.resuming import prepare_resume, settings_of
 
             _, config = configure(words)

@@ -12,9 +12,9 @@ import numpy as np
 
 from tests.hostile import runs
 from tests.hostile.case import Action, Expected, Family, Make
-from vice.cli import evaluation_parser, task_arguments
-from vice.protocols import from_dict, get_protocol
-from vice.report.compare import make_tables, read_results, to_markdown
+from vice.evaluation.compare import make_tables, read_results, to_markdown
+from vice.evaluation.options import evaluation_parser, task_arguments
+from vice.evaluation.protocols import from_dict, get_protocol
 
 Rng = np.random.Generator
 GROUP = "settings"

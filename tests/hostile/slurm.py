@@ -45,7 +45,7 @@ def _submission(
     overrides = list(action.command[1:])
 
     def submit() -> Any:
-        from vice.plugins.vissl.training import train
+        from vice.plugins.vissl.train import train
 
         return train(overrides)
 

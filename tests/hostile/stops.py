@@ -17,11 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.forked import Forked
-from tests.hostile.case import Action, Expected, Family, Make
-from tests.kills import REPO
-from tests.plugins.vissl.conftest import overrides, write_images
-from tests.stops import (
+from tests.helpers.forked import Forked
+from tests.helpers.kills import REPO
+from tests.helpers.stops import (
     ENVIRONMENT,
     PERSONAL,
     Outcome,
@@ -34,6 +32,8 @@ from tests.stops import (
     stopped,
     wrong,
 )
+from tests.hostile.case import Action, Expected, Family, Make
+from tests.plugins.vissl.conftest import overrides, write_images
 
 Rng = np.random.Generator
 GROUP = "stops"

@@ -1,4 +1,4 @@
-"""A sample of the hostile cases; ``tools/hostile.py`` runs all of them."""
+"""A sample of the hostile cases; ``tests/campaigns/hostile.py`` runs all of them."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests import weight_layouts as layouts
+from tests.helpers import weight_layouts as layouts
+from tests.helpers.weight_layouts import State
 from tests.hostile.case import Action, Case, Family
-from tests.weight_layouts import State
 
 Rng = np.random.Generator
 GROUP = "others' weights"
@@ -22,8 +22,8 @@ SHARE = 0.04
 
 def _resnet_doors(file: str, rng: Rng) -> Callable[[], Any]:
     import vice
-    from vice.extractors import load_extractor
     from vice.models import build_embedder
+    from vice.models.load import load_extractor
 
     doors = [
         lambda: load_extractor(file).features,
@@ -36,8 +36,8 @@ def _resnet_doors(file: str, rng: Rng) -> Callable[[], Any]:
 
 def _timm_doors(name: str, file: str, rng: Rng) -> Callable[[], Any]:
     import vice
-    from vice.extractors import load_extractor
     from vice.models import build_embedder
+    from vice.models.load import load_extractor
 
     doors = [
         lambda: load_extractor(f"timm:{name}@{file}").net,

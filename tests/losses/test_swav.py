@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import oracles
 from tests.conftest import ragged_regions
-from tests.processes import run_processes
+from tests.helpers import oracles
+from tests.helpers.processes import run_processes
 from vice.errors import UserError
 from vice.losses import BatchRegions, DenseSwAVLoss
 

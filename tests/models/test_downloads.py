@@ -9,7 +9,7 @@ import time
 import pytest
 
 from vice.errors import UserError
-from vice.extractors import load_extractor
+from vice.models.load import load_extractor
 
 
 @pytest.fixture

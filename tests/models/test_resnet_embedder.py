@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from vice.errors import UserError
-from vice.extractors import load_extractor
+from vice.models.load import load_extractor
 from vice.models.resnet_embedder import ResNetEmbedder, load_resnet
 
 

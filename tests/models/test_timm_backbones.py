@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 import vice
-from vice.checkpoint import load_checkpoint, load_embedder, save_run
 from vice.errors import UserError
-from vice.extractors import load_extractor
 from vice.models import ProgressiveUpsampling, build_embedder, seeded_embedder
+from vice.models.checkpoint import load_checkpoint, load_embedder, save_run
+from vice.models.load import load_extractor
 from vice.models.timm_backbones import timm_features
 
 timm = pytest.importorskip("timm")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from tests import weight_layouts as layouts
+from tests.helpers import weight_layouts as layouts
 from vice.errors import UserError
-from vice.extractors import load_extractor
 from vice.models import build_embedder
+from vice.models.load import load_extractor
 from vice.models.resnet_embedder import ResNetEmbedder
 from vice.models.timm_weights import load_weights
 from vice.models.weight_search import role

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import slurm
-from tests.jobs import SCRIPTS, sbatch, start_again, wait_for, wait_for_state
+from tests.helpers import slurm
+from tests.helpers.jobs import SCRIPTS, sbatch, start_again, wait_for, wait_for_state
 from tests.plugins.vissl.conftest import LONGER, overrides, write_images
 
 

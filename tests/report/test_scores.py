@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from vice.report.scores import class_table, percent, score_table, verdict
+from vice.experiments.demo.scores import class_table, percent, score_table, verdict
 
 
 def cells(html: str) -> list[list[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vice.datasets.labelled_set import list_checksum
 from vice.errors import UserError
-from vice.files import write_text
+from vice.runtime.files import write_text
 
 #: Name of both lists in the repositories of IIC, PiCIE and STEGO.
 PUBLISHED_NAME = "Coco164kFull_Stuff_Coarse_7.txt"

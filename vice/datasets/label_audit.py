@@ -12,7 +12,7 @@ import numpy as np
 
 from vice.datasets.label_sets import IGNORE
 from vice.errors import UserError
-from vice.progress import progress
+from vice.runtime.progress import progress
 
 #: Label maps of a split that are read before any work; more are read only to find a second class.
 MOST_READ = 2_000

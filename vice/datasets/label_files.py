@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from vice.datasets.label_sets import IGNORE
 from vice.errors import UserError
-from vice.picture_formats import open_picture
+from vice.images.picture_formats import open_picture
 
 EXIF_ORIENTATION = 274
 #: Formats that give back the very values that were written.

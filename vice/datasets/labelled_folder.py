@@ -14,7 +14,8 @@ from vice.datasets.class_names import read_class_names
 from vice.datasets.labelled_set import LabelledSet, Pair
 from vice.datasets.split_files import Folder, by_stem, check_partners, count
 from vice.errors import UserError
-from vice.image_lists import SUFFIXES, Contents
+from vice.images import SUFFIXES
+from vice.images.lists import Contents
 
 LABEL_SUFFIXES = (".png",)
 

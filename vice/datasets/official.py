@@ -10,7 +10,7 @@ from vice.datasets.labelled_folder import LabelledFolder, open_folder
 from vice.datasets.labelled_set import LabelledSet, Pair
 from vice.datasets.split_files import Folder, by_stem, check_partners, count
 from vice.errors import UserError
-from vice.image_lists import Contents
+from vice.images.lists import Contents
 
 
 @dataclass(frozen=True)

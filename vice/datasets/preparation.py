@@ -21,9 +21,9 @@ from vice.datasets import curated
 from vice.datasets.releases import RELEASES, SCORING, TRAINING, Part
 from vice.datasets.split_files import name_some
 from vice.errors import UserError
-from vice.files import disk_errors, make_folder
-from vice.image_lists import Contents, announce
-from vice.progress import progress
+from vice.images.lists import Contents, announce
+from vice.runtime.files import disk_errors, make_folder
+from vice.runtime.progress import progress
 
 logger = logging.getLogger(__name__)
 #: The last bytes of a whole file of each kind.

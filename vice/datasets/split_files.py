@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vice.errors import UserError
-from vice.image_lists import Contents
+from vice.images.lists import Contents
 
 MOST_NAMED = 5
 #: Folders that systems and file servers put beside images.

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vice.assignment import RegionQueue, sinkhorn
-from vice.distributed import all_reduce_, world_size
+from vice.assignment import sinkhorn
 from vice.errors import UserError
-from vice.host import Arriving, HostBuffers
-from vice.losses.batch import BatchRegions
-from vice.regions import pool_regions, representative_regions
+from vice.losses.queue import RegionQueue
+from vice.regions import BatchRegions, pool_regions, representative_regions
+from vice.runtime.collectives import all_reduce_, world_size
+from vice.runtime.device import Arriving, HostBuffers
 
 REDUCTIONS = ("image", "region")
 REGION_VECTORS = ("pixel", "region", "representative")
@@ -63,8 +63,8 @@ class DenseSwAVLoss(HostBuffers):
             ``"region"``: mean over all regions (authors' release). Images without regions
             contribute nothing and are not counted.
         region_vector: ``"pixel"`` (papers), ``"region"`` or ``"representative"`` (authors'
-            configs); see `vice.regions`. The last adds the coherence loss: the total is the mean
-            of the two.
+            configs); see `vice.regions.pool`. The last adds the coherence loss: the total is the
+            mean of the two.
         align_corners: How embeddings are upsampled to the views' size.
         group: Process group; None is the default group.
 

@@ -1,11 +1,11 @@
 """Backbones, decoders, the dense embedder and the prototypes."""
 
-from vice.models.backbones import RESNETS, ResNetFeatures
 from vice.models.deeplabv3plus import DeepLabV3Plus
 from vice.models.embedder import DECODERS, Embedder, build_embedder, seeded_embedder
 from vice.models.fpn import FPN
 from vice.models.progressive_upsampling import ProgressiveUpsampling
 from vice.models.prototypes import Prototypes
+from vice.models.resnet import RESNETS, ResNetFeatures
 
 __all__ = [
     "DECODERS",

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vice.errors import UserError
-from vice.models.backbones import ResNetFeatures
 from vice.models.deeplabv3plus import DeepLabV3Plus
 from vice.models.fpn import FPN
 from vice.models.progressive_upsampling import ProgressiveUpsampling
+from vice.models.resnet import ResNetFeatures
 from vice.models.resnet_embedder import load_resnet
 from vice.models.timm_backbones import PREFIX, TimmTransformer, timm_features
 from vice.models.weight_files import holds_weights, split_key

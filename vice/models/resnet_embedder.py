@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vice.models.backbones import ResNetFeatures
+from vice.models.resnet import ResNetFeatures
 from vice.models.resnet_match import LEAST, MARKS, depth, match_resnet, not_a_resnet
 from vice.models.weight_files import read_weights, split_key
 from vice.models.weight_search import find_weights
@@ -24,7 +24,7 @@ class ResNetEmbedder(nn.Module):
 
     Args:
         name: ``"resnet18"`` to ``"resnet152"``.
-        weights: As in `vice.models.backbones.ResNetFeatures`.
+        weights: As in `vice.models.resnet.ResNetFeatures`.
         output_stride: 8, 16 or 32.
 
     Attributes:

@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from vice.models.backbones import RESNETS
+from vice.models.resnet import RESNETS
 from vice.models.weight_match import Match, State, compare
 from vice.models.weight_names import torchvision_resnet
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vice.errors import UserError
 from vice.models.downloads import hub_asked_once
 from vice.models.timm_weights import load_weights
-from vice.photometric import IMAGENET_MEAN, IMAGENET_STD
+from vice.normalize import IMAGENET_MEAN, IMAGENET_STD
 
 PREFIX = "timm:"
 #: Strides of the feature pyramid of a convolutional network, in pixels.

@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 import torch
 import torchvision
 
-from vice.foreign import read_tensors
+from vice.models.foreign import read_tensors
 
 
 def default_weights(name: str) -> dict[str, Any]:

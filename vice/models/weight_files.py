@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
-from vice.foreign import read_tensors
+from vice.models.foreign import read_tensors
 
 logger = logging.getLogger(__name__)
 #: Whole files of a Hugging Face folder, and the indexes of its shards, preferred ones first.

@@ -17,8 +17,8 @@ from typing import Any
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.models.pickled_values import Inert
 from vice.models.weight_match import Match, State, same
-from vice.pickled_values import Inert
 
 logger = logging.getLogger(__name__)
 Fit = Callable[[State], Match | None]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vice.files import make_folder, replace_atomically
 from vice.names import printable
+from vice.runtime.files import make_folder, replace_atomically
 
 #: Characters of a class's name that are shown.
 _LONGEST = 40

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from vice.errors import UserError
-from vice.files import make_folder, replace_atomically
+from vice.runtime.files import make_folder, replace_atomically
 
 Record = dict[str, Any]
 
@@ -19,7 +19,7 @@ def plot_curves(records: Sequence[Record], path: str | Path, *, columns: int = 3
     A quantity that no record holds leaves its panel out of the picture.
 
     Args:
-        records: What `vice.health.read_health` returns.
+        records: What `vice.runtime.health_log.read_health` returns.
         path: The PNG to write.
         columns: Panels beside one another; 1 for narrow screens.
 

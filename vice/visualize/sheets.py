@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vice.files import make_folder, replace_atomically
+from vice.runtime.files import make_folder, replace_atomically
 
 PAPER = (255, 255, 255)
 INK = (40, 40, 40)

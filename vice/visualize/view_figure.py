@@ -8,14 +8,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vice.images import nearest
+from vice.normalize import IMAGENET_MEAN, IMAGENET_STD
 from vice.visualize.maps import palette, region_boundaries
 from vice.visualize.sheets import INK, PAPER, fit, fit_scale, font
 
 if TYPE_CHECKING:
     from vice.views import Views
 
-_MEAN = 255 * np.array([0.485, 0.456, 0.406])
-_STD = 255 * np.array([0.229, 0.224, 0.225])
+_MEAN, _STD = 255 * np.array(IMAGENET_MEAN), 255 * np.array(IMAGENET_STD)
 _LINE = 20
 _GAP = 10
 _FRAME = 3

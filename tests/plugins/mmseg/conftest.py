@@ -12,7 +12,7 @@ pytest.importorskip("mmseg")
 @pytest.fixture
 def tiny(monkeypatch):
     """`load_extractor` gives a tiny embedder for any name but those it knows itself."""
-    from vice import extractors
+    from vice.models import load as extractors
 
     real = extractors.load_extractor
 

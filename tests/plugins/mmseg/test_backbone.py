@@ -20,7 +20,7 @@ def test_is_the_embedder(tiny):
 
 
 def test_is_a_real_checkpoint(run_dir):
-    from vice.checkpoint import load_embedder
+    from vice.models.checkpoint import load_embedder
 
     backbone = MODELS.build({"type": "ViceBackbone", "spec": str(run_dir)})
     images = torch.randn(1, 3, 40, 36)
@@ -80,7 +80,7 @@ def test_unfrozen_it_learns_and_trains_its_normalisation():
 
 
 def test_one_loading_serves_all_backbones_that_are_built_inside(tiny, monkeypatch):
-    from vice import extractors
+    from vice.models import load as extractors
 
     load, calls = extractors.load_extractor, []
     monkeypatch.setattr(

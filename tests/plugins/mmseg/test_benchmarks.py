@@ -15,14 +15,14 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from tests import trees
+from tests.helpers import trees
 from vice.datasets import open_dataset
 from vice.datasets.preparation import prepare
 from vice.errors import UserError
+from vice.evaluation.protocols import get_protocol
 from vice.paths import config_root
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
-from vice.protocols import get_protocol
 
 QUIET = {"log_level": "ERROR", "device": "cpu"}
 FEW = {"kmeans_pixels": 2000}

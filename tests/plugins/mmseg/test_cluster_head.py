@@ -10,8 +10,8 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from vice.centroids import Centroids
 from vice.errors import UserError
+from vice.models.centroids import Centroids
 
 from .helpers import TinyEmbedder
 

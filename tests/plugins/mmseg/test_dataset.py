@@ -8,8 +8,8 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 from vice.errors import UserError
+from vice.evaluation.protocols import get_protocol
 from vice.plugins.mmseg import ViceDataset
-from vice.protocols import get_protocol
 
 from .helpers import read_label
 

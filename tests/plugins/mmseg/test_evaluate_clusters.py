@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vice.centroids import Centroids
 from vice.errors import UserError
+from vice.models.centroids import Centroids
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.scoring import CountTable
 

@@ -26,7 +26,7 @@ def probe_weights(out):
 def test_linear_learns_and_leaves_evidence(tiny, make_folder, tmp_path, caplog):
     root, out = make_folder(), tmp_path / "out"
     (root / "images" / "val" / "photo.HEIC").touch()
-    with caplog.at_level(logging.INFO, "vice.image_lists"):
+    with caplog.at_level(logging.INFO, "vice.images.lists"):
         result = evaluate_linear(tiny, root, out, **LINEAR, max_maps=99)
     line = f"{root / 'images' / 'val'}: 5 images (.png 5); ignored: .HEIC 1"
     assert [record.message for record in caplog.records].count(line) == 1

@@ -8,7 +8,7 @@ import torch
 from vice.datasets.labelled_set import list_checksum
 from vice.datasets.subsets import take_subset
 from vice.errors import UserError
-from vice.extractors import load_extractor
+from vice.models.load import load_extractor
 from vice.plugins.mmseg.finetune import finetune
 
 QUIET = {"log_level": "ERROR", "device": "cpu"}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 
-from tests.processes import run_processes
+from tests.helpers.processes import run_processes
 from vice.errors import UserError
 from vice.plugins.mmseg import CountMetric
 

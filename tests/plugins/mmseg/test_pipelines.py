@@ -12,9 +12,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from vice.datasets import open_dataset
+from vice.evaluation.protocols import get_protocol
+from vice.evaluation.published import PROTOCOLS
 from vice.plugins.mmseg.pipelines import build_pipeline, optimizer, schedule
-from vice.protocols import get_protocol
-from vice.published_protocols import PROTOCOLS
 
 
 @pytest.fixture

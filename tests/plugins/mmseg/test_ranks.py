@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.processes import ROOT, free_ports, launch
-from vice.centroids import Centroids
+from tests.helpers.processes import ROOT, free_ports, launch
 from vice.errors import UserError
+from vice.models.centroids import Centroids
 from vice.plugins.mmseg import NumberedSampler, running
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.jobs import SCRIPTS, sbatch, state, wait_for_state
+from tests.helpers.jobs import SCRIPTS, sbatch, state, wait_for_state
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 
 from .helpers import QUIET
@@ -15,7 +15,10 @@ from .test_ranks import assert_same_clusters
 pytestmark = pytest.mark.xdist_group("slurm")
 
 TWO_NODES = ["--nodes=2", "--ntasks-per-node=1"]
-WHO = "import os; from vice.launch import read_environment; print(read_environment(os.environ))"
+WHO = (
+    "import os; from vice.runtime.launch import read_environment; "
+    "print(read_environment(os.environ))"
+)
 
 
 def submit(environment, folder, *command):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vice.checkpoint import load_checkpoint, save_run
 from vice.models import Prototypes, seeded_embedder
+from vice.models.checkpoint import load_checkpoint, save_run
 from vice.plugins.mmseg.backbone import ViceBackbone
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 

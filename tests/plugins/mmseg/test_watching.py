@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.helpers.processes import ROOT, free_ports, launch
 from tests.hostile.judge import snapshot
-from tests.processes import ROOT, free_ports, launch
-from vice.cli import percent
 from vice.errors import UserError
+from vice.evaluation.options import percent
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.finetune import finetune
@@ -112,10 +112,10 @@ def test_classes_that_are_absent_are_named_once(make_folder, tiny, tmp_path, cap
     absent = {"fit": ["never seen"], "score": ["blue", "never seen"]}
     for way, (evaluate, options) in WAYS.items():
         caplog.clear()
-        with caplog.at_level(logging.WARNING, "vice.labelled_pixels"):
+        with caplog.at_level(logging.WARNING, "vice.datasets.labelled_pixels"):
             result = evaluate(tiny, root, tmp_path / way, **options)
         assert result["absent"] == absent, way
-        (line,) = [r.message for r in caplog.records if r.name == "vice.labelled_pixels"]
+        (line,) = [r.message for r in caplog.records if r.name == "vice.datasets.labelled_pixels"]
         assert "fitted split train: never seen" in line and "val: blue, never seen" in line
     hungarian = {**CLUSTERS, "changes": {**CLUSTERS["changes"], "matchings": ("hungarian",)}}
     result = evaluate_clusters(tiny, root, tmp_path / "hungarian", **hungarian)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import made_once
-from tests.forked import Forked
-from tests.kills import LONG, undisturbed
+from tests.helpers.forked import Forked
+from tests.helpers.kills import LONG, undisturbed
 
 REPO = Path(__file__).parents[3]
 #: Of runs that are stopped and go on.

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from vice.cli import run
-from vice.plugins.vissl.base_hook import SilentHook
-from vice.plugins.vissl.configure import configure
-from vice.plugins.vissl.hooks import vice_hooks
+from vice.plugins.vissl.config.configure import configure
+from vice.plugins.vissl.hooks.base import SilentHook
+from vice.plugins.vissl.hooks.run import vice_hooks
 from vice.plugins.vissl.launcher import run_here
 
 

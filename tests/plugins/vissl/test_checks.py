@@ -7,9 +7,9 @@ import pytest
 from tests.plugins.vissl.conftest import overrides
 from vice.errors import UserError
 from vice.paths import experiment_names
-from vice.plugins.vissl.checks import check_values
-from vice.plugins.vissl.configure import compose, configure
-from vice.plugins.vissl.rules import RULES, one_of, whole
+from vice.plugins.vissl.config.checks import check_values
+from vice.plugins.vissl.config.configure import compose, configure
+from vice.plugins.vissl.config.rules import RULES, one_of, whole
 
 
 @pytest.mark.parametrize("name", experiment_names())

@@ -9,15 +9,14 @@ from omegaconf import OmegaConf
 from tests.plugins.vissl.conftest import overrides
 from vice.errors import UserError
 from vice.paths import experiment_names
-from vice.plugins.vissl.configure import (
+from vice.plugins.vissl.config.configure import (
     check_batches,
     check_data,
-    check_machines,
-    choose_device,
     compose,
     configure,
     set_schedule,
 )
+from vice.plugins.vissl.config.machines import check_machines, choose_device
 
 
 @pytest.mark.parametrize("name", experiment_names())
@@ -171,7 +170,7 @@ def test_a_gpu_of_apple(monkeypatch, caplog):
     if not torch.backends.mps.is_available():
         with pytest.raises(UserError, match=r"config\.MACHINE\.DEVICE mps cannot be used: .*Apple"):
             choose_device(config)
-    monkeypatch.setattr("vice.plugins.vissl.configure.check_device", lambda *names: None)
+    monkeypatch.setattr("vice.plugins.vissl.config.configure.check_device", lambda *names: None)
     choose_device(config)
     assert config.MACHINE.DEVICE == "cpu" and caplog.text.count("VISSL trains on") == 1
 
@@ -228,7 +227,7 @@ def test_warmup_longer_than_training(images, tmp_path):
 
 
 def test_slurm_without_slurm(images, tmp_path, monkeypatch):
-    from vice.plugins.vissl.training import train
+    from vice.plugins.vissl.train import train
 
     monkeypatch.setattr("shutil.which", lambda name: None)
     slurm = ("config.SLURM.USE_SLURM=true", "config.SLURM.PARTITION=gpu")

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from tests.plugins.vissl.conftest import overrides, write_images
 from vice.errors import UserError
 from vice.plugins.vissl.collator import vice_collator
-from vice.plugins.vissl.configure import configure
+from vice.plugins.vissl.config.configure import configure
 from vice.plugins.vissl.train_step import FinishedViews
 
 

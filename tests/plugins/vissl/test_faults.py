@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 import vice
-from tests.forked import Forked
-from tests.kills import differences
+from tests.helpers.forked import Forked
+from tests.helpers.kills import differences
 from tests.plugins.vissl.conftest import overrides, run_tool
-from vice.health import read_health
-from vice.snapshots import LINK_NAME
-from vice.training import quote
+from vice.experiments.train import quote
+from vice.models.training_state import LINK_NAME
+from vice.runtime.health_log import read_health
 
 pytest.importorskip("vissl")
 

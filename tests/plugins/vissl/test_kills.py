@@ -1,10 +1,10 @@
-"""SIGKILL at random moments; ``tools/kill_runs.py`` does it more often."""
+"""SIGKILL at random moments; ``tests/campaigns/kill_runs.py`` does it more often."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.kills import differences, kill_and_resume, undisturbed
+from tests.helpers.kills import differences, kill_and_resume, undisturbed
 from tests.plugins.vissl.conftest import EPOCHS, overrides
 
 pytest.importorskip("vissl")

@@ -8,9 +8,9 @@ from PIL import Image
 
 from tests.plugins.vissl.conftest import overrides, run_tool, write_images
 from vice.errors import UserError
-from vice.health import read_health
 from vice.images import read_image
-from vice.plugins.vissl.configure import configure
+from vice.plugins.vissl.config.configure import configure
+from vice.runtime.health_log import read_health
 
 pytest.importorskip("vissl")
 

@@ -14,8 +14,8 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.plugins.vissl.conftest import CANARY, overrides, run_tool, write_images
-from vice.checkpoint import load_checkpoint
-from vice.health import read_health
+from vice.models.checkpoint import load_checkpoint
+from vice.runtime.health_log import read_health
 
 pytest.importorskip("vissl")
 
@@ -107,7 +107,7 @@ def test_loaded_model_is_the_trained_model(trained):
     from vissl.models import build_model
 
     import vice.plugins.vissl
-    from vice.photometric import normalize
+    from vice.normalize import normalize
 
     config = AttrDict(yaml.safe_load((trained / "train_config.yaml").read_text()))
     (path,) = trained.glob("model_final_checkpoint*.torch")

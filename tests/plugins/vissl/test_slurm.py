@@ -8,19 +8,13 @@ import sys
 
 import pytest
 
-from tests import slurm
-from tests.jobs import (
-    SCRIPTS,
-    sbatch,
-    start_again,
-    wait_for,
-    wait_for_state,
-)
-from tests.kills import differences
+from tests.helpers import slurm
+from tests.helpers.jobs import SCRIPTS, sbatch, start_again, wait_for, wait_for_state
+from tests.helpers.kills import differences
 from tests.plugins.conftest import training_by_sbatch
 from tests.plugins.vissl.conftest import LONGER, REPO, overrides
-from vice.health import read_health
-from vice.snapshots import newest_snapshot, read_snapshot
+from vice.models.training_state import newest_snapshot, read_snapshot
+from vice.runtime.health_log import read_health
 
 pytest.importorskip("vissl")
 pytestmark = pytest.mark.xdist_group("slurm")

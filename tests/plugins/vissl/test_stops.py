@@ -7,9 +7,9 @@ import signal
 
 import pytest
 
+from tests.helpers.stops import Stop, after, stopped, wrong
 from tests.plugins.vissl.conftest import overrides
-from tests.stops import Stop, after, stopped, wrong
-from vice.preemption import watch_signals
+from vice.runtime.preemption import watch_signals
 
 pytest.importorskip("vissl")
 

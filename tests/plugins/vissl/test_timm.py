@@ -8,10 +8,10 @@ import torch
 
 import vice
 from tests.plugins.vissl.conftest import overrides, run_tool
-from vice.checkpoint import load_checkpoint
 from vice.errors import UserError
-from vice.extractors import load_extractor
-from vice.plugins.vissl.configure import configure
+from vice.models.checkpoint import load_checkpoint
+from vice.models.load import load_extractor
+from vice.plugins.vissl.config.configure import configure
 
 timm = pytest.importorskip("timm")
 pytest.importorskip("vissl")

@@ -11,19 +11,20 @@ import torch
 import yaml
 from PIL import Image
 
-from tests.kills import differences
+from tests.helpers.kills import differences
 from tests.plugins.vissl.conftest import overrides, run_tool, write_images
 
 pytest.importorskip("vissl")
 
-from vice.checkpoint import load_checkpoint
-from vice.health import HELD_OUT_NAME, read_health
+from vice.evaluation.checkpoint_selection import score_checkpoint
 from vice.images import list_images
 from vice.models import Prototypes, seeded_embedder
-from vice.plugins.vissl.watching import PicturesHook, evaluating
-from vice.preemption import Notice
-from vice.randomness import get_random_state
-from vice.selection import score_checkpoint
+from vice.models.checkpoint import load_checkpoint
+from vice.plugins.vissl.hooks.watching import PicturesHook, evaluating
+from vice.runtime.health_log import read_health
+from vice.runtime.preemption import Notice
+from vice.runtime.rng_state import get_random_state
+from vice.runtime.run_folder import HELD_OUT_NAME
 
 SCORES = {"perplexity", "loss_over_lnk", "agreement", "cosine", "mutual_information", "regions"}
 

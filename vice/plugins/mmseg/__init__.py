@@ -28,10 +28,15 @@ from vice.plugins.mmseg.batches import EvenPreProcessor, NumberedSampler
 from vice.plugins.mmseg.cluster_head import ClusterHead
 from vice.plugins.mmseg.cluster_segmentor import ClusterSegmentor
 from vice.plugins.mmseg.dataset import ViceDataset
-from vice.plugins.mmseg.geometry import ViceFiveCrop, ViceResize, ViceScoreAtInput
 from vice.plugins.mmseg.linear_head import LinearHead
-from vice.plugins.mmseg.loading import ViceLoadImage, ViceLoadLabels
 from vice.plugins.mmseg.metric import CountMetric
+from vice.plugins.mmseg.transforms import (
+    ViceFiveCrop,
+    ViceLoadImage,
+    ViceLoadLabels,
+    ViceResize,
+    ViceScoreAtInput,
+)
 from vice.plugins.mmseg.watching import WatchHook
 
 __all__ = [

@@ -12,11 +12,11 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from vice import extractors
-from vice.embedding_cache import EmbeddingCache
-from vice.embeddings import NONFINITE, CheckedEmbedder, FiniteWatch, named
 from vice.errors import UserError
-from vice.provenance import digest
+from vice.evaluation.embedding_cache import EmbeddingCache
+from vice.models import load as extractors
+from vice.models.embeddings import NONFINITE, CheckedEmbedder, FiniteWatch, named
+from vice.runtime.provenance import digest
 
 _shared: dict[tuple[str, int, int], SharedEmbedder] = {}
 
@@ -37,7 +37,7 @@ class SharedEmbedder:
 
     @cached_property
     def digest(self) -> str:
-        """Of the weights, see `vice.provenance.digest`; what is trained changes it."""
+        """Of the weights, see `vice.runtime.provenance.digest`; what is trained changes it."""
         return digest(self.embedder)
 
     def describe(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def share_embedder(spec: str, seed: int = 0, cache_bytes: int = 0) -> Iterator[S
     """Loads an embedder once for all backbones of the same arguments that are built inside.
 
     Args:
-        spec: As in `vice.extractors.load_extractor`.
+        spec: As in `vice.models.load.load_extractor`.
         seed: Seed of random weights.
         cache_bytes: Budget for keeping embeddings.
     """
@@ -73,7 +73,7 @@ class ViceBackbone(BaseModule):
     """An embedder, frozen by default: evaluation mode, no gradient, whatever the trainer says.
 
     Args:
-        spec: What `vice.extractors.load_extractor` takes, for example a run folder.
+        spec: What `vice.models.load.load_extractor` takes, for example a run folder.
         seed: Seed of random weights.
         embedder: A ready embedder instead of ``spec``.
         cache_bytes: Budget for keeping embeddings of images that come again; 0 keeps none.

@@ -12,9 +12,9 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from vice.centroids import Centroids
-from vice.embeddings import FiniteWatch
 from vice.errors import UserError
+from vice.models.centroids import Centroids
+from vice.models.embeddings import FiniteWatch
 
 
 @MODELS.register_module()
@@ -25,7 +25,7 @@ class ClusterHead(BaseDecodeHead):
     a `ClusterSegmentor` several of these heads share one pass, in bounded memory.
 
     Args:
-        centroids: File written by `vice.centroids.Centroids.save`.
+        centroids: File written by `vice.models.centroids.Centroids.save`.
         mapping: Class of each cluster: K integers, or a JSON file with them. None: cluster ids.
         num_classes: Number of classes C when there is a mapping; default its maximum plus one.
         in_index: Which of the backbone's outputs to use.

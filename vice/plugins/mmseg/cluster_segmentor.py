@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from vice.centroids import argmax_upsampled
+from vice.models.centroids import argmax_upsampled
 
 
 @MODELS.register_module()

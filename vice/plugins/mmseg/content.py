@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from vice.datasets import LabelledSet, Pair
-from vice.distributed import on_first_rank
 from vice.errors import UserError
-from vice.fingerprints import count_shared
-from vice.image_survey import Survey, content_warnings, survey_images
-from vice.plugins.mmseg.running import Task
+from vice.evaluation.task import Task
+from vice.images.fingerprints import count_shared
+from vice.images.survey import Survey, content_warnings, survey_images
+from vice.runtime.collectives import on_first_rank
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def look_at_images(
     Returns:
         For ``results.json``: ``fit`` and ``score``, each with formats, ranges, flat images, exact
         and near duplicates, and ``shared``: how many scored images are among the fitted ones,
-        exactly and nearly (`vice.fingerprints`).
+        exactly and nearly (`vice.images.fingerprints`).
 
     Raises:
         UserError: The first image that cannot be used.

@@ -13,9 +13,9 @@ from vice.datasets import DATASETS as BENCHMARKS
 from vice.datasets import Pair, open_dataset
 from vice.datasets.subsets import take_subset
 from vice.errors import UserError
+from vice.evaluation.protocols import Protocol, from_dict, get_protocol
 from vice.plugins.mmseg.batches import Draw
 from vice.plugins.mmseg.pipelines import ROLES, build_pipeline
-from vice.protocols import Protocol, from_dict, get_protocol
 
 CROPS = {"whole": 1, "five": 5}
 

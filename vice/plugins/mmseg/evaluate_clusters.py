@@ -18,32 +18,24 @@ from mmengine.config import Config
 from torch import Tensor
 
 from vice.clustering import DEFAULT_MEMORY, Centroids, fit_kmeans
-from vice.distributed import on_first_rank
 from vice.errors import UserError
-from vice.metering import StepMeter
+from vice.evaluation.results import describe, scores, write_json
+from vice.evaluation.task import Task, make_task
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import look_at_images
-from vice.plugins.mmseg.fitting import sample_split
 from vice.plugins.mmseg.metric import CountMetric
-from vice.plugins.mmseg.results import (
-    absent,
-    describe,
-    draw_confusion,
-    finish,
-    scores,
-    write_json,
-    write_samples,
-)
+from vice.plugins.mmseg.results import absent, draw_confusion, finish, write_samples
 from vice.plugins.mmseg.running import (
-    Task,
     dataset_config,
     finish_config,
     load_config,
-    make_task,
     names_full_disk,
     process_state_kept,
     run,
 )
+from vice.plugins.mmseg.sample_embeddings import sample_split
+from vice.runtime.collectives import on_first_rank
+from vice.runtime.step_meter import StepMeter
 from vice.scoring import CountTable
 
 
@@ -69,7 +61,7 @@ def evaluate_clusters(
     Source: ViCE (BMVC) section 4.1.
 
     Args:
-        spec: The embedder, as in `vice.extractors.load_extractor`.
+        spec: The embedder, as in `vice.models.load.load_extractor`.
         dataset: As in `vice.datasets.open_dataset`.
         out_dir: Gets ``results.json``, ``counts.json``, ``confusion_<K>_<matching>.png``,
             ``samples.png``, ``maps/clusters_<K>/<stem>.png`` (the protocol's first matching),
@@ -79,7 +71,7 @@ def evaluate_clusters(
         memory_limit: Most bytes that k-means works on.
         cache_bytes: Budget for keeping embeddings between the two passes over the fitted split.
         faiss_gpu: Whether k-means runs on FAISS's GPUs.
-        **task_arguments: Further arguments of `vice.plugins.mmseg.running.make_task`.
+        **task_arguments: Further arguments of `vice.evaluation.task.make_task`.
 
     Returns:
         What ``results.json`` holds; the scores, in [0, 1], are under ``["clusters"][str(K)]`` for

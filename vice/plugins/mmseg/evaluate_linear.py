@@ -10,25 +10,25 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from torch import Tensor
 
-from vice.distributed import on_first_rank
 from vice.errors import UserError
-from vice.logistic import NEVER, LogisticFit, fit_logistic
-from vice.metering import StepMeter
+from vice.evaluation.logistic import NEVER, LogisticFit, fit_logistic
+from vice.evaluation.results import describe
+from vice.evaluation.task import Task, make_task
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import look_at_images
-from vice.plugins.mmseg.fitting import sample_split
 from vice.plugins.mmseg.metric import CountMetric
-from vice.plugins.mmseg.results import class_scores, describe, finish, training_outcome
+from vice.plugins.mmseg.results import class_scores, finish, training_outcome
 from vice.plugins.mmseg.running import (
-    Task,
     finish_config,
     load_config,
-    make_task,
     names_full_disk,
     process_state_kept,
     run,
     set_probe,
 )
+from vice.plugins.mmseg.sample_embeddings import sample_split
+from vice.runtime.collectives import on_first_rank
+from vice.runtime.step_meter import StepMeter
 
 
 @names_full_disk
@@ -48,20 +48,20 @@ def evaluate_linear(
     labelled pixels.
 
     Args:
-        spec: The embedder, as in `vice.extractors.load_extractor`.
+        spec: The embedder, as in `vice.models.load.load_extractor`.
         dataset: As in `vice.datasets.open_dataset`.
         out_dir: Gets ``results.json``, ``confusion.png``, ``samples.png``,
             ``maps/linear/<stem>.png`` and ``runner/`` (config, log, weights).
         cache_bytes: Budget for keeping embeddings, so that an image seen again costs nothing.
-        **task_arguments: Further arguments of `vice.plugins.mmseg.running.make_task`: ``protocol``,
+        **task_arguments: Further arguments of `vice.evaluation.task.make_task`: ``protocol``,
             ``changes``, ``data_root``, ``fit_dataset``, ``seed``, ``device`` and so on.
 
     Returns:
         What ``results.json`` holds; the scores, in [0, 1], are under ``"linear"``. Under
         ``"probe"`` stands how the fit ended: ``optimizer`` and ``iterations``, with steps the mean
         ``loss`` of the last ones, with lbfgs ``pixels``, ``l2``, ``converged``, ``gradient`` and
-        ``objective`` (see `vice.logistic.LogisticFit`). Under ``"absent"`` stand the classes
-        without a pixel that was fitted on or scored.
+        ``objective`` (see `vice.evaluation.logistic.LogisticFit`). Under ``"absent"`` stand the
+        classes without a pixel that was fitted on or scored.
 
     Raises:
         UserError: No such embedder or protocol, something is wrong with the data set, or numbers

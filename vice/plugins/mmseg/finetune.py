@@ -9,28 +9,28 @@ from typing import Any
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vice.datasets.labelled_set import list_checksum
-from vice.distributed import on_first_rank
 from vice.errors import UserError
-from vice.files import write_text
-from vice.metering import StepMeter
+from vice.evaluation.results import describe
+from vice.evaluation.task import Task, make_task
 from vice.names import printable
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.dataset import keep_subset
 from vice.plugins.mmseg.pipelines import build_pipeline
-from vice.plugins.mmseg.results import class_scores, describe, finish, training_outcome
+from vice.plugins.mmseg.results import class_scores, finish, training_outcome
 from vice.plugins.mmseg.running import (
-    Task,
     check_batch_norm,
     dataset_config,
     finish_config,
     load_config,
-    make_task,
     names_full_disk,
     process_state_kept,
     run,
     set_probe,
 )
+from vice.runtime.collectives import on_first_rank
+from vice.runtime.files import write_text
+from vice.runtime.step_meter import StepMeter
 
 SUBSET_NAME = "subset.txt"
 
@@ -56,7 +56,7 @@ def finetune(
     Source: ViCE (BMVC) table 11.
 
     Args:
-        spec: Where the weights start, as in `vice.extractors.load_extractor`.
+        spec: Where the weights start, as in `vice.models.load.load_extractor`.
         dataset: As in `vice.datasets.open_dataset`.
         out_dir: Gets ``results.json``, ``subset.txt`` (the images that were trained on, a line
             each), ``confusion.png``, ``samples.png``, ``maps/finetune/<stem>.png`` and ``runner/``
@@ -65,7 +65,7 @@ def finetune(
         subset_seed: Which subset of that size, see `vice.datasets.subsets.take_subset`.
         backbone_lr_mult: Learning rate of the backbone as a share of the others'.
         crop: Side of the random square that train images are cut to; 0 for none.
-        **task_arguments: Further arguments of `vice.plugins.mmseg.running.make_task`.
+        **task_arguments: Further arguments of `vice.evaluation.task.make_task`.
 
     Returns:
         What ``results.json`` holds; the scores, in [0, 1], are under ``"finetune"``, and under

@@ -12,8 +12,8 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from vice.embeddings import FiniteWatch
 from vice.errors import UserError
+from vice.models.embeddings import FiniteWatch
 
 
 @MODELS.register_module()
@@ -31,7 +31,7 @@ class LinearHead(BaseDecodeHead):
         bottleneck: Width F, or None for the plain probe.
         norm_cfg: Normalisation of the bottleneck.
         upsample: ``"scores"``, or ``"classes"`` to decide at the stride of the embedding and
-            repeat the classes (see `vice.protocols.Protocol`).
+            repeat the classes (see `vice.evaluation.protocols.Protocol`).
         **kwargs: What `BaseDecodeHead` takes.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vice.protocols import Protocol
+from vice.evaluation.protocols import Protocol
 
 ROLES = ("train", "fit", "score")
 Step = dict[str, Any]
@@ -40,7 +40,7 @@ def build_pipeline(protocol: Protocol, role: str) -> list[Step]:
 
 
 def optimizer(protocol: Protocol) -> dict[str, Any]:
-    """The probe's optimizer, see `vice.protocols.Protocol`."""
+    """The probe's optimizer, see `vice.evaluation.protocols.Protocol`."""
     if protocol.linear_optimizer == "adam":
         return {"type": "Adam", "lr": protocol.linear_lr}
     return {"type": "SGD", "lr": protocol.linear_lr, "momentum": 0.9, "weight_decay": 5e-4}

@@ -2,105 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 from torch import Tensor
 
-from vice.datasets import LabelledSet
-from vice.datasets.labelled_set import list_checksum
-from vice.distributed import world_size
+from vice.datasets.labelled_pixels import absent_classes, tell_absent
 from vice.errors import UserError
-from vice.files import write_text
-from vice.labelled_pixels import absent_classes, tell_absent
-from vice.metering import StepMeter
+from vice.evaluation.results import plain, scores, write_json
+from vice.evaluation.task import Task
 from vice.plugins.mmseg.metric import CountMetric
-from vice.plugins.mmseg.running import Task
-from vice.provenance import versions
+from vice.runtime.run_folder import RESULTS_NAME
+from vice.runtime.step_meter import StepMeter
 from vice.scoring import CountTable
 from vice.scoring import Mapping as ClassMapping
 from vice.visualize import colorize, contact_sheet, plot_confusion, save_png
 
 logger = logging.getLogger(__name__)
-RESULTS_NAME = "results.json"
 #: Loss at which a fit counts as diverged although its numbers are finite; guessing is at ln C.
 DIVERGED = 1e6
-
-
-def scores(table: CountTable, mapping: ClassMapping, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Scores of a table under a mapping.
-
-    Returns:
-        ``miou``, ``accuracy`` and ``iou_per_class`` in [0, 1]; None for a class that is neither
-        in the labels nor predicted. ``classes_in_mean``: how many classes ``miou`` is the mean of.
-    """
-    iou = table.iou_per_class(mapping).tolist()
-    return {
-        "miou": _number(table.miou(mapping)),
-        "accuracy": _number(table.accuracy(mapping)),
-        "classes_in_mean": sum(not math.isnan(value) for value in iou),
-        "iou_per_class": {c: _number(value) for c, value in zip(classes, iou, strict=True)},
-    }
-
-
-def describe(
-    kind: str, task: Task, sets: tuple[LabelledSet, LabelledSet], model: dict[str, Any]
-) -> dict[str, Any]:
-    """The part of a result that says what was done.
-
-    Args:
-        kind: ``"linear"``, ``"clusters"`` or ``"finetune"``.
-        task: What was scored on what.
-        sets: Data sets that were fitted on and scored.
-        model: What is known of the embedder: digest, width and so on.
-
-    Returns:
-        A dict that JSON can hold.
-    """
-    fit, score = sets
-    protocol = task.protocol
-    splits = {"fit": protocol.fit_split, "score": protocol.score_split}
-    labels = {"fit": protocol.fit_labels, "score": True}
-    of = {"fit": fit, "score": score}
-    names = {k: of[k].names(split, labels=labels[k]) for k, split in splits.items()}
-    return {
-        "kind": kind,
-        "unit": "share",
-        "spec": task.spec,
-        "seed": task.seed,
-        "ranks": world_size(),
-        "classes": list(score.classes),
-        "protocol": {
-            "name": protocol.name,
-            "hash": protocol.hash,
-            "title": protocol.title(),
-            "changed": protocol.changed(),
-            "fields": dataclasses.asdict(protocol),
-        },
-        "dataset": {
-            "name": score.name,
-            "fit_name": fit.name,
-            "root": str(score.root),
-            "label_set": score.label_set.name if score.label_set else None,
-            "splits": splits,
-            "images": {k: len(listed) for k, listed in names.items()},
-            "list_checksums": {k: list_checksum(listed) for k, listed in names.items()},
-            "found": {
-                k: [found.to_dict() for found in of[k].contents(split, labels=labels[k])]
-                for k, split in splits.items()
-            },
-        },
-        "model": model,
-        "versions": versions(),
-    }
 
 
 def finish(
@@ -259,17 +184,3 @@ def write_samples(
     sheet = contact_sheet(rows, titles, height=180)
     path = save_png(sheet, task.out_dir / "samples.png")
     return {"maps": written, "samples": path.name}
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file in one step, so that a killed run leaves no half of one."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def plain(value: Any) -> Any:
-    """A copy of nested containers that JSON can hold: paths become text, tuples lists."""
-    return json.loads(json.dumps(value, default=str))
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -20,152 +19,24 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
+from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm, is_model_wrapper
 from mmengine.runner import Runner
+from mmengine.runner.checkpoint import get_state_dict, save_checkpoint, weights_to_cpu
 from torch import Tensor, nn
 
-from vice.datasets import DATASETS, LabelledSet, Pair, open_dataset
-from vice.devices import check_device
-from vice.distributed import on_first_rank, rank, world_size
 from vice.errors import UserError
-from vice.files import disk_errors
-from vice.labelled_pixels import require_labels
-from vice.log_streams import guard
+from vice.evaluation.task import Task
 from vice.names import name_bytes
 from vice.paths import config_root
-from vice.plugins.mmseg.fitted import set_weights
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.pipelines import optimizer, schedule
 from vice.plugins.mmseg.watching import training_of
-from vice.protocols import Protocol, default_protocol, from_dict, get_protocol
+from vice.runtime.collectives import on_first_rank, rank, world_size
+from vice.runtime.files import disk_errors
+from vice.runtime.log_streams import guard
 
 #: Where MMEngine's runner says which of its checkpoints is the last one.
 LAST_NAME = "last_checkpoint"
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is scored on what; all kinds of evaluation share it.
-
-    Attributes:
-        spec: The embedder, as in `vice.extractors.load_extractor`.
-        dataset: A benchmark's name or a folder, as in `vice.datasets.open_dataset`.
-        out_dir: Where results go.
-        protocol: How it is scored.
-        data_root: Folder that holds the benchmarks' folders.
-        fit_dataset: Data set that is fitted on instead, of the same classes; None: ``dataset``.
-        seed: Seed of everything random.
-        device: ``"cpu"``, ``"cuda"`` and so on; None takes a GPU if there is one.
-        workers: Data loading processes.
-        log_level: Level of MMEngine's log on the terminal.
-        max_maps: For how many images of the scored split predictions are written.
-        options: Entries of the config to change, dotted name to value.
-    """
-
-    spec: str
-    dataset: str
-    out_dir: Path
-    protocol: Protocol
-    data_root: str | None = None
-    fit_dataset: str | None = None
-    seed: int = 0
-    device: str | None = None
-    workers: int = 0
-    log_level: str = "INFO"
-    max_maps: int = 6
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def open(self) -> tuple[LabelledSet, LabelledSet]:
-        """The data sets to fit on and to score, after a look at every file of both splits.
-
-        Raises:
-            UserError: What is wrong with one of them, or different classes.
-        """
-        score = open_dataset(self.dataset, self.data_root)
-        fit = open_dataset(self.fit_dataset, self.data_root) if self.fit_dataset else score
-        check_same_classes(fit, score)
-        on_first_rank(lambda: self._check(fit, score))
-        return fit, score
-
-    def _check(self, fit: LabelledSet, score: LabelledSet) -> None:
-        fit.check(self.protocol.fit_split, labels=self.protocol.fit_labels)
-        score.check(self.protocol.score_split)
-        if self.protocol.fit_labels:
-            fit.audit(self.protocol.fit_split)
-        score.audit(self.protocol.score_split)
-
-    def require_labels(
-        self, sets: tuple[LabelledSet, LabelledSet], *, fit: bool, pairs: list[Pair] | None = None
-    ) -> None:
-        """Sees to it that both splits hold a labelled pixel, where labels are used.
-
-        Args:
-            sets: What `open` returns.
-            fit: Whether labels of the fitted split are used.
-            pairs: Images of that split that are fitted on; None: all.
-
-        Raises:
-            UserError: A split without one.
-        """
-
-        def check() -> None:
-            protocol = self.protocol
-            if fit:
-                require_labels(sets[0], pairs or sets[0].pairs(protocol.fit_split), "fit on")
-            require_labels(sets[1], sets[1].pairs(protocol.score_split), "score")
-
-        on_first_rank(check)
-
-    def arguments(self) -> dict[str, Any]:
-        """All fields as `make_task` takes them, the protocol as a dict."""
-        return dataclasses.asdict(self)
-
-
-def make_task(
-    spec: str,
-    dataset: str | Path,
-    out_dir: str | Path,
-    *,
-    protocol: str | dict[str, Any] | None = None,
-    changes: dict[str, Any] | None = None,
-    **fields: Any,
-) -> Task:
-    """A task from what a user names.
-
-    Args:
-        spec: See `Task`.
-        dataset: See `Task`.
-        out_dir: See `Task`.
-        protocol: Name of a protocol, or all its fields; None takes the data set's default.
-        changes: Fields of the protocol to set otherwise.
-        **fields: Further fields of `Task`.
-
-    Returns:
-        The task.
-
-    Raises:
-        UserError: An unknown protocol, fields that do not go together, or no such device.
-    """
-    kind = str(dataset) if str(dataset) in DATASETS else "folder"
-    if isinstance(protocol, dict):
-        resolved = from_dict({**protocol, **(changes or {})})
-    else:
-        resolved = get_protocol(protocol or default_protocol(kind), kind, **(changes or {}))
-    for name in ("data_root", "fit_dataset"):
-        fields[name] = None if fields.get(name) is None else str(fields[name])
-    if fields.get("device") is not None:
-        check_device(fields["device"])
-    return Task(spec, str(dataset), Path(out_dir), resolved, **fields)
-
-
-def check_same_classes(fit: LabelledSet, score: LabelledSet) -> None:
-    """Raises a `UserError` where two data sets have not the same classes in the same order."""
-    if fit.classes != score.classes:
-        raise UserError(
-            f"{fit.name} and {score.name} have not the same classes ({len(fit.classes)} and "
-            f"{len(score.classes)}): what is fitted on one can only be scored on the other if "
-            "both use one label set"
-        )
 
 
 class DeviceRunner(Runner):
@@ -317,7 +188,7 @@ def run(
         config: A finished config whose test evaluator is one `CountMetric`.
         train: Whether to train first.
         weights: Parameters of the model to set instead, by name; the model is then saved as
-            ``fitted.pth`` (see `vice.plugins.mmseg.fitted.set_weights`).
+            ``fitted.pth`` (see `vice.plugins.mmseg.running.set_weights`).
         keep: Whether the runner's files are kept; False where another run is to come.
 
     Returns:
@@ -419,3 +290,32 @@ def process_state_kept() -> Iterator[None]:
         mp.set_start_method(method, force=True)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+
+
+FITTED_NAME = "fitted.pth"
+
+
+def set_weights(runner: Runner, weights: Mapping[str, Tensor]) -> None:
+    """Sets parameters of a runner's model, and saves all of it as ``fitted.pth`` beside its log.
+
+    The file is what the runner itself saves when it trains, without an optimizer's state.
+
+    Args:
+        runner: Its test loop's data set gives the classes.
+        weights: Parameter names to values; all ranks must give the same.
+
+    Raises:
+        ValueError: The model has no such parameter.
+    """
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    unknown = model.load_state_dict(weights, strict=False).unexpected_keys
+    if unknown:
+        raise ValueError(f"the model has no parameter {', '.join(unknown)}")
+    meta = {
+        "cfg": runner.cfg.pretty_text,
+        "dataset_meta": runner.test_loop.dataloader.dataset.metainfo,
+        "experiment_name": runner.experiment_name,
+    }
+    state = {"meta": meta, "state_dict": weights_to_cpu(get_state_dict(model))}
+    file = str(Path(runner.work_dir) / FITTED_NAME)
+    on_first_rank(lambda: save_checkpoint(state, file))

@@ -15,7 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
-from vice.embeddings import FiniteWatch
+from vice.models.embeddings import FiniteWatch
 
 #: Steps whose mean loss says how a training has ended.
 LAST_STEPS = 50
@@ -38,7 +38,7 @@ class Training:
 class WatchHook(Hook):
     """Tells backbone and head which images they work on, and has the last of them looked at.
 
-    All parts of the model then share one `vice.embeddings.FiniteWatch`.
+    All parts of the model then share one `vice.models.embeddings.FiniteWatch`.
 
     Attributes:
         training: After a training: what it has seen. None where nothing was trained.

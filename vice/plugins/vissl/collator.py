@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from vissl.data.collators import register_collator
 
-from vice.photometric import PhotometricParams
 from vice.plugins.vissl.transforms import ViewSample
 from vice.views import Views
+from vice.views.photometric import PhotometricParams
 
 
 @register_collator("vice_collator")

@@ -15,9 +15,9 @@ from vissl.data import DATA_SOURCES_WITH_SUBSET_SUPPORT, DATASET_SOURCE_MAP
 from vissl.data.dataset_catalog import VisslDatasetCatalog
 
 from vice.errors import UserError
-from vice.fingerprints import Fingerprint, fingerprint
 from vice.images import ImageError, list_images
-from vice.preemption import leave_to_parent
+from vice.images.fingerprints import Fingerprint, fingerprint
+from vice.runtime.preemption import leave_to_parent
 from vice.superpixels import Superpixels
 
 logger = logging.getLogger(__name__)

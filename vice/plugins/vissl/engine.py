@@ -20,14 +20,14 @@ from vissl.engines.train import train_main
 from vissl.utils.env import set_env_vars
 
 from vice.errors import UserError
-from vice.folder_lock import sole_writer
-from vice.interrupts import held_back
-from vice.loader_faults import loader_fault
-from vice.plugins.vissl.hooks import vice_hooks
+from vice.models.training_state import remove_parts
+from vice.plugins.vissl.hooks.run import vice_hooks
 from vice.plugins.vissl.run_log import run_log
-from vice.preemption import SIGNALS, watch_signals
-from vice.roster import Roster, join
-from vice.snapshots import remove_parts
+from vice.runtime.folder_lock import sole_writer
+from vice.runtime.interrupts import held_back
+from vice.runtime.join_train import Roster, join
+from vice.runtime.loader_faults import loader_fault
+from vice.runtime.preemption import SIGNALS, watch_signals
 
 logger = logging.getLogger(__name__)
 

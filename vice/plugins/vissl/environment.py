@@ -15,8 +15,8 @@ import vissl.engines.extract_cluster
 import vissl.engines.extract_features
 import vissl.engines.train
 
-from vice.log_streams import guard
 from vice.redaction import redact, redact_text
+from vice.runtime.log_streams import guard
 
 #: Names, not beginnings of names: SLURM_JWT, SLURM_JOB_COMMENT and what else a site adds stay out.
 _LOGGED = """

@@ -28,14 +28,14 @@ from vissl.utils.misc import get_dist_run_id
 from vissl.utils.slurm import get_node_id
 
 from vice.errors import UserError
-from vice.folder_lock import sole_launcher
-from vice.interrupts import held_back
-from vice.plugins.vissl.configure import write_config
+from vice.plugins.vissl.config.configure import write_config
+from vice.plugins.vissl.config.inputs import write_found
 from vice.plugins.vissl.engine import NAME as ENGINE
-from vice.plugins.vissl.hooks import vice_hooks
-from vice.plugins.vissl.inputs import write_found
+from vice.plugins.vissl.hooks.run import vice_hooks
 from vice.plugins.vissl.resuming import prepare_resume
-from vice.preemption import SIGNALS, STOPPED, Notice, Preempted, too_early, watch_signals
+from vice.runtime.folder_lock import sole_launcher
+from vice.runtime.interrupts import held_back
+from vice.runtime.preemption import SIGNALS, STOPPED, Notice, Preempted, too_early, watch_signals
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def run_here(
         config: What `configure` returns.
         node_id: 0 to NUM_NODES - 1.
         engine_name: VISSL's engine.
-        hooks: As `vice.plugins.vissl.hooks.vice_hooks`; must pickle.
+        hooks: As `vice.plugins.vissl.hooks.run.vice_hooks`; must pickle.
 
     Raises:
         UserError: Raised by any process, the run folder cannot be resumed, or a process was

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
-from vice.files import disk_errors
+from vice.models.training_state import PATTERN, link_newest, newest_snapshot, read_snapshot
 from vice.redaction import redact
-from vice.snapshots import PATTERN, link_newest, newest_snapshot, read_snapshot
+from vice.runtime.files import disk_errors
 
 logger = logging.getLogger(__name__)
 

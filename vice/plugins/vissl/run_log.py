@@ -14,10 +14,10 @@ from typing import TextIO
 
 import vissl.engines.train
 
-from vice import interrupts
 from vice.cli import CLOCK, LINE
-from vice.log_streams import guard
-from vice.plugins.vissl.telling import NAME as TELLING
+from vice.plugins.vissl.hooks.telling import NAME as TELLING
+from vice.runtime import interrupts
+from vice.runtime.log_streams import guard
 
 LOG_NAME = "log.txt"
 #: Warnings of one kind that the terminal shows.
@@ -36,7 +36,7 @@ class _Terminal(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a line, or leaves it to the log."""
-        if record.name not in (TELLING, "vice.progress"):
+        if record.name not in (TELLING, "vice.runtime.progress"):
             if record.levelno < logging.WARNING or not record.name.startswith("vice."):
                 return
             self.seen[record.name, str(record.msg)] += 1

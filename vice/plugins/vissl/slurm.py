@@ -17,7 +17,7 @@ from vice.cli import set_up_log
 from vice.errors import UserError
 from vice.plugins.vissl.launcher import run_here
 from vice.plugins.vissl.slurm_step import meeting_port
-from vice.preemption import Preempted, watch_signals
+from vice.runtime.preemption import Preempted, watch_signals
 
 #: Times that a job that ran into its time limit is queued again.
 MOST_LIMITS = 100

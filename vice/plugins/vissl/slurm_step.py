@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vice.errors import UserError
-from vice.launch import read_environment, step_port
+from vice.runtime.launch import read_environment, step_port
 
 
 def meeting_port(wanted: Any, job: str) -> int:

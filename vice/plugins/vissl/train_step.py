@@ -10,10 +10,10 @@ from torch import Tensor
 from vissl.trainer.train_steps import register_train_step
 from vissl.trainer.train_steps.standard_train_step import standard_train_step
 
-from vice.cutting import cut_views
-from vice.photometric import Photometric
-from vice.plugins.vissl.finite import undone_if_skipped
+from vice.plugins.vissl.hooks.finite import undone_if_skipped
 from vice.plugins.vissl.transforms import tuples
+from vice.views.crop_resize import cut_views
+from vice.views.photometric import Photometric
 
 
 class FinishedViews:

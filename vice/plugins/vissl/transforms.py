@@ -10,9 +10,9 @@ from classy_vision.dataset.transforms import ClassyTransform, register_transform
 from torch import Tensor
 
 from vice.errors import UserError
-from vice.photometric import Photometric, PhotometricParams
 from vice.plugins.vissl.dataset import ImageSample
 from vice.views import NoMutualRegions, Placement, Views, ViewSampler
+from vice.views.photometric import Photometric, PhotometricParams
 
 
 @dataclass
@@ -82,7 +82,7 @@ class VicePhotometric(ClassyTransform):
     """Colour change, blur, normalisation and mask noise, on the worker.
 
     Args:
-        **options: Arguments of `vice.photometric.Photometric`.
+        **options: Arguments of `vice.views.photometric.Photometric`.
     """
 
     def __init__(self, **options: Any) -> None:

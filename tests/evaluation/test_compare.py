@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vice.errors import UserError
+from vice.evaluation.compare import differences, make_tables, read_results, to_html, to_markdown
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def linear(spec="run", seed=0, miou=0.5, **fields):
+    return {
+        "kind": "linear",
+        "spec": spec,
+        "seed": seed,
+        "classes": ["a", "b"],
+        "dataset": {
+            "name": "msrc21",
+            "splits": {"fit": "train", "score": "test"},
+            "fit_name": "msrc21",
+            "images": {"fit": 3, "score": 2},
+            "list_checksums": {"fit": "f", "score": "s"},
+        },
+        "protocol": {
+            "name": "native",
+            "hash": "0123456789ab",
+            "fields": {"iterations": 500, "matchings": ["greedy", "hungarian"], **fields},
+        },
+        "arguments": {"spec": spec, "seed": seed},
+        "linear": {"miou": miou, "accuracy": 0.75},
+    }
+
+
+def clusters(**changes):
+    result = linear(**changes)
+    scores = {"miou": 0.25, "accuracy": None}
+    result["kind"] = "clusters"
+    result["clusters"] = {"21": {"greedy": scores, "hungarian": scores}}
+    return result
+
+
+def test_mean_and_deviation_over_seeds() -> None:
+    values = [0.5, 0.53, 0.61]
+    results = [linear(seed=seed, miou=value) for seed, value in enumerate(values)]
+    text = to_markdown(make_tables([*results, linear("other", miou=0.1)]))
+    mean, deviation = 100 * np.mean(values), 100 * np.std(values, ddof=1)
+    assert f"| run | 3 | {mean:.2f} ± {deviation:.2f} / 75.00 ± 0.00 |" in text
+    assert "| other | 1 | 10.00 / 75.00 |" in text
+    assert text.startswith("**Table 1. msrc21 test, linear, native (0123456789ab)**")
+
+
+def test_results_that_are_older_than_a_field_share_the_table_of_its_default():
+    old, new = linear("old"), linear("new", linear_pixels=200_000, linear_l2=1e-4)
+    assert len(make_tables([old, new])) == 1
+    (told,) = differences(make_tables([old, linear("new", linear_l2=0.5)]))
+    assert "protocol.linear_l2 (None against 0.5)" in told
+
+
+def test_other_settings_are_never_put_into_one_table() -> None:
+    unlike = linear("other", iterations=12000)
+    tables = make_tables([linear(), unlike, clusters()])
+    assert len(tables) == 3
+    (sentence,) = differences(tables)
+    assert sentence == (
+        "Table 1 and table 2 are not comparable: protocol.iterations (500 against 12000)."
+    )
+    assert sentence in to_markdown(tables) and sentence in to_html(tables)
+    fewer = copy.deepcopy(linear("other"))
+    fewer["dataset"]["images"]["score"] = 1
+    assert "images.score (2 against 1)" in differences(make_tables([linear(), fewer]))[0]
+
+
+def test_what_does_not_matter_keeps_results_together() -> None:
+    here, there = linear(), linear("other")
+    here["arguments"] |= {"out_dir": "a", "device": "cpu", "workers": 0, "cache_bytes": 0}
+    there["arguments"] |= {"out_dir": "b", "device": "cuda", "workers": 4, "cache_bytes": 9}
+    assert len(make_tables([here, there])) == 1
+
+
+def test_what_is_asked_for_beside_the_protocol_keeps_results_apart() -> None:
+    here, there = linear(), linear("other")
+    there["arguments"]["options"] = {"optim_wrapper.optimizer.lr": 0.5}
+    (sentence,) = differences(make_tables([here, there]))
+    assert "options (None against {'optim_wrapper.optimizer.lr': 0.5})" in sentence
+
+
+def test_label_sets_of_one_name_are_told_apart() -> None:
+    nineteen, other = linear(), linear("other")
+    nineteen["dataset"]["name"], other["dataset"]["name"] = "cityscapes19", "cityscapes27"
+    (sentence,) = differences(make_tables([nineteen, other]))
+    assert "dataset (cityscapes19 against cityscapes27)" in sentence
+
+
+def test_runs_of_several_training_seeds_share_a_row() -> None:
+    runs = [linear(f"outputs/seed{i}", miou=0.5 + 0.1 * i) for i in range(2)]
+    text = to_markdown(make_tables([*runs, linear("lab")], {"outputs/seed*": "ViCE"}))
+    assert "| ViCE | 2 | 55.00 ± 7.07 / 75.00 ± 0.00 |" in text and "| lab | 1 |" in text
+
+
+def test_clusters_and_missing_scores() -> None:
+    text = to_markdown(make_tables([clusters()]))
+    assert "| embedder | seeds | 21 greedy | 21 hungarian |" in text
+    assert "| run | 1 | 25.00 / - | 25.00 / - |" in text
+
+
+def test_the_same_result_twice_is_refused() -> None:
+    with pytest.raises(UserError, match="run with seed 0 is there twice"):
+        make_tables([linear(), linear()])
+
+
+def test_html_is_escaped() -> None:
+    page = to_html(make_tables([linear("<script>")]))
+    assert "<script>" not in page and "&lt;script&gt;" in page
+
+
+def test_command_line(tmp_path) -> None:
+    for name, content in (("a", linear()), ("b", linear("other"))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(content))
+    tool = [sys.executable, str(ROOT / "tools" / "compare.py")]
+    folders = [str(tmp_path / "a"), str(tmp_path / "b")]
+    shown = subprocess.run([*tool, *folders], capture_output=True, text=True, check=True).stdout
+    assert shown == to_markdown(make_tables(read_results(folders)))
+    subprocess.run([*tool, *folders, "--out", str(tmp_path / "t.html")], check=True)
+    assert "<table>" in (tmp_path / "t.html").read_text()
+    done = subprocess.run([*tool, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 2 and "holds no results.json" in done.stderr
+    (tmp_path / "a" / "results.json").write_text('{"kind": "li')
+    done = subprocess.run([*tool, *folders], capture_output=True, text=True)
+    assert done.returncode == 2 and "is broken" in done.stderr
+
+
+def test_folders_that_cannot_be_told_apart_are_named(tmp_path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        content = linear(seed=0 if name == "c" else ord(name))
+        (tmp_path / name / "results.json").write_text(json.dumps(content))
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "results.json").write_text(json.dumps(linear(seed=ord("b"))))
+    folders = [tmp_path / name for name in "abcd"]
+    with pytest.raises(UserError, match=f"{folders[1]} and {folders[3]} cannot be told apart"):
+        make_tables(read_results(folders))
+    with pytest.raises(UserError, match=f"{folders[0]} is named twice"):
+        make_tables(read_results([folders[0], tmp_path / "b" / ".." / "a"]))
+
+
+def test_tables_say_over_how_many_classes_and_what_a_matching_is() -> None:
+    result = clusters()
+    for entry, values in zip(result["clusters"]["21"].values(), ([1, 0], [1, None]), strict=True):
+        entry["iou_per_class"] = dict(zip("ab", values, strict=True))
+    tables = make_tables([result])
+    text, page = to_markdown(tables), to_html(tables)
+    for shown in (text, page):
+        assert "mean over 1 of 2 classes" in shown
+        assert "Each cluster gets the class" in shown and "paired one to one" in shown
+    assert 'name="viewport"' in page and '<p class="hint">' in page

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.forked import Forked
+
+pytest.importorskip("mmseg")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def call(tool, *arguments):
+    """Runs a tool from another working directory, as a user may."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (root / kind / split).mkdir(parents=True)
+        for i in range(3):
+            label = np.repeat(np.arange(2, dtype=np.uint8), 21)[None].repeat(30, 0)
+            image = np.where(label[..., None] == 1, 200, 50) + rng.integers(0, 30, (30, 42, 3))
+            Image.fromarray(image.astype(np.uint8)).save(root / "images" / split / f"{i}.png")
+            Image.fromarray(label).save(root / "labels" / split / f"{i}.png")
+    (root / "classes.txt").write_text("dark\nbright\n")
+    return root
+
+
+@pytest.mark.parametrize("tool", ["eval_linear.py", "eval_cluster.py"])
+def test_help_has_an_example_and_loads_no_framework(tool):
+    done = call(tool, "--help")
+    assert done.returncode == 0 and "example:" in done.stdout
+
+
+def test_clusters_from_the_command_line(folder, tmp_path):
+    done = call(
+        "eval_cluster.py", "lab", "--dataset", folder, "--out", tmp_path, "--clusters", 2, 3
+    )
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith(
+        "mIoU / accuracy in %: 2 clusters greedy 100.00 / 100.00 (mean over 2 of 2 classes), hung"
+    )
+    assert (tmp_path / "results.json").is_file()
+
+
+def test_linear_from_the_command_line(folder, tmp_path):
+    done = call(
+        "eval_linear.py", "random:resnet18-fpn-8", "--dataset", folder, "--out", tmp_path,
+        "--iterations", 2, "--batch-size", 2, "--device", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1].startswith("linear: mIoU / accuracy ")
+
+
+def test_bad_input_is_one_line(folder, tmp_path):
+    tool = ROOT / "tools" / "eval_linear.py"
+    arguments = [tmp_path / "none", "--dataset", folder, "--out", tmp_path]
+    done = Forked([tool, *arguments], cwd=Path("/")).wait()
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr and str(tmp_path / "none") in done.stderr

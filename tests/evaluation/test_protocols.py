@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from vice.datasets import DATASETS, label_sets
+from vice.errors import UserError
+from vice.evaluation.protocols import (
+    Protocol,
+    default_protocol,
+    from_dict,
+    get_protocol,
+    parse_changes,
+    told,
+)
+from vice.evaluation.published import NOTES, PROTOCOLS
+
+#: Written down once. A protocol that hashes to something else is another protocol: results that
+#: were published under the old hash no longer compare, so give it another name instead.
+GOLDEN = {
+    ("native", "coco27"): "8b5a7a0a612c",
+    ("native", "cityscapes27"): "3c91a11b00f1",
+    ("native", "cityscapes19"): "c066351674a0",
+    ("native", "camvid"): "8f6d1e2faf1e",
+    ("native", "msrc21"): "53f9fd07a428",
+    ("native", "folder"): "c935f9dff1af",
+    ("vice2022_highres", "coco27"): "52a9d626a3a1",
+    ("vice2022_highres", "cityscapes27"): "0597fa4f0add",
+    ("vice2022_highres", "cityscapes19"): "6a3441e6685e",
+    ("vice2022_highres", "camvid"): "2c480b2df378",
+    ("vice2022_highres", "msrc21"): "75cf0555cb38",
+    ("vice2022_highres", "folder"): "58ffbadb4ee6",
+    ("vice2022_lowres", "coco27"): "aa3d44c97620",
+    ("vice2022_lowres", "cityscapes27"): "f7a390bef1be",
+    ("vice2022_lowres", "cityscapes19"): "9aef9f5b62a3",
+    ("vice2022_lowres", "camvid"): "ec2d073d05ee",
+    ("vice2022_lowres", "msrc21"): "d38a5518545f",
+    ("vice2022_lowres", "folder"): "2f918443bf60",
+    ("picie2021", "coco27"): "be27e16fe659",
+    ("picie2021", "cityscapes27"): "acb4377212fd",
+    ("picie2021", "cityscapes19"): "f17e35bf4746",
+    ("picie2021", "camvid"): "77f78c18e683",
+    ("picie2021", "msrc21"): "e32543d3f312",
+    ("picie2021", "folder"): "2eefcb129cd4",
+    ("stego2022", "coco27"): "f93eca74608a",
+    ("stego2022", "cityscapes27"): "60dd0c52ca9f",
+    ("stego2022", "cityscapes19"): "a3208fc4c7b8",
+    ("stego2022", "camvid"): "a0f4257834b3",
+    ("stego2022", "msrc21"): "bf96f034a01d",
+    ("stego2022", "folder"): "e5ddde1e7017",
+}
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("dataset", [*DATASETS, "folder"])
+def test_golden(name, dataset):
+    protocol = get_protocol(name, dataset)
+    assert protocol.hash == GOLDEN[name, dataset]
+    assert protocol.changed() == {} and protocol.title() == f"{name} ({protocol.hash})"
+    assert from_dict(dataclasses.asdict(protocol)) == protocol
+
+
+def test_every_protocol_says_what_it_follows():
+    assert set(NOTES) == set(PROTOCOLS)
+
+
+OTHER = {
+    "name": "mine", "dataset": "msrc21", "fit_split": "trainval", "score_split": "test",
+    "fit_labels": False, "fit_crops": "five", "fit_crop_ratio": 0.75, "resize": "none",
+    "size": (321,), "fit_size": (224,), "interpolation": "bicubic", "resize_library": "torchvision",
+    "crop": 321, "fit_crop": 224, "score_at": "original", "flip_average": True,
+    "upsample": "classes", "matchings": ("hungarian", "greedy"), "kmeans_pixels": 1000,
+    "kmeans_iterations": 21, "linear_optimizer": "adam", "linear_lr": 0.1,
+    "linear_iterations": 1, "linear_batch": 8, "linear_flip": False, "linear_photometric": False,
+    "linear_bottleneck": 27, "linear_pixels": 1000, "linear_l2": 0.01,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Protocol)])
+def test_any_field_changes_the_hash(field):
+    protocol = get_protocol("vice2022_lowres", "coco27")
+    changes = {field: OTHER[field]} | ({"size": ()} if field == "resize" else {})
+    assert dataclasses.replace(protocol, **changes).hash != protocol.hash
+
+
+def test_a_younger_field_at_its_default_is_as_if_it_were_not_there():
+    protocol = get_protocol("native", "msrc21")
+    older = {k: v for k, v in dataclasses.asdict(protocol).items()
+             if k not in ("linear_pixels", "linear_l2")}  # fmt: skip
+    assert told(dataclasses.asdict(protocol)) == older
+    assert from_dict(older).hash == protocol.hash == GOLDEN["native", "msrc21"]
+    changed = dataclasses.replace(protocol, linear_l2=0.5)
+    assert told(dataclasses.asdict(changed)) == {**older, "linear_l2": 0.5}
+
+
+def test_the_meaning_of_labels_is_part_of_the_hash(monkeypatch):
+    before = get_protocol("native", "coco27").hash
+    monkeypatch.setattr(label_sets, "table_checksum", lambda name: "edited")
+    monkeypatch.setattr("vice.evaluation.protocols.table_checksum", lambda name: "edited")
+    assert get_protocol("native", "coco27").hash != before
+
+
+def test_what_the_papers_disagree_about():
+    stego, picie = (get_protocol(n, "coco27") for n in ("stego2022", "picie2021"))
+    assert (stego.interpolation, picie.interpolation) == ("nearest", "bilinear")
+    assert stego.flip_average and not picie.flip_average
+    city = get_protocol("picie2021", "cityscapes27")
+    assert (city.fit_split, city.score_split) == ("test+train_extra", "val+train")
+    assert not city.fit_labels and city.matchings == ("hungarian",)
+    high, low = (get_protocol(f"vice2022_{n}", "cityscapes19") for n in ("highres", "lowres"))
+    assert (high.resize, low.resize, low.size) == ("none", "exact", (320, 640))
+    assert get_protocol("native", "msrc21").score_split == "test"
+
+
+def test_a_change_is_told():
+    protocol = get_protocol("vice2022_highres", "coco27", linear_iterations=500)
+    assert protocol.changed() == {"linear_iterations": 500}
+    assert protocol.title() == f"vice2022_highres, linear_iterations=500 ({protocol.hash})"
+
+
+def test_defaults():
+    assert default_protocol("coco27") == "vice2022_highres"
+    assert default_protocol("folder") == default_protocol("camvid") == "native"
+
+
+def test_command_line_values():
+    texts = ["size=2048,512", "flip_average=True", "upsample=classes", "linear_lr=1",
+             "matchings=greedy", "size=", "kmeans_pixels=5"]  # fmt: skip
+    changes = parse_changes(texts[:1]) | parse_changes(texts[1:5])
+    protocol = get_protocol("vice2022_highres", "folder", **changes)
+    assert protocol.size == (2048, 512) and protocol.flip_average is True
+    assert protocol.linear_lr == 1.0 and protocol.matchings == ("greedy",)
+    assert parse_changes(texts[5:]) == {"size": (), "kmeans_pixels": 5}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "stego"}, "'stego' is unknown; choose one of native"),
+        ({"dataset": "ade20k"}, "data set 'ade20k' is unknown"),
+        ({"iterations": 3}, "field 'iterations' is unknown; choose one of crop"),
+        ({"upsample": "logits"}, "upsample is 'logits'; choose scores, classes"),
+        ({"matchings": ("best",)}, "matchings is 'best'"),
+        ({"linear_batch": 0}, "linear_batch is 0; at least 1"),
+        ({"linear_batch": 2.5}, "linear_batch is 2.5, which is float, not int"),
+        ({"flip_average": "yes"}, "flip_average is 'yes', which is str, not bool"),
+        ({"resize": "short"}, "needs 1 numbers in size, not 0"),
+        ({"linear_optimizer": "lbfgs", "linear_bottleneck": 8}, "lbfgs fits the plain probe alone"),
+        ({"linear_optimizer": "newton"}, "choose sgd, adam, lbfgs"),
+        ({"linear_pixels": 0}, "linear_pixels is 0; at least 1"),
+        ({"linear_l2": 0.0}, "linear_l2 is 0.0; from 1e-12"),
+        ({"score_split": "train"}, "two splits"),
+        ({"score_split": "val+train"}, "two splits"),
+    ],
+)
+def test_bad_input_is_named(arguments, message):
+    with pytest.raises(UserError, match=message):
+        get_protocol(**{"name": "native", "dataset": "folder", **arguments})
+
+
+def test_a_text_without_a_value():
+    with pytest.raises(UserError, match="'upsample' is not FIELD=VALUE"):
+        parse_changes(["upsample"])
+
+
+def test_the_documentation_has_the_same_hashes():
+    text = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text()
+    for name in PROTOCOLS:
+        row = " | ".join(GOLDEN[name, dataset] for dataset in [*DATASETS, "folder"])
+        assert f"| `{name}` | {row} |" in text

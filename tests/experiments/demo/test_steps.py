@@ -1,0 +1,76 @@
+"""The demo's steps with a few tiny images: real VISSL, real MMSegmentation, real report."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vice
+from vice.errors import UserError
+from vice.experiments.demo import steps
+from vice.experiments.demo.mosaics import CLASSES, make_mosaics
+
+pytest.importorskip("vissl")
+pytest.importorskip("mmseg")
+
+SHORT = (
+    "config.VICE.DATASET.min_images_per_epoch=4",
+    "config.VICE.VIEWS.size=48",
+    "config.VICE.VIEWS.num_views=2",
+    "config.VICE.SUPERPIXELS.region_size=8",
+    "config.VICE.PROTOTYPES.num_prototypes=4",
+    "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=2",
+    "config.DATA.NUM_DATALOADER_WORKERS=0",
+    "config.OPTIMIZER.num_epochs=1",
+    "config.VICE.SCHEDULE.warmup_epochs=0",
+)
+
+
+def test_mosaics_are_trained_on_scored_and_shown(tmp_path, monkeypatch):
+    few = functools.partial(make_mosaics, train=6, val=4, size=80)
+    monkeypatch.setattr(steps, "make_mosaics", few)
+    monkeypatch.setitem(steps._PROBE["changes"], "linear_iterations", 3)
+    out = tmp_path / "demo"
+    report = steps.run_demo(out, overrides=SHORT)
+    results = json.loads((out / "results.json").read_text())
+    assert set(results["scores"]) == {"trained", "random", "lab"}
+    for entry in results["scores"].values():
+        assert set(entry) == {"linear", "clusters", "clusters_24"}
+        for part in entry.values():
+            assert 0 <= part["miou"] <= 1 and set(part["iou_per_class"]) == set(CLASSES)
+    assert results["versions"]["vice"] == vice.__version__
+    assert results["config"]["PROTOTYPES"]["num_prototypes"] == 4
+    assert len(steps.verdict(results)) == 3
+    text = report.read_text()
+    pictures = {path.name for path in (out / "pictures").iterdir()}
+    assert {"classes.png", "embeddings.png", "photographs.png", "curves.png"} <= pictures
+    assert all(f"pictures/{name}" in text for name in pictures)
+
+    # A second call trains and scores nothing anew, and gives the same answer.
+    weights = out / "train" / "vice.safetensors"
+    before = weights.stat().st_mtime_ns
+    steps.run_demo(out, overrides=SHORT)
+    again = json.loads((out / "results.json").read_text())
+    assert weights.stat().st_mtime_ns == before and again["scores"] == results["scores"]
+    with pytest.raises(UserError, match="was trained on .*choose another output folder"):
+        steps.run_demo(out, tmp_path)
+
+
+def test_own_images_give_pictures_without_scores(tmp_path, caplog):
+    folder = tmp_path / "my photos, 1"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        pixels = rng.integers(0, 256, (40 + i, 56, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.jpg")
+    (folder / "broken.jpg").write_bytes(b"no image")
+    short = (*SHORT, "config.VICE.STANDARDIZE.min_side=64")
+    report = steps.run_demo(tmp_path / "out", folder, short)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "scores" not in results and folder.name in results["title"]
+    assert "clusters.png" in report.read_text()
+    assert vice.load(tmp_path / "out" / "train").segment(folder / "0.jpg").shape == (40, 56)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from vice.experiments.reproduce.plan import Plan
+from vice.experiments.reproduce.report import changes, to_markdown, write_report
+from vice.experiments.reproduce.runner import Outcome, RowOutcome
+from vice.experiments.reproduce.tables import Row, Table, load_scale
+
+ROWS = (
+    Row("base", "vice/demo", evaluate={"linear": {"kind": "linear"}}),
+    Row(
+        "other",
+        "vice/demo",
+        evaluate={"linear": {"kind": "linear"}},
+        published={"linear": {"difference": -1.5}, "training": "5 h"},
+    ),
+    Row("theirs", published={"linear": {"miou": 14.77, "accuracy": 54.75}}, source="Paper"),
+)
+TABLE = Table("name", "Title", "P2 Table 5", "About it.", "base", ROWS)
+
+
+def linear(*values):
+    return [{"linear": {"miou": value, "accuracy": 0.5}} for value in values]
+
+
+def outcome():
+    base = RowOutcome(linear(0.4, 0.5), linear(0.4, 0.5), [2, 2], True, [10.0, 20.0], "run0")
+    other = RowOutcome(linear(0.35, 0.5), linear(0.5, 0.6), [1, 2], False, [], "run1")
+    return Outcome({"base": base, "other": other, "theirs": RowOutcome()})
+
+
+def lines(text, name):
+    return [line for line in text.splitlines() if line.startswith(f"| {name}")]
+
+
+def test_means_differences_and_published_figures(tmp_path):
+    text = to_markdown(TABLE, outcome(), Plan(tmp_path, load_scale("full")))
+    sd = 100 * np.std([0.4, 0.5], ddof=1)
+    own = f"45.00 ± {sd:.2f} / 50.00 ± 0.00"
+    assert lines(text, "base")[0] == f"| base | linear | - | - | {own} | {own} (last) | 2 |"
+    assert lines(text, "base")[1] == "| base | training | - | - | 15 s | - | - |"
+    first, training = lines(text, "other")
+    assert "| (-1.50) | P2 Table 5 |" in first
+    assert f"42.50 ± {100 * np.std([0.35, 0.5], ddof=1):.2f} / 50.00 ± 0.00 (-2.50)" in first
+    assert "(+10.00) (epoch 1, 2) | 2 |" in first
+    assert training == "| other | training | 5 h | P2 Table 5 | - | - | - |"
+    assert lines(text, "theirs") == ["| theirs | linear | 14.77 / 54.75 | Paper | - | - | - |"]
+    assert "†" not in text and "No label has a say" in text
+
+
+def test_other_scales_and_data_are_marked_and_told(tmp_path):
+    pytest.importorskip("vissl")
+    plan = Plan(tmp_path, load_scale("tiny"), datasets={"*": "photos"}, overrides=("config.A=1",))
+    text = to_markdown(TABLE, outcome(), plan)
+    assert "| (-1.50) † |" in text and "14.77 / 54.75 †" in text and "5 h †" in text
+    told = "\n".join(changes(plan))
+    assert "VICE.VIEWS.size 0.1875" in told and "OPTIMIZER.num_epochs=2" in told
+    assert "linear_iterations=60" in told and "at most 64" in told
+    assert "photos in place of all data sets" in told and "overrides: A=1" in told
+    assert told in text
+    assert changes(Plan(tmp_path, load_scale("full"))) == []
+
+
+def test_runs_that_are_one_failures_and_what_waits_are_said(tmp_path):
+    found = outcome()
+    found.rows["other"].run = "run0"
+    found.failures.append("other, seed 1: no images")
+    found.waiting.append("base, seed 0: job 7 is PENDING")
+    plan = Plan(tmp_path, load_scale("full"))
+    text = write_report(TABLE, found, plan).read_text()
+    assert text == to_markdown(TABLE, found, plan)
+    assert "| other (the same run as 'base' here) |" in text
+    assert "- failed: other, seed 1: no images" in text
+    assert "- waiting: base, seed 0: job 7 is PENDING" in text
+    kept = json.loads((tmp_path / "tables" / "name-full.json").read_text())
+    assert kept["rows"]["other"]["last"][1]["linear"]["miou"] == 0.5
+    assert kept["plan"]["scale"]["name"] == "full"
+
+
+def test_label_free_scores_and_stability_between_seeds(tmp_path):
+    found = outcome()
+    plan = Plan(tmp_path, load_scale("full"))
+    assert "stability" not in to_markdown(TABLE, found, plan)
+    base = found.rows["base"]
+    names = ("perplexity_over_k", "loss_over_lnk", "agreement", "mutual_information", "cosine")
+    base.label_free = [dict.fromkeys(names, 0.5), {**dict.fromkeys(names, 0.5), "cosine": 0.9}]
+    values = {(0, 1): 0.2, (0, 2): 0.5, (1, 2): 0.6}
+    base.stability = [
+        {"seeds": [*pair], "adjusted_rand_index": v, "normalized_mutual_information": v + 0.1}
+        for pair, v in values.items()
+    ]
+    text = to_markdown(TABLE, found, plan)
+    sd = 100 * np.std(list(values.values()), ddof=1)
+    _, stable, training, second = lines(text, "base")
+    shown = f"ARI 43.33 ± {sd:.2f} / NMI 53.33 ± {sd:.2f}"
+    assert stable == f"| base | stability between seeds | - | - | {shown} | - | 3 |"
+    assert "training" in training
+    half, cosine = "50.00 ± 0.00", f"70.00 ± {100 * np.std([0.5, 0.9], ddof=1):.2f}"
+    assert second == f"| base | {half} | {half} | {half} | {half} | {cosine} | 2 |"
+    assert "| row | perplexity / K | loss / ln K | agreement of views | NMI of views |" in text
+    assert "- stability between seeds: adjusted Rand index" in text
+    kept = json.loads(write_report(TABLE, found, plan).with_suffix(".json").read_text())
+    assert kept["rows"]["base"]["stability"][2]["adjusted_rand_index"] == 0.6
+    assert kept["rows"]["base"]["label_free"][1]["cosine"] == 0.9
+
+
+def test_times_are_in_milliseconds(tmp_path):
+    row = Row("step", "vice/demo", untrained=True, published={"loss": {"milliseconds": 166}})
+    table = Table("t", "T", "P", "", "", (row,))
+    found = Outcome({"step": RowOutcome([{"loss": {"milliseconds": 12.5}}])})
+    text = to_markdown(table, found, Plan(tmp_path, load_scale("full")))
+    assert "| step | loss | 166 ms | P | 12.50 ms | - | 1 |" in text
+
+
+def test_notes_say_over_how_many_classes_and_what_a_matching_is(tmp_path):
+    entry = {"miou": 0.5, "accuracy": 0.6, "classes_in_mean": 19, "classes": 27}
+    found = RowOutcome(last=[{"linear": entry, "27 greedy": {**entry, "classes_in_mean": 17}}])
+    rows = {"base": found, "theirs": RowOutcome(), "other": RowOutcome()}
+    text = to_markdown(TABLE, Outcome(rows), Plan(tmp_path, load_scale("full")))
+    assert "- mIoU: mean over 17 to 19 of 27 classes" in text
+    assert "- greedy: Each cluster gets the class" in text and "hungarian:" not in text

@@ -1,0 +1,94 @@
+"""In which order rows are trained and scored, and what a table says before its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vice.errors import UserError
+from vice.experiments.reproduce import runner as outcome
+from vice.experiments.reproduce.plan import Plan
+from vice.experiments.reproduce.report import to_markdown
+from vice.experiments.reproduce.runner import reproduce
+from vice.experiments.reproduce.tables import load_scale, load_table, select_rows
+from vice.experiments.reproduce.trainings import Waiting
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """Trainings and evaluations in the order in which they are asked for; none takes place."""
+    found = []
+
+    def train(so_far, row, seed, plan, failed):
+        found.append(("train", row.name, seed))
+        if row.name.startswith("grid") and seed == 1:
+            raise UserError("no such image")
+        if plan.slurm and seed == 2:
+            raise Waiting("job 7 is PENDING")
+
+    def score(table, so_far, row, seed, plan):
+        found.append(("score", row.name, seed))
+        so_far.last.append({"linear": {"miou": 0.25 + 0.25 * seed, "accuracy": 0.5}})
+
+    monkeypatch.setattr(outcome, "_train", train)
+    monkeypatch.setattr(outcome, "_score", score)
+    monkeypatch.setattr(outcome, "_compare_seeds", lambda *asked: found.append(("compare", "", 0)))
+    return found
+
+
+def parts_of(tmp_path: Path, **options):
+    table = select_rows(load_table("photographs"), ["ViCE", "grid*"])
+    return table, Plan(tmp_path, load_scale("quick"), **options)
+
+
+def test_a_row_is_scored_before_the_next_is_trained_and_each_score_is_told(events, tmp_path):
+    table, plan = parts_of(tmp_path, seeds=2)
+    tables = []
+    found = reproduce(table, plan, lambda so_far: tables.append(to_markdown(table, so_far, plan)))
+    vice, grid = (row.name for row in table.rows)
+    first = [(kind, vice, seed) for seed in (0, 1) for kind in ("train", "score")]
+    then = [("train", grid, 0), ("score", grid, 0), ("train", grid, 1), ("compare", "", 0)]
+    assert events == [*first, *then]
+    assert found.failures == [f"{grid}, seed 1: no such image"]
+    lines = [[line for line in text.splitlines() if "| linear |" in line] for text in tables]
+    assert [len(rows) for rows in lines] == [1, 1, 2]
+    assert "| 25.00 / 50.00 |" in lines[0][0] and "| 37.50 ± " in lines[1][0]
+
+
+def test_with_slurm_all_are_submitted_before_anything_is_scored(events, tmp_path):
+    table, plan = parts_of(tmp_path, seeds=3, slurm=True)
+    found = reproduce(table, plan)
+    kinds = [kind for kind, _, _ in events]
+    assert kinds == ["train"] * 6 + ["score"] * 3 + ["compare"]
+    assert len(found.waiting) == 2 and len(found.failures) == 1
+
+
+def test_other_rows_are_collected_and_never_run(events, tmp_path, monkeypatch):
+    table, plan = parts_of(tmp_path, seeds=2)
+    vice, grid = (row.name for row in table.rows)
+    recorded = outcome._score
+
+    def score_what_is_done(table, so_far, row, seed, plan):
+        if seed == 1:
+            plan.require(row.name)
+        assert plan.only_done == (row.name == vice)
+        recorded(table, so_far, row, seed, plan)
+
+    monkeypatch.setattr(outcome, "_score", score_what_is_done)
+    found = reproduce(table, plan, rows=[grid])
+    assert [len(found.rows[name].last) for name in (vice, grid)] == [1, 1]
+    assert len(found.failures) == 1
+    assert outcome.shown(table, found, [grid]) == table
+    found.rows[vice].last.clear()
+    assert [row.name for row in outcome.shown(table, found, [grid]).rows] == [grid]
+
+
+def test_what_would_have_to_be_computed_is_not(stripes, tmp_path):
+    pytest.importorskip("vissl")
+    table = load_table("photographs")
+    plan = Plan(tmp_path, load_scale("tiny"), datasets={"*": str(stripes)}, device="cpu")
+    found = reproduce(table, plan, rows=[])
+    assert not any(row.last for row in found.rows.values())
+    assert not found.failures and not (tmp_path / "runs").exists()
+    assert not (tmp_path / "eval").exists()

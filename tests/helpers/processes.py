@@ -1,0 +1,86 @@
+"""Runs a function, or a command, in several real processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from tests.helpers.forked import ROOT, Forked
+
+
+def run_processes(function: Callable[..., Any], ranks: int, *args: Any) -> list[Any]:
+    """Calls ``function(rank, ranks, *args)`` in each process of a group; the results by rank."""
+    if ranks == 1:
+        return [function(0, 1, *args)]
+    return spawn(_grouped, ranks, free_ports(1)[0], function, args)
+
+
+def spawn(function: Callable[..., Any], ranks: int, *args: Any) -> list[Any]:
+    """Calls ``function(rank, ranks, *args)`` in processes without a group; the results by rank."""
+    context = mp.get_context("spawn")
+    results = context.SimpleQueue()
+    mp.spawn(_worker, (ranks, results, function, args), nprocs=ranks, join=True)
+    found = dict(results.get() for _ in range(ranks))
+    return [found[rank] for rank in range(ranks)]
+
+
+def launch(
+    command: Sequence[str | Path], ranks: int, **environment: str
+) -> list[subprocess.CompletedProcess[str]]:
+    """Forks a command once for each rank, with the environment that torchrun gives; by rank."""
+    given = {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_ports(1)[0]),
+        "WORLD_SIZE": str(ranks),
+        **environment,
+    }
+    started = [
+        Forked(command, **given, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(ranks)
+    ]
+    return [process.wait(180) for process in started]
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports of this machine that nobody listens on at the moment."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in sockets]
+
+
+def _worker(rank: int, ranks: int, results: Any, function: Any, args: Any) -> None:
+    torch.set_num_threads(1)
+    results.put((rank, _plain(function(rank, ranks, *args))))
+
+
+def _grouped(rank: int, ranks: int, port: int, function: Any, args: Any) -> Any:
+    dist.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=ranks
+    )
+    try:
+        value = _plain(function(rank, ranks, *args))
+        dist.barrier()
+        return value
+    finally:
+        dist.destroy_process_group()
+
+
+def _plain(value: Any) -> Any:
+    # Tensors would be shared through file descriptors of a process that is about to end.
+    if isinstance(value, torch.Tensor):
+        return value.detach().numpy()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

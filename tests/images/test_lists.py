@@ -1,0 +1,100 @@
+"""What is found in a folder or a list is counted, and said once."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+
+import pytest
+
+from vice.errors import UserError
+from vice.images import list_images
+from vice.images import lists as image_lists
+from vice.images.lists import announce, survey
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    for name in ("a.jpg", "sub/b.JPG", "sub/c.png", "1.HEIC", "2.HEIC", "notes.txt", "README",
+                 ".hidden/d.png", "._a.jpg"):  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    (folder / "empty.png").touch()
+    (folder / "broken.png").symlink_to("gone.png")
+    return folder
+
+
+def test_everything_is_counted_by_suffix(photos):
+    found = survey(photos)
+    assert found.used == {".jpg": 1, ".JPG": 1, ".png": 3}
+    assert found.ignored == {".HEIC": 2, ".txt": 1, "without suffix": 1}
+    assert found.hidden == 2
+    assert found.unusable == {"empty files": 1, "broken links": 1}
+    assert found.line() == (
+        f"{photos}: 5 images (.png 3, .JPG 1, .jpg 1); ignored: .HEIC 2, .txt 1, without suffix 1; "
+        "2 hidden; 1 broken links; 1 empty files"
+    )
+    assert json.loads(json.dumps(found.to_dict()))["files"] == len(list_images(photos))
+
+
+def test_a_place_is_named_once(photos, caplog, monkeypatch):
+    monkeypatch.setattr(image_lists, "_said", set())
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            announce(survey(photos))
+        (photos / "new.webp").write_bytes(b"x")
+        announce(survey(photos))
+    assert [".webp 1" in record.message for record in caplog.records] == [False, True]
+
+
+def test_folders_that_cannot_be_listed(photos, monkeypatch):
+    real = os.scandir
+
+    def scandir(path):
+        if os.path.basename(path) == "sub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = survey(photos)
+    assert found.unreadable == [f"{photos / 'sub'} (Permission denied)"]
+    assert f"folders that cannot be read: {photos / 'sub'} (Permission denied)" in found.line()
+
+
+def test_a_list_says_what_is_missing(photos):
+    listing = photos / "list.txt"
+    listing.write_text("a.jpg\nsub/c.png\ngone.png\nempty.png\n")
+    assert survey(listing).line() == (
+        f"{listing}: 4 images (.png 3, .jpg 1); 1 missing; 1 empty files"
+    )
+
+
+def test_only_so_many_files_are_looked_at(photos, monkeypatch):
+    monkeypatch.setattr(image_lists, "LOOKS", 3)
+    found = survey(photos)
+    assert found.looked_at == 3
+    assert "1 broken links among the first 3" in found.line()
+
+
+def test_nothing_usable_is_refused_with_what_is_there(photos):
+    for path in (photos / "a.jpg", photos / "sub" / "b.JPG", photos / "sub" / "c.png"):
+        path.unlink()
+    with pytest.raises(UserError, match="none of its 2 images can be read: 1 broken links, 1 empt"):
+        survey(photos)
+    for path in (photos / "empty.png", photos / "broken.png"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"known suffixes: .* \(ignored: \.HEIC 2, \.txt 1"):
+        list_images(photos)
+
+
+def test_names_that_are_no_text(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    with open(os.fsencode(tmp_path) + b"/stra\xdfe.\xdf", "w"):
+        pass
+    found = survey(tmp_path)
+    assert found.ignored == {"odd suffix": 1}
+    found.unreadable = [os.fsdecode(b"stra\xdfe")]
+    found.line().encode()
+    json.dumps(found.to_dict()).encode()

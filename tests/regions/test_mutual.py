@@ -1,0 +1,127 @@
+"""Mutual regions against sets of ids, and a loss that waits for no GPU."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import ragged_regions
+from tests.helpers.waiting import no_waiting
+from vice.losses import BatchRegions, DenseSwAVLoss
+from vice.regions import pool as region_vectors
+
+
+@given(seed=st.integers(0, 10_000), views=st.integers(2, 4), images=st.integers(1, 3))
+@settings(max_examples=40, deadline=None)
+def test_mutual_regions_are_the_intersection_of_ids(seed, views, images):
+    maps = ragged_regions(np.random.default_rng(seed), views * images, 12, 9)
+    batch = BatchRegions.of(torch.from_numpy(maps), views)
+    expected = []
+    for image in range(images):
+        sets = [set(maps[view * images + image].ravel()) - {-1} for view in range(views)]
+        expected += [(image, int(name)) for name in sorted(set.intersection(*sets))]
+    assert batch.image.tolist() == [image for image, _ in expected]
+    assert batch.counts.tolist() == [batch.image.tolist().count(i) for i in range(images)]
+    for view in range(views):
+        index = batch.numbered.index[batch.rows[view]].tolist()
+        assert [tuple(pair) for pair in index] == [
+            (view * images + i, name) for i, name in expected
+        ]
+    values = torch.randn(len(batch.numbered.counts), 3)
+    assert torch.equal(batch.mutual(values), values[batch.rows])
+    norms = batch.vectors(values).norm(dim=-1)
+    torch.testing.assert_close(norms, torch.ones_like(norms))
+
+
+def test_maps_must_be_a_multiple_of_the_views():
+    with pytest.raises(ValueError, match="3 maps are not a multiple of num_views=2"):
+        BatchRegions.of(torch.zeros(3, 4, 4, dtype=torch.int32), 2)
+
+
+@pytest.mark.parametrize("region_vector", ["pixel", "representative"])
+def test_regions_found_before_give_the_same_loss(region_vector):
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(4, 5, 3, 3, generator=generator)
+    prototypes = torch.nn.functional.normalize(torch.randn(3, 5, generator=generator), dim=1)
+    maps = torch.randint(-1, 4, (4, 12, 12), generator=generator)
+    found = []
+    for given_regions in (maps, BatchRegions.of(maps, 2)):
+        loss = DenseSwAVLoss(2, 3, 5, queue_length=9, queue_start=1, region_vector=region_vector)
+        leaf = embeddings.clone().requires_grad_()
+        for _ in range(2):
+            value = loss(leaf, prototypes, given_regions)
+        value.backward()
+        found.append((value, leaf.grad, loss.health))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
+@contextmanager
+def pretended_gpu(monkeypatch):
+    """Tensors of the meta device go through the fused kernels' host side."""
+    pytest.importorskip("triton")
+    kernels = importlib.import_module("vice.regions.kernels")
+    monkeypatch.setattr(region_vectors, "_kernels_for", lambda embeddings: kernels)
+    # There is no autocast of the meta device.
+    monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())
+    with importlib.import_module(
+        "vice.experiments.benchmark.kernels.launches"
+    ).recorded() as launched:
+        yield launched
+
+
+def on_meta(batch: BatchRegions) -> BatchRegions:
+    numbered = batch.numbered._replace(
+        **{name: getattr(batch.numbered, name).to("meta") for name in ("row", "index", "counts")}
+    )
+    return BatchRegions(
+        numbered, batch.rows.to("meta"), batch.image.to("meta"), batch.counts.to("meta")
+    )
+
+
+@pytest.mark.parametrize("reduction", ["image", "region"])
+@pytest.mark.parametrize("region_vector", ["pixel", "region", "representative"])
+def test_nothing_waits_for_the_device_once_regions_are_found(monkeypatch, region_vector, reduction):
+    maps = torch.randint(-1, 4, (4, 12, 12), generator=torch.Generator().manual_seed(0))
+    batch = on_meta(BatchRegions.of(maps, 2))
+    loss = DenseSwAVLoss(
+        2, 3, 5, queue_length=9, queue_start=1, region_vector=region_vector, reduction=reduction
+    ).to("meta")
+    embeddings = torch.empty(4, 5, 3, 3, device="meta", dtype=torch.bfloat16, requires_grad=True)
+    prototypes = torch.empty(3, 5, device="meta", requires_grad=True)
+    monkeypatch.setattr(loss, "_check_enough", lambda scores: None)
+    with pretended_gpu(monkeypatch) as launched:
+        # At the first call places of pixels on the axes are worked out, and kept.
+        loss(embeddings, prototypes, batch)
+        launched.clear()
+        with no_waiting() as forward:
+            value = loss(embeddings, prototypes, batch)
+        with no_waiting() as backward:
+            value.backward()
+    assert len(launched) >= 2 and forward.calls > 50 and backward.calls > 20
+    assert forward.carried == backward.carried == 0
+    assert embeddings.grad.shape == embeddings.shape and prototypes.grad.shape == prototypes.shape
+    with pytest.raises(NotImplementedError, match="out of meta tensor"):
+        loss.health  # noqa: B018  (reading it is what waits)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("region_vector", ["pixel", "region", "representative"])
+def test_nothing_waits_on_a_real_gpu(region_vector):
+    maps = torch.randint(-1, 4, (4, 12, 12), generator=torch.Generator().manual_seed(0)).cuda()
+    batch = BatchRegions.of(maps, 2)
+    loss = DenseSwAVLoss(2, 3, 5, queue_length=9, queue_start=1, region_vector=region_vector).cuda()
+    embeddings = torch.randn(4, 5, 3, 3, device="cuda", requires_grad=True)
+    prototypes = torch.eye(5, device="cuda")[:3].requires_grad_()
+    loss(embeddings, prototypes, batch).backward()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss(embeddings, prototypes, batch).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert np.isfinite(loss.health["loss"])

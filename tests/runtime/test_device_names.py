@@ -1,0 +1,78 @@
+"""Names of devices at every door where one is named."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vice
+from vice.errors import UserError
+from vice.evaluation.options import evaluation_parser, task_arguments
+from vice.runtime.device_names import check_device
+
+ROOT = Path(__file__).resolve().parents[2]
+ABSENT = pytest.mark.skipif(torch.backends.mps.is_available(), reason="needs no Apple GPU")
+
+
+def test_devices_that_are_there(run_dir):
+    assert check_device("cpu") == torch.device("cpu")
+    assert check_device(torch.device("cpu", 0)).type == "cpu"
+    image = np.zeros((20, 24, 3), np.uint8)
+    assert vice.load(run_dir, device=torch.device("cpu")).segment(image).shape == (20, 24)
+
+
+@ABSENT
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("mps", "no Apple GPU"),
+        ("mps:0", "no Apple GPU"),
+        ("meta", "no numbers"),
+        ("gpu", "xpected"),
+    ],
+)
+def test_devices_that_are_not(run_dir, name, reason):
+    for call in (lambda: check_device(name), lambda: vice.load(run_dir, device=name)):
+        with pytest.raises(UserError, match=f"device {name} cannot be used: .*{reason}") as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
+@ABSENT
+def test_evaluations_name_the_option():
+    parser = evaluation_parser("", "")
+    assert "mps" in parser.format_help()
+    args = parser.parse_args(["lab", "--dataset", "camvid", "--device", "mps"])
+    with pytest.raises(UserError, match=r"--device mps cannot be used"):
+        task_arguments(args, "linear")
+
+
+@ABSENT
+def test_a_device_of_apple_is_used_where_it_is(monkeypatch, run_dir):
+    """The name goes through to PyTorch; a processor that is called so stands for the GPU."""
+    real = torch.device
+
+    class Named:
+        def __new__(cls, name, *index):
+            return real("cpu") if str(name).startswith("mps") else real(name, *index)
+
+    monkeypatch.setattr(torch, "device", Named)
+    assert check_device("mps").type == "cpu"
+
+
+@ABSENT
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [("benchmark.py", ["step"]), ("reproduce.py", ["photographs", "--dataset", "camvid"])],
+)
+def test_other_tools(monkeypatch, capsys, tool, arguments):
+    monkeypatch.setattr(sys, "argv", [tool, *arguments, "--device", "mps"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "tools" / tool), run_name="__main__")
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("error: --device mps cannot be used")

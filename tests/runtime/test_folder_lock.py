@@ -1,0 +1,66 @@
+"""Two runs in one folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from vice.errors import UserError
+from vice.runtime.folder_lock import sole_launcher, sole_writer
+from vice.runtime.run_folder import LOCK_NAME
+
+HOLD = """
+    import sys
+    from pathlib import Path
+    from vice.folder_lock import sole_launcher, sole_writer
+    with {lock}(Path(sys.argv[1])):
+        print("held", flush=True)
+        sys.stdin.readline()
+"""
+
+
+def held(folder, lock):
+    script = textwrap.dedent(HOLD.format(lock=lock))
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+@pytest.mark.parametrize("lock", ["sole_launcher", "sole_writer"])
+def test_who_waits_says_for_whom_and_gives_up(tmp_path, caplog, lock):
+    other = held(tmp_path, lock)
+    who = f"process {other.pid} on {socket.gethostname()}"
+    with pytest.raises(UserError, match=who), sole_launcher(tmp_path, wait=0.5):
+        pass
+    (line,) = caplog.messages
+    assert line.startswith("waiting up to 0 s for ")
+    assert who in line and str(tmp_path) in line
+    other.communicate("\n")
+    with sole_launcher(tmp_path, wait=0.5), sole_writer(tmp_path, wait=0.5):
+        assert str(os.getpid()) in (tmp_path / LOCK_NAME).read_text()
+
+
+def test_a_writer_whose_launcher_was_killed_is_waited_for(tmp_path):
+    writer = held(tmp_path, "sole_writer")
+    with pytest.raises(UserError, match=str(writer.pid)), sole_launcher(tmp_path, wait=0.3):
+        pass
+    writer.kill()
+    writer.wait()
+    with sole_launcher(tmp_path, wait=5):
+        pass
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file"), sole_launcher(tmp_path / "file" / "run"):
+        pass

@@ -1,0 +1,211 @@
+"""Ctrl-C and `| head` in real commands."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from tests.helpers.processes import ROOT
+from tests.helpers.terminal import at_a_terminal, take_signals
+from vice.runtime.interrupts import INTERRUPTED
+
+TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
+#: Says that it is ready, and is then interrupted.
+START = """
+    import sys, time, warnings
+    from vice.cli import run
+
+    warnings.simplefilter("ignore")
+
+    def ready():
+        print("ready", flush=True)
+
+"""
+
+
+def interrupted(body: str, times: int = 1, pause: float = 0.3, group: bool = True):
+    """Status, standard error and seconds of a script that gets SIGINT once it is ready."""
+    script = textwrap.dedent(START) + textwrap.dedent(body)
+    process = at_a_terminal([sys.executable, "-c", script])
+    assert process.stdout.readline() == "ready\n"
+    start = time.monotonic()
+    for _ in range(times):
+        time.sleep(pause)
+        (os.killpg if group else os.kill)(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said, time.monotonic() - start
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "run(lambda: (ready(), time.sleep(60)))",
+        # Threads, as prepare_data has them.
+        """
+        from vice.datasets.preparation import _in_threads
+        run(lambda: (ready(), _in_threads(lambda _: time.sleep(0.5), range(400), "x", 4)))
+        """,
+        # Forked data loaders, as the evaluations have them.
+        """
+        from torch.utils.data import DataLoader
+        class Slow:
+            def __len__(self): return 1000
+            def __getitem__(self, index):
+                if index == 8:
+                    ready()
+                time.sleep(0.05)
+                return index
+        run(lambda: list(DataLoader(Slow(), num_workers=2)) and None)
+        """,
+        # A process that is begun later, and one that ignores its end for a while.
+        """
+        import multiprocessing
+        def main():
+            process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+            process.daemon = True
+            process.start()
+            ready()
+            process.join()
+        run(main)
+        """,
+    ],
+)
+def test_ctrl_c_is_one_word(body):
+    status, said, seconds = interrupted(body)
+    assert (status, said) == (INTERRUPTED, "stopped\n")
+    assert seconds < 10
+
+
+def test_a_pool_is_silent_too(tmp_path):
+    """The processes of the superpixel cache, which are spawned, also while they start."""
+    script = tmp_path / "fill.py"
+    script.write_text(
+        textwrap.dedent(START)
+        + textwrap.dedent(
+            """
+            import multiprocessing, os
+            from vice import region_filling
+
+            class Slow:
+                method, cache = "slic", object()
+                def __init__(self, **options): pass
+
+            def slow(path):
+                time.sleep(60)
+
+            region_filling.Superpixels = Slow
+            region_filling._fill_one = slow
+            if __name__ == "__main__":
+                ready()
+                options = {"cache_dir": "x"}
+                run(lambda: region_filling.fill_cache(["60"] * 9, {}, options, workers=2))
+            """
+        )
+    )
+    process = at_a_terminal([sys.executable, script])
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (INTERRUPTED, "stopped\n")
+
+
+def test_a_second_ctrl_c_ends_what_has_swallowed_the_first():
+    body = """
+    def main():
+        ready()
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                time.sleep(1)
+            except BaseException:
+                pass
+    run(main)
+    """
+    status, said, seconds = interrupted(body, times=2)
+    assert (status, said) == (INTERRUPTED, "stopped\n")
+    assert seconds < 10
+
+
+def test_ctrl_c_after_the_end_is_silent():
+    body = """
+    import atexit
+    atexit.register(lambda: (ready(), time.sleep(5)))
+    def main():
+        return 3
+    run(main)
+    """
+    assert interrupted(body)[:2] == (INTERRUPTED, "")
+
+
+@pytest.mark.parametrize("tool", ["run_distributed.py", "demo.py", "eval_linear.py", "compare.py"])
+def test_ctrl_c_while_a_tool_imports(tool):
+    arguments = {
+        "run_distributed.py": ["config=vice/folder"],
+        "demo.py": ["--out", "/nowhere/x"],
+        "eval_linear.py": ["nowhere", "--dataset", "nowhere"],
+        "compare.py": ["nowhere"],
+    }[tool]
+    # As soon as NumPy is there, the tool is in the middle of its imports.
+    process = at_a_terminal([sys.executable, ROOT / "tools" / tool, *arguments])
+    while process.poll() is None and "numpy" not in _maps(process.pid):
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED, said
+    assert len(said.splitlines()) == 1 and said.startswith("stopped"), said
+
+
+def _maps(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/maps") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_reader_who_has_seen_enough(tool):
+    command = [sys.executable, str(ROOT / "tools" / tool), "--help"]
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    os.close(writer)
+    os.close(reader)
+    said = process.communicate(timeout=120)[1]
+    assert said == "" and process.returncode in (0, 141)
+
+
+def test_a_long_output_ends_with_its_reader():
+    script = "from vice.cli import run\nrun(lambda: [print(i) for i in range(10**6)] and None)"
+    command = f"{sys.executable} -c '{script}' | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("0\n141\n", "")
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [("print('x')", 141), ("show('x')", 0), ("raise UserError('x')", 2)],
+)
+def test_a_lost_terminal_changes_no_exit_status(end, status):
+    main, other = pty.openpty()
+    script = (
+        "import time\nfrom vice.cli import run, show\nfrom vice.errors import UserError\n"
+        f"def main():\n    time.sleep(0.3)\n    {end}\nrun(main)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=other, stdout=other, stderr=other, cwd=ROOT,
+        preexec_fn=take_signals, start_new_session=True,
+    )  # fmt: skip
+    os.close(other)
+    os.close(main)
+    assert process.wait(60) == status

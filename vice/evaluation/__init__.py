@@ -1,0 +1,1 @@
+"""Protocols, probes, scores with and without labels, and their comparison."""

@@ -1,0 +1,267 @@
+"""One table out of many results directories, and a plain word where they cannot be compared."""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from vice.errors import UserError
+from vice.evaluation.matchings import MATCHINGS
+from vice.evaluation.protocols import told
+from vice.names import printable
+from vice.scoring import mean_over
+from vice.visualize.page_style import CSS, scrolling
+
+logger = logging.getLogger(__name__)
+KINDS = ("linear", "clusters", "finetune")
+#: Arguments that change a score and are in no protocol.
+ASKED_FOR = ("fraction", "subset_seed", "backbone_lr_mult", "crop", "options")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Results that were taken in the same way.
+
+    Attributes:
+        title: Data set, scored split and kind of evaluation.
+        settings: What was the same for all, flat: dotted name to value.
+        columns: Names of the read-outs.
+        rows: Embedder to read-out to (mIoU, accuracy) of each seed, shares in [0, 1].
+        mean: Over how many classes the mIoUs are means, see `vice.scoring.mean_over`.
+    """
+
+    title: str
+    settings: Mapping[str, Any]
+    columns: Sequence[str]
+    rows: Mapping[str, Mapping[str, list[tuple[float | None, float | None]]]]
+    mean: str = ""
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """Family of data set and kind of evaluation; only within one is comparing tempting."""
+        return self.settings["dataset"].rstrip("0123456789"), self.settings["kind"]
+
+
+def read_results(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """Reads ``results.json`` of each directory; ``folder`` is added, the directory itself.
+
+    Raises:
+        UserError: A directory without one, or one that no evaluation of ViCE wrote.
+    """
+    found = []
+    for folder in map(Path, folders):
+        file = folder / "results.json"
+        if not file.is_file():
+            raise UserError(f"{folder} holds no results.json: is it a results directory?")
+        try:
+            result = json.loads(file.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{file} is broken ({error}); evaluate again") from error
+        if not isinstance(result, dict) or result.get("kind") not in KINDS:
+            raise UserError(f"{file} was not written by an evaluation of ViCE")
+        if "protocol" not in result:
+            raise UserError(f"{file} names no protocol: it is of an older version; evaluate again")
+        found.append({**result, "folder": str(folder)})
+    kinds = Counter(result["kind"] for result in found)
+    named = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
+    logger.info("results found: %d (%s)", len(found), named)
+    return found
+
+
+def make_tables(
+    results: Sequence[Mapping[str, Any]], names: Mapping[str, str] | None = None
+) -> list[Table]:
+    """Groups results by how they were taken; only the seed may differ inside a cell.
+
+    Protocol (by all its fields), lists of images and classes must agree.
+
+    Args:
+        results: What `read_results` returns.
+        names: Pattern of embedders, as the shell has them, to the name of their row; so runs that
+            were trained with different seeds share one.
+
+    Returns:
+        A table for each way, in the order of their first result.
+
+    Raises:
+        UserError: The same embedder, seed and settings twice; it names both directories.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        key = json.dumps(_settings(result), sort_keys=True)
+        groups.setdefault(key, []).append(result)
+    return [_table(json.loads(key), members, names or {}) for key, members in groups.items()]
+
+
+def differences(tables: Sequence[Table]) -> list[str]:
+    """Says which tables of the same data and kind of evaluation cannot be compared, and why.
+
+    Returns:
+        A sentence for each such pair.
+    """
+    sentences = []
+    for i, first in enumerate(tables):
+        for j, second in enumerate(tables[:i]):
+            if first.subject != second.subject:
+                continue
+            names = sorted({*first.settings, *second.settings})
+            unlike = [
+                f"{name} ({second.settings.get(name)} against {first.settings.get(name)})"
+                for name in names
+                if name != "hash" and first.settings.get(name) != second.settings.get(name)
+            ]
+            unlike = unlike or ["the hash of the protocol, that is, the meaning of stored labels"]
+            sentences.append(
+                f"Table {j + 1} and table {i + 1} are not comparable: {', '.join(unlike)}."
+            )
+    return sentences
+
+
+def to_markdown(tables: Sequence[Table]) -> str:
+    """The tables as Markdown: mIoU / accuracy in percent, mean ± sd over seeds."""
+    parts = []
+    for number, table in enumerate(tables, 1):
+        head = ["embedder", "seeds", *table.columns]
+        lines = [f"**Table {number}. {table.title}**, {_unit(table)}", ""]
+        lines += [markdown_line(head), markdown_line(["---"] * len(head))]
+        lines += [markdown_line(cells) for cells in _cells(table)]
+        parts.append("\n".join(lines))
+    parts += [f"- {term}: {text}" for term, text in _matchings(tables)]
+    return "\n\n".join([*parts, *differences(tables)]) + "\n"
+
+
+def to_html(tables: Sequence[Table]) -> str:
+    """The same as `to_markdown`, as a page."""
+    parts = []
+    for number, table in enumerate(tables, 1):
+        head = "".join(f"<th>{escape(c)}</th>" for c in ["embedder", "seeds", *table.columns])
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{escape(printable(cell))}</td>" for cell in cells) + "</tr>"
+            for cells in _cells(table)
+        )
+        title = f"Table {number}. {table.title}, {_unit(table)}"
+        shown = scrolling(f"<table><tr>{head}</tr>{rows}</table>")
+        parts.append(f"<h2>{escape(title)}</h2>{shown}")
+    legend = "".join(
+        f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in _matchings(tables)
+    )
+    parts += [f"<dl>{legend}</dl>"] if legend else []
+    parts += [f"<p>{escape(sentence)}</p>" for sentence in differences(tables)]
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>ViCE: results compared</title><style>{CSS}</style>\n<main>"
+        + "\n".join(parts)
+        + "\n</main></html>\n"
+    )
+
+
+def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
+    data, arguments = result["dataset"], result["arguments"]
+    flat: dict[str, Any] = {
+        "kind": result["kind"],
+        "dataset": data["name"],
+        "fitted on": data["fit_name"],
+        "classes": result["classes"],
+        "protocol": result["protocol"]["name"],
+        "hash": result["protocol"]["hash"],
+    }
+    fields = told(result["protocol"]["fields"])
+    flat |= {f"protocol.{name}": value for name, value in fields.items()}
+    for part in ("splits", "images", "list_checksums"):
+        flat |= {f"{part}.{name}": value for name, value in data[part].items()}
+    return flat | {name: arguments[name] for name in ASKED_FOR if arguments.get(name)}
+
+
+def _table(
+    settings: dict[str, Any], members: Sequence[Mapping[str, Any]], names: Mapping[str, str]
+) -> Table:
+    rows: dict[str, dict[str, list[tuple[float | None, float | None]]]] = {}
+    columns: dict[str, None] = {}
+    seen: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    told: list[Mapping[str, Any]] = []
+    for result in members:
+        for name, scores in readouts(result).items():
+            key = (result["spec"], result["seed"], name)
+            if key in seen:
+                raise UserError(_twice(seen[key], result, name))
+            seen[key] = result
+            told.append(scores)
+            columns[name] = None
+            spec = result["spec"]
+            # A name may hold what is a pattern elsewhere, such as brackets.
+            row = next((n for p, n in names.items() if spec == p or fnmatch(spec, p)), spec)
+            cell = rows.setdefault(row, {}).setdefault(name, [])
+            cell.append((scores["miou"], scores["accuracy"]))
+    title = (
+        f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}, "
+        f"{settings['protocol']} ({settings['hash']})"
+    )
+    return Table(title, settings, list(columns), rows, mean_over(told))
+
+
+def _twice(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> str:
+    folders = [str(result.get("folder", "?")) for result in (first, second)]
+    where = (
+        f"{folders[0]} is named twice: name it once"
+        if len({str(Path(folder).resolve()) for folder in folders}) == 1
+        else f"{folders[0]} and {folders[1]} cannot be told apart: name one of the two only"
+    )
+    return (
+        f"{first['spec']} with seed {first['seed']} is there twice ({name}, "
+        f"{first['dataset']['name']}): {where}"
+    )
+
+
+def _unit(table: Table) -> str:
+    return f"mIoU ({table.mean}) / accuracy in %" if table.mean else "mIoU / accuracy in %"
+
+
+def _matchings(tables: Sequence[Table]) -> list[tuple[str, str]]:
+    """The matchings that columns are named by, and what each is."""
+    used = {column.rpartition(" ")[2] for table in tables for column in table.columns}
+    return [(name, text) for name, text in MATCHINGS.items() if name in used]
+
+
+def readouts(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The scores of a result by read-out, for example ``linear`` or ``27 greedy``."""
+    if result["kind"] != "clusters":
+        return {result["kind"]: result[result["kind"]]}
+    return {
+        f"{k} {matching}": entry[matching]
+        for k, entry in result["clusters"].items()
+        for matching in result["protocol"]["fields"]["matchings"]
+    }
+
+
+def _cells(table: Table) -> list[list[str]]:
+    lines = []
+    for spec, found in table.rows.items():
+        seeds = max(len(values) for values in found.values())
+        cells = [" / ".join(map(spread, zip(*found[c], strict=True))) if c in found else "-"
+                 for c in table.columns]  # fmt: skip
+        lines.append([spec, str(seeds), *cells])
+    return lines
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """Mean, and the standard deviation (n - 1) where there is more than one value."""
+    numbers = [100 * value for value in values if value is not None]
+    if not numbers:
+        return "-"
+    mean = f"{statistics.fmean(numbers):.2f}"
+    return mean if len(numbers) == 1 else f"{mean} ± {statistics.stdev(numbers):.2f}"
+
+
+def markdown_line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
+    shown = (" ".join(printable(cell).split()).replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(shown) + " |"

@@ -1,0 +1,88 @@
+"""Which fields of a protocol an evaluation looks at, so that none is changed in vain.
+
+A hash covers every field. A field that is changed and without effect would give one score two
+hashes, and results that compare would stand in two tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from vice.errors import UserError
+from vice.evaluation.protocols import Protocol, get_protocol
+
+KINDS = ("linear", "clusters", "finetune")
+_KMEANS = ("kmeans_pixels", "kmeans_iterations", "matchings")
+_STEPS = ("linear_lr", "linear_batch", "linear_flip", "linear_photometric", "linear_bottleneck")
+_SAMPLE = ("linear_pixels", "linear_l2")
+
+
+def check_effects(kind: str, protocol: Protocol) -> None:
+    """Refuses a protocol that differs from its published form in a field without effect.
+
+    Args:
+        kind: ``"linear"``, ``"clusters"`` or ``"finetune"``.
+        protocol: The protocol.
+
+    Raises:
+        UserError: It names the field, and why it has no effect.
+    """
+    vain = without_effect(kind, protocol)
+    for name, value in protocol.changed().items():
+        if name in vain:
+            published = getattr(get_protocol(protocol.name, protocol.dataset), name)
+            raise UserError(
+                f"{name}={_shown(value)} would change the protocol's hash and nothing else: "
+                f"{vain[name]}; leave it out ({name}={_shown(published)})"
+            )
+
+
+def without_effect(kind: str, protocol: Protocol) -> dict[str, str]:
+    """Fields that cannot change a result, given the others.
+
+    Args:
+        kind: ``"linear"``, ``"clusters"`` or ``"finetune"``.
+        protocol: The protocol.
+
+    Returns:
+        Field to the reason.
+
+    Raises:
+        ValueError: No such kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"evaluation {kind!r} is none of {', '.join(KINDS)}")
+    return {**_of_kind(kind, protocol), **_of_sizes(kind, protocol)}
+
+
+def _of_kind(kind: str, protocol: Protocol) -> dict[str, str]:
+    if kind == "clusters":
+        linear = [f.name for f in dataclasses.fields(Protocol) if f.name.startswith("linear_")]
+        return dict.fromkeys(linear, "clusters have no probe")
+    found = dict.fromkeys(_KMEANS, f"the {kind} evaluation has no clusters")
+    if protocol.linear_optimizer == "lbfgs":
+        return found | dict.fromkeys(_STEPS, "linear_optimizer=lbfgs takes no steps over images")
+    return found | dict.fromkeys(_SAMPLE, "only linear_optimizer=lbfgs draws a sample of pixels")
+
+
+def _of_sizes(kind: str, protocol: Protocol) -> dict[str, str]:
+    found = {}
+    if protocol.fit_crops == "whole":
+        found["fit_crop_ratio"] = "fit_crops=whole fits on whole images"
+    if protocol.resize == "none":
+        reason = "resize=none resizes nothing"
+        found |= dict.fromkeys(("interpolation", "resize_library", "fit_size"), reason)
+    elif protocol.fit_size == protocol.size:
+        found["fit_size"] = "the fitted split has that size without it"
+    if protocol.fit_crop == protocol.crop:
+        found["fit_crop"] = "the fitted split is cut to that size without it"
+    # A train image is always resized with its labels, and so is one of five crops.
+    fit_matters = kind == "clusters" and protocol.fit_crop and protocol.fit_crops == "whole"
+    if protocol.resize == "none" and not protocol.crop and not fit_matters:
+        found["score_at"] = "images are scored at their own size"
+    return found
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,306 @@
+"""Evaluation protocols as data: what is fitted and scored, where, and at which resolution.
+
+A protocol is one flat record. Its hash covers every field, so two results with the same hash were
+taken in the same way, and any change gives another hash. The named ones are in
+`vice.evaluation.published`; its `NOTES` say what each follows, and where a paper's own pipeline
+does more than a ruler for any embedder can.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vice.datasets import DATASETS
+from vice.datasets.label_sets import table_checksum
+from vice.errors import UserError
+from vice.evaluation.published import CITYSCAPES, FOR, PROTOCOLS
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How an embedder is evaluated on a data set; get one with `get_protocol`.
+
+    Attributes:
+        name: Name of the protocol.
+        dataset: Data set, which fixes the label set; ``"folder"`` for any plain folder.
+        fit_split: Split that probe, centroids and greedy mapping are fitted on; ``a+b`` joins two.
+        score_split: Split that is scored.
+        fit_labels: Whether the fitted split has labels; without, only centroids can be fitted.
+        fit_crops: ``"whole"``, or ``"five"`` for the four corners and the centre of each image.
+        fit_crop_ratio: Sides of the five crops as a share of the image's.
+        resize: ``"none"``; ``"short"``: the shorter side becomes ``size[0]``; ``"within"``: the
+            image becomes as large as fits ``size`` (longer, shorter side); ``"exact"``: ``size``
+            is (height, width).
+        size: Pixels, see ``resize``.
+        fit_size: The same for the fitted split; empty means ``size``.
+        interpolation: Of images, ``"bilinear"``, ``"bicubic"`` or ``"nearest"``; labels are always
+            resized to the nearest pixel.
+        resize_library: ``"torchvision"`` (on Pillow images; low-pass filters when it shrinks) or
+            ``"opencv"`` (through MMCV; does not).
+        crop: Side of the central square cut out after resizing; 0 for none.
+        fit_crop: The same for the fitted split; 0 means ``crop``.
+        score_at: ``"original"``: predictions are resized to the stored label map; ``"input"``: the
+            label map is resized and cropped like the image.
+        flip_average: Whether the embedding is the mean over the image and its mirror image when
+            scoring, fitting centroids and mapping them.
+        upsample: ``"scores"`` (class or cluster scores are upsampled, then compared) or
+            ``"classes"`` (compared at the model's stride, then repeated).
+        matchings: What the clusters' classes come from: ``"greedy"`` (majority on the fitted
+            split), ``"hungarian"`` (optimal on the scored split).
+        kmeans_pixels: Most pixels that k-means sees.
+        kmeans_iterations: Of k-means.
+        linear_optimizer: ``"sgd"`` (momentum 0.9, weight decay 5e-4, poly 0.9 down to 1e-4),
+            ``"adam"`` (constant rate) or ``"lbfgs"``: logistic regression on a sample of labelled
+            pixels, fitted to convergence (see `vice.evaluation.logistic.fit_logistic`). It takes
+            no steps over images, so ``linear_lr``, ``linear_batch``, ``linear_flip`` and
+            ``linear_photometric`` are without effect, and it has no bottleneck.
+        linear_lr: Learning rate of the probe.
+        linear_iterations: Its steps; with ``"lbfgs"`` the most iterations.
+        linear_batch: Images a step.
+        linear_flip: Whether train images are mirrored at random.
+        linear_photometric: Whether their colours are changed at random.
+        linear_bottleneck: Width of the bottleneck variant (ViCE table 8, "#"); 0 for the plain
+            probe.
+        linear_pixels: Most labelled pixels that ``"lbfgs"`` sees, drawn uniformly from those of the
+            fitted split at the size of the network's input.
+        linear_l2: Weight of its penalty: it minimises mean cross-entropy + linear_l2 / 2 · Σ w²
+            over the weights w on standardised features (mean 0, deviation 1 over the sample); the
+            biases are free.
+    """
+
+    name: str
+    dataset: str
+    fit_split: str = "train"
+    score_split: str = "val"
+    fit_labels: bool = True
+    fit_crops: str = "whole"
+    fit_crop_ratio: float = 0.5
+    resize: str = "none"
+    size: tuple[int, ...] = ()
+    fit_size: tuple[int, ...] = ()
+    interpolation: str = "bilinear"
+    resize_library: str = "opencv"
+    crop: int = 0
+    fit_crop: int = 0
+    score_at: str = "original"
+    flip_average: bool = False
+    upsample: str = "scores"
+    matchings: tuple[str, ...] = ("greedy", "hungarian")
+    kmeans_pixels: int = 500_000
+    kmeans_iterations: int = 20
+    linear_optimizer: str = "sgd"
+    linear_lr: float = 0.01
+    linear_iterations: int = 12_000
+    linear_batch: int = 16
+    linear_flip: bool = True
+    linear_photometric: bool = False
+    linear_bottleneck: int = 0
+    linear_pixels: int = 200_000
+    linear_l2: float = 1e-4
+
+    def __post_init__(self) -> None:
+        for field, known in _CHOICES.items():
+            value = getattr(self, field)
+            wrong = [v for v in (value if isinstance(value, tuple) else [value]) if v not in known]
+            if wrong:
+                raise UserError(f"protocol: {field} is {wrong[0]!r}; choose {', '.join(known)}")
+        for field in _AT_LEAST_ONE:
+            if getattr(self, field) < 1:
+                raise UserError(f"protocol: {field} is {getattr(self, field)}; at least 1")
+        for field, (least, most) in _BETWEEN.items():
+            value = getattr(self, field)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(type(v) in (int, float) and least <= v <= most for v in numbers):
+                raise UserError(f"protocol: {field} is {value}; from {least:g} to {most:g}")
+        if not self.matchings or len(set(self.matchings)) < len(self.matchings):
+            raise UserError(f"protocol: matchings is {self.matchings}; one or more different ones")
+        for field in ("fit_split", "score_split"):
+            _check_split(field, getattr(self, field))
+        if len(self.size) != _SIZES[self.resize]:
+            raise UserError(
+                f"protocol: resize={self.resize} needs {_SIZES[self.resize]} numbers in size, not "
+                f"{len(self.size)}"
+            )
+        if self.fit_size and self.resize != "none" and len(self.fit_size) != len(self.size):
+            raise UserError(
+                f"protocol: resize={self.resize} needs {len(self.size)} numbers in fit_size, not "
+                f"{len(self.fit_size)}"
+            )
+        if (self.resize, self.resize_library) == ("within", "torchvision"):
+            raise UserError("protocol: resize=within needs resize_library=opencv")
+        if self.linear_optimizer == "lbfgs" and self.linear_bottleneck:
+            raise UserError(
+                "protocol: linear_optimizer=lbfgs fits the plain probe alone: set "
+                "linear_bottleneck=0, or linear_optimizer=sgd"
+            )
+        if set(self.fit_split.split("+")) & set(self.score_split.split("+")):
+            raise UserError(
+                f"fitting and scoring on one split ({self.score_split}) measures memory, not "
+                "generalisation: name two splits"
+            )
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that depend on every field and on the table of labels.
+
+        Fields that are younger than published hashes count where they differ from their default.
+        """
+        known = DATASETS.get(self.dataset)
+        labels = table_checksum(known.labels) if known else None
+        text = json.dumps({**told(dataclasses.asdict(self)), "label_table": labels}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def changed(self) -> dict[str, Any]:
+        """Fields that differ from the published form of the same name, with their values here."""
+        if self.name not in PROTOCOLS:
+            return {}
+        original = dataclasses.asdict(get_protocol(self.name, self.dataset))
+        return {k: v for k, v in dataclasses.asdict(self).items() if v != original[k]}
+
+    def title(self) -> str:
+        """Name and hash, and what was changed, for example ``vice2022_lowres (1f2e…)``."""
+        changed = "".join(f", {key}={value}" for key, value in self.changed().items())
+        return f"{self.name}{changed} ({self.hash})"
+
+
+_CHOICES = {
+    "fit_crops": ("whole", "five"),
+    "resize": ("none", "short", "within", "exact"),
+    "interpolation": ("bilinear", "bicubic", "nearest"),
+    "resize_library": ("torchvision", "opencv"),
+    "score_at": ("original", "input"),
+    "upsample": ("scores", "classes"),
+    "matchings": ("greedy", "hungarian"),
+    "linear_optimizer": ("sgd", "adam", "lbfgs"),
+}
+_AT_LEAST_ONE = (
+    "kmeans_pixels",
+    "kmeans_iterations",
+    "linear_iterations",
+    "linear_batch",
+    "linear_pixels",
+)
+#: Fields that results of the first release do not have, with their defaults.
+_YOUNGER = {"linear_pixels": 200_000, "linear_l2": 1e-4}
+_BETWEEN = {
+    "size": (1, 2**16),
+    "fit_size": (1, 2**16),
+    "crop": (0, 2**16),
+    "fit_crop": (0, 2**16),
+    "fit_crop_ratio": (1e-3, 1),
+    "linear_lr": (0, 1e6),
+    "linear_bottleneck": (0, 2**16),
+    "linear_l2": (1e-12, 1e6),
+}
+_SIZES = {"none": 0, "short": 1, "within": 2, "exact": 2}
+
+
+def _check_split(field: str, value: str) -> None:
+    for name in value.split("+"):
+        if not name.strip() or name in (".", "..") or set(name) & set("/\\\0"):
+            raise UserError(
+                f"protocol: {field} is {value!r}; the name of a split, or several joined with +"
+            )
+
+
+def get_protocol(name: str, dataset: str = "folder", **changes: Any) -> Protocol:
+    """A named protocol for a data set.
+
+    Args:
+        name: A key of ``PROTOCOLS``.
+        dataset: A key of `vice.datasets.DATASETS`, or ``"folder"``.
+        **changes: Fields to set otherwise; the hash then differs from the published protocol's.
+
+    Returns:
+        The protocol.
+
+    Raises:
+        UserError: No such protocol, data set or field, or a value that is not allowed.
+    """
+    if name not in PROTOCOLS:
+        raise UserError(f"protocol {name!r} is unknown; choose one of {', '.join(PROTOCOLS)}")
+    if dataset != "folder" and dataset not in DATASETS:
+        raise UserError(f"data set {dataset!r} is unknown; choose {', '.join(DATASETS)} or a path")
+    fields = {f.name for f in dataclasses.fields(Protocol)} - {"name", "dataset"}
+    unknown = sorted(set(changes) - fields)
+    if unknown:
+        raise UserError(
+            f"protocol field {unknown[0]!r} is unknown; choose one of {', '.join(sorted(fields))}"
+        )
+    values = {**PROTOCOLS[name], **FOR.get((name, dataset), {})}
+    if dataset in DATASETS:
+        values.setdefault("score_split", DATASETS[dataset].score)
+    return from_dict({"name": name, "dataset": dataset, **values, **changes})
+
+
+def told(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a protocol without younger ones at their default, which older results lack."""
+    return {k: v for k, v in fields.items() if (k, v) not in _YOUNGER.items()}
+
+
+def default_protocol(dataset: str) -> str:
+    """Name of the protocol for a data set when none is asked for."""
+    return "vice2022_highres" if dataset in ("coco27", *CITYSCAPES) else "native"
+
+
+def from_dict(values: dict[str, Any]) -> Protocol:
+    """A protocol from its fields, as JSON gives them (lists for tuples).
+
+    Raises:
+        UserError: A field of the wrong type, or what `get_protocol` raises of a value.
+    """
+    fields = {field.name: field for field in dataclasses.fields(Protocol)}
+    typed = {}
+    for name, value in values.items():
+        kind = type(fields[name].default)
+        value = tuple(value) if isinstance(value, list) else value
+        if kind is float and type(value) is int:
+            value = float(value)
+        if name not in ("name", "dataset") and type(value) is not kind:
+            raise UserError(
+                f"protocol: {name} is {value!r}, which is {type(value).__name__}, not "
+                f"{kind.__name__}"
+            )
+        typed[name] = value
+    return Protocol(**typed)
+
+
+def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
+    """Fields of a protocol from a command line.
+
+    Args:
+        texts: ``field=value``; several values of one field with commas (``size=2048,512``).
+
+    Returns:
+        What `get_protocol` takes as changes.
+
+    Raises:
+        UserError: A text without ``=``, or no such field.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(Protocol)}
+    changes = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"{text!r} is not FIELD=VALUE, for example upsample=classes")
+        parts = [_literal(part) for part in value.split(",") if part]
+        if name not in defaults or name in ("name", "dataset"):
+            raise UserError(
+                f"protocol field {name!r} is unknown; choose one of "
+                f"{', '.join(sorted(set(defaults) - {'name', 'dataset'}))}"
+            )
+        many = isinstance(defaults.get(name), tuple)
+        changes[name] = tuple(parts) if many else _literal(value)
+    return changes
+
+
+def _literal(text: str) -> Any:
+    try:
+        return json.loads(text.lower() if text in ("True", "False") else text)
+    except json.JSONDecodeError:
+        return text

@@ -1,0 +1,87 @@
+"""The protocols by name, as data: what the papers fit, score and resize, and where they say so.
+
+`vice.evaluation.protocols` makes records of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+CITYSCAPES = ("cityscapes27", "cityscapes19")
+
+#: Protocol to fields; a key of `FOR` overrides them for single data sets.
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "native": {},
+    "vice2022_highres": {"resize": "within", "size": (2048, 512)},
+    "vice2022_lowres": {
+        "resize": "short",
+        "size": (320,),
+        "crop": 320,
+        "score_at": "input",
+        "linear_photometric": True,
+    },
+    "picie2021": {
+        "resize": "short",
+        "size": (320,),
+        "resize_library": "torchvision",
+        "crop": 320,
+        "score_at": "input",
+        "matchings": ("hungarian",),
+    },
+    "stego2022": {
+        "fit_crops": "five",
+        "resize": "short",
+        "size": (320,),
+        "fit_size": (224,),
+        "interpolation": "nearest",
+        "resize_library": "torchvision",
+        "crop": 320,
+        "fit_crop": 224,
+        "score_at": "input",
+        "flip_average": True,
+        "matchings": ("hungarian",),
+        "linear_optimizer": "adam",
+        "linear_lr": 0.005,
+        "linear_iterations": 5000,
+        "linear_flip": False,
+    },
+}
+
+FOR: dict[tuple[str, str], dict[str, Any]] = {
+    **{("vice2022_highres", name): {"resize": "none", "size": ()} for name in CITYSCAPES},
+    ("vice2022_highres", "camvid"): {"resize": "none", "size": ()},
+    **{
+        ("vice2022_lowres", name): {
+            "resize": "exact",
+            "size": (320, 640),
+            "crop": 0,
+            "score_at": "original",
+        }
+        for name in CITYSCAPES
+    },
+    **{
+        ("picie2021", name): {
+            "fit_split": "test+train_extra",
+            "score_split": "val+train",
+            "fit_labels": False,
+        }
+        for name in CITYSCAPES
+    },
+}
+
+NOTES = {
+    "native": "Every image whole, at its own size. For data sets without a published protocol.",
+    "vice2022_highres": "ViCE (BMVC 2022) section 4.1. COCO: as large as fits 2048 x 512, scored "
+    "at the label map's size; driving scenes at their own size. The paper says 27 classes for "
+    "Cityscapes, its code scores the 19 train ids: both are offered, by name.",
+    "vice2022_lowres": "ViCE (BMVC 2022), the comparison with PiCIE: COCO as the central 320 x 320 "
+    "square, Cityscapes at 320 x 640, scored at the label map's size.",
+    "picie2021": "PiCIE (CVPR 2021). Bilinear to 320, central square, Hungarian. Cityscapes: "
+    "fitted on test + train_extra (no labels), scored on val + train. The paper's clusters are "
+    "those of its own mini-batch k-means; here every embedder gets the same FAISS k-means. The "
+    "paper gives no schedule for its linear probe; ViCE's is used.",
+    "stego2022": "STEGO (ICLR 2022). Nearest-neighbour to 320, central square, mean over the "
+    "mirror image, Hungarian; fitted on five crops of half the sides at 224. The paper's "
+    "clusters are learnt by gradient; here every embedder gets the same FAISS k-means. No CRF: "
+    "published figures with CRF do not compare.",
+}

@@ -1,0 +1,100 @@
+"""What results.json holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from vice.datasets import LabelledSet
+from vice.datasets.labelled_set import list_checksum
+from vice.evaluation.task import Task
+from vice.runtime.collectives import world_size
+from vice.runtime.files import write_text
+from vice.runtime.provenance import versions
+from vice.scoring import CountTable
+from vice.scoring import Mapping as ClassMapping
+
+
+def scores(table: CountTable, mapping: ClassMapping, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Scores of a table under a mapping.
+
+    Returns:
+        ``miou``, ``accuracy`` and ``iou_per_class`` in [0, 1]; None for a class that is neither
+        in the labels nor predicted. ``classes_in_mean``: how many classes ``miou`` is the mean of.
+    """
+    iou = table.iou_per_class(mapping).tolist()
+    return {
+        "miou": _number(table.miou(mapping)),
+        "accuracy": _number(table.accuracy(mapping)),
+        "classes_in_mean": sum(not math.isnan(value) for value in iou),
+        "iou_per_class": {c: _number(value) for c, value in zip(classes, iou, strict=True)},
+    }
+
+
+def describe(
+    kind: str, task: Task, sets: tuple[LabelledSet, LabelledSet], model: dict[str, Any]
+) -> dict[str, Any]:
+    """The part of a result that says what was done.
+
+    Args:
+        kind: ``"linear"``, ``"clusters"`` or ``"finetune"``.
+        task: What was scored on what.
+        sets: Data sets that were fitted on and scored.
+        model: What is known of the embedder: digest, width and so on.
+
+    Returns:
+        A dict that JSON can hold.
+    """
+    fit, score = sets
+    protocol = task.protocol
+    splits = {"fit": protocol.fit_split, "score": protocol.score_split}
+    labels = {"fit": protocol.fit_labels, "score": True}
+    of = {"fit": fit, "score": score}
+    names = {k: of[k].names(split, labels=labels[k]) for k, split in splits.items()}
+    return {
+        "kind": kind,
+        "unit": "share",
+        "spec": task.spec,
+        "seed": task.seed,
+        "ranks": world_size(),
+        "classes": list(score.classes),
+        "protocol": {
+            "name": protocol.name,
+            "hash": protocol.hash,
+            "title": protocol.title(),
+            "changed": protocol.changed(),
+            "fields": dataclasses.asdict(protocol),
+        },
+        "dataset": {
+            "name": score.name,
+            "fit_name": fit.name,
+            "root": str(score.root),
+            "label_set": score.label_set.name if score.label_set else None,
+            "splits": splits,
+            "images": {k: len(listed) for k, listed in names.items()},
+            "list_checksums": {k: list_checksum(listed) for k, listed in names.items()},
+            "found": {
+                k: [found.to_dict() for found in of[k].contents(split, labels=labels[k])]
+                for k, split in splits.items()
+            },
+        },
+        "model": model,
+        "versions": versions(),
+    }
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file in one step, so that a killed run leaves no half of one."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """A copy of nested containers that JSON can hold: paths become text, tuples lists."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,140 @@
+"""What is scored on what, and how."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vice.datasets import DATASETS, LabelledSet, Pair, open_dataset
+from vice.datasets.labelled_pixels import require_labels
+from vice.errors import UserError
+from vice.evaluation.protocols import Protocol, default_protocol, from_dict, get_protocol
+from vice.runtime.collectives import on_first_rank
+from vice.runtime.device_names import check_device
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is scored on what; all kinds of evaluation share it.
+
+    Attributes:
+        spec: The embedder, as in `vice.models.load.load_extractor`.
+        dataset: A benchmark's name or a folder, as in `vice.datasets.open_dataset`.
+        out_dir: Where results go.
+        protocol: How it is scored.
+        data_root: Folder that holds the benchmarks' folders.
+        fit_dataset: Data set that is fitted on instead, of the same classes; None: ``dataset``.
+        seed: Seed of everything random.
+        device: ``"cpu"``, ``"cuda"`` and so on; None takes a GPU if there is one.
+        workers: Data loading processes.
+        log_level: Level of MMEngine's log on the terminal.
+        max_maps: For how many images of the scored split predictions are written.
+        options: Entries of the config to change, dotted name to value.
+    """
+
+    spec: str
+    dataset: str
+    out_dir: Path
+    protocol: Protocol
+    data_root: str | None = None
+    fit_dataset: str | None = None
+    seed: int = 0
+    device: str | None = None
+    workers: int = 0
+    log_level: str = "INFO"
+    max_maps: int = 6
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def open(self) -> tuple[LabelledSet, LabelledSet]:
+        """The data sets to fit on and to score, after a look at every file of both splits.
+
+        Raises:
+            UserError: What is wrong with one of them, or different classes.
+        """
+        score = open_dataset(self.dataset, self.data_root)
+        fit = open_dataset(self.fit_dataset, self.data_root) if self.fit_dataset else score
+        check_same_classes(fit, score)
+        on_first_rank(lambda: self._check(fit, score))
+        return fit, score
+
+    def _check(self, fit: LabelledSet, score: LabelledSet) -> None:
+        fit.check(self.protocol.fit_split, labels=self.protocol.fit_labels)
+        score.check(self.protocol.score_split)
+        if self.protocol.fit_labels:
+            fit.audit(self.protocol.fit_split)
+        score.audit(self.protocol.score_split)
+
+    def require_labels(
+        self, sets: tuple[LabelledSet, LabelledSet], *, fit: bool, pairs: list[Pair] | None = None
+    ) -> None:
+        """Sees to it that both splits hold a labelled pixel, where labels are used.
+
+        Args:
+            sets: What `open` returns.
+            fit: Whether labels of the fitted split are used.
+            pairs: Images of that split that are fitted on; None: all.
+
+        Raises:
+            UserError: A split without one.
+        """
+
+        def check() -> None:
+            protocol = self.protocol
+            if fit:
+                require_labels(sets[0], pairs or sets[0].pairs(protocol.fit_split), "fit on")
+            require_labels(sets[1], sets[1].pairs(protocol.score_split), "score")
+
+        on_first_rank(check)
+
+    def arguments(self) -> dict[str, Any]:
+        """All fields as `make_task` takes them, the protocol as a dict."""
+        return dataclasses.asdict(self)
+
+
+def make_task(
+    spec: str,
+    dataset: str | Path,
+    out_dir: str | Path,
+    *,
+    protocol: str | dict[str, Any] | None = None,
+    changes: dict[str, Any] | None = None,
+    **fields: Any,
+) -> Task:
+    """A task from what a user names.
+
+    Args:
+        spec: See `Task`.
+        dataset: See `Task`.
+        out_dir: See `Task`.
+        protocol: Name of a protocol, or all its fields; None takes the data set's default.
+        changes: Fields of the protocol to set otherwise.
+        **fields: Further fields of `Task`.
+
+    Returns:
+        The task.
+
+    Raises:
+        UserError: An unknown protocol, fields that do not go together, or no such device.
+    """
+    kind = str(dataset) if str(dataset) in DATASETS else "folder"
+    if isinstance(protocol, dict):
+        resolved = from_dict({**protocol, **(changes or {})})
+    else:
+        resolved = get_protocol(protocol or default_protocol(kind), kind, **(changes or {}))
+    for name in ("data_root", "fit_dataset"):
+        fields[name] = None if fields.get(name) is None else str(fields[name])
+    if fields.get("device") is not None:
+        check_device(fields["device"])
+    return Task(spec, str(dataset), Path(out_dir), resolved, **fields)
+
+
+def check_same_classes(fit: LabelledSet, score: LabelledSet) -> None:
+    """Raises a `UserError` where two data sets have not the same classes in the same order."""
+    if fit.classes != score.classes:
+        raise UserError(
+            f"{fit.name} and {score.name} have not the same classes ({len(fit.classes)} and "
+            f"{len(score.classes)}): what is fitted on one can only be scored on the other if "
+            "both use one label set"
+        )

@@ -1,0 +1,228 @@
+"""How many images a second workers deliver, and how many a training step takes."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vice.experiments.benchmark.data import texture
+from vice.experiments.benchmark.step import WAYS, Setting
+from vice.experiments.benchmark.timing import Row, one_core, time_in_turn
+from vice.images import read_image
+from vice.superpixels import Superpixels
+from vice.views import Placement, ViewSampler
+from vice.views.crop_resize import cut_views
+from vice.views.photometric import Photometric, PhotometricParams
+
+WORKERS = (1, 2, 4, 8, 16)
+#: Workers that are to keep a device busy.
+FEEDERS = 8
+#: Images a batch, as in a training step.
+BATCH = 4
+#: What is left to the device.
+LEFT = ("nothing", "colours", "cut and colours")
+
+
+class Pictures(Dataset[Any]):
+    """Views of JPEGs, each file over and over, with other views each time.
+
+    Args:
+        paths: Files.
+        length: Samples.
+        sampler: Draws views.
+        change: The photometric change.
+        superpixels: Makes or reads region maps.
+        left: What is only drawn here, one of ``LEFT``.
+    """
+
+    def __init__(
+        self,
+        paths: list[Path],
+        length: int,
+        sampler: ViewSampler,
+        change: Photometric,
+        superpixels: Superpixels,
+        left: str,
+    ) -> None:
+        self.paths, self.length, self.left = paths, length, left
+        self.sampler, self.change, self.superpixels = sampler, change, superpixels
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[Placement, PhotometricParams, Tensor]:
+        """Decodes, finds regions, draws views and their change, and does what is not left."""
+        rng = np.random.default_rng(index)
+        image = read_image(self.paths[index % len(self.paths)])
+        placed = self.sampler.place(image, self.superpixels(image), rng)
+        params = self.change.draw(rng, len(placed))
+        if self.left == "cut and colours":
+            return placed, params, torch.from_numpy(image)
+        images = torch.from_numpy(self.sampler.cut(image, placed)).permute(0, 3, 1, 2)
+        if self.left == "nothing":
+            images = self.change(images, params, torch.from_numpy(placed.noise))
+        return placed, params, images
+
+
+def collate(samples: list[tuple[Placement, PhotometricParams, Tensor]]) -> dict[str, Any]:
+    """One batch: images, regions, and what is left to do to the images."""
+    placed, params, images = zip(*samples, strict=True)
+    whole = images[0].ndim == 3
+    batch: dict[str, Any] = {
+        "images": list(images) if whole else [torch.cat(images)],
+        "regions": torch.from_numpy(np.concatenate([one.regions for one in placed])),
+    }
+    if whole:
+        batch["where"] = [(one.boxes, one.flipped) for one in placed]
+    if images[0].dtype == torch.uint8:
+        batch["params"] = PhotometricParams.concatenate(list(params))
+        batch["noise"] = torch.from_numpy(np.concatenate([one.noise for one in placed]))
+    return batch
+
+
+def loading(device: str, *, small: bool) -> list[Row]:
+    """Images a second from 1 to 16 workers, with less and less of the work on the workers.
+
+    With a GPU the batches go there, and what is left of the work is done on it. The first rows
+    compare what a core does for an image, in turn; the last ones hold a training step against
+    what 8 workers deliver.
+    """
+    side, files, batches = (96, 8, 8) if small else (400, 64, 40)
+    sampler = ViewSampler(num_views=2 if small else 5, size=side)
+    setting = Setting(WAYS[:2], device, small)
+    with _pictures(files, (120, 160) if small else (480, 640)) as (paths, superpixels):
+        ways = {left: (sampler, Photometric(), superpixels, left) for left in LEFT}
+        rows = _alone({left: Pictures(paths, files, *parts) for left, parts in ways.items()})
+        hungry = []
+        for left, parts in ways.items():
+            one, fed = 0.0, 0.0
+            for workers in WORKERS:
+                # What lies ready at the start or stays behind must weigh little.
+                count = max(batches, 8 * workers)
+                length = BATCH * (count + 4 * workers)
+                each, size = _measure(Pictures(paths, length, *parts), workers, count, device)
+                one = one or each
+                fed = each if workers == FEEDERS else fed
+                note = f"{one / each:.2f} times the images a second; {size / 2**20:.1f} MiB a batch"
+                if device != "cpu":
+                    note += f"; {1 / each:.1f} images/s"
+                label = f"an image, {left} left to the device, {workers} workers"
+                rows.append(Row(label, each, "1 worker", each / one, note))
+            hungry.append(_hunger(Pictures(paths, BATCH, *parts), fed, setting))
+    return rows + hungry
+
+
+@one_core()
+def _alone(ways: dict[str, Pictures]) -> list[Row]:
+    """What an image takes a core before it is collated; each of the files once a call."""
+
+    def all_of(pictures: Pictures) -> None:
+        for index in range(len(pictures)):
+            pictures[index]
+
+    seconds = time_in_turn({left: partial(all_of, way) for left, way in ways.items()})
+    whole = seconds[LEFT[0]]
+    return [
+        Row(
+            f"an image on a core, {left} left to the device",
+            taken / len(ways[left]),
+            f"{LEFT[0]} left",
+            taken / whole,
+            f"{whole / taken:.2f} times the images a second",
+        )
+        for left, taken in seconds.items()
+    ]
+
+
+def _hunger(pictures: Pictures, fed: float, setting: Setting) -> Row:
+    """A step without `torch.compile` and what is left to its device, against 8 workers."""
+    batch = collate([pictures[index] for index in range(BATCH)])
+    sampler, change = pictures.sampler, pictures.change
+    # In a training they are copied while the step before runs.
+    batch["images"] = [images.to(setting.device) for images in batch["images"]]
+
+    def step() -> None:
+        _finish(sampler, change, setting.device, batch)
+        setting.whole()
+
+    taken = time_in_turn({"step": step}, device=setting.device)["step"] / setting.images
+    note = "fed where the ratio is > 1"
+    if setting.device != "cpu":
+        note = f"{1 / taken:.1f} images/s wanted, {1 / fed:.1f} delivered; {note}"
+    label = f"an image of a step, {pictures.left} left to it, {setting.label}"
+    return Row(label, taken, f"{FEEDERS} workers", taken / fed, note)
+
+
+@contextmanager
+def _pictures(count: int, size: tuple[int, int]) -> Iterator[tuple[list[Path], Superpixels]]:
+    """JPEGs of textures in a folder that goes away, and a cache that has their superpixels."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        superpixels = Superpixels(cache_dir=folder / "superpixels")
+        paths = [folder / f"{number}.jpg" for number in range(count)]
+        for number, path in enumerate(paths):
+            Image.fromarray(texture(*size, seed=number)).save(path, quality=90)
+            superpixels(read_image(path))
+        yield paths, superpixels
+
+
+def _measure(pictures: Pictures, workers: int, batches: int, device: str) -> tuple[float, int]:
+    """Seconds an image once all workers run, and bytes of a batch that leave the workers."""
+    loader: DataLoader[Any] = DataLoader(
+        pictures,
+        batch_size=BATCH,
+        num_workers=workers,
+        prefetch_factor=1,
+        collate_fn=collate,
+        pin_memory=device != "cpu",
+        worker_init_fn=_one_thread,
+    )
+    found = iter(loader)
+    # Beyond what was prefetched while the workers started: the steady rate.
+    for batch in itertools.islice(found, 2 * workers):
+        if device != "cpu":  # else its cores are the workers'
+            _finish(pictures.sampler, pictures.change, device, batch)
+    start = time.perf_counter()
+    for batch in itertools.islice(found, batches):
+        if device != "cpu":
+            _finish(pictures.sampler, pictures.change, device, batch)
+    if device != "cpu":
+        torch.cuda.synchronize()
+    taken = time.perf_counter() - start
+    named = [value for value in batch.values() if isinstance(value, Tensor)]
+    sent = [*named, *batch["images"]]
+    return taken / (batches * BATCH), sum(value.nbytes for value in sent)
+
+
+def _one_thread(number: int) -> None:
+    import cv2
+
+    del number
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+@torch.no_grad()
+def _finish(
+    sampler: ViewSampler, change: Photometric, device: str, batch: dict[str, Any]
+) -> Tensor:
+    """What the device does with a batch before the step: (views, 3, h, w)."""
+    found = [image.to(device, non_blocking=True) for image in batch["images"]]
+    batch["regions"].to(device, non_blocking=True)
+    if "where" in batch:
+        pairs = zip(found, batch["where"], strict=True)
+        found = [cut_views(image, *where, sampler.size) for image, where in pairs]
+    images = torch.cat(found)
+    return change(images, batch["params"], batch["noise"]) if "params" in batch else images

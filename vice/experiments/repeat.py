@@ -1,0 +1,128 @@
+"""Takes a result once more, from nothing but its own ``results.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from vice.errors import UserError
+from vice.evaluation.compare import read_results
+from vice.evaluation.protocols import from_dict
+from vice.evaluation.task import Task, make_task
+from vice.models.load import names_code
+from vice.plugins.mmseg.backbone import share_embedder
+from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
+from vice.plugins.mmseg.evaluate_linear import evaluate_linear
+from vice.plugins.mmseg.finetune import finetune
+
+EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "linear": evaluate_linear,
+    "clusters": evaluate_clusters,
+    "finetune": finetune,
+}
+_TASK_ONLY = ("protocol", "out_dir", "spec", "dataset", "data_root", "fit_dataset")
+
+
+def repeat(
+    folder: str | Path, out_dir: str | Path, *, trust: bool = False, **changed: Any
+) -> list[str]:
+    """Evaluates again as a results directory says, and compares the scores.
+
+    Before it starts, it makes sure that protocol, lists of images and weights are those of then.
+
+    Args:
+        folder: A results directory.
+        out_dir: Where the new results go.
+        trust: Whether code that the result names may run: a ``MODULE:CALLABLE``, or options that
+            name classes of MMSegmentation.
+        **changed: Arguments that may differ on this machine: ``spec``, ``data_root``, ``device``,
+            ``workers``.
+
+    Returns:
+        A line for each score that came out differently; empty where all are equal.
+
+    Raises:
+        UserError: No result there, it was taken of other weights, images or classes, or it names
+            code that is not trusted.
+    """
+    (old,) = read_results([folder])
+    changed = {name: value for name, value in changed.items() if value is not None}
+    said = _arguments(old, folder)
+    if not trust:
+        _refuse_code({**said, **dict.fromkeys(changed)}, folder)
+    arguments = {**said, **changed}
+    if Path(out_dir).resolve() == Path(folder).resolve():
+        raise UserError(f"{out_dir} holds the result to be reproduced: name another folder")
+    arguments["out_dir"] = out_dir
+    _check(old, arguments)
+    new = EVALUATIONS[old["kind"]](**arguments)
+    before, after = dict(_scores(old)), dict(_scores(new))
+    return [
+        f"{name}: {before.get(name)} then, {after.get(name)} now"
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _arguments(old: dict[str, Any], folder: str | Path) -> dict[str, Any]:
+    """What the evaluation was called with."""
+    said = old.get("arguments")
+    known = {entry.name for entry in fields(Task)}
+    known |= {*signature(EVALUATIONS[old["kind"]]).parameters}
+    said = said if isinstance(said, dict) else {}
+    whole = {*_TASK_ONLY, "seed"} <= said.keys() <= known
+    if not whole or not isinstance(said["spec"], str) or not isinstance(said["protocol"], dict):
+        raise UserError(
+            f"{Path(folder) / 'results.json'} does not say what the evaluation was called with; "
+            "evaluate again"
+        )
+    return dict(said)
+
+
+def _refuse_code(said: dict[str, Any], folder: str | Path) -> None:
+    """What a result brings may run nothing; what the user says may."""
+    spec, options = str(said["spec"]), said.get("options")
+    what = spec if names_code(spec) else f"options={options}" if options else None
+    if what is not None:
+        raise UserError(
+            f"{Path(folder) / 'results.json'} names code that would run: {what}; look at it, and "
+            "say --trust if you do"
+        )
+
+
+def _check(old: dict[str, Any], arguments: dict[str, Any]) -> None:
+    protocol = from_dict(dict(arguments["protocol"]))
+    _same("protocol", old["protocol"]["hash"], protocol.hash)
+    known = {k: arguments[k] for k in _TASK_ONLY}
+    fit, score = make_task(**known).open()
+    _same("classes", old["classes"], list(score.classes))
+    lists = old["dataset"]["list_checksums"]
+    found = fit.checksum(protocol.fit_split, labels=protocol.fit_labels)
+    _same(f"list of {protocol.fit_split} images", lists["fit"], found)
+    found = score.checksum(protocol.score_split)
+    _same(f"list of {protocol.score_split} images", lists["score"], found)
+    with share_embedder(arguments["spec"], arguments["seed"]) as shared:
+        _same(f"weights of {arguments['spec']}", old["model"]["digest"], shared.digest)
+
+
+def _same(what: str, then: Any, now: Any) -> None:
+    if then != now:
+        raise UserError(f"the {what} is not that of the result ({then} then, {now} now)")
+
+
+def _scores(result: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every mIoU and accuracy of a result by name."""
+    if result["kind"] == "clusters":
+        parts = {
+            f"{k} clusters, {name}": entry[name]
+            for k, entry in result["clusters"].items()
+            for name in result["protocol"]["fields"]["matchings"]
+        }
+    else:
+        parts = {result["kind"]: result[result["kind"]]}
+    for name, entry in parts.items():
+        for score in ("miou", "accuracy"):
+            yield f"{name}, {score}", entry[score]

@@ -1,0 +1,164 @@
+"""What is said of a row's trainings without labels: which checkpoint, how good, how stable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vice.datasets import DATASETS, open_dataset
+from vice.datasets.labelled_set import list_checksum
+from vice.datasets.subsets import take_subset
+from vice.evaluation.checkpoint_selection import choose_checkpoint
+from vice.evaluation.label_free import HeldOutViews
+from vice.evaluation.protocols import default_protocol, get_protocol
+from vice.evaluation.seed_stability import cluster_stability
+from vice.experiments.reproduce.plan import Plan
+from vice.experiments.reproduce.tables import Row
+from vice.models.checkpoint import load_checkpoint
+from vice.runtime.files import write_text
+from vice.runtime.run_folder import CARD_NAME, read_config
+
+CHOICE_NAME = "choice.json"
+STABILITY_NAME = "stability.json"
+SCORES_NAME = "label_free.json"
+_VIEW_KEYS = ("STANDARDIZE", "SUPERPIXELS", "VIEWS", "PHOTOMETRIC", "LOSS")
+_SHARES = ("loss_over_lnk", "agreement", "cosine", "mutual_information")
+
+
+def choose(row: Row, run_dir: Path, seed: int, plan: Plan) -> dict[str, Any]:
+    """The checkpoint of a run that is chosen without labels; found once and then read.
+
+    The images are those of the scored split of the data that was trained on, without their labels,
+    or some of them.
+
+    Args:
+        row: The row.
+        run_dir: A finished run.
+        seed: Of views.
+        plan: What the user asks for.
+
+    Returns:
+        What `vice.evaluation.checkpoint_selection.Choice.to_dict` gives.
+
+    Raises:
+        NotDone: As `Plan.require`, here and below.
+    """
+    file = run_dir / CHOICE_NAME
+    if file.is_file():
+        return _read_json(file)
+    plan.require(file)
+    held_out = _held_out(row, plan)
+    choice = choose_checkpoint(run_dir, held_out, seed, device=_device(plan)).to_dict()
+    _write_json(file, choice)
+    return choice
+
+
+def last_scores(row: Row, run_dir: Path, settings: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """Label-free scores of a run's last checkpoint, in views that all rows share.
+
+    In its own views a row could win by easier ones. Found once and then read, from the run's
+    folder, where it stands with the checksums of weights, settings and images.
+
+    Args:
+        row: The row.
+        run_dir: A finished run.
+        settings: ``VICE`` of a training's configuration: how views are made and compared.
+        plan: What the user asks for.
+
+    Returns:
+        ``perplexity_over_k``, and ``loss_over_lnk``, ``agreement``, ``cosine`` and
+        ``mutual_information`` as in `vice.evaluation.label_free.LabelFreeScores`.
+    """
+    held_out = [image.as_posix() for image in _held_out(row, plan)]
+    method = {name: settings[name] for name in _VIEW_KEYS}
+    method["SUPERPIXELS"] = {**method["SUPERPIXELS"], "cache_dir": None}
+    text = json.dumps(method, sort_keys=True)
+    asked = {
+        "weights": _read_json(run_dir / CARD_NAME).get("sha256"),
+        "views": hashlib.sha256(text.encode()).hexdigest()[:12],
+        "images": list_checksum(held_out),
+    }
+    file = run_dir / SCORES_NAME
+    known = _read_json(file) if file.is_file() else {}
+    if {name: known.get(name) for name in asked} != asked:
+        plan.require(file)
+        checkpoint = load_checkpoint(run_dir, device=_device(plan))
+        prototypes = checkpoint.required_prototypes()
+        scores = _views(tuple(held_out), text).measure(checkpoint.embedder, prototypes)
+        found = {name: getattr(scores, name) for name in _SHARES}
+        found["perplexity_over_k"] = scores.perplexity / len(prototypes)
+        known = {**asked, "scores": found}
+        _write_json(file, known)
+    return dict(known["scores"])
+
+
+@lru_cache(maxsize=1)
+def _views(images: tuple[str, ...], settings: str) -> HeldOutViews:
+    """Drawn once for all rows and seeds."""
+    return HeldOutViews(images, json.loads(settings))
+
+
+def stability(row: Row, run_dirs: Mapping[int, Path], plan: Plan) -> list[dict[str, Any]]:
+    """How far the last checkpoints of a row's seeds agree; found once and then read.
+
+    The images are those of `choose`, of the size that was trained on. The result is kept in the
+    first run's folder, with the checksums of the weights.
+
+    Args:
+        row: The row.
+        run_dirs: Seed to its finished run; two or more.
+        plan: What the user asks for.
+
+    Returns:
+        For each pair of seeds: ``seeds``, ``adjusted_rand_index`` and
+        ``normalized_mutual_information`` of the nearest prototypes of all pixels.
+
+    Raises:
+        UserError: A run without prototypes, or no image can be read.
+    """
+    folders, held_out = list(run_dirs.values()), _held_out(row, plan)
+    sizes = read_config(folders[0])["VICE"]["STANDARDIZE"]
+    asked: dict[str, Any] = {
+        "seeds": list(run_dirs),
+        "weights": [_read_json(folder / CARD_NAME).get("sha256") for folder in folders],
+        "images": list_checksum([image.as_posix() for image in held_out]),
+    }
+    file = folders[0] / STABILITY_NAME
+    known = _read_json(file) if file.is_file() else {}
+    if {name: known.get(name) for name in asked} == asked:
+        return list(known["pairs"])
+    plan.require(file)
+    found = cluster_stability(folders, held_out, sizes=sizes, device=_device(plan))
+    pairs = [{"seeds": [asked["seeds"][i] for i in pair], **found[pair]} for pair in found]
+    _write_json(file, {**asked, "pairs": pairs})
+    return pairs
+
+
+def _device(plan: Plan) -> str:
+    return plan.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=1) + "\n"
+    write_text(file, text)
+
+
+def _held_out(row: Row, plan: Plan) -> list[Path]:
+    name = plan.dataset(row.trained_on)
+    known = name if name in DATASETS else "folder"
+    split = get_protocol(default_protocol(known), known).score_split
+    data = open_dataset(name, plan.data_root)
+    names = data.names(split, labels=False)
+    kept = take_subset(names, min(1.0, plan.scale.held_out / len(names)), 0)
+    return [data.root / name for name in names if name in kept]

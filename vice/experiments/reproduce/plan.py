@@ -1,0 +1,259 @@
+"""The trainings that rows ask for: what each comes to, what it is called, and where it lies.
+
+Rows that come to the same configuration, seed and images share one run, within a table and between
+tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, reduce
+from pathlib import Path
+from typing import Any
+
+from vice.datasets import DATASETS, open_dataset
+from vice.datasets.labelled_set import list_checksum
+from vice.datasets.subsets import take_subset
+from vice.errors import UserError
+from vice.evaluation.protocols import default_protocol, get_protocol
+from vice.experiments.reproduce.tables import Row, Scale, key_of
+from vice.names import printable
+from vice.runtime.files import write_text
+from vice.runtime.overrides import expand, quote
+
+
+class NotDone(Exception):
+    """Something is not done, and the plan is to leave it so."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the user asks for.
+
+    Attributes:
+        out: Folder of everything that is made.
+        scale: How large experiments are made.
+        seeds: How many seeds, from 0.
+        datasets: Name of a benchmark to the data set in its place; ``"*"`` stands for all others.
+        data_root: Folder that holds the benchmarks' folders.
+        overrides: Further Hydra overrides of every training; they win over rows and scale.
+        slurm: Whether trainings are handed to SLURM.
+        device: Where evaluations compute; None takes a GPU if there is one.
+        only_done: Whether what is not done is left so: `require` says it.
+    """
+
+    out: Path
+    scale: Scale
+    seeds: int = 1
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    data_root: str | None = None
+    overrides: tuple[str, ...] = ()
+    slurm: bool = False
+    device: str | None = None
+    only_done: bool = False
+
+    def require(self, what: object) -> None:
+        """Says that something has to be computed.
+
+        Raises:
+            NotDone: The plan is to compute nothing.
+        """
+        if self.only_done:
+            raise NotDone(what)
+
+    def dataset(self, name: str) -> str:
+        """The data set that stands in the place of a benchmark."""
+        return self.datasets.get(name, self.datasets.get("*", name))
+
+    def comparable(self) -> bool:
+        """Whether results are at the papers' setting, as far as this command says."""
+        changed = [text for text in self.overrides if not _is_harmless(key_of(text))]
+        return self.scale.name == "full" and not self.datasets and not changed
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        config: Config of the training.
+        overrides: All overrides but data and folder.
+        seed: Its seed.
+        settings: What `settings` makes of them: everything that its result follows from, but
+            the images.
+    """
+
+    config: str
+    overrides: tuple[str, ...]
+    seed: int
+    settings: Mapping[str, str]
+
+    def key(self, images: str) -> str:
+        """Ten hexadecimal digits of settings, seed and images.
+
+        Args:
+            images: Name or checksum of the training images.
+        """
+        content = json.dumps([self.seed, images, dict(self.settings)], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:10]
+
+
+def plan_run(row: Row, plan: Plan, seed: int) -> Run:
+    """Composes the training of a row; nothing has to be there for it.
+
+    Args:
+        row: A row with a config.
+        plan: What the user asks for.
+        seed: Of the training.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: Overrides that the config does not take.
+    """
+    assert row.config is not None
+    root = []
+    if plan.data_root is not None:
+        root = [f"config.VICE.DATASET.root={quote(expand(plan.data_root))}"]
+    overrides = (
+        *row.shared,
+        *plan.scale.train,
+        *row.own,
+        *_scaled(row, plan),
+        *root,
+        # Runs of the same superpixels share them.
+        f"config.VICE.SUPERPIXELS.cache_dir={quote(plan.out.absolute() / 'superpixels')}",
+        *plan.overrides,
+        f"config.SEED_VALUE={seed}",
+    )
+    return Run(row.config, overrides, seed, settings(row.config, overrides))
+
+
+def _scaled(row: Row, plan: Plan) -> list[str]:
+    """What the row says at full scale, times the scale's factors; the user's overrides win."""
+    # Composing takes time, and what comes with shared parts is the same for most rows.
+    shared = composed(str(row.config), row.shared) if plan.scale.factors else {}
+    own = {key_of(text): _number(text.partition("=")[2]) for text in row.own}
+    named = {key_of(text) for text in plan.overrides}
+    found = []
+    for key, factor in plan.scale.factors.items():
+        value = own[key] if key in own else _at(shared, key)
+        if key not in named:
+            scaled = max(1, round(value * factor)) if isinstance(value, int) else value * factor
+            # 0 switches something off at any scale.
+            found.append(f"{key}={scaled if value else 0}")
+    return found
+
+
+def _at(nested: Mapping[str, Any], key: str) -> Any:
+    return reduce(lambda group, part: group[part], key.split("."), nested)
+
+
+def _number(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+@lru_cache(maxsize=512)
+def composed(config: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """A composed training configuration as plain containers."""
+    from omegaconf import OmegaConf
+
+    from vice.plugins.vissl.config.configure import compose
+
+    plain: Any = OmegaConf.to_container(compose([f"config={config}", *overrides]), resolve=True)
+    return dict(plain)
+
+
+def settings(config: str, overrides: Sequence[str]) -> dict[str, str]:
+    """What the result of a training follows from: dotted key to value as text, without data."""
+    from vice.plugins.vissl.resuming import flatten
+
+    flat = dict(flatten(composed(config, tuple(overrides))["config"]))
+    return {key: value for key, value in flat.items() if not _is_harmless(f"config.{key}")}
+
+
+def _is_harmless(key: str) -> bool:
+    """Whether a key says where and how it is computed, and not what."""
+    from vice.plugins.vissl.resuming import HARMLESS
+
+    name = key.removeprefix("config.")
+    # Together with the batch a process, these say how many images make a step.
+    counts = ("DISTRIBUTED.NUM_NODES", "DISTRIBUTED.NUM_PROC_PER_NODE")
+    return name.startswith(HARMLESS) and name not in counts
+
+
+def run_folder(run: Run, row: Row, plan: Plan) -> tuple[Path, Path]:
+    """Where a run lies and what it is trained on.
+
+    Args:
+        run: What `plan_run` returns.
+        row: Its row.
+        plan: What the user asks for.
+
+    Returns:
+        The run folder, named by the run's key, and the folder or list of its images; a list is
+        written where the data set is not the config's own, or is cut by the scale.
+
+    Raises:
+        UserError: The data set is not there.
+    """
+    name, limit = plan.dataset(row.trained_on), plan.scale.images
+    own = composed(run.config, run.overrides)["config"]["DATA"]["TRAIN"]["DATA_PATHS"]
+    if name == row.trained_on and own and not limit:
+        images, identity = Path(own[0]), name
+    else:
+        images, identity = _write_list(name, limit, plan)
+    backbone, trunk = (run.settings[f"MODEL.TRUNK.{key}"] for key in ("VICE.backbone", "NAME"))
+    decoder = trunk.removeprefix("vice_resnet_")
+    # Names of timm's models hold colons, and slashes.
+    model = re.sub(r"[^\w.-]", "-", f"{backbone}-{decoder}")
+    folder = f"{model}-{plan.scale.name}-seed{run.seed}-{run.key(identity)}"
+    return plan.out / "runs" / folder, images
+
+
+def _write_list(name: str, limit: int, plan: Plan) -> tuple[Path, str]:
+    known = name if name in DATASETS else "folder"
+    split = get_protocol(default_protocol(known), known).fit_split
+    data = open_dataset(name, plan.data_root)
+    pairs = {pair.image.absolute(): pair for pair in data.pairs(split, labels=False)}
+    names = {path.relative_to(data.root.absolute()).as_posix(): path for path in pairs}
+    if limit and limit < len(names):
+        kept = take_subset(list(names), limit / len(names), 0)
+        names = {name: path for name, path in names.items() if name in kept}
+    checksum = list_checksum(names)
+    file = plan.out / "data" / f"{data.root.resolve().name}-{checksum[:10]}.txt"
+    broken = [path for path in map(str, names.values()) if len(path.split("\n")) > 1]
+    if broken:
+        raise UserError(
+            f"{printable(broken[0])} has a line break in its name, and a list of images has one "
+            "path a line: rename it"
+        )
+    write_text(file, "".join(f"{path}\n" for path in names.values()))
+    return file, f"{data.name} {checksum}"
+
+
+def parse_datasets(texts: Sequence[str]) -> dict[str, str]:
+    """The data sets of a command line: ``DATASET`` for all, ``NAME=DATASET`` in place of one.
+
+    Raises:
+        UserError: A name that no benchmark has.
+    """
+    found = {}
+    for text in texts:
+        name, equals, replacement = text.partition("=")
+        if not equals or os.path.isdir(expand(text)):
+            name, replacement = "*", text
+        elif name not in DATASETS:
+            raise UserError(f"--dataset {text}: {name} is none of {', '.join(DATASETS)}")
+        known = replacement in DATASETS
+        found[name] = replacement if known else expand(replacement)
+    return found

@@ -1,0 +1,228 @@
+"""A reproduced table beside the papers' figures, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vice.evaluation.checkpoint_selection import RULE
+from vice.evaluation.compare import markdown_line, spread
+from vice.evaluation.matchings import MATCHINGS
+from vice.experiments.reproduce.evaluations import Scores
+from vice.experiments.reproduce.plan import Plan
+from vice.experiments.reproduce.runner import Outcome, RowOutcome
+from vice.experiments.reproduce.tables import Row, Table
+from vice.runtime.files import write_text
+from vice.scoring import mean_over
+
+STABILITY = "stability between seeds"
+LABEL_FREE = {
+    "perplexity_over_k": "perplexity / K",
+    "loss_over_lnk": "loss / ln K",
+    "agreement": "agreement of views",
+    "mutual_information": "NMI of views",
+    "cosine": "cosine of views",
+}
+HEAD = ("row", "read-out", "published", "source", "last checkpoint", "label-free choice", "seeds")
+
+
+def write_report(table: Table, outcome: Outcome, plan: Plan) -> Path:
+    """Writes ``tables/<table>-<scale>.md`` and ``.json`` into the plan's folder.
+
+    Args:
+        table: What was run.
+        outcome: What has come of it.
+        plan: At which scale, on what, with how many seeds.
+
+    Returns:
+        Path of the Markdown file.
+    """
+    names = "".join(f"-{Path(name).name}" for name in dict.fromkeys(plan.datasets.values()))
+    file = plan.out / "tables" / f"{table.name}-{plan.scale.name}{names}.md"
+    text = to_markdown(table, outcome, plan)
+    write_text(file, text)
+    content = {"table": dataclasses.asdict(table), **dataclasses.asdict(outcome)}
+    text_json = json.dumps({**content, "plan": dataclasses.asdict(plan)}, indent=1, default=str)
+    write_text(file.with_suffix(".json"), text_json)
+    return file
+
+
+def to_markdown(table: Table, outcome: Outcome, plan: Plan) -> str:
+    """The table, what the scale and the data change, and what failed.
+
+    mIoU / accuracy in percent, mean ± standard deviation over seeds; a difference of mIoU to the
+    table's baseline in brackets.
+
+    Args:
+        table: What was run.
+        outcome: What has come of it.
+        plan: At which scale, on what, with how many seeds.
+    """
+    lines = [f"**{table.title}** ({', '.join(filter(None, [table.source, plan.scale.name]))})", ""]
+    if table.about:
+        lines += [table.about, ""]
+    lines += [markdown_line(HEAD), markdown_line(["---"] * len(HEAD))]
+    baseline = outcome.rows.get(table.baseline)
+    owners: dict[str, str] = {}
+    for row in table.rows:
+        found = outcome.rows[row.name]
+        name = row.name
+        first = owners.setdefault(found.run or row.name, row.name)
+        if first != row.name:
+            name += f" (the same run as {first!r} here)"
+        lines += [
+            markdown_line([name, *cells]) for cells in _cells(table, row, found, baseline, plan)
+        ]
+    lines += [*_label_free(table, outcome), "", *_notes(plan, outcome)]
+    lines += [f"- failed: {line}" for line in outcome.failures]
+    lines += [f"- waiting: {line}" for line in outcome.waiting]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(
+    table: Table, row: Row, found: RowOutcome, baseline: RowOutcome | None, plan: Plan
+) -> list[list[str]]:
+    """A line for each read-out that is published or measured."""
+    names = dict.fromkeys([*row.published, *(name for scores in found.last for name in scores)])
+    names.pop("training", None)
+    source = row.source or table.source
+    lines = []
+    for name in names or ["-"]:
+        figures = row.published.get(name)
+        shown = figure(figures, plan.comparable())
+        base = None if baseline is None or baseline is found else baseline
+        last = measured(found.last, name, base.last if base else [])
+        chosen = measured(found.chosen, name, base.chosen if base else [])
+        if found.epochs:
+            chosen += " (last)" if found.same else f" (epoch {', '.join(map(str, found.epochs))})"
+        seeds = sum(name in scores for scores in found.last)
+        lines.append([name, shown, source if figures else "-", last, chosen, str(seeds or "-")])
+    if found.stability:
+        kinds = ("adjusted_rand_index", "normalized_mutual_information")
+        ari, nmi = (spread([pair[kind] for pair in found.stability]) for kind in kinds)
+        seeds = len({seed for pair in found.stability for seed in pair["seeds"]})
+        lines.append([STABILITY, "-", "-", f"ARI {ari} / NMI {nmi}", "-", str(seeds)])
+    if found.seconds or "training" in row.published:
+        time = row.published.get("training")
+        mean = sum(found.seconds) / len(found.seconds) if found.seconds else None
+        taken = "-" if mean is None else f"{mean:.0f} s"
+        shown = "-" if time is None else f"{time}{'' if plan.comparable() else ' †'}"
+        lines.append(["training", shown, source if time else "-", taken, "-", "-"])
+    return lines
+
+
+def _label_free(table: Table, outcome: Outcome) -> list[str]:
+    """The second table; nothing where no row was trained."""
+    rows = {row.name: outcome.rows[row.name].label_free for row in table.rows}
+    lines = []
+    for name, scores in rows.items():
+        if scores:
+            cells = [spread([found[key] for found in scores]) for key in LABEL_FREE]
+            lines.append(markdown_line([name, *cells, str(len(scores))]))
+    if not lines:
+        return []
+    head = ("row", *LABEL_FREE.values(), "seeds")
+    shared = f", in views as {table.baseline!r} makes them" if table.baseline else ""
+    title = f"Last checkpoint without labels, on images that were not trained on{shared}, in %:"
+    return ["", title, "", markdown_line(head), markdown_line(["---"] * len(head)), *lines]
+
+
+def figure(figures: Mapping[str, float] | None, comparable: bool) -> str:
+    """A published figure, with † where the results beside it are not comparable with it."""
+    if not figures:
+        return "-"
+    if "difference" in figures:
+        text = f"({figures['difference']:+.2f})"
+    elif "milliseconds" in figures:
+        text = f"{figures['milliseconds']:g} ms"
+    else:
+        text = " / ".join(
+            f"{figures[key]:.2f}" if key in figures else "-" for key in ("miou", "accuracy")
+        )
+    return text if comparable else f"{text} †"
+
+
+def measured(scores: Sequence[Scores], name: str, baseline: Sequence[Scores]) -> str:
+    """Mean ± standard deviation over seeds of one read-out, and the difference to a baseline.
+
+    Args:
+        scores: A seed each.
+        name: The read-out.
+        baseline: The baseline's scores; empty for no difference.
+    """
+    found = [entry[name] for entry in scores if name in entry]
+    if not found:
+        return "-"
+    if "milliseconds" in found[0]:
+        # Shares become percent there, and milliseconds are none.
+        return f"{spread([_value(entry, 'milliseconds') / 100 for entry in found])} ms"
+    text = " / ".join(spread([entry[key] for entry in found]) for key in ("miou", "accuracy"))
+    reference = [entry[name] for entry in baseline if name in entry]
+    if not reference:
+        return text
+    means = [sum(_value(e, "miou") for e in group) / len(group) for group in (found, reference)]
+    return f"{text} ({100 * (means[0] - means[1]):+.2f})"
+
+
+def _value(entry: Mapping[str, float | None], key: str) -> float:
+    value = entry[key]
+    return float("nan") if value is None else float(value)
+
+
+def _notes(plan: Plan, outcome: Outcome) -> list[str]:
+    notes = [
+        "- mIoU / accuracy in %, mean ± standard deviation over seeds. No label has a say in which "
+        f"checkpoint is scored: it is the last one, or that of the {RULE}, on images that were not "
+        "trained on."
+    ]
+    taken = [scores for found in outcome.rows.values() for scores in (*found.last, *found.chosen)]
+    if over := mean_over(entry for scores in taken for entry in scores.values()):
+        notes.append(f"- mIoU: {over}; each results.json has its own number.")
+    names = {name.rpartition(" ")[2] for scores in taken for name in scores}
+    notes += [f"- {name}: {text}" for name, text in MATCHINGS.items() if name in names]
+    if any(found.stability for found in outcome.rows.values()):
+        notes.append(
+            f"- {STABILITY}: adjusted Rand index and normalised mutual information between the "
+            "nearest prototypes of all pixels of those images, in %, over pairs of last "
+            "checkpoints."
+        )
+    if not plan.comparable():
+        notes.append(
+            "- † published for the papers' own setting and data: not comparable with the results "
+            "beside it."
+        )
+    notes += [f"- scale {plan.scale.name}: {plan.scale.about}", *changes(plan)]
+    return notes
+
+
+def changes(plan: Plan) -> list[str]:
+    """What scale, data and overrides change against the papers' setting, a line each."""
+    scale, lines = plan.scale, []
+    if scale.factors:
+        factors = ", ".join(f"{_short(key)} {value:g}" for key, value in scale.factors.items())
+        lines.append(f"- factors on what the papers use: {factors}")
+    if scale.train:
+        lines.append(f"- training: {', '.join(map(_short, scale.train))}")
+    if scale.images:
+        lines.append(f"- training images: at most {scale.images}")
+    lines += [f"- {kind}: {_flat(found)}" for kind, found in scale.evaluate.items()]
+    lines += [
+        f"- data: {new} in place of {'all data sets' if old == '*' else old}"
+        for old, new in plan.datasets.items()
+    ]
+    if plan.overrides:
+        lines.append(f"- overrides: {', '.join(map(_short, plan.overrides))}")
+    return lines
+
+
+def _short(text: str) -> str:
+    return text.replace("config.", "", 1)
+
+
+def _flat(arguments: Mapping[str, Any]) -> str:
+    flat = {**arguments, **arguments.get("changes", {})}
+    flat.pop("changes", None)
+    return ", ".join(f"{name}={value}" for name, value in flat.items())

@@ -1,0 +1,249 @@
+"""Runs a table: trains, chooses, scores, and goes on where a row fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vice.errors import UserError, one_line
+from vice.experiments.reproduce.evaluations import Scores, arguments_of, evaluate
+from vice.experiments.reproduce.found import announce_datasets
+from vice.experiments.reproduce.label_free import choose, last_scores, stability
+from vice.experiments.reproduce.plan import NotDone, Plan, Run, composed, plan_run, run_folder
+from vice.experiments.reproduce.tables import Row, Table
+from vice.experiments.reproduce.trainings import Waiting, ensure_trained, training_seconds
+from vice.runtime.progress import progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class RowOutcome:
+    """What has come of a row.
+
+    Attributes:
+        last: Scores of the last checkpoint, a seed each.
+        chosen: Scores of the checkpoint that is chosen without labels, a seed each.
+        epochs: Epochs of the chosen checkpoints, those that are the last included.
+        same: Whether all chosen checkpoints are the last ones.
+        seconds: What the trainings took, where it is known.
+        run: Name of the first seed's run folder.
+        label_free: What `vice.experiments.reproduce.label_free.last_scores` gives, a seed each.
+        stability: What `vice.experiments.reproduce.label_free.stability` gives, a pair of seeds
+            each.
+    """
+
+    last: list[Scores] = field(default_factory=list)
+    chosen: list[Scores] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
+    same: bool = True
+    seconds: list[float] = field(default_factory=list)
+    run: str = ""
+    label_free: list[dict[str, float]] = field(default_factory=list)
+    stability: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """What has come of a table.
+
+    Attributes:
+        rows: Name of the row to what has come of it.
+        failures: A line for each row and seed that failed.
+        waiting: A line for each that is in SLURM's hands.
+    """
+
+    rows: dict[str, RowOutcome] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+
+
+def reproduce(
+    table: Table,
+    plan: Plan,
+    on_row: Callable[[Outcome], None] = lambda outcome: None,
+    rows: Collection[str] | None = None,
+) -> Outcome:
+    """Runs what of a table is not done yet, and collects everything.
+
+    A row is trained and scored before the next one begins, so that whoever stops a table has whole
+    rows. With SLURM, all trainings are submitted before anything is scored.
+
+    Args:
+        table: The table.
+        plan: At which scale, on what, with how many seeds.
+        on_row: Gets the outcome so far, each time a seed of a row is scored.
+        rows: Names of the rows to be run; of the others only what is done is collected. None runs
+            all.
+
+    Returns:
+        Scores, and what failed or waits; a row that fails ends no other.
+    """
+    announce_datasets(table, plan, rows)
+    outcome = Outcome({row.name: RowOutcome() for row in table.rows})
+    work = [(row, seed) for row in table.rows for seed in range(plan.seeds) if _has_work(row)]
+    scored: dict[str, list[int]] = {}
+    # A run that several rows share is tried once.
+    failed: dict[Path, Exception] = {}
+
+    def trained(row: Row, seed: int) -> bool:
+        work_on = partial(_train, outcome, row, seed, plan, failed)
+        return _guarded(outcome, f"{row.name}, seed {seed}", work_on)
+
+    if rows is not None:
+        _collect(table, outcome, [pair for pair in work if pair[0].name not in rows], plan, scored)
+        work = [pair for pair in work if pair[0].name in rows]
+    if plan.slurm:
+        asked = progress(work, len(work), f"{table.name}: trainings", every_seconds=0)
+        work = [pair for pair in asked if trained(*pair)]
+    for row, seed in progress(work, len(work), table.name, every_seconds=0):
+        score = partial(_score, table, outcome.rows[row.name], row, seed, plan)
+        ready = plan.slurm or trained(row, seed)
+        if ready and _guarded(outcome, f"{row.name}, seed {seed}", score):
+            scored.setdefault(row.name, []).append(seed)
+            on_row(outcome)
+    for row in table.rows:
+        seeds = scored.get(row.name, [])
+        compared = row.config is not None and not (row.untrained or row.initial)
+        if len(seeds) > 1 and compared:
+            only_done = plan.only_done or (rows is not None and row.name not in rows)
+            own = dataclasses.replace(plan, only_done=only_done)
+            compare = partial(_compare_seeds, outcome.rows[row.name], row, seeds, own)
+            _guarded(outcome, f"{row.name}, stability between seeds", compare)
+    return outcome
+
+
+def _collect(
+    table: Table,
+    outcome: Outcome,
+    work: Sequence[tuple[Row, int]],
+    plan: Plan,
+    scored: dict[str, list[int]],
+) -> None:
+    """What is done of some rows; nothing is said of what is not, or could not be."""
+    only_done = dataclasses.replace(plan, only_done=True, slurm=False)
+    for row, seed in work:
+        with suppress(NotDone, UserError):
+            _train(outcome, row, seed, only_done, {})
+            _score(table, outcome.rows[row.name], row, seed, only_done)
+            scored.setdefault(row.name, []).append(seed)
+
+
+def shown(table: Table, outcome: Outcome, rows: Collection[str]) -> Table:
+    """A table without the rows that were not asked for and of which nothing is done.
+
+    Args:
+        table: The table.
+        outcome: What `reproduce` gives.
+        rows: Names of the rows that were asked for.
+    """
+    kept = [row for row in table.rows if row.name in rows or outcome.rows[row.name].last]
+    return dataclasses.replace(table, rows=tuple(kept))
+
+
+def _has_work(row: Row) -> bool:
+    return bool(row.evaluate) and (row.config is not None or row.spec is not None)
+
+
+def _guarded(outcome: Outcome, where: str, work: Callable[[], None]) -> bool:
+    """Whether work on a row has succeeded; otherwise the outcome says why not."""
+    try:
+        work()
+    except NotDone:
+        return False
+    except Waiting as state:
+        outcome.waiting.append(f"{where}: {state}")
+    except UserError as error:
+        outcome.failures.append(f"{where}: {one_line(error)}")
+    # Whatever happens to one row, hours of work on the others must not be lost.
+    except Exception as error:
+        logger.exception("%s failed", where)
+        last = str(error).strip().splitlines()[-1:]
+        outcome.failures.append(f"{where}: {' '.join([type(error).__name__ + ':', *last])}")
+    else:
+        return True
+    return False
+
+
+def _train(
+    outcome: Outcome, row: Row, seed: int, plan: Plan, failed: dict[Path, Exception]
+) -> None:
+    if row.config is None or row.untrained:
+        return
+    run, folder, images = _place(row, seed, plan)
+    outcome.rows[row.name].run = outcome.rows[row.name].run or folder.name
+    if folder in failed:
+        raise failed[folder]
+    try:
+        ensure_trained(run, folder, images, plan)
+    except Exception as error:
+        failed[folder] = error
+        raise
+
+
+def _place(row: Row, seed: int, plan: Plan) -> tuple[Run, Path, Path]:
+    run = plan_run(row, plan, seed)
+    folder, images = run_folder(run, row, plan)
+    return run, folder, images
+
+
+def _views(table: Table, row: Row, plan: Plan) -> Mapping[str, Any]:
+    """``VICE`` of the training whose views a row is measured in without labels."""
+    known = {found.name: found for found in table.rows if found.config is not None}
+    run = plan_run(known.get(table.baseline, row), plan, 0)
+    return dict(composed(run.config, run.overrides)["config"]["VICE"])
+
+
+def _score(table: Table, found: RowOutcome, row: Row, seed: int, plan: Plan) -> None:
+    if row.untrained:
+        plan.require(row.name)
+        found.last.append(_time(row, seed, plan))
+        return
+    if row.config is None:
+        from_imagenet = str(row.spec).startswith("imagenet:")
+        spec = plan.scale.finetuned if from_imagenet and plan.scale.finetuned else str(row.spec)
+        found.last.append(evaluate(row, spec, seed, plan.out / "eval" / _plain(spec), plan))
+        return
+    _, folder, _ = _place(row, seed, plan)
+    place = plan.out / "eval" / folder.name
+    if row.initial:
+        found.last.append(evaluate(row, f"random:{folder}", seed, place / "initial", plan))
+        return
+    last = evaluate(row, str(folder), seed, place / "last", plan)
+    choice = choose(row, folder, seed, plan)
+    chosen = last
+    if not choice["last"]:
+        chosen = evaluate(row, choice["path"], seed, place / f"epoch{choice['epoch']}", plan)
+    label_free = last_scores(row, folder, _views(table, row, plan), plan)
+    found.last.append(last)
+    found.chosen.append(chosen)
+    found.label_free.append(label_free)
+    found.epochs.append(choice["epoch"])
+    found.same = found.same and choice["last"]
+    if (seconds := training_seconds(folder)) is not None:
+        found.seconds.append(seconds)
+
+
+def _compare_seeds(found: RowOutcome, row: Row, seeds: Sequence[int], plan: Plan) -> None:
+    folders = {seed: _place(row, seed, plan)[1] for seed in seeds}
+    found.stability = stability(row, folders, plan)
+
+
+def _time(row: Row, seed: int, plan: Plan) -> Scores:
+    from vice.experiments.reproduce.step_time import time_step
+
+    run = plan_run(row, plan, seed)
+    config = composed(run.config, run.overrides)["config"]
+    images = int(arguments_of(row, "timing", plan)["images"])
+    parts = time_step(config, images, plan.device)
+    return {name: {"milliseconds": taken} for name, taken in parts.items()}
+
+
+def _plain(spec: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in spec)

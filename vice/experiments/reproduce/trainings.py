@@ -1,0 +1,82 @@
+"""Trains a run where it is not done: here, or by handing it to SLURM."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vice.experiments.reproduce.plan import Plan, Run
+from vice.experiments.train import submit, train
+from vice.runtime.files import make_folder, write_text
+from vice.runtime.run_folder import WEIGHTS_NAME
+
+RECORD_NAME = "reproduce.json"
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a run has ended, and its weights are there."""
+    final = any(folder.glob("model_final_checkpoint_phase*.torch"))
+    return final and (folder / WEIGHTS_NAME).is_file()
+
+
+class Waiting(Exception):
+    """A training is in SLURM's hands; the same command goes on later."""
+
+
+def ensure_trained(run: Run, folder: Path, images: Path, plan: Plan) -> None:
+    """Trains, resumes or submits a run; one that is done is left as it is.
+
+    Args:
+        run: The run.
+        folder: Its folder.
+        images: What it is trained on.
+        plan: What the user asks for.
+
+    Raises:
+        UserError: Training says what is wrong.
+        RuntimeError: Training crashed.
+        Waiting: It was submitted, now or before.
+        NotDone: As `Plan.require`.
+    """
+    if is_done(folder):
+        return
+    plan.require(folder)
+    if plan.slurm:
+        raise Waiting(_submitted(run, folder, images, plan))
+    start = time.monotonic()
+    train(run.config, images, folder, run.overrides)
+    seconds = _record(folder).get("seconds", 0.0) + time.monotonic() - start
+    _write_record(folder, {"seconds": round(seconds, 1), **dataclasses.asdict(run)})
+
+
+def training_seconds(folder: Path) -> float | None:
+    """How long a run took on this machine, its successful calls together; None if unknown."""
+    seconds: float | None = _record(folder).get("seconds")
+    return seconds
+
+
+def _submitted(run: Run, folder: Path, images: Path, plan: Plan) -> str:
+    from vice.plugins.vissl.slurm import job_state
+
+    known = _record(folder).get("job")
+    state = job_state(known) if known else ""
+    if state:
+        return f"job {known} is {state}"
+    make_folder(folder)
+    job = submit(run.config, images, folder, run.overrides)
+    _write_record(folder, {"job": job})
+    return f"submitted job {job}"
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    file = folder / RECORD_NAME
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _write_record(folder: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps({**_record(folder), **content}, indent=1, default=str) + "\n"
+    write_text(folder / RECORD_NAME, text)

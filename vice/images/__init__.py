@@ -1,0 +1,32 @@
+"""Image files: finding them, reading them as 8-bit RGB, and what they hold."""
+
+from vice.images.lists import SUFFIXES, list_images
+from vice.images.read import (
+    FormatError,
+    ImageError,
+    Interpolation,
+    Mode,
+    check_format,
+    decode_image,
+    nearest,
+    read_image,
+    resize,
+    standardize,
+    upright_rgb,
+)
+
+__all__ = [
+    "SUFFIXES",
+    "FormatError",
+    "ImageError",
+    "Interpolation",
+    "Mode",
+    "check_format",
+    "decode_image",
+    "list_images",
+    "nearest",
+    "read_image",
+    "resize",
+    "standardize",
+    "upright_rgb",
+]

@@ -1,0 +1,306 @@
+"""Images on disk: reading them as 8-bit RGB, bringing them to a standard size."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from vice.errors import UserError
+from vice.images.lists import SUFFIXES, list_images
+from vice.images.picture_formats import open_picture
+from vice.images.pixel_formats import Decoded, Source, UnclearPixels, decode, has_16_bit_colors
+from vice.images.tiff_layout import (
+    EIGHT_BITS,
+    TiffLayout,
+    describe,
+    layout_of,
+    objection,
+    read_layout,
+)
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = [
+    "SUFFIXES",
+    "FormatError",
+    "ImageError",
+    "check_format",
+    "decode_image",
+    "list_images",
+    "nearest",
+    "read_image",
+    "resize",
+    "standardize",
+    "upright_rgb",
+]
+
+#: Place, bytes and name of formats that people have and Pillow does not read.
+_FOREIGN = (
+    (128, b"DICM", "a DICOM file"),
+    (4, b"ftyphei", "a HEIC photograph"),
+    (4, b"ftypmif1", "a HEIF photograph"),
+    (0, b"v/1\x01", "an OpenEXR file"),
+    (0, b"#?RADIANCE", "a Radiance HDR file"),
+    (0, b"\x89HDF\r\n", "an HDF5 file"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"\xff\x0a", "a JPEG XL file"),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL file"),
+)
+Mode = Literal["highres", "lowres", "none"]
+Interpolation = Literal["auto", "nearest", "bilinear", "bicubic", "area"]
+
+
+class ImageError(UserError):
+    """An image file that cannot be read; the message names the file and says why."""
+
+
+class FormatError(ImageError):
+    """An image whose pixels could only be read by guessing what they mean."""
+
+
+def read_image(path: str | Path, *, upright: bool = True) -> np.ndarray:
+    """Reads an image file as 8-bit RGB, upright as its EXIF orientation says.
+
+    Grey images are repeated over the channels, transparent pixels are laid over white (what a
+    viewer shows), CMYK is converted. Samples beyond 8 bits are scaled where the file or they
+    themselves say which value is white; what is unclear is refused, see
+    `vice.images.pixel_formats`. Of an animated or multi-page file the first page is read.
+
+    Args:
+        path: Image file of any format Pillow reads.
+        upright: False leaves the pixels in the order in which they are stored.
+
+    Returns:
+        uint8 array of shape (H, W, 3), RGB.
+
+    Raises:
+        ImageError: The file is missing, empty, truncated, broken, no image or too large.
+        FormatError: Nothing says what its bands or values mean; an `ImageError`, too.
+    """
+    return decode_image(path, upright=upright).pixels
+
+
+def decode_image(path: str | Path, *, upright: bool = True) -> Decoded:
+    """`read_image`, with what was found in the file.
+
+    Raises:
+        ImageError: As `read_image`.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    path = Path(path)
+    # os.path has an answer for names too long for the disk, too; Path raises.
+    if not os.path.isfile(path):
+        raise ImageError(f"{path}: no such image file; check the path or the image list")
+    layout = None
+    try:
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path}: the image file is empty (0 bytes); copy it again")
+        layout = read_layout(path)
+        unclear = objection(layout) if layout is not None else None
+        if unclear:
+            raise UnclearPixels(unclear)
+        with open_picture(path) as image:
+            return decode(Source(image, lambda: open_picture(path), layout, upright))
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise _unidentified(path, layout, error) from error
+    except UnclearPixels as error:
+        raise FormatError(f"{path}: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{path}: {error}; shrink the image, or raise PIL.Image.MAX_IMAGE_PIXELS to trust it"
+        ) from error
+    # Decoders meet broken bytes with almost any exception (struct.error, zlib.error, SyntaxError).
+    except Exception as error:
+        raise ImageError(
+            f"{path}: cannot be read as an image ({error}); replace or remove the file"
+        ) from error
+
+
+def upright_rgb(image: Image.Image) -> np.ndarray:
+    """An image of Pillow as `read_image` gives its file: uint8 (H, W, 3), turned as EXIF says.
+
+    Raises:
+        FormatError: Nothing says what its bands or values mean, or Pillow has dropped half of
+            its bits.
+    """
+    name = getattr(image, "filename", "") or f"image of mode {image.mode}"
+    tags = getattr(image, "tag_v2", None)
+    layout = None if tags is None else layout_of(tags)
+    try:
+        unclear = objection(layout) if layout is not None else None
+        if unclear:
+            raise UnclearPixels(unclear)
+        if not getattr(image, "tile", None) and _lost_bits(image):
+            raise UnclearPixels("Pillow has dropped half of its 16 bits: give the path of the file")
+        return decode(Source(image, lambda: open_picture(name), layout)).pixels
+    except UnclearPixels as error:
+        raise FormatError(f"{name}: {error}") from error
+
+
+def _lost_bits(image: Any) -> bool:
+    """Whether an image that is loaded comes from a file of 16-bit colours."""
+    try:
+        with open_picture(image.filename) as again:
+            return has_16_bit_colors(again)
+    # An image that is from no file, or from one that has gone.
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+def check_format(path: str | Path) -> None:
+    """Refuses what the first bytes and the tags of a file show to be unclear or not read.
+
+    No pixel is decoded, and a file that cannot be opened is left to whoever reads it.
+
+    Raises:
+        FormatError: As `read_image`.
+    """
+    try:
+        layout = read_layout(path)
+        foreign = None if layout is not None else _foreign(Path(path))
+    except OSError:
+        return
+    unclear = objection(layout) if layout is not None else foreign
+    if unclear:
+        raise FormatError(f"{path}: {unclear}")
+
+
+def _unidentified(path: Path, layout: TiffLayout | None, error: Exception) -> ImageError:
+    """Says what a file is that Pillow does not know, with the remedy."""
+    if layout is not None:
+        return FormatError(
+            f"{path}: a TIFF of {describe(layout)} in a layout that is not read: {EIGHT_BITS}"
+        )
+    foreign = _foreign(path)
+    if foreign:
+        return FormatError(f"{path}: {foreign}")
+    return ImageError(f"{path}: cannot be read as an image ({error}); replace or remove the file")
+
+
+def _foreign(path: Path) -> str | None:
+    """What a file is by its first bytes, if it is of a kind that is known and not read."""
+    with open(path, "rb") as file:
+        head = file.read(132)
+    for place, magic, name in _FOREIGN:
+        if head[place : place + len(magic)] == magic:
+            return f"{name}, which is not read: convert it to an 8-bit PNG or JPEG"
+    return None
+
+
+def standardize(
+    image: np.ndarray,
+    mode: Mode = "highres",
+    *,
+    min_side: int = 500,
+    max_side: int = 2048,
+    square: int = 320,
+    interpolation: Interpolation = "auto",
+) -> np.ndarray:
+    """Brings an image or a label map to the size the papers train and test on.
+
+    ``highres``: enlarged until the shorter side is `min_side`, or shrunk until the longer one is
+    `max_side`; the longer side never exceeds `max_side`, and a side still under `min_side` is
+    padded on both ends with its mirror image. ``lowres``: the largest centred square, resized to
+    `square` x `square` (the PiCIE setting). ``none``: unchanged.
+
+    Args:
+        image: (H, W, C) or (H, W), any dtype cv2.resize takes.
+        mode: ``"highres"``, ``"lowres"`` or ``"none"``.
+        min_side: Least length of the shorter side, in pixels (``highres``).
+        max_side: Greatest length of the longer side, in pixels (``highres``).
+        square: Side of the result, in pixels (``lowres``).
+        interpolation: ``"auto"`` is anti-aliased when shrinking and bicubic when enlarging; use
+            ``"nearest"`` for label maps.
+
+    Returns:
+        The new image, of the same dtype and number of dimensions.
+
+    Raises:
+        UserError: Unknown mode, or `min_side` greater than `max_side`.
+
+    Source: ViCE (BMVC) section 4 and the PiCIE protocol.
+    """
+    if mode == "none":
+        return image
+    if mode == "lowres":
+        height, width = image.shape[:2]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return resize(image[top : top + side, left : left + side], square, square, interpolation)
+    if mode != "highres":
+        raise UserError(f"standardize: unknown mode {mode!r}; use 'highres', 'lowres' or 'none'")
+    if not 0 < min_side <= max_side:
+        raise UserError(f"standardize: min_side {min_side} must be in 1..max_side ({max_side})")
+    return _pad(resize(image, *_highres_size(image, min_side, max_side), interpolation), min_side)
+
+
+def _highres_size(image: np.ndarray, min_side: int, max_side: int) -> tuple[int, int]:
+    height, width = image.shape[:2]
+    scale = max(1.0, min_side / min(height, width))
+    scale = min(scale, max_side / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _pad(image: np.ndarray, side: int) -> np.ndarray:
+    missing = [max(0, side - length) for length in image.shape[:2]]
+    if not any(missing):
+        return image
+    pads = [(gap // 2, gap - gap // 2) for gap in missing] + [(0, 0)] * (image.ndim - 2)
+    return np.pad(image, pads, mode="symmetric")
+
+
+def resize(
+    image: np.ndarray, height: int, width: int, interpolation: Interpolation = "auto"
+) -> np.ndarray:
+    """Resizes an image.
+
+    Args:
+        image: (H, W, C) or (H, W).
+        height: New height in pixels.
+        width: New width in pixels.
+        interpolation: ``"auto"`` treats each axis as it needs: area averaging (anti-aliased)
+            where it shrinks, bicubic where it grows. ``"nearest"`` takes the pixel under the
+            centre of the new one, so that maps stay aligned with resized images.
+
+    Returns:
+        (height, width, C) or (height, width) array of the same dtype.
+
+    Raises:
+        UserError: Unknown interpolation.
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    if interpolation == "nearest":
+        rows, columns = nearest(image.shape[0], height), nearest(image.shape[1], width)
+        return image[rows][:, columns]
+    import cv2
+
+    named = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "area": cv2.INTER_AREA}
+    if interpolation != "auto":
+        if interpolation not in named:
+            known = ", ".join(("auto", "nearest", *named))
+            raise UserError(f"resize: unknown interpolation {interpolation!r}; use one of {known}")
+        return cv2.resize(image, (width, height), interpolation=named[interpolation])
+    # With one call cv2 would drop anti-aliasing as soon as the other axis grows.
+    small = min(image.shape[0], height), min(image.shape[1], width)
+    if image.shape[:2] != small:
+        image = cv2.resize(image, small[::-1], interpolation=cv2.INTER_AREA)
+    if small != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    return image
+
+
+def nearest(length: int, new_length: int) -> np.ndarray:
+    """Source index under the centre of each of `new_length` pixels laid over `length` pixels.
+
+    Returns:
+        int64 array of shape (new_length,), non-decreasing, in [0, length).
+    """
+    return (2 * np.arange(new_length, dtype=np.int64) + 1) * length // (2 * new_length)

@@ -1,0 +1,154 @@
+"""What a set of images holds, looked at before any work: formats, ranges, and how much content."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vice.images.fingerprints import Duplicates, Fingerprint, count_duplicates, fingerprint
+from vice.images.read import ImageError, decode_image
+from vice.runtime.progress import progress
+
+logger = logging.getLogger(__name__)
+
+THREADS = 8
+#: Images that are looked at before a training.
+SAMPLE = 64
+
+
+@dataclass
+class Survey:
+    """What was found.
+
+    Attributes:
+        total: How many images there are.
+        looked: How many were looked at.
+        forms: Format to the number of its images.
+        spans: Format to the least and the greatest sample of its images.
+        notes: What was passed over or converted, to the number of images.
+        refused: Of each image that cannot be used, why.
+        prints: Of the others, in order.
+    """
+
+    total: int
+    looked: int = 0
+    forms: Counter[str] = field(default_factory=Counter)
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
+    notes: Counter[str] = field(default_factory=Counter)
+    refused: list[ImageError] = field(default_factory=list)
+    prints: list[Fingerprint] = field(default_factory=list)
+
+    def duplicates(self) -> Duplicates:
+        """Flat images and repetitions among those that were looked at."""
+        return count_duplicates(self.prints)
+
+    def __str__(self) -> str:
+        kinds = [
+            f"{count} {form}, values {self.spans[form][0]:g} to {self.spans[form][1]:g}"
+            for form, count in self.forms.most_common()
+        ]
+        kinds += [f"{len(self.refused)} that cannot be used"] * bool(self.refused)
+        notes = "".join(f"; {note} ({count})" for note, count in self.notes.most_common())
+        part = f"{self.looked} of {self.total} images" if self.looked < self.total else "all images"
+        return f"{part} looked at: {'; '.join(kinds)}{notes}"
+
+    def describe(self) -> dict[str, object]:
+        """Formats, ranges, notes and content, for a file."""
+        return {
+            "formats": {
+                form: {"images": count, "least": self.spans[form][0], "most": self.spans[form][1]}
+                for form, count in self.forms.items()
+            },
+            "notes": dict(self.notes),
+            **self.duplicates().describe(),
+        }
+
+
+@dataclass(frozen=True)
+class _Found:
+    form: str
+    span: tuple[float, float]
+    notes: tuple[str, ...]
+    print_: Fingerprint
+
+
+def survey_images(
+    paths: Sequence[str | Path], label: str = "looking at images", most: int | None = None
+) -> Survey:
+    """Reads images as everything else does, and keeps what they are.
+
+    Args:
+        paths: Image files.
+        label: What is being done, for the log.
+        most: At most so many, evenly spread over ``paths``; None reads all.
+
+    Returns:
+        What was found; images that cannot be used are counted, not raised.
+    """
+    survey = Survey(len(paths))
+    if most is not None and len(paths) > most:
+        paths = [paths[i] for i in np.linspace(0, len(paths) - 1, most).astype(int)]
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        looked_at = pool.map(_look_at, paths)
+        # A sample is quickly done.
+        for found in looked_at if most else progress(looked_at, len(paths), label):
+            _add(survey, found)
+    return survey
+
+
+def _look_at(path: str | Path) -> _Found | ImageError:
+    try:
+        decoded = decode_image(path)
+    except ImageError as error:
+        return error
+    pixels = decoded.pixels
+    span = decoded.span or (float(pixels.min()), float(pixels.max()))
+    return _Found(decoded.form, span, decoded.notes, fingerprint(pixels))
+
+
+def _add(survey: Survey, found: _Found | ImageError) -> None:
+    survey.looked += 1
+    if isinstance(found, ImageError):
+        survey.refused.append(found)
+        return
+    survey.forms[found.form] += 1
+    survey.notes.update(found.notes)
+    low, high = survey.spans.get(found.form, found.span)
+    survey.spans[found.form] = min(low, found.span[0]), max(high, found.span[1])
+    survey.prints.append(found.print_)
+
+
+def content_warnings(found: Duplicates) -> list[str]:
+    """What is wrong with the content of images, and what to do.
+
+    Returns:
+        One line for each sign; none where most images show something, and not all the same.
+    """
+    said = []
+    if found.flat > MOST_EMPTY * found.images:
+        said.append(
+            f"{found.flat} of {found.images} images are of one colour but for noise: there is "
+            "nothing to learn from them; remove them, or look at how they were made"
+        )
+    copies = found.repeated + found.near
+    if found.images > 1 and copies > MOST_REPEATED * (found.images - 1):
+        said.append(
+            f"{copies} of {found.images} images are the same pictures as others "
+            f"({found.repeated} exactly, {found.near} nearly, as frames of a video are): give "
+            "more different images, such as every n-th frame"
+        )
+    return said
+
+
+#: Share of images of one colour, or of repetitions, above which hardly anything can be learnt.
+MOST_EMPTY = 0.5
+
+
+MOST_REPEATED = 0.9

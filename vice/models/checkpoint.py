@@ -1,0 +1,297 @@
+"""Checkpoints as data: saving and loading embedders without ever running code from a file.
+
+ViCE's own format is one safetensors file (``vice.safetensors``) whose header carries the
+architecture, the metadata and a checksum as JSON; ``vice.json`` beside it is a copy for people.
+VISSL's ``.torch`` files are read through `vice.models.foreign`, which builds tensors and plain
+containers only.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vice.errors import UserError
+from vice.models import Embedder, Prototypes, build_embedder, seeded_embedder
+from vice.names import utf8_path
+from vice.runtime.files import make_folder, replace_atomically, write_text
+from vice.runtime.provenance import digest_tensors
+from vice.runtime.run_folder import CARD_NAME, WEIGHTS_NAME
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+
+
+@dataclass
+class Checkpoint:
+    """A trained embedder and what belongs to it.
+
+    Attributes:
+        embedder: In evaluation mode, without gradients.
+        prototypes: The K concepts, or None when the file holds none.
+        meta: What training wrote beside the weights: seed, versions, iteration and the like.
+        path: The file that was read.
+    """
+
+    embedder: Embedder
+    prototypes: Prototypes | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    def required_prototypes(self) -> Tensor:
+        """The prototypes, (K, D) unit vectors.
+
+        Raises:
+            UserError: The file holds none.
+        """
+        if self.prototypes is None:
+            raise UserError(f"{self.path} holds no prototypes: it cannot be scored without labels")
+        return self.prototypes.weight
+
+
+def save_run(
+    run_dir: str | Path,
+    embedder: Embedder,
+    prototypes: Prototypes | None = None,
+    meta: dict[str, Any] | None = None,
+) -> Path:
+    """Writes ``vice.safetensors`` and ``vice.json`` into a run folder, atomically.
+
+    Args:
+        run_dir: Made if missing.
+        embedder: What to save; its ``config`` is saved with it.
+        prototypes: Saved too when given.
+        meta: Anything JSON can hold.
+
+    Returns:
+        Path of the safetensors file.
+
+    Raises:
+        UserError: The folder cannot be written or the disk is full; files there are as they were.
+    """
+    from safetensors.torch import save
+
+    folder = Path(run_dir)
+    make_folder(folder)
+    tensors = {f"embedder.{name}": value for name, value in embedder.state_dict().items()}
+    if prototypes is not None:
+        tensors["prototypes.weight"] = prototypes.weight
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    card = {
+        "format": FORMAT,
+        "embedder": embedder.config,
+        "num_prototypes": None if prototypes is None else prototypes.out_features,
+        "meta": meta or {},
+    }
+    card["sha256"] = _checksum(card, tensors)
+    text = json.dumps(card, indent=2, sort_keys=True)
+    path = folder / WEIGHTS_NAME
+    # Its own writer takes UTF-8 names only, and leaves files of its own behind when it is killed.
+    data = save(tensors, metadata={"vice": text})
+    replace_atomically(path, lambda new: Path(new).write_bytes(data))
+    write_text(folder / CARD_NAME, text + "\n")
+    return path
+
+
+def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
+    """Reads a checkpoint.
+
+    Args:
+        path: A run folder, a ``.safetensors`` file of ours, or a VISSL ``.torch`` file of a ViCE
+            run.
+        device: Where to put the model.
+
+    Returns:
+        The checkpoint, its embedder frozen and in evaluation mode.
+
+    Raises:
+        UserError: Nothing there, a broken file, weights that do not fit the architecture or are
+            not finite.
+    """
+    file = _find(Path(path))
+    if file.suffix == ".safetensors":
+        card, tensors = _read_own(file)
+    else:
+        from vice.models.foreign import read_vissl_run
+
+        card, tensors = read_vissl_run(file)
+    _check_finite(tensors, file)
+    embedder = _build(card, tensors, file)
+    prototypes = None
+    if "prototypes.weight" in tensors:
+        weight = tensors["prototypes.weight"]
+        if weight.ndim != 2 or not len(weight) or weight.shape[1] != embedder.dim:
+            raise UserError(
+                f"{file}: its prototypes are {tuple(weight.shape)}, not (K, {embedder.dim}) as its "
+                "embedder needs"
+            )
+        prototypes = Prototypes(weight.shape[1], weight.shape[0])
+        _fit(prototypes, {"weight": weight}, file)
+        prototypes.requires_grad_(False).to(device)
+    embedder.eval().requires_grad_(False).to(device)
+    return Checkpoint(embedder, prototypes, card.get("meta", {}), file)
+
+
+def load_embedder(spec: str, *, seed: int = 0, device: str | torch.device = "cpu") -> Embedder:
+    """An embedder to be scored, from one string.
+
+    Args:
+        spec: A path as in `load_checkpoint`; ``random:PATH`` for the same architecture with
+            fresh weights; ``random:BACKBONE-DECODER-DIM``, for example
+            ``random:resnet18-fpn-128``; or ``imagenet:...`` of the same form, with torchvision's
+            weights in the backbone.
+        seed: Seed of the fresh weights.
+        device: Where to put it.
+
+    Returns:
+        The embedder in evaluation mode, without gradients.
+
+    Raises:
+        UserError: The string names nothing that can be loaded.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind not in ("random", "imagenet"):
+        return load_checkpoint(spec, device=device).embedder
+    config = _fresh_config(kind, rest)
+    embedder = seeded_embedder(seed, **config, weights="imagenet" if kind == "imagenet" else None)
+    return embedder.eval().requires_grad_(False).to(device)
+
+
+def _fresh_config(kind: str, text: str) -> dict[str, Any]:
+    if os.path.exists(text):
+        return load_checkpoint(text).embedder.config
+    parts = text.split("-")
+    if len(parts) != 3 or not parts[2].isdigit():
+        raise UserError(
+            f"'{kind}:{text}' is neither a checkpoint's path nor BACKBONE-DECODER-DIM "
+            f"(for example {kind}:resnet18-fpn-128)"
+        )
+    return {"backbone": parts[0], "decoder": parts[1], "dim": int(parts[2])}
+
+
+def _find(path: Path) -> Path:
+    # os.path has an answer for names too long for the disk, too; Path raises.
+    if not os.path.exists(path):
+        raise UserError(f"checkpoint {path} does not exist; give a run folder or a file")
+    if path.is_file():
+        return path
+    own = path / WEIGHTS_NAME
+    if own.is_file():
+        return own
+    return _furthest(path)
+
+
+def _furthest(folder: Path) -> Path:
+    """The state that training would go on from, in a run folder without exported weights."""
+    from vice.models.training_state import furthest_snapshot
+
+    found = furthest_snapshot(folder)
+    if found.path is not None:
+        if found.damaged:
+            names = ", ".join(path.name for path in found.damaged)
+            logger.warning("%s: taking %s, since damaged: %s", folder, found.path.name, names)
+        return found.path
+    if found.damaged:
+        path, reason = next(iter(found.damaged.items()))
+        raise UserError(f"{folder}: no state in it is whole, for example {path.name}: {reason}")
+    others = sorted(file.name for file in folder.glob("*.torch"))
+    below = sorted(str(file.parent) for file in folder.glob(f"*/{WEIGHTS_NAME}"))
+    if below:
+        more = f" (or one of {len(below) - 1} others beside it)" if len(below) > 1 else ""
+        raise UserError(f"{folder} is no run folder; did you mean {below[0]}{more}?")
+    raise UserError(
+        f"{folder} holds no {WEIGHTS_NAME} and no state of a training (model_*.torch)"
+        + (f"; name the file to load, such as {others[0]}" if others else "")
+        + "; is it a run folder, and has its first epoch ended?"
+    )
+
+
+def holds_run(folder: str | Path) -> bool:
+    """Whether a folder is that of a run, with weights of any of its epochs."""
+    return (Path(folder) / WEIGHTS_NAME).is_file() or any(Path(folder).glob("*.torch"))
+
+
+def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with utf8_path(file) as name, safe_open(name, framework="pt") as archive:
+            metadata = archive.metadata() or {}
+            tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is not a whole safetensors file ({error})") from error
+    try:
+        card = json.loads(metadata["vice"])
+    except (KeyError, json.JSONDecodeError, RecursionError) as error:
+        raise UserError(
+            f"{file} was not written by ViCE: its header has no architecture"
+        ) from error
+    if not isinstance(card, dict):
+        raise UserError(f"{file} was not written by ViCE: its header has no architecture")
+    if card.get("format") != FORMAT:
+        raise UserError(f"{file} has format {card.get('format')}; this version reads {FORMAT}")
+    # Files of earlier versions have no checksum.
+    if card.get("sha256", expected := _checksum(card, tensors)) != expected:
+        raise UserError(
+            f"{file} is damaged: its checksum is not that of its content; copy it again"
+        )
+    return card, tensors
+
+
+def _checksum(card: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    text = json.dumps(
+        {name: value for name, value in card.items() if name != "sha256"}, sort_keys=True
+    )
+    return digest_tensors(tensors, text)
+
+
+def _build(card: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> Embedder:
+    """The embedder that a card describes, with the weights of the file."""
+    config, weights = card.get("embedder"), _under(tensors, "embedder.")
+    if not isinstance(config, dict):
+        raise UserError(f"{file} names no architecture: its card has no group 'embedder'")
+    try:
+        # Memory is taken only once the weights are known to fit.
+        with torch.device("meta"):
+            plan = build_embedder(**config, weights=None)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{file} names an architecture that is unknown here: {error}") from error
+    _fit(plan, {name: value.to("meta") for name, value in weights.items()}, file)
+    embedder = build_embedder(**config)
+    _fit(embedder, weights, file)
+    return embedder
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)
+    }
+
+
+def _check_finite(tensors: dict[str, Tensor], file: Path) -> None:
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise UserError(
+                f"{file}: {name} holds values that are not finite: the training diverged; take an "
+                "earlier checkpoint"
+            )
+
+
+def _fit(module: torch.nn.Module, tensors: dict[str, Tensor], file: Path) -> None:
+    """Loads tensors into a module, or says exactly which do not fit."""
+    wanted = module.state_dict()
+    for name, value in tensors.items():
+        if name in wanted and value.is_floating_point() != wanted[name].is_floating_point():
+            raise UserError(f"{file}: {name} is {value.dtype}, not {wanted[name].dtype}")
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{file} does not fit the architecture it names: {error}") from error

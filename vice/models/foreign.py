@@ -1,0 +1,127 @@
+"""The one door for tensor files of any origin: tensors and plain containers, no code.
+
+VISSL's files hold objects of VISSL's own classes beside the tensors, which `torch.load` with
+``weights_only`` refuses as a whole, and without it hands programs to `torch.jit.load`. So
+`torch.load` is not called at all: a file is opened once, looked at, and read by
+`vice.models.tensor_archive` or `vice.models.legacy_tensors`, whatever its name.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from torch import Tensor
+
+from vice.errors import UserError, brief
+from vice.models.legacy_tensors import is_tar, read_stream, read_tar
+from vice.models.tensor_archive import MAGIC, IsProgram, TensorArchive
+from vice.runtime.regular_file import open_regular
+from vice.runtime.run_folder import ARCHITECTURE_NAME
+
+
+def read_tensors(file: str | Path, *, strict: bool = False) -> Any:
+    """Reads a PyTorch or safetensors file as data.
+
+    Args:
+        file: A file written by `torch.save` (zip archive, stream of pickles or tar) or by
+            safetensors, whatever it is called.
+        strict: Whether an object of a foreign class makes the file unreadable.
+
+    Returns:
+        The object tree; objects of foreign classes are `vice.models.pickled_values.Inert` records,
+        parameters are tensors.
+
+    Raises:
+        UserError: The file is missing, truncated, no file of tensors, or a program.
+    """
+    try:
+        with open_regular(file) as stream:
+            return _read(stream, strict)
+    except FileNotFoundError as error:
+        raise UserError(f"checkpoint {file} does not exist") from error
+    except UserError:
+        raise
+    except IsProgram as error:
+        raise UserError(refusal(file, error)) from error
+    # Broken bytes meet almost any exception in what they are taken for.
+    except Exception as error:
+        raise UserError(f"{file} is not a whole PyTorch checkpoint ({brief(error)})") from error
+
+
+def refusal(file: str | Path, error: IsProgram) -> str:
+    """What to say of a file that is a program."""
+    return (
+        f"{file} holds code, which is not run: {error}; save its weights alone where you trust it, "
+        "with torch.save(model.state_dict(), FILE)"
+    )
+
+
+def _read(stream: BinaryIO, strict: bool) -> Any:
+    length = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    head = stream.read(9)
+    stream.seek(0)
+    if head.startswith(MAGIC):
+        return TensorArchive(stream).read(strict=strict)
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < length:
+        from safetensors.torch import load
+
+        return load(stream.read())
+    if is_tar(stream):
+        return read_tar(stream, length, strict=strict)
+    return read_stream(stream, length, strict=strict)
+
+
+def read_vissl_run(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A VISSL checkpoint of a ViCE run as the card and tensors of our own format.
+
+    Args:
+        file: ``model_*.torch`` in a run folder.
+
+    Returns:
+        ``(card, tensors)`` as in ``vice.safetensors``.
+
+    Raises:
+        UserError: Not a VISSL checkpoint, or one that ViCE did not train.
+    """
+    content = read_tensors(file)
+    try:
+        model = content["classy_state_dict"]["base_model"]["model"]
+        trunk, heads = _tensors(model["trunk"]), _tensors(model["heads"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is not a VISSL checkpoint: it has no model state") from error
+    card = _card_beside(file)
+    tensors = {f"embedder.{_strip(name)}": value for name, value in trunk.items()}
+    for name, value in heads.items():
+        if name.endswith("prototypes.weight"):
+            tensors["prototypes.weight"] = value
+    return card, tensors
+
+
+def _tensors(state: Any) -> dict[str, Tensor]:
+    return {
+        name: value
+        for name, value in state.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
+
+
+def _strip(name: str) -> str:
+    return name.removeprefix("embedder.")
+
+
+def _card_beside(file: Path) -> dict[str, Any]:
+    path = file.parent / ARCHITECTURE_NAME
+    remedy = "training writes it at its start: copy it from the run folder"
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file} has no {ARCHITECTURE_NAME} beside it; {remedy}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not whole ({error}); {remedy}") from error
+    if not isinstance(card, dict):
+        raise UserError(f"{path}: describes no architecture; {remedy}")
+    return card

@@ -1,0 +1,151 @@
+"""One way to name anything that turns an image into a dense embedding."""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+import torch
+from torch import nn
+
+from vice.errors import UserError
+from vice.models.embeddings import set_width
+from vice.models.lab import LabEmbedder
+
+
+def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Module:
+    """Loads a dense embedder by name, frozen and in evaluation mode.
+
+    Args:
+        spec: One of
+
+            - a run folder or checkpoint file of ViCE, ``random:PATH``,
+              ``random:resnet18-fpn-128`` or ``imagenet:resnet50-deeplabv3plus-128``
+              (see `vice.models.checkpoint.load_embedder`);
+            - ``torchvision:resnet50`` or ``torchvision:resnet50@FILE``, or just the file with a
+              ResNet of torchvision, VISSL, MoCo and so on: its last stage (see
+              `vice.models.resnet_embedder`);
+            - ``timm:NAME`` or ``timm:NAME@FILE``, a model of timm with downloaded weights or
+              those of a file, and ``random:timm:NAME``, the same without weights;
+            - with any FILE, also a folder of Hugging Face, and ``FILE#KEY``, which of several
+              weights in it, for example ``FILE#student``;
+            - ``MODULE:CALLABLE``, a function without arguments that returns a module from
+              (B, 3, H, W) normalised images to (B, D, h, w);
+            - ``lab``, the colour floor.
+        seed: Seed of random weights.
+        device: Where to put it.
+
+    Returns:
+        A module from (B, 3, H, W) normalised images to (B, D, h, w), with ``dim``.
+
+    Raises:
+        UserError: The text names nothing that can be loaded.
+    """
+    if spec == "lab":
+        module: nn.Module = LabEmbedder()
+    elif spec.startswith(("timm:", "random:timm:")) or _is_callable(spec):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = _call(spec) if _is_callable(spec) else _timm(spec)
+    elif spec.startswith("torchvision:") or _is_foreign(spec):
+        module = _resnet(spec)
+    else:
+        from vice.models.checkpoint import load_embedder
+
+        module = load_embedder(spec, seed=seed)
+    return module.eval().requires_grad_(False).to(device)
+
+
+def names_a_run(spec: str) -> bool:
+    """Whether `load_extractor` would take this for a checkpoint of ViCE, prototypes and all."""
+    text = spec.partition(":")[0]
+    other = spec == "lab" or text in ("timm", "torchvision", "random", "imagenet")
+    return not (other or _is_callable(spec) or _is_foreign(spec))
+
+
+def is_spherical(extractor: nn.Module) -> bool:
+    """Whether only the direction of an embedding counts, so that clusters are spherical.
+
+    True for every learnt embedding (ViCE normalises each pixel); a module says otherwise with an
+    attribute ``spherical = False``.
+    """
+    return bool(getattr(extractor, "spherical", True))
+
+
+def names_code(spec: str) -> bool:
+    """Whether `load_extractor` would import a module and call it: MODULE:CALLABLE."""
+    return _is_callable(spec)
+
+
+def _timm(spec: str) -> nn.Module:
+    from vice.models.timm_embedder import TimmEmbedder
+    from vice.models.weight_files import holds_weights, split_key
+
+    weights = not spec.startswith("random:")
+    name, _, file = spec.removeprefix("random:").removeprefix("timm:").partition("@")
+    if file and not weights:
+        raise UserError(f"{spec}: random weights need no file")
+    if file and not holds_weights(split_key(file)[0]):
+        raise UserError(f"{spec}: {file} does not exist or holds no weights")
+    return TimmEmbedder(name, file or None, weights=weights)
+
+
+def _is_foreign(spec: str) -> bool:
+    """Whether these are weights that no training of ViCE wrote."""
+    from vice.models.checkpoint import holds_run
+    from vice.models.weight_files import header, holds_weights, split_key
+    from vice.runtime.run_folder import ARCHITECTURE_NAME
+
+    file, key = split_key(spec)
+    # os.path has an answer for names too long for the disk, too; Path raises.
+    if os.path.isdir(file):
+        return not holds_run(file) and holds_weights(file)
+    if not os.path.isfile(file):
+        return False
+    if file.endswith(".safetensors"):
+        own = "vice" in header(file)
+    else:
+        own = os.path.isfile(os.path.join(os.path.dirname(file), ARCHITECTURE_NAME))
+    if own and key:
+        raise UserError(f"{spec}: a checkpoint of ViCE holds one network: leave #{key} out")
+    return not own
+
+
+def _resnet(spec: str) -> nn.Module:
+    from vice.models.resnet_embedder import ResNetEmbedder, load_resnet
+
+    if not spec.startswith("torchvision:"):
+        return load_resnet(spec)
+    name, _, file = spec.removeprefix("torchvision:").partition("@")
+    return load_resnet(file, name) if file else ResNetEmbedder(name, "imagenet")
+
+
+def _is_callable(spec: str) -> bool:
+    module, separator, name = spec.partition(":")
+    names = [*module.split("."), name]
+    return (
+        bool(separator)
+        and module not in ("random", "timm", "torchvision", "imagenet")
+        and all(part.isidentifier() for part in names)
+    )
+
+
+def _call(spec: str) -> nn.Module:
+    module_name, _, name = spec.partition(":")
+    try:
+        make = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{spec}: {error}; MODULE:CALLABLE must be importable, for example with its folder in "
+            "PYTHONPATH"
+        ) from error
+    try:
+        module = make()
+    except TypeError as error:
+        raise UserError(f"{spec} cannot be called without arguments ({error})") from error
+    if not isinstance(module, nn.Module):
+        raise UserError(f"{spec} returned {type(module).__name__}, not a torch.nn.Module")
+    try:
+        return set_width(module)
+    except UserError as error:
+        raise UserError(f"{spec}: {error}") from error

@@ -1,0 +1,187 @@
+"""Training states on disk: written whole or not at all, checked, and found again.
+
+A state is a PyTorch file of tensors and plain containers. Such a file is a zip archive, which
+carries a CRC-32 of every record, so it says itself whether it is whole; nothing beside it can be
+lost or fall out of step.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vice.errors import UserError, brief
+from vice.models.foreign import refusal
+from vice.models.tensor_archive import IsProgram, TensorArchive
+from vice.runtime.files import replace_atomically
+from vice.runtime.regular_file import open_regular
+
+logger = logging.getLogger(__name__)
+
+PATTERN = "model_*.torch"
+#: States inside an epoch; older ones are removed as newer ones come.
+INSIDE = re.compile(r"model_iteration(\d+)\.torch")
+#: VISSL's name for the state to resume from.
+LINK_NAME = "checkpoint.torch"
+
+
+def write_snapshot(path: Path, state: dict[str, Any]) -> None:
+    """Writes a state atomically.
+
+    Args:
+        path: The file; what is there before is replaced in one step.
+        state: Tensors and plain containers, with an ``"iteration"``.
+
+    Raises:
+        UserError: The disk is full or the folder cannot be written; what was there still is.
+    """
+    replace_atomically(path, lambda new: torch.save(state, new))
+
+
+@dataclass(frozen=True)
+class Furthest:
+    """The states of a run folder.
+
+    Attributes:
+        path: The furthest one that is whole; None where none is.
+        damaged: Those that would be further and are not whole, with what is wrong with each.
+    """
+
+    path: Path | None
+    damaged: dict[Path, str]
+
+
+def damage(path: Path) -> str:
+    """What is wrong with a state on disk; empty when every record has its checksum."""
+    try:
+        with open_regular(path) as file:
+            TensorArchive(file).check()
+    except (OSError, ValueError, UserError) as error:
+        return f"not a whole archive ({brief(error)})"
+    return ""
+
+
+def read_snapshot(path: Path, *, numbers: bool = True) -> dict[str, Any]:
+    """Reads a state without running code from it.
+
+    Args:
+        path: The file.
+        numbers: False gives tensors without memory, on the device ``meta``.
+
+    Raises:
+        UserError: Not a state of a training.
+    """
+    try:
+        with open_regular(path) as file:
+            state = TensorArchive(file).read(strict=True, numbers=numbers)
+    except IsProgram as error:
+        raise UserError(refusal(path, error)) from error
+    # Broken bytes meet almost any exception in what they are taken for.
+    except Exception as error:
+        raise UserError(f"{path} holds more than tensors, or less: {brief(error)}") from error
+    if not isinstance(state, dict) or type(state.get("iteration")) is not int:
+        raise UserError(f"{path} is not the state of a training")
+    return state
+
+
+def furthest_snapshot(folder: Path, *, finished: bool = True) -> Furthest:
+    """Looks for the furthest state of a run that is whole; nothing is changed.
+
+    The state says itself how far it is. Times and names of files do not matter: a copied folder
+    has others. Of equally far ones the first by name is taken.
+
+    Args:
+        folder: The run folder.
+        finished: Whether the state of a finished training counts.
+    """
+    candidates: list[tuple[tuple[int, int], Path]] = []
+    damaged: dict[Path, str] = {}
+    for path in sorted(folder.glob(PATTERN)):
+        if finished or "final" not in path.name:
+            try:
+                candidates.append((_position(path), path))
+            except UserError as error:
+                damaged[path] = str(error)
+    for _, path in sorted(candidates, key=lambda item: item[0], reverse=True):
+        reason = damage(path)
+        if not reason:
+            return Furthest(path, damaged)
+        damaged[path] = reason
+    return Furthest(None, damaged)
+
+
+def _position(path: Path) -> tuple[int, int]:
+    state = read_snapshot(path, numbers=False)
+    phase = state.get("phase_idx", -1)
+    # An epoch's last step and its end have one iteration; the end is further.
+    return state["iteration"], phase if type(phase) is int else -1
+
+
+def newest_snapshot(folder: Path, *, finished: bool = True) -> Path | None:
+    """The furthest state of a run that is whole, to go on from.
+
+    Damaged files are renamed to ``NAME.broken``, with a warning each.
+
+    Args:
+        folder: The run folder.
+        finished: Whether the state of a finished training counts.
+
+    Returns:
+        None when there never was one.
+
+    Raises:
+        UserError: There are states, and none of them is whole.
+    """
+    found = furthest_snapshot(folder, finished=finished)
+    for path, reason in found.damaged.items():
+        _set_aside(path, reason)
+    if found.path is None and found.damaged:
+        names = ", ".join(path.name for path in found.damaged)
+        raise UserError(
+            f"no checkpoint in {folder} is whole ({names}, now *.broken): start anew "
+            "with the same command, or in another folder with config.CHECKPOINT.DIR=..."
+        )
+    return found.path
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    logger.warning("%s is damaged and set aside as %s.broken: %s", path, path.name, reason)
+    try:
+        path.replace(path.with_name(f"{path.name}.broken"))
+    except FileNotFoundError:
+        logger.info("another node has set %s aside", path.name)
+
+
+def link_newest(folder: Path, target: Path | None) -> None:
+    """Lets ``checkpoint.torch`` point to a state in one step; None removes the link.
+
+    VISSL makes this link once and never moves it.
+    """
+    link = folder / LINK_NAME
+    if target is None:
+        link.unlink(missing_ok=True)
+        return
+    new = folder / f"{LINK_NAME}.{os.getpid()}.part"
+    new.unlink(missing_ok=True)
+    new.symlink_to(target.name)
+    new.replace(link)
+
+
+def remove_old(folder: Path, keep: int) -> None:
+    """Removes all but the newest ``keep`` states inside epochs."""
+    found = ((INSIDE.fullmatch(path.name), path) for path in folder.iterdir())
+    inside = [(int(match[1]), path) for match, path in found if match]
+    for _, path in sorted(inside, reverse=True)[keep:]:
+        path.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes what killed processes left half written; only for the folder's one writer."""
+    for path in folder.glob("*.part"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,41 @@
+"""ImageNet's mean and standard deviation, which trunks expect their input in."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+
+
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Brings images to the mean and standard deviation that ImageNet trunks expect.
+
+    Args:
+        images: (..., 3, H, W), RGB; uint8 in [0, 255] or float in [0, 1].
+
+    Returns:
+        float32 tensor of the same shape.
+    """
+    scale = 255.0 if images.dtype == torch.uint8 else 1.0
+    mean, std = _statistics(images.device)
+    return (images.float() - mean * scale) / (std * scale)
+
+
+def denormalize(images: Tensor) -> Tensor:
+    """Inverse of `normalize`: float32 (..., 3, H, W) with values in [0, 1] for real images."""
+    mean, std = _statistics(images.device)
+    return images.float() * std + mean
+
+
+@cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    # Kept: what inference makes could not be used in a training later.
+    with torch.inference_mode(False):
+        mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
+        return mean, torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)

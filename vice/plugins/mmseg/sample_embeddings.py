@@ -1,0 +1,72 @@
+"""A sample of the embeddings of a split, through MMSegmentation's data pipeline."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from vice.evaluation.pixel_sampler import PixelSampler
+from vice.evaluation.task import Task
+from vice.plugins.mmseg.running import dataset_config
+from vice.plugins.mmseg.watching import image_names
+from vice.runtime.collectives import cpu_group, rank, world_size
+from vice.runtime.progress import progress
+
+logger = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def sample_split(
+    config: Config, task: Task, pixels: int, *, labelled: bool = False
+) -> Tensor | None:
+    """Draws pixels uniformly from all images of the split that things are fitted on.
+
+    Each rank embeds its share of the images; the sample does not depend on the number of ranks.
+
+    Args:
+        config: Its test loader, data preprocessor and backbone are used.
+        task: What is scored on what.
+        pixels: Most pixels that are drawn.
+        labelled: Whether pixels are drawn from those with a label alone, as train images show
+            them. Otherwise labels play no part: ignored pixels are drawn like all others.
+
+    Returns:
+        Their embeddings at the size of the network's input, float32 (N, D) on the CPU, not
+        normalised; None on all ranks but the first. With ``labelled`` (N, D + 1), the class of
+        each pixel being the last entry.
+
+    Raises:
+        UserError: An embedding that is not finite; it names the image.
+    """
+    device = task.device or get_device()
+    loader_config = copy.deepcopy(config.test_dataloader)
+    loader_config.dataset = dataset_config(task, "train" if labelled else "fit")
+    # Nothing is repeated to give all ranks the same number of images.
+    loader_config.sampler.round_up = False
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        loader = Runner.build_dataloader(loader_config, seed=task.seed)
+        # A probe is fitted without the mirror average, whatever its optimizer.
+        backbone = MODELS.build(config.model.backbone).to(device).train(labelled)
+        preprocessor = MODELS.build(config.model.data_preprocessor).to(device)
+        mib = pixels * backbone.dim * 4 / 2**20
+        logger.info("sampling at most %d pixels: %.0f MiB, twice that in between", pixels, mib)
+        sampler, index = PixelSampler(pixels, task.seed), rank()
+        for batch in progress(loader, len(loader), f"embedding {task.protocol.fit_split} images"):
+            data = preprocessor(batch, False)
+            backbone.watch.names = image_names(data["data_samples"])
+            embeddings = backbone(data["inputs"])[-1]
+            for embedding, sample in zip(embeddings, data["data_samples"], strict=True):
+                labels = sample.gt_sem_seg.data[0] if labelled else None
+                sampler.add(embedding, tuple(data["inputs"].shape[2:]), index, labels)
+                index += world_size()
+        backbone.watch.look()
+    sampler.gather(cpu_group())
+    return sampler.vectors() if rank() == 0 else None

@@ -1,0 +1,127 @@
+"""MMSegmentation reads images and label maps the way the rest of ViCE does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as tv
+
+from vice.errors import UserError
+from vice.images import read_image
+
+
+@TRANSFORMS.register_module()
+class ViceLoadImage(BaseTransform):
+    """Loads ``results["img_path"]`` with `vice.images.read_image`.
+
+    Grey, 16-bit, CMYK, RGBA and EXIF-rotated files come out as in training and in
+    ``vice.load(...)``; of a benchmark's release, pixels stay in the order in which they are stored,
+    as its labels are. Adds ``img`` (uint8 (H, W, 3), BGR as MMSegmentation's transforms expect),
+    ``img_shape`` and ``ori_shape``.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Reads the file.
+
+        Raises:
+            ImageError: It cannot be read; the message names it.
+        """
+        data = results.get("vice_dataset")
+        upright = data is None or data.upright
+        image = np.ascontiguousarray(read_image(results["img_path"], upright=upright)[..., ::-1])
+        results["img"] = image
+        results["img_shape"] = results["ori_shape"] = image.shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class ViceLoadLabels(BaseTransform):
+    """Loads ``results["seg_map_path"]`` as class indices, by the data set's label set.
+
+    Adds ``gt_seg_map`` (uint8 (H, W), 255 = ignore).
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Reads the file.
+
+        Raises:
+            UserError: It cannot be read, holds a value that is no class, or is not of the size
+                of its image.
+        """
+        path = results["seg_map_path"]
+        labels = results["vice_dataset"].read_label(path)
+        if labels.shape != tuple(results["ori_shape"]):
+            raise UserError(
+                f"{path}: {labels.shape[1]}x{labels.shape[0]} pixels, but its image has "
+                f"{results['ori_shape'][1]}x{results['ori_shape'][0]}; they must match"
+            )
+        results["gt_seg_map"] = labels
+        results["seg_fields"].append("gt_seg_map")
+        return results
+
+
+@TRANSFORMS.register_module()
+class ViceResize(BaseTransform):
+    """Resizes as torchvision does images of Pillow, to the pixel; label maps to the nearest pixel.
+
+    MMCV rounds the longer side where torchvision cuts it off, and so samples other pixels.
+
+    Args:
+        size: The shorter side, or (height, width).
+        interpolation: Of the image: ``"bilinear"``, ``"bicubic"`` or ``"nearest"``.
+    """
+
+    def __init__(self, size: int | tuple[int, int], interpolation: str) -> None:
+        self.size = size if isinstance(size, int) else list(size)
+        self.interpolation = InterpolationMode(interpolation)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Resizes the image and, if it is loaded, the label map."""
+        for key in ("img", *results["seg_fields"]):
+            mode = self.interpolation if key == "img" else InterpolationMode.NEAREST
+            resized = tv.resize(Image.fromarray(results[key]), self.size, mode)
+            results[key] = np.array(resized)
+        results["img_shape"] = results["img"].shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class ViceFiveCrop(BaseTransform):
+    """Cuts one of five crops: the four corners and the centre, as torchvision's ``five_crop``.
+
+    ``results["crop"]`` says which: 0 top left, 1 top right, 2 bottom left, 3 bottom right, 4 the
+    centre.
+
+    Args:
+        ratio: Sides of a crop as a share of the image's.
+    """
+
+    def __init__(self, ratio: float) -> None:
+        self.ratio = ratio
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Cuts the image and, if it is loaded, the label map."""
+        height, width = results["img"].shape[:2]
+        tall, wide = int(height * self.ratio), int(width * self.ratio)
+        bottom, right = height - tall, width - wide
+        middle = (round(bottom / 2), round(right / 2))
+        top, left = [(0, 0), (0, right), (bottom, 0), (bottom, right), middle][results["crop"]]
+        for key in ("img", *results["seg_fields"]):
+            results[key] = results[key][top : top + tall, left : left + wide]
+        results["img_shape"] = (tall, wide)
+        return results
+
+
+@TRANSFORMS.register_module()
+class ViceScoreAtInput(BaseTransform):
+    """Declares the resized and cropped image the original, so that predictions stay at its size."""
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Sets ``ori_shape``."""
+        results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
+        return results

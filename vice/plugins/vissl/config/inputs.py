@@ -1,0 +1,135 @@
+"""What a training reads from disk: its images, and the weights and region maps it is given."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vice.errors import UserError
+from vice.images import list_images
+from vice.images.lists import announce, survey
+from vice.images.survey import SAMPLE, content_warnings, survey_images
+from vice.models.weight_files import holds_weights, split_key
+from vice.runtime.files import write_text
+from vice.runtime.overrides import shell_word
+
+logger = logging.getLogger(__name__)
+
+
+def check_data(config: DictConfig) -> None:
+    """Makes sure that what training reads is there.
+
+    Args:
+        config: ``config.*`` with absolute paths, as `vice.plugins.vissl.config.configure.compose`
+            has it: workers and SLURM nodes may start elsewhere.
+
+    Raises:
+        UserError: No path of images is given, or a path is missing; names it and the remedy.
+    """
+    paths = config.DATA.TRAIN.DATA_PATHS
+    hint = config.VICE.DATASET.get("prepare")
+    remedy = "give the folder of your images"
+    if hint:
+        remedy = f"prepare it with: {_pasteable(str(hint))}"
+    key = "config.DATA.TRAIN.DATA_PATHS"
+    if not OmegaConf.is_list(paths) or len(paths) != 1 or not isinstance(paths[0], str):
+        raise UserError(
+            f"{key} must be a list with one path, a folder or a file of paths, such as "
+            f'"{key}=[path/to/photos]"'
+        )
+    # os.path has an answer for names too long for the disk, too; Path raises.
+    if not os.path.exists(paths[0]):
+        raise UserError(f"{key}: {paths[0]} does not exist; {remedy}")
+    _check_held_out(config.VICE.HEALTH)
+    _check_weights(config.MODEL.TRUNK.VICE)
+
+
+def _pasteable(hint: str) -> str:
+    """The hint with its folder, which may hold any character, as one word of a shell."""
+    parts = re.fullmatch(r"(.*? --root )(.+)( --for \w+)", hint)
+    return f"{parts[1]}{shell_word(parts[2])}{parts[3]}" if parts else hint
+
+
+#: File in the run folder that says what `announce_data` says.
+FOUND_NAME = "images.json"
+
+
+def announce_data(config: Any) -> dict[str, Any]:
+    """Says which images a training finds, and what it leaves out; of each place once.
+
+    Args:
+        config: ``config.*``, its paths absolute.
+
+    Returns:
+        What was found, for JSON: ``train``, and ``held_out`` with an entry a path.
+
+    Raises:
+        UserError: A path holds no image that can be read.
+    """
+    health = config.VICE.HEALTH
+    held_out = [str(path) for path in health.held_out_paths] if health.held_out else []
+    contents = [survey(path) for path in (str(config.DATA.TRAIN.DATA_PATHS[0]), *held_out)]
+    for found in contents:
+        announce(found)
+    train, *others = (found.to_dict() for found in contents)
+    return {"train": train, "held_out": others}
+
+
+def write_found(config: Any) -> None:
+    """Writes what `announce_data` returns into the run folder, as ``images.json``."""
+    text = json.dumps(announce_data(config), indent=1) + "\n"
+    write_text(Path(config.CHECKPOINT.DIR) / FOUND_NAME, text)
+
+
+def _check_held_out(health: DictConfig) -> None:
+    if not health.held_out:
+        return
+    for path in health.held_out_paths:
+        try:
+            list_images(path)
+        except UserError as error:
+            raise UserError(f"config.VICE.HEALTH.held_out_paths: {error}") from error
+
+
+def _check_weights(trunk: DictConfig) -> None:
+    weights = trunk.get("weights")
+    if weights in (None, "imagenet"):
+        return
+    file, _ = split_key(str(weights))
+    if not holds_weights(file):
+        raise UserError(
+            f"config.MODEL.TRUNK.VICE.weights: {weights} is no file; give a file of weights, "
+            "imagenet or null"
+        )
+
+
+def look_at_images(path: str | Path) -> None:
+    """Says what a sample of the images to train on holds, and refuses what cannot be trained on.
+
+    Args:
+        path: Folder or list of images.
+
+    Raises:
+        UserError: More than half of the images that were looked at cannot be used.
+    """
+    survey = survey_images(list_images(path), most=SAMPLE)
+    refused = survey.refused
+    if 2 * len(refused) > survey.looked:
+        raise UserError(
+            f"{path}: {len(refused)} of {survey.looked} images that were looked at cannot be "
+            f"trained on; the first is {refused[0]}"
+        )
+    logger.info("%s: %s", path, survey)
+    if refused:
+        logger.warning(
+            "%d of %d images that were looked at cannot be used and will be skipped; the first is "
+            "%s", len(refused), survey.looked, refused[0],
+        )  # fmt: skip
+    for warning in content_warnings(survey.duplicates()):
+        logger.warning("ALARM: of those that were looked at, %s", warning)

@@ -1,0 +1,89 @@
+"""Which processes run where: devices, processes a machine, machines."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from vice.errors import UserError
+from vice.runtime.device_names import check_device
+
+logger = logging.getLogger(__name__)
+
+
+AUTO = "auto"
+
+
+def choose_device(config: DictConfig) -> None:
+    """Replaces every ``auto`` by what this machine has.
+
+    Raises:
+        UserError: GPUs are asked for, and there are none or too few.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    on_slurm = bool(config.SLURM.USE_SLURM)
+    if config.MACHINE.DEVICE == AUTO:
+        config.MACHINE.DEVICE = "gpu" if gpus else "cpu"
+    if config.MACHINE.DEVICE == "mps":
+        check_device("mps", "config.MACHINE.DEVICE")
+        logger.warning(
+            "config.MACHINE.DEVICE=mps: VISSL trains on GPUs of CUDA or on the CPU; the CPU is "
+            "taken (vice.load and the scoring tools do use mps)"
+        )
+        config.MACHINE.DEVICE = "cpu"
+    gpu = config.MACHINE.DEVICE == "gpu"
+    if config.DISTRIBUTED.NUM_PROC_PER_NODE == AUTO:
+        config.DISTRIBUTED.NUM_PROC_PER_NODE = max(gpus, 1) if gpu else 1
+    if gpu and not on_slurm and gpus < int(config.DISTRIBUTED.NUM_PROC_PER_NODE):
+        raise UserError(
+            f"{config.DISTRIBUTED.NUM_PROC_PER_NODE} GPUs are asked for, {gpus} found: set "
+            f"config.DISTRIBUTED.NUM_PROC_PER_NODE={max(gpus, 1)}"
+            + ("" if gpus else " config.MACHINE.DEVICE=cpu")
+        )
+    for section, key, value in (
+        ("DISTRIBUTED", "BACKEND", "nccl" if gpu else "gloo"),
+        ("config", "MULTI_PROCESSING_METHOD", "forkserver" if gpu else "fork"),
+    ):
+        node = config if section == "config" else config[section]
+        if node[key] == AUTO:
+            node[key] = value
+    _leave_to_device(config, gpu)
+    if not gpu:
+        config.MODEL.AMP_PARAMS.USE_AMP = False
+        config.DATA.PIN_MEMORY = False
+
+
+def _leave_to_device(config: DictConfig, gpu: bool) -> None:
+    """Renames the transforms whose work the training step does on its device."""
+    cut, change = config.VICE.CUT_ON, config.VICE.PHOTOMETRIC_ON
+    # Views that the device cuts can only be changed after it.
+    changes = change == "device" or (change == AUTO and (gpu or cut == "device"))
+    cuts = cut == "device" or (cut == AUTO and gpu and changes)
+    later = {"vice_views": cuts, "vice_photometric": changes}
+    for transform in config.DATA.TRAIN.TRANSFORMS:
+        if later.get(transform.name):
+            transform.name += "_later"
+
+
+def check_machines(config: DictConfig) -> None:
+    """Makes sure several machines can find each other.
+
+    Raises:
+        UserError: Several nodes, but neither SLURM nor an address to meet at.
+    """
+    nodes = int(config.DISTRIBUTED.NUM_NODES)
+    if nodes > 1 and not config.SLURM.USE_SLURM and config.DISTRIBUTED.RUN_ID == AUTO:
+        raise UserError(
+            f"config.DISTRIBUTED.NUM_NODES={nodes} needs config.SLURM.USE_SLURM=true, or this "
+            "command on each node with node_id=0,1,... and "
+            "config.DISTRIBUTED.RUN_ID=FIRST_HOST:PORT; for one machine set "
+            "config.DISTRIBUTED.NUM_NODES=1"
+        )
+
+
+def world(config: Any) -> int:
+    """Number of processes."""
+    return int(config.DISTRIBUTED.NUM_NODES) * int(config.DISTRIBUTED.NUM_PROC_PER_NODE)

@@ -1,0 +1,65 @@
+"""VISSL's default hooks, with writers that a full disk does not end."""
+
+from __future__ import annotations
+
+import atexit
+from pathlib import Path
+from typing import Any
+
+from classy_vision.hooks import ClassyHook
+from vissl.hooks import SSLTensorboardHook, default_hook_generator
+from vissl.utils.checkpoint import get_checkpoint_folder
+
+from vice.runtime.event_log import EventLog
+from vice.runtime.patient_file import PatientStream
+
+
+class TensorBoardHook(SSLTensorboardHook):
+    """VISSL's hook, which also brings its records to the disk after each epoch."""
+
+    def on_phase_end(self, task: Any) -> None:
+        """After each epoch."""
+        super().on_phase_end(task)
+        self.tb_writer.flush()
+
+    def on_end(self, task: Any) -> None:
+        """After the training."""
+        super().on_end(task)
+        self.tb_writer.flush()
+
+
+def default_hooks(cfg: Any) -> list[ClassyHook]:
+    """VISSL's default hooks; what they write waits for a disk that is full.
+
+    Args:
+        cfg: VISSL's configuration.
+    """
+    hooks = _with_own_writer(cfg)
+    for hook in hooks:
+        # The losses as JSON lines; VISSL keeps the file open and ends with the disk.
+        stream = getattr(hook, "json_stdout_logger", None)
+        if stream is not None:
+            hook.json_stdout_logger = PatientStream(Path(stream.name))
+            atexit.register(hook.json_stdout_logger.close)
+    return hooks
+
+
+def _with_own_writer(cfg: Any) -> list[ClassyHook]:
+    setup = cfg.HOOKS.TENSORBOARD_SETUP
+    if not setup.USE_TENSORBOARD:
+        return list(default_hook_generator(cfg))
+    # VISSL's writer would make its folder and file at once, and fail with the disk.
+    setup.USE_TENSORBOARD = False
+    try:
+        hooks = list(default_hook_generator(cfg))
+    finally:
+        setup.USE_TENSORBOARD = True
+    writer = EventLog(f"{get_checkpoint_folder(cfg)}/tb_logs", setup.FLUSH_EVERY_N_MIN * 60)
+    own = TensorBoardHook(
+        tb_writer=writer,
+        log_params=setup.LOG_PARAMS,
+        log_params_every_n_iterations=setup.LOG_PARAMS_EVERY_N_ITERS,
+        log_params_gradients=setup.LOG_PARAMS_GRADIENTS,
+        log_activation_statistics=cfg.MONITORING.MONITOR_ACTIVATION_STATISTICS,
+    )
+    return [own, *hooks]

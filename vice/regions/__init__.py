@@ -1,0 +1,24 @@
+"""Numbering of regions, and one vector for each of them."""
+
+from vice.regions.mutual import BatchRegions
+from vice.regions.numbering import RegionIndex, index_regions
+from vice.regions.pool import (
+    NORMALIZE_MODES,
+    RegionVectors,
+    pool_regions,
+    region_means,
+    region_representatives,
+    representative_regions,
+)
+
+__all__ = [
+    "NORMALIZE_MODES",
+    "BatchRegions",
+    "RegionIndex",
+    "RegionVectors",
+    "index_regions",
+    "pool_regions",
+    "region_means",
+    "region_representatives",
+    "representative_regions",
+]

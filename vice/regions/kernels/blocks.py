@@ -1,0 +1,278 @@
+"""What kernels share: one program handles one *block*, the pixels between the same four cells.
+
+A pixel is a mix of the four cells around it, so a program loads four cells for all pixels of its
+block, and what it adds to them goes to the same four. Pixels before the first cell of an axis have
+blocks of their own, as those beyond the last do: with them the first block would be half as large
+again as all others, and every program would hold lanes for so many pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from vice.regions.bilinear import Axis, axis
+from vice.regions.fragments import CANCELLED, EPSILON, NOISE
+
+_WIDEST = 1024
+#: Into how many parts a batch is split where something as large as its embedding would be held.
+PARTS = 8
+
+
+def supports(embeddings: Tensor) -> bool:
+    """Whether the kernels take an embedding: float32, float16 or bfloat16, at most 1,024 wide."""
+    kinds = (torch.float32, torch.float16, torch.bfloat16)
+    return embeddings.dtype in kinds and embeddings.shape[1] <= _WIDEST
+
+
+@triton.jit
+def cells_around(height, width):
+    """Map of a program's block, and its cells' rows (above, below) and columns (left, right)."""
+    x, y = tl.program_id(0), tl.program_id(1)
+    above, left = tl.maximum(y - 1, 0), tl.maximum(x - 1, 0)
+    below, right = tl.minimum(y, height - 1), tl.minimum(x, width - 1)
+    return tl.program_id(2).to(tl.int64), above, left, below, right
+
+
+@triton.jit
+def along_axis(first, shares, block, lane):
+    """Pixels of a block along one axis, whether there are so many, and their shares."""
+    pixel = tl.load(first + block) + lane
+    valid = pixel < tl.load(first + block + 1)
+    return pixel, valid, tl.load(shares + pixel, mask=valid, other=0.0)
+
+
+@triton.jit
+def pixels(
+    rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
+    SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr,
+):  # fmt: skip
+    """Corner of a program's block, its pixels' weights and places, and regions or ``none``."""
+    corner = cells_around(height, width)
+    lane = tl.arange(0, SIDE_Y * SIDE_X)
+    py, valid_y, down = along_axis(first_y, shares_y, tl.program_id(1), lane // SIDE_X)
+    px, valid_x, along = along_axis(first_x, shares_x, tl.program_id(0), lane % SIDE_X)
+    place = (corner[0] * pixels_y + py) * pixels_x + px
+    row = tl.load(rows + place, mask=valid_y & valid_x, other=none)
+    w0, w1 = (1 - down) * (1 - along), (1 - down) * along
+    w2, w3 = down * (1 - along), down * along
+    return corner, (w0, w1, w2, w3), place, row, lane
+
+
+@triton.jit
+def _cell(base, y, x, stride_y, stride_x, stride_d, d, dim):
+    return tl.load(base + y * stride_y + x * stride_x + d * stride_d, mask=d < dim, other=0.0).to(
+        tl.float32
+    )
+
+
+@triton.jit
+def four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x):
+    """Numbers ``d`` of the four cells around a block, in float32; 0 beyond the last."""
+    number, above, left, below, right = corner
+    base = cells + number * stride_b
+    c0 = _cell(base, above, left, stride_y, stride_x, stride_d, d, dim)
+    c1 = _cell(base, above, right, stride_y, stride_x, stride_d, d, dim)
+    c2 = _cell(base, below, left, stride_y, stride_x, stride_d, d, dim)
+    c3 = _cell(base, below, right, stride_y, stride_x, stride_d, d, dim)
+    return c0, c1, c2, c3
+
+
+@triton.jit
+def whole_block(
+    cells, rows, shares_y, shares_x, first_y, first_x,
+    dim, height, width, pixels_y, pixels_x,
+    stride_b, stride_d, stride_y, stride_x, none,
+    SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
+):  # fmt: skip
+    """What `pixels` gives, between corner and weights the four cells in full, and their numbers."""
+    corner, weights, place, row, lane = pixels(
+        rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
+        SIDE_Y, SIDE_X,
+    )  # fmt: skip
+    d = tl.arange(0, DIM)
+    mixed = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
+    return corner, mixed, weights, place, row, lane, d
+
+
+@triton.jit
+def inverse_lengths(
+    mixed, weights, left, lane, cancelled, noise, epsilon, PIXELS: tl.constexpr
+):  # fmt: skip
+    """As `vice.regions.fragments.OneMap.inverse_lengths`, of the pixels ``left`` of a block."""
+    c0, c1, c2, c3 = mixed
+    w0, w1, w2, w3 = weights
+    g0, g1, g2, g3 = tl.sum(c0 * c0), tl.sum(c1 * c1), tl.sum(c2 * c2), tl.sum(c3 * c3)
+    squared = w0 * w0 * g0 + w1 * w1 * g1 + w2 * w2 * g2 + w3 * w3 * g3
+    squared += 2 * w0 * (w1 * tl.sum(c0 * c1) + w2 * tl.sum(c0 * c2))
+    squared += 2 * w3 * (w1 * tl.sum(c1 * c3) + w2 * tl.sum(c2 * c3))
+    # w0 w3 is w1 w2: both diagonals are one sum.
+    squared += 2 * w1 * w2 * tl.sum(c0 * c3 + c1 * c2)
+    longest = tl.maximum(tl.maximum(g0, g1), tl.maximum(g2, g3))
+    lost = tl.where(left & (squared < cancelled * longest), lane, PIXELS)
+    first = tl.min(lost)
+    while first < PIXELS:
+        pick = lane == first
+        z = c0 * tl.sum(tl.where(pick, w0, 0.0)) + c1 * tl.sum(tl.where(pick, w1, 0.0))
+        z += c2 * tl.sum(tl.where(pick, w2, 0.0)) + c3 * tl.sum(tl.where(pick, w3, 0.0))
+        squared = tl.where(pick, tl.sum(z * z), squared)
+        lost = tl.where(pick, PIXELS, lost)
+        first = tl.min(lost)
+    length = 1 / tl.maximum(tl.sqrt(tl.maximum(squared, 0.0)), epsilon)
+    return tl.where(squared < noise * longest, 0.0, length)
+
+
+@triton.jit
+def less_stencil(of_cells, mixed, weights, factor):
+    """What the four cells get, less sum_p factor_p w_pt z_p."""
+    o0, o1, o2, o3 = of_cells
+    c0, c1, c2, c3 = mixed
+    w0, w1, w2, w3 = weights
+    k01, k02 = tl.sum(factor * w0 * w1), tl.sum(factor * w0 * w2)
+    k13, k23 = tl.sum(factor * w1 * w3), tl.sum(factor * w2 * w3)
+    # w0 w3 is w1 w2.
+    across = tl.sum(factor * w1 * w2)
+    o0 -= tl.sum(factor * w0 * w0) * c0 + k01 * c1 + k02 * c2 + across * c3
+    o1 -= k01 * c0 + tl.sum(factor * w1 * w1) * c1 + across * c2 + k13 * c3
+    o2 -= k02 * c0 + across * c1 + tl.sum(factor * w2 * w2) * c2 + k23 * c3
+    o3 -= across * c0 + k13 * c1 + k23 * c2 + tl.sum(factor * w3 * w3) * c3
+    return o0, o1, o2, o3
+
+
+@triton.jit
+def add(place, values, mask):
+    """Adds to memory; without a fence, for nobody reads it before the kernel has ended."""
+    tl.atomic_add(place, values, mask=mask, sem="relaxed")
+
+
+@triton.jit
+def add_to_cells(found, of_cells, corner, d, write, stride_b, stride_d, stride_y, stride_x):
+    """Adds to numbers ``d`` of the four cells around a block."""
+    number, above, left, below, right = corner
+    o0, o1, o2, o3 = of_cells
+    into = found + number * stride_b + d * stride_d
+    add(into + above * stride_y + left * stride_x, o0, write)
+    add(into + above * stride_y + right * stride_x, o1, write)
+    add(into + below * stride_y + left * stride_x, o2, write)
+    add(into + below * stride_y + right * stride_x, o3, write)
+
+
+class Plan:
+    """What the kernels need beside the embedding.
+
+    Args:
+        embeddings: (B, D, h', w').
+        numbered: Regions as `vice.regions.index_regions` numbers them.
+        align_corners: As in `torch.nn.functional.interpolate`.
+
+    Attributes:
+        none: Number of regions, and the row of a pixel that has none.
+        maps: B.
+        size: (h, w).
+        axes: Where the pixels of both axes lie, `vice.regions.bilinear.Axis`.
+        tensors: Region of each pixel (int32), shares and first pixels of both axes.
+        blocks: Programs that handle all blocks of a map: columns, rows.
+        bounds: When a mix is computed outright, when it has no direction, and the shortest length.
+        constants: Compile-time constants, and how many warps a program of D wide vectors takes.
+    """
+
+    def __init__(self, embeddings: Tensor, numbered: Any, *, align_corners: bool) -> None:
+        maps, dim, height, width = embeddings.shape
+        size = numbered.size
+        rows, first_y, side_y = _axis(size[0], height, align_corners, embeddings.device)
+        columns, first_x, side_x = _axis(size[1], width, align_corners, embeddings.device)
+        self.axes = (rows, columns)
+        self.none = numbered.counts.numel()
+        self.maps = maps
+        self.size = size
+        self.tensors = (numbered.row, rows.share, columns.share, first_y, first_x)
+        self.blocks = (width + 1, height + 1)
+        eps = torch.finfo(torch.float32).eps
+        self.bounds = (CANCELLED, (NOISE * eps) ** 2, EPSILON)
+        self.constants = {
+            "SIDE_Y": triton.next_power_of_2(side_y),
+            "SIDE_X": triton.next_power_of_2(side_x),
+            "DIM": triton.next_power_of_2(dim),
+        }
+        # A warp reduces by itself as long as the embedding is narrow.
+        self.constants["num_warps"] = max(1, min(8, self.constants["DIM"] // 128))
+
+    def numbers(self, strided: Tensor) -> tuple[int, ...]:
+        """Sizes and strides in the kernels' order."""
+        _, dim, height, width = strided.shape
+        return (dim, height, width, *self.size, *strided.stride())
+
+    def parts(self, number: int = 1) -> Iterator[Part]:
+        """Splits the batch into about so many parts."""
+        row, *axes = self.tensors
+        step = -(-self.maps // number)
+        for first in range(0, self.maps, step):
+            maps = slice(first, min(first + step, self.maps))
+            pixels = slice(*(end * self.size[0] * self.size[1] for end in (maps.start, maps.stop)))
+            grid = (*self.blocks, maps.stop - maps.start)
+            yield Part(maps, pixels, grid, (row[pixels], *axes))
+
+
+class Part(NamedTuple):
+    """Some maps of a batch.
+
+    Attributes:
+        maps: Which.
+        pixels: Theirs, among those of all maps.
+        grid: Programs that handle all their blocks.
+        tensors: As `Plan.tensors`, of their pixels.
+    """
+
+    maps: slice
+    pixels: slice
+    grid: tuple[int, int, int]
+    tensors: tuple[Tensor, ...]
+
+
+def as_read(embeddings: Tensor) -> Tensor:
+    """The embedding as the kernels read it, a cell's numbers side by side."""
+    return embeddings.contiguous(memory_format=torch.channels_last)
+
+
+def gradients(found: Tensor, plan: Plan) -> Iterator[tuple[Part, Tensor]]:
+    """Parts of a batch, and float32 zeros to which the gradient of each is added.
+
+    Low precision is added up part by part: that of the whole batch would be twice the embedding,
+    and would not stay in the GPU's cache.
+
+    Args:
+        found: Gets the gradient; any content, any floating type.
+        plan: Of the kernels.
+    """
+    direct = found.dtype == torch.float32
+    for part in plan.parts(1 if direct else PARTS):
+        own = found[part.maps]
+        into = own.zero_() if direct else torch.zeros_like(own, dtype=torch.float32)
+        yield part, into
+        if not direct:
+            own.copy_(into)
+
+
+@lru_cache(maxsize=64)
+def _axis(
+    pixels: int, cells: int, align_corners: bool, device: torch.device
+) -> tuple[Axis, Tensor, int]:
+    """An axis, where the pixels of each block begin, one more at the end, and how many at most.
+
+    The first block has those before the first cell, which are on it alone. Worked out on the
+    host, for which a GPU's numbers would have to be waited for, and kept.
+    """
+    # What inference makes could not be used in a training later.
+    with torch.inference_mode(False):
+        line = axis(pixels, cells, torch.zeros(0), align_corners=align_corners)
+        low = torch.searchsorted(line.low, torch.arange(1, cells + 1))
+        before = ((line.low == 0) & (line.share == 0)).sum(0, keepdim=True)
+        first = torch.cat([torch.zeros_like(before), before, low]).to(torch.int32)
+        side = max(1, int((first[1:] - first[:-1]).max()))
+        return Axis(*(part.to(device) for part in line)), first.to(device), side

@@ -1,0 +1,78 @@
+"""Numbering of the regions of a batch: from (map, id) to rows of a table."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class RegionIndex(NamedTuple):
+    """Which region each pixel belongs to, with the regions numbered 0..R-1 over all maps.
+
+    Attributes:
+        row: (B*h*w,) int32, the region's row for each pixel; R where the pixel has no region.
+        index: (R, 2) int64, (map, region id) of each row, sorted.
+        counts: (R,) int64, pixels of each region.
+        maps: B.
+        size: (h, w).
+        bound: Exclusive upper bound on the ids.
+    """
+
+    row: Tensor
+    index: Tensor
+    counts: Tensor
+    maps: int
+    size: tuple[int, int]
+    bound: int
+
+
+def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionIndex:
+    """Numbers the regions of a batch of maps consecutively.
+
+    On a GPU this waits for the device, which alone knows how many regions there are.
+
+    Args:
+        regions: (B, h, w) integer; ids below 0 belong to no region, id 0 is a region like any
+            other. Ids are local to their map.
+        num_regions: Exclusive upper bound on the ids; None reads it from the maps.
+
+    Returns:
+        The numbering; R = 0 when no pixel has a region.
+
+    Raises:
+        ValueError: An id is not below ``num_regions``.
+    """
+    if regions.dim() != 3:
+        raise ValueError(f"regions must be (B, h, w), not {tuple(regions.shape)}")
+    maps = regions.shape[0]
+    ids = regions.reshape(maps, -1).long()
+    largest = int(ids.max()) if ids.numel() else -1
+    bound = max(largest + 1, 1) if num_regions is None else num_regions
+    if largest >= bound:
+        raise ValueError(f"region id {largest} is not below num_regions={num_regions}")
+    base = torch.arange(maps, device=ids.device).mul_(bound).unsqueeze(1)
+    nowhere = maps * bound
+    key = torch.where(ids >= 0, ids + base, nowhere).flatten()
+    per_key = torch.bincount(key, minlength=nowhere + 1)[:nowhere]
+    present = per_key > 0
+    found = present.nonzero().squeeze(1)
+    # Pixels without a region share one row past the end, which the sums then drop.
+    rows = torch.full((nowhere + 1,), found.numel(), dtype=torch.int32, device=ids.device)
+    rows[found] = torch.arange(found.numel(), dtype=torch.int32, device=ids.device)
+    index = torch.stack([found // bound, found % bound], dim=1)
+    size = (regions.shape[1], regions.shape[2])
+    return RegionIndex(rows[key], index, per_key[found], maps, size, bound)
+
+
+def _numbered(
+    embeddings: Tensor, regions: Tensor | RegionIndex, num_regions: int | None
+) -> RegionIndex:
+    maps = regions.shape[0] if isinstance(regions, Tensor) else regions.maps
+    if embeddings.shape[0] != maps:
+        raise ValueError(
+            f"{embeddings.shape[0]} embeddings but {maps} region maps: one map for each embedding "
+            "is needed"
+        )
+    return index_regions(regions, num_regions) if isinstance(regions, Tensor) else regions

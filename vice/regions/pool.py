@@ -1,0 +1,161 @@
+"""Region vectors: one vector for each region of each map, from a dense embedding.
+
+ViCE (arXiv) section 3.4; the modes are those of the papers and of the authors' release.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vice.regions.means import PooledMeans
+from vice.regions.numbering import RegionIndex, _numbered
+from vice.regions.representatives import Representatives
+
+logger = logging.getLogger(__name__)
+NORMALIZE_MODES = ("pixel", "region")
+
+
+class RegionVectors(NamedTuple):
+    """Vectors of R regions.
+
+    Attributes:
+        vectors: (R, D) float.
+        counts: (R,) int64, pixels of each region.
+        index: (R, 2) int64, (map, region id) of each row, sorted by map, then id.
+    """
+
+    vectors: Tensor
+    counts: Tensor
+    index: Tensor
+
+
+def pool_regions(
+    embeddings: Tensor,
+    regions: Tensor | RegionIndex,
+    num_regions: int | None = None,
+    *,
+    normalize: str | bool = "pixel",
+    align_corners: bool = False,
+) -> RegionVectors:
+    """Mean of the upsampled embedding over each region, without upsampling it.
+
+    How, is told in `vice.regions.means`; memory is that of the embedding and of a few numbers a
+    pixel.
+
+    Args:
+        embeddings: (B, D, h', w') float, any stride.
+        regions: (B, h, w) integer at view resolution, -1 where there is no region, or what
+            `index_regions` made of that.
+        num_regions: Exclusive upper bound on the region ids; None reads it from the maps.
+        normalize: ``"pixel"`` (or True): every pixel's vector is L2-normalised before the mean
+            (both papers). ``"region"`` (or False): raw vectors are averaged (the authors'
+            low-resolution configs). Neither normalises the mean itself.
+        align_corners: How the embedding is upsampled to (h, w).
+
+    Returns:
+        ``(vectors (R, D), counts (R,), index (R, 2))``; R = 0 for maps without regions. float16
+        and bfloat16 are pooled, and returned, in float32.
+
+    Raises:
+        ValueError: Unknown mode, batch sizes that differ, or an id outside ``num_regions``.
+    """
+    mode = {True: "pixel", False: "region"}.get(normalize, normalize)  # type: ignore[arg-type]
+    if mode not in NORMALIZE_MODES:
+        raise ValueError(f"normalize must be one of {NORMALIZE_MODES}, not {normalize!r}")
+    numbered = _numbered(embeddings, regions, num_regions)
+    options = {"normalize": mode == "pixel", "align_corners": align_corners}
+    # Under autocast the inner products that lengths are made of would lose their digits.
+    with torch.autocast(embeddings.device.type, enabled=False):
+        means = region_means(embeddings, numbered, options)
+    return RegionVectors(means, numbered.counts, numbered.index)
+
+
+def region_means(embeddings: Tensor, numbered: RegionIndex, options: dict[str, bool]) -> Tensor:
+    """Region means (R, D) by the fastest path that fits.
+
+    On a GPU with Triton, one fused kernel each way (`vice.regions.kernels`). Elsewhere, in
+    float64, and under `torch.use_deterministic_algorithms`, plain PyTorch (`vice.regions.means`).
+    A GPU that has to do without the kernels is logged once.
+    """
+    if (kernels := _kernels_for(embeddings)) is not None:
+        return kernels.FusedMeans.apply(embeddings, numbered, options)
+    return PooledMeans.apply(_full(embeddings), numbered, options)
+
+
+def _kernels_for(embeddings: Tensor) -> Any:
+    """`vice.regions.kernels` where they take an embedding, else None."""
+    if not embeddings.is_cuda or torch.are_deterministic_algorithms_enabled():
+        return None
+    kernels = _kernels()
+    return kernels if kernels is not None and kernels.supports(embeddings) else None
+
+
+@cache
+def _kernels() -> Any:
+    try:
+        from vice.regions import kernels
+    except ImportError as error:
+        logger.warning("no Triton (%s): regions are pooled by plain PyTorch, more slowly", error)
+        return None
+    return kernels
+
+
+def representative_regions(
+    embeddings: Tensor,
+    regions: Tensor | RegionIndex,
+    prototypes: Tensor,
+    num_regions: int | None = None,
+    *,
+    align_corners: bool = False,
+) -> tuple[RegionVectors, Tensor]:
+    """The pixel that fits a prototype best stands for its region (authors' high-res configs).
+
+    How, is told in `vice.regions.representatives`; memory is that of the embedding and of a few
+    numbers a pixel.
+
+    Args:
+        embeddings: (B, D, h', w') float.
+        regions: (B, h, w) integer, -1 where there is no region, or what `index_regions` made of it.
+        prototypes: (K, D) unit rows.
+        num_regions: Exclusive upper bound on the region ids.
+        align_corners: How the embedding is upsampled to (h, w).
+
+    Returns:
+        The unit vectors of the representatives as `RegionVectors`, and the coherence (R,): the
+        mean Euclidean distance of a region's pixels, unit length too, to its representative.
+        Between equal scores the first pixel in scan order wins.
+
+    Raises:
+        ValueError: Batch sizes that differ, or an id outside ``num_regions``.
+    """
+    numbered = _numbered(embeddings, regions, num_regions)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        vectors, coherence = region_representatives(
+            embeddings, prototypes.detach(), numbered, align_corners=align_corners
+        )
+    return RegionVectors(vectors, numbered.counts, numbered.index), coherence
+
+
+def region_representatives(
+    embeddings: Tensor,
+    prototypes: Tensor,
+    numbered: RegionIndex,
+    *,
+    align_corners: bool,
+) -> tuple[Tensor, Tensor]:
+    """Representatives (R, D) and coherence (R,) by the path that `region_means` would take."""
+    if (kernels := _kernels_for(embeddings)) is not None:
+        function, taken = kernels.FusedRepresentatives, embeddings
+    else:
+        function, taken = Representatives, _full(embeddings)
+    like = torch.float64 if taken.dtype == torch.float64 else torch.float32
+    return function.apply(taken, prototypes.to(like), numbered, align_corners)
+
+
+def _full(embeddings: Tensor) -> Tensor:
+    return embeddings if embeddings.dtype == torch.float64 else embeddings.float()

@@ -1,0 +1,163 @@
+"""The pixel that stands for a region, and how far the region's pixels are from it.
+
+A pixel p = z / |z| of the upsampled embedding is scored by its best prototype; the region's first
+pixel with the best score, v, stands for it (the authors' high-res configs). What
+`vice.regions.means` says about means holds here too:
+
+- scores are linear in the embedding: they are taken at the stride of Y, mixed, and divided by the
+  pixel's length, some prototypes at a time;
+- distances |p - v| need p itself, which is mixed a strip at a time and not kept: differences of
+  inner products would lose the digits of small distances;
+- the gradient of sum_p a_p |p - v|^2 / 2, with a_p = g / |p - v| held fixed, is that of the sum of
+  distances: c_p p - v along p's length removed, c_p = <p, v>, so a stencil and a transposed
+  sparse matrix again, and with respect to v the weighted sum of p, a sparse matrix times Y.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vice.regions.fragments import EPSILON, NOISE, Layout, OneMap
+
+
+class Representatives(torch.autograd.Function):
+    """Representatives (R, D) and coherence (R,) of an embedding (B, D, h', w')."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        embeddings: Tensor,
+        prototypes: Tensor,
+        numbered: Any,
+        align_corners: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Scores, choice and distances of each map in turn."""
+        layout = Layout(embeddings, numbered, align_corners)
+        vectors = embeddings.new_zeros(numbered.counts.numel(), embeddings.shape[1])
+        coherence = embeddings.new_zeros(numbered.counts.numel())
+        kept: dict[int, tuple[Tensor, Tensor]] = {}
+        for number, one in layout.maps(embeddings):
+            lengths = one.inverse_lengths()
+            scores = _best_scores(one, prototypes) * lengths
+            chosen = first_best(one.pixel_rows(), scores, one.rows.stop - one.rows.start)
+            vectors[one.rows] = _mixed(one, chosen) * lengths[chosen, None]
+            distance = _distances(one, lengths, vectors[one.rows])
+            # Mixed in two ways, rounding would be left where cells cancel.
+            distance[chosen] = 0
+            coherence[one.rows].index_add_(0, one.pixel_rows(), distance)
+            kept[number] = (chosen, distance)
+        coherence /= numbered.counts
+        ctx.save_for_backward(embeddings, vectors, numbered.counts)
+        ctx.layout, ctx.kept = layout, kept
+        return vectors, coherence
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(  # type: ignore[override]
+        ctx: Any, of_vectors: Tensor, of_coherence: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Stencil and sparse matrices of each map in turn."""
+        embeddings, vectors, counts = ctx.saved_tensors
+        with torch.autocast(of_vectors.device.type, enabled=False):
+            found = torch.zeros_like(embeddings)
+            for number, one in ctx.layout.maps(embeddings):
+                of_sums = of_coherence[one.rows] / counts[one.rows]
+                own = (vectors[one.rows], of_vectors[one.rows], of_sums)
+                found[number] = _gradient(one, ctx.kept[number], own)
+        return found, None, None, None
+
+
+def _best_scores(one: OneMap, prototypes: Tensor) -> Tensor:
+    """Best score (P,) of each pixel's mix, not divided by its length."""
+    best = one.weights.new_full((one.pixels,), -torch.inf)
+    # No wider than the embedding itself, however many prototypes there are.
+    for some in prototypes.split(one.shape[0]):
+        for part, mixed in one.strips(one.cells @ some.t()):
+            best[part] = torch.maximum(best[part], mixed.amax(1))
+    return best[one.inside]
+
+
+def first_best(row: Tensor, scores: Tensor, regions: int) -> Tensor:
+    """The first pixel, in scan order, with the best score of each region.
+
+    Args:
+        row: (P,) int64, region of each pixel.
+        scores: (P,) float; NaN is better than any number, so that it comes out again.
+        regions: How many there are; each has a pixel, or no place is said for it.
+
+    Returns:
+        (regions,) int64.
+    """
+    scores = torch.where(scores.isnan(), torch.inf, scores)
+    top = scores.new_full((regions,), -torch.inf).scatter_reduce_(0, row, scores, "amax")
+    place = torch.arange(len(scores), dtype=torch.int32, device=row.device)
+    place = torch.where(scores == top[row], place, len(scores))
+    first = place.new_full((regions,), len(scores)).scatter_reduce_(0, row, place, "amin")
+    return first.long()
+
+
+def _mixed(one: OneMap, pixels: Tensor) -> Tensor:
+    return torch.cat([one.mix(one.cells, part) for part in one.chunks(pixels, one.shape[0])])
+
+
+def _distances(one: OneMap, lengths: Tensor, vectors: Tensor) -> Tensor:
+    """Distance (P,) of each pixel to its region's vector; 0 where rounding is all there is."""
+    # Pixels without a region are mixed as well; zero times their mix is compared with any vector.
+    row = torch.zeros(one.pixels, dtype=torch.long, device=lengths.device)
+    row[one.inside] = one.pixel_rows()
+    scale, distance = lengths.new_zeros(2, one.pixels)
+    scale[one.inside] = lengths
+    for part, mixed in one.strips(one.cells):
+        apart = mixed.mul_(scale[part, None]).sub_(vectors.index_select(0, row[part]))
+        distance[part] = torch.linalg.vector_norm(apart, dim=1)
+    distance = distance[one.inside]
+    noise = NOISE * torch.finfo(distance.dtype).eps
+    return torch.where(distance < noise, 0, distance)
+
+
+def _gradient(
+    one: OneMap, kept: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
+    """Gradient (D, h', w') of one map.
+
+    Args:
+        one: The map.
+        kept: Chosen pixels, distance of each pixel.
+        own: Of each of its regions the vector, the vector's gradient, and that of the sum of
+            distances.
+    """
+    chosen, distance = kept
+    # Cheaper to take again than to keep.
+    lengths = one.inverse_lengths()
+    vectors, of_vectors, of_sums = own
+    row = one.pixel_rows()
+    pull = torch.where(distance > 0, of_sums[row] / distance, 0)
+    weights = one.patch_sum((pull * lengths).unsqueeze(1) * one.weights)
+    of_cells = one.transposed(weights, -vectors)
+    # p of unit length gives c p - v; p shorter than epsilon is divided by it and gives p - v.
+    closeness = (1 + vectors.square().sum(1)[row] - distance.square()) / 2
+    closeness = torch.where(lengths < 1 / EPSILON, closeness, 1)
+    one.subtract_stencil(of_cells, -pull * lengths.square() * closeness)
+    total = pull.new_zeros(len(vectors)).index_add_(0, row, pull)
+    reaction = of_vectors + total.unsqueeze(1) * vectors - one.times_cells(weights)
+    _add_at(one, of_cells, chosen, through_length(reaction, vectors, lengths[chosen]))
+    return of_cells.T.view(one.shape)
+
+
+def through_length(gradient: Tensor, unit: Tensor, lengths: Tensor) -> Tensor:
+    """Gradient of z from that of z times its inverse length, (N, D) each and (N,)."""
+    along = (gradient * unit).sum(1)
+    along = torch.where(lengths < 1 / EPSILON, along, 0)
+    return lengths.unsqueeze(1) * (gradient - along.unsqueeze(1) * unit)
+
+
+def _add_at(one: OneMap, of_cells: Tensor, pixels: Tensor, values: Tensor) -> None:
+    """Adds values (N, D) of some pixels to their four cells, in place."""
+    width = one.shape[0]
+    for part, some in zip(one.chunks(pixels, width), one.chunks(values, width), strict=True):
+        spread = one.weights[part].unsqueeze(2) * some.unsqueeze(1)
+        corners = one.corners(one.block[one.of_pixel[part]])
+        of_cells.index_add_(0, corners.flatten(), spread.flatten(0, 1))

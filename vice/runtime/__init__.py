@@ -1,0 +1,1 @@
+"""Ranks, files, the run folder, random states, progress and logs."""

@@ -1,0 +1,106 @@
+"""One writer for a run folder: the others wait, say for whom, and give up after a while."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from vice.errors import UserError
+from vice.runtime.file_lock import try_lock
+from vice.runtime.run_folder import LAUNCH_LOCK_NAME, LOCK_NAME
+
+#: Seconds to wait for a writer that has been killed and is about to be gone.
+WAIT = 30.0
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def sole_launcher(folder: Path, wait: float = WAIT) -> Iterator[None]:
+    """Holds a run folder for one call of the training command; nobody writes there any more.
+
+    Args:
+        folder: Made if it is missing.
+        wait: Seconds to wait for another run to end.
+
+    Raises:
+        UserError: Another process goes on writing there, or the folder cannot be made.
+    """
+    with _held(folder, LAUNCH_LOCK_NAME, wait):
+        # The processes of a run whose own launcher was killed may still be about to end.
+        with _held(folder, LOCK_NAME, wait):
+            pass
+        yield
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path, wait: float = WAIT) -> Iterator[None]:
+    """Holds a folder for one process; whatever ends the process also lets the folder go.
+
+    Args:
+        folder: Gets a file ``.lock`` with the process's number and host.
+        wait: Seconds to wait for another writer to end.
+
+    Raises:
+        UserError: Another process goes on writing there.
+    """
+    with _held(folder, LOCK_NAME, wait):
+        yield
+
+
+@contextlib.contextmanager
+def _held(folder: Path, name: str, wait: float) -> Iterator[None]:
+    with _opened(folder, name) as lock:
+        _acquire(lock, folder, wait)
+        with contextlib.suppress(OSError):
+            # For those who wait; a disk that does not take it changes nothing.
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+            lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _opened(folder: Path, name: str) -> Iterator[TextIO]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / name).open("a+", encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(
+            f"config.CHECKPOINT.DIR={folder} cannot be used: {error.strerror}; choose another "
+            "folder"
+        ) from error
+    try:
+        yield lock
+    finally:
+        with contextlib.suppress(OSError):
+            lock.close()
+
+
+def _acquire(lock: TextIO, folder: Path, wait: float) -> None:
+    end, told = time.monotonic() + wait, False
+    while not try_lock(lock.fileno()):
+        if time.monotonic() > end:
+            raise UserError(
+                f"another process is writing into {folder}: {_holder(lock)}. Wait for it, or "
+                "choose another folder with config.CHECKPOINT.DIR"
+            )
+        if not told:
+            told = True
+            logger.warning(
+                "waiting up to %.0f s for %s, which is writing into %s", wait, _holder(lock), folder
+            )
+        time.sleep(0.2)
+
+
+def _holder(lock: TextIO) -> str:
+    with contextlib.suppress(OSError):
+        lock.seek(0)
+        return lock.readline().strip() or "a process"
+    return "a process"

@@ -1,0 +1,57 @@
+"""What a result was made with."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from torch import Tensor, nn
+
+from vice._version import __version__
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "faiss-cpu",
+    "faiss-gpu",
+    "vissl",
+    "mmsegmentation",
+    "onedl-mmsegmentation",
+    "mmengine",
+    "onedl-mmengine",
+)
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 of the names, types, shapes and values of a module's parameters and buffers."""
+    return digest_tensors(module.state_dict())
+
+
+def digest_tensors(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """SHA-256 of the names, types, shapes and values of tensors, and of a text in front of them."""
+    sha = hashlib.sha256(text.encode())
+    for name, value in sorted(tensors.items()):
+        array = value.detach().cpu().contiguous()
+        sha.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
+        sha.update(array.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of ViCE and of the installed packages that results depend on.
+
+    Returns:
+        Name to version; packages that are not installed are left out.
+    """
+    found = {"python": platform.python_version(), "vice": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,264 @@
+"""Views of one image that share regions: crops, region maps, mask noise and boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vice.errors import UserError
+from vice.images import nearest, resize
+from vice.views.geometry import (
+    content_weights,
+    contextual_boxes,
+    draw_point,
+    mask_rectangles,
+    resolution_boxes,
+)
+
+
+class NoMutualRegions(RuntimeError):
+    """No draw of views shared a single region; take another image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where M views of one image lie and what they share, before a pixel is cut.
+
+    Attributes:
+        regions: int32 (M, h, w); ids that every view shows unmasked, -1 everywhere else.
+        noise: bool (M, h, w); pixels that are to become noise.
+        boxes: int32 (M, 4); x0, y0, x1, y1 in image pixels, ends exclusive.
+        flipped: bool (M,); views mirrored left to right.
+        tries: Draws it took, at least 1.
+    """
+
+    regions: np.ndarray
+    noise: np.ndarray
+    boxes: np.ndarray
+    flipped: np.ndarray
+    tries: int
+
+    def __len__(self) -> int:
+        """Number of views."""
+        return len(self.boxes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views(Placement):
+    """M views of one image.
+
+    Attributes:
+        images: uint8 (M, h, w, 3), RGB; view 0 is the primary view.
+    """
+
+    images: np.ndarray
+
+
+class ViewSampler:
+    """Draws views around a point of content, with masked superpixels and mutual regions.
+
+    1. A content point is drawn from a map of edges, and view boxes around it
+       (`vice.views.geometry`); crops are resized to the common size, images anti-aliased, maps
+       with the nearest pixel.
+    2. In each view every superpixel that a random rectangle touches is masked. A random
+       `preserve_ratio` of the ids that all views show is exempt, the same ids in all views.
+    3. Ids that all views show unmasked are mutual, all others become -1. If there is none,
+       everything is drawn again.
+    4. Each view is mirrored with `flip_probability`, image and maps together.
+
+    Args:
+        num_views: M, at least 1.
+        size: Side of the square views, or (height, width), in pixels.
+        scale: Least and greatest size of a crop, as a multiple of `size`; clipped to the image
+            side by side, so that a crop may have another aspect ratio than its view.
+        mask_intensity: Greatest side of a mask rectangle, as a share of the view's; 0: no masks.
+        preserve_ratio: Share of mutual ids exempt from masking, rounded up.
+        flip_probability: Chance of each view to be mirrored.
+        resolution_probability: Chance of an image to get views of one centre and different
+            zooms instead of shifted ones (the release's `resolution` views).
+        resolution_ratios: Borders of the bins those zooms are drawn from.
+        canny_low: Lower threshold of the edge map.
+        canny_high: Upper threshold of the edge map.
+        edge_floor: Weight of points far from edges, where an edge weighs 1.
+        max_tries: Draws before giving up.
+
+    Raises:
+        UserError: A parameter is out of range.
+
+    Source: ViCE (BMVC) section 3.2 and algorithm 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_views: int = 5,
+        size: int | Sequence[int] = 400,
+        scale: Sequence[float] = (0.5, 2.0),
+        mask_intensity: float = 0.25,
+        preserve_ratio: float = 0.25,
+        flip_probability: float = 0.5,
+        resolution_probability: float = 0.0,
+        resolution_ratios: Sequence[float] = (0.5, 1.0, 2.0, 4.0, 8.0),
+        canny_low: float = 10.0,
+        canny_high: float = 50.0,
+        edge_floor: float = 0.005,
+        max_tries: int = 10,
+    ) -> None:
+        self.num_views = num_views
+        self.size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        self.scale = (float(scale[0]), float(scale[1]))
+        self.mask_intensity = mask_intensity
+        self.preserve_ratio = preserve_ratio
+        self.flip_probability = flip_probability
+        self.resolution_probability = resolution_probability
+        self.resolution_ratios = tuple(float(ratio) for ratio in resolution_ratios)
+        self.canny_low = canny_low
+        self.canny_high = canny_high
+        self.edge_floor = edge_floor
+        self.max_tries = max_tries
+        self._check()
+
+    def _check(self) -> None:
+        shares = ("mask_intensity", "preserve_ratio", "flip_probability", "resolution_probability")
+        for name in shares:
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise UserError(f"views: {name} {getattr(self, name)} must be in [0, 1]")
+        for name, value in (("num_views", self.num_views), ("max_tries", self.max_tries)):
+            if value < 1:
+                raise UserError(f"views: {name} {value} must be at least 1")
+        if min(self.size) < 1:
+            raise UserError(f"views: size {self.size} must be at least 1 pixel a side")
+        if not 0.0 < self.scale[0] <= self.scale[1]:
+            raise UserError(f"views: scale {self.scale} must be (least, greatest), both positive")
+        ratios = self.resolution_ratios
+        rising = len(ratios) > 1 and ratios[0] > 0 and all(np.diff(ratios) > 0)
+        if not rising:
+            raise UserError(f"views: resolution_ratios {ratios} must be positive and increasing")
+        if self.edge_floor <= 0:
+            raise UserError(f"views: edge_floor {self.edge_floor} must be positive")
+
+    def __call__(self, image: np.ndarray, regions: np.ndarray, rng: np.random.Generator) -> Views:
+        """Draws the views of one image and cuts them.
+
+        Arguments and errors are those of `place`.
+
+        Returns:
+            The views.
+        """
+        placed = self.place(image, regions, rng)
+        return Views(images=self.cut(image, placed), **vars(placed))
+
+    def place(self, image: np.ndarray, regions: np.ndarray, rng: np.random.Generator) -> Placement:
+        """Draws views and leaves it to others to cut them (`vice.views.crop_resize`).
+
+        Args:
+            image: uint8 RGB, (H, W, 3).
+            regions: Integer (H, W), ids from 0; -1 means "no region" and is never mutual.
+            rng: The only source of randomness; cutting draws nothing from it.
+
+        Returns:
+            All of the views but their pixels.
+
+        Raises:
+            NoMutualRegions: `max_tries` draws shared no region.
+            UserError: Image and regions do not fit each other, or ids are unusable.
+        """
+        num_ids = _check_inputs(image, regions)
+        weights = content_weights(
+            image, canny_low=self.canny_low, canny_high=self.canny_high, floor=self.edge_floor
+        )
+        for attempt in range(1, self.max_tries + 1):
+            boxes = self._boxes(weights, rng)
+            flipped = rng.random(self.num_views) < self.flip_probability
+            labels = self._resize_regions(regions, boxes, flipped)
+            masked, mutual = self._mask(labels, num_ids, rng)
+            if not mutual.any():
+                continue
+            kept = np.where(mutual, np.arange(num_ids + 1, dtype=np.int32), np.int32(-1))
+            noise = np.stack([table[view] for table, view in zip(masked, labels, strict=True)])
+            return Placement(
+                regions=kept[labels], noise=noise, boxes=boxes, flipped=flipped, tries=attempt
+            )
+        raise NoMutualRegions(
+            f"{self.max_tries} draws of {self.num_views} views of a {image.shape[1]} x "
+            f"{image.shape[0]} image shared no region"
+        )
+
+    def cut(self, image: np.ndarray, placed: Placement) -> np.ndarray:
+        """Cuts views with OpenCV, which `vice.views.crop_resize.cut_views` does on a GPU.
+
+        Args:
+            image: uint8 RGB, (H, W, 3).
+            placed: Where its views lie.
+
+        Returns:
+            uint8 (M, h, w, 3).
+        """
+        images = np.empty((len(placed), *self.size, 3), np.uint8)
+        for view, (x0, y0, x1, y1) in enumerate(placed.boxes.tolist()):
+            crop = resize(image[y0:y1, x0:x1], *self.size)
+            images[view] = crop[:, ::-1] if placed.flipped[view] else crop
+        return images
+
+    def _boxes(self, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        point = draw_point(weights, rng)
+        shape = (weights.shape[0], weights.shape[1])
+        if rng.random() < self.resolution_probability:
+            ratios = self.resolution_ratios
+            return resolution_boxes(point, shape, self.size, ratios, self.num_views, rng)
+        return contextual_boxes(point, shape, self.size, self.scale, self.num_views, rng)
+
+    def _resize_regions(
+        self, regions: np.ndarray, boxes: np.ndarray, flipped: np.ndarray
+    ) -> np.ndarray:
+        labels = np.empty((self.num_views, *self.size), np.int32)
+        for view, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+            rows = y0 + nearest(y1 - y0, self.size[0])
+            columns = x0 + nearest(x1 - x0, self.size[1])
+            columns = columns[::-1] if flipped[view] else columns
+            labels[view] = regions[rows][:, columns]
+        return labels
+
+    def _mask(
+        self, labels: np.ndarray, num_ids: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids masked in each view, (M, num_ids + 1), and ids all views show, (num_ids + 1,).
+
+        The last entry of each table is that of id -1, which is neither masked nor mutual.
+        """
+        shown = np.zeros((self.num_views, num_ids + 1), bool)
+        touched = np.zeros_like(shown)
+        rectangles = mask_rectangles(self.num_views, self.size, self.mask_intensity, rng)
+        for view, (x0, y0, x1, y1) in enumerate(rectangles.tolist()):
+            shown[view][labels[view]] = True
+            touched[view][labels[view, y0:y1, x0:x1]] = True
+        shown[:, -1] = touched[:, -1] = False
+        mutual = np.asarray(shown.all(axis=0))
+        touched[:, self._preserved(mutual, rng)] = False
+        return touched, np.asarray(mutual & ~touched.any(axis=0))
+
+    def _preserved(self, mutual: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        ids = np.flatnonzero(mutual)
+        return rng.permutation(ids)[: int(np.ceil(self.preserve_ratio * len(ids)))]
+
+
+def _check_inputs(image: np.ndarray, regions: np.ndarray) -> int:
+    """Checks image and regions; returns the number of ids."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise UserError(
+            f"views: an image must be uint8 RGB (H, W, 3), got {image.dtype} {image.shape}"
+        )
+    if regions.shape != image.shape[:2] or not np.issubdtype(regions.dtype, np.integer):
+        raise UserError(
+            f"views: regions must be integers (H, W) = {image.shape[:2]} as the image, "
+            f"got {regions.dtype} {regions.shape}"
+        )
+    low, high = int(regions.min()), int(regions.max())
+    if low < -1 or high > 4 * regions.size + 65536:
+        raise UserError(
+            f"views: region ids {low}..{high} must lie in -1..{4 * regions.size + 65536}; "
+            "vice.superpixels.relabel makes them contiguous"
+        )
+    return high + 1
