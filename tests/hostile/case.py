@@ -81,10 +81,13 @@ class Family:
 
     def listed(self) -> list[Case]:
         """One case of each generator."""
-        return [self.drawn(number) for number in range(len(self.generators))]
+        return [self._case(number) for number in range(len(self.generators))]
 
     def drawn(self, number: int) -> Case:
-        """A case of each generator in turn; the campaign's generator differs with the name."""
+        """A further case of each generator in turn; what it draws differs with the name."""
+        return self._case(number + len(self.generators))
+
+    def _case(self, number: int) -> Case:
         turn, place = divmod(number, len(self.generators))
         name, (expected, make) = list(self.generators.items())[place]
         return Case(self.group, f"{name}/{turn}", make, expected)

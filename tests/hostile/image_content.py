@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.helpers import content
 from tests.hostile import runs
-from tests.hostile.case import Action, Case, Expected, Family, Make
+from tests.hostile.case import Action, Expected, Family, Make
 
 Rng = np.random.Generator
 Images = Sequence[np.ndarray]
@@ -247,8 +247,4 @@ _GENERATORS: dict[str, tuple[Expected, Make]] = {
 }
 FAMILY = Family(GROUP, _GENERATORS)
 FIXED = FAMILY.listed()
-
-
-def drawn(number: int) -> Case:
-    """A case of each generator in turn; the first round is listed."""
-    return FAMILY.drawn(number + len(_GENERATORS))
+drawn = FAMILY.drawn

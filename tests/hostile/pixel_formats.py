@@ -14,7 +14,7 @@ import numpy as np
 
 from tests.helpers.tiffs import tiff
 from tests.hostile import configs, runs
-from tests.hostile.case import Action, Case, Expected, Family, Make
+from tests.hostile.case import Action, Expected, Family, Make
 from tests.hostile.labels import evaluate
 from tests.hostile.pictures import SIZE, encode, picture
 
@@ -353,8 +353,4 @@ _GENERATORS: dict[str, tuple[Expected, Make]] = {
 }
 FAMILY = Family(GROUP, _GENERATORS)
 FIXED = FAMILY.listed()
-
-
-def drawn(number: int) -> Case:
-    """A case of each generator in turn; the first round is listed."""
-    return FAMILY.drawn(number + len(_GENERATORS))
+drawn = FAMILY.drawn

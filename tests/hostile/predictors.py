@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.helpers import weight_layouts as layouts
 from tests.hostile import runs
-from tests.hostile.case import Action, Case, Family
+from tests.hostile.case import Action, Family
 
 Rng = np.random.Generator
 GROUP = "predictors"
@@ -223,8 +223,4 @@ FAMILY = Family(
     },
 )
 FIXED = FAMILY.listed()
-
-
-def drawn(number: int) -> Case:
-    """The turns after the listed ones."""
-    return FAMILY.drawn(number + len(FAMILY.generators))
+drawn = FAMILY.drawn

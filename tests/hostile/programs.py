@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from tests.hostile import doors, runs
-from tests.hostile.case import MARKER, Action, Case, Expected, Family
+from tests.hostile.case import MARKER, Action, Expected, Family
 from tests.hostile.payloads import Payload, saved
 from tests.hostile.scripts import (
     nested_archives,
@@ -244,8 +244,4 @@ _GENERATORS: dict[str, tuple[Expected, Callable[[Path, Rng], Action]]] = {
 }
 FAMILY = Family(GROUP, _GENERATORS)
 FIXED = FAMILY.listed()
-
-
-def drawn(number: int) -> Case:
-    """Further cases of each generator in turn."""
-    return FAMILY.drawn(number + len(FIXED))
+drawn = FAMILY.drawn

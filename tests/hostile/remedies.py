@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tests.helpers import weight_layouts as layouts
-from tests.hostile.case import Action, Case, Family
+from tests.hostile.case import Action, Family
 
 Rng = np.random.Generator
 GROUP = "remedies"
@@ -184,8 +184,4 @@ FAMILY = Family(
     },
 )  # fmt: skip
 FIXED = FAMILY.listed()
-
-
-def drawn(number: int) -> Case:
-    """The turns after the listed ones."""
-    return FAMILY.drawn(number + len(FAMILY.generators))
+drawn = FAMILY.drawn

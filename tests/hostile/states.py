@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tests.hostile import runs
-from tests.hostile.case import Action, Case, Expected, Family
+from tests.hostile.case import Action, Expected, Family
 from tests.hostile.damage import flip, truncate
 from tests.hostile.own_files import OWN
 
@@ -288,8 +288,4 @@ _GENERATORS: dict[str, tuple[Expected, Callable[[Path, Rng], Action]]] = {
 }
 FAMILY = Family(GROUP, _GENERATORS)
 FIXED = FAMILY.listed()
-
-
-def drawn(number: int) -> Case:
-    """Further cases of each generator in turn."""
-    return FAMILY.drawn(number + len(FIXED))
+drawn = FAMILY.drawn

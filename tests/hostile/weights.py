@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.helpers import weight_layouts as layouts
 from tests.helpers.weight_layouts import State
-from tests.hostile.case import Action, Case, Family
+from tests.hostile.case import Action, Family
 
 Rng = np.random.Generator
 GROUP = "others' weights"
@@ -342,8 +342,4 @@ FAMILY = Family(
     },
 )
 FIXED = FAMILY.listed()
-
-
-def drawn(number: int) -> Case:
-    """The turns after the listed ones."""
-    return FAMILY.drawn(number + len(FAMILY.generators))
+drawn = FAMILY.drawn
