@@ -113,7 +113,7 @@ SITUATIONS["all of them"] = [hide for parts in SITUATIONS.values() for hide in p
 def _use(run: str) -> None:
     import vice
     from vice.checkpoint import save_run
-    from vice.files import sole_writer
+    from vice.folder_lock import sole_writer
     from vice.metering import StepMeter
     from vice.preemption import watch_signals
 

@@ -10,7 +10,7 @@ import pytest
 from vice import file_lock
 from vice.errors import UserError
 from vice.file_lock import try_lock
-from vice.files import sole_writer
+from vice.folder_lock import sole_writer
 
 
 @pytest.fixture(autouse=True)

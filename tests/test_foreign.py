@@ -14,7 +14,7 @@ from tests.hostile import doors, scripts
 from tests.hostile.case import MARKER
 from vice.errors import UserError
 from vice.foreign import read_tensors
-from vice.safe_unpickle import Inert
+from vice.pickled_values import Inert
 from vice.snapshots import read_snapshot
 
 pytest.importorskip("timm")

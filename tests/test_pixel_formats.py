@@ -12,7 +12,14 @@ import pytest
 from PIL import Image
 
 from tests.tiffs import tiff
-from vice.images import FormatError, ImageError, decode_image, read_image, upright_rgb
+from vice.images import (
+    FormatError,
+    ImageError,
+    check_format,
+    decode_image,
+    read_image,
+    upright_rgb,
+)
 from vice.pixel_scale import UnclearPixels, white_of_16_bit
 
 RNG = np.random.default_rng(0)
@@ -223,3 +230,14 @@ def test_images_of_pillow_and_arrays(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="mode F"):
         upright_rgb(Image.fromarray(GREY.astype(np.float32)))
     np.testing.assert_array_equal(upright_rgb(Image.fromarray(SHALLOW[..., :3])), SHALLOW[..., :3])
+
+
+def test_a_labelled_set_refuses_by_headers_alone(tmp_path: Path) -> None:
+    for name in ("foreign.png", "gone.png"):
+        check_format(tmp_path / name)
+    put(tmp_path / "foreign.png", bytes(128) + b"DICM" + bytes(99))
+    with pytest.raises(FormatError, match=r"foreign\.png: a DICOM file"):
+        check_format(tmp_path / "foreign.png")
+    with pytest.raises(FormatError, match="13 bands"):
+        check_format(put(tmp_path / "a.tif", UNCLEAR["13-bands"][0]))
+    check_format(png(tmp_path, GREY >> 4))

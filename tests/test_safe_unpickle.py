@@ -11,7 +11,8 @@ import pytest
 
 from tests.hostile import scripts
 from vice import safe_unpickle
-from vice.safe_unpickle import DataUnpickler, Foreign, Inert
+from vice.pickled_values import Foreign, Inert
+from vice.safe_unpickle import DataUnpickler
 
 
 def read(data, **options):

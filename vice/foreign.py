@@ -35,7 +35,7 @@ def read_tensors(file: str | Path, *, strict: bool = False) -> Any:
         strict: Whether an object of a foreign class makes the file unreadable.
 
     Returns:
-        The object tree; objects of foreign classes are `vice.safe_unpickle.Inert` records,
+        The object tree; objects of foreign classes are `vice.pickled_values.Inert` records,
         parameters are tensors.
 
     Raises:

@@ -155,13 +155,19 @@ def _lost_bits(image: Any) -> bool:
 
 
 def check_format(path: str | Path) -> None:
-    """Refuses what tags alone show to be unclear; no pixel is decoded.
+    """Refuses what the first bytes and the tags of a file show to be unclear or not read.
+
+    No pixel is decoded, and a file that cannot be opened is left to whoever reads it.
 
     Raises:
         FormatError: As `read_image`.
     """
-    layout = read_layout(path)
-    unclear = objection(layout) if layout is not None else None
+    try:
+        layout = read_layout(path)
+        foreign = None if layout is not None else _foreign(Path(path))
+    except OSError:
+        return
+    unclear = objection(layout) if layout is not None else foreign
     if unclear:
         raise FormatError(f"{path}: {unclear}")
 
@@ -172,14 +178,20 @@ def _unidentified(path: Path, layout: TiffLayout | None, error: Exception) -> Im
         return FormatError(
             f"{path}: a TIFF of {describe(layout)} in a layout that is not read: {EIGHT_BITS}"
         )
+    foreign = _foreign(path)
+    if foreign:
+        return FormatError(f"{path}: {foreign}")
+    return ImageError(f"{path}: cannot be read as an image ({error}); replace or remove the file")
+
+
+def _foreign(path: Path) -> str | None:
+    """What a file is by its first bytes, if it is of a kind that is known and not read."""
     with open(path, "rb") as file:
         head = file.read(132)
     for place, magic, name in _FOREIGN:
         if head[place : place + len(magic)] == magic:
-            return FormatError(
-                f"{path}: {name}, which is not read: convert it to an 8-bit PNG or JPEG"
-            )
-    return ImageError(f"{path}: cannot be read as an image ({error}); replace or remove the file")
+            return f"{name}, which is not read: convert it to an 8-bit PNG or JPEG"
+    return None
 
 
 def standardize(

@@ -10,122 +10,25 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor
 
-from vice.tensor_storage import Storage
+from vice.pickled_values import (
+    CALLS,
+    Allowed,
+    Foreign,
+    Inert,
+    call_allowed,
+    check_keys,
+    fill_dict,
+    fill_list,
+    storage_dtype,
+)
 
 #: Most opcodes of one pickle; a checkpoint of 100,000 tensors has fewer.
 MAX_STEPS = 5_000_000
-#: Most parts of a key of a dict, which are hashed one by one.
-_MAX_KEY_PARTS = 1000
-
-
-class Inert(dict):  # type: ignore[type-arg]
-    """Stands in for an object of a class that is not allowed; keeps its items and state.
-
-    Attributes:
-        kind: The class, ``"module.name"``.
-    """
-
-    def __init__(self, kind: str = "") -> None:
-        super().__init__()
-        self.kind = kind
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """A class or function that a file names and that is not allowed."""
-
-    kind: str
-
-
-@dataclass(frozen=True)
-class _Allowed:
-    """A class or function that a pickle may call."""
-
-    kind: str
-    call: Callable[..., Any]
-
-
-def _tensor(storage: Storage, offset: int, size: Any, stride: Any, *extra: Any) -> Tensor:
-    del extra  # gradients and hooks
-    return storage.view(offset, size, stride)
-
-
-def _tensor_of_dtype(storage: Storage, offset: int, size: Any, stride: Any, *extra: Any) -> Tensor:
-    return storage.view(offset, size, stride, extra[2])
-
-
-def _first(value: Any, *extra: Any) -> Any:
-    """A parameter is its tensor."""
-    del extra
-    return value
-
-
-def _subclass(make: Any, kind: Any, args: Any, state: Any) -> Any:
-    """A tensor with attributes is its tensor."""
-    del kind, state
-    return _call(make, args)
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", "latin-1", "utf-8"):
-        raise ValueError(f"encoding {encoding!r}")
-    return text.encode(encoding)
-
-
-def _bytes(value: Any = b"", encoding: str = "") -> bytearray:
-    # A number would be a length.
-    return bytearray(_encode(value, encoding) if isinstance(value, str) else bytes(value[:]))
-
-
-def _dict_of(items: Any = ()) -> OrderedDict[Any, Any]:
-    found: OrderedDict[Any, Any] = OrderedDict()
-    for key, value in items.items() if isinstance(items, dict) else items:
-        _fill_dict(found, [key, value])
-    return found
-
-
-def _default_dict(*args: Any) -> dict[Any, Any]:
-    del args
-    return {}
-
-
-def _set(items: Any = ()) -> set[Any]:
-    _check_keys(items)
-    return set(items)
-
-
-_CALLS: dict[str, Callable[..., Any]] = {
-    "collections.OrderedDict": _dict_of,
-    "collections.defaultdict": _default_dict,
-    "collections.Counter": _dict_of,
-    "builtins.set": _set,
-    "builtins.bytearray": _bytes,
-    "_codecs.encode": _encode,
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
-    "torch._utils._rebuild_parameter": _first,
-    "torch._utils._rebuild_parameter_with_state": _first,
-    "torch._tensor._rebuild_from_type_v2": _subclass,
-    "torch.device": torch.device,
-    "torch.Size": lambda sizes=(): torch.Size(sizes),
-}
-
-
-def storage_dtype(name: str) -> torch.dtype | None:
-    """The type of the numbers in a class of storages, such as ``"FloatStorage"``."""
-    if name == "UntypedStorage":
-        return torch.uint8
-    found = vars(torch).get(name) if name.endswith("Storage") else None
-    dtype = getattr(found, "_dtype", None)
-    return dtype if isinstance(dtype, torch.dtype) else None
 
 
 class DataUnpickler(pickle._Unpickler):
@@ -170,8 +73,8 @@ class DataUnpickler(pickle._Unpickler):
         """What a pickle gets for a name."""
         # Python 2's name.
         kind = f"{'builtins' if module == '__builtin__' else module}.{name}"
-        if kind in _CALLS:
-            return _Allowed(kind, _CALLS[kind])
+        if kind in CALLS:
+            return Allowed(kind, CALLS[kind])
         if module in ("torch", "torch.cuda", "torch.storage"):
             value = vars(torch).get(name)
             dtype = value if isinstance(value, torch.dtype) else storage_dtype(name)
@@ -205,19 +108,9 @@ class _Counted(dict):  # type: ignore[type-arg]
         raise ValueError("it is no pickle")
 
 
-def _call(function: Any, args: Any) -> Any:
-    if isinstance(function, _Allowed):
-        return function.call(*args)
-    if isinstance(function, Foreign):
-        return Inert(function.kind)
-    if isinstance(function, Inert):
-        return Inert(f"{function.kind}()")
-    raise ValueError(f"it calls a {type(function).__name__}")
-
-
 def _reduce(self: Any) -> None:
     args = self.stack.pop()
-    self.append(_call(self.stack.pop(), args))
+    self.append(call_allowed(self.stack.pop(), args))
 
 
 def _newobj_ex(self: Any) -> None:
@@ -230,12 +123,12 @@ def _inst(self: Any) -> None:
     name = self.readline()[:-1].decode("utf-8")
     found = self.find_class(module, name)
     args = self.pop_mark()
-    self.append(_call(found, args))
+    self.append(call_allowed(found, args))
 
 
 def _obj(self: Any) -> None:
     function, *args = self.pop_mark()
-    self.append(_call(function, args))
+    self.append(call_allowed(function, args))
 
 
 def _build(self: Any) -> None:
@@ -253,65 +146,37 @@ def _build(self: Any) -> None:
                 target._metadata = group["_metadata"]  # type: ignore[attr-defined]
 
 
-def _fill_list(target: Any, items: list[Any]) -> None:
-    if type(target) is list:
-        target.extend(items)
-    elif not isinstance(target, Inert):
-        raise ValueError(f"it appends to a {type(target).__name__}")
-
-
-def _fill_dict(target: Any, items: list[Any]) -> None:
-    if not isinstance(target, dict):
-        raise ValueError(f"it sets items of a {type(target).__name__}")
-    _check_keys(items[::2])
-    for place in range(0, len(items) - 1, 2):
-        target[items[place]] = items[place + 1]
-
-
-def _check_keys(keys: Iterable[Any]) -> None:
-    """Keys of keys of keys would be hashed without an end."""
-    for key in keys:
-        left, parts = [key], 0
-        while left:
-            part = left.pop()
-            if isinstance(part, (tuple, frozenset)):
-                parts += len(part) + 1
-                if parts > _MAX_KEY_PARTS:
-                    raise ValueError("a key of a dict has too many parts")
-                left += part
-
-
 def _append(self: Any) -> None:
     value = self.stack.pop()
-    _fill_list(self.stack[-1], [value])
+    fill_list(self.stack[-1], [value])
 
 
 def _appends(self: Any) -> None:
     items = self.pop_mark()
-    _fill_list(self.stack[-1], items)
+    fill_list(self.stack[-1], items)
 
 
 def _setitem(self: Any) -> None:
     value = self.stack.pop()
     key = self.stack.pop()
-    _fill_dict(self.stack[-1], [key, value])
+    fill_dict(self.stack[-1], [key, value])
 
 
 def _setitems(self: Any) -> None:
     items = self.pop_mark()
-    _fill_dict(self.stack[-1], items)
+    fill_dict(self.stack[-1], items)
 
 
 def _dict(self: Any) -> None:
     items = self.pop_mark()
     found: dict[Any, Any] = {}
-    _fill_dict(found, items)
+    fill_dict(found, items)
     self.append(found)
 
 
 def _additems(self: Any) -> None:
     items = self.pop_mark()
-    _check_keys(items)
+    check_keys(items)
     if type(self.stack[-1]) is not set:
         raise ValueError("it adds to what is no set")
     self.stack[-1].update(items)
@@ -319,7 +184,7 @@ def _additems(self: Any) -> None:
 
 def _frozenset(self: Any) -> None:
     items = self.pop_mark()
-    _check_keys(items)
+    check_keys(items)
     self.append(frozenset(items))
 
 

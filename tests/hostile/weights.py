@@ -222,8 +222,9 @@ def _partial_teacher(folder: Path, rng: Rng) -> Action:
     """What comes first is not whole, what comes second is."""
     kind = _pick(rng)
     state = _network(kind)
-    gone = [key for key in state if "num_batches" not in key and not key.startswith("fc.")]
-    less = {k: v for k, v in state.items() if k != gone[int(rng.integers(len(gone)))]}
+    names = [key for key in state if "num_batches" not in key and not key.startswith("fc.")]
+    gone = names[int(rng.integers(len(names)))]
+    less = {key: value for key, value in state.items() if key != gone}
     one, two = (("student", "teacher"), ("state_dict", "state_dict_ema"))[rng.integers(2)]
     file = layouts.save({one: state, two: less}, folder / "w.pth", rng)
     return _action(kind, file, {}, rng, f"#{one}")

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vice.errors import UserError
 from vice.images import read_image
+from vice.picture_formats import open_picture
 from vice.progress import progress
 
 
@@ -98,7 +98,7 @@ def quality(
     found: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
     for path in progress(paths, len(paths), "superpixel quality"):
         image = read_image(path)
-        truths = [np.asarray(Image.open(file)) for file in _annotations(folder, path.stem)]
+        truths = [np.asarray(open_picture(file)) for file in _annotations(folder, path.stem)]
         for name, method in methods.items():
             regions = method(image)
             row = {

@@ -32,7 +32,7 @@ class Look:
     Attributes:
         values: Its values, sorted.
         between: Pixels whose value lies strictly between those of their two neighbors, along rows
-            and columns.
+            and columns; neighbors to be ignored do not count.
         borders: Neighboring pixels of different values.
     """
 
@@ -50,8 +50,9 @@ def look_at(labels: np.ndarray) -> Look:
     between = borders = 0
     for lines in (labels, labels.T):
         first, middle, last = lines[:, :-2], lines[:, 1:-1], lines[:, 2:]
-        rising = (first < middle) & (middle < last)
-        falling = (first > middle) & (middle > last)
+        # A border of ignored pixels is no class; values between one and 255 are out of range.
+        rising = (first < middle) & (middle < last) & (last != IGNORE)
+        falling = (first > middle) & (middle > last) & (first != IGNORE)
         between += int((rising | falling).sum())
         borders += int((lines[:, 1:] != lines[:, :-1]).sum())
     values = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))

@@ -15,6 +15,7 @@ from vice.datasets.label_audit import audit, out_of_range
 from vice.datasets.label_files import check_alignment, geometry, read_stored
 from vice.datasets.label_sets import IGNORE, LabelSet
 from vice.image_lists import Contents, announce
+from vice.images import check_format
 from vice.names import name_bytes
 from vice.progress import progress
 
@@ -125,6 +126,7 @@ class LabelledSet(ABC):
         return pairs
 
     def _check_pair(self, pair: Pair) -> None:
+        check_format(pair.image)
         if pair.label is None:
             geometry(pair.image)
         else:

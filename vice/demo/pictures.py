@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vice.checkpoint import Checkpoint, load_embedder
 from vice.demo.captions import CAPTIONS, TEXTS
 from vice.errors import UserError
 from vice.health import read_health
 from vice.images import ImageError, read_image, resize
+from vice.picture_formats import open_picture
 from vice.predictor import Predictor, load
 from vice.progress import progress
 from vice.report import Picture, Section
@@ -278,5 +278,5 @@ def _regions(item: Shown, superpixels: Superpixels) -> np.ndarray:
 
 def _read_map(file: Path, pixels: np.ndarray) -> np.ndarray:
     height, width = pixels.shape[:2]
-    with Image.open(file) as image:
+    with open_picture(file) as image:
         return resize(np.asarray(image), height, width, interpolation="nearest")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.models.weight_match import Match, State, same
-from vice.safe_unpickle import Inert
+from vice.pickled_values import Inert
 
 logger = logging.getLogger(__name__)
 Fit = Callable[[State], Match | None]
