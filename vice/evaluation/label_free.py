@@ -37,7 +37,8 @@ class LabelFreeScores:
     Attributes:
         perplexity: Prototypes in effective use, 1 to K: exponential of the entropy of how often
             each is the best one of a region of the first view.
-        loss_over_lnk: The training's loss between the two views, without a queue, over ln K.
+        loss_over_lnk: Swapped prediction between the two views, without a queue, over ln K. Where
+            the training takes representatives, it is of the mean vectors here.
         agreement: Share of the regions whose best prototype is the same in both views, in [0, 1].
         cosine: Mean cosine between the vectors of the same region in both views.
         mutual_information: Normalised mutual information between the best prototypes in both

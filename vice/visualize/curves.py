@@ -14,7 +14,7 @@ Record = dict[str, Any]
 
 
 def plot_curves(records: Sequence[Record], path: str | Path, *, columns: int = 3) -> Path:
-    """Draws loss, loss / ln K, prototype use, regions, discarded share and learning rate.
+    """Draws loss, loss / ln K, prototype use, regions, share of discarded pixels and learning rate.
 
     A quantity that no record holds leaves its panel out of the picture.
 
@@ -114,6 +114,6 @@ _PANELS: tuple[tuple[str, str, Callable[[Any, Sequence[Record]], None]], ...] = 
     ("loss_over_lnk", "loss / ln K", _one),
     ("perplexity", "perplexity: prototypes in use", _from_zero),
     ("regions_per_view", "mutual regions per view", _from_zero),
-    ("discarded_share", "share of regions discarded", _from_zero),
+    ("discarded_share", "share of pixels in no mutual region", _from_zero),
     ("lr", "learning rate", _nothing),
 )

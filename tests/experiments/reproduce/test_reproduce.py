@@ -135,11 +135,12 @@ def test_command_line_lists_and_refuses():
     assert call().returncode == 2
 
 
-def test_time_of_a_step_has_all_parts():
+@pytest.mark.parametrize("name", ["vice/coco_lowres", "vice/folder_imagenet"])
+def test_time_of_a_step_has_all_parts(name):
     from vice.plugins.vissl.config.configure import compose
 
     small = ["config.VICE.VIEWS.size=32", "config.VICE.VIEWS.num_views=2"]
     small += ["config.VICE.PROTOTYPES.dim=4", "config.VICE.LOSS.queue_length=300"]
-    config = compose(["config=vice/coco_lowres", *small]).config
+    config = compose([f"config={name}", *small]).config
     parts = time_step(config, 1, "cpu")
     assert tuple(parts) == PARTS and all(value > 0 for value in parts.values())

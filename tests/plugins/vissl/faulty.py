@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from vice.cli import run
+from vice.images import FormatError
 from vice.plugins.vissl.config.configure import configure
 from vice.plugins.vissl.hooks.base import SilentHook
 from vice.plugins.vissl.hooks.run import vice_hooks
@@ -43,6 +44,8 @@ def _parse(text: str) -> tuple[str, int, range]:
 def _do(harm: str, task: Any) -> None:
     if harm == "raise":
         raise ValueError("harm on purpose")
+    if harm == "refuse":
+        raise FormatError("odd.tif: nothing says what its bands mean; write RGB")
     if harm == "hang":
         time.sleep(600)
     if harm == "fill":

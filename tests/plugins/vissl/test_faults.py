@@ -90,6 +90,14 @@ def test_a_rank_that_raises_is_the_one_that_is_shown(images, tmp_path):
     assert other not in done.stdout + done.stderr
 
 
+def test_what_a_spawned_process_refuses_is_one_line_whatever_class_it_is_of(images, tmp_path):
+    done = run_faulty("refuse:0:1", overrides(images, tmp_path / "out", *TWO))
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert errors == ["error: odd.tif: nothing says what its bands mean; write RGB"]
+    assert "Traceback" not in done.stderr
+
+
 def test_a_rank_that_hangs_is_named(images, tmp_path):
     more = ("config.VICE.TIMEOUT_MINUTES=0.15",)
     done = run_faulty("hang:1:2", overrides(images, tmp_path / "out", *TWO, *more))

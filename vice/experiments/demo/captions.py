@@ -22,7 +22,7 @@ TEXTS = {
 }
 CAPTIONS = {
     "curves": """Loss with the level of chance, loss over ln K, prototypes in use, mutual regions
-        in a view, the share of regions discarded because a view lacks or masks them, and the
+        in a view, the share of pixels discarded because a view lacks or masks their region, and the
         learning rate, over iterations.""",
     "views": """{name}: left, the image and the box of each view; above, the views with the borders
         of their {count} mutual regions, masked areas as noise; below, the mutual regions, the same

@@ -37,7 +37,10 @@ def time_step(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     method, trunk = config["VICE"], config["MODEL"]["TRUNK"]
     maps, side = images * method["VIEWS"]["num_views"], int(method["VIEWS"]["size"])
-    decoder = trunk["NAME"].removeprefix("vice_resnet_")
+    # VISSL takes seconds to import, and most rows time nothing.
+    from vice.plugins.vissl.trunks import DECODERS
+
+    decoder = DECODERS[trunk["NAME"]]
     model = build_embedder(**{**trunk["VICE"], "weights": None}, decoder=decoder).to(device)
     criterion = DenseSwAVLoss(**{**config["LOSS"]["vice_dense_swav"], "queue_start": 0}).to(device)
     prototypes = Prototypes(model.dim, criterion.num_prototypes).to(device)

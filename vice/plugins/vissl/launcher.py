@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from vissl.utils.env import set_env_vars
 from vissl.utils.misc import get_dist_run_id
 from vissl.utils.slurm import get_node_id
 
-from vice.errors import UserError
+from vice.errors import UserError, one_line
 from vice.plugins.vissl.config.configure import write_config
 from vice.plugins.vissl.config.inputs import write_found
 from vice.plugins.vissl.engine import NAME as ENGINE
@@ -115,10 +115,16 @@ def _launch(
         _cleanup_local_dir(config)
 
 
-def _train(local_rank: int, *arguments: Any) -> None:
+def _train(local_rank: int, refusals: str, *arguments: Any) -> None:
     """What a spawned process runs; of this module, so that it imports VISSL as ViCE does."""
     with watch_signals(for_another=True):
-        _distributed_worker(local_rank, *arguments)
+        try:
+            _distributed_worker(local_rank, *arguments)
+        except UserError as error:
+            # A traceback is all that a process hands to its parent, and classes have moved before.
+            text = one_line(error).encode("utf-8", "surrogateescape")
+            Path(refusals, str(local_rank)).write_bytes(text)
+            raise
 
 
 def _spawn(
@@ -126,20 +132,37 @@ def _spawn(
 ) -> None:
     notice.begun = torch.multiprocessing.get_context("spawn").RawValue("b", 0)
     started = partial(hooks, begun=notice.begun)
-    # A signal to all processes at once must find none that has yet to learn what to do about it.
-    with held_back(SIGNALS):
-        context = torch.multiprocessing.spawn(
-            _train, (*arguments, started), nprocs=processes, join=False
-        )
+    with TemporaryDirectory(prefix="vice-") as refusals:
+        # A signal to all processes at once must find none that has yet to learn what to do.
+        with held_back(SIGNALS):
+            context = torch.multiprocessing.spawn(
+                _train, (refusals, *arguments, started), nprocs=processes, join=False
+            )
+        _wait(context, Path(refusals), notice)
+
+
+def _wait(context: Any, refusals: Path, notice: Notice) -> None:
+    """Waits for the processes.
+
+    Args:
+        context: Of `torch.multiprocessing.spawn`.
+        refusals: Folder where a process leaves what its user is told, under its rank.
+        notice: Whether this process was asked to stop.
+
+    Raises:
+        UserError: What the process that ended first has left there, or that it was killed.
+        Preempted: The run was asked to stop.
+    """
     # It warns of each process that it ends after another; what is told is what came of the run.
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     try:
         while not context.join(grace_period=GRACE):
             pass
     except ProcessRaisedException as error:
-        found = re.findall(r"^vice\.\w+\.(?:UserError|ImageError): (.*)", str(error), re.M)
-        if found:
-            raise UserError(found[-1]) from error
+        left = refusals / str(error.error_index)
+        if left.is_file():
+            text = left.read_bytes().decode("utf-8", "surrogateescape")
+            raise UserError(text) from error
         raise
     except ProcessExitedException as error:
         if error.exit_code == STOPPED:

@@ -55,3 +55,11 @@ class TimmTrunk(_EmbedderTrunk):
     """A network of timm with the decoder that goes with it: FPN, or a light one for a ViT."""
 
     decoder = AUTO
+
+
+#: Name of a trunk to the decoder that it stands for.
+DECODERS = {
+    "vice_resnet_fpn": ResNetFPNTrunk.decoder,
+    "vice_resnet_deeplabv3plus": ResNetDeepLabV3PlusTrunk.decoder,
+    "vice_timm": TimmTrunk.decoder,
+}

@@ -15,17 +15,12 @@ from vice.models import build_embedder
 from vice.models.foreign import read_tensors
 from vice.plugins.vissl.config.rules import LINE, RULES, Rule, one_of, whole
 from vice.plugins.vissl.transforms import tuples
-from vice.plugins.vissl.trunks import ResNetDeepLabV3PlusTrunk, ResNetFPNTrunk, TimmTrunk
+from vice.plugins.vissl.trunks import DECODERS
 from vice.runtime.files import check_folder
 from vice.superpixels import Superpixels
 from vice.views import ViewSampler
 from vice.views.photometric import Photometric
 
-_TRUNKS = {
-    "vice_resnet_fpn": ResNetFPNTrunk.decoder,
-    "vice_resnet_deeplabv3plus": ResNetDeepLabV3PlusTrunk.decoder,
-    "vice_timm": TimmTrunk.decoder,
-}
 #: Groups whose keys are arguments with defaults: one may be missing.
 _ARGUMENTS = (
     "VICE.SUPERPIXELS",
@@ -141,8 +136,8 @@ def _repeated(plain: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
 def _check_built(plain: dict[str, Any]) -> None:
     """Builds what the options are for; on no device, so that it costs no memory."""
     method, trunk = plain["VICE"], plain["MODEL"]["TRUNK"]
-    _require("config.MODEL.TRUNK.NAME", trunk["NAME"], one_of(*_TRUNKS))
-    embedder = {**trunk["VICE"], "decoder": _TRUNKS[trunk["NAME"]], "weights": None}
+    _require("config.MODEL.TRUNK.NAME", trunk["NAME"], one_of(*DECODERS))
+    embedder = {**trunk["VICE"], "decoder": DECODERS[trunk["NAME"]], "weights": None}
     arguments: dict[str, dict[str, Any]] = {
         "VICE.VIEWS": tuples(method["VIEWS"]),
         "VICE.PHOTOMETRIC": tuples(method["PHOTOMETRIC"]),

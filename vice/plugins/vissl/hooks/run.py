@@ -95,7 +95,7 @@ class HealthHook(SilentHook):
         if task.iteration % self.log_every == 0:
             logger.info(
                 "health: loss / ln K %.3f, prototypes in use %.1f, regions a view %.1f, "
-                "discarded %.0f %%, queue %d (age %.0f steps)",
+                "pixels in none of them %.0f %%, queue %d (age %.0f steps)",
                 record["loss_over_lnk"],
                 record["perplexity"],
                 record["regions_per_view"],
