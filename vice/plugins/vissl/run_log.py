@@ -16,7 +16,7 @@ import vissl.engines.train
 
 from vice import interrupts
 from vice.cli import CLOCK, LINE
-from vice.log_streams import guard
+from vice.log_streams import guard, open_log
 from vice.plugins.vissl.telling import NAME as TELLING
 
 LOG_NAME = "log.txt"
@@ -145,7 +145,8 @@ def _leading_to(path: Path) -> Iterator[tuple[TextIO, TextIO]]:
 
 def _log(path: Path) -> TextIO:
     try:
-        return path.open("a", buffering=1, encoding="utf-8", errors="backslashreplace")
+        # Libraries print as well, and a full disk is none of their business.
+        return open_log(path, interrupts.tell)
     except OSError as error:
         interrupts.tell(f"cannot write {path}: {error.strerror}; training goes on without a log")
         return open(os.devnull, "w", encoding="utf-8")
