@@ -249,10 +249,11 @@ def _parted(folder: Path, rng: Rng) -> Action:
 def _interpolated(folder: Path, rng: Rng) -> Action:
     """What Hydra's users mean by quotes, escapes and ``${...}`` goes on meaning it."""
     runs.images(folder / "a, b", rng, 1)
-    typed = str(rng.choice(["['a, b']", '["a, b"]', r"[a\,\ b]", "['${oc.env:HOME}/a, b']"]))
+    looked_up = "['${config.VICE.DATASET.root}/a, b']"
+    typed = str(rng.choice(["['a, b']", '["a, b"]', r"[a\,\ b]", looked_up]))
     wanted = {DATA: [str(folder / "a, b")], HELD_OUT: [str(folder / "a, b")]}
-    given = [f"{DATA}={typed}", f"{HELD_OUT}=${{{DATA}}}"]
-    return _typed(given, wanted, environment={"HOME": str(folder)})
+    given = [f"{DATA}={typed}", f"{HELD_OUT}=${{{DATA}}}", f"config.VICE.DATASET.root={folder}"]
+    return _typed(given, wanted)
 
 
 def _data_root(folder: Path, rng: Rng) -> Action:

@@ -97,21 +97,21 @@ def _read(number: int, overrides: Sequence[str]) -> str:
     key = PATHS.get(match[2]) if match else None
     if match is None or key is None:
         return overrides[number]
-    text = match[3].strip(" \t")
+    typed, text = match[3], match[3].strip(" \t")
     end = _split_end(number, text, overrides, key)
     if end > number + 1:
-        text = " ".join([text, *overrides[number + 1 : end]])
+        typed = text = " ".join([text, *overrides[number + 1 : end]])
         reason = "the shell parts it at its spaces"
     elif (not key.several and text.lower() in key.words) or _INTERPOLATION.fullmatch(text):
         return overrides[number]
     else:
         values = _values(key, text)
-        reason = _objection(key, text, values)
+        reason = _objection(key, typed, values)
         if not reason:
             quoted = ",".join(map(_literal, values or []))
             return f"{match[1]}{match[2]}={f'[{quoted}]' if key.several else quoted}"
     message = f"{match[2]}={text}: {reason}"
-    meant = _meant(key, text)
+    meant = _meant(key, typed)
     if meant is None:
         raise UserError(message)
     quoted = ",".join(map(quote, meant))
@@ -172,7 +172,7 @@ def _literal(value: str) -> str:
     return quote_value(value) if path is None or not path.strip() else quote(expand(path))
 
 
-def _objection(key: PathKey, text: str, values: list[str] | None) -> str:
+def _objection(key: PathKey, typed: str, values: list[str] | None) -> str:
     """What is wrong with the strings that Hydra's grammar gives; empty if nothing is."""
     if values is None:
         return "must be a list of paths" if key.several else "must be a path"
@@ -180,14 +180,18 @@ def _objection(key: PathKey, text: str, values: list[str] | None) -> str:
         return ""
     paths = [unescape(value) for value in values]
     missing = [path for path in paths if path is None or not os.path.lexists(expand(path))]
-    meant = _meant(key, text) if missing else None
+    meant = _meant(key, typed) if missing else None
     if meant is None or meant == paths or not all(os.path.lexists(expand(one)) for one in meant):
         return ""
     return f"Hydra reads {', '.join(map(str, paths))}, which does not exist"
 
 
-def _meant(key: PathKey, text: str) -> list[str] | None:
+def _meant(key: PathKey, typed: str) -> list[str] | None:
     """The paths that a text is likely to mean: those that exist, or the text as it stands."""
+    if not key.several and os.path.lexists(expand(typed)):
+        # With the spaces around it, which Hydra's grammar drops.
+        return [typed]
+    text = typed.strip(" \t")
     inside = text.removeprefix("[").removesuffix("]") if key.several else text
     bare = _without_quotes(inside)
     readings = [[inside], [text], [bare], _parts(inside), [*map(_without_quotes, _parts(inside))]]
