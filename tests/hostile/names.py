@@ -256,7 +256,7 @@ def _compared(folder: Path, rng: Rng) -> Any:
 
         tool = Path(__file__).parents[2] / "tools" / "compare.py"
         main = runpy.run_path(str(tool))["main"]
-        make = {".html": main.__globals__["to_html"], ".md": main.__globals__["to_markdown"]}[suffix]
+        make = main.__globals__["to_html" if suffix == ".html" else "to_markdown"]
         main.__globals__.update(read_results=list, make_tables=lambda *_: [table(spec)])
         arguments, sys.argv = sys.argv, ["compare.py", "x", "--out", f"t{suffix}"]
         try:
