@@ -1,7 +1,7 @@
 # make demo            install, train on mosaics of real textures, score, and write a report
 # make demo IMAGES=DIR the same on your own images (pictures, no scores); OUT=DIR for its output
 # make test            all tests, on CPU
-# make lint            ruff and mypy
+# make lint            ruff, mypy, and the directions of imports
 # make lock            resolve requirements/*.in again
 
 PYTHON ?= python3
@@ -39,6 +39,7 @@ test: $(VENV)/dev.stamp
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 lock:
 	scripts/lock_requirements.sh

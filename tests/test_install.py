@@ -37,7 +37,7 @@ assert len(found) > 40, found
 import numpy as np, torch
 from vice.losses import DenseSwAVLoss
 from vice.models import Prototypes, build_embedder
-from vice.checkpoint import save_run
+from vice.models.checkpoint import save_run
 from vice.superpixels import grid
 from vice.views import ViewSampler
 

@@ -46,7 +46,7 @@ sys.exit(75)
 _PARENT = """
 import sys
 from vice.cli import run
-from vice.training import _follow
+from vice.experiments.train import _follow
 run(lambda: _follow([sys.executable, "-c", {saving!r}, {file!r}])[0])
 """
 

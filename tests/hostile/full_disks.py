@@ -38,11 +38,14 @@ ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 def limit(size: int) -> Iterator[None]:
     """No file may grow beyond so many bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python would leave half a file of bytecode beside a module that is imported here.
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = kept
 
 
 @contextlib.contextmanager
@@ -154,10 +157,9 @@ def _save_maps(out: Path, rng: Rng) -> None:
 
 
 def _save_subset(out: Path, rng: Rng) -> None:
-    from vice.datasets import Pair
     from vice.plugins.mmseg.finetune import _write_subset
 
-    _write_subset([Pair(Path(f"{n}.png"), None) for n in range(99)], SimpleNamespace(out_dir=out))
+    _write_subset([f"image{n}" for n in range(99)], SimpleNamespace(out_dir=out))
 
 
 def _save_results(out: Path, rng: Rng) -> None:
@@ -303,21 +305,19 @@ def _log(folder: Path, rng: Rng, trouble: Any) -> Callable[[], str | None]:
     del rng
 
     def do() -> str | None:
-        from vice.plugins.vissl.hooks.run import _join_log
+        from vice.runtime.log_streams import guard
 
         before, disabled = list(logging.root.handlers), logging.root.manager.disable
         stream = (folder / "log.txt").open("a")
         logging.root.handlers = [logging.StreamHandler(stream)]
         logging.disable(logging.NOTSET)
         try:
-            _join_log()
+            guard(logging.root.handlers)
             with trouble:
                 for number in range(40):
                     logging.getLogger("vice").warning("line %d of the log", number)
         finally:
             logging.root.handlers = before
-            logging.getLogger("vice").handlers = []
-            logging.getLogger("vice").propagate = True
             logging.disable(disabled)
             with contextlib.suppress(OSError):
                 stream.close()

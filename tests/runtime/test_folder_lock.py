@@ -17,7 +17,7 @@ from vice.runtime.run_folder import LOCK_NAME
 HOLD = """
     import sys
     from pathlib import Path
-    from vice.folder_lock import sole_launcher, sole_writer
+    from vice.runtime.folder_lock import sole_launcher, sole_writer
     with {lock}(Path(sys.argv[1])):
         print("held", flush=True)
         sys.stdin.readline()

@@ -47,7 +47,7 @@ def test_children_are_told():
     script = textwrap.dedent(
         """
         import multiprocessing, os, signal, sys, time
-        from vice.preemption import watch_signals
+        from vice.runtime.preemption import watch_signals
 
         def child(ready):
             with watch_signals() as notice:
@@ -111,8 +111,8 @@ def test_a_signal_before_a_process_is_ready_for_it_is_kept():
     done = run_script(
         """
         import multiprocessing, os, signal, sys, time
-        from vice.interrupts import held_back
-        from vice.preemption import SIGNALS, watch_signals
+        from vice.runtime.interrupts import held_back
+        from vice.runtime.preemption import SIGNALS, watch_signals
 
         def child():
             time.sleep(0.5)
@@ -153,7 +153,7 @@ def test_a_person_ends_at_once_what_has_nothing_to_save_or_was_asked_before(
     done = run_script(
         f"""
         import os, signal, subprocess, sys
-        from vice.preemption import watch_signals
+        from vice.runtime.preemption import watch_signals
         with watch_signals() as notice:
             below = subprocess.Popen(["sleep", "60"])
             {before or "pass"}

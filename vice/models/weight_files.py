@@ -11,6 +11,7 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.models.foreign import read_tensors
+from vice.names import utf8_path
 
 logger = logging.getLogger(__name__)
 #: Whole files of a Hugging Face folder, and the indexes of its shards, preferred ones first.
@@ -91,7 +92,7 @@ def header(file: str | Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="pt") as archive:
+        with utf8_path(file) as name, safe_open(name, framework="pt") as archive:
             return archive.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file} is not a whole safetensors file ({error})") from error

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import logging
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from vice.errors import UserError
 from vice.names import printable
@@ -20,6 +21,41 @@ from vice.redaction import redact_text
 from vice.runtime.files import disk_reason
 
 _LAYOUT = re.compile(r"([\n\t])")
+
+
+class _PatientRaw(io.FileIO):
+    """A file that takes for written what its disk does not take, and says so once."""
+
+    def __init__(self, path: Path, tell: Callable[[str], object]) -> None:
+        super().__init__(path, "a")
+        self._tell: Callable[[str], object] | None = tell
+
+    def write(self, data: Any, /) -> int:
+        """Number of bytes that need not be tried again."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            reason = disk_reason(error)
+            if not reason:
+                raise
+            if self._tell is not None:
+                tell, self._tell = self._tell, None
+                tell(f"cannot write {printable(str(self.name))}: {reason}; training goes on")
+            return len(data)
+
+
+def open_log(path: Path, tell: Callable[[str], object]) -> TextIO:
+    """Opens a text file, for what anybody prints, that a full disk does not make fail.
+
+    Args:
+        path: The file; text is added to it by lines, as UTF-8.
+        tell: Called with one message at the first failure.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    buffer = io.BufferedWriter(_PatientRaw(path, tell))
+    return io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True)
 
 
 def make_lenient(stream: Any) -> None:

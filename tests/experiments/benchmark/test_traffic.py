@@ -47,7 +47,7 @@ def test_the_wire_carries_what_is_expected():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
             # The loopback interface of a new namespace is down.
             fcntl.ioctl(control, 0x8914, struct.pack("16sh14x", b"lo", 0x1 | 0x40))
-        from vice.benchmark.traffic import count, sent
+        from vice.experiments.benchmark.kernels.traffic import count, sent
         if __name__ == "__main__":
             sizes, measured = count(2)
             print(measured / sum(sent(sizes, 2).values()))

@@ -17,7 +17,7 @@ import vissl.engines.train
 from vice.cli import CLOCK, LINE
 from vice.plugins.vissl.hooks.telling import NAME as TELLING
 from vice.runtime import interrupts
-from vice.runtime.log_streams import guard
+from vice.runtime.log_streams import guard, open_log
 
 LOG_NAME = "log.txt"
 #: Warnings of one kind that the terminal shows.
@@ -145,7 +145,8 @@ def _leading_to(path: Path) -> Iterator[tuple[TextIO, TextIO]]:
 
 def _log(path: Path) -> TextIO:
     try:
-        return path.open("a", buffering=1, encoding="utf-8", errors="backslashreplace")
+        # Libraries print as well, and a full disk is none of their business.
+        return open_log(path, interrupts.tell)
     except OSError as error:
         interrupts.tell(f"cannot write {path}: {error.strerror}; training goes on without a log")
         return open(os.devnull, "w", encoding="utf-8")

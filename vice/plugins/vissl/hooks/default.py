@@ -10,6 +10,7 @@ from classy_vision.hooks import ClassyHook
 from vissl.hooks import SSLTensorboardHook, default_hook_generator
 from vissl.utils.checkpoint import get_checkpoint_folder
 
+from vice.plugins.vissl.hooks.base import SilentHook
 from vice.runtime.event_log import EventLog
 from vice.runtime.patient_file import PatientStream
 
@@ -28,6 +29,24 @@ class TensorBoardHook(SSLTensorboardHook):
         self.tb_writer.flush()
 
 
+class FlushHook(SilentHook):
+    """Brings text to the disk after each epoch, where a disk that is full is told among the rest.
+
+    Args:
+        streams: What is written.
+    """
+
+    def __init__(self, streams: list[PatientStream]) -> None:
+        super().__init__()
+        self.streams = streams
+
+    def on_phase_end(self, task: Any) -> None:
+        """After each epoch."""
+        del task
+        for stream in self.streams:
+            stream.flush()
+
+
 def default_hooks(cfg: Any) -> list[ClassyHook]:
     """VISSL's default hooks; what they write waits for a disk that is full.
 
@@ -35,13 +54,15 @@ def default_hooks(cfg: Any) -> list[ClassyHook]:
         cfg: VISSL's configuration.
     """
     hooks = _with_own_writer(cfg)
+    streams = []
     for hook in hooks:
         # The losses as JSON lines; VISSL keeps the file open and ends with the disk.
         stream = getattr(hook, "json_stdout_logger", None)
         if stream is not None:
             hook.json_stdout_logger = PatientStream(Path(stream.name))
             atexit.register(hook.json_stdout_logger.close)
-    return hooks
+            streams.append(hook.json_stdout_logger)
+    return [*hooks, FlushHook(streams)]
 
 
 def _with_own_writer(cfg: Any) -> list[ClassyHook]:
