@@ -99,6 +99,33 @@ def test_the_exit_status_of_a_stopped_run():
     assert caught.value.code == STOPPED == 75
 
 
+def test_spawned_processes_begin_with_signals_held_back(tmp_path):
+    """Also the first, with which Python starts a helper."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import multiprocessing, signal
+            from vice.interrupts import held_back
+            from vice.preemption import SIGNALS
+
+            def missing(queue):
+                queue.put(set(SIGNALS) - signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+            if __name__ == "__main__":
+                context = multiprocessing.get_context("spawn")
+                queue = context.Queue()
+                with held_back(SIGNALS):
+                    for _ in range(2):
+                        context.Process(target=missing, args=(queue,)).start()
+                print(queue.get(), queue.get(), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+            """
+        )
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.stdout == "set() set() set()\n", done.stderr
+
+
 def run_script(text):
     text = textwrap.dedent(text)
     return subprocess.run(

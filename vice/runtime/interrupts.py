@@ -109,8 +109,14 @@ def held_back(numbers: Iterable[int]) -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    from multiprocessing import resource_tracker
+
+    numbers = tuple(numbers)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
+        # Python starts this helper with the first process, and then lets signals through.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

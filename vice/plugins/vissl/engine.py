@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,6 @@ class ViceEngine(Engine):
 def _start_helpers(method: str) -> None:
     """Starts the processes that Python needs for others; those neither know nor need signals."""
     with held_back(SIGNALS):
-        resource_tracker.ensure_running()
         if method == "forkserver":
             forkserver.ensure_running()
 
