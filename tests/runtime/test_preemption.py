@@ -106,8 +106,8 @@ def test_spawned_processes_begin_with_signals_held_back(tmp_path):
         textwrap.dedent(
             """
             import multiprocessing, signal
-            from vice.interrupts import held_back
-            from vice.preemption import SIGNALS
+            from vice.runtime.interrupts import held_back
+            from vice.runtime.preemption import SIGNALS
 
             def missing(queue):
                 queue.put(set(SIGNALS) - signal.pthread_sigmask(signal.SIG_BLOCK, ()))
