@@ -91,7 +91,7 @@ def test_a_pool_is_silent_too(tmp_path):
         + textwrap.dedent(
             """
             import multiprocessing, os
-            from vice import region_filling
+            from vice.superpixels import fill as region_filling
 
             class Slow:
                 method, cache = "slic", object()
