@@ -38,9 +38,9 @@ WHERE_IT_ENDS = {
     "reproduce.py": (START, "trains for hours; the first training is composed"),
     "prepare_data.py": (END, ""),
     "compare.py": (END, ""),
-    "repeat.py": (PARSED, "needs a result and its data; tests/experiments/test_repeat.py"),
+    "repeat.py": (PARSED, "needs a result and its data; tests/plugins/mmseg/test_repeat.py"),
     "demo.py": (PARSED, "takes minutes; tests/experiments/demo/test_steps.py"),
-    "benchmark.py": (PARSED, "takes minutes; tests/benchmark"),
+    "benchmark.py": (PARSED, "takes minutes; tests/experiments/benchmark"),
     "hostile.py": (PARSED, "takes minutes; tests/hostile"),
     "kill_runs.py": (PARSED, "takes minutes; tests/plugins/vissl/test_kills.py"),
 }
@@ -206,6 +206,10 @@ def test_a_command_as_it_stands(command, here, monkeypatch, capsys):
         script = next(text for text in arguments if text.endswith(".sbatch"))
         given = arguments[arguments.index(script) + 1 :]
         arguments = commands.of_script(here / script, given, here)
+    if arguments[0] == "-m":
+        module = Path(*arguments[1].split(".")).with_suffix(".py")
+        run_tool(str(ROOT / module), arguments[2:], monkeypatch, capsys)
+        return
     tool, *arguments = arguments[arguments.index(next(filter(_is_tool, arguments))) :]
     if Path(tool).name in ("run_distributed.py", "cache_superpixels.py"):
         if not any("config=vice/folder" in text for text in arguments):
@@ -298,7 +302,11 @@ def test_names_in_the_text_exist():
 
 _OPTIONS = {
     option
-    for file in [*(ROOT / "tools").glob("*.py"), ROOT / "vice" / "cli.py"]
+    for file in [
+        *(ROOT / "tools").glob("*.py"),
+        *(ROOT / "tests" / "campaigns").glob("*.py"),
+        ROOT / "vice" / "evaluation" / "options.py",
+    ]
     for option in re.findall(r'"(--[a-z-]+)"', file.read_text(encoding="utf-8"))
 }
 #: Options of srun and pip.
