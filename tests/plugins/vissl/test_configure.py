@@ -170,7 +170,7 @@ def test_a_gpu_of_apple(monkeypatch, caplog):
     if not torch.backends.mps.is_available():
         with pytest.raises(UserError, match=r"config\.MACHINE\.DEVICE mps cannot be used: .*Apple"):
             choose_device(config)
-    monkeypatch.setattr("vice.plugins.vissl.config.configure.check_device", lambda *names: None)
+    monkeypatch.setattr("vice.plugins.vissl.config.machines.check_device", lambda *names: None)
     choose_device(config)
     assert config.MACHINE.DEVICE == "cpu" and caplog.text.count("VISSL trains on") == 1
 
