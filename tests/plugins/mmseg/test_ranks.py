@@ -97,7 +97,7 @@ def test_converged_probe_on_two_processes_equals_one(uneven, tmp_path):
     changes = {"linear_optimizer": "lbfgs", "linear_pixels": 1500}
     evaluate_linear(SPEC, uneven, one, changes=changes, **QUIET)
     fields = [f"{name}={value}" for name, value in changes.items()]
-    arguments = ("--dataset", uneven, "--out", two, "--batch-size", 3, "--set", *fields)
+    arguments = ("--dataset", uneven, "--out", two, "--set", *fields)
     first, second = launch(tool("eval_linear.py", *arguments), 2)
     assert first.returncode == 0, first.stderr
     assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
