@@ -55,15 +55,15 @@ def test_any_text_is_one_word_of_bash():
 
 
 def test_home_is_expanded_as_by_a_shell(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/people/me")
     monkeypatch.chdir(tmp_path)
     given = ["~", "~/a b", "~nobody_of_this_name/a", "a/~", "./~", "~a"]
-    wanted = ["/home/me", "/home/me/a b", *(f"{tmp_path}/{text}" for text in given[2:4])]
+    wanted = ["/people/me", "/people/me/a b", *(f"{tmp_path}/{text}" for text in given[2:4])]
     assert [expand(text) for text in given] == [*wanted, f"{tmp_path}/~", f"{tmp_path}/~a"]
-    assert typed_path("~/a") == Path("/home/me/a")
+    assert typed_path("~/a") == Path("/people/me/a")
     texts = ["random:~/run", "timm:x@~/f.pth", "a~b", "coco27", "./~", "coco27=~/d", "~"]
-    wanted = ["random:/home/me/run", "timm:x@/home/me/f.pth", "a~b", "coco27", "./~"]
-    assert [typed_text(text) for text in texts] == [*wanted, "coco27=/home/me/d", "/home/me"]
+    wanted = ["random:/people/me/run", "timm:x@/people/me/f.pth", "a~b", "coco27", "./~"]
+    assert [typed_text(text) for text in texts] == [*wanted, "coco27=/people/me/d", "/people/me"]
 
 
 @pytest.mark.parametrize("name", [name for name in ODD if "\n" not in name and name[0] != " "])

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from vice.errors import UserError
-from vice.images.lists import SUFFIXES, list_images
 from vice.images.picture_formats import open_picture
 from vice.images.pixel_formats import Decoded, Source, UnclearPixels, decode, has_16_bit_colors
 from vice.images.tiff_layout import (
@@ -23,20 +22,6 @@ from vice.images.tiff_layout import (
 
 if TYPE_CHECKING:
     from PIL import Image
-
-__all__ = [
-    "SUFFIXES",
-    "FormatError",
-    "ImageError",
-    "check_format",
-    "decode_image",
-    "list_images",
-    "nearest",
-    "read_image",
-    "resize",
-    "standardize",
-    "upright_rgb",
-]
 
 #: Place, bytes and name of formats that people have and Pillow does not read.
 _FOREIGN = (
