@@ -23,7 +23,7 @@ from vice.evaluation.label_free import HeldOutViews
 from vice.images import ImageError, list_images
 from vice.models.checkpoint import Checkpoint
 from vice.models.training_state import remove_parts
-from vice.plugins.vissl.hooks.base import SilentHook, embedder_of, prototypes_of, writers_of
+from vice.plugins.vissl.hooks.base import SilentHook, embedder_of, concepts_of, writers_of
 from vice.predictor import Predictor
 from vice.runtime.health_log import HealthLog
 from vice.runtime.preemption import Notice
@@ -121,7 +121,7 @@ class PicturesHook(WatchHook):
         """Draws and writes the sheet."""
         if not self.shown:
             return
-        prototypes = prototypes_of(task)
+        prototypes = concepts_of(task)
         predictor = Predictor(Checkpoint(embedder_of(task)), prototypes.weight.device)
         images, regions = zip(*self.shown, strict=True)
         # A model of stride 4 has no more to show than half the size.
@@ -176,7 +176,7 @@ class HeldOutHook(WatchHook):
         """Measures and writes."""
         if self.views is None or self.log is None:
             return
-        scores = self.views.measure(embedder_of(task), prototypes_of(task).weight)
+        scores = self.views.measure(embedder_of(task), concepts_of(task).weight)
         step, found = task.iteration - 1, dataclasses.asdict(scores)
         self.log.write({"iteration": step, "epoch": task.train_phase_idx, **found})
         for writer in writers_of(task):
