@@ -40,6 +40,7 @@ VALUES = (
 def build(overrides: list[str]) -> Any:
     """Configures a run and builds its parts as VISSL does; draws the first views."""
     from classy_vision.optim import build_optimizer_schedulers
+    from vice.plugins.vissl.transforms import VicePhotometric, ViceViews
     from vissl.models.trunks import get_model_trunk
 
     from vice.plugins.vissl.config.configure import configure, write_config
@@ -47,7 +48,6 @@ def build(overrides: list[str]) -> Any:
     from vice.plugins.vissl.head import VicePrototypes
     from vice.plugins.vissl.loss import ViceDenseSwAV
     from vice.plugins.vissl.resuming import prepare_resume
-    from vice.plugins.vissl.transforms import VicePhotometric, ViceViews
 
     _, config = configure(overrides)
     prepare_resume(config)

@@ -29,9 +29,10 @@ def read(path: Path) -> Any:
 
 def train_on(folder: Path) -> Any:
     """Views of every image of a folder, as the workers of a training draw them."""
+    from vice.plugins.vissl.transforms import ViceViews
+
     import vice.plugins.vissl  # noqa: F401
     from vice.plugins.vissl.dataset import ViceImages
-    from vice.plugins.vissl.transforms import ViceViews
 
     options = {
         "STANDARDIZE": {"mode": "highres", "min_side": 32, "max_side": 64},

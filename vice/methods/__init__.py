@@ -25,6 +25,7 @@ __all__ = [
     "Unusable",
     "build_method",
     "find_method",
+    "frozen",
 ]
 
 METHODS: dict[str, type[Method]] = {
@@ -66,4 +67,15 @@ def build_method(settings: Mapping[str, Any]) -> Method:
     """
     own = dict(settings["METHOD"])
     method = find_method(own.pop("name"))
-    return method(make(method.Options, own), settings)
+    groups = {
+        name: frozen(group) if isinstance(group, Mapping) else group
+        for name, group in settings.items()
+    }
+    return method(make(method.Options, own), groups)
+
+
+def frozen(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a configuration, which knows lists only, as the classes of the core take them."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in group.items()
+    }

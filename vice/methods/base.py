@@ -1,8 +1,8 @@
 """The seam between ways of training an embedder and the framework that runs them.
 
 A method says what a sample is, what is trained along with the embedder, what the loss compares, and
-what happens between steps and epochs. It knows no framework; a plugin calls it. ``docs/add_a_method.md``
-works one through.
+what happens between steps and epochs. It knows no framework; a plugin calls it.
+``docs/add_a_method.md`` works one through.
 """
 
 from __future__ import annotations
@@ -89,23 +89,23 @@ class Method(ABC):
         """What is exported, drawn and segmented with."""
         return None
 
-    def before_training(self, context: Context) -> None:
+    def before_training(self, context: Context) -> None:  # noqa: B027
         """Before the first step; not on resuming."""
 
-    def before_epoch(self, context: Context) -> None:
+    def before_epoch(self, context: Context) -> None:  # noqa: B027
         """Before each epoch; not on resuming inside one. What it makes is part of the state."""
 
-    def after_step(self, context: Context) -> None:
+    def after_step(self, context: Context) -> None:  # noqa: B027
         """After each step that was taken."""
 
-    def before_saving(self, loss: nn.Module) -> None:
+    def before_saving(self, loss: nn.Module) -> None:  # noqa: B027
         """On every rank, before the first one's state is saved: gathers what differs by rank."""
 
     def state_dict(self) -> dict[str, Any]:
         """What head and loss do not hold: tensors and plain values."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
         """Takes what `state_dict` gave."""
 
     def files(self) -> Sequence[str]:

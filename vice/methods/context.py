@@ -43,7 +43,10 @@ class Context(Protocol):
     folder: Path
 
     def run(
-        self, read: Callable[[Source, int], Any], batch_size: int, order: Sequence[int] | None = None
+        self,
+        read: Callable[[Source, int], Any],
+        batch_size: int,
+        order: Sequence[int] | None = None,
     ) -> Iterator[list[tuple[int, Any]]]:
         """Every image once: of each batch over all ranks, this rank's (index, what was read).
 

@@ -52,7 +52,7 @@ IMAGE_SIGNS = (
         "no content",
         lambda now, _: now.get("flat_share", 0.0) > MOST_EMPTY,
         "{flat_share} of the {seen_images} images seen are of one colour but for noise: there is "
-        "nothing to learn from them. Remove them ({images}), or look at how they were made",
+        "nothing to learn from them. Remove them ({data_paths}), or look at how they were made",
     ),
     Sign(
         "repetitions",
@@ -61,7 +61,7 @@ IMAGE_SIGNS = (
             and now.get("different_share", 1.0) < 1 - MOST_REPEATED
         ),
         "only {different_share} of the {seen_images} images seen differ from one another: all else "
-        "are exact copies. Give different images ({images})",
+        "are exact copies. Give different images ({data_paths})",
     ),
     Sign(
         "skipped",

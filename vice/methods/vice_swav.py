@@ -142,14 +142,14 @@ class ViceSwAV(Method):
                 "no regions",
                 lambda now, _: now["regions_per_view"] < 1,
                 "less than one mutual region a view for {patience} steps. Use smaller regions "
-                "({region_size}) or milder views ({ViewSampler.scale}, mask_intensity)",
+                "({region_size}) or milder views ({view_scale}, mask_intensity)",
             ),
             Sign(
                 "stuck queue",
                 _queue_stands_still,
                 "the queue has taken in nothing for {patience} steps: assignments are balanced "
-                "with ever older regions. Look at the regions ({Superpixels}), or do without a "
-                "queue ({queue_length=0})",
+                "with ever older regions. Look at the regions ({superpixels}), or do without a "
+                "queue ({queue_length}=0)",
             ),
         )
 

@@ -104,9 +104,7 @@ def lost_files(path: Path) -> str:
     return ""
 
 
-def furthest_snapshot(
-    folder: Path, *, finished: bool = True, to_resume: bool = False
-) -> Furthest:
+def furthest_snapshot(folder: Path, *, finished: bool = True, to_resume: bool = False) -> Furthest:
     """Looks for the furthest state of a run that is whole; nothing is changed.
 
     The state says itself how far it is. Times and names of files do not matter: a copied folder

@@ -65,9 +65,7 @@ class ViewBatches:
         self.cut_on = cut_on
         self.change_on = change_on
 
-    def draw(
-        self, image: np.ndarray, regions: np.ndarray, rng: np.random.Generator
-    ) -> DrawnViews:
+    def draw(self, image: np.ndarray, regions: np.ndarray, rng: np.random.Generator) -> DrawnViews:
         """Views of one image, as far as a worker makes them.
 
         Args:

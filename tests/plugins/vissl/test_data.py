@@ -129,6 +129,7 @@ def test_replacements_are_drawn_uniformly(tmp_path):
 @pytest.mark.parametrize("later", [False, True])
 def test_images_without_mutual_regions_are_replaced(config, monkeypatch, later):
     from vice.plugins.vissl.transforms import ViceViews, ViceViewsLater
+
     from vice.views import NoMutualRegions, ViewSampler
 
     source = build(config).data_objs[0]

@@ -18,10 +18,10 @@ def vice_collator(batch: list[dict[str, Any]]) -> dict[str, Any]:
         batch: What VISSL's dataset returns for N images; ``data[0]`` is a `MethodSample`.
 
     Returns:
-        ``method``: what `vice.methods.Method.collate` returns. ``data``: nothing yet; the step fills
-        it in. ``label``, which VISSL wants: [(N,) int64 indices of the samples]. ``data_idx``,
-        ``data_valid``: [(N,) int64]; ``skipped``: list of reasons for images left out; ``content``:
-        what the images hold that are watched.
+        ``method``: what `vice.methods.Method.collate` returns. ``data``: nothing before the step
+        fills it in. ``label``, which VISSL wants: [(N,) int64 indices of the samples].
+        ``data_idx``, ``data_valid``: [(N,) int64]; ``skipped``: list of reasons for images left
+        out; ``content``: what the images hold that are watched.
     """
     samples: list[MethodSample] = [item["data"][0] for item in batch]
     index = torch.tensor([item["data_idx"][0] for item in batch])

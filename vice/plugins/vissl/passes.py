@@ -62,7 +62,10 @@ class TrainingContext:
         return int(self.task.train_phase_idx)
 
     def run(
-        self, read: Callable[[Source, int], Any], batch_size: int, order: Sequence[int] | None = None
+        self,
+        read: Callable[[Source, int], Any],
+        batch_size: int,
+        order: Sequence[int] | None = None,
     ) -> Iterator[list[tuple[int, Any]]]:
         """As `vice.methods.Context.run`; the part of a rank is a contiguous piece of each batch."""
         indices = list(range(self.num_images)) if order is None else [int(one) for one in order]
@@ -74,12 +77,15 @@ class TrainingContext:
             for start in range(0, len(indices), batch_size)
         ]
         workers = int(self.task.config["DATA"]["NUM_DATALOADER_WORKERS"])
+        start_method = self.task.config["MULTI_PROCESSING_METHOD"]
         loader = DataLoader(
             _Read(self._images, read),
             batch_sampler=parts,
             num_workers=workers,
             collate_fn=_as_it_is,
-            multiprocessing_context=self.task.config["MULTI_PROCESSING_METHOD"] if workers else None,
+            multiprocessing_context=self.task.config["MULTI_PROCESSING_METHOD"]
+            if workers
+            else None,
             # The training's own random numbers stay what they would be without this pass.
             generator=torch.Generator().manual_seed(self.seed),
         )

@@ -32,6 +32,7 @@ class ViceTask(SelfSupervisionTask):
         self.method = build_method(config["VICE"])
         self.note: Callable[[str, int], None] = lambda doing, iteration: None
         self.copies: list[torch.Tensor] = []
+        self.data_iterator: Any = None
 
     def _build_model(self) -> nn.Module:
         head = self.config.MODEL.HEAD

@@ -93,6 +93,7 @@ def compose(overrides: list[str]) -> DictConfig:
     Raises:
         UserError: What Hydra or OmegaConf object to, in one message with the nearest valid key.
     """
+    _refuse_moved(overrides)
     try:
         composed = _compose(literal_paths(overrides))
         check_interpolations(composed)
@@ -108,6 +109,19 @@ def compose(overrides: list[str]) -> DictConfig:
     # VISSL reads keys that it fills in later; from here on new keys are its own business.
     OmegaConf.set_struct(composed, False)
     return composed
+
+
+def _refuse_moved(overrides: list[str]) -> None:
+    """Keys of earlier versions that say again what stands under ``config.VICE``."""
+    for text in overrides:
+        key, _, value = text.lstrip("+").partition("=")
+        name = key.removeprefix("config.LOSS.vice_dense_swav.")
+        if name != key:
+            groups = {"num_views": "VIEWS", "num_prototypes": "PROTOTYPES", "dim": "PROTOTYPES"}
+            raise UserError(
+                f"{text}: set config.VICE.{groups.get(name, 'LOSS')}.{name}={value} instead, the "
+                "only place where this option stands"
+            )
 
 
 def _compose(overrides: list[str]) -> DictConfig:
@@ -240,17 +254,11 @@ def check_batches(config: DictConfig) -> int:
 
 
 def _log_scale(config: DictConfig, images: int) -> None:
-    queue = int(config.VICE.LOSS.queue_length)
     logger.info(
-        "%d images; %d processes, %d images and %d views a step, peak LR %.4g, queue %d a rank "
-        "(%d in all)",
+        "%d images; method %s, %d processes, %d images a step, peak LR %.4g",
         images,
+        config.VICE.METHOD.name,
         world(config),
         int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config),
-        int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA)
-        * world(config)
-        * int(config.VICE.VIEWS.num_views),
         float(config.VICE.SCHEDULE.peak_lr),
-        queue,
-        queue * world(config),
     )

@@ -13,7 +13,7 @@ from vice.plugins.vissl.passes import TrainingContext
 class MethodHook(SilentHook):
     """Calls the method, and knows which of its work a state holds already.
 
-    Comes after the hook that saves: at the start of an epoch that one has put the random state back.
+    Comes after the hook that saves, which puts the random state back when an epoch starts.
 
     Args:
         saver: Saves when a pass over the images is told to stop.

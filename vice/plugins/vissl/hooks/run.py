@@ -19,13 +19,14 @@ from vice.images.content import Content
 from vice.methods.signs import HealthMonitor, Measure
 from vice.models.checkpoint import save_run
 from vice.names import name_bytes
-from vice.plugins.vissl.hooks.base import SilentHook, embedder_of, concepts_of, writers_of
+from vice.plugins.vissl.hooks.base import SilentHook, concepts_of, embedder_of, writers_of
 from vice.plugins.vissl.hooks.default import default_hooks
 from vice.plugins.vissl.hooks.finite import FiniteHook
 from vice.plugins.vissl.hooks.method import MethodHook
 from vice.plugins.vissl.hooks.saving import SaveHook
 from vice.plugins.vissl.hooks.telling import TellHook
 from vice.plugins.vissl.hooks.watching import watch_hooks
+from vice.plugins.vissl.option_keys import KEYS
 from vice.plugins.vissl.resuming import settings_of
 from vice.plugins.vissl.run_log import LOG_NAME
 from vice.runtime.files import write_text

@@ -23,7 +23,7 @@ from vice.evaluation.label_free import HeldOutViews
 from vice.images import ImageError, list_images
 from vice.models.checkpoint import Checkpoint
 from vice.models.training_state import remove_parts
-from vice.plugins.vissl.hooks.base import SilentHook, embedder_of, concepts_of, writers_of
+from vice.plugins.vissl.hooks.base import SilentHook, concepts_of, embedder_of, writers_of
 from vice.predictor import Predictor
 from vice.runtime.health_log import HealthLog
 from vice.runtime.preemption import Notice
@@ -119,9 +119,9 @@ class PicturesHook(WatchHook):
 
     def look(self, task: Any) -> None:
         """Draws and writes the sheet."""
-        if not self.shown:
-            return
         prototypes = concepts_of(task)
+        if not self.shown or prototypes is None:
+            return
         predictor = Predictor(Checkpoint(embedder_of(task)), prototypes.weight.device)
         images, regions = zip(*self.shown, strict=True)
         # A model of stride 4 has no more to show than half the size.
@@ -174,9 +174,10 @@ class HeldOutHook(WatchHook):
 
     def look(self, task: Any) -> None:
         """Measures and writes."""
-        if self.views is None or self.log is None:
+        concepts = concepts_of(task)
+        if self.views is None or self.log is None or concepts is None:
             return
-        scores = self.views.measure(embedder_of(task), concepts_of(task).weight)
+        scores = self.views.measure(embedder_of(task), concepts.weight)
         step, found = task.iteration - 1, dataclasses.asdict(scores)
         self.log.write({"iteration": step, "epoch": task.train_phase_idx, **found})
         for writer in writers_of(task):
