@@ -95,6 +95,9 @@ class Method(ABC):
     def before_epoch(self, context: Context) -> None:  # noqa: B027
         """Before each epoch; not on resuming inside one. What it makes is part of the state."""
 
+    def resume_epoch(self, context: Context) -> None:  # noqa: B027
+        """In its place on resuming inside an epoch, after `load_state_dict`: reads `files` back."""
+
     def after_step(self, context: Context) -> None:  # noqa: B027
         """After each step that was taken."""
 
@@ -106,7 +109,7 @@ class Method(ABC):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
-        """Takes what `state_dict` gave."""
+        """Takes what `state_dict` gave, on resuming."""
 
     def files(self) -> Sequence[str]:
         """Files of `Context.folder` without which the state inside an epoch is not whole."""

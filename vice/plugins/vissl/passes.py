@@ -83,9 +83,7 @@ class TrainingContext:
             batch_sampler=parts,
             num_workers=workers,
             collate_fn=_as_it_is,
-            multiprocessing_context=self.task.config["MULTI_PROCESSING_METHOD"]
-            if workers
-            else None,
+            multiprocessing_context=start_method if workers else None,
             # The training's own random numbers stay what they would be without this pass.
             generator=torch.Generator().manual_seed(self.seed),
         )

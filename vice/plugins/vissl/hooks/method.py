@@ -38,6 +38,7 @@ class MethodHook(SilentHook):
         """
         task.epoch_begun = self.saver.resumed.pop("epoch_begun", False)
         if task.epoch_begun:
+            task.method.resume_epoch(self.context)
             return
         task.note("preparing an epoch", task.iteration)
         try:

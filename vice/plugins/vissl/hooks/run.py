@@ -19,6 +19,7 @@ from vice.images.content import Content
 from vice.methods.signs import HealthMonitor, Measure
 from vice.models.checkpoint import save_run
 from vice.names import name_bytes
+from vice.options import options_of
 from vice.plugins.vissl.hooks.base import SilentHook, concepts_of, embedder_of, writers_of
 from vice.plugins.vissl.hooks.default import default_hooks
 from vice.plugins.vissl.hooks.finite import FiniteHook
@@ -59,7 +60,8 @@ class HealthHook(SilentHook):
     def on_start(self, task: Any) -> None:
         """Opens the files, at the iteration that training starts from."""
         method = task.method
-        self.monitor = HealthMonitor(method.signs(), method.measures, keys=KEYS)
+        own = {name: f"config.VICE.METHOD.{name}" for name in options_of(method.Options)}
+        self.monitor = HealthMonitor(method.signs(), method.measures, keys={**KEYS, **own})
         if is_primary():
             self.log = HealthLog(self.folder, task.iteration)
 
