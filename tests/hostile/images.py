@@ -29,19 +29,14 @@ def read(path: Path) -> Any:
 
 def train_on(folder: Path) -> Any:
     """Views of every image of a folder, as the workers of a training draw them."""
-    from vice.plugins.vissl.transforms import ViceViews
-
     import vice.plugins.vissl  # noqa: F401
+    from tests.helpers.methods import SETTINGS
     from vice.plugins.vissl.dataset import ViceImages
 
-    options = {
-        "STANDARDIZE": {"mode": "highres", "min_side": 32, "max_side": 64},
-        "SUPERPIXELS": {"region_size": 8},
-        "DATASET": {"min_images_per_epoch": 0},
-    }
+    sizes = {"mode": "highres", "min_side": 32, "max_side": 64}
+    options = {**SETTINGS, "STANDARDIZE": sizes}
     source = ViceImages({"VICE": options, "SEED_VALUE": 0}, str(folder), "TRAIN", "", "")
-    views = ViceViews(num_views=2, size=24)
-    return [views(source[index][0]) for index in range(len(source))]
+    return [source[index][0] for index in range(len(source))]
 
 
 def is_rgb(images: Any) -> str | None:

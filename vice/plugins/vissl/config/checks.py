@@ -16,6 +16,7 @@ from vice.models import build_embedder
 from vice.models.foreign import read_tensors
 from vice.options import LINE, Rule, one_of, require, whole
 from vice.plugins.vissl.config.rules import RULES
+from vice.plugins.vissl.option_keys import with_keys
 from vice.plugins.vissl.trunks import DECODERS
 from vice.runtime.files import check_folder
 from vice.superpixels import Superpixels
@@ -142,10 +143,8 @@ def _check_built(plain: dict[str, Any]) -> None:
 def _blamed(group: str) -> Iterator[None]:
     try:
         yield
-    except UserError:
-        raise
     except (TypeError, ValueError) as error:
-        raise UserError(f"config.{group}: {error}") from error
+        raise UserError(f"config.{group}: {with_keys(error)}") from error
 
 
 def _check_initial_weights(model: dict[str, Any]) -> None:
