@@ -47,9 +47,9 @@ def _looked_at(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _watched(images: Images) -> list[str]:
     """Alarms of the health of a training that sees these images, 90 steps long."""
+    from tests.helpers.methods import vice_monitor
     from vice.images.content import Content
     from vice.images.fingerprints import fingerprint
-    from tests.helpers.methods import vice_monitor
 
     seen, monitor, alarms = Content(), vice_monitor(64), []
     healthy = {"perplexity": 63.4, "loss_over_lnk": 0.5, "regions_per_view": 30.0}

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from tests.helpers import content
+from tests.helpers.methods import vice_monitor
 from tests.helpers.tiffs import tiff
 from vice.images.content import Content
 from vice.images.fingerprints import fingerprint
 from vice.images.survey import content_warnings, survey_images
-from tests.helpers.methods import vice_monitor
 
 GOOD = {"perplexity": 20.0, "loss_over_lnk": 0.8, "regions_per_view": 40.0}
 

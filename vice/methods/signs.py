@@ -31,7 +31,8 @@ class Sign:
         name: Of the sign; each is told once.
         seen: Whether this step shows it.
         message: What is wrong and what to change; `vice.errors.spell` fills in options
-            (``{argument}``), measures of the record, and ``{patience}``.
+            (``{queue_length}``), measures of the record (``{now.queue_length}``), and
+            ``{patience}``.
     """
 
     name: str
@@ -51,8 +52,8 @@ IMAGE_SIGNS = (
     Sign(
         "no content",
         lambda now, _: now.get("flat_share", 0.0) > MOST_EMPTY,
-        "{flat_share} of the {seen_images} images seen are of one colour but for noise: there is "
-        "nothing to learn from them. Remove them ({data_paths}), or look at how they were made",
+        "{now.flat_share} of the {now.seen_images} images seen are of one colour but for noise: "
+        "there is nothing to learn from them. Remove them ({data_paths}), or look at how they were made",
     ),
     Sign(
         "repetitions",
@@ -60,8 +61,8 @@ IMAGE_SIGNS = (
             now.get("seen_images", 0) >= FEWEST_SEEN
             and now.get("different_share", 1.0) < 1 - MOST_REPEATED
         ),
-        "only {different_share} of the {seen_images} images seen differ from one another: all else "
-        "are exact copies. Give different images ({data_paths})",
+        "only {now.different_share} of the {now.seen_images} images seen differ from one another: all "
+        "else are exact copies. Give different images ({data_paths})",
     ),
     Sign(
         "skipped",
@@ -69,8 +70,8 @@ IMAGE_SIGNS = (
             now.get("skipped_images", 0)
             > MOST_SKIPPED * (now.get("seen_images", 0) + now.get("skipped_images", 0))
         ),
-        "{skipped_images} images have been skipped beside {seen_images} that were used: the "
-        "training is on what is left. Each is named above with its remedy",
+        "{now.skipped_images} images have been skipped beside {now.seen_images} that were used: "
+        "the training is on what is left. Each is named above with its remedy",
     ),
 )
 
@@ -123,5 +124,5 @@ class HealthMonitor:
 
     def _values(self, record: Mapping[str, float]) -> dict[str, object]:
         known = (each for each in self.measures if each.name in record)
-        shown = {each.name: format(record[each.name], each.form) for each in known}
+        shown = {f"now.{each.name}": format(record[each.name], each.form) for each in known}
         return {**shown, "patience": self.patience}

@@ -128,8 +128,8 @@ class ViceSwAV(Method):
             Sign(
                 "collapse",
                 lambda now, _: now["perplexity"] < floor,
-                "collapse: {perplexity} prototypes in use for {patience} steps. Lower the learning "
-                "rate ({base_lr}), freeze the prototypes longer ({freeze_iterations}) or start the "
+                "collapse: {now.perplexity} prototypes in use for {patience} steps. Lower the "
+                "learning rate ({base_lr}), freeze the prototypes longer ({freeze_iterations}) or start the "
                 "queue later ({queue_start})",
             ),
             Sign(

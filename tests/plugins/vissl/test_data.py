@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from tests.plugins.vissl.conftest import overrides, write_images
 from vice.errors import UserError
-from vice.plugins.vissl.collator import vice_collator
 from vice.methods import Stopped
+from vice.plugins.vissl.collator import vice_collator
 from vice.plugins.vissl.config.configure import configure
 from vice.plugins.vissl.passes import TrainingContext
 from vice.runtime.preemption import Notice
@@ -116,7 +116,7 @@ def test_broken_images_are_replaced_and_reported(tmp_path):
     assert len(batch["skipped"]) >= 1
     assert all("1.png" in reason for reason in batch["skipped"])
     assert bool(torch.isfinite(batch["method"]["images"]).all())
-    drawn = {tuple(dataset.data_objs[0][1][0].drawn.changed[0, :, 0, 0]) for _ in range(3)}
+    drawn = {tuple(dataset.data_objs[0][1][0].drawn.changed[0, :, 0, 0].tolist()) for _ in range(3)}
     assert len(drawn) == 1, "the replacement depends on the seed alone"
 
 
