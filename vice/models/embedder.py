@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vice.errors import UserError
+from vice.errors import OptionError, UserError
 from vice.models.deeplabv3plus import DeepLabV3Plus
 from vice.models.embedder_options import AUTO, DECODERS, PADDINGS, EmbedderOptions
 from vice.models.fpn import FPN
@@ -180,9 +180,12 @@ def _timm_parts(
     features = timm_features(backbone.removeprefix(PREFIX), weights, stages)
     fitting = "pup" if isinstance(features, TimmTransformer) else "fpn"
     if decoder not in (fitting, AUTO):
-        raise UserError(
-            f"{decoder} does not go with {backbone}: use {fitting}, which "
-            "config.MODEL.TRUNK.VICE.decoder=auto takes by itself"
+        raise OptionError(
+            "{wrong} does not go with {backbone}: use {right}, which {build_embedder.decoder=auto} "
+            "takes by itself",
+            wrong=decoder,
+            backbone=backbone,
+            right=fitting,
         )
     stride = None if fitting == "pup" else FPN.backbone_stride
     if output_stride not in (None, stride):

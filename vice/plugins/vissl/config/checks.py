@@ -15,6 +15,7 @@ from vice.models import build_embedder
 from vice.models.foreign import read_tensors
 from vice.options import LINE, Rule, one_of, require, whole
 from vice.plugins.vissl.config.rules import RULES
+from vice.plugins.vissl.option_keys import with_keys
 from vice.plugins.vissl.transforms import tuples
 from vice.plugins.vissl.trunks import DECODERS
 from vice.runtime.files import check_folder
@@ -146,7 +147,7 @@ def _check_built(plain: dict[str, Any]) -> None:
             with torch.device("meta"):
                 _BUILDERS[group](**options)
         except (TypeError, ValueError) as error:
-            raise UserError(f"config.{group}: {error}") from error
+            raise UserError(f"config.{group}: {with_keys(error)}") from error
 
 
 def _check_initial_weights(model: dict[str, Any]) -> None:
