@@ -1,7 +1,8 @@
 """Backbones, decoders, the dense embedder and the prototypes."""
 
 from vice.models.deeplabv3plus import DeepLabV3Plus
-from vice.models.embedder import DECODERS, Embedder, build_embedder, seeded_embedder
+from vice.models.embedder import Embedder, build_embedder, seeded_embedder
+from vice.models.embedder_options import DECODERS, EmbedderOptions
 from vice.models.fpn import FPN
 from vice.models.progressive_upsampling import ProgressiveUpsampling
 from vice.models.prototypes import Prototypes
@@ -13,6 +14,7 @@ __all__ = [
     "RESNETS",
     "DeepLabV3Plus",
     "Embedder",
+    "EmbedderOptions",
     "ProgressiveUpsampling",
     "Prototypes",
     "ResNetFeatures",
