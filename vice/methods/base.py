@@ -49,8 +49,8 @@ class Method(ABC):
 
     #: Frozen dataclass of `vice.options.option` fields: ``config.VICE.METHOD.*``.
     Options: ClassVar[type]
-    #: Groups of ``config.VICE`` that it reads.
-    sections: ClassVar[tuple[str, ...]] = ()
+    #: Further groups of ``config.VICE`` that it reads, and the options in each.
+    sections: ClassVar[Mapping[str, type]] = {}
     measures: ClassVar[Sequence[Measure]] = ()
 
     def __init__(self, options: Any, settings: Mapping[str, Any]) -> None:

@@ -53,7 +53,8 @@ IMAGE_SIGNS = (
         "no content",
         lambda now, _: now.get("flat_share", 0.0) > MOST_EMPTY,
         "{now.flat_share} of the {now.seen_images} images seen are of one colour but for noise: "
-        "there is nothing to learn from them. Remove them ({data_paths}), or look at how they were made",
+        "there is nothing to learn from them. Remove them ({data_paths}), or look at how they were "
+        "made",
     ),
     Sign(
         "repetitions",
@@ -61,8 +62,8 @@ IMAGE_SIGNS = (
             now.get("seen_images", 0) >= FEWEST_SEEN
             and now.get("different_share", 1.0) < 1 - MOST_REPEATED
         ),
-        "only {now.different_share} of the {now.seen_images} images seen differ from one another: all "
-        "else are exact copies. Give different images ({data_paths})",
+        "only {now.different_share} of the {now.seen_images} images seen differ from one another: "
+        "all else are exact copies. Give different images ({data_paths})",
     ),
     Sign(
         "skipped",

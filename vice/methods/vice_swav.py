@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from vice.losses import DenseSwAVLoss
+from vice.losses.options import LossOptions, PrototypeOptions
 from vice.methods.base import Batch, Method, Unusable
 from vice.methods.context import Context, Source
 from vice.methods.signs import Measure, Sign
 from vice.models import Prototypes
 from vice.regions import BatchRegions
+from vice.superpixels import Superpixels
 from vice.views import NoMutualRegions, ViewSampler
 from vice.views.batch import DrawnViews, ViewBatches
 from vice.views.photometric import Photometric
@@ -57,7 +59,13 @@ class ViceSwAV(Method):
     """
 
     Options = NoOptions
-    sections = ("SUPERPIXELS", "VIEWS", "PHOTOMETRIC", "PROTOTYPES", "LOSS")
+    sections = {  # noqa: RUF012
+        "SUPERPIXELS": Superpixels,
+        "VIEWS": ViewSampler,
+        "PHOTOMETRIC": Photometric,
+        "PROTOTYPES": PrototypeOptions,
+        "LOSS": LossOptions,
+    }
     measures = (
         Measure("loss_over_lnk", "loss / ln K"),
         Measure("perplexity", "prototypes in use", ".1f"),
@@ -129,8 +137,8 @@ class ViceSwAV(Method):
                 "collapse",
                 lambda now, _: now["perplexity"] < floor,
                 "collapse: {now.perplexity} prototypes in use for {patience} steps. Lower the "
-                "learning rate ({base_lr}), freeze the prototypes longer ({freeze_iterations}) or start the "
-                "queue later ({queue_start})",
+                "learning rate ({base_lr}), freeze the prototypes longer ({freeze_iterations}) or "
+                "start the queue later ({queue_start})",
             ),
             Sign(
                 "stuck",

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from classy_vision.tasks import register_task
-from torch import nn
 from vissl.trainer.train_task import SelfSupervisionTask
 
 from vice.methods import build_method
@@ -16,7 +15,7 @@ from vice.plugins.vissl.loss import MethodLoss
 
 @register_task("vice_task")
 class ViceTask(SelfSupervisionTask):
-    """Builds head and loss of the method, and has it finish the batches.
+    """Builds the loss of the method, and has it finish the batches.
 
     Args:
         config: VISSL's configuration; ``config.VICE`` says which method.
@@ -33,14 +32,6 @@ class ViceTask(SelfSupervisionTask):
         self.note: Callable[[str, int], None] = lambda doing, iteration: None
         self.copies: list[torch.Tensor] = []
         self.data_iterator: Any = None
-
-    def _build_model(self) -> nn.Module:
-        head = self.config.MODEL.HEAD
-        named, head.PARAMS = head.PARAMS, [["vice_method", {"method": self.method}]]
-        try:
-            return super()._build_model()
-        finally:
-            head.PARAMS = named
 
     def _build_loss(self) -> MethodLoss:
         return MethodLoss(self.method.loss())

@@ -61,6 +61,8 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     images = check_batches(config)
     look_at_images(str(config.DATA.TRAIN.DATA_PATHS[0]))
     _log_scale(config, images)
+    # VISSL hands a head the configuration of the model alone, and what stands here.
+    config.MODEL.HEAD.PARAMS = [["vice_method", {"settings": config.VICE}]]
     try:
         args, attributes = convert_to_attrdict(composed, dump_config=False)
     except AssertionError as error:
