@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import FrozenInstanceError, dataclass
 
 import pytest
 
 from vice.errors import UserError
+from vice.images import StandardSize, standardize
+from vice.losses import DenseSwAVLoss
+from vice.losses.options import LossOptions
+from vice.models import EmbedderOptions, build_embedder
+from vice.models.execution import Execution
 from vice.options import (
     FLAG,
     LINE,
@@ -26,6 +32,9 @@ from vice.options import (
     options_of,
     whole,
 )
+from vice.superpixels import Superpixels
+from vice.views import ViewSampler
+from vice.views.photometric import Photometric
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ def test_what_is_missing_is_named():
 
 def test_a_part_of_a_group_leaves_other_keys_alone():
     part = {"seed": Option(whole(0, 9), "seed")}
-    check(part, {"seed": 3, "other": "x"}, "")
+    check(part, {"seed": 3, "other": "x"}, "", others=True)
     with pytest.raises(UserError, match="^seed=10: must be"):
         check(part, {"seed": 10}, "")
     assert defaults(part) == {}
@@ -118,3 +127,26 @@ def test_help_names_every_option_with_value_meaning_and_range():
 )
 def test_rules(rule, good, bad):
     assert all(map(rule.holds, good)) and not any(map(rule.holds, bad))
+
+
+@pytest.mark.parametrize(
+    ("function", "group", "own"),
+    [
+        (build_embedder, EmbedderOptions, set()),
+        (DenseSwAVLoss, LossOptions, {"num_views", "num_prototypes", "dim", "group"}),
+        (standardize, StandardSize, {"image", "interpolation"}),
+        (ViewSampler, ViewSampler, set()),
+        (Photometric, Photometric, set()),
+        (Superpixels, Superpixels, set()),
+        (Execution, Execution, set()),
+    ],
+)
+def test_a_signature_says_what_the_options_say(function, group, own):
+    arguments = inspect.signature(function).parameters
+    assert set(arguments) - own == set(options_of(group))
+    for name, each in options_of(group).items():
+        assert arguments[name].default == each.default
+        assert each.meaning and each.rule.text
+    check(group, defaults(group), "x")
+    if own == set():
+        assert make(function, defaults(group)) is not None

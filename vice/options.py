@@ -49,7 +49,7 @@ class Option:
     default: Any = REQUIRED
 
 
-#: All options of a group as a dataclass, or some of them by name.
+#: The options of a group: a dataclass, or by name.
 Group = type | Mapping[str, Option]
 
 
@@ -92,16 +92,21 @@ def defaults(group: Group) -> dict[str, Any]:
 
 
 def check(
-    group: Group, values: Mapping[str, Any], prefix: str, groups: Collection[str] = ()
+    group: Group,
+    values: Mapping[str, Any],
+    prefix: str,
+    groups: Collection[str] = (),
+    *,
+    others: bool = False,
 ) -> None:
     """Makes sure that values are there, known, and in their ranges.
 
     Args:
-        group: A dataclass, which is all of the group, or a part of a group, which may have other
-            keys.
+        group: A dataclass, or options by name.
         values: Plain values by name.
         prefix: The group's own key, for messages.
         groups: Names of groups that stand among the values and are checked by themselves.
+        others: Whether other keys may stand there too.
 
     Raises:
         UserError: Names the first key that is wrong, and what it must be or the nearest one.
@@ -112,7 +117,7 @@ def check(
             raise UserError(f"{_key(prefix, name)} is missing: must be {each.rule.text}")
         require(_key(prefix, name), values[name], each.rule)
     unknown = [str(name) for name in values if name not in known and name not in groups]
-    if unknown and not isinstance(group, Mapping):
+    if unknown and not others:
         raise UserError(
             f"{prefix}: there is no option {unknown[0]!r}{nearest(unknown[0], [*known, *groups])}"
         )
@@ -228,3 +233,6 @@ AUTO = word("auto")
 LINE = Rule("one line of text", lambda v: isinstance(v, str) and not set(v) & set("\n\r\0"))
 PATH = Rule("a path", lambda v: isinstance(v, str) and bool(v.strip()) and "\0" not in v)
 SHARE = number(0, 1)
+POSITIVE = number(1e-6, 1e6)
+PIXELS = whole(1, 2**14)
+STEPS = whole(0, 10**9)

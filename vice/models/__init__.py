@@ -2,7 +2,8 @@
 
 from vice.models.concepts import Concepts
 from vice.models.deeplabv3plus import DeepLabV3Plus
-from vice.models.embedder import DECODERS, Embedder, build_embedder, seeded_embedder
+from vice.models.embedder import Embedder, build_embedder, seeded_embedder
+from vice.models.embedder_options import DECODERS, EmbedderOptions
 from vice.models.fpn import FPN
 from vice.models.progressive_upsampling import ProgressiveUpsampling
 from vice.models.prototypes import Prototypes
@@ -15,6 +16,7 @@ __all__ = [
     "Concepts",
     "DeepLabV3Plus",
     "Embedder",
+    "EmbedderOptions",
     "ProgressiveUpsampling",
     "Prototypes",
     "ResNetFeatures",
