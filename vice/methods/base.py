@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vice.methods.context import Context, Source
 from vice.methods.signs import Measure, Sign
-from vice.models import Prototypes
+from vice.models import Concepts
 
 
 class Unusable(Exception):
@@ -85,7 +85,7 @@ class Method(ABC):
         between steps are buffers.
         """
 
-    def concepts(self, head: nn.Module) -> Prototypes | None:
+    def concepts(self, head: nn.Module) -> Concepts | None:
         """What is exported, drawn and segmented with."""
         return None
 

@@ -15,7 +15,7 @@ from vice.losses.options import LossOptions, PrototypeOptions
 from vice.methods.base import Batch, Method, Unusable
 from vice.methods.context import Context, Source
 from vice.methods.signs import Measure, Sign
-from vice.models import Prototypes
+from vice.models import Concepts, Prototypes
 from vice.regions import BatchRegions
 from vice.superpixels import Superpixels
 from vice.views import NoMutualRegions, ViewSampler
@@ -112,18 +112,17 @@ class ViceSwAV(Method):
         dim = int(self.settings["PROTOTYPES"]["dim"])
         return DenseSwAVLoss(self.num_views, self.num_prototypes, dim, **self.settings["LOSS"])
 
-    def concepts(self, head: nn.Module) -> Prototypes:
-        """The prototypes themselves."""
-        prototypes: Prototypes = head.prototypes
-        return prototypes
+    def concepts(self, head: nn.Module) -> Concepts:
+        """The prototypes."""
+        return _prototypes(head).concepts()
 
     def before_training(self, context: Context) -> None:
         """Unit prototypes also where weights came from a file."""
-        self.concepts(context.head).normalize_()
+        _prototypes(context.head).normalize_()
 
     def after_step(self, context: Context) -> None:
         """Keeps the prototypes at unit length (ViCE (BMVC) section 3.3)."""
-        self.concepts(context.head).normalize_()
+        _prototypes(context.head).normalize_()
 
     def before_saving(self, loss: nn.Module) -> None:
         """Each rank has a queue of its own."""
@@ -160,6 +159,11 @@ class ViceSwAV(Method):
                 "queue ({queue_length}=0)",
             ),
         )
+
+
+def _prototypes(head: nn.Module) -> Prototypes:
+    prototypes: Prototypes = head.prototypes
+    return prototypes
 
 
 def _queue_stands_still(now: Mapping[str, float], before: Mapping[str, float]) -> bool:

@@ -17,7 +17,7 @@ def method_head(model_config: Any, settings: Mapping[str, Any]) -> nn.Module:
 
     Args:
         model_config: ``config.MODEL``.
-        settings: ``config.VICE``, which says which method; `configure` puts it here, so that VISSL's
-            own tools can build the model of a ``train_config.yaml``.
+        settings: ``config.VICE``, which says which method; it stands here as well, so that
+            VISSL's own tools can build the model of a ``train_config.yaml``.
     """
     return build_method(settings).head(int(model_config.TRUNK.VICE.dim))

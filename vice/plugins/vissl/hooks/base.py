@@ -8,7 +8,7 @@ from classy_vision.hooks import ClassyHook
 from torch import nn
 from vissl.hooks import SSLTensorboardHook
 
-from vice.models import Embedder, Prototypes
+from vice.models import Concepts, Embedder
 
 
 class SilentHook(ClassyHook):
@@ -37,9 +37,9 @@ def head_of(task: Any) -> nn.Module:
     return head
 
 
-def concepts_of(task: Any) -> Prototypes | None:
+def concepts_of(task: Any) -> Concepts | None:
     """What the method would export now, if it has concepts."""
-    concepts: Prototypes | None = task.method.concepts(head_of(task))
+    concepts: Concepts | None = task.method.concepts(head_of(task))
     return concepts
 
 
