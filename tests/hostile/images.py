@@ -59,7 +59,7 @@ def drawn_from_good_ones(samples: Any, count: int) -> str | None:
     """Every place of the folder has given finite views of some image."""
     if len(samples) != count:
         return f"{len(samples)} samples of {count} files"
-    shapes = {sample.views.images.shape for sample in samples}
+    shapes = {sample.drawn.views.images.shape for sample in samples}
     return None if shapes == {(2, 24, 24, 3)} else f"views of shapes {shapes}"
 
 
