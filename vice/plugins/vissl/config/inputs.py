@@ -56,9 +56,6 @@ def _pasteable(hint: str) -> str:
     return f"{parts[1]}{shell_word(parts[2])}{parts[3]}" if parts else hint
 
 
-#: File in the run folder that says what `announce_data` says.
-
-
 def announce_data(config: Any) -> dict[str, Any]:
     """Says which images a training finds, and what it leaves out; of each place once.
 
