@@ -28,7 +28,7 @@ _WIDEST = 1024
 #: Into how many parts a batch is split where something as large as its embedding would be held.
 PARTS = 8
 #: Blocks of a row that one program goes along.
-ALONG = 8
+ALONG = 4
 
 
 def supports(embeddings: Tensor) -> bool:

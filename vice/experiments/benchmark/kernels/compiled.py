@@ -126,12 +126,19 @@ def _of_way(way: str, regions: Tensor, dtype: torch.dtype, crossed: float) -> li
 
 
 def _set_trips(code: Code, launch: Launch, crossed: float) -> None:
-    """How often each loop runs: over regions, over tiles, or where cells cancel (not at all)."""
-    tiles = -(-DIM // launch.named["WIDE"]) if "WIDE" in launch.named else None
+    """How often each loop runs.
+
+    Along the blocks of a row, over the regions of a block, over tiles of numbers, or where cells
+    cancel (not at all).
+    """
+    around = {id(loop.within) for loop in code.loops}
     for loop in code.loops:
-        loop.trips = 0.0
-        if loop.touches_memory:
-            loop.trips = crossed if tiles is None else tiles
+        if id(loop) in around:
+            loop.trips = (SIDE // 4 + 1) / launch.grid[0]
+        elif "WIDE" in launch.named and not loop.adds:
+            loop.trips = -(-DIM // launch.named["WIDE"])
+        else:
+            loop.trips = crossed if loop.touches_memory else 0.0
 
 
 def _resources(code: Code, warps: int) -> str:
