@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.conftest import ragged_regions
 from vice.experiments.benchmark.data import block_regions
 from vice.experiments.benchmark.memory import peak_extra_bytes
-from vice.regions import index_regions, pool_regions, representative_regions
+from vice.regions import fragments, index_regions, pool_regions, representative_regions
 from vice.regions.bilinear import axis
 from vice.regions.fragments import find_patches
 
@@ -165,3 +165,14 @@ def test_autocast_changes_nothing():
         gradient = torch.autograd.grad(cast.square().sum(), embeddings)[0]
     assert torch.equal(plain, cast)
     torch.testing.assert_close(gradient, torch.autograd.grad(plain.square().sum(), embeddings)[0])
+
+
+def test_a_matrix_has_no_more_entries_than_places():
+    """cuSPARSE refuses one that has; entries of the same place are added up either way."""
+    row, column = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), torch.tensor([0, 1, 0, 1, 1, 1, 2, 0])
+    values = torch.arange(1.0, 9)
+    for shape in ((2, 3), (2, 8)):
+        matrix = fragments._matrix(row, column, values, shape)
+        assert matrix.layout == (torch.strided if shape == (2, 3) else torch.sparse_csr)
+        expected = torch.zeros(shape).index_put((row, column), values, accumulate=True)
+        assert torch.equal(matrix @ torch.eye(shape[1]), expected)

@@ -61,7 +61,7 @@ def least_seconds(code: Code, programs: int, warps: int, tensors: int) -> dict[s
         code: Of the kernel, its loops with their trips.
         programs: Of the launch.
         warps: Of a program.
-        tensors: Bytes of all arguments: each is read or written once.
+        tensors: Bytes of all arguments that are read or written as a whole, once each.
     """
     executed, running = code.executed(), programs * warps
     clocks = PROCESSORS * HERTZ
@@ -111,7 +111,9 @@ def _of_way(way: str, regions: Tensor, dtype: torch.dtype, crossed: float) -> li
         needed: Counter[str] = Counter()
         for launch in same:
             programs = math.prod(launch.grid)
-            needed.update(least_seconds(code, programs, warps, launch.bytes_of_tensors()))
+            # Programs that handle a region each read but a few cells.
+            tensors = launch.bytes_of_tensors() if len(launch.grid) > 1 else 0
+            needed.update(least_seconds(code, programs, warps, tensors))
         bound = max(needed.values())
         total += bound
         title = f"{way}, {name}, {label}"
