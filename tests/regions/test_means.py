@@ -13,12 +13,16 @@ from vice.regions.bilinear import axis
 from vice.regions.fragments import find_patches
 
 MODES = ("pixel", "region", "score")
+WITH_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+DEVICES = ("cpu", pytest.param("cuda", marks=WITH_GPU))
 
 
 def pool(mode, embeddings, regions):
     """Vectors of the regions, and their coherence where the best score picks them (else zeros)."""
     if mode == "score":
-        prototypes = torch.eye(embeddings.shape[1], dtype=embeddings.dtype)
+        prototypes = torch.eye(
+            embeddings.shape[1], dtype=embeddings.dtype, device=embeddings.device
+        )
         pooled, coherence = representative_regions(embeddings, regions, prototypes)
         return pooled.vectors, coherence
     vectors = pool_regions(embeddings, regions, normalize=mode).vectors
@@ -140,11 +144,12 @@ def test_recorded_memory_is_the_largest_sum_at_a_time():
     assert 8000 <= peak_extra_bytes(call, "cpu") < 10_000
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("mode", MODES)
-def test_the_same_bits_under_deterministic_algorithms(mode):
+def test_the_same_bits_under_deterministic_algorithms(mode, device):
     """Nothing without a deterministic form is called, and two calls agree to the last bit."""
-    embeddings = torch.randn(2, 16, 8, 8, requires_grad=True)
-    regions = torch.randint(-1, 5, (2, 32, 32))
+    embeddings = torch.randn(2, 16, 8, 8, device=device, requires_grad=True)
+    regions = torch.randint(-1, 5, (2, 32, 32), device=device)
     found = []
     torch.use_deterministic_algorithms(True)
     try:
