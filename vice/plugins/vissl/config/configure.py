@@ -62,6 +62,8 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     images = check_batches(config)
     look_at_images(str(config.DATA.TRAIN.DATA_PATHS[0]))
     _log_scale(config, images)
+    # VISSL hands a head the configuration of the model alone, and what stands here.
+    config.MODEL.HEAD.PARAMS = [["vice_method", {"settings": config.VICE}]]
     try:
         args, attributes = convert_to_attrdict(composed, dump_config=False)
     except AssertionError as error:
@@ -96,6 +98,7 @@ def compose(overrides: list[str]) -> DictConfig:
     Raises:
         UserError: What Hydra or OmegaConf object to, in one message with the nearest valid key.
     """
+    _refuse_moved(overrides)
     try:
         composed = _compose(literal_paths(overrides))
         check_interpolations(composed)
@@ -111,6 +114,19 @@ def compose(overrides: list[str]) -> DictConfig:
     # VISSL reads keys that it fills in later; from here on new keys are its own business.
     OmegaConf.set_struct(composed, False)
     return composed
+
+
+def _refuse_moved(overrides: list[str]) -> None:
+    """Keys of earlier versions that say again what stands under ``config.VICE``."""
+    for text in overrides:
+        key, _, value = text.lstrip("+").partition("=")
+        name = key.removeprefix("config.LOSS.vice_dense_swav.")
+        if name != key:
+            groups = {"num_views": "VIEWS", "num_prototypes": "PROTOTYPES", "dim": "PROTOTYPES"}
+            raise UserError(
+                f"{text}: set config.VICE.{groups.get(name, 'LOSS')}.{name}={value} instead, the "
+                "only place where this option stands"
+            )
 
 
 def _compose(overrides: list[str]) -> DictConfig:
@@ -243,17 +259,11 @@ def check_batches(config: DictConfig) -> int:
 
 
 def _log_scale(config: DictConfig, images: int) -> None:
-    queue = int(config.VICE.LOSS.queue_length)
     logger.info(
-        "%d images; %d processes, %d images and %d views a step, peak LR %.4g, queue %d a rank "
-        "(%d in all)",
+        "%d images; method %s, %d processes, %d images a step, peak LR %.4g",
         images,
+        config.VICE.METHOD.name,
         world(config),
         int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config),
-        int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA)
-        * world(config)
-        * int(config.VICE.VIEWS.num_views),
         float(config.VICE.SCHEDULE.peak_lr),
-        queue,
-        queue * world(config),
     )
