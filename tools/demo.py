@@ -10,14 +10,12 @@ import argparse
 import json
 from pathlib import Path
 
-from vice.cli import run
+from vice.cli import Parser, run
 from vice.paths import typed_path
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--out",
         type=typed_path,

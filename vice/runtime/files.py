@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import tempfile
@@ -11,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vice.errors import UserError
+from vice.errors import UserError, brief
+from vice.runtime.regular_file import open_regular
 
 #: A disk or quota that is full, read-only, gone or broken, or a limit on the size of files.
 _DISK_ERRORS = frozenset(
@@ -89,6 +91,26 @@ def write_text(path: Path, text: str) -> None:
     make_folder(path.parent)
     data = text.encode("utf-8", "surrogateescape")
     replace_atomically(path, lambda new: Path(new).write_bytes(data))
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Reads an object of JSON that an earlier call left, and somebody may have changed since.
+
+    Args:
+        path: The file; it is there.
+        remedy: What to do if it is broken, for the message.
+
+    Raises:
+        UserError: It cannot be read, is not whole, or holds no object; names the file.
+    """
+    try:
+        with open_regular(path) as file:
+            found = json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is broken ({brief(error)}); {remedy}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is broken (it holds no object of JSON); {remedy}")
+    return found
 
 
 def append(path: Path, data: bytes) -> None:

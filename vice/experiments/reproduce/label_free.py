@@ -21,7 +21,7 @@ from vice.evaluation.seed_stability import cluster_stability
 from vice.experiments.reproduce.plan import Plan
 from vice.experiments.reproduce.tables import Row
 from vice.models.checkpoint import load_checkpoint
-from vice.runtime.files import write_text
+from vice.runtime.files import read_json, write_text
 from vice.runtime.run_folder import CARD_NAME, read_config
 
 CHOICE_NAME = "choice.json"
@@ -145,8 +145,7 @@ def _device(plan: Plan) -> str:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
+    return read_json(file, "delete it, to score again")
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:

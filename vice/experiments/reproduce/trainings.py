@@ -11,7 +11,7 @@ from typing import Any
 
 from vice.experiments.reproduce.plan import Plan, Run
 from vice.experiments.train import submit, train
-from vice.runtime.files import make_folder, write_text
+from vice.runtime.files import make_folder, read_json, write_text
 from vice.runtime.run_folder import WEIGHTS_NAME
 
 RECORD_NAME = "reproduce.json"
@@ -74,7 +74,7 @@ def _submitted(run: Run, folder: Path, images: Path, plan: Plan) -> str:
 
 def _record(folder: Path) -> dict[str, Any]:
     file = folder / RECORD_NAME
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return read_json(file, "delete it") if file.is_file() else {}
 
 
 def _write_record(folder: Path, content: Mapping[str, Any]) -> None:
