@@ -34,6 +34,7 @@ def main() -> int:
     from vice.plugins.vissl.config.checks import check_values
     from vice.plugins.vissl.config.configure import compose
     from vice.plugins.vissl.config.inputs import announce_data, check_data
+    from vice.plugins.vissl.option_keys import spelled
     from vice.superpixels.fill import fill_cache
 
     composed = compose(args.overrides)
@@ -42,13 +43,14 @@ def main() -> int:
     check_data(config)
     announce_data(config)
     paths = [file for folder in config.DATA.TRAIN.DATA_PATHS for file in list_images(Path(folder))]
-    report = fill_cache(
-        paths,
-        config.VICE.STANDARDIZE,
-        config.VICE.SUPERPIXELS,
-        workers=args.workers,
-        shard=(int(first), int(shards)),
-    )
+    with spelled():
+        report = fill_cache(
+            paths,
+            config.VICE.STANDARDIZE,
+            config.VICE.SUPERPIXELS,
+            workers=args.workers,
+            shard=(int(first), int(shards)),
+        )
     kept = report.images - len(report.broken) - len(report.unwritten)
     each = report.size / max(1, kept) / 1024
     print(f"{report.images} images, {report.made} new maps, {each:.1f} KiB each")

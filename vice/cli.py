@@ -22,6 +22,8 @@ from vice.runtime.preemption import STOPPED, Preempted
 
 #: How a line on the terminal begins.
 LINE, CLOCK = "%(asctime)s %(message)s", "%H:%M:%S"
+#: Arguments that messages name, and the options that stand for them.
+OPTIONS = {"num_workers": "--workers"}
 
 
 def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:
@@ -86,7 +88,7 @@ def _status(main: Callable[[], int | None], joins: bool) -> int:
     except Exception as error:
         if not (fault := loader_fault(error)):
             raise
-        _say(f"error: {fault}")
+        _say(f"error: {fault.spelled(OPTIONS)}")
         return 2
 
 

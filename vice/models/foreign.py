@@ -102,8 +102,9 @@ def read_vissl_run(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     card = _card_beside(file)
     tensors = {f"embedder.{_strip(name)}": value for name, value in trunk.items()}
     for name, value in heads.items():
-        if name.endswith("prototypes.weight"):
-            tensors["prototypes.weight"] = value
+        for part in ("prototypes.weight", "prototypes.bias"):
+            if name.endswith(part):
+                tensors[part] = value
     return card, tensors
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from vice.errors import UserError, brief
+from vice.errors import OptionError, UserError, brief
 from vice.models.foreign import refusal
 from vice.models.tensor_archive import IsProgram, TensorArchive
 from vice.runtime.files import replace_atomically
@@ -143,9 +143,11 @@ def newest_snapshot(folder: Path, *, finished: bool = True) -> Path | None:
         _set_aside(path, reason)
     if found.path is None and found.damaged:
         names = ", ".join(path.name for path in found.damaged)
-        raise UserError(
-            f"no checkpoint in {folder} is whole ({names}, now *.broken): start anew "
-            "with the same command, or in another folder with config.CHECKPOINT.DIR=..."
+        raise OptionError(
+            "no checkpoint in {path} is whole ({names}, now *.broken): start anew with the same "
+            "command, or in another folder with {newest_snapshot.folder}=...",
+            path=folder,
+            names=names,
         )
     return found.path
 

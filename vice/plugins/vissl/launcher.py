@@ -32,6 +32,7 @@ from vice.plugins.vissl.config.configure import write_config
 from vice.plugins.vissl.config.inputs import write_found
 from vice.plugins.vissl.engine import NAME as ENGINE
 from vice.plugins.vissl.hooks.run import vice_hooks
+from vice.plugins.vissl.option_keys import spelled
 from vice.plugins.vissl.resuming import prepare_resume
 from vice.runtime.folder_lock import sole_launcher
 from vice.runtime.interrupts import held_back
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 GRACE = 15.0
 
 
+@spelled()
 def run_here(
     config: Any,
     node_id: int,

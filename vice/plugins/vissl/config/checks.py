@@ -13,7 +13,9 @@ from vice.errors import UserError
 from vice.losses import DenseSwAVLoss
 from vice.models import build_embedder
 from vice.models.foreign import read_tensors
-from vice.plugins.vissl.config.rules import LINE, RULES, Rule, one_of, whole
+from vice.options import LINE, Rule, one_of, require, whole
+from vice.plugins.vissl.config.rules import RULES
+from vice.plugins.vissl.option_keys import with_keys
 from vice.plugins.vissl.transforms import tuples
 from vice.plugins.vissl.trunks import DECODERS
 from vice.runtime.files import check_folder
@@ -65,8 +67,8 @@ def check_values(composed: DictConfig) -> None:
         if path is not None:
             check_folder(f"config.{key}", path)
     nodes = plain["DISTRIBUTED"]["NUM_NODES"]
-    _require("node_id", composed.node_id, whole(0, nodes - 1))
-    _require("engine_name", composed.engine_name, one_of("vice_train", "train"))
+    require("node_id", composed.node_id, whole(0, nodes - 1))
+    require("engine_name", composed.engine_name, one_of("vice_train", "train"))
 
 
 def argument_keys() -> set[str]:
@@ -92,14 +94,9 @@ def _check_group(group: str, values: dict[str, Any], rules: dict[str, Rule]) -> 
     prefix = ".".join(filter(None, ("config", group)))
     for name, rule in rules.items():
         if name in values:
-            _require(f"{prefix}.{name}", values[name], rule)
+            require(f"{prefix}.{name}", values[name], rule)
         elif group not in _ARGUMENTS:
             raise UserError(f"{prefix}.{name} is missing: must be {rule.text}")
-
-
-def _require(key: str, value: Any, rule: Rule) -> None:
-    if not rule.holds(value):
-        raise UserError(f"{key}={value!r}: must be {rule.text}")
 
 
 def _check_together(plain: dict[str, Any]) -> None:
@@ -136,7 +133,7 @@ def _repeated(plain: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
 def _check_built(plain: dict[str, Any]) -> None:
     """Builds what the options are for; on no device, so that it costs no memory."""
     method, trunk = plain["VICE"], plain["MODEL"]["TRUNK"]
-    _require("config.MODEL.TRUNK.NAME", trunk["NAME"], one_of(*DECODERS))
+    require("config.MODEL.TRUNK.NAME", trunk["NAME"], one_of(*DECODERS))
     embedder = {**trunk["VICE"], "decoder": DECODERS[trunk["NAME"]], "weights": None}
     arguments: dict[str, dict[str, Any]] = {
         "VICE.VIEWS": tuples(method["VIEWS"]),
@@ -150,7 +147,7 @@ def _check_built(plain: dict[str, Any]) -> None:
             with torch.device("meta"):
                 _BUILDERS[group](**options)
         except (TypeError, ValueError) as error:
-            raise UserError(f"config.{group}: {error}") from error
+            raise UserError(f"config.{group}: {with_keys(error)}") from error
 
 
 def _check_initial_weights(model: dict[str, Any]) -> None:
@@ -178,8 +175,8 @@ def _check_slurm(slurm: dict[str, Any]) -> None:
     if not isinstance(more, dict):
         raise UserError(f"{key}={more!r}: must be a group of sbatch options, such as {{qos: high}}")
     for name, value in more.items():
-        _require(f"{key} option", str(name), Rule("letters, digits and -", _is_option))
-        _require(f"{key}.{name}", str(value), LINE)
+        require(f"{key} option", str(name), Rule("letters, digits and -", _is_option))
+        require(f"{key}.{name}", str(value), LINE)
 
 
 def _is_option(name: str) -> bool:

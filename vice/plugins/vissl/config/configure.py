@@ -25,6 +25,7 @@ from vice.plugins.vissl.config.inputs import announce_data, check_data, look_at_
 from vice.plugins.vissl.config.interpolations import check_interpolations
 from vice.plugins.vissl.config.machines import check_machines, choose_device, world
 from vice.plugins.vissl.config.path_overrides import absolute_paths, literal_paths
+from vice.plugins.vissl.option_keys import spelled
 from vice.plugins.vissl.slurm_step import join_step
 from vice.redaction import redact
 from vice.runtime.files import write_text
@@ -33,6 +34,7 @@ from vice.runtime.overrides import escape, unescape
 logger = logging.getLogger(__name__)
 
 
+@spelled()
 def configure(overrides: list[str]) -> tuple[Any, Any]:
     """Composes, completes and checks a configuration; nothing is written.
 
