@@ -93,24 +93,45 @@ def write_text(path: Path, text: str) -> None:
     replace_atomically(path, lambda new: Path(new).write_bytes(data))
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """Reads an object of JSON that an earlier call left, and somebody may have changed since.
+def write_json(path: Path, content: Any, *, indent: int = 1, **options: Any) -> None:
+    """Writes a JSON file in one step, and makes its folder.
 
     Args:
-        path: The file; it is there.
-        remedy: What to do if it is broken, for the message.
+        path: The file.
+        content: What JSON can hold.
+        indent: Spaces a level.
+        **options: Further options of `json.dumps`.
 
     Raises:
-        UserError: It cannot be read, is not whole, or holds no object; names the file.
+        UserError: As `replace_atomically`.
+    """
+    write_text(path, json.dumps(content, indent=indent, **options) + "\n")
+
+
+def read_json(path: Path, remedy: str, holds: type = dict) -> Any:
+    """Reads a JSON file that an earlier call left, and that somebody may have changed since.
+
+    Args:
+        path: The file.
+        remedy: What to do if it cannot be read, for the message.
+        holds: What it must hold, a dict or a list.
+
+    Raises:
+        UserError: It is missing, no file, not whole, or holds something else.
     """
     try:
         with open_regular(path) as file:
             found = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
+        if not isinstance(found, holds):
+            raise ValueError(f"it holds no {'list' if holds is list else 'object'}")
+        return found
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
+    # What is nested without end is no content of ours either.
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is broken ({brief(error)}); {remedy}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is broken (it holds no object of JSON); {remedy}")
-    return found
 
 
 def append(path: Path, data: bytes) -> None:
