@@ -10,6 +10,7 @@ from typing import Any
 
 from vice.cli import Parser, number, whole
 from vice.datasets import DATASETS
+from vice.errors import UserError
 from vice.evaluation.protocol_effects import check_effects
 from vice.evaluation.protocols import default_protocol, get_protocol, parse_changes
 from vice.evaluation.published import NOTES, PROTOCOLS
@@ -102,6 +103,9 @@ def task_arguments(
     changes = parse_changes(args.set)
     for option, field in {"split_fit": "fit_split", "split_score": "score_split", **fields}.items():
         if getattr(args, option) is not None:
+            if field in changes:
+                named = option.replace("_", "-")
+                raise UserError(f"--{named} and --set {field}= are one setting: leave one out")
             changes[field] = getattr(args, option)
     name = args.dataset if args.dataset in DATASETS else "folder"
     if args.device is not None:

@@ -99,8 +99,10 @@ def compose(overrides: list[str]) -> DictConfig:
         UserError: What Hydra or OmegaConf object to, in one message with the nearest valid key.
     """
     _refuse_moved(overrides)
+    overrides = literal_paths(overrides)
+    _check_form(overrides)
     try:
-        composed = _compose(literal_paths(overrides))
+        composed = _compose(overrides)
         check_interpolations(composed)
         composed = _resolved(composed)
     # Hydra means some of its ValueErrors for the user.
@@ -114,6 +116,22 @@ def compose(overrides: list[str]) -> DictConfig:
     # VISSL reads keys that it fills in later; from here on new keys are its own business.
     OmegaConf.set_struct(composed, False)
     return composed
+
+
+def _check_form(overrides: list[str]) -> None:
+    """Refuses what is no override at all, and says which of several values of one key counts."""
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            meant = f"config={text}" if text in experiment_names() else "KEY=VALUE"
+            raise UserError(f"{text}: must be {meant}; this command takes overrides only")
+    values: dict[str, list[str]] = {}
+    for text in overrides:
+        key, _, value = text.partition("=")
+        values.setdefault(key.lstrip("+~"), []).append(value)
+    for key, given in values.items():
+        if len(given) > 1:
+            shown = redact({key: given[-1]})[key]
+            logger.warning("%s is given %d times: the last, %s, counts", key, len(given), shown)
 
 
 def _refuse_moved(overrides: list[str]) -> None:
