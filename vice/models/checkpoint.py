@@ -22,6 +22,7 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.models import Concepts, Embedder, Prototypes, build_embedder, seeded_embedder
 from vice.models.concepts import SPACES, UNIT
+from vice.models.training_state import PATTERN, SUFFIX, furthest_snapshot
 from vice.names import utf8_path
 from vice.runtime.files import make_folder, replace_atomically, write_text
 from vice.runtime.provenance import digest_tensors
@@ -212,8 +213,6 @@ def _find(path: Path) -> Path:
 
 def _furthest(folder: Path) -> Path:
     """The state that training would go on from, in a run folder without exported weights."""
-    from vice.models.training_state import furthest_snapshot
-
     found = furthest_snapshot(folder)
     if found.path is not None:
         if found.damaged:
@@ -223,13 +222,13 @@ def _furthest(folder: Path) -> Path:
     if found.damaged:
         path, reason = next(iter(found.damaged.items()))
         raise UserError(f"{folder}: no state in it is whole, for example {path.name}: {reason}")
-    others = sorted(file.name for file in folder.glob("*.torch"))
+    others = sorted(file.name for file in folder.glob(f"*{SUFFIX}"))
     below = sorted(str(file.parent) for file in folder.glob(f"*/{WEIGHTS_NAME}"))
     if below:
         more = f" (or one of {len(below) - 1} others beside it)" if len(below) > 1 else ""
         raise UserError(f"{folder} is no run folder; did you mean {below[0]}{more}?")
     raise UserError(
-        f"{folder} holds no {WEIGHTS_NAME} and no state of a training (model_*.torch)"
+        f"{folder} holds no {WEIGHTS_NAME} and no state of a training ({PATTERN})"
         + (f"; name the file to load, such as {others[0]}" if others else "")
         + "; is it a run folder, and has its first epoch ended?"
     )
@@ -237,7 +236,7 @@ def _furthest(folder: Path) -> Path:
 
 def holds_run(folder: str | Path) -> bool:
     """Whether a folder is that of a run, with weights of any of its epochs."""
-    return (Path(folder) / WEIGHTS_NAME).is_file() or any(Path(folder).glob("*.torch"))
+    return (Path(folder) / WEIGHTS_NAME).is_file() or any(Path(folder).glob(f"*{SUFFIX}"))
 
 
 def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from vice.errors import UserError
 from vice.models.centroids import Centroids
 from vice.models.concepts import Concepts
 from vice.models.embeddings import FiniteWatch
+from vice.runtime.files import read_json
 
 
 @MODELS.register_module()
@@ -119,7 +119,7 @@ def _read_mapping(mapping: str | Sequence[int] | None, clusters: int) -> Tensor 
     if isinstance(mapping, str):
         if not Path(mapping).is_file():
             raise UserError(f"{mapping}: no such mapping file")
-        mapping = json.loads(Path(mapping).read_text(encoding="utf-8"))
+        mapping = read_json(Path(mapping), "write it again, as a list of classes", list)
     classes = torch.as_tensor(list(mapping), dtype=torch.int64)
     if len(classes) != clusters:
         raise UserError(f"the mapping has {len(classes)} classes for {clusters} clusters")

@@ -119,7 +119,6 @@ RULES: dict[str, dict[str, Rule]] = {
         # Their views are kept in memory.
         "held_out": whole(0, 256),
     },
-    "LOSS.vice_dense_swav": {**_LOSS, **_SIZES},
     "MODEL.TRUNK.VICE": {
         "dim": _SIZES["dim"],
         "weights": either(one_of("imagenet"), NULL, PATH),
