@@ -37,11 +37,7 @@ def time_step(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     method, trunk = config["VICE"], config["MODEL"]["TRUNK"]
     maps, side = images * method["VIEWS"]["num_views"], int(method["VIEWS"]["size"])
-    # VISSL takes seconds to import, and most rows time nothing.
-    from vice.plugins.vissl.trunks import DECODERS
-
-    decoder = DECODERS[trunk["NAME"]]
-    model = build_embedder(**{**trunk["VICE"], "weights": None}, decoder=decoder).to(device)
+    model = build_embedder(**{**trunk["VICE"], "weights": None}).to(device)
     criterion = DenseSwAVLoss(**{**config["LOSS"]["vice_dense_swav"], "queue_start": 0}).to(device)
     prototypes = Prototypes(model.dim, criterion.num_prototypes).to(device)
     batch = torch.randn(maps, 3, side, side, device=device)

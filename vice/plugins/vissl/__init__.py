@@ -2,10 +2,9 @@
 
 Registered names: data source ``vice_images``; transforms ``vice_views``, ``vice_photometric`` and
 both with ``_later``; collator ``vice_collator``; engine ``vice_train``; train step
-``vice_train_step``; trunks ``vice_resnet_fpn`` and ``vice_resnet_deeplabv3plus``; head
-``vice_prototypes``; loss ``vice_dense_swav``; optimizer ``vice_lars``. VISSL itself is not changed.
-Spawned workers import this package when they unpickle `hooks.vice_hooks`, so the names are known
-there as well.
+``vice_train_step``; trunk ``vice_embedder``; head ``vice_prototypes``; loss ``vice_dense_swav``;
+optimizer ``vice_lars``. VISSL itself is not changed. Spawned workers import this package when they
+unpickle `hooks.vice_hooks`, so the names are known there as well.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,36 +11,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
 from vice.losses import DenseSwAVLoss
+from vice.losses.options import LossOptions, PrototypeOptions
 from vice.models import build_embedder
 from vice.models.foreign import read_tensors
-from vice.options import LINE, Rule, one_of, require, whole
-from vice.plugins.vissl.config.rules import RULES
+from vice.options import LINE, Group, Option, Rule, check, make, one_of, options_of, require, whole
+from vice.plugins.vissl.config.options import VISSL
+from vice.plugins.vissl.config.schema import groups, inner_groups, method_of
 from vice.plugins.vissl.option_keys import with_keys
-from vice.plugins.vissl.transforms import tuples
-from vice.plugins.vissl.trunks import DECODERS
 from vice.runtime.files import check_folder
-from vice.superpixels import Superpixels
-from vice.views import ViewSampler
-from vice.views.photometric import Photometric
 
-#: Groups whose keys are arguments with defaults: one may be missing.
-_ARGUMENTS = (
-    "VICE.SUPERPIXELS",
-    "VICE.VIEWS",
-    "VICE.PHOTOMETRIC",
-    "VICE.LOSS",
-    "LOSS.vice_dense_swav",
-    "MODEL.TRUNK.VICE",
-)
-_BUILDERS: dict[str, Callable[..., Any]] = {
-    "VICE.VIEWS": ViewSampler,
-    "VICE.PHOTOMETRIC": Photometric,
-    "VICE.SUPERPIXELS": Superpixels,
-    "LOSS.vice_dense_swav": DenseSwAVLoss,
-    "MODEL.TRUNK.VICE": build_embedder,
+#: Where VISSL has the options of the loss again.
+_REPEATED: dict[str, Group] = {
+    "LOSS.vice_dense_swav": {
+        **options_of(LossOptions),
+        **{name: options_of(PrototypeOptions)[name] for name in ("num_prototypes", "dim")},
+        "num_views": Option(whole(2, 1000), "views of an image"),
+    }
 }
-#: Arguments that the plugin gives by itself.
-_OWN_ARGUMENTS = ("decoder", "group")
 _FOLDERS = ("CHECKPOINT.DIR", "SLURM.LOG_FOLDER", "VICE.SUPERPIXELS.cache_dir")
 
 
@@ -55,30 +42,22 @@ def check_values(composed: DictConfig) -> None:
             go with another one.
     """
     plain: Any = OmegaConf.to_container(composed.config, resolve=True)
-    for group, rules in RULES.items():
-        _check_group(group, _group(plain, group), rules)
+    own = groups(method_of(composed.config))
+    for prefix, group in {**own, **_REPEATED, **VISSL}.items():
+        key = ".".join(filter(None, ("config", prefix)))
+        check(group, _group(plain, prefix), key, inner_groups(prefix), others=prefix in VISSL)
     _check_together(plain)
-    _check_built(plain)
+    _check_built(plain, own)
     _check_slurm(plain["SLURM"])
     _check_initial_weights(plain["MODEL"])
     for key in _FOLDERS:
-        group, _, name = key.rpartition(".")
-        path = _group(plain, group).get(name)
+        above, _, name = key.rpartition(".")
+        path = _group(plain, above).get(name)
         if path is not None:
             check_folder(f"config.{key}", path)
     nodes = plain["DISTRIBUTED"]["NUM_NODES"]
     require("node_id", composed.node_id, whole(0, nodes - 1))
     require("engine_name", composed.engine_name, one_of("vice_train", "train"))
-
-
-def argument_keys() -> set[str]:
-    """Every key that is an argument of what is built from its group, in a config or not."""
-    return {
-        f"config.{group}.{name}"
-        for group, make in _BUILDERS.items()
-        for name in inspect.signature(make).parameters
-        if name not in _OWN_ARGUMENTS
-    }
 
 
 def _group(plain: Any, name: str) -> dict[str, Any]:
@@ -88,15 +67,6 @@ def _group(plain: Any, name: str) -> dict[str, Any]:
     if not isinstance(node, dict):
         raise UserError(f"config.{name} is {node!r}, but must be a group of keys")
     return node
-
-
-def _check_group(group: str, values: dict[str, Any], rules: dict[str, Rule]) -> None:
-    prefix = ".".join(filter(None, ("config", group)))
-    for name, rule in rules.items():
-        if name in values:
-            require(f"{prefix}.{name}", values[name], rule)
-        elif group not in _ARGUMENTS:
-            raise UserError(f"{prefix}.{name} is missing: must be {rule.text}")
 
 
 def _check_together(plain: dict[str, Any]) -> None:
@@ -130,24 +100,25 @@ def _repeated(plain: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
     yield "config.MODEL.TRUNK.VICE.dim", "dim", plain["MODEL"]["TRUNK"]["VICE"].get("dim")
 
 
-def _check_built(plain: dict[str, Any]) -> None:
+def _check_built(plain: dict[str, Any], own: Mapping[str, Group]) -> None:
     """Builds what the options are for; on no device, so that it costs no memory."""
-    method, trunk = plain["VICE"], plain["MODEL"]["TRUNK"]
-    require("config.MODEL.TRUNK.NAME", trunk["NAME"], one_of(*DECODERS))
-    embedder = {**trunk["VICE"], "decoder": DECODERS[trunk["NAME"]], "weights": None}
-    arguments: dict[str, dict[str, Any]] = {
-        "VICE.VIEWS": tuples(method["VIEWS"]),
-        "VICE.PHOTOMETRIC": tuples(method["PHOTOMETRIC"]),
-        "VICE.SUPERPIXELS": {**method["SUPERPIXELS"], "cache_dir": None},
-        "LOSS.vice_dense_swav": plain["LOSS"]["vice_dense_swav"],
-        "MODEL.TRUNK.VICE": embedder,
-    }
-    for group, options in arguments.items():
+    makers: dict[str, list[Callable[[], Any]]] = {}
+    for prefix, group in own.items():
+        if isinstance(group, type):
+            values = {name: _group(plain, prefix)[name] for name in options_of(group)}
+            # A folder is made by the run itself.
+            values |= {"cache_dir": None} if "cache_dir" in values else {}
+            makers[prefix] = [partial(make, group, values)]
+    embedder = {**plain["MODEL"]["TRUNK"]["VICE"], "weights": None}
+    makers["MODEL.TRUNK.VICE"] += [partial(build_embedder, **embedder)]
+    makers["LOSS.vice_dense_swav"] = [partial(DenseSwAVLoss, **plain["LOSS"]["vice_dense_swav"])]
+    for prefix, each in makers.items():
         try:
             with torch.device("meta"):
-                _BUILDERS[group](**options)
+                for maker in each:
+                    maker()
         except (TypeError, ValueError) as error:
-            raise UserError(f"config.{group}: {with_keys(error)}") from error
+            raise UserError(f"config.{prefix}: {with_keys(error)}") from error
 
 
 def _check_initial_weights(model: dict[str, Any]) -> None:

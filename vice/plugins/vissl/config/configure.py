@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import re
@@ -13,18 +12,21 @@ from typing import Any
 
 import yaml
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from vissl.utils.hydra_config import compose_hydra_configuration, convert_to_attrdict
 
 from vice.errors import UserError
 from vice.images import list_images
+from vice.options import nearest
 from vice.paths import experiment_names
-from vice.plugins.vissl.config.checks import argument_keys, check_values
+from vice.plugins.vissl.config.checks import check_values
+from vice.plugins.vissl.config.earlier import name_trunk
 from vice.plugins.vissl.config.inputs import announce_data, check_data, look_at_images
 from vice.plugins.vissl.config.interpolations import check_interpolations
 from vice.plugins.vissl.config.machines import check_machines, choose_device, world
 from vice.plugins.vissl.config.path_overrides import absolute_paths, literal_paths
+from vice.plugins.vissl.config.schema import fill, is_group, known_keys, node_at
 from vice.plugins.vissl.option_keys import spelled
 from vice.plugins.vissl.slurm_step import join_step
 from vice.redaction import redact
@@ -89,14 +91,20 @@ def write_config(config: Any) -> None:
 def compose(overrides: list[str]) -> DictConfig:
     """Composes overrides into a configuration without interpolations or unknown keys.
 
-    Paths are read by `vice.plugins.vissl.config.path_overrides`; options that have a default and
-    stand in no config can be set as those that do.
+    Paths are read by `vice.plugins.vissl.config.path_overrides`. Options that no config and no
+    override names have the defaults of `vice.plugins.vissl.config.schema`, and can be set as those
+    that do.
 
     Raises:
         UserError: What Hydra or OmegaConf object to, in one message with the nearest valid key.
     """
+    return compose_and_tell(overrides)[0]
+
+
+def compose_and_tell(overrides: list[str]) -> tuple[DictConfig, set[str]]:
+    """`compose`, and the keys (without ``config.``) whose values are defaults of the schema."""
     try:
-        composed = _compose(literal_paths(overrides))
+        composed, filled = _compose(literal_paths(overrides))
         check_interpolations(composed)
         composed = _resolved(composed)
     # Hydra means some of its ValueErrors for the user.
@@ -107,22 +115,32 @@ def compose(overrides: list[str]) -> DictConfig:
             f"{' '.join(overrides)} is not a ViCE config: it has no config.VICE; choose one of "
             f"{', '.join(experiment_names())}"
         )
+    name_trunk(composed.config, overrides)
     # VISSL reads keys that it fills in later; from here on new keys are its own business.
     OmegaConf.set_struct(composed, False)
-    return composed
+    return composed, filled
 
 
-def _compose(overrides: list[str]) -> DictConfig:
-    known = argument_keys()
-    keys = [text.partition("=")[0].lstrip("+") for text in overrides]
-    overrides = [
-        f"++{text.lstrip('+')}" if key in known else text
-        for key, text in zip(keys, overrides, strict=True)
-    ]
+def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
+    known, deleted, kept = known_keys(), [], []
+    for text in overrides:
+        key = text.partition("=")[0]
+        if key.startswith("~") and key[1:] in known:
+            # Hydra knows only what stands in a file.
+            deleted.append(key[1:])
+        else:
+            kept.append(f"++{text.lstrip('+')}" if key.lstrip("+") in known else text)
     with warnings.catch_warnings():
         # VISSL names no Hydra version whose defaults it wants; those of 1.1 are right for it.
         warnings.filterwarnings("ignore", message="(?s).*version_base")
-        return compose_hydra_configuration(overrides)
+        composed = compose_hydra_configuration(kept)
+    filled = fill(composed)
+    for key in deleted:
+        above, _, name = key.rpartition(".")
+        if is_group(group := node_at(composed, above)):
+            with open_dict(composed):
+                group.pop(name, None)
+    return composed, filled
 
 
 def _resolved(composed: DictConfig) -> DictConfig:
@@ -167,11 +185,9 @@ def _explain(error: Exception, overrides: list[str]) -> str:
 
 def _nearest(key: str, name: str) -> str:
     try:
-        known = list(_keys(_compose([name])))
+        return nearest(key, list(_keys(_compose([name])[0])))
     except (HydraException, OmegaConfBaseException):
         return ""
-    close = difflib.get_close_matches(key, known, n=3, cutoff=0.7)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:

@@ -1,0 +1,128 @@
+"""Which options a configuration has, and which are filled in where nothing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, open_dict
+
+from vice.images import StandardSize
+from vice.losses.options import LossOptions, PrototypeOptions
+from vice.models import EmbedderOptions
+from vice.models.execution import Execution
+from vice.options import Group, Option, defaults, one_of, options_of
+from vice.plugins.vissl.config.options import (
+    VISSL,
+    DataOptions,
+    HealthOptions,
+    RunOptions,
+    ScheduleOptions,
+)
+from vice.superpixels import Superpixels
+from vice.views import ViewSampler
+from vice.views.photometric import Photometric
+
+#: Method of training to the groups of ``config.VICE`` that are its own; those of ``METHOD`` stand
+#: beside its name.
+METHODS: dict[str, dict[str, Group]] = {
+    "vice": {
+        "SUPERPIXELS": Superpixels,
+        "VIEWS": ViewSampler,
+        "PHOTOMETRIC": Photometric,
+        "PROTOTYPES": PrototypeOptions,
+        "LOSS": LossOptions,
+    }
+}
+_DEFAULT = "vice"
+
+
+def groups(method: str) -> dict[str, Group]:
+    """The groups of options of a training, by their keys without ``config.``, in order.
+
+    Args:
+        method: A name in ``METHODS``; an unknown one has no groups of its own.
+    """
+    own = {f"VICE.{name}": group for name, group in METHODS.get(method, {}).items()}
+    name = Option(one_of(*METHODS), "method of training", _DEFAULT)
+    return {
+        "VICE": RunOptions,
+        "VICE.METHOD": {"name": name, **options_of(own.pop("VICE.METHOD", {}))},
+        "VICE.DATASET": DataOptions,
+        "VICE.STANDARDIZE": StandardSize,
+        **own,
+        "VICE.SCHEDULE": ScheduleOptions,
+        "VICE.HEALTH": HealthOptions,
+        "MODEL.TRUNK.VICE": EmbedderOptions,
+        "MODEL.TRUNK.EXECUTION": Execution,
+    }
+
+
+def all_options() -> dict[str, Option]:
+    """Every option that some method has, and those of VISSL that ViCE relies on, by its key."""
+    return {
+        ".".join(filter(None, (prefix, name))): option
+        for prefix, group in (*_all_groups(), *VISSL.items())
+        for name, option in options_of(group).items()
+    }
+
+
+def known_keys() -> set[str]:
+    """Keys of the options and groups that are `fill`'s, of all methods, with ``config.``."""
+    found = set()
+    for prefix, group in _all_groups():
+        found |= {f"config.{prefix}.{name}" for name in options_of(group)}
+        found |= {f"config.{prefix}"} if "." in prefix else set()
+    return found
+
+
+def inner_groups(prefix: str) -> set[str]:
+    """Names of the groups that stand in another one, whichever the method."""
+    start = f"{prefix}."
+    found = (key.removeprefix(start) for key, _ in _all_groups() if key.startswith(start))
+    return {name for name in found if "." not in name}
+
+
+def method_of(config: Any) -> str:
+    """The name of the method, as it stands; the default if there is none."""
+    name = node_at(config, "VICE.METHOD.name")
+    return _DEFAULT if name is None else str(name)
+
+
+def fill(composed: DictConfig) -> set[str]:
+    """Adds the options that a composed configuration says nothing of, before it is resolved.
+
+    Returns:
+        Their keys, without ``config.``.
+    """
+    config, filled = node_at(composed, "config"), set()
+    with open_dict(composed):
+        for prefix, group in groups(method_of(config)).items():
+            outer, _, name = prefix.rpartition(".")
+            above = node_at(config, outer)
+            if outer and is_group(above) and above._get_node(name) is None:
+                above[name] = {}
+            node = node_at(config, prefix)
+            for key, value in defaults(group).items() if is_group(node) else ():
+                # A key whose value cannot be resolved is there all the same.
+                if node._get_node(key) is None:
+                    node[key] = value
+                    filled.add(f"{prefix}.{key}")
+    return filled
+
+
+def node_at(node: Any, key: str) -> Any:
+    """What stands under a dotted key of a configuration that is not resolved; None for nothing."""
+    for name in filter(None, key.split(".")):
+        node = node._get_node(name) if is_group(node) else None
+    return node
+
+
+def is_group(node: Any) -> bool:
+    """Whether a node is a group of keys, and not null or an interpolation."""
+    return isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation()
+
+
+def _all_groups() -> Iterator[tuple[str, Group]]:
+    for method in METHODS:
+        yield from groups(method).items()
