@@ -171,7 +171,7 @@ def composed(config: str, overrides: tuple[str, ...]) -> dict[str, Any]:
 def _composed(config: str, overrides: tuple[str, ...]) -> tuple[dict[str, Any], set[str]]:
     from omegaconf import OmegaConf
 
-    from vice.plugins.vissl.config.configure import compose_and_tell
+    from vice.plugins.vissl.config.compose import compose_and_tell
 
     found, filled = compose_and_tell([f"config={config}", *overrides])
     plain: Any = OmegaConf.to_container(found, resolve=True)

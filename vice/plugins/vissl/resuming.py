@@ -9,7 +9,7 @@ from typing import Any
 from vice._version import __version__
 from vice.errors import UserError
 from vice.models.training_state import PATTERN, link_newest, newest_snapshot, read_snapshot
-from vice.plugins.vissl.config.earlier import earlier
+from vice.plugins.vissl.config.earlier import comparable
 from vice.redaction import redact
 from vice.runtime.files import disk_errors
 
@@ -116,7 +116,7 @@ def check_settings(path: Path, config: Any) -> None:
     if then is None:
         logger.warning("%s does not say its settings; they are not compared", path)
         return
-    then, now = earlier(redact(then)), earlier(settings_of(config))
+    then, now = comparable(redact(then)), comparable(settings_of(config))
     version = then.pop(_VERSION, None)
     now.pop(_VERSION)
     changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]

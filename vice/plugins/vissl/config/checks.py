@@ -16,7 +16,7 @@ from vice.models import build_embedder
 from vice.models.foreign import read_tensors
 from vice.options import LINE, Group, Option, Rule, check, make, one_of, options_of, require, whole
 from vice.plugins.vissl.config.options import VISSL
-from vice.plugins.vissl.config.schema import groups, inner_groups, method_of
+from vice.plugins.vissl.config.schema import group_at, groups, inner_groups, method_of
 from vice.plugins.vissl.option_keys import with_keys
 from vice.runtime.files import check_folder
 
@@ -35,7 +35,7 @@ def check_values(composed: DictConfig) -> None:
     """Makes sure that every value of a configuration can be trained with.
 
     Args:
-        composed: What `vice.plugins.vissl.config.configure.compose` returns.
+        composed: What `vice.plugins.vissl.config.compose.compose` returns.
 
     Raises:
         UserError: Names the first key whose value has a wrong type, is out of range, or does not
@@ -45,28 +45,19 @@ def check_values(composed: DictConfig) -> None:
     own = groups(method_of(composed.config))
     for prefix, group in {**own, **_REPEATED, **VISSL}.items():
         key = ".".join(filter(None, ("config", prefix)))
-        check(group, _group(plain, prefix), key, inner_groups(prefix), others=prefix in VISSL)
+        check(group, group_at(plain, prefix), key, inner_groups(prefix), others=prefix in VISSL)
     _check_together(plain)
     _check_built(plain, own)
     _check_slurm(plain["SLURM"])
     _check_initial_weights(plain["MODEL"])
     for key in _FOLDERS:
         above, _, name = key.rpartition(".")
-        path = _group(plain, above).get(name)
+        path = group_at(plain, above).get(name)
         if path is not None:
             check_folder(f"config.{key}", path)
     nodes = plain["DISTRIBUTED"]["NUM_NODES"]
     require("node_id", composed.node_id, whole(0, nodes - 1))
     require("engine_name", composed.engine_name, one_of("vice_train", "train"))
-
-
-def _group(plain: Any, name: str) -> dict[str, Any]:
-    node = plain
-    for part in filter(None, name.split(".")):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    if not isinstance(node, dict):
-        raise UserError(f"config.{name} is {node!r}, but must be a group of keys")
-    return node
 
 
 def _check_together(plain: dict[str, Any]) -> None:
@@ -105,7 +96,7 @@ def _check_built(plain: dict[str, Any], own: Mapping[str, Group]) -> None:
     makers: dict[str, list[Callable[[], Any]]] = {}
     for prefix, group in own.items():
         if isinstance(group, type):
-            values = {name: _group(plain, prefix)[name] for name in options_of(group)}
+            values = {name: group_at(plain, prefix)[name] for name in options_of(group)}
             # A folder is made by the run itself.
             values |= {"cache_dir": None} if "cache_dir" in values else {}
             makers[prefix] = [partial(make, group, values)]

@@ -7,22 +7,31 @@ from collections.abc import Collection, Mapping
 from omegaconf import DictConfig
 
 from vice.errors import UserError
-from vice.options import defaults
-from vice.plugins.vissl.config.schema import groups, is_group, node_at
+from vice.plugins.vissl.config.schema import is_group, node_at
 from vice.plugins.vissl.trunks import DECODERS, TRUNK
 
 _NAME, _DECODER = "MODEL.TRUNK.NAME", "MODEL.TRUNK.VICE.decoder"
 #: The method that there was when none was named.
 _FIRST = {"VICE.METHOD.name": "vice"}
-#: Options that no config of version 0.1 named: they were settings only of who set them.
+#: Options that no config of version 0.1 named, and what they were; they were settings only where
+#: they were set. An option that comes later belongs here, with the value that changes nothing.
 _UNNAMED = {
-    "VICE.VIEWS": ("resolution_ratios", "canny_low", "canny_high", "edge_floor"),
-    "VICE.PHOTOMETRIC": (
-        *("brightness", "contrast", "saturation", "hue", "jitter_probability", "taps"),
-    ),
-    "MODEL.TRUNK.VICE": (
-        *("output_stride", "align_corners", "centre", "padding", "stages", "frozen"),
-    ),
+    "VICE.VIEWS.resolution_ratios": "[0.5, 1.0, 2.0, 4.0, 8.0]",
+    "VICE.VIEWS.canny_low": "10.0",
+    "VICE.VIEWS.canny_high": "50.0",
+    "VICE.VIEWS.edge_floor": "0.005",
+    "VICE.PHOTOMETRIC.brightness": "0.8",
+    "VICE.PHOTOMETRIC.contrast": "0.8",
+    "VICE.PHOTOMETRIC.saturation": "0.8",
+    "VICE.PHOTOMETRIC.hue": "0.2",
+    "VICE.PHOTOMETRIC.jitter_probability": "0.8",
+    "VICE.PHOTOMETRIC.taps": "17",
+    "MODEL.TRUNK.VICE.output_stride": "None",
+    "MODEL.TRUNK.VICE.align_corners": "False",
+    "MODEL.TRUNK.VICE.centre": "False",
+    "MODEL.TRUNK.VICE.padding": "zeros",
+    "MODEL.TRUNK.VICE.stages": "4",
+    "MODEL.TRUNK.VICE.frozen": "False",
 }
 
 
@@ -50,16 +59,12 @@ def name_trunk(config: DictConfig, overrides: Collection[str]) -> None:
     trunk.NAME, trunk.VICE.decoder = TRUNK, DECODERS[name]
 
 
-def earlier(settings: Mapping[str, str], filled: Collection[str] | None = None) -> dict[str, str]:
-    """Settings as version 0.1 wrote them; those of that version stay as they are.
-
-    What two versions mean by the same settings is equal in this form, and so are the keys of
-    finished runs that are made of it.
+def earlier(settings: Mapping[str, str], filled: Collection[str]) -> dict[str, str]:
+    """Settings as version 0.1 wrote them, so that the keys of runs that are made of it stay.
 
     Args:
-        settings: Dotted key to value as text.
-        filled: Keys whose values are defaults because nothing else was said. None: a default
-            counts as not said.
+        settings: Dotted key to value as text; those of version 0.1 stay as they are.
+        filled: Keys whose values are defaults because nothing else was said.
     """
     found = dict(settings)
     for key, value in _FIRST.items():
@@ -68,10 +73,13 @@ def earlier(settings: Mapping[str, str], filled: Collection[str] | None = None) 
     names = {decoder: name for name, decoder in DECODERS.items()}
     if found.get(_NAME) == TRUNK and found.get(_DECODER) in names:
         found[_NAME] = names[found.pop(_DECODER)]
-    for prefix, options in _UNNAMED.items():
-        values = defaults(groups("vice")[prefix])
-        for name in options:
-            key = f"{prefix}.{name}"
-            if (found.get(key) == str(values[name])) if filled is None else (key in filled):
-                found.pop(key, None)
-    return found
+    return {
+        key: value
+        for key, value in found.items()
+        if key not in filled or _UNNAMED.get(key) != value
+    }
+
+
+def comparable(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings of any version in a form in which what means the same is equal."""
+    return {**_UNNAMED, **earlier(settings, ())}

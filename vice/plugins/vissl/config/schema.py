@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
+from vice.errors import UserError
 from vice.images import StandardSize
 from vice.losses.options import LossOptions, PrototypeOptions
 from vice.models import EmbedderOptions
 from vice.models.execution import Execution
-from vice.options import Group, Option, defaults, one_of, options_of
+from vice.options import Group, Option, defaults, one_of, options_of, require
 from vice.plugins.vissl.config.options import (
     VISSL,
     DataOptions,
@@ -35,19 +36,19 @@ METHODS: dict[str, dict[str, Group]] = {
     }
 }
 _DEFAULT = "vice"
+_NAME = Option(one_of(*METHODS), "method of training", _DEFAULT)
 
 
 def groups(method: str) -> dict[str, Group]:
     """The groups of options of a training, by their keys without ``config.``, in order.
 
     Args:
-        method: A name in ``METHODS``; an unknown one has no groups of its own.
+        method: A name in ``METHODS``.
     """
-    own = {f"VICE.{name}": group for name, group in METHODS.get(method, {}).items()}
-    name = Option(one_of(*METHODS), "method of training", _DEFAULT)
+    own = {f"VICE.{name}": group for name, group in METHODS[method].items()}
     return {
         "VICE": RunOptions,
-        "VICE.METHOD": {"name": name, **options_of(own.pop("VICE.METHOD", {}))},
+        "VICE.METHOD": {"name": _NAME, **options_of(own.pop("VICE.METHOD", {}))},
         "VICE.DATASET": DataOptions,
         "VICE.STANDARDIZE": StandardSize,
         **own,
@@ -67,12 +68,13 @@ def all_options() -> dict[str, Option]:
     }
 
 
-def known_keys() -> set[str]:
-    """Keys of the options and groups that are `fill`'s, of all methods, with ``config.``."""
-    found = set()
+def known_keys() -> dict[str, str]:
+    """Keys of the options and groups that `fill` knows, with ``config.``, and what they must be."""
+    found = {}
     for prefix, group in _all_groups():
-        found |= {f"config.{prefix}.{name}" for name in options_of(group)}
-        found |= {f"config.{prefix}"} if "." in prefix else set()
+        if "." in prefix:
+            found[f"config.{prefix}"] = "a group of keys"
+        found |= {f"config.{prefix}.{name}": o.rule.text for name, o in options_of(group).items()}
     return found
 
 
@@ -83,10 +85,20 @@ def inner_groups(prefix: str) -> set[str]:
     return {name for name in found if "." not in name}
 
 
-def method_of(config: Any) -> str:
-    """The name of the method, as it stands; the default if there is none."""
-    name = node_at(config, "VICE.METHOD.name")
-    return _DEFAULT if name is None else str(name)
+def method_of(config: DictConfig) -> str:
+    """The name of the method; the default if there is none.
+
+    Args:
+        config: ``config.*``, composed, resolved or not.
+
+    Raises:
+        UserError: No method has that name.
+    """
+    group = node_at(config, "VICE.METHOD")
+    name = group._get_node("name") if is_group(group) else None
+    value = _DEFAULT if name is None else name._value()
+    require("config.VICE.METHOD.name", value, _NAME.rule)
+    return str(value)
 
 
 def fill(composed: DictConfig) -> set[str]:
@@ -115,6 +127,20 @@ def node_at(node: Any, key: str) -> Any:
     """What stands under a dotted key of a configuration that is not resolved; None for nothing."""
     for name in filter(None, key.split(".")):
         node = node._get_node(name) if is_group(node) else None
+    return node
+
+
+def group_at(plain: Any, name: str) -> dict[str, Any]:
+    """A group of a plain configuration by its dotted key.
+
+    Raises:
+        UserError: Something else stands there.
+    """
+    node = plain
+    for part in filter(None, name.split(".")):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    if not isinstance(node, dict):
+        raise UserError(f"config.{name} is {node!r}, but must be a group of keys")
     return node
 
 
