@@ -7,7 +7,6 @@ Examples:
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from vice.cli import run
@@ -36,13 +35,15 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    from vice.experiments.demo.steps import RESULTS_NAME, run_demo, verdict
+    from vice.experiments.demo.steps import run_demo, verdict
+    from vice.runtime.files import read_json
+    from vice.runtime.run_folder import RESULTS_NAME
 
     report = run_demo(args.out, args.images, args.overrides)
-    results = json.loads((args.out / RESULTS_NAME).read_text(encoding="utf-8"))
+    results = read_json(args.out / RESULTS_NAME, "delete it, and call this again")
     print(f"\nDone in {results['seconds']:.0f} s. Open {report} in a browser.")
     print(
-        f"Checkpoint: {args.out / 'train'} (vice.load reads it); figures: {args.out}/results.json"
+        f"Checkpoint: {args.out / 'train'} (vice.load reads it); figures: {args.out / RESULTS_NAME}"
     )
     if "scores" in results:
         print("mIoU in % on images that no fit has seen; higher is better, chance is about 10:")

@@ -17,6 +17,8 @@ from vice.errors import UserError
 from vice.evaluation.matchings import MATCHINGS
 from vice.evaluation.protocols import told
 from vice.names import printable
+from vice.runtime.files import read_json
+from vice.runtime.run_folder import RESULTS_NAME
 from vice.scoring import mean_over
 from vice.visualize.page_style import CSS, scrolling
 
@@ -58,13 +60,10 @@ def read_results(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
     """
     found = []
     for folder in map(Path, folders):
-        file = folder / "results.json"
+        file = folder / RESULTS_NAME
         if not file.is_file():
-            raise UserError(f"{folder} holds no results.json: is it a results directory?")
-        try:
-            result = json.loads(file.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{file} is broken ({error}); evaluate again") from error
+            raise UserError(f"{folder} holds no {RESULTS_NAME}: is it a results directory?")
+        result = read_json(file, "evaluate again")
         if not isinstance(result, dict) or result.get("kind") not in KINDS:
             raise UserError(f"{file} was not written by an evaluation of ViCE")
         if "protocol" not in result:

@@ -18,6 +18,7 @@ from vice.errors import UserError
 from vice.evaluation.agreement import contingency, normalized_mutual_information
 from vice.images import ImageError
 from vice.losses import BatchRegions, swapped_prediction
+from vice.models.concepts import Concepts
 from vice.models.embeddings import refuse_nonfinite
 from vice.regions import NORMALIZE_MODES, pool_regions
 from vice.superpixels import Superpixels
@@ -112,7 +113,8 @@ class HeldOutViews:
         vectors = torch.cat(found, dim=1)
         image = torch.cat([torch.full((part.shape[1],), i) for i, part in enumerate(found)])
         scores = vectors @ prototypes.T
-        best = scores.argmax(-1).cpu().numpy()
+        nearest = Concepts(prototypes).nearest(vectors.flatten(0, 1))
+        best = nearest.view(2, -1).cpu().numpy()
         table = contingency(best[0], best[1], (len(prototypes), len(prototypes)))
         shares = table.sum(1)[table.sum(1) > 0] / table.sum()
         loss = _loss(scores, image.to(scores.device), len(self.pairs), self.settings["LOSS"])

@@ -17,6 +17,7 @@ from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.finetune import finetune
+from vice.runtime.run_folder import RESULTS_NAME
 
 EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "linear": evaluate_linear,
@@ -76,7 +77,7 @@ def _arguments(old: dict[str, Any], folder: str | Path) -> dict[str, Any]:
     whole = {*_TASK_ONLY, "seed"} <= said.keys() <= known
     if not whole or not isinstance(said["spec"], str) or not isinstance(said["protocol"], dict):
         raise UserError(
-            f"{Path(folder) / 'results.json'} does not say what the evaluation was called with; "
+            f"{Path(folder) / RESULTS_NAME} does not say what the evaluation was called with; "
             "evaluate again"
         )
     return dict(said)
@@ -88,7 +89,7 @@ def _refuse_code(said: dict[str, Any], folder: str | Path) -> None:
     what = spec if names_code(spec) else f"options={options}" if options else None
     if what is not None:
         raise UserError(
-            f"{Path(folder) / 'results.json'} names code that would run: {what}; look at it, and "
+            f"{Path(folder) / RESULTS_NAME} names code that would run: {what}; look at it, and "
             "say --trust if you do"
         )
 

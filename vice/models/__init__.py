@@ -1,5 +1,6 @@
-"""Backbones, decoders, the dense embedder and the prototypes."""
+"""Backbones, decoders, the dense embedder, and the concepts that its pixels are compared with."""
 
+from vice.models.concepts import Concepts
 from vice.models.deeplabv3plus import DeepLabV3Plus
 from vice.models.embedder import Embedder, build_embedder, seeded_embedder
 from vice.models.embedder_options import DECODERS, EmbedderOptions
@@ -12,6 +13,7 @@ __all__ = [
     "DECODERS",
     "FPN",
     "RESNETS",
+    "Concepts",
     "DeepLabV3Plus",
     "Embedder",
     "EmbedderOptions",

@@ -9,7 +9,6 @@ VISSL's files hold objects of VISSL's own classes beside the tensors, which `tor
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from vice.errors import UserError, brief
 from vice.models.legacy_tensors import is_tar, read_stream, read_tar
 from vice.models.tensor_archive import MAGIC, IsProgram, TensorArchive
+from vice.runtime.files import read_json
 from vice.runtime.regular_file import open_regular
 from vice.runtime.run_folder import ARCHITECTURE_NAME
 
@@ -79,7 +79,7 @@ def read_vissl_run(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A VISSL checkpoint of a ViCE run as the card and tensors of our own format.
 
     Args:
-        file: ``model_*.torch`` in a run folder.
+        file: A state of a training in its run folder.
 
     Returns:
         ``(card, tensors)`` as in ``vice.safetensors``.
@@ -96,8 +96,9 @@ def read_vissl_run(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     card = _card_beside(file)
     tensors = {f"embedder.{_strip(name)}": value for name, value in trunk.items()}
     for name, value in heads.items():
-        if name.endswith("prototypes.weight"):
-            tensors["prototypes.weight"] = value
+        for part in ("prototypes.weight", "prototypes.bias"):
+            if name.endswith(part):
+                tensors[part] = value
     return card, tensors
 
 
@@ -116,12 +117,9 @@ def _strip(name: str) -> str:
 def _card_beside(file: Path) -> dict[str, Any]:
     path = file.parent / ARCHITECTURE_NAME
     remedy = "training writes it at its start: copy it from the run folder"
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file} has no {ARCHITECTURE_NAME} beside it; {remedy}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not whole ({error}); {remedy}") from error
+    if not path.is_file():
+        raise UserError(f"{file} has no {ARCHITECTURE_NAME} beside it; {remedy}")
+    card = read_json(path, remedy)
     if not isinstance(card, dict):
         raise UserError(f"{path}: describes no architecture; {remedy}")
     return card

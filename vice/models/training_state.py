@@ -24,11 +24,41 @@ from vice.runtime.regular_file import open_regular
 
 logger = logging.getLogger(__name__)
 
-PATTERN = "model_*.torch"
+#: Names of VISSL: of every state, of those that belong to an epoch's end, of that of the last
+#: epoch, and of the link to the state to resume from.
+SUFFIX = ".torch"
+PATTERN = f"model_*{SUFFIX}"
+_EPOCH = re.compile(r"model_(?:final_checkpoint_)?phase(\d+)\.torch")
+_FINAL = f"model_final_checkpoint_phase*{SUFFIX}"
+LINK_NAME = f"checkpoint{SUFFIX}"
 #: States inside an epoch; older ones are removed as newer ones come.
-INSIDE = re.compile(r"model_iteration(\d+)\.torch")
-#: VISSL's name for the state to resume from.
-LINK_NAME = "checkpoint.torch"
+_INSIDE = re.compile(r"model_iteration(\d+)\.torch")
+
+
+def name_inside(iteration: int) -> str:
+    """Name of a state inside an epoch."""
+    return f"model_iteration{iteration}{SUFFIX}"
+
+
+def name_of_epoch(epoch: int, *, final: bool) -> str:
+    """Name of the state at an epoch's end.
+
+    Args:
+        epoch: From 0, as VISSL counts.
+        final: Whether it is the last one.
+    """
+    return f"model_{'final_checkpoint_' if final else ''}phase{epoch}{SUFFIX}"
+
+
+def states_of_epochs(folder: Path) -> list[tuple[int, Path]]:
+    """Epochs, from 1, with the states at their ends, in order."""
+    found = ((_EPOCH.fullmatch(file.name), file) for file in folder.glob(PATTERN))
+    return sorted((int(match[1]) + 1, file) for match, file in found if match)
+
+
+def final_state(folder: Path) -> Path | None:
+    """The state at the end of a training; None where it has not ended."""
+    return next(iter(sorted(folder.glob(_FINAL))), None)
 
 
 def write_snapshot(path: Path, state: dict[str, Any]) -> None:
@@ -177,7 +207,7 @@ def link_newest(folder: Path, target: Path | None) -> None:
 
 def remove_old(folder: Path, keep: int) -> None:
     """Removes all but the newest ``keep`` states inside epochs."""
-    found = ((INSIDE.fullmatch(path.name), path) for path in folder.iterdir())
+    found = ((_INSIDE.fullmatch(path.name), path) for path in folder.iterdir())
     inside = [(int(match[1]), path) for match, path in found if match]
     for _, path in sorted(inside, reverse=True)[keep:]:
         path.unlink(missing_ok=True)

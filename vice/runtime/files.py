@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import tempfile
@@ -11,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vice.errors import UserError
+from vice.errors import UserError, brief
+from vice.runtime.regular_file import open_regular
 
 #: A disk or quota that is full, read-only, gone or broken, or a limit on the size of files.
 _DISK_ERRORS = frozenset(
@@ -89,6 +91,43 @@ def write_text(path: Path, text: str) -> None:
     make_folder(path.parent)
     data = text.encode("utf-8", "surrogateescape")
     replace_atomically(path, lambda new: Path(new).write_bytes(data))
+
+
+def write_json(path: Path, content: Any, *, indent: int = 1, **options: Any) -> None:
+    """Writes a JSON file in one step, and makes its folder.
+
+    Args:
+        path: The file.
+        content: What JSON can hold.
+        indent: Spaces a level.
+        **options: Further options of `json.dumps`.
+
+    Raises:
+        UserError: As `replace_atomically`.
+    """
+    write_text(path, json.dumps(content, indent=indent, **options) + "\n")
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """Reads a JSON file.
+
+    Args:
+        path: The file.
+        remedy: What to do if it cannot be read, for the message.
+
+    Raises:
+        UserError: It is missing, no file, or not whole.
+    """
+    try:
+        with open_regular(path) as file:
+            return json.load(file)
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
+    # What is nested without end is no content of ours either.
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is broken ({brief(error)}); {remedy}") from error
 
 
 def append(path: Path, data: bytes) -> None:

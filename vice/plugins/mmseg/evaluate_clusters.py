@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vice.clustering import DEFAULT_MEMORY, Centroids, fit_kmeans
 from vice.errors import UserError
-from vice.evaluation.results import describe, scores, write_json
+from vice.evaluation.results import describe, scores
 from vice.evaluation.task import Task, make_task
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import look_at_images
@@ -35,6 +35,7 @@ from vice.plugins.mmseg.running import (
 )
 from vice.plugins.mmseg.sample_embeddings import sample_split
 from vice.runtime.collectives import on_first_rank
+from vice.runtime.files import write_json
 from vice.runtime.step_meter import StepMeter
 from vice.scoring import CountTable
 

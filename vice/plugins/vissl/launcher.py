@@ -28,6 +28,7 @@ from vissl.utils.misc import get_dist_run_id
 from vissl.utils.slurm import get_node_id
 
 from vice.errors import UserError, one_line
+from vice.models.training_state import LINK_NAME
 from vice.plugins.vissl.config.configure import write_config
 from vice.plugins.vissl.config.inputs import write_found
 from vice.plugins.vissl.engine import NAME as ENGINE
@@ -97,7 +98,7 @@ def _launch(
     """
     set_env_vars(local_rank=0, node_id=node_id, cfg=config)
     folder = get_checkpoint_folder(config)
-    link = f"{folder}/checkpoint.torch"
+    link = f"{folder}/{LINK_NAME}"
     resumes = config.CHECKPOINT.USE_SYMLINK_CHECKPOINT_FOR_RESUME and os.path.exists(link)
     arguments = (
         config,

@@ -22,6 +22,7 @@ from vice.plugins.vissl.slurm_step import join_step
 from vice.redaction import redact
 from vice.runtime.files import write_text
 from vice.runtime.overrides import unescape
+from vice.runtime.run_folder import CONFIG_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def write_config(config: Any) -> None:
     # VISSL has turned names of data types into types by now.
     plain = json.dumps(redact(config), default=lambda value: str(value).removeprefix("torch."))
     text = yaml.safe_dump(json.loads(plain))
-    write_text(Path(config.CHECKPOINT.DIR) / "train_config.yaml", text)
+    write_text(Path(config.CHECKPOINT.DIR) / CONFIG_NAME, text)
 
 
 def set_schedule(config: DictConfig) -> None:

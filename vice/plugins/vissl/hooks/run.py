@@ -26,13 +26,12 @@ from vice.plugins.vissl.hooks.saving import SaveHook
 from vice.plugins.vissl.hooks.telling import TellHook
 from vice.plugins.vissl.hooks.watching import watch_hooks
 from vice.plugins.vissl.resuming import settings_of
-from vice.plugins.vissl.run_log import LOG_NAME
 from vice.runtime.files import write_text
 from vice.runtime.health_log import HealthLog
 from vice.runtime.join_train import Roster
 from vice.runtime.preemption import Notice
 from vice.runtime.provenance import versions
-from vice.runtime.run_folder import ARCHITECTURE_NAME
+from vice.runtime.run_folder import ARCHITECTURE_NAME, LOG_NAME
 
 logger = logging.getLogger(__name__)
 

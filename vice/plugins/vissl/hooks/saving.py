@@ -18,7 +18,13 @@ import torch
 from classy_vision.generic.distributed_util import is_primary
 
 from vice.errors import UserError
-from vice.models.training_state import link_newest, remove_old, write_snapshot
+from vice.models.training_state import (
+    link_newest,
+    name_inside,
+    name_of_epoch,
+    remove_old,
+    write_snapshot,
+)
 from vice.plugins.vissl.hooks.base import SilentHook
 from vice.runtime.collectives import all_gather, rank
 from vice.runtime.interrupts import end_helpers
@@ -191,9 +197,9 @@ def _state(task: Any, inside: bool) -> dict[str, Any]:
 
 def _name(task: Any, inside: bool) -> str:
     if inside:
-        return f"model_iteration{task.iteration}.torch"
+        return name_inside(int(task.iteration))
     final = task.train_phase_idx == task.num_train_phases - 1
-    return f"model_{'final_checkpoint_' if final else ''}phase{task.train_phase_idx}.torch"
+    return name_of_epoch(task.train_phase_idx, final=final)
 
 
 def _random_states(device: torch.device) -> list[dict[str, torch.Tensor]]:
