@@ -18,8 +18,10 @@ from vice.errors import UserError
 from vice.evaluation.agreement import contingency, normalized_mutual_information
 from vice.images import ImageError
 from vice.losses import BatchRegions, swapped_prediction
+from vice.losses.options import LossOptions
 from vice.models.concepts import Concepts
 from vice.models.embeddings import refuse_nonfinite
+from vice.options import defaults
 from vice.regions import NORMALIZE_MODES, pool_regions
 from vice.superpixels import Superpixels
 from vice.views import NoMutualRegions, Views, ViewSampler
@@ -70,7 +72,8 @@ class HeldOutViews:
     Args:
         images: Image files; those that cannot be read, or whose views share no region, are named
             in the log and left out.
-        settings: ``VICE`` of a run's configuration: how views are made and compared.
+        settings: ``VICE`` of a run's configuration: how views are made and compared. Where its
+            method has no such options, the defaults hold.
         seed: Seed of views and colours.
 
     Attributes:
@@ -83,10 +86,12 @@ class HeldOutViews:
     def __init__(
         self, images: Sequence[str | Path], settings: Mapping[str, Any], seed: int = 0
     ) -> None:
-        self.settings = settings
+        loss = {**defaults(LossOptions), **settings.get("LOSS", {})}
+        nothing: dict[str, Any] = {"VIEWS": {}, "PHOTOMETRIC": {}, "SUPERPIXELS": {}}
+        self.settings = {**nothing, **settings, "LOSS": loss}
         self.seed = seed
-        self.photometric = Photometric(**settings["PHOTOMETRIC"])
-        self.pairs = _draw_pairs(images, settings, seed, self.photometric)
+        self.photometric = Photometric(**self.settings["PHOTOMETRIC"])
+        self.pairs = _draw_pairs(images, self.settings, seed, self.photometric)
 
     # Not inference_mode: the model may be one in training, and what a module keeps for its next
     # call must then be fit for a backward pass.

@@ -20,6 +20,7 @@ from vice.errors import OptionError, UserError, brief
 from vice.models.foreign import refusal
 from vice.models.tensor_archive import IsProgram, TensorArchive
 from vice.runtime.files import replace_atomically
+from vice.runtime.provenance import digest_file
 from vice.runtime.regular_file import open_regular
 
 logger = logging.getLogger(__name__)
@@ -120,7 +121,20 @@ def read_snapshot(path: Path, *, numbers: bool = True) -> dict[str, Any]:
     return state
 
 
-def furthest_snapshot(folder: Path, *, finished: bool = True) -> Furthest:
+def lost_files(path: Path) -> str:
+    """What a training that goes on from a state would miss; empty when nothing."""
+    names = read_snapshot(path, numbers=False).get("vice", {}).get("files", {})
+    for name, digest in names.items():
+        try:
+            changed = digest_file(path.parent / name) != digest
+        except (OSError, UserError) as error:
+            return f"{name}, which belongs to it, cannot be read ({brief(error)})"
+        if changed:
+            return f"{name}, which belongs to it, is of another state"
+    return ""
+
+
+def furthest_snapshot(folder: Path, *, finished: bool = True, to_resume: bool = False) -> Furthest:
     """Looks for the furthest state of a run that is whole; nothing is changed.
 
     The state says itself how far it is. Times and names of files do not matter: a copied folder
@@ -129,6 +143,7 @@ def furthest_snapshot(folder: Path, *, finished: bool = True) -> Furthest:
     Args:
         folder: The run folder.
         finished: Whether the state of a finished training counts.
+        to_resume: Whether the files count that training needs beside the state.
     """
     candidates: list[tuple[tuple[int, int], Path]] = []
     damaged: dict[Path, str] = {}
@@ -139,7 +154,7 @@ def furthest_snapshot(folder: Path, *, finished: bool = True) -> Furthest:
             except UserError as error:
                 damaged[path] = str(error)
     for _, path in sorted(candidates, key=lambda item: item[0], reverse=True):
-        reason = damage(path)
+        reason = damage(path) or (lost_files(path) if to_resume else "")
         if not reason:
             return Furthest(path, damaged)
         damaged[path] = reason
@@ -168,7 +183,7 @@ def newest_snapshot(folder: Path, *, finished: bool = True) -> Path | None:
     Raises:
         UserError: There are states, and none of them is whole.
     """
-    found = furthest_snapshot(folder, finished=finished)
+    found = furthest_snapshot(folder, finished=finished, to_resume=True)
     for path, reason in found.damaged.items():
         _set_aside(path, reason)
     if found.path is None and found.damaged:

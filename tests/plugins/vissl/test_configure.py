@@ -23,7 +23,7 @@ from vice.plugins.vissl.trunks import DECODERS, TRUNK
 @pytest.mark.parametrize("name", experiment_names())
 def test_every_config_composes(name):
     config = compose([f"config={name}"]).config
-    assert config.LOSS.name == "vice_dense_swav"
+    assert config.VICE.METHOD.name == "vice"
     assert OmegaConf.to_container(config, resolve=False) == OmegaConf.to_container(
         config, resolve=True
     )
@@ -47,13 +47,13 @@ def test_the_papers_numbers(name, trunk, backbone, size, region, epochs):
     assert DECODERS[trunk] == config.MODEL.TRUNK.VICE.decoder
     assert config.MODEL.TRUNK.VICE.backbone == backbone
     assert config.MODEL.TRUNK.VICE.weights == "imagenet"
-    assert config.DATA.TRAIN.TRANSFORMS[0].params.size == size
-    assert config.DATA.TRAIN.TRANSFORMS[0].params.num_views == 5
+    assert config.VICE.VIEWS.size == size
+    assert config.VICE.VIEWS.num_views == 5
     assert config.VICE.SUPERPIXELS.region_size == region
     assert config.OPTIMIZER.num_epochs == epochs
     assert config.OPTIMIZER.name == "vice_lars"
-    assert config.LOSS.vice_dense_swav.queue_length == 5000
-    assert config.LOSS.vice_dense_swav.num_prototypes == 128
+    assert config.VICE.LOSS.queue_length == 5000
+    assert config.VICE.PROTOTYPES.num_prototypes == 128
     assert config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP[0] == ["module.heads.0.prototypes.weight", 313]
     warmup, cosine = config.OPTIMIZER.param_schedulers.lr.schedulers
     assert (warmup.start_value, warmup.end_value) == pytest.approx((0.02, 0.32))
@@ -161,10 +161,8 @@ def test_where_views_are_cut_and_changed(monkeypatch, gpu, change, cut, changed_
     where = [f"config.VICE.PHOTOMETRIC_ON={change}", f"config.VICE.CUT_ON={cut}"]
     config = compose(["config=vice/folder", *where]).config
     choose_device(config)
-    assert [transform.name for transform in config.DATA.TRAIN.TRANSFORMS] == [
-        "vice_views" + "_later" * cut_later,
-        "vice_photometric" + "_later" * changed_later,
-    ]
+    assert (config.VICE.CUT_ON == "device") is bool(cut_later)
+    assert (config.VICE.PHOTOMETRIC_ON == "device") is bool(changed_later)
 
 
 def test_a_gpu_of_apple(monkeypatch, caplog):

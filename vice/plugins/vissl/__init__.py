@@ -1,10 +1,9 @@
 """ViCE as a VISSL plugin: importing this package registers everything with VISSL.
 
-Registered names: data source ``vice_images``; transforms ``vice_views``, ``vice_photometric`` and
-both with ``_later``; collator ``vice_collator``; engine ``vice_train``; train step
-``vice_train_step``; trunk ``vice_embedder``; head ``vice_prototypes``; loss ``vice_dense_swav``;
-optimizer ``vice_lars``. VISSL itself is not changed. Spawned workers import this package when they
-unpickle `hooks.vice_hooks`, so the names are known there as well.
+Registered names: data source ``vice_images``; collator ``vice_collator``; engine ``vice_train``;
+task ``vice_task``; train step ``vice_train_step``; trunk ``vice_embedder``; head and loss
+``vice_method``; optimizer ``vice_lars``. VISSL is not changed. Spawned workers import this package
+when they unpickle `hooks.vice_hooks`, so the names are known there as well.
 """
 
 from __future__ import annotations
@@ -32,11 +31,10 @@ from vice.plugins.vissl import (
     engine,
     environment,
     head,
-    loss,
     optimizer,
     search_path,
+    task,
     train_step,
-    transforms,
     trunks,
 )
 
@@ -47,10 +45,9 @@ __all__ = [
     "dataset",
     "engine",
     "head",
-    "loss",
     "optimizer",
     "search_path",
+    "task",
     "train_step",
-    "transforms",
     "trunks",
 ]

@@ -48,6 +48,16 @@ HARMLESS = (
 )
 
 
+#: Sections and keys that follow from others: what VISSL wants to be told of a method.
+DERIVED = (
+    "DATA.TRAIN.COLLATE_FUNCTION",
+    "LOSS.",
+    "MODEL.HEAD.",
+    "MODEL.SINGLE_PASS_EVERY_CROP",
+    "TRAINER.",
+)
+
+
 def settings_of(config: Any) -> dict[str, str]:
     """What must stay as it is for a run to be resumed: dotted key to value as text.
 
@@ -55,13 +65,17 @@ def settings_of(config: Any) -> dict[str, str]:
         config: VISSL's configuration (``config.*``).
     """
     # States are files that others may read.
-    settings = redact(dict(flatten(config)))
-    settings = {key: value for key, value in settings.items() if not key.startswith(HARMLESS)}
+    settings = _compared(redact(dict(flatten(config))))
     ranks = int(config.DISTRIBUTED.NUM_NODES) * int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
     settings["images a step"] = str(int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * ranks)
     settings.pop("DATA.TRAIN.BATCHSIZE_PER_REPLICA", None)
     settings[_VERSION] = __version__
     return settings
+
+
+def _compared(settings: dict[str, str]) -> dict[str, str]:
+    skipped = HARMLESS + DERIVED
+    return {key: value for key, value in settings.items() if not key.startswith(skipped)}
 
 
 def flatten(node: Any, prefix: str = "") -> list[tuple[str, str]]:
@@ -116,7 +130,7 @@ def check_settings(path: Path, config: Any) -> None:
     if then is None:
         logger.warning("%s does not say its settings; they are not compared", path)
         return
-    then, now = comparable(redact(then)), comparable(settings_of(config))
+    then, now = _compared(comparable(redact(then))), comparable(settings_of(config))
     version = then.pop(_VERSION, None)
     now.pop(_VERSION)
     changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
-from vice.losses import DenseSwAVLoss
-from vice.losses.options import LossOptions, PrototypeOptions
+from vice.methods import build_method
 from vice.models import build_embedder
 from vice.models.foreign import read_tensors
-from vice.options import LINE, Group, Option, Rule, check, make, one_of, options_of, require, whole
+from vice.options import LINE, Group, Rule, check, make, one_of, options_of, require, whole
 from vice.plugins.vissl.config.options import VISSL
 from vice.plugins.vissl.config.schema import group_at, groups, inner_groups, method_of
 from vice.plugins.vissl.option_keys import with_keys
 from vice.runtime.files import check_folder
 
-#: Where VISSL has the options of the loss again.
-_REPEATED: dict[str, Group] = {
-    "LOSS.vice_dense_swav": {
-        **options_of(LossOptions),
-        **{name: options_of(PrototypeOptions)[name] for name in ("num_prototypes", "dim")},
-        "num_views": Option(whole(2, 1000), "views of an image"),
-    }
-}
 _FOLDERS = ("CHECKPOINT.DIR", "SLURM.LOG_FOLDER", "VICE.SUPERPIXELS.cache_dir")
 
 
@@ -43,9 +34,11 @@ def check_values(composed: DictConfig) -> None:
     """
     plain: Any = OmegaConf.to_container(composed.config, resolve=True)
     own = groups(method_of(composed.config))
-    for prefix, group in {**own, **_REPEATED, **VISSL}.items():
+    for prefix, group in {**own, **VISSL}.items():
         key = ".".join(filter(None, ("config", prefix)))
-        check(group, group_at(plain, prefix), key, inner_groups(prefix), others=prefix in VISSL)
+        check(
+            group, group_at(plain, prefix), key, inner_groups(prefix, own), others=prefix in VISSL
+        )
     _check_together(plain)
     _check_built(plain, own)
     _check_slurm(plain["SLURM"])
@@ -73,43 +66,40 @@ def _check_together(plain: dict[str, Any]) -> None:
             "config.VICE.CUT_ON=device needs config.VICE.PHOTOMETRIC_ON=device or auto: workers "
             "cannot change the colours of views that are cut after them"
         )
-    wanted = {**plain["VICE"]["PROTOTYPES"], "num_views": plain["VICE"]["VIEWS"]["num_views"]}
-    for key, name, value in _repeated(plain):
-        if value != wanted[name]:
-            source = "VIEWS" if name == "num_views" else "PROTOTYPES"
-            raise UserError(
-                f"{key}={value!r} differs from config.VICE.{source}.{name}={wanted[name]}: set "
-                "only the latter, the others follow it"
-            )
-
-
-def _repeated(plain: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Where numbers of ``config.VICE`` stand again: key, name, value."""
-    loss = plain["LOSS"]["vice_dense_swav"]
-    for name in ("num_views", "num_prototypes", "dim"):
-        yield f"config.LOSS.vice_dense_swav.{name}", name, loss.get(name)
-    yield "config.MODEL.TRUNK.VICE.dim", "dim", plain["MODEL"]["TRUNK"]["VICE"].get("dim")
+    dim = plain["MODEL"]["TRUNK"]["VICE"].get("dim")
+    wanted = plain["VICE"].get("PROTOTYPES", {}).get("dim", dim)
+    if dim != wanted:
+        raise UserError(
+            f"config.MODEL.TRUNK.VICE.dim={dim!r} differs from config.VICE.PROTOTYPES.dim="
+            f"{wanted}: set only the latter, the other follows it"
+        )
 
 
 def _check_built(plain: dict[str, Any], own: Mapping[str, Group]) -> None:
     """Builds what the options are for; on no device, so that it costs no memory."""
-    makers: dict[str, list[Callable[[], Any]]] = {}
+    trunk = plain["MODEL"]["TRUNK"]["VICE"]
     for prefix, group in own.items():
         if isinstance(group, type):
             values = {name: group_at(plain, prefix)[name] for name in options_of(group)}
             # A folder is made by the run itself.
             values |= {"cache_dir": None} if "cache_dir" in values else {}
-            makers[prefix] = [partial(make, group, values)]
-    embedder = {**plain["MODEL"]["TRUNK"]["VICE"], "weights": None}
-    makers["MODEL.TRUNK.VICE"] += [partial(build_embedder, **embedder)]
-    makers["LOSS.vice_dense_swav"] = [partial(DenseSwAVLoss, **plain["LOSS"]["vice_dense_swav"])]
-    for prefix, each in makers.items():
-        try:
-            with torch.device("meta"):
-                for maker in each:
-                    maker()
-        except (TypeError, ValueError) as error:
-            raise UserError(f"config.{prefix}: {with_keys(error)}") from error
+            with _blamed(prefix):
+                make(group, values)
+    with _blamed("MODEL.TRUNK.VICE"):
+        build_embedder(**{**trunk, "weights": None})
+    with _blamed("VICE"):
+        made = build_method({**plain["VICE"], "CUT_ON": "workers", "PHOTOMETRIC_ON": "workers"})
+        made.head(int(trunk["dim"]))
+        made.loss()
+
+
+@contextmanager
+def _blamed(group: str) -> Iterator[None]:
+    try:
+        with torch.device("meta"):
+            yield
+    except (TypeError, ValueError) as error:
+        raise UserError(f"config.{group}: {with_keys(error)}") from error
 
 
 def _check_initial_weights(model: dict[str, Any]) -> None:

@@ -28,6 +28,9 @@ from vice.plugins.vissl.config.schema import (
 )
 from vice.runtime.overrides import escape
 
+#: An override that names a method of somebody else's.
+_METHOD = re.compile(r"\+{0,2}config\.VICE\.METHOD\.name=([\w.]+:\w+)")
+
 
 def compose(overrides: list[str]) -> DictConfig:
     """Composes overrides into a configuration without interpolations or unknown keys.
@@ -51,6 +54,7 @@ def compose_and_tell(
         overrides: As they were typed.
         finish: What is done to the plain, resolved configuration in place.
     """
+    _refuse_moved(overrides)
     try:
         composed, filled = _compose(literal_paths(overrides))
         check_interpolations(composed)
@@ -80,8 +84,22 @@ def help_text(overrides: list[str]) -> str:
     return "\n".join(lines)
 
 
+def _refuse_moved(overrides: list[str]) -> None:
+    """Keys of earlier versions that say again what stands under ``config.VICE``."""
+    for text in overrides:
+        key, _, value = text.lstrip("+").partition("=")
+        name = key.removeprefix("config.LOSS.vice_dense_swav.")
+        if name != key:
+            groups = {"num_views": "VIEWS", "num_prototypes": "PROTOTYPES", "dim": "PROTOTYPES"}
+            raise UserError(
+                f"{text}: set config.VICE.{groups.get(name, 'LOSS')}.{name}={value} instead, the "
+                "only place where this option stands"
+            )
+
+
 def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
-    known = known_keys()
+    named = [match[1] for match in map(_METHOD.fullmatch, overrides) if match]
+    known = known_keys(named)
     keys = [text.partition("=")[0].lstrip("+") for text in overrides]
     for key in keys:
         # Hydra knows only what stands in a file.

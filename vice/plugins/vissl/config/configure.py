@@ -54,6 +54,8 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     images = check_batches(config)
     look_at_images(str(config.DATA.TRAIN.DATA_PATHS[0]))
     _log_scale(config, images)
+    # VISSL hands a head the configuration of the model alone, and what stands here.
+    config.MODEL.HEAD.PARAMS = [["vice_method", {"settings": config.VICE}]]
     try:
         args, attributes = convert_to_attrdict(composed, dump_config=False)
     except AssertionError as error:
@@ -138,17 +140,11 @@ def check_batches(config: DictConfig) -> int:
 
 
 def _log_scale(config: DictConfig, images: int) -> None:
-    queue = int(config.VICE.LOSS.queue_length)
     logger.info(
-        "%d images; %d processes, %d images and %d views a step, peak LR %.4g, queue %d a rank "
-        "(%d in all)",
+        "%d images; method %s, %d processes, %d images a step, peak LR %.4g",
         images,
+        config.VICE.METHOD.name,
         world(config),
         int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config),
-        int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA)
-        * world(config)
-        * int(config.VICE.VIEWS.num_views),
         float(config.VICE.SCHEDULE.peak_lr),
-        queue,
-        queue * world(config),
     )

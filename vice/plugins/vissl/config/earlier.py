@@ -11,6 +11,8 @@ from vice.plugins.vissl.config.schema import is_group, node_at
 from vice.plugins.vissl.trunks import DECODERS, TRUNK
 
 _NAME, _DECODER = "MODEL.TRUNK.NAME", "MODEL.TRUNK.VICE.decoder"
+#: Where VISSL had the options of the loss once more.
+_LOSS = "LOSS.vice_dense_swav."
 #: The method that there was when none was named.
 _FIRST = {"VICE.METHOD.name": "vice"}
 #: Options that no config of version 0.1 named, and what they were; they were settings only where
@@ -66,6 +68,27 @@ def earlier(settings: Mapping[str, str], filled: Collection[str]) -> dict[str, s
         settings: Dotted key to value as text; those of version 0.1 stay as they are.
         filled: Keys whose values are defaults because nothing else was said.
     """
+    found = {
+        key: value
+        for key, value in _renamed(settings).items()
+        if key not in filled or _UNNAMED.get(key) != value
+    }
+    return found if "VICE.METHOD.name" in found else {**found, **_told(found)}
+
+
+def comparable(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings of any version in a form in which what means the same is equal."""
+    # What a loss was given beside its own options is set elsewhere.
+    loss = {
+        key.replace(_LOSS, "VICE.LOSS."): value
+        for key, value in settings.items()
+        if key.startswith(_LOSS)
+    }
+    said = {key: value for key, value in loss.items() if key in settings}
+    return {**_UNNAMED, **_renamed(settings), **said}
+
+
+def _renamed(settings: Mapping[str, str]) -> dict[str, str]:
     found = dict(settings)
     for key, value in _FIRST.items():
         if found.get(key) == value:
@@ -73,13 +96,27 @@ def earlier(settings: Mapping[str, str], filled: Collection[str]) -> dict[str, s
     names = {decoder: name for name, decoder in DECODERS.items()}
     if found.get(_NAME) == TRUNK and found.get(_DECODER) in names:
         found[_NAME] = names[found.pop(_DECODER)]
-    return {
-        key: value
-        for key, value in found.items()
-        if key not in filled or _UNNAMED.get(key) != value
+    return found
+
+
+def _told(settings: dict[str, str]) -> dict[str, str]:
+    """What version 0.1 told VISSL of its one method, taken from where it stands now."""
+    if settings.get("LOSS.name") != "vice_method":
+        return {}
+    prototypes = {
+        name: int(settings[f"VICE.PROTOTYPES.{name}"]) for name in ("dim", "num_prototypes")
     }
-
-
-def comparable(settings: Mapping[str, str]) -> dict[str, str]:
-    """Settings of any version in a form in which what means the same is equal."""
-    return {**_UNNAMED, **earlier(settings, ())}
+    loss = {
+        key.replace("VICE.LOSS.", _LOSS): value
+        for key, value in settings.items()
+        if key.startswith("VICE.LOSS.")
+    }
+    return {
+        **loss,
+        **{f"{_LOSS}{name}": str(value) for name, value in prototypes.items()},
+        f"{_LOSS}num_views": settings["VICE.VIEWS.num_views"],
+        "LOSS.name": "vice_dense_swav",
+        "MODEL.HEAD.PARAMS": str([["vice_prototypes", prototypes]]),
+        "MODEL.SINGLE_PASS_EVERY_CROP": "False",
+        "TRAINER.TASK_NAME": "self_supervision_task",
+    }

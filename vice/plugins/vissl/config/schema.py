@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
 from vice.errors import UserError
 from vice.images import StandardSize
-from vice.losses.options import LossOptions, PrototypeOptions
+from vice.methods import METHODS, find_method
 from vice.models import EmbedderOptions
 from vice.models.execution import Execution
-from vice.options import Group, Option, defaults, one_of, options_of, require
+from vice.options import Group, Option, Rule, defaults, options_of, require
 from vice.plugins.vissl.config.options import (
     VISSL,
     DataOptions,
@@ -20,38 +20,31 @@ from vice.plugins.vissl.config.options import (
     RunOptions,
     ScheduleOptions,
 )
-from vice.superpixels import Superpixels
-from vice.views import ViewSampler
-from vice.views.photometric import Photometric
 
-#: Method of training to the groups of ``config.VICE`` that are its own; those of ``METHOD`` stand
-#: beside its name.
-METHODS: dict[str, dict[str, Group]] = {
-    "vice": {
-        "SUPERPIXELS": Superpixels,
-        "VIEWS": ViewSampler,
-        "PHOTOMETRIC": Photometric,
-        "PROTOTYPES": PrototypeOptions,
-        "LOSS": LossOptions,
-    }
-}
 _DEFAULT = "vice"
-_NAME = Option(one_of(*METHODS), "method of training", _DEFAULT)
+_NAME = Option(
+    Rule(f"one of {', '.join(METHODS)}, or MODULE:CLASS", lambda value: isinstance(value, str)),
+    "method of training",
+    _DEFAULT,
+)
 
 
 def groups(method: str) -> dict[str, Group]:
     """The groups of options of a training, by their keys without ``config.``, in order.
 
     Args:
-        method: A name in ``METHODS``.
+        method: As `vice.methods.find_method` takes it.
+
+    Raises:
+        UserError: There is no such method.
     """
-    own = {f"VICE.{name}": group for name, group in METHODS[method].items()}
+    found = find_method(method)
     return {
         "VICE": RunOptions,
-        "VICE.METHOD": {"name": _NAME, **options_of(own.pop("VICE.METHOD", {}))},
+        "VICE.METHOD": {"name": _NAME, **options_of(found.Options)},
         "VICE.DATASET": DataOptions,
         "VICE.STANDARDIZE": StandardSize,
-        **own,
+        **{f"VICE.{name}": group for name, group in found.sections.items()},
         "VICE.SCHEDULE": ScheduleOptions,
         "VICE.HEALTH": HealthOptions,
         "MODEL.TRUNK.VICE": EmbedderOptions,
@@ -68,21 +61,26 @@ def all_options() -> dict[str, Option]:
     }
 
 
-def known_keys() -> dict[str, str]:
-    """Keys of the options and groups that `fill` knows, with ``config.``, and what they must be."""
+def known_keys(more: Iterable[str] = ()) -> dict[str, str]:
+    """Keys of the options and groups that `fill` knows, with ``config.``, and what they must be.
+
+    Args:
+        more: Methods beside those of ViCE.
+    """
     found = {}
-    for prefix, group in _all_groups():
+    for prefix, group in _all_groups(more):
         if "." in prefix:
             found[f"config.{prefix}"] = "a group of keys"
         found |= {f"config.{prefix}.{name}": o.rule.text for name, o in options_of(group).items()}
     return found
 
 
-def inner_groups(prefix: str) -> set[str]:
-    """Names of the groups that stand in another one, whichever the method."""
+def inner_groups(prefix: str, own: Iterable[str]) -> set[str]:
+    """Names of the groups that stand in another one: some, and those of ViCE's methods."""
     start = f"{prefix}."
-    found = (key.removeprefix(start) for key, _ in _all_groups() if key.startswith(start))
-    return {name for name in found if "." not in name}
+    keys = (*own, *(key for key, _ in _all_groups()))
+    names = (key.removeprefix(start) for key in keys if key.startswith(start))
+    return {name for name in names if "." not in name}
 
 
 def method_of(config: DictConfig) -> str:
@@ -98,6 +96,10 @@ def method_of(config: DictConfig) -> str:
     name = group._get_node("name") if is_group(group) else None
     value = _DEFAULT if name is None else name._value()
     require("config.VICE.METHOD.name", value, _NAME.rule)
+    try:
+        find_method(value)
+    except UserError as error:
+        raise UserError(f"config.VICE.METHOD.name={value}: {error}") from error
     return str(value)
 
 
@@ -149,6 +151,6 @@ def is_group(node: Any) -> bool:
     return isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation()
 
 
-def _all_groups() -> Iterator[tuple[str, Group]]:
-    for method in METHODS:
+def _all_groups(more: Iterable[str] = ()) -> Iterator[tuple[str, Group]]:
+    for method in {**METHODS, **dict.fromkeys(more)}:
         yield from groups(method).items()

@@ -29,7 +29,8 @@ from vice.plugins.vissl.hooks.base import SilentHook
 from vice.runtime.collectives import all_gather, rank
 from vice.runtime.interrupts import end_helpers
 from vice.runtime.join_train import Roster
-from vice.runtime.preemption import Notice, Preempted
+from vice.runtime.preemption import Notice, Preempted, too_early
+from vice.runtime.provenance import digest_file
 from vice.runtime.rng_state import get_random_state, set_random_state
 
 logger = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class SaveHook(SilentHook):
             self._leave(task)
 
     def _save(self, task: Any, *, inside: bool, must: bool) -> None:
-        task.loss.criterion.queue.collect()
+        task.method.before_saving(task.base_loss.criterion)
         states = _random_states(task.device)
         if not is_primary():
             return
@@ -139,6 +140,8 @@ class SaveHook(SilentHook):
             "inside": inside,
             "settings": self.settings,
             "samples": samples,
+            "method": task.method.state_dict(),
+            **self._begun(task, inside),
         }
         path = self.folder / _name(task, inside)
         try:
@@ -163,6 +166,23 @@ class SaveHook(SilentHook):
         except OSError as error:
             logger.error("%s: %s. Training goes on", self.folder, error)
 
+    def _begun(self, task: Any, inside: bool) -> dict[str, Any]:
+        """What resuming inside an epoch relies on, besides the state."""
+        if not (inside and task.epoch_begun):
+            return {}
+        files = {name: digest_file(self.folder / name) for name in task.method.files()}
+        return {"epoch_begun": True, "files": files}
+
+    def leave_before_epoch(self, task: Any) -> None:
+        """Saves and ends while an epoch is being prepared, which is begun anew on resuming.
+
+        Raises:
+            Preempted: Always.
+        """
+        if task.iteration:
+            self._save(task, inside=True, must=True)
+        self._leave(task)
+
     def _leave(self, task: Any) -> None:
         # Data loaders have nothing more to do, and would outlive a SIGTERM by design.
         end_helpers()
@@ -170,6 +190,8 @@ class SaveHook(SilentHook):
         # Nobody may end, and take the others down, before the state is on disk.
         if self.roster is not None:
             self.roster.leave_together()
+        if not task.iteration:
+            raise Preempted(f"{too_early(self.notice.name)}: the same command begins again")
         raise Preempted(
             f"stopped by {self.notice.name} after iteration {task.iteration}, everything is "
             f"saved in {self.folder}: the same command goes on from there"
