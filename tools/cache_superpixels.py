@@ -13,15 +13,13 @@ import argparse
 import os
 from pathlib import Path
 
-from vice.cli import run
+from vice.cli import Parser, run
 from vice.errors import UserError
 from vice.names import printable
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     number = os.environ.get("SLURM_ARRAY_TASK_ID", "0")
     count = os.environ.get("SLURM_ARRAY_TASK_COUNT", "1")
     parser.add_argument("overrides", nargs="+", metavar="config=NAME KEY=VALUE")

@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from vice.errors import UserError, one_line
 from vice.runtime import interrupts
@@ -130,13 +130,41 @@ def _be_quiet() -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """Lets the first process alone say what is wrong with the command line."""
+    """A command line of which nothing is dropped, and whose first process alone says what is wrong.
+
+    An option that takes one value and is given twice is an error; of one that takes several, those
+    of all its occurrences count.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register("action", None, _Store)
+        self.register("action", "store", _Store)
+        self.given: set[str] = set()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As of `argparse`; what an earlier call was given does not count."""
+        self.given.clear()
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with status 2."""
         if not is_first():
             self.exit(2)
         super().error(message)
+
+
+class _Store(argparse._StoreAction):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        again = self.option_strings and self.dest in parser.given
+        parser.given.add(self.dest)
+        if again and self.nargs not in ("+", "*"):
+            raise argparse.ArgumentError(
+                self, f"given twice, as {getattr(namespace, self.dest)} and as {values}"
+            )
+        if again:
+            values = [*getattr(namespace, self.dest), *values]
+        super().__call__(parser, namespace, values, option)
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:

@@ -108,19 +108,23 @@ def write_json(path: Path, content: Any, *, indent: int = 1, **options: Any) -> 
     write_text(path, json.dumps(content, indent=indent, **options) + "\n")
 
 
-def read_json(path: Path, remedy: str) -> Any:
-    """Reads a JSON file.
+def read_json(path: Path, remedy: str, holds: type = dict) -> Any:
+    """Reads a JSON file that an earlier call left, and that somebody may have changed since.
 
     Args:
         path: The file.
         remedy: What to do if it cannot be read, for the message.
+        holds: What it must hold, a dict or a list.
 
     Raises:
-        UserError: It is missing, no file, or not whole.
+        UserError: It is missing, no file, not whole, or holds something else.
     """
     try:
         with open_regular(path) as file:
-            return json.load(file)
+            found = json.load(file)
+        if not isinstance(found, holds):
+            raise ValueError(f"it holds no {'list' if holds is list else 'object'}")
+        return found
     except UserError:
         raise
     except OSError as error:

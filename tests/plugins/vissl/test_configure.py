@@ -234,3 +234,15 @@ def test_slurm_without_slurm(images, tmp_path, monkeypatch):
     arguments = overrides(images, tmp_path, *slurm)
     with pytest.raises(UserError, match="there is no sbatch command here"):
         train(arguments)
+
+
+@pytest.mark.parametrize("word", ["--images", "photos", "vice/folder", "-v"])
+def test_what_is_no_override_is_named(word):
+    with pytest.raises(UserError, match=f"^{word}: must be .*overrides only"):
+        compose(["config=vice/folder", word])
+
+
+def test_a_key_that_is_given_twice_is_told(caplog):
+    found = compose(["config=vice/folder", "config.SEED_VALUE=3", "config.SEED_VALUE=4"])
+    assert found.config.SEED_VALUE == 4
+    assert "config.SEED_VALUE is given 2 times: the last, 4, counts" in caplog.text

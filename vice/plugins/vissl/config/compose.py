@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,7 +27,10 @@ from vice.plugins.vissl.config.schema import (
     known_keys,
     method_of,
 )
+from vice.redaction import redact
 from vice.runtime.overrides import escape
+
+logger = logging.getLogger(__name__)
 
 #: An override that names a method of somebody else's.
 _METHOD = re.compile(r"\+{0,2}config\.VICE\.METHOD\.name=([\w.]+:\w+)")
@@ -55,8 +59,10 @@ def compose_and_tell(
         finish: What is done to the plain, resolved configuration in place.
     """
     _refuse_moved(overrides)
+    overrides = literal_paths(overrides)
+    _check_form(overrides)
     try:
-        composed, filled = _compose(literal_paths(overrides))
+        composed, filled = _compose(overrides)
         check_interpolations(composed)
         composed = _resolved(composed, finish)
     # Hydra means some of its ValueErrors for the user.
@@ -82,6 +88,22 @@ def help_text(overrides: list[str]) -> str:
         key = ".".join(filter(None, ("config", prefix)))
         lines += describe(group, key, group_at(plain, prefix))
     return "\n".join(lines)
+
+
+def _check_form(overrides: list[str]) -> None:
+    """Refuses what is no override at all, and says which of several values of one key counts."""
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            meant = f"config={text}" if text in experiment_names() else "KEY=VALUE"
+            raise UserError(f"{text}: must be {meant}; this command takes overrides only")
+    values: dict[str, list[str]] = {}
+    for text in overrides:
+        key, _, value = text.partition("=")
+        values.setdefault(key.lstrip("+~"), []).append(value)
+    for key, given in values.items():
+        if len(given) > 1:
+            shown = redact({key: given[-1]})[key]
+            logger.warning("%s is given %d times: the last, %s, counts", key, len(given), shown)
 
 
 def _refuse_moved(overrides: list[str]) -> None:
