@@ -18,7 +18,7 @@ from vice.runtime.files import disk_errors
 from vice.runtime.launch import read_environment
 from vice.runtime.loader_faults import loader_fault
 from vice.runtime.log_streams import guard, make_lenient
-from vice.runtime.preemption import STOPPED, Preempted
+from vice.runtime.preemption import SIGNALS, STOPPED, Preempted
 
 #: How a line on the terminal begins.
 LINE, CLOCK = "%(asctime)s %(message)s", "%H:%M:%S"
@@ -43,6 +43,7 @@ def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:
             status = _status(main, joins)
     finally:
         interrupts.give_up_unread()
+    interrupts.keep_status(status, SIGNALS)
     sys.exit(status)
 
 
@@ -59,8 +60,10 @@ def set_up_log(stream: TextIO | None = None) -> None:
     guard(logging.root.handlers)
     for each in (sys.stdout, sys.stderr):
         make_lenient(each)
-    # FAISS tells which of its builds it tries, with tracebacks of those that do not fit the CPU.
-    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+    # FAISS tells which of its builds it tries, with tracebacks of those that do not fit the CPU, and
+    # PyTorch how it got on, if its import is interrupted before it has set this itself.
+    for name in ("faiss.loader", "torch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _status(main: Callable[[], int | None], joins: bool) -> int:

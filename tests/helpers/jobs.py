@@ -13,6 +13,8 @@ from tests.helpers.processes import ROOT
 
 SCRIPTS = ROOT / "scripts" / "slurm"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+#: Seconds that a job may take for a step of a test: ten times those of an idle machine.
+PATIENCE = 900.0
 
 
 def sbatch(
@@ -32,19 +34,20 @@ def sbatch(
 
 
 def state(environment: dict[str, str], job: str) -> str:
-    """What SLURM calls the state of a job."""
+    """What SLURM calls the state of a job; empty if it does not answer in time."""
     text = slurm.call(environment, "scontrol", "show", "job", job)
-    return re.search(r"JobState=(\w+)", text).group(1)
+    found = re.search(r"JobState=(\w+)", text)
+    return found.group(1) if found else ""
 
 
-def wait_for(condition: Callable[[], object], out: Path, seconds: float = 180.0) -> None:
+def wait_for(condition: Callable[[], object], out: Path, seconds: float = PATIENCE) -> None:
     """Waits, and shows the logs below a folder where that is in vain."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "\n".join(
+        assert time.monotonic() < end, f"not within {seconds:g} s\n" + "\n".join(
             path.read_text()[-2000:] for path in sorted((out / "slurm").glob("*.err"))
         )
-        time.sleep(0.2)
+        time.sleep(0.3)
 
 
 def wait_for_state(environment: dict[str, str], job: str, out: Path, *names: str) -> None:

@@ -38,7 +38,11 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.%n.log
 SlurmdParameters=config_overrides
 JobRequeue=1
-KillWait=5
+KillWait=60
+MessageTimeout=60
+TCPTimeout=30
+BatchStartTimeout=300
+SlurmdTimeout=3600
 NodeName={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=8000
 NodeName={host}2 NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=8000
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -158,7 +162,7 @@ def _start(stack: ExitStack, command: list[str], environment: dict[str, str], fo
     stack.callback(stop)
 
 
-def _wait(ready, what: str, seconds: float = 30.0) -> None:
+def _wait(ready, what: str, seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:

@@ -155,10 +155,34 @@ def interruptible() -> Iterator[None]:
     finally:
         _forked_ignore = False
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        # While the interpreter ends there is nothing left to interrupt, and all has been said.
-        atexit.register(signal.signal, signal.SIGINT, _end_silently)
 
 
+def keep_status(status: int, numbers: Iterable[int]) -> None:
+    """Lets no signal change any more what a command has come to; all has been said about it.
+
+    The interpreter takes seconds to end. A signal shortens them, and is ignored at the very end,
+    when the interpreter has given its handlers up.
+
+    Args:
+        status: The exit status.
+        numbers: Signals; those that the process ignores stay ignored.
+    """
+    if threading.current_thread() is threading.main_thread():
+        _kept.update(number for number in numbers if signal.getsignal(number) != signal.SIG_IGN)
+        atexit.register(_handle_kept, lambda *_: end_now("", status))
+
+
+#: Signals that no longer change the exit status.
+_kept: set[int] = set()
+
+
+def _handle_kept(handler: Any) -> None:
+    for number in _kept:
+        signal.signal(number, handler)
+
+
+# What is registered first is done last.
+atexit.register(_handle_kept, signal.SIG_IGN)
 _forked_ignore = False
 
 
@@ -177,10 +201,6 @@ def _is_default() -> bool:
 
 def _end(number: int, frame: FrameType | None) -> None:
     end_now(MESSAGE)
-
-
-def _end_silently(number: int, frame: FrameType | None) -> None:
-    end_now("")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
