@@ -44,10 +44,22 @@ def wait_for(condition: Callable[[], object], out: Path, seconds: float = PATIEN
     """Waits, and shows the logs below a folder where that is in vain."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"not within {seconds:g} s\n" + "\n".join(
-            path.read_text()[-2000:] for path in sorted((out / "slurm").glob("*.err"))
-        )
+        assert time.monotonic() < end, f"not within {seconds:g} s\n{_logs(out)}"
         time.sleep(0.3)
+
+
+def wait_for_job(
+    environment: dict[str, str], job: str, condition: Callable[[], object], out: Path
+) -> None:
+    """Waits for what a job does; one that has ended will not do it any more."""
+
+    def reached() -> bool:
+        found = state(environment, job)
+        done = bool(condition())
+        assert done or found not in ENDED, f"job {job} is {found}\n{_logs(out)}"
+        return done
+
+    wait_for(reached, out)
 
 
 def wait_for_state(environment: dict[str, str], job: str, out: Path, *names: str) -> None:
@@ -55,7 +67,7 @@ def wait_for_state(environment: dict[str, str], job: str, out: Path, *names: str
 
     def reached() -> bool:
         found = state(environment, job)
-        assert found in names or found not in ENDED, f"job {job} is {found}"
+        assert found in names or found not in ENDED, f"job {job} is {found}\n{_logs(out)}"
         return found in names
 
     wait_for(reached, out)
@@ -67,3 +79,8 @@ def start_again(environment: dict[str, str], job: str, out: Path) -> None:
     # What SLURM hands out in the second in which it queues a job again is revoked with the rest.
     time.sleep(2)
     slurm.call(environment, "scontrol", "update", f"jobid={job}", "StartTime=now")
+
+
+def _logs(folder: Path) -> str:
+    files = sorted((folder / "slurm").glob("*.err"))
+    return "\n".join(f"{file.name}: ...{file.read_text()[-2000:]}" for file in files)

@@ -43,6 +43,7 @@ MessageTimeout=60
 TCPTimeout=30
 BatchStartTimeout=300
 SlurmdTimeout=3600
+FirstJobId={job}
 NodeName={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=8000
 NodeName={host}2 NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=8000
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -67,7 +68,9 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     host = socket.gethostname()
     (folder / "state").mkdir(parents=True)
     config = folder / "slurm.conf"
-    config.write_text(CONFIG.format(host=host, folder=folder, ports=free_ports(3)))
+    # The numbers of jobs decide on their ports, and another cluster may run on this machine.
+    job = 1 + secrets.randbelow(100_000)
+    config.write_text(CONFIG.format(host=host, folder=folder, ports=free_ports(3), job=job))
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(64))
     key.chmod(0o600)
@@ -79,7 +82,6 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "SLURM_CONF": str(config),
-        # A second cluster of another test would number its jobs, and so its ports, alike.
         "MASTER_PORT": str(free_ports(1)[0]),
     }
     munge = ["munged", "--foreground", "--force", f"--key-file={key}"]
