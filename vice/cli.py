@@ -60,8 +60,8 @@ def set_up_log(stream: TextIO | None = None) -> None:
     guard(logging.root.handlers)
     for each in (sys.stdout, sys.stderr):
         make_lenient(each)
-    # FAISS tells which of its builds it tries, with tracebacks of those that do not fit the CPU, and
-    # PyTorch how it got on, if its import is interrupted before it has set this itself.
+    # FAISS tells which of its builds it tries, with tracebacks of those that do not fit the CPU,
+    # and PyTorch how it got on, if its import is interrupted before it has set this itself.
     for name in ("faiss.loader", "torch"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
