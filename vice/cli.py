@@ -16,7 +16,7 @@ from vice.errors import UserError, one_line
 from vice.runtime import interrupts
 from vice.runtime.files import disk_errors
 from vice.runtime.launch import read_environment
-from vice.runtime.loader_faults import loader_fault
+from vice.runtime.loader_faults import half_built_loaders_are_silent, loader_fault
 from vice.runtime.log_streams import guard, make_lenient
 from vice.runtime.preemption import SIGNALS, STOPPED, Preempted
 
@@ -39,7 +39,7 @@ def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:
     """
     set_up_log()
     try:
-        with interrupts.interruptible():
+        with interrupts.interruptible(), half_built_loaders_are_silent():
             status = _status(main, joins)
     finally:
         interrupts.give_up_unread()

@@ -251,3 +251,29 @@ def test_a_lost_terminal_changes_no_exit_status(end, status):
     os.close(other)
     os.close(main)
     assert process.wait(60) == status
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_get_no_file_of_a_command(closed, tmp_path):
+    """Else the next file that it opens would take in what libraries print."""
+    script = """
+import os, sys
+from vice.cli import run, show
+
+def main():
+    with open(sys.argv[1], "w") as file:
+        os.system("echo of a library; echo of another >&2")
+        print("printed")
+        show("shown")
+        sys.stderr.write("told")
+        file.write(str(file.fileno() > 2))
+    assert sys.stdin.read() == ""
+
+run(main)
+"""
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", script]
+    done = subprocess.run(
+        [*command, str(tmp_path / "file")], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "file").read_text() == "True"

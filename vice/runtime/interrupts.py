@@ -100,6 +100,23 @@ def _read(path: str) -> str:
         return file.read()
 
 
+def open_closed_streams() -> None:
+    """Opens standard input, output and error anew where the shell has closed them (``>&-``).
+
+    The next file that is opened would otherwise get the number of one, and what libraries print
+    would go into it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is this one, since those before it are open.
+            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 @contextmanager
 def held_back(numbers: Iterable[int]) -> Iterator[None]:
     """Processes that are started in the block begin with these signals held back.
@@ -242,4 +259,5 @@ def give_up_unread() -> bool:
     return dropped
 
 
+open_closed_streams()
 stop_while_importing()
