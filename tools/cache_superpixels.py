@@ -13,15 +13,13 @@ import argparse
 import os
 from pathlib import Path
 
-from vice.cli import run
+from vice.cli import Parser, run
 from vice.errors import UserError
 from vice.names import printable
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     number = os.environ.get("SLURM_ARRAY_TASK_ID", "0")
     count = os.environ.get("SLURM_ARRAY_TASK_COUNT", "1")
     parser.add_argument("overrides", nargs="+", metavar="config=NAME KEY=VALUE")
@@ -36,6 +34,7 @@ def main() -> int:
     from vice.plugins.vissl.config.checks import check_values
     from vice.plugins.vissl.config.configure import compose
     from vice.plugins.vissl.config.inputs import announce_data, check_data
+    from vice.plugins.vissl.option_keys import spelled
     from vice.superpixels.fill import fill_cache
 
     composed = compose(args.overrides)
@@ -44,13 +43,14 @@ def main() -> int:
     check_data(config)
     announce_data(config)
     paths = [file for folder in config.DATA.TRAIN.DATA_PATHS for file in list_images(Path(folder))]
-    report = fill_cache(
-        paths,
-        config.VICE.STANDARDIZE,
-        config.VICE.SUPERPIXELS,
-        workers=args.workers,
-        shard=(int(first), int(shards)),
-    )
+    with spelled():
+        report = fill_cache(
+            paths,
+            config.VICE.STANDARDIZE,
+            config.VICE.SUPERPIXELS,
+            workers=args.workers,
+            shard=(int(first), int(shards)),
+        )
     kept = report.images - len(report.broken) - len(report.unwritten)
     each = report.size / max(1, kept) / 1024
     print(f"{report.images} images, {report.made} new maps, {each:.1f} KiB each")

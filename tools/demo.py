@@ -7,17 +7,14 @@ Examples:
 """
 
 import argparse
-import json
 from pathlib import Path
 
-from vice.cli import run
+from vice.cli import Parser, run
 from vice.paths import typed_path
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--out",
         type=typed_path,
@@ -36,13 +33,15 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    from vice.experiments.demo.steps import RESULTS_NAME, run_demo, verdict
+    from vice.experiments.demo.steps import run_demo, verdict
+    from vice.runtime.files import read_json
+    from vice.runtime.run_folder import RESULTS_NAME
 
     report = run_demo(args.out, args.images, args.overrides)
-    results = json.loads((args.out / RESULTS_NAME).read_text(encoding="utf-8"))
+    results = read_json(args.out / RESULTS_NAME, "delete it, and call this again")
     print(f"\nDone in {results['seconds']:.0f} s. Open {report} in a browser.")
     print(
-        f"Checkpoint: {args.out / 'train'} (vice.load reads it); figures: {args.out}/results.json"
+        f"Checkpoint: {args.out / 'train'} (vice.load reads it); figures: {args.out / RESULTS_NAME}"
     )
     if "scores" in results:
         print("mIoU in % on images that no fit has seen; higher is better, chance is about 10:")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from vice.names import printable
 from vice.redaction import redact_text
@@ -14,6 +15,64 @@ class UserError(ValueError):
     The message names what is wrong and what to do about it. Command lines print it as one line
     and exit with status 2; a traceback would only bury it.
     """
+
+
+#: The name of an argument in braces, after its owner where the name alone would say too little, and
+#: with the value that it is to have: ``{num_prototypes}``, ``{Superpixels.folder}``.
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.]*(?:=\w+)?)\}")
+
+
+def placeholders(text: str) -> list[str]:
+    """The placeholders of a text, without their braces."""
+    return _PLACEHOLDER.findall(text)
+
+
+def spell(text: str, keys: Mapping[str, str], values: Mapping[str, object] | None = None) -> str:
+    """A text with its placeholders filled in.
+
+    Args:
+        text: Names arguments by placeholders: ``"use fewer prototypes ({num_prototypes})"``.
+        keys: What the reader sets in order to set an argument, for example
+            ``{"num_prototypes": "--prototypes"}``. Others are named as in
+            Python.
+        values: For placeholders that stand for a value; nothing in a value is a placeholder.
+
+    Returns:
+        The text, for example ``"use fewer prototypes (--prototypes)"``.
+    """
+    given = values or {}
+
+    def fill(match: re.Match[str]) -> str:
+        name = match[1]
+        return str(given[name]) if name in given else keys.get(name, name.rpartition(".")[2])
+
+    return _PLACEHOLDER.sub(fill, text)
+
+
+class OptionError(UserError):
+    """Bad input whose remedy is another value of an argument.
+
+    The core names its own arguments. A plugin whose users set them under other names shows its
+    own with `spelled`.
+
+    Args:
+        text: As in `spell`.
+        **values: As in `spell`.
+    """
+
+    def __init__(self, text: str, /, **values: object) -> None:
+        super().__init__(text)
+        # What another process has said of its error is no template any more.
+        self.final = "Original Traceback" in text
+        self.values = values
+
+    def __str__(self) -> str:
+        return self.spelled({})
+
+    def spelled(self, keys: Mapping[str, str]) -> str:
+        """The message with the names that a reader sets arguments under; see `spell`."""
+        text = str(self.args[0])
+        return text if self.final else spell(text, keys, self.values)
 
 
 def one_line(error: Exception) -> str:

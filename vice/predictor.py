@@ -12,8 +12,9 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.images import read_image, upright_rgb
-from vice.models.centroids import Centroids, argmax_upsampled
+from vice.models.centroids import Centroids
 from vice.models.checkpoint import Checkpoint, load_checkpoint
+from vice.models.concepts import Concepts
 from vice.models.embeddings import refuse_nonfinite
 from vice.models.load import is_spherical, load_extractor, names_a_run
 from vice.normalize import normalize
@@ -78,15 +79,15 @@ class Predictor:
 
     @torch.no_grad()
     def segment(
-        self, image: Picture, concepts: Tensor | np.ndarray | Centroids | None = None
+        self, image: Picture, concepts: Tensor | np.ndarray | Concepts | Centroids | None = None
     ) -> Tensor:
         """Gives each pixel its most similar concept.
 
         Args:
             image: As in `embed`.
-            concepts: (K, D) vectors, of which only the direction counts (of ``lab``: the point), or
-                the centroids that `vice.clustering.fit_kmeans` or tools/eval_cluster.py fitted;
-                None takes the checkpoint's prototypes.
+            concepts: (K, D) vectors, of which only the direction counts (of ``lab``: the point);
+                `Concepts`; or the centroids that `vice.clustering.fit_kmeans` or
+                tools/eval_cluster.py fitted. None takes the checkpoint's own.
 
         Returns:
             (H, W) int64 on the CPU, 0..K-1.
@@ -96,30 +97,28 @@ class Predictor:
                 concepts are no (K, D) finite numbers.
         """
         pixels = _rgb(image)
-        scores = self._concepts(concepts).scores(self._embed(pixels, image))
-        # Scores are linear in the embedding: scoring first and upsampling K maps after it gives
-        # the same numbers as scoring each upsampled pixel.
-        return argmax_upsampled(scores, pixels.shape[:2])[0].cpu()
+        found = self._concepts(concepts)
+        return found.nearest_map(self._embed(pixels, image), pixels.shape[:2])[0].cpu()
 
-    def _concepts(self, concepts: Any) -> Centroids:
+    def _concepts(self, concepts: Any) -> Concepts:
         if concepts is None:
-            if self.checkpoint.prototypes is None:
+            if self.checkpoint.concepts is None:
                 raise UserError(
                     f"{self.name} holds no prototypes; pass concepts, (K, {self.dim}) vectors, for "
                     "example the centroids that tools/eval_cluster.py writes "
                     "(vice.models.centroids.Centroids.load)"
                 )
-            return Centroids(self.checkpoint.prototypes.weight.float(), spherical=True)
-        if isinstance(concepts, Centroids):
+            return self.checkpoint.concepts
+        if isinstance(concepts, Concepts | Centroids):
             _check_concepts(concepts.vectors, self.dim)
-            return concepts
+            return concepts.concepts() if isinstance(concepts, Centroids) else concepts
         vectors = _as_tensor(concepts, self.dim)
         _check_concepts(vectors, self.dim)
         spherical = is_spherical(self.embedder)
         vectors = vectors.to(self.device, torch.float32)
         if spherical and not vectors.norm(dim=1).all():
             raise UserError("one of the concepts is all zeros and has no direction; leave it out")
-        return Centroids(F.normalize(vectors, dim=1) if spherical else vectors, spherical)
+        return Concepts(F.normalize(vectors, dim=1)) if spherical else Concepts.euclidean(vectors)
 
     def _embed(self, pixels: np.ndarray, image: Any) -> Tensor:
         batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]

@@ -44,25 +44,20 @@ def build(overrides: list[str]) -> Any:
 
     from vice.plugins.vissl.config.configure import configure, write_config
     from vice.plugins.vissl.dataset import ViceImages
-    from vice.plugins.vissl.head import VicePrototypes
-    from vice.plugins.vissl.loss import ViceDenseSwAV
     from vice.plugins.vissl.resuming import prepare_resume
-    from vice.plugins.vissl.transforms import VicePhotometric, ViceViews
 
     _, config = configure(overrides)
     prepare_resume(config)
     write_config(config)
-    first, second = config.DATA.TRAIN.TRANSFORMS[:2]
     source = ViceImages(config, config.DATA.TRAIN.DATA_PATHS[0], "TRAIN", "", "")
-    sample = ViceViews.from_config(first)(source[0][0])
-    images = VicePhotometric.from_config(second)(sample).images
+    method, sample = source.method, source[0][0]
+    images = method.finish(method.collate([sample.drawn]), torch.device("cpu")).inputs[0]
     config.MODEL.TRUNK.VICE.weights = None
     with torch.device("meta"):
         trunk = get_model_trunk(config.MODEL.TRUNK.NAME)(config.MODEL, config.MODEL.TRUNK.NAME)
-    head = VicePrototypes(config.MODEL, **config.MODEL.HEAD.PARAMS[0][1])
-    loss = ViceDenseSwAV.from_config(config.LOSS.vice_dense_swav)
+    head, loss = method.head(config.MODEL.TRUNK.VICE.dim), method.loss()
     rate = build_optimizer_schedulers(config.OPTIMIZER)["lr"](0.5)
-    return images, head.prototypes.weight, loss.criterion, trunk.embedder.dim, rate
+    return images, head.prototypes.weight, loss, trunk.embedder.dim, rate
 
 
 def _goes_together(built: Any) -> str | None:

@@ -223,8 +223,7 @@ def _as_it_was(arguments: dict[str, Any]) -> dict[str, Any]:
     names = ("spec", "dataset", "out_dir", "protocol", "data_root", "fit_dataset")
     fit, score = make_task(**{name: arguments[name] for name in names}).open()
     sums = {"fit": fit.checksum(protocol.fit_split), "score": score.checksum(protocol.score_split)}
-    with share_embedder("lab", 0) as shared:
-        digest = shared.digest
+    digest = share_embedder("lab", 0).digest
     return {
         "protocol": {"hash": protocol.hash},
         "classes": list(score.classes),

@@ -163,7 +163,7 @@ def _save_subset(out: Path, rng: Rng) -> None:
 
 
 def _save_results(out: Path, rng: Rng) -> None:
-    from vice.evaluation.results import write_json
+    from vice.runtime.files import write_json
 
     write_json(out / "results.json", {"scores": list(range(99))})
 

@@ -47,11 +47,11 @@ def _looked_at(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _watched(images: Images) -> list[str]:
     """Alarms of the health of a training that sees these images, 90 steps long."""
+    from tests.helpers.methods import vice_monitor
     from vice.images.content import Content
     from vice.images.fingerprints import fingerprint
-    from vice.methods.signs import HealthMonitor
 
-    seen, monitor, alarms = Content(), HealthMonitor(64), []
+    seen, monitor, alarms = Content(), vice_monitor(64), []
     healthy = {"perplexity": 63.4, "loss_over_lnk": 0.5, "regions_per_view": 30.0}
     for step in range(90):
         number = step % len(images)

@@ -30,17 +30,13 @@ def read(path: Path) -> Any:
 def train_on(folder: Path) -> Any:
     """Views of every image of a folder, as the workers of a training draw them."""
     import vice.plugins.vissl  # noqa: F401
+    from tests.helpers.methods import SETTINGS
     from vice.plugins.vissl.dataset import ViceImages
-    from vice.plugins.vissl.transforms import ViceViews
 
-    options = {
-        "STANDARDIZE": {"mode": "highres", "min_side": 32, "max_side": 64},
-        "SUPERPIXELS": {"region_size": 8},
-        "DATASET": {"min_images_per_epoch": 0},
-    }
+    sizes = {"mode": "highres", "min_side": 32, "max_side": 64}
+    options = {**SETTINGS, "STANDARDIZE": sizes}
     source = ViceImages({"VICE": options, "SEED_VALUE": 0}, str(folder), "TRAIN", "", "")
-    views = ViceViews(num_views=2, size=24)
-    return [views(source[index][0]) for index in range(len(source))]
+    return [source[index][0] for index in range(len(source))]
 
 
 def is_rgb(images: Any) -> str | None:
@@ -63,7 +59,7 @@ def drawn_from_good_ones(samples: Any, count: int) -> str | None:
     """Every place of the folder has given finite views of some image."""
     if len(samples) != count:
         return f"{len(samples)} samples of {count} files"
-    shapes = {sample.views.images.shape for sample in samples}
+    shapes = {sample.drawn.views.images.shape for sample in samples}
     return None if shapes == {(2, 24, 24, 3)} else f"views of shapes {shapes}"
 
 

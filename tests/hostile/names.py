@@ -191,8 +191,9 @@ def _maps(folder: Path, rng: Rng) -> Any:
     stem = name(rng)
 
     def run() -> Any:
-        from vice.evaluation.results import plain, write_json
+        from vice.evaluation.results import plain
         from vice.plugins.mmseg.results import write_samples
+        from vice.runtime.files import write_json
 
         label = np.zeros((8, 8), np.uint8)
         sample = SimpleNamespace(

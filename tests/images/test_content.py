@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from tests.helpers import content
+from tests.helpers.methods import vice_monitor
 from tests.helpers.tiffs import tiff
 from vice.images.content import Content
 from vice.images.fingerprints import fingerprint
 from vice.images.survey import content_warnings, survey_images
-from vice.methods.signs import HealthMonitor
 
 GOOD = {"perplexity": 20.0, "loss_over_lnk": 0.8, "regions_per_view": 40.0}
 
@@ -26,7 +26,7 @@ def seen(images) -> Content:
 
 
 def alarms(record: dict[str, float], skipped: int = 0) -> list[str]:
-    monitor = HealthMonitor(32, patience=2)
+    monitor = vice_monitor(32, patience=2)
     record = {**GOOD, **record, "skipped_images": skipped}
     return [alarm for _ in range(4) for alarm in monitor.update(record)]
 

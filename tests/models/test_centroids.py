@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from vice.clustering import fit_kmeans
 from vice.errors import UserError
-from vice.models.centroids import Centroids, argmax_upsampled
+from vice.models.centroids import Centroids
+from vice.models.concepts import argmax_upsampled
 
 faiss = pytest.importorskip("faiss")
 
@@ -25,7 +26,7 @@ def test_argmax_of_the_convolution_is_the_answer_of_faiss(spherical):
     index = faiss.IndexFlatIP(16) if spherical else faiss.IndexFlatL2(16)
     index.add(centroids.vectors.numpy())
     _, expected = index.search(flat, 1)
-    found = centroids.scores(images).argmax(1)
+    found = centroids.concepts().nearest_map(images, images.shape[2:])
     np.testing.assert_array_equal(found.flatten().numpy(), expected[:, 0])
 
 
@@ -39,7 +40,7 @@ def test_upsampling_scores_equals_scoring_upsampled_embeddings(spherical):
         fine = F.normalize(fine)
     points = fine.permute(0, 2, 3, 1).reshape(-1, 16)
     expected = torch.cdist(points, centroids.vectors.double()).argmin(1).view(2, 33, 26)
-    assert torch.equal(argmax_upsampled(centroids.scores(images), (33, 26)), expected)
+    assert torch.equal(centroids.concepts().nearest_map(images, (33, 26)), expected)
 
 
 @pytest.mark.parametrize("size", [(9, 7), (33, 26), (36, 28), (5, 30), (1, 1)])
@@ -74,4 +75,4 @@ def test_wrong_files_are_named(tmp_path):
 
 def test_centroids_of_another_model_are_refused():
     with pytest.raises(UserError, match=r"16 dimensions .* 3"):
-        Centroids(torch.ones(2, 3), True).scores(embeddings())
+        Centroids(torch.ones(2, 3), True).concepts().scores(embeddings())

@@ -10,13 +10,18 @@ import torch
 
 from vice.errors import UserError
 from vice.models.training_state import (
+    PATTERN,
     damage,
+    final_state,
     furthest_snapshot,
     link_newest,
+    name_inside,
+    name_of_epoch,
     newest_snapshot,
     read_snapshot,
     remove_old,
     remove_parts,
+    states_of_epochs,
     write_snapshot,
 )
 
@@ -34,6 +39,23 @@ def test_what_is_written_is_read(tmp_path):
     assert found["iteration"] == 3
     assert torch.equal(found["weights"], state(3)["weights"])
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_names_of_states_say_what_they_are(tmp_path):
+    for number in (2, 10, 1):
+        (tmp_path / name_of_epoch(number, final=False)).touch()
+        (tmp_path / name_inside(7 * number)).touch()
+    assert final_state(tmp_path) is None
+    (tmp_path / name_of_epoch(11, final=True)).touch()
+    (tmp_path / "nonfinite_rank0.torch").touch()
+    assert final_state(tmp_path) == tmp_path / "model_final_checkpoint_phase11.torch"
+    epochs = [(number + 1, f"model_phase{number}.torch") for number in (1, 2, 10)]
+    found = [(number, path.name) for number, path in states_of_epochs(tmp_path)]
+    assert found == [*epochs, (12, "model_final_checkpoint_phase11.torch")]
+    assert len(list(tmp_path.glob(PATTERN))) == 7
+    assert name_inside(3) == "model_iteration3.torch"
+    remove_old(tmp_path, 1)
+    assert [path.name for path in tmp_path.glob("model_iter*")] == [name_inside(70)]
 
 
 def test_every_cut_and_flips_of_tensor_data_are_noticed(tmp_path):

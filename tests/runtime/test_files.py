@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from vice.errors import UserError
-from vice.runtime.files import replace_atomically
+from vice.runtime.files import read_json, replace_atomically, write_json
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -21,3 +23,34 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(UserError, match="cannot write .*missing/file: No such file"):
         replace_atomically(tmp_path / "missing" / "file", fail)
+
+
+def test_json_comes_back_as_it_was(tmp_path):
+    content = {"b": [1, 2.5, None], "a": "\udcff/ä"}
+    write_json(tmp_path / "new" / "a.json", content)
+    assert read_json(tmp_path / "new" / "a.json", "") == content
+    assert (tmp_path / "new" / "a.json").read_text() == (
+        '{\n "b": [\n  1,\n  2.5,\n  null\n ],\n "a": "\\udcff/\\u00e4"\n}\n'
+    )
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "new" / "a.json", float("nan"), allow_nan=False)
+    assert read_json(tmp_path / "new" / "a.json", "") == content
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b'{"a": 1', b"\xff\xfe\xfa", b"[" * 100_000, b"{} {}", b"[]"]
+)
+def test_what_is_no_json_is_named_in_one_line(tmp_path, data):
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(UserError, match=r"^[^\n]*a\.json is broken \([^\n]+\); make it again$"):
+        read_json(tmp_path / "a.json", "make it again")
+
+
+def test_json_that_cannot_be_opened_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.json cannot be read \(No such .*\); look$"):
+        read_json(tmp_path / "gone.json", "look")
+    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
+        read_json(tmp_path, "look")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe is no regular file"):
+        read_json(tmp_path / "pipe", "look")

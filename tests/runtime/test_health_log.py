@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vice.methods.signs import HealthMonitor
+from tests.helpers.methods import vice_monitor
 from vice.runtime.health_log import HealthLog, read_health
 from vice.runtime.run_folder import HEALTH_NAME
 
@@ -20,7 +20,7 @@ GOOD = {"perplexity": 20.0, "loss_over_lnk": 0.8, "regions_per_view": 40.0}
     ],
 )
 def test_alarms(bad, word):
-    monitor = HealthMonitor(32, patience=3)
+    monitor = vice_monitor(32, patience=3)
     sick = {**GOOD, **bad}
     assert monitor.update(sick) == []
     assert monitor.update(sick) == []
@@ -32,7 +32,7 @@ def test_alarms(bad, word):
 
 
 def test_a_queue_that_takes_in_nothing():
-    monitor = HealthMonitor(32, patience=3)
+    monitor = vice_monitor(32, patience=3)
     ages = [0.0, 0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
     due = [monitor.update({**GOOD, "queue_length": 20.0, "queue_age": age}) for age in ages]
     assert [len(messages) for messages in due] == [0, 0, 0, 0, 0, 1, 0, 0]
@@ -40,7 +40,7 @@ def test_a_queue_that_takes_in_nothing():
 
 
 def test_healthy_runs_raise_nothing():
-    monitor = HealthMonitor(32, patience=1)
+    monitor = vice_monitor(32, patience=1)
     assert monitor.update(GOOD) == []
 
 

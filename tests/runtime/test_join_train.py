@@ -10,7 +10,8 @@ import torch
 import torch.distributed as dist
 
 from tests.helpers.processes import free_ports, spawn
-from vice.errors import UserError
+from vice.errors import OptionError, UserError
+from vice.plugins.vissl.option_keys import KEYS
 from vice.runtime.join_train import Roster, join
 
 SECONDS = timedelta(seconds=20)
@@ -53,8 +54,9 @@ def test_an_address_where_nobody_is():
     with pytest.raises(UserError, match=r"rank 1 of 2 on .* cannot reach rank 0 at 127.0.0.1:"):
         address = f"127.0.0.1:{free_ports(1)[0]}"
         join(address, 1, 2, backend="gloo", timeout=timedelta(seconds=1))
-    with pytest.raises(UserError, match=r"config\.DISTRIBUTED\.RUN_ID=HOST:PORT"):
+    with pytest.raises(OptionError, match=r"Another one is chosen by address$") as caught:
         join("127.0.0.1:port", 0, 1, backend="gloo", timeout=SECONDS)
+    assert "chosen by config.DISTRIBUTED.RUN_ID=HOST:PORT" in caught.value.spelled(KEYS)
 
 
 def test_a_lost_store_is_said_to_be_rank_0():

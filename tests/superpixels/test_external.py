@@ -139,7 +139,7 @@ def test_a_map_of_another_size_names_both_files(tmp_path: Path) -> None:
 
 
 def test_files_need_a_folder_and_a_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"config\.VICE\.SUPERPIXELS\.folder=FOLDER"):
+    with pytest.raises(UserError, match="needs the folder of the maps: set folder=FOLDER"):
         Superpixels("files")
     with pytest.raises(UserError, match="gone of region maps does not exist"):
         Superpixels("files", folder=tmp_path / "gone")

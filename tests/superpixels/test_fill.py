@@ -61,7 +61,7 @@ def test_shards_share_the_work_and_repeating_makes_nothing_new(photos, tmp_path)
 @pytest.mark.parametrize(
     ("options", "shard", "message"),
     [
-        ({}, (0, 1), "no cache folder: set config.VICE.SUPERPIXELS.cache_dir"),
+        ({}, (0, 1), "no cache folder: set cache_dir=FOLDER"),
         ({"cache_dir": "x", "method": "grid"}, (0, 1), "quicker made than read"),
         ({"cache_dir": "x"}, (2, 2), "shard 2 of 2"),
     ],
@@ -87,6 +87,7 @@ def test_command_line(photos, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "6 images, 5 new maps" in done.stdout and "broken.png" in done.stdout
     done = Forked([*command, "config.VICE.SUPERPIXELS.cache_dir=null"], cwd=tmp_path).wait()
-    assert done.returncode == 2 and "no cache folder" in done.stderr
+    assert done.returncode == 2
+    assert "no cache folder: set config.VICE.SUPERPIXELS.cache_dir=FOLDER" in done.stderr
     done = Forked([*command, cache, "--shard", "half"], cwd=tmp_path).wait()
     assert done.returncode == 2

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,14 @@ import torch
 from vice.errors import UserError
 from vice.evaluation.label_free import HeldOutViews, LabelFreeScores
 from vice.models.checkpoint import Checkpoint, load_checkpoint
-from vice.runtime.run_folder import WEIGHTS_NAME, read_config
+from vice.models.training_state import states_of_epochs
+from vice.runtime.run_folder import CONFIG_NAME, WEIGHTS_NAME, read_config
 
 logger = logging.getLogger(__name__)
 
 RULE = (
     "highest normalised mutual information between the prototypes of the same regions in two views"
 )
-_EPOCH = re.compile(r"model_(?:final_checkpoint_)?phase(\d+)\.torch")
 
 
 @dataclass(frozen=True)
@@ -80,11 +79,10 @@ def choose_checkpoint(
         UserError: No run there, no prototypes in it, or no image with mutual regions.
     """
     folder = Path(run_dir)
-    found = ((_EPOCH.fullmatch(file.name), file) for file in folder.glob("model_*.torch"))
-    epochs = sorted((int(match[1]) + 1, file) for match, file in found if match)
+    epochs = states_of_epochs(folder)
     settings = read_config(folder).get("VICE")
     if settings is None:
-        raise UserError(f"{folder} holds no train_config.yaml: is it a run folder?")
+        raise UserError(f"{folder} holds no {CONFIG_NAME}: is it a run folder?")
     exported = folder / WEIGHTS_NAME
     candidates = epochs or [(0, exported)]
     views = HeldOutViews(images, settings, seed)

@@ -18,7 +18,10 @@ from vice.errors import UserError
 from vice.evaluation.agreement import contingency, normalized_mutual_information
 from vice.images import ImageError
 from vice.losses import BatchRegions, swapped_prediction
+from vice.losses.options import LossOptions
+from vice.models.concepts import Concepts
 from vice.models.embeddings import refuse_nonfinite
+from vice.options import defaults
 from vice.regions import NORMALIZE_MODES, pool_regions
 from vice.superpixels import Superpixels
 from vice.views import NoMutualRegions, Views, ViewSampler
@@ -69,7 +72,8 @@ class HeldOutViews:
     Args:
         images: Image files; those that cannot be read, or whose views share no region, are named
             in the log and left out.
-        settings: ``VICE`` of a run's configuration: how views are made and compared.
+        settings: ``VICE`` of a run's configuration: how views are made and compared. Where its
+            method has no such options, the defaults hold.
         seed: Seed of views and colours.
 
     Attributes:
@@ -82,10 +86,12 @@ class HeldOutViews:
     def __init__(
         self, images: Sequence[str | Path], settings: Mapping[str, Any], seed: int = 0
     ) -> None:
-        self.settings = settings
+        loss = {**defaults(LossOptions), **settings.get("LOSS", {})}
+        nothing: dict[str, Any] = {"VIEWS": {}, "PHOTOMETRIC": {}, "SUPERPIXELS": {}}
+        self.settings = {**nothing, **settings, "LOSS": loss}
         self.seed = seed
-        self.photometric = Photometric(**settings["PHOTOMETRIC"])
-        self.pairs = _draw_pairs(images, settings, seed, self.photometric)
+        self.photometric = Photometric(**self.settings["PHOTOMETRIC"])
+        self.pairs = _draw_pairs(images, self.settings, seed, self.photometric)
 
     # Not inference_mode: the model may be one in training, and what a module keeps for its next
     # call must then be fit for a backward pass.
@@ -112,7 +118,8 @@ class HeldOutViews:
         vectors = torch.cat(found, dim=1)
         image = torch.cat([torch.full((part.shape[1],), i) for i, part in enumerate(found)])
         scores = vectors @ prototypes.T
-        best = scores.argmax(-1).cpu().numpy()
+        nearest = Concepts(prototypes).nearest(vectors.flatten(0, 1))
+        best = nearest.view(2, -1).cpu().numpy()
         table = contingency(best[0], best[1], (len(prototypes), len(prototypes)))
         shares = table.sum(1)[table.sum(1) > 0] / table.sum()
         loss = _loss(scores, image.to(scores.device), len(self.pairs), self.settings["LOSS"])

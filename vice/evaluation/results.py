@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 from vice.datasets import LabelledSet
 from vice.datasets.labelled_set import list_checksum
 from vice.evaluation.task import Task
 from vice.runtime.collectives import world_size
-from vice.runtime.files import write_text
 from vice.runtime.provenance import versions
 from vice.scoring import CountTable
 from vice.scoring import Mapping as ClassMapping
@@ -84,11 +82,6 @@ def describe(
         "model": model,
         "versions": versions(),
     }
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file in one step, so that a killed run leaves no half of one."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def plain(value: Any) -> Any:

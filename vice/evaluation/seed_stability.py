@@ -49,7 +49,7 @@ def cluster_stability(
         UserError: A checkpoint without prototypes, or no image can be read.
     """
     predictors = [Predictor(load_checkpoint(run, device=device), device) for run in runs]
-    counts = [len(predictor.checkpoint.required_prototypes()) for predictor in predictors]
+    counts = [len(predictor.checkpoint.required_concepts()) for predictor in predictors]
     pairs = itertools.combinations(range(len(runs)), 2)
     tables = {(i, j): np.zeros((counts[i], counts[j]), np.int64) for i, j in pairs}
     read = 0

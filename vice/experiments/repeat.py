@@ -10,13 +10,14 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.evaluation.compare import read_results
-from vice.evaluation.protocols import from_dict
+from vice.evaluation.protocols import Protocol, from_dict
 from vice.evaluation.task import Task, make_task
 from vice.models.load import names_code
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.finetune import finetune
+from vice.runtime.run_folder import RESULTS_NAME
 
 EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "linear": evaluate_linear,
@@ -76,10 +77,10 @@ def _arguments(old: dict[str, Any], folder: str | Path) -> dict[str, Any]:
     whole = {*_TASK_ONLY, "seed"} <= said.keys() <= known
     if not whole or not isinstance(said["spec"], str) or not isinstance(said["protocol"], dict):
         raise UserError(
-            f"{Path(folder) / 'results.json'} does not say what the evaluation was called with; "
+            f"{Path(folder) / RESULTS_NAME} does not say what the evaluation was called with; "
             "evaluate again"
         )
-    return dict(said)
+    return {**said, "protocol": from_dict(said["protocol"])}
 
 
 def _refuse_code(said: dict[str, Any], folder: str | Path) -> None:
@@ -88,13 +89,13 @@ def _refuse_code(said: dict[str, Any], folder: str | Path) -> None:
     what = spec if names_code(spec) else f"options={options}" if options else None
     if what is not None:
         raise UserError(
-            f"{Path(folder) / 'results.json'} names code that would run: {what}; look at it, and "
+            f"{Path(folder) / RESULTS_NAME} names code that would run: {what}; look at it, and "
             "say --trust if you do"
         )
 
 
 def _check(old: dict[str, Any], arguments: dict[str, Any]) -> None:
-    protocol = from_dict(dict(arguments["protocol"]))
+    protocol: Protocol = arguments["protocol"]
     _same("protocol", old["protocol"]["hash"], protocol.hash)
     known = {k: arguments[k] for k in _TASK_ONLY}
     fit, score = make_task(**known).open()
@@ -104,8 +105,8 @@ def _check(old: dict[str, Any], arguments: dict[str, Any]) -> None:
     _same(f"list of {protocol.fit_split} images", lists["fit"], found)
     found = score.checksum(protocol.score_split)
     _same(f"list of {protocol.score_split} images", lists["score"], found)
-    with share_embedder(arguments["spec"], arguments["seed"]) as shared:
-        _same(f"weights of {arguments['spec']}", old["model"]["digest"], shared.digest)
+    digest = share_embedder(arguments["spec"], arguments["seed"]).digest
+    _same(f"weights of {arguments['spec']}", old["model"]["digest"], digest)
 
 
 def _same(what: str, then: Any, now: Any) -> None:

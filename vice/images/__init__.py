@@ -5,7 +5,6 @@ from vice.images.read import (
     FormatError,
     ImageError,
     Interpolation,
-    Mode,
     check_format,
     decode_image,
     nearest,
@@ -14,6 +13,7 @@ from vice.images.read import (
     standardize,
     upright_rgb,
 )
+from vice.images.standard_size import Mode, StandardSize
 
 __all__ = [
     "SUFFIXES",
@@ -21,6 +21,7 @@ __all__ = [
     "ImageError",
     "Interpolation",
     "Mode",
+    "StandardSize",
     "check_format",
     "decode_image",
     "list_images",

@@ -11,6 +11,7 @@ import numpy as np
 from vice.errors import UserError
 from vice.images.picture_formats import open_picture
 from vice.images.pixel_formats import Decoded, Source, UnclearPixels, decode, has_16_bit_colors
+from vice.images.standard_size import Mode, StandardSize
 from vice.images.tiff_layout import (
     EIGHT_BITS,
     TiffLayout,
@@ -19,6 +20,7 @@ from vice.images.tiff_layout import (
     objection,
     read_layout,
 )
+from vice.runtime.regular_file import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,7 +37,6 @@ _FOREIGN = (
     (0, b"\xff\x0a", "a JPEG XL file"),
     (0, b"\0\0\0\x0cJXL ", "a JPEG XL file"),
 )
-Mode = Literal["highres", "lowres", "none"]
 Interpolation = Literal["auto", "nearest", "bilinear", "bicubic", "area"]
 
 
@@ -171,7 +172,7 @@ def _unidentified(path: Path, layout: TiffLayout | None, error: Exception) -> Im
 
 def _foreign(path: Path) -> str | None:
     """What a file is by its first bytes, if it is of a kind that is known and not read."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         head = file.read(132)
     for place, magic, name in _FOREIGN:
         if head[place : place + len(magic)] == magic:
@@ -181,11 +182,11 @@ def _foreign(path: Path) -> str | None:
 
 def standardize(
     image: np.ndarray,
-    mode: Mode = "highres",
+    mode: Mode = StandardSize.mode,
     *,
-    min_side: int = 500,
-    max_side: int = 2048,
-    square: int = 320,
+    min_side: int = StandardSize.min_side,
+    max_side: int = StandardSize.max_side,
+    square: int = StandardSize.square,
     interpolation: Interpolation = "auto",
 ) -> np.ndarray:
     """Brings an image or a label map to the size the papers train and test on.

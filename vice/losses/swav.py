@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.assignment import sinkhorn
-from vice.errors import UserError
+from vice.errors import OptionError
 from vice.losses.queue import RegionQueue
 from vice.regions import BatchRegions, pool_regions, representative_regions
 from vice.runtime.collectives import all_reduce_, world_size
@@ -196,12 +196,11 @@ class DenseSwAVLoss(HostBuffers):
         own = scores.new_full((), len(scores), dtype=torch.long)
         found = int(all_reduce_(own, group=self.group))
         if found + ranks * self.queue.capacity < self.num_prototypes:
-            raise UserError(
+            raise OptionError(
                 f"{self.num_prototypes} prototypes but only {found} region vectors in a batch "
                 f"(and a queue of {ranks * self.queue.capacity}): no balanced assignment exists. "
-                "Use fewer prototypes (config.VICE.PROTOTYPES.num_prototypes), more images a batch "
-                "(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA), smaller regions "
-                "(config.VICE.SUPERPIXELS.region_size) or a queue (config.VICE.LOSS.queue_length)"
+                "Use fewer prototypes ({num_prototypes}), more images a batch ({batch_size}), "
+                "smaller regions ({region_size}) or a queue ({queue_length})"
             )
 
     def _reduce(self, total: Tensor, count: Tensor) -> Tensor:

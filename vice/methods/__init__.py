@@ -1,1 +1,81 @@
-"""Ways of training an embedder."""
+"""Ways of training an embedder, by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from vice.errors import UserError
+from vice.methods.base import Batch, Method, Unusable
+from vice.methods.context import Context, Source, Stopped
+from vice.methods.signs import Measure, Sign
+from vice.methods.vice_swav import ViceSwAV
+from vice.options import make
+
+__all__ = [
+    "METHODS",
+    "Batch",
+    "Context",
+    "Measure",
+    "Method",
+    "Sign",
+    "Source",
+    "Stopped",
+    "Unusable",
+    "build_method",
+    "find_method",
+    "frozen",
+]
+
+METHODS: dict[str, type[Method]] = {
+    "vice": ViceSwAV,
+}
+
+
+def find_method(name: str) -> type[Method]:
+    """The method of a name, or a class of somebody else's.
+
+    Args:
+        name: A key of ``METHODS``, or ``MODULE:CLASS``, which is imported: it may come from a
+            person's command, never from a file.
+
+    Raises:
+        UserError: There is no such method.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    module, _, attribute = name.partition(":")
+    known = f"one of {', '.join(METHODS)}, or MODULE:CLASS"
+    if not attribute:
+        raise UserError(f"there is no method {name!r}; the name must be {known}")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"the method {name!r} cannot be imported ({error})") from error
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise UserError(f"{name!r} is no vice.methods.Method; the name must be {known}")
+    return found
+
+
+def build_method(settings: Mapping[str, Any]) -> Method:
+    """The method that a training is configured with.
+
+    Args:
+        settings: Groups of options by name, checked; ``METHOD`` holds the method's ``name`` and its
+            own options.
+    """
+    own = dict(settings["METHOD"])
+    method = find_method(own.pop("name"))
+    groups = {
+        name: frozen(group) if isinstance(group, Mapping) else group
+        for name, group in settings.items()
+    }
+    return method(make(method.Options, own), groups)
+
+
+def frozen(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a configuration, which knows lists only, as the classes of the core take them."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in group.items()
+    }

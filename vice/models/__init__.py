@@ -1,7 +1,9 @@
-"""Backbones, decoders, the dense embedder and the prototypes."""
+"""Backbones, decoders, the dense embedder, and the concepts that its pixels are compared with."""
 
+from vice.models.concepts import Concepts
 from vice.models.deeplabv3plus import DeepLabV3Plus
-from vice.models.embedder import DECODERS, Embedder, build_embedder, seeded_embedder
+from vice.models.embedder import Embedder, build_embedder, seeded_embedder
+from vice.models.embedder_options import DECODERS, EmbedderOptions
 from vice.models.fpn import FPN
 from vice.models.progressive_upsampling import ProgressiveUpsampling
 from vice.models.prototypes import Prototypes
@@ -11,8 +13,10 @@ __all__ = [
     "DECODERS",
     "FPN",
     "RESNETS",
+    "Concepts",
     "DeepLabV3Plus",
     "Embedder",
+    "EmbedderOptions",
     "ProgressiveUpsampling",
     "Prototypes",
     "ResNetFeatures",

@@ -1,4 +1,4 @@
-"""Centroids of clusters: on disk, and as a 1x1 convolution."""
+"""Centroids of clusters: what k-means has found, and its file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.models.concepts import Concepts
 from vice.names import utf8_path
 from vice.runtime.files import replace_atomically
 from vice.runtime.provenance import digest_tensors
@@ -47,41 +46,11 @@ class Centroids:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def filters(self) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of the 1x1 convolution whose argmax is the nearest centroid.
-
-        Returns:
-            Weight (K, D, 1, 1) and bias (K,): the centroids themselves and no bias when
-            spherical, else ``2 c`` and ``-|c|^2``.
-        """
-        weight = self.vectors[:, :, None, None]
+    def concepts(self) -> Concepts:
+        """What pixels are compared with."""
         if self.spherical:
-            return weight, None
-        return 2 * weight, -self.vectors.square().sum(1)
-
-    def scores(self, embeddings: Tensor) -> Tensor:
-        """Closeness of each embedding to each centroid; the greatest is the nearest.
-
-        The scores are linear in the embedding (Euclidean: affine), so they can be computed at the
-        stride of the model and upsampled bilinearly, which equals upsampling the embedding first.
-        Spherical: the length of an embedding scales its scores and never changes the argmax.
-
-        Args:
-            embeddings: (B, D, h, w).
-
-        Returns:
-            (B, K, h, w), same dtype and device.
-
-        Raises:
-            UserError: The embedding is not as wide as the centroids.
-        """
-        if embeddings.shape[1] != self.vectors.shape[1]:
-            raise UserError(
-                f"the embedding has {embeddings.shape[1]} dimensions but the centroids have "
-                f"{self.vectors.shape[1]}: they belong to another model"
-            )
-        weight, bias = (None if t is None else t.to(embeddings) for t in self.filters())
-        return F.conv2d(embeddings, weight, bias)
+            return Concepts(self.vectors, name="centroids")
+        return Concepts.euclidean(self.vectors, name="centroids")
 
     def save(self, path: str | Path) -> None:
         """Writes a safetensors file; everything but the vectors goes to its metadata.
@@ -151,42 +120,3 @@ def _read_meta(meta: dict[str, str], path: str | Path) -> dict[str, Any]:
         if type(values[name]) is not kind:
             raise UserError(f"{path}: its {name} is {values[name]!r}; fit it again")
     return values
-
-
-def argmax_upsampled(scores: Tensor, size: tuple[int, int], *, max_bytes: int = 2**27) -> Tensor:
-    """Argmax over the channels of a bilinearly upsampled score map, in bounded memory.
-
-    Equals ``F.interpolate(scores, size, mode="bilinear").argmax(1)``, done in bands of rows: the
-    upsampled scores of 256 clusters on a 1024x2048 image would take 2 GiB at once.
-
-    Args:
-        scores: (B, K, h, w) float.
-        size: (H, W) of the result.
-        max_bytes: Most bytes of upsampled scores that exist at a time (at least one row does).
-
-    Returns:
-        int64 (B, H, W).
-    """
-    height, width = size
-    if tuple(scores.shape[2:]) == size:
-        return scores.argmax(1)
-    row_bytes = scores.shape[0] * scores.shape[1] * width * scores.element_size()
-    band = max(1, min(height, max_bytes // row_bytes))
-    labels = torch.empty(scores.shape[0], height, width, dtype=torch.int64, device=scores.device)
-    for top in range(0, height, band):
-        rows = torch.arange(top, min(top + band, height), device=scores.device)
-        stretched = _upsample_rows(scores, rows, height)
-        labels[:, rows] = F.interpolate(
-            stretched, (len(rows), width), mode="bilinear", align_corners=False
-        ).argmax(1)
-    return labels
-
-
-def _upsample_rows(scores: Tensor, rows: Tensor, height: int) -> Tensor:
-    """Rows of the vertically upsampled map: (B, K, h, w) -> (B, K, len(rows), w)."""
-    last = scores.shape[2] - 1
-    place = ((rows.to(scores.dtype) + 0.5) * (scores.shape[2] / height) - 0.5).clamp(min=0)
-    above = place.floor().long().clamp(max=last)
-    below = (above + 1).clamp(max=last)
-    share = (place - above)[:, None]
-    return scores[:, :, above] * (1 - share) + scores[:, :, below] * share

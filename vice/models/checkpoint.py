@@ -8,6 +8,7 @@ containers only.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -19,7 +20,9 @@ import torch
 from torch import Tensor
 
 from vice.errors import UserError
-from vice.models import Embedder, Prototypes, build_embedder, seeded_embedder
+from vice.models import Concepts, Embedder, Prototypes, build_embedder, seeded_embedder
+from vice.models.concepts import SPACES, UNIT
+from vice.models.training_state import PATTERN, SUFFIX, furthest_snapshot
 from vice.names import utf8_path
 from vice.runtime.files import make_folder, replace_atomically, write_text
 from vice.runtime.provenance import digest_tensors
@@ -36,31 +39,53 @@ class Checkpoint:
 
     Attributes:
         embedder: In evaluation mode, without gradients.
-        prototypes: The K concepts, or None when the file holds none.
+        concepts: What pixels are compared with, or None when the file holds none.
         meta: What training wrote beside the weights: seed, versions, iteration and the like.
         path: The file that was read.
     """
 
     embedder: Embedder
-    prototypes: Prototypes | None = None
+    concepts: Concepts | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
+
+    @property
+    def prototypes(self) -> Prototypes | None:
+        """The concepts as a module that shares their memory; None where they are no prototypes."""
+        found = self.concepts
+        if found is None or found.bias is not None or found.space != UNIT:
+            return None
+        return Prototypes.of(found.vectors)
+
+    def required_concepts(self) -> Concepts:
+        """The concepts.
+
+        Raises:
+            UserError: The file holds none.
+        """
+        if self.concepts is None:
+            raise UserError(f"{self.path} holds no prototypes: it cannot be scored without labels")
+        return self.concepts
 
     def required_prototypes(self) -> Tensor:
         """The prototypes, (K, D) unit vectors.
 
         Raises:
-            UserError: The file holds none.
+            UserError: The file holds none, or concepts of another kind.
         """
+        self.required_concepts()
         if self.prototypes is None:
-            raise UserError(f"{self.path} holds no prototypes: it cannot be scored without labels")
+            raise UserError(
+                f"{self.path} holds concepts that are not compared by direction alone: without "
+                "labels only prototypes are scored"
+            )
         return self.prototypes.weight
 
 
 def save_run(
     run_dir: str | Path,
     embedder: Embedder,
-    prototypes: Prototypes | None = None,
+    concepts: Concepts | Prototypes | None = None,
     meta: dict[str, Any] | None = None,
 ) -> Path:
     """Writes ``vice.safetensors`` and ``vice.json`` into a run folder, atomically.
@@ -68,7 +93,8 @@ def save_run(
     Args:
         run_dir: Made if missing.
         embedder: What to save; its ``config`` is saved with it.
-        prototypes: Saved too when given.
+        concepts: Saved too when given: vectors as ``prototypes.weight``, a bias as
+            ``prototypes.bias``, and a space other than ``"unit"`` as ``space`` of the card.
         meta: Anything JSON can hold.
 
     Returns:
@@ -82,15 +108,20 @@ def save_run(
     folder = Path(run_dir)
     make_folder(folder)
     tensors = {f"embedder.{name}": value for name, value in embedder.state_dict().items()}
-    if prototypes is not None:
-        tensors["prototypes.weight"] = prototypes.weight
+    found = concepts.concepts() if isinstance(concepts, Prototypes) else concepts
+    if found is not None:
+        tensors["prototypes.weight"] = found.vectors
+    if found is not None and found.bias is not None:
+        tensors["prototypes.bias"] = found.bias
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     card = {
         "format": FORMAT,
         "embedder": embedder.config,
-        "num_prototypes": None if prototypes is None else prototypes.out_features,
+        "num_prototypes": None if found is None else len(found),
         "meta": meta or {},
     }
+    if found is not None and found.space != UNIT:
+        card["space"] = found.space
     card["sha256"] = _checksum(card, tensors)
     text = json.dumps(card, indent=2, sort_keys=True)
     path = folder / WEIGHTS_NAME
@@ -125,19 +156,10 @@ def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
         card, tensors = read_vissl_run(file)
     _check_finite(tensors, file)
     embedder = _build(card, tensors, file)
-    prototypes = None
-    if "prototypes.weight" in tensors:
-        weight = tensors["prototypes.weight"]
-        if weight.ndim != 2 or not len(weight) or weight.shape[1] != embedder.dim:
-            raise UserError(
-                f"{file}: its prototypes are {tuple(weight.shape)}, not (K, {embedder.dim}) as its "
-                "embedder needs"
-            )
-        prototypes = Prototypes(weight.shape[1], weight.shape[0])
-        _fit(prototypes, {"weight": weight}, file)
-        prototypes.requires_grad_(False).to(device)
+    concepts = _concepts(card, _under(tensors, "prototypes."), embedder.dim, file)
     embedder.eval().requires_grad_(False).to(device)
-    return Checkpoint(embedder, prototypes, card.get("meta", {}), file)
+    found = None if concepts is None else concepts.to(device)
+    return Checkpoint(embedder, found, card.get("meta", {}), file)
 
 
 def load_embedder(spec: str, *, seed: int = 0, device: str | torch.device = "cpu") -> Embedder:
@@ -191,8 +213,6 @@ def _find(path: Path) -> Path:
 
 def _furthest(folder: Path) -> Path:
     """The state that training would go on from, in a run folder without exported weights."""
-    from vice.models.training_state import furthest_snapshot
-
     found = furthest_snapshot(folder)
     if found.path is not None:
         if found.damaged:
@@ -202,13 +222,13 @@ def _furthest(folder: Path) -> Path:
     if found.damaged:
         path, reason = next(iter(found.damaged.items()))
         raise UserError(f"{folder}: no state in it is whole, for example {path.name}: {reason}")
-    others = sorted(file.name for file in folder.glob("*.torch"))
+    others = sorted(file.name for file in folder.glob(f"*{SUFFIX}"))
     below = sorted(str(file.parent) for file in folder.glob(f"*/{WEIGHTS_NAME}"))
     if below:
         more = f" (or one of {len(below) - 1} others beside it)" if len(below) > 1 else ""
         raise UserError(f"{folder} is no run folder; did you mean {below[0]}{more}?")
     raise UserError(
-        f"{folder} holds no {WEIGHTS_NAME} and no state of a training (model_*.torch)"
+        f"{folder} holds no {WEIGHTS_NAME} and no state of a training ({PATTERN})"
         + (f"; name the file to load, such as {others[0]}" if others else "")
         + "; is it a run folder, and has its first epoch ended?"
     )
@@ -216,7 +236,7 @@ def _furthest(folder: Path) -> Path:
 
 def holds_run(folder: str | Path) -> bool:
     """Whether a folder is that of a run, with weights of any of its epochs."""
-    return (Path(folder) / WEIGHTS_NAME).is_file() or any(Path(folder).glob("*.torch"))
+    return (Path(folder) / WEIGHTS_NAME).is_file() or any(Path(folder).glob(f"*{SUFFIX}"))
 
 
 def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -268,6 +288,35 @@ def _build(card: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> Embe
     embedder = build_embedder(**config)
     _fit(embedder, weights, file)
     return embedder
+
+
+def _concepts(
+    card: dict[str, Any], tensors: dict[str, Tensor], dim: int, file: Path
+) -> Concepts | None:
+    """The concepts of a file; None where it holds none."""
+    if "weight" not in tensors:
+        return None
+    weight, bias, space = tensors["weight"], tensors.get("bias"), card.get("space", UNIT)
+    if weight.ndim != 2 or not len(weight) or weight.shape[1] != dim:
+        raise UserError(
+            f"{file}: its prototypes are {tuple(weight.shape)}, not (K, {dim}) as its embedder "
+            "needs"
+        )
+    # What comes after a load may depend on how many random numbers it has drawn.
+    module = Prototypes(weight.shape[1], weight.shape[0])
+    _fit(module, {"weight": weight}, file)
+    if bias is not None and (bias.shape != weight.shape[:1] or not bias.is_floating_point()):
+        raise UserError(
+            f"{file}: the bias of its prototypes is {bias.dtype} {tuple(bias.shape)}, not "
+            f"floating point ({len(weight)},)"
+        )
+    if space not in SPACES:
+        raise UserError(
+            f"{file}: its concepts are in a space {space!r} that is unknown here; known are "
+            f"{', '.join(SPACES)}"
+        )
+    bias = None if bias is None else bias.to(module.weight.dtype)
+    return dataclasses.replace(module.concepts(), bias=bias, space=space)
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -8,19 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vice.errors import UserError
+from vice.errors import OptionError, UserError
 from vice.models.deeplabv3plus import DeepLabV3Plus
+from vice.models.embedder_options import AUTO, DECODERS, PADDINGS, EmbedderOptions
 from vice.models.fpn import FPN
 from vice.models.progressive_upsampling import ProgressiveUpsampling
 from vice.models.resnet import ResNetFeatures
 from vice.models.resnet_embedder import load_resnet
 from vice.models.timm_backbones import PREFIX, TimmTransformer, timm_features
 from vice.models.weight_files import holds_weights, split_key
-
-DECODERS = ("fpn", "deeplabv3plus", "pup")
-#: Takes the decoder that goes with the backbone.
-AUTO = "auto"
-PADDINGS = ("zeros", "replicate")
 
 
 class Embedder(nn.Module):
@@ -94,43 +90,23 @@ class Embedder(nn.Module):
 
 
 def build_embedder(
-    backbone: str = "resnet18",
-    decoder: str = "fpn",
-    dim: int = 128,
+    backbone: str = EmbedderOptions.backbone,
+    decoder: str = EmbedderOptions.decoder,
+    dim: int = EmbedderOptions.dim,
     *,
-    weights: str | None = None,
-    output_stride: int | None = None,
-    align_corners: bool = False,
-    centre: bool = False,
-    padding: str = "zeros",
-    stages: int = 4,
-    frozen: bool = False,
+    weights: str | None = EmbedderOptions.weights,
+    output_stride: int | None = EmbedderOptions.output_stride,
+    align_corners: bool = EmbedderOptions.align_corners,
+    centre: bool = EmbedderOptions.centre,
+    padding: str = EmbedderOptions.padding,
+    stages: int = EmbedderOptions.stages,
+    frozen: bool = EmbedderOptions.frozen,
 ) -> Embedder:
     """Builds an embedder.
 
-    Args:
-        backbone: A torchvision ResNet, ``resnet18`` to ``resnet152``, or ``timm:NAME``, a
-            convolutional network or plain ViT of timm.
-        decoder: ``"fpn"`` (low resolution) or ``"deeplabv3plus"`` (high resolution, torchvision's
-            ResNets only); ``"pup"`` (progressive upsampling) for a ViT; ``"auto"`` is ``"pup"`` for
-            a ViT and ``"fpn"`` for all others.
-        dim: Width D of the embedding.
-        weights: Of the backbone: ``None`` (random), ``"imagenet"`` (torchvision's, or those timm
-            has for the model) or a file, ``FILE#KEY`` where it holds several.
-        output_stride: Stride of the backbone's last stage; 32 for FPN, 8 (default) or 16 for
-            DeepLabV3+.
-        align_corners: Passed to every bilinear upsampling inside the decoder.
-        centre: Ends in a batch normalisation without scale and shift. From random weights all
-            pixels start in nearly the same direction, and swapped prediction first has to break
-            that symmetry; centring does it at once. Not in the papers, which start from
-            ImageNet.
-        padding: What convolutions see beyond the border, ``"zeros"`` or ``"replicate"`` (the
-            outermost pixels). From random weights, zeros tell the network where the border is,
-            and regions can be matched between views by their place instead of by what they
-            show. Not in the papers. Backbones of timm keep their own padding.
-        stages: How many of the four backbone stages to use; below 4 only with ``"fpn"``.
-        frozen: Trains the decoder only, see `Embedder`. Like ``weights`` this is no part of the
-            architecture, so a checkpoint does not hold it.
+    `vice.models.embedder_options.EmbedderOptions` says of each argument what it is and what it
+    may be. Neither ``weights`` nor ``frozen`` is a part of the architecture, so a checkpoint does
+    not hold them.
 
     Returns:
         The embedder in training mode.
@@ -204,9 +180,12 @@ def _timm_parts(
     features = timm_features(backbone.removeprefix(PREFIX), weights, stages)
     fitting = "pup" if isinstance(features, TimmTransformer) else "fpn"
     if decoder not in (fitting, AUTO):
-        raise UserError(
-            f"{decoder} does not go with {backbone}: use {fitting}, which "
-            "config.MODEL.TRUNK.NAME=vice_timm takes by itself"
+        raise OptionError(
+            "{wrong} does not go with {backbone}: use {right}, which {build_embedder.decoder=auto} "
+            "takes by itself",
+            wrong=decoder,
+            backbone=backbone,
+            right=fitting,
         )
     stride = None if fitting == "pup" else FPN.backbone_stride
     if output_stride not in (None, stride):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vice.errors import UserError
+from vice.options import FLAG, NULL, either, one_of, option
 
 PRECISIONS = (None, "bfloat16")
 
@@ -16,20 +17,26 @@ PRECISIONS = (None, "bfloat16")
 class Execution:
     """How a network is computed.
 
-    Attributes:
-        precision: ``"bfloat16"`` runs under autocast to it, on CPU and GPU, and needs no gradient
-            scaler, since its range is that of float32; None leaves the precision to the caller.
-        channels_last: Images and convolution weights lie in memory with their channels innermost,
-            which is what tensor cores and oneDNN read without reordering.
-        compiled: Compiled by `torch.compile` at the first batch, which takes minutes.
+    bfloat16 runs under autocast, on CPU and GPU, and needs no gradient scaler, since its range is
+    that of float32; without it the precision is left to the caller. `torch.compile` takes minutes
+    at the first batch.
 
     Raises:
         UserError: An unknown precision.
     """
 
-    precision: str | None = None
-    channels_last: bool = False
-    compiled: bool = False
+    precision: str | None = option(
+        None,
+        either(one_of("bfloat16"), NULL),
+        "precision of the network; bfloat16 needs no AMP and works on CPUs too",
+    )
+    channels_last: bool = option(
+        False,
+        FLAG,
+        "whether images and weights lie in memory with their channels innermost, as tensor cores "
+        "and oneDNN read them",
+    )
+    compiled: bool = option(False, FLAG, "whether torch.compile compiles the network")
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

@@ -9,15 +9,16 @@ VISSL's files hold objects of VISSL's own classes beside the tensors, which `tor
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from torch import Tensor
 
 from vice.errors import UserError, brief
+from vice.models.file_kinds import HEAD, other_kind
 from vice.models.legacy_tensors import is_tar, read_stream, read_tar
 from vice.models.tensor_archive import MAGIC, IsProgram, TensorArchive
+from vice.runtime.files import read_json
 from vice.runtime.regular_file import open_regular
 from vice.runtime.run_folder import ARCHITECTURE_NAME
 
@@ -39,7 +40,7 @@ def read_tensors(file: str | Path, *, strict: bool = False) -> Any:
     """
     try:
         with open_regular(file) as stream:
-            return _read(stream, strict)
+            return _read(stream, file, strict)
     except FileNotFoundError as error:
         raise UserError(f"checkpoint {file} does not exist") from error
     except UserError:
@@ -48,7 +49,10 @@ def read_tensors(file: str | Path, *, strict: bool = False) -> Any:
         raise UserError(refusal(file, error)) from error
     # Broken bytes meet almost any exception in what they are taken for.
     except Exception as error:
-        raise UserError(f"{file} is not a whole PyTorch checkpoint ({brief(error)})") from error
+        raise UserError(
+            f"{file} is not a whole PyTorch checkpoint ({brief(error)}); copy it again, or save "
+            "the weights with torch.save(model.state_dict(), FILE)"
+        ) from error
 
 
 def refusal(file: str | Path, error: IsProgram) -> str:
@@ -59,14 +63,16 @@ def refusal(file: str | Path, error: IsProgram) -> str:
     )
 
 
-def _read(stream: BinaryIO, strict: bool) -> Any:
+def _read(stream: BinaryIO, name: str | Path, strict: bool) -> Any:
     length = stream.seek(0, io.SEEK_END)
     stream.seek(0)
-    head = stream.read(9)
+    head = stream.read(HEAD)
     stream.seek(0)
+    if kind := other_kind(head):
+        raise UserError(f"{name} holds no weights: {kind}")
     if head.startswith(MAGIC):
         return TensorArchive(stream).read(strict=strict)
-    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < length:
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < length:
         from safetensors.torch import load
 
         return load(stream.read())
@@ -96,8 +102,9 @@ def read_vissl_run(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     card = _card_beside(file)
     tensors = {f"embedder.{_strip(name)}": value for name, value in trunk.items()}
     for name, value in heads.items():
-        if name.endswith("prototypes.weight"):
-            tensors["prototypes.weight"] = value
+        for part in ("prototypes.weight", "prototypes.bias"):
+            if name.endswith(part):
+                tensors[part] = value
     return card, tensors
 
 
@@ -116,12 +123,6 @@ def _strip(name: str) -> str:
 def _card_beside(file: Path) -> dict[str, Any]:
     path = file.parent / ARCHITECTURE_NAME
     remedy = "training writes it at its start: copy it from the run folder"
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file} has no {ARCHITECTURE_NAME} beside it; {remedy}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not whole ({error}); {remedy}") from error
-    if not isinstance(card, dict):
-        raise UserError(f"{path}: describes no architecture; {remedy}")
-    return card
+    if not path.is_file():
+        raise UserError(f"{file} has no {ARCHITECTURE_NAME} beside it; {remedy}")
+    return read_json(path, remedy)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+
+from vice.models.concepts import Concepts
+
+#: What messages call them.
+NAME = "prototypes"
 
 
 class Prototypes(nn.Linear):
@@ -21,6 +26,19 @@ class Prototypes(nn.Linear):
     def __init__(self, dim: int, num_prototypes: int) -> None:
         super().__init__(dim, num_prototypes, bias=False)
         self.normalize_()
+
+    @classmethod
+    def of(cls, vectors: Tensor) -> Prototypes:
+        """Prototypes that are not trained, of vectors (K, D) whose memory they share."""
+        # No memory is filled with random numbers first.
+        with torch.device("meta"):
+            made = cls(vectors.shape[1], vectors.shape[0])
+        made.weight = nn.Parameter(vectors, requires_grad=False)
+        return made
+
+    def concepts(self) -> Concepts:
+        """The same as concepts, which share the memory."""
+        return Concepts(self.weight.detach(), name=NAME)
 
     @torch.no_grad()
     def normalize_(self) -> Prototypes:

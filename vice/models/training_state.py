@@ -16,19 +16,50 @@ from typing import Any
 
 import torch
 
-from vice.errors import UserError, brief
+from vice.errors import OptionError, UserError, brief
 from vice.models.foreign import refusal
 from vice.models.tensor_archive import IsProgram, TensorArchive
 from vice.runtime.files import replace_atomically
+from vice.runtime.provenance import digest_file
 from vice.runtime.regular_file import open_regular
 
 logger = logging.getLogger(__name__)
 
-PATTERN = "model_*.torch"
+#: Names of VISSL: of every state, of those that belong to an epoch's end, of that of the last
+#: epoch, and of the link to the state to resume from.
+SUFFIX = ".torch"
+PATTERN = f"model_*{SUFFIX}"
+_EPOCH = re.compile(r"model_(?:final_checkpoint_)?phase(\d+)\.torch")
+_FINAL = f"model_final_checkpoint_phase*{SUFFIX}"
+LINK_NAME = f"checkpoint{SUFFIX}"
 #: States inside an epoch; older ones are removed as newer ones come.
-INSIDE = re.compile(r"model_iteration(\d+)\.torch")
-#: VISSL's name for the state to resume from.
-LINK_NAME = "checkpoint.torch"
+_INSIDE = re.compile(r"model_iteration(\d+)\.torch")
+
+
+def name_inside(iteration: int) -> str:
+    """Name of a state inside an epoch."""
+    return f"model_iteration{iteration}{SUFFIX}"
+
+
+def name_of_epoch(epoch: int, *, final: bool) -> str:
+    """Name of the state at an epoch's end.
+
+    Args:
+        epoch: From 0, as VISSL counts.
+        final: Whether it is the last one.
+    """
+    return f"model_{'final_checkpoint_' if final else ''}phase{epoch}{SUFFIX}"
+
+
+def states_of_epochs(folder: Path) -> list[tuple[int, Path]]:
+    """Epochs, from 1, with the states at their ends, in order."""
+    found = ((_EPOCH.fullmatch(file.name), file) for file in folder.glob(PATTERN))
+    return sorted((int(match[1]) + 1, file) for match, file in found if match)
+
+
+def final_state(folder: Path) -> Path | None:
+    """The state at the end of a training; None where it has not ended."""
+    return next(iter(sorted(folder.glob(_FINAL))), None)
 
 
 def write_snapshot(path: Path, state: dict[str, Any]) -> None:
@@ -90,7 +121,20 @@ def read_snapshot(path: Path, *, numbers: bool = True) -> dict[str, Any]:
     return state
 
 
-def furthest_snapshot(folder: Path, *, finished: bool = True) -> Furthest:
+def lost_files(path: Path) -> str:
+    """What a training that goes on from a state would miss; empty when nothing."""
+    names = read_snapshot(path, numbers=False).get("vice", {}).get("files", {})
+    for name, digest in names.items():
+        try:
+            changed = digest_file(path.parent / name) != digest
+        except (OSError, UserError) as error:
+            return f"{name}, which belongs to it, cannot be read ({brief(error)})"
+        if changed:
+            return f"{name}, which belongs to it, is of another state"
+    return ""
+
+
+def furthest_snapshot(folder: Path, *, finished: bool = True, to_resume: bool = False) -> Furthest:
     """Looks for the furthest state of a run that is whole; nothing is changed.
 
     The state says itself how far it is. Times and names of files do not matter: a copied folder
@@ -99,6 +143,7 @@ def furthest_snapshot(folder: Path, *, finished: bool = True) -> Furthest:
     Args:
         folder: The run folder.
         finished: Whether the state of a finished training counts.
+        to_resume: Whether the files count that training needs beside the state.
     """
     candidates: list[tuple[tuple[int, int], Path]] = []
     damaged: dict[Path, str] = {}
@@ -109,7 +154,7 @@ def furthest_snapshot(folder: Path, *, finished: bool = True) -> Furthest:
             except UserError as error:
                 damaged[path] = str(error)
     for _, path in sorted(candidates, key=lambda item: item[0], reverse=True):
-        reason = damage(path)
+        reason = damage(path) or (lost_files(path) if to_resume else "")
         if not reason:
             return Furthest(path, damaged)
         damaged[path] = reason
@@ -138,14 +183,16 @@ def newest_snapshot(folder: Path, *, finished: bool = True) -> Path | None:
     Raises:
         UserError: There are states, and none of them is whole.
     """
-    found = furthest_snapshot(folder, finished=finished)
+    found = furthest_snapshot(folder, finished=finished, to_resume=True)
     for path, reason in found.damaged.items():
         _set_aside(path, reason)
     if found.path is None and found.damaged:
         names = ", ".join(path.name for path in found.damaged)
-        raise UserError(
-            f"no checkpoint in {folder} is whole ({names}, now *.broken): start anew "
-            "with the same command, or in another folder with config.CHECKPOINT.DIR=..."
+        raise OptionError(
+            "no checkpoint in {path} is whole ({names}, now *.broken): start anew with the same "
+            "command, or in another folder with {newest_snapshot.folder}=...",
+            path=folder,
+            names=names,
         )
     return found.path
 
@@ -175,7 +222,7 @@ def link_newest(folder: Path, target: Path | None) -> None:
 
 def remove_old(folder: Path, keep: int) -> None:
     """Removes all but the newest ``keep`` states inside epochs."""
-    found = ((INSIDE.fullmatch(path.name), path) for path in folder.iterdir())
+    found = ((_INSIDE.fullmatch(path.name), path) for path in folder.iterdir())
     inside = [(int(match[1]), path) for match, path in found if match]
     for _, path in sorted(inside, reverse=True)[keep:]:
         path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import tempfile
@@ -11,8 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vice.errors import UserError
+from vice.errors import UserError, brief
 from vice.runtime.loader_faults import loader_fault
+from vice.runtime.regular_file import open_regular
 
 #: A disk or quota that is full, read-only, gone or broken, or a limit on the size of files.
 _DISK_ERRORS = frozenset(
@@ -92,6 +94,47 @@ def write_text(path: Path, text: str) -> None:
     replace_atomically(path, lambda new: Path(new).write_bytes(data))
 
 
+def write_json(path: Path, content: Any, *, indent: int = 1, **options: Any) -> None:
+    """Writes a JSON file in one step, and makes its folder.
+
+    Args:
+        path: The file.
+        content: What JSON can hold.
+        indent: Spaces a level.
+        **options: Further options of `json.dumps`.
+
+    Raises:
+        UserError: As `replace_atomically`.
+    """
+    write_text(path, json.dumps(content, indent=indent, **options) + "\n")
+
+
+def read_json(path: Path, remedy: str, holds: type = dict) -> Any:
+    """Reads a JSON file that an earlier call left, and that somebody may have changed since.
+
+    Args:
+        path: The file.
+        remedy: What to do if it cannot be read, for the message.
+        holds: What it must hold, a dict or a list.
+
+    Raises:
+        UserError: It is missing, no file, not whole, or holds something else.
+    """
+    try:
+        with open_regular(path) as file:
+            found = json.load(file)
+        if not isinstance(found, holds):
+            raise ValueError(f"it holds no {'list' if holds is list else 'object'}")
+        return found
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
+    # What is nested without end is no content of ours either.
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is broken ({brief(error)}); {remedy}") from error
+
+
 def append(path: Path, data: bytes) -> None:
     """Adds bytes to the end of a file, all of them or none.
 
@@ -139,7 +182,7 @@ def disk_errors(path: str | Path, *, any_os_error: bool = False) -> Iterator[Non
         raise
     except Exception as error:
         if fault := loader_fault(error):
-            raise UserError(fault) from error
+            raise fault from error
         reason = disk_reason(error)
         if not reason and any_os_error and isinstance(error, OSError):
             reason = error.strerror or str(error)

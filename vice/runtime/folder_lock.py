@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from vice.errors import UserError
+from vice.errors import OptionError
 from vice.runtime.file_lock import try_lock
 from vice.runtime.run_folder import LAUNCH_LOCK_NAME, LOCK_NAME
 
@@ -72,9 +72,10 @@ def _opened(folder: Path, name: str) -> Iterator[TextIO]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / name).open("a+", encoding="utf-8", errors="replace")
     except OSError as error:
-        raise UserError(
-            f"config.CHECKPOINT.DIR={folder} cannot be used: {error.strerror}; choose another "
-            "folder"
+        raise OptionError(
+            "{sole_writer.folder}={path} cannot be used: {why}; choose another folder",
+            path=folder,
+            why=error.strerror,
         ) from error
     try:
         yield lock
@@ -87,9 +88,11 @@ def _acquire(lock: TextIO, folder: Path, wait: float) -> None:
     end, told = time.monotonic() + wait, False
     while not try_lock(lock.fileno()):
         if time.monotonic() > end:
-            raise UserError(
-                f"another process is writing into {folder}: {_holder(lock)}. Wait for it, or "
-                "choose another folder with config.CHECKPOINT.DIR"
+            raise OptionError(
+                "another process is writing into {path}: {holder}. Wait for it, or choose another "
+                "folder with {sole_writer.folder}",
+                path=folder,
+                holder=_holder(lock),
             )
         if not told:
             told = True

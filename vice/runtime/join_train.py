@@ -15,7 +15,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from vice.errors import UserError
+from vice.errors import OptionError
 
 #: Most ranks that a message names.
 NAMED = 8
@@ -52,10 +52,13 @@ class Roster:
             there = [rank for rank in range(self.ranks) if self.store.check([_key(rank)])]
             absent = sorted(set(range(self.ranks)) - set(there))
             places = "; ".join(self._place(rank) for rank in there[:NAMED])
-            raise UserError(
-                f"{_names(absent)} of {self.ranks} did not come within {_long(self.timeout)}; "
-                f"there: {places}. Look at their logs, or wait longer with "
-                "config.VICE.TIMEOUT_MINUTES"
+            raise OptionError(
+                "{absent} of {ranks} did not come within {within}; there: {there}. Look at their "
+                "logs, or wait longer with {join.timeout}",
+                absent=_names(absent),
+                ranks=self.ranks,
+                within=_long(self.timeout),
+                there=places,
             ) from error
 
     def note(self, doing: str, iteration: int = 0) -> None:
@@ -147,11 +150,13 @@ def join(address: str, rank: int, ranks: int, *, backend: str, timeout: timedelt
         store = dist.TCPStore(host, int(port), ranks, rank == 0, timeout, wait_for_workers=False)
     except (dist.DistError, RuntimeError, ValueError) as error:
         what = "offer" if rank == 0 else "reach rank 0 at"
-        raise UserError(
-            f"rank {rank} of {ranks} on {socket.gethostname()} cannot {what} {address}: "
-            f"{str(error).splitlines()[0]}. Is the port free, and open between the machines? "
-            "Another one is chosen by config.DISTRIBUTED.RUN_ID=HOST:PORT (on SLURM "
-            "config.SLURM.PORT_ID)"
+        raise OptionError(
+            "{who} cannot {what} {where}: {why}. Is the port free, and open between the machines? "
+            "Another one is chosen by {join.address}",
+            who=f"rank {rank} of {ranks} on {socket.gethostname()}",
+            what=what,
+            where=address,
+            why=str(error).splitlines()[0],
         ) from error
     roster = Roster(store, rank, ranks, timeout)
     roster.come_together()

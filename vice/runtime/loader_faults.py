@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from vice.errors import OptionError
+
 _GONE = re.compile(
     r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: (?P<signal>[^.\n]+)"
     r"|exited unexpectedly)"
@@ -27,43 +29,46 @@ _FETCHING = ("torch/multiprocessing/reductions.py", "multiprocessing/resource_sh
 #: Where Python makes the semaphores of a queue, which lie in /dev/shm.
 _SEMAPHORES = ("multiprocessing/synchronize.py",)
 _REMEDY = (
-    "use fewer data loading processes (config.DATA.NUM_DATALOADER_WORKERS, --workers) or smaller "
-    "batches, or give the job more memory and a larger /dev/shm (docker run --shm-size=8g)"
+    "use fewer data loading processes ({num_workers}) or smaller batches, or give the job more "
+    "memory and a larger /dev/shm (docker run --shm-size=8g)"
 )
 
 
-def loader_fault(error: BaseException) -> str:
-    """One line about an error that comes of a lost data loading process, with the remedy.
+def loader_fault(error: BaseException) -> OptionError | None:
+    """What to tell of an error that comes of a lost data loading process: one line with the remedy.
 
     Args:
         error: What reached the process that waits for the data.
 
     Returns:
-        Empty for all other errors.
+        None for all other errors.
     """
     text = str(error)
     if gone := _GONE.search(text):
-        how = gone["signal"] or "an unexpected end"
-        return (
-            f"a data loading process was lost ({how.strip()}), as happens when memory or /dev/shm "
-            f"runs out: {_REMEDY}"
-        )
+        return _lost((gone["signal"] or "an unexpected end").strip())
     if _FILES.search(text):
-        return (
-            f"data loading ran out of open files ({_first_line(text)}): raise the limit (ulimit "
-            f"-n 65536), or {_REMEDY}"
+        return OptionError(
+            "data loading ran out of open files ({what}): raise the limit (ulimit -n 65536), or "
+            + _REMEDY,
+            what=_first_line(text),
         )
     no_memory = isinstance(error, OSError) and (
         error.errno == errno.ENOMEM or _comes_from(error, _SEMAPHORES)
     )
     if _NO_SHARED_MEMORY.search(text) or no_memory:
-        return f"memory or /dev/shm has run out ({_first_line(text)}): {_REMEDY}"
+        text = _first_line(text)
+        return OptionError("memory or /dev/shm has run out ({what}): " + _REMEDY, what=text)
     if isinstance(error, (OSError, EOFError)) and _comes_from(error, _FETCHING):
-        return (
-            f"a data loading process was lost ({type(error).__name__}), as happens when memory or "
-            f"/dev/shm runs out: {_REMEDY}"
-        )
-    return ""
+        return _lost(type(error).__name__)
+    return None
+
+
+def _lost(how: str) -> OptionError:
+    return OptionError(
+        "a data loading process was lost ({how}), as happens when memory or /dev/shm runs out: "
+        + _REMEDY,
+        how=how,
+    )
 
 
 @contextmanager

@@ -6,11 +6,13 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from vice._version import __version__
+from vice.runtime.regular_file import open_regular
 
 PACKAGES = (
     "torch",
@@ -39,6 +41,19 @@ def digest_tensors(tensors: Mapping[str, Tensor], text: str = "") -> str:
         array = value.detach().cpu().contiguous()
         sha.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
         sha.update(array.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    sha = hashlib.sha256()
+    with open_regular(path) as file:
+        while piece := file.read(2**20):
+            sha.update(piece)
     return sha.hexdigest()
 
 

@@ -1,4 +1,8 @@
-"""Names of the files of a run folder, and its resolved configuration."""
+"""What a run leaves in its folder: the names of its files, and its resolved configuration.
+
+Beside these a run folder holds the states of the training, which VISSL names (see
+`vice.models.training_state`), and TensorBoard's files.
+"""
 
 from __future__ import annotations
 
@@ -8,35 +12,39 @@ from typing import Any
 from vice.errors import UserError, brief
 from vice.runtime.regular_file import open_regular
 
+#: Weights and architecture of the last epoch that has ended, and a copy of its card for people.
 WEIGHTS_NAME = "vice.safetensors"
-
-
 CARD_NAME = "vice.json"
-
-
-#: The architecture of a run, written beside VISSL's checkpoints when training starts.
+#: The architecture, written when training starts, for whoever loads a state of the training.
 ARCHITECTURE_NAME = "architecture.json"
-
-
+#: The resolved configuration, and what the training found in its folders of images.
+CONFIG_NAME = "train_config.yaml"
+FOUND_NAME = "images.json"
+#: All lines of the first node; see `log_name` for others.
+LOG_NAME = "log.txt"
+#: Health of the training, a line a step.
 HEALTH_NAME = "health.jsonl"
-
-
 #: Label-free scores on images that are not trained on, a line an epoch.
 HELD_OUT_NAME = "held_out.jsonl"
-
-
+#: Folder with a sheet of pictures an epoch.
+PICTURES_NAME = "pictures"
 #: Held by the process that writes states, whatever has become of the one that started it.
 LOCK_NAME = ".lock"
-
-
 #: Held by the process that was started, from before it looks for a state to go on from.
 LAUNCH_LOCK_NAME = ".launch.lock"
-
-
-PICTURES_NAME = "pictures"
-
-
+#: What an evaluation, or the demo, leaves in its own folder.
 RESULTS_NAME = "results.json"
+#: Kept by the reproduction of a paper's table: how long a run took, the checkpoint that was chosen
+#: without labels, label-free scores of the last one, and agreement between seeds.
+RECORD_NAME = "reproduce.json"
+CHOICE_NAME = "choice.json"
+SCORES_NAME = "label_free.json"
+STABILITY_NAME = "stability.json"
+
+
+def log_name(node: int) -> str:
+    """Name of the log of a node, the first of which is 0."""
+    return f"log_node{node}.txt" if node else LOG_NAME
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
@@ -49,7 +57,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     """
     import yaml
 
-    path = run_dir / "train_config.yaml"
+    path = run_dir / CONFIG_NAME
     if not path.exists():
         return {}
     remedy = "training writes it at its start: copy it from the run folder"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vice.errors import UserError
+from vice.errors import OptionError, UserError
 from vice.images import ImageError
 from vice.images.picture_formats import open_picture
 from vice.runtime.numpy_files import open_npz, read_npy
@@ -33,9 +33,9 @@ class RegionFiles:
 
     def __init__(self, folder: str | Path | None) -> None:
         if folder is None:
-            raise UserError(
+            raise OptionError(
                 "superpixels: method 'files' needs the folder of the maps: set "
-                "config.VICE.SUPERPIXELS.folder=FOLDER"
+                "{Superpixels.folder}=FOLDER"
             )
         self.folder = Path(folder)
         # os.path has an answer for names too long for the disk, too; Path raises.

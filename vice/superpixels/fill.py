@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vice.errors import UserError
+from vice.errors import OptionError, UserError
 from vice.images import ImageError, read_image, standardize
 from vice.runtime.interrupts import held_back
 from vice.runtime.preemption import PERSONAL
@@ -63,8 +63,8 @@ def fill_cache(
             out of range.
     """
     if superpixel_options.get("cache_dir") is None:
-        raise UserError(
-            "no cache folder: set config.VICE.SUPERPIXELS.cache_dir=FOLDER, here and in training"
+        raise OptionError(
+            "no cache folder: set {Superpixels.cache_dir}=FOLDER, here and in training"
         )
     number, shards = shard
     if not 0 <= number < shards or workers < 1:

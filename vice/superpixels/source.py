@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,6 +13,7 @@ import numpy as np
 
 from vice.errors import UserError
 from vice.images import read_image, standardize
+from vice.options import NULL, PATH, POSITIVE, either, number, one_of, option, whole
 from vice.superpixels.cache import RegionCache
 from vice.superpixels.external import RegionFiles
 from vice.superpixels.region_ids import check_image, relabel
@@ -26,23 +28,16 @@ METHODS: tuple[str, ...] = get_args(Method)
 VERSION = 1
 
 
+@dataclass(eq=False)
 class Superpixels:
     """Makes the region map of an image, and keeps maps that take long on disk if asked to.
 
-    Args:
-        method: One of ``METHODS``. ``"slic"``, ``"felzenszwalb"`` and ``"watershed"`` follow the
-            image, ``"grid"`` and ``"pixel"`` do not, ``"files"`` reads maps that are there.
-        region_size: Side of a region in pixels (slic, grid, watershed).
-        ruler: See `slic`.
-        iterations: See `slic`.
-        scale: See `vice.superpixels.scikit_image.felzenszwalb`, as the next two.
-        sigma: Likewise.
-        min_size: Likewise.
-        compactness: See `vice.superpixels.scikit_image.watershed`.
-        folder: Of the maps for ``"files"``, see `vice.superpixels.external.RegionFiles`.
-        cache_dir: Folder for maps that follow the image, or None. A file's name is a hash of the
-            image's bytes and shape, the method and all its parameters, so one folder serves any
-            number of runs and processes.
+    Each field below says what it is and is an argument by that name; the functions by the methods'
+    names say more. ``"slic"``, ``"felzenszwalb"`` and ``"watershed"`` follow the image, ``"grid"``
+    and ``"pixel"`` do not, ``"files"`` reads maps that are there
+    (`vice.superpixels.external.RegionFiles`). A file's name in `cache_dir` is a hash of the image's
+    bytes and shape, the method and all its parameters, so one folder serves any number of runs and
+    processes.
 
     Attributes:
         cache: The folder's maps; None where nothing is kept.
@@ -52,39 +47,54 @@ class Superpixels:
             or a cache folder that cannot be made.
     """
 
-    def __init__(
-        self,
-        method: Method = "slic",
-        region_size: int = 20,
-        ruler: float = 10.0,
-        iterations: int = 5,
-        cache_dir: str | Path | None = None,
-        *,
-        scale: float = 100.0,
-        sigma: float = 0.8,
-        min_size: int = 50,
-        compactness: float = 1.0,
-        folder: str | Path | None = None,
-    ) -> None:
+    method: Method = option("slic", one_of(*METHODS), "how an image is parted into regions")
+    region_size: int = option(
+        20, whole(1, 1000), "side of a region in pixels (slic, grid, watershed)"
+    )
+    ruler: float = option(10.0, POSITIVE, "weight of a region's shape against its color (slic)")
+    iterations: int = option(5, whole(1, 1000), "iterations of slic")
+    cache_dir: str | Path | None = option(
+        None,
+        either(PATH, NULL),
+        "folder for maps that follow the image, filled in the first epoch; runs may share one; "
+        "null keeps none",
+    )
+    _: KW_ONLY
+    scale: float = option(100.0, POSITIVE, "greater values give larger regions (felzenszwalb)")
+    sigma: float = option(0.8, number(0, 1000), "smoothing before it, in pixels (felzenszwalb)")
+    min_size: int = option(50, whole(1, 10**9), "least pixels of a region (felzenszwalb)")
+    compactness: float = option(
+        1.0, number(0, 1e6), "greater values give squarer regions (watershed)"
+    )
+    folder: str | Path | None = option(
+        None, either(PATH, NULL), "of maps of ids, NAME.png or NAME.npz for each image (files)"
+    )
+    files: RegionFiles | None = field(init=False, repr=False)
+    cache: RegionCache | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        method, region_size, cache_dir = self.method, self.region_size, self.cache_dir
         if method not in METHODS:
             raise UserError(f"superpixels: unknown method {method!r}; use {', '.join(METHODS)}")
         if region_size < 1:
             raise UserError(f"superpixels: region_size {region_size} must be at least 1")
-        self.method = method
         self.region_size = 1 if method == "pixel" else region_size
-        self.files = RegionFiles(folder) if method == "files" else None
-        self.cache: RegionCache | None = None
+        self.files = RegionFiles(self.folder) if method == "files" else None
+        self.cache = None
         self._make: Callable[[np.ndarray], np.ndarray] = self._grid
         key = ""
         if method == "slic":
+            ruler, iterations = self.ruler, self.iterations
             self._make = partial(slic, region_size=region_size, ruler=ruler, iterations=iterations)
             # Without opencv-contrib and without a cache, the first image says what is missing.
             library = backend() if cache_dir is not None else ""
             key = f"slic-{library}-v{VERSION}-{region_size}-{float(ruler)}-{iterations}"
         elif method == "felzenszwalb":
+            scale, sigma, min_size = self.scale, self.sigma, self.min_size
             self._make = partial(felzenszwalb, scale=scale, sigma=sigma, min_size=min_size)
             key = f"felzenszwalb-v{VERSION}-{float(scale)}-{float(sigma)}-{min_size}"
         elif method == "watershed":
+            compactness = self.compactness
             self._make = partial(watershed, region_size=region_size, compactness=compactness)
             key = f"watershed-v{VERSION}-{region_size}-{float(compactness)}"
         # Grids are quicker made than read, and files are there already.

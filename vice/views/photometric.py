@@ -7,7 +7,7 @@ and parameters: an image's result depends neither on its batch nor on the device
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.normalize import _statistics
+from vice.options import SHARE, list_of, number, option, whole
 from vice.runtime.device import to_device
 from vice.views.color import (
     adjust_brightness,
@@ -25,6 +26,7 @@ from vice.views.color import (
 )
 from vice.views.color import gaussian_blur as _gaussian_blur
 
+_STRENGTH = number(0, 100)
 #: What is done to some images in place of which, given a number each.
 Change = Callable[[Tensor, Tensor], Tensor]
 
@@ -82,20 +84,14 @@ class PhotometricParams:
         )
 
 
+@dataclass(eq=False)
 class Photometric:
     """Random photometric change as in SimCLR, then ImageNet normalisation and mask noise.
 
-    Args:
-        strength: Factor on all four strengths of the colour jitter.
-        brightness: Factors are drawn from 1 -+ `strength * brightness`, not below 0.
-        contrast: As `brightness`.
-        saturation: As `brightness`.
-        hue: Shifts are drawn from -+ `strength * hue` of the full circle (at most half of it).
-        jitter_probability: Chance of an image to get the colour jitter, in random order.
-        grey_probability: Chance of an image to lose its colour.
-        blur_probability: Chance of an image to be blurred.
-        sigma: Least and greatest standard deviation of the blur, in pixels.
-        taps: Length of the blur kernel in pixels, odd.
+    Each field below says what it is and is an argument by that name.
+
+    Attributes:
+        strengths: The four strengths of the color jitter, each times `strength`.
 
     Raises:
         UserError: A parameter is out of range.
@@ -103,31 +99,35 @@ class Photometric:
     Source: ViCE (BMVC) section 3.2 with the settings of SimCLR.
     """
 
-    def __init__(
-        self,
-        *,
-        strength: float = 1.0,
-        brightness: float = 0.8,
-        contrast: float = 0.8,
-        saturation: float = 0.8,
-        hue: float = 0.2,
-        jitter_probability: float = 0.8,
-        grey_probability: float = 0.2,
-        blur_probability: float = 0.5,
-        sigma: tuple[float, float] = (0.1, 2.0),
-        taps: int = 17,
-    ) -> None:
+    _: KW_ONLY
+    strength: float = option(1.0, _STRENGTH, "factor on all four strengths of the color jitter")
+    brightness: float = option(
+        0.8, _STRENGTH, "factors are drawn from 1 -+ strength x brightness, not below 0"
+    )
+    contrast: float = option(0.8, _STRENGTH, "as brightness")
+    saturation: float = option(0.8, _STRENGTH, "as brightness")
+    hue: float = option(
+        0.2, _STRENGTH, "shifts are drawn from -+ strength x hue of the full circle, half at most"
+    )
+    jitter_probability: float = option(
+        0.8, SHARE, "chance of a view to get the color jitter, in random order"
+    )
+    grey_probability: float = option(0.2, SHARE, "chance of a view to lose its color")
+    blur_probability: float = option(0.5, SHARE, "chance of a view to be blurred")
+    sigma: tuple[float, float] = option(
+        (0.1, 2.0),
+        list_of(number(1e-6, 1000), 2, 2),
+        "least and greatest standard deviation of the blur, in pixels",
+    )
+    taps: int = option(17, whole(1, 999), "length of the blur's kernel in pixels, odd")
+    strengths: dict[str, float] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
         self.strengths = {
-            "brightness": strength * brightness,
-            "contrast": strength * contrast,
-            "saturation": strength * saturation,
-            "hue": strength * hue,
+            name: self.strength * getattr(self, name)
+            for name in ("brightness", "contrast", "saturation", "hue")
         }
-        self.jitter_probability = jitter_probability
-        self.grey_probability = grey_probability
-        self.blur_probability = blur_probability
-        self.sigma = (float(sigma[0]), float(sigma[1]))
-        self.taps = taps
+        self.sigma = (float(self.sigma[0]), float(self.sigma[1]))
         self._check()
 
     def _check(self) -> None:
@@ -203,8 +203,8 @@ class Photometric:
     ) -> Iterator[tuple[Change, np.ndarray, np.ndarray]]:
         """What is done in turn, to which images, with which number each."""
         for step in range(4):
-            for number, (name, adjust) in enumerate(_ADJUST):
-                group = params.jitter & (params.order[:, step] == number)
+            for place, (name, adjust) in enumerate(_ADJUST):
+                group = params.jitter & (params.order[:, step] == place)
                 yield adjust, group, getattr(params, name)
         yield (lambda part, _: to_grey(part).expand_as(part)), params.grey, params.sigma
         yield (lambda part, s: _gaussian_blur(part, s, self.taps)), params.blur, params.sigma

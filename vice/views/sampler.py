@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 
 from vice.errors import UserError
 from vice.images import nearest, resize
+from vice.options import PIXELS, POSITIVE, SHARE, either, list_of, number, option, whole
 from vice.views.geometry import (
     content_weights,
     contextual_boxes,
@@ -56,6 +57,7 @@ class Views(Placement):
     images: np.ndarray
 
 
+@dataclass(eq=False)
 class ViewSampler:
     """Draws views around a point of content, with masked superpixels and mutual regions.
 
@@ -68,21 +70,11 @@ class ViewSampler:
        everything is drawn again.
     4. Each view is mirrored with `flip_probability`, image and maps together.
 
-    Args:
-        num_views: M, at least 1.
-        size: Side of the square views, or (height, width), in pixels.
-        scale: Least and greatest size of a crop, as a multiple of `size`; clipped to the image
-            side by side, so that a crop may have another aspect ratio than its view.
-        mask_intensity: Greatest side of a mask rectangle, as a share of the view's; 0: no masks.
-        preserve_ratio: Share of mutual ids exempt from masking, rounded up.
-        flip_probability: Chance of each view to be mirrored.
-        resolution_probability: Chance of an image to get views of one centre and different
-            zooms instead of shifted ones (the release's `resolution` views).
-        resolution_ratios: Borders of the bins those zooms are drawn from.
-        canny_low: Lower threshold of the edge map.
-        canny_high: Upper threshold of the edge map.
-        edge_floor: Weight of points far from edges, where an edge weighs 1.
-        max_tries: Draws before giving up.
+    Each field below says what it is and is an argument by that name. Here one view is enough, and
+    whatever a field's rule allows; what is beyond belongs to configurations.
+
+    Attributes:
+        shape: `size` as (height, width).
 
     Raises:
         UserError: A parameter is out of range.
@@ -90,34 +82,53 @@ class ViewSampler:
     Source: ViCE (BMVC) section 3.2 and algorithm 1.
     """
 
-    def __init__(
-        self,
-        *,
-        num_views: int = 5,
-        size: int | Sequence[int] = 400,
-        scale: Sequence[float] = (0.5, 2.0),
-        mask_intensity: float = 0.25,
-        preserve_ratio: float = 0.25,
-        flip_probability: float = 0.5,
-        resolution_probability: float = 0.0,
-        resolution_ratios: Sequence[float] = (0.5, 1.0, 2.0, 4.0, 8.0),
-        canny_low: float = 10.0,
-        canny_high: float = 50.0,
-        edge_floor: float = 0.005,
-        max_tries: int = 10,
-    ) -> None:
-        self.num_views = num_views
-        self.size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-        self.scale = (float(scale[0]), float(scale[1]))
-        self.mask_intensity = mask_intensity
-        self.preserve_ratio = preserve_ratio
-        self.flip_probability = flip_probability
-        self.resolution_probability = resolution_probability
-        self.resolution_ratios = tuple(float(ratio) for ratio in resolution_ratios)
-        self.canny_low = canny_low
-        self.canny_high = canny_high
-        self.edge_floor = edge_floor
-        self.max_tries = max_tries
+    _: KW_ONLY
+    num_views: int = option(5, whole(2, 1000), "views of an image, M")
+    size: int | Sequence[int] = option(
+        400,
+        either(PIXELS, list_of(PIXELS, 2, 2)),
+        "side of the square views, or [height, width], in pixels",
+    )
+    scale: tuple[float, float] = option(
+        (0.5, 2.0),
+        list_of(POSITIVE, 2, 2),
+        "least and greatest size of a crop, as a multiple of size; clipped to the image side by "
+        "side, so that a crop may have another aspect ratio than its view",
+    )
+    mask_intensity: float = option(
+        0.25, SHARE, "greatest side of a mask rectangle, as a share of the view's; 0: no masks"
+    )
+    preserve_ratio: float = option(
+        0.25, SHARE, "share of mutual regions that are exempt from masking, rounded up"
+    )
+    flip_probability: float = option(0.5, SHARE, "chance of each view to be mirrored")
+    resolution_probability: float = option(
+        0.0,
+        SHARE,
+        "chance of an image to get views of one center and different zooms instead of shifted ones "
+        "(the authors' release)",
+    )
+    resolution_ratios: Sequence[float] = option(
+        (0.5, 1.0, 2.0, 4.0, 8.0),
+        list_of(POSITIVE, 2, 1000),
+        "borders of the bins that those zooms are drawn from, increasing",
+    )
+    canny_low: float = option(10.0, number(0, 1e6), "lower threshold of the map of edges")
+    canny_high: float = option(50.0, number(0, 1e6), "upper threshold of the map of edges")
+    edge_floor: float = option(
+        0.005, POSITIVE, "weight of points far from edges, where an edge weighs 1"
+    )
+    max_tries: int = option(
+        10, whole(1, 10**4), "draws of views that share no region, before another image is taken"
+    )
+    shape: tuple[int, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        size = self.size
+        self.shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        self.size = self.shape
+        self.scale = (float(self.scale[0]), float(self.scale[1]))
+        self.resolution_ratios = tuple(float(ratio) for ratio in self.resolution_ratios)
         self._check()
 
     def _check(self) -> None:
@@ -128,8 +139,8 @@ class ViewSampler:
         for name, value in (("num_views", self.num_views), ("max_tries", self.max_tries)):
             if value < 1:
                 raise UserError(f"views: {name} {value} must be at least 1")
-        if min(self.size) < 1:
-            raise UserError(f"views: size {self.size} must be at least 1 pixel a side")
+        if min(self.shape) < 1:
+            raise UserError(f"views: size {self.shape} must be at least 1 pixel a side")
         if not 0.0 < self.scale[0] <= self.scale[1]:
             raise UserError(f"views: scale {self.scale} must be (least, greatest), both positive")
         ratios = self.resolution_ratios
@@ -196,9 +207,9 @@ class ViewSampler:
         Returns:
             uint8 (M, h, w, 3).
         """
-        images = np.empty((len(placed), *self.size, 3), np.uint8)
+        images = np.empty((len(placed), *self.shape, 3), np.uint8)
         for view, (x0, y0, x1, y1) in enumerate(placed.boxes.tolist()):
-            crop = resize(image[y0:y1, x0:x1], *self.size)
+            crop = resize(image[y0:y1, x0:x1], *self.shape)
             images[view] = crop[:, ::-1] if placed.flipped[view] else crop
         return images
 
@@ -207,16 +218,16 @@ class ViewSampler:
         shape = (weights.shape[0], weights.shape[1])
         if rng.random() < self.resolution_probability:
             ratios = self.resolution_ratios
-            return resolution_boxes(point, shape, self.size, ratios, self.num_views, rng)
-        return contextual_boxes(point, shape, self.size, self.scale, self.num_views, rng)
+            return resolution_boxes(point, shape, self.shape, ratios, self.num_views, rng)
+        return contextual_boxes(point, shape, self.shape, self.scale, self.num_views, rng)
 
     def _resize_regions(
         self, regions: np.ndarray, boxes: np.ndarray, flipped: np.ndarray
     ) -> np.ndarray:
-        labels = np.empty((self.num_views, *self.size), np.int32)
+        labels = np.empty((self.num_views, *self.shape), np.int32)
         for view, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
-            rows = y0 + nearest(y1 - y0, self.size[0])
-            columns = x0 + nearest(x1 - x0, self.size[1])
+            rows = y0 + nearest(y1 - y0, self.shape[0])
+            columns = x0 + nearest(x1 - x0, self.shape[1])
             columns = columns[::-1] if flipped[view] else columns
             labels[view] = regions[rows][:, columns]
         return labels
@@ -230,7 +241,7 @@ class ViewSampler:
         """
         shown = np.zeros((self.num_views, num_ids + 1), bool)
         touched = np.zeros_like(shown)
-        rectangles = mask_rectangles(self.num_views, self.size, self.mask_intensity, rng)
+        rectangles = mask_rectangles(self.num_views, self.shape, self.mask_intensity, rng)
         for view, (x0, y0, x1, y1) in enumerate(rectangles.tolist()):
             shown[view][labels[view]] = True
             touched[view][labels[view, y0:y1, x0:x1]] = True

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
+from vice.models.concepts import Concepts
 from vice.visualize.maps import colorize, pca_rgb, region_boundaries
 from vice.visualize.sheets import contact_sheet
 
@@ -16,7 +18,7 @@ def draw_embeddings(
     images: Sequence[np.ndarray],
     regions: Sequence[np.ndarray],
     embeddings: Sequence[np.ndarray],
-    prototypes: np.ndarray,
+    concepts: Concepts | np.ndarray,
 ) -> np.ndarray:
     """Draws a row for each image: the image, its regions, its embedding, its nearest prototypes.
 
@@ -27,7 +29,7 @@ def draw_embeddings(
         images: uint8 RGB (H, W, 3), each of its own size.
         regions: Integer ids (H, W) of each.
         embeddings: Float (D, h, w) of each, with unit pixel vectors, at any scale.
-        prototypes: (K, D) unit vectors.
+        concepts: What pixels are compared with, or (K, D) unit vectors.
 
     Returns:
         uint8 RGB.
@@ -37,24 +39,26 @@ def draw_embeddings(
     """
     if not all(np.isfinite(embedding).all() for embedding in embeddings):
         raise ValueError("the embedding holds values that are not finite")
+    found = concepts if isinstance(concepts, Concepts) else Concepts(torch.as_tensor(concepts))
     rows = [
         [
             image,
             region_boundaries(image, ids),
             colours,
-            colorize(nearest, len(prototypes), ignore=None),
+            colorize(nearest, len(found), ignore=None),
         ]
         for image, ids, colours, nearest in zip(
             images,
             regions,
             pca_rgb(list(embeddings)),
-            [_nearest(embedding, prototypes) for embedding in embeddings],
+            [nearest_concepts(embedding, found) for embedding in embeddings],
             strict=True,
         )
     ]
     return contact_sheet(rows, TITLES)
 
 
-def _nearest(embedding: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
-    """Nearest prototype (h, w) of each pixel; a line at a time, since there may be many."""
-    return np.stack([(prototypes @ line).argmax(0) for line in np.moveaxis(embedding, 1, 0)])
+def nearest_concepts(embedding: np.ndarray, concepts: Concepts) -> np.ndarray:
+    """Number (h, w) of the concept that is nearest to each pixel of an embedding (D, h, w)."""
+    dense = torch.from_numpy(np.ascontiguousarray(embedding))[None]
+    return concepts.nearest_map(dense, embedding.shape[1:])[0].numpy()

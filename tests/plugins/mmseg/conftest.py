@@ -7,6 +7,8 @@ from PIL import Image
 from .helpers import TinyEmbedder, write_folder
 
 pytest.importorskip("mmseg")
+# Registers what configs name, for whichever file is run first.
+pytest.importorskip("vice.plugins.mmseg")
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ import pytest
 
 from tests.plugins.vissl.conftest import overrides
 from vice.errors import UserError
+from vice.options import one_of, whole
 from vice.paths import experiment_names
 from vice.plugins.vissl.config.checks import check_values
 from vice.plugins.vissl.config.configure import compose, configure
-from vice.plugins.vissl.config.rules import RULES, one_of, whole
+from vice.plugins.vissl.config.rules import RULES
 
 
 @pytest.mark.parametrize("name", experiment_names())

@@ -22,7 +22,7 @@ from vice.plugins.vissl.config.machines import check_machines, choose_device
 @pytest.mark.parametrize("name", experiment_names())
 def test_every_config_composes(name):
     config = compose([f"config={name}"]).config
-    assert config.LOSS.name == "vice_dense_swav"
+    assert config.VICE.METHOD.name == "vice"
     assert OmegaConf.to_container(config, resolve=False) == OmegaConf.to_container(
         config, resolve=True
     )
@@ -45,13 +45,13 @@ def test_the_papers_numbers(name, trunk, backbone, size, region, epochs):
     assert trunk == config.MODEL.TRUNK.NAME
     assert config.MODEL.TRUNK.VICE.backbone == backbone
     assert config.MODEL.TRUNK.VICE.weights == "imagenet"
-    assert config.DATA.TRAIN.TRANSFORMS[0].params.size == size
-    assert config.DATA.TRAIN.TRANSFORMS[0].params.num_views == 5
+    assert config.VICE.VIEWS.size == size
+    assert config.VICE.VIEWS.num_views == 5
     assert config.VICE.SUPERPIXELS.region_size == region
     assert config.OPTIMIZER.num_epochs == epochs
     assert config.OPTIMIZER.name == "vice_lars"
-    assert config.LOSS.vice_dense_swav.queue_length == 5000
-    assert config.LOSS.vice_dense_swav.num_prototypes == 128
+    assert config.VICE.LOSS.queue_length == 5000
+    assert config.VICE.PROTOTYPES.num_prototypes == 128
     assert config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP[0] == ["module.heads.0.prototypes.weight", 313]
     warmup, cosine = config.OPTIMIZER.param_schedulers.lr.schedulers
     assert (warmup.start_value, warmup.end_value) == pytest.approx((0.02, 0.32))
@@ -159,10 +159,8 @@ def test_where_views_are_cut_and_changed(monkeypatch, gpu, change, cut, changed_
     where = [f"config.VICE.PHOTOMETRIC_ON={change}", f"config.VICE.CUT_ON={cut}"]
     config = compose(["config=vice/folder", *where]).config
     choose_device(config)
-    assert [transform.name for transform in config.DATA.TRAIN.TRANSFORMS] == [
-        "vice_views" + "_later" * cut_later,
-        "vice_photometric" + "_later" * changed_later,
-    ]
+    assert (config.VICE.CUT_ON == "device") is bool(cut_later)
+    assert (config.VICE.PHOTOMETRIC_ON == "device") is bool(changed_later)
 
 
 def test_a_gpu_of_apple(monkeypatch, caplog):
@@ -234,3 +232,15 @@ def test_slurm_without_slurm(images, tmp_path, monkeypatch):
     arguments = overrides(images, tmp_path, *slurm)
     with pytest.raises(UserError, match="there is no sbatch command here"):
         train(arguments)
+
+
+@pytest.mark.parametrize("word", ["--images", "photos", "vice/folder", "-v"])
+def test_what_is_no_override_is_named(word):
+    with pytest.raises(UserError, match=f"^{word}: must be .*overrides only"):
+        compose(["config=vice/folder", word])
+
+
+def test_a_key_that_is_given_twice_is_told(caplog):
+    found = compose(["config=vice/folder", "config.SEED_VALUE=3", "config.SEED_VALUE=4"])
+    assert found.config.SEED_VALUE == 4
+    assert "config.SEED_VALUE is given 2 times: the last, 4, counts" in caplog.text

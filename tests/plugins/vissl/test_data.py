@@ -1,6 +1,9 @@
-"""Dataset, transforms and collator: the same views whoever loads them, in the order promised."""
+"""Dataset and collator: the same views whoever loads them, in the order promised."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +13,11 @@ from torch.utils.data import DataLoader
 
 from tests.plugins.vissl.conftest import overrides, write_images
 from vice.errors import UserError
+from vice.methods import Stopped
 from vice.plugins.vissl.collator import vice_collator
 from vice.plugins.vissl.config.configure import configure
-from vice.plugins.vissl.train_step import FinishedViews
+from vice.plugins.vissl.passes import TrainingContext
+from vice.runtime.preemption import Notice
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,9 @@ def batches(dataset, workers, batch_size=2):
 
 
 def same(one, two):
-    return all(torch.equal(one[key][0], two[key][0]) for key in ("data", "label", "data_idx"))
+    return torch.equal(one["data_idx"][0], two["data_idx"][0]) and all(
+        torch.equal(one["method"][name], two["method"][name]) for name in ("images", "regions")
+    )
 
 
 def test_same_seed_same_views_in_any_number_of_workers(config):
@@ -54,8 +61,8 @@ def test_batch_mates_do_not_change_an_image(config):
     dataset = build(config)
     small, large = batches(dataset, 0, 2), batches(dataset, 0, 3)
     views = config.VICE.VIEWS.num_views
-    first = small[1]["data"][0].unflatten(0, (views, 2))[:, 0]
-    again = large[0]["data"][0].unflatten(0, (views, 3))[:, 2]
+    first = small[1]["method"]["images"].unflatten(0, (views, 2))[:, 0]
+    again = large[0]["method"]["images"].unflatten(0, (views, 3))[:, 2]
     assert torch.equal(first, again)
 
 
@@ -64,17 +71,18 @@ def test_epochs_and_seeds_change_the_views(config):
     first = batches(dataset, 0)[0]
     dataset.data_objs[0].set_epoch(1)
     second = batches(dataset, 0)[0]
-    assert not torch.equal(first["data"][0], second["data"][0])
+    assert not torch.equal(first["method"]["images"], second["method"]["images"])
     dataset.data_objs[0].set_epoch(0)
     assert same(first, batches(dataset, 0)[0])
     dataset.data_objs[0].seed += 1
-    assert not torch.equal(first["data"][0], batches(dataset, 0)[0]["data"][0])
+    assert not same(first, batches(dataset, 0)[0])
 
 
 def test_layout_is_view_major_and_regions_are_mutual(config):
     dataset = build(config)
     batch = batches(dataset, 0, 3)[0]
-    images, regions = batch["data"][0], batch["label"][0]
+    images, regions = batch["method"]["images"], batch["method"]["regions"]
+    assert batch["label"][0].tolist() == [0, 1, 2]
     assert images.shape == (6, 3, 48, 48)
     assert images.dtype == torch.float32
     assert regions.shape == (6, 48, 48)
@@ -86,7 +94,7 @@ def test_layout_is_view_major_and_regions_are_mutual(config):
     # Position view * N + image holds that image: compare with each image on its own.
     for image in range(3):
         alone = vice_collator([dataset[image]])
-        assert torch.equal(alone["data"][0], images[[image, image + 3]])
+        assert torch.equal(alone["method"]["images"], images[[image, image + 3]])
 
 
 def test_small_folders_are_repeated(images, tmp_path):
@@ -94,9 +102,8 @@ def test_small_folders_are_repeated(images, tmp_path):
     dataset = build(configure(arguments)[1])
     assert len(dataset) == 24
     assert dataset.num_samples() == 24
-    assert not torch.equal(
-        vice_collator([dataset[0]])["data"][0], vice_collator([dataset[6]])["data"][0]
-    )
+    first, again = (vice_collator([dataset[index]])["method"]["images"] for index in (0, 6))
+    assert not torch.equal(first, again)
 
 
 def test_broken_images_are_replaced_and_reported(tmp_path):
@@ -108,8 +115,8 @@ def test_broken_images_are_replaced_and_reported(tmp_path):
     batch = vice_collator([dataset[0], item])
     assert len(batch["skipped"]) >= 1
     assert all("1.png" in reason for reason in batch["skipped"])
-    assert bool(torch.isfinite(batch["data"][0]).all())
-    drawn = {tuple(dataset.data_objs[0][1][0].image[0, 0]) for _ in range(3)}
+    assert bool(torch.isfinite(batch["method"]["images"]).all())
+    drawn = {tuple(dataset.data_objs[0][1][0].drawn.changed[0, :, 0, 0].tolist()) for _ in range(3)}
     assert len(drawn) == 1, "the replacement depends on the seed alone"
 
 
@@ -120,19 +127,18 @@ def test_replacements_are_drawn_uniformly(tmp_path):
     seen = []
     for epoch in range(150):
         source.set_epoch(epoch)
-        seen.append(source[0][0].image.tobytes())
+        seen.append(source[0] and source.images.last[0])
     counts = [seen.count(value) for value in set(seen)]
     assert len(counts) == 3
     assert min(counts) > 25
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_images_without_mutual_regions_are_replaced(config, monkeypatch, later):
-    from vice.plugins.vissl.transforms import ViceViews, ViceViewsLater
+def test_images_without_mutual_regions_are_replaced(images, tmp_path, monkeypatch, later):
     from vice.views import NoMutualRegions, ViewSampler
 
-    source = build(config).data_objs[0]
-    transform = (ViceViewsLater if later else ViceViews)(**config.VICE.VIEWS)
+    where = f"config.VICE.CUT_ON={'device' if later else 'workers'}"
+    source = build(configure(overrides(images, tmp_path, where))[1]).data_objs[0]
     real, calls = ViewSampler.place, []
 
     def picky(self, image, regions, rng):
@@ -142,10 +148,10 @@ def test_images_without_mutual_regions_are_replaced(config, monkeypatch, later):
         return real(self, image, regions, rng)
 
     monkeypatch.setattr(ViewSampler, "place", picky)
-    sample = transform(source[0][0])
-    assert len(sample.source.skipped) == 2
-    assert "nothing in common" in sample.source.skipped[0]
-    assert np.array_equal(sample.source.image, calls[-1])
+    sample, valid = source[0]
+    assert len(sample.skipped) == 2 and not valid
+    assert "0.png: nothing in common" in sample.skipped[0]
+    assert np.array_equal(source.images.last[1], calls[-1])
 
 
 def test_nothing_usable_is_an_error(tmp_path):
@@ -171,23 +177,23 @@ def ragged(tmp_path, *more):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_views_cut_on_the_device_are_those_of_the_workers(tmp_path, workers):
     on_device = "config.VICE.PHOTOMETRIC_ON=device"
-    (there,) = batches(ragged(tmp_path, on_device), 0, 4)
-    (here,) = batches(ragged(tmp_path, on_device, "config.VICE.CUT_ON=device"), workers, 4)
-    assert here["data"][0].shape == (101, 70, 3) and here["data"][1].shape == (64, 33, 3)
-    assert here["boxes"].shape == (4, 2, 4) and here["flipped"].shape == (4, 2)
-    assert all(image.dtype == torch.uint8 and image.is_contiguous() for image in here["data"])
-    assert here["skipped"] == there["skipped"] != []
-    assert torch.equal(here["label"][0], there["label"][0])
+    datasets = [
+        ragged(tmp_path / name, on_device, f"config.VICE.CUT_ON={name}")
+        for name in ("workers", "device")
+    ]
+    (there,), (here,) = batches(datasets[0], 0, 4), batches(datasets[1], workers, 4)
+    found = here["method"]
+    assert found["images"][0].shape == (101, 70, 3) and found["images"][1].shape == (64, 33, 3)
+    assert found["boxes"].shape == (4, 2, 4) and found["flipped"].shape == (4, 2)
+    assert all(image.dtype == torch.uint8 and image.is_contiguous() for image in found["images"])
+    names = [[Path(reason).name for reason in batch["skipped"]] for batch in (there, here)]
+    assert names[0] == names[1] != []
+    assert torch.equal(found["regions"], there["method"]["regions"])
     changed = []
-
-    def change(images, params, noise):
-        changed.append((images, params, noise))
-        return images
-
-    for batch in (there, here):
-        done = next(FinishedViews(iter([batch]), change, torch.device("cpu")))
-        assert len(done["data"]) == 1
-        assert not {"boxes", "flipped", "photometric", "noise"} & set(done)
+    for dataset, batch in zip(datasets, (there, here), strict=True):
+        views = dataset.data_objs[0].method.views
+        views.photometric = lambda *given: changed.append(given) or given[0]
+        views.finish(batch["method"], torch.device("cpu"))
     (first, params, noise), (second, same_params, same_noise) = changed
     assert first.shape == second.shape == (8, 3, 48, 48)
     assert (first.int() - second.int()).abs().max() <= 1
@@ -196,9 +202,19 @@ def test_views_cut_on_the_device_are_those_of_the_workers(tmp_path, workers):
         np.testing.assert_array_equal(value, getattr(same_params, name))
 
 
-def test_workers_cannot_change_views_that_are_not_cut(config):
-    from vice.plugins.vissl.transforms import VicePhotometric, ViceViewsLater
-
-    sample = ViceViewsLater(**config.VICE.VIEWS)(build(config).data_objs[0][0][0])
-    with pytest.raises(UserError, match=r"config\.VICE\.CUT_ON=workers"):
-        VicePhotometric()(sample)
+def test_a_pass_reads_every_image_once_and_counts_what_it_cannot(tmp_path, caplog):
+    dataset = ragged(tmp_path)
+    context = TrainingContext.__new__(TrainingContext)
+    context.task = SimpleNamespace(
+        config={"DATA": {"NUM_DATALOADER_WORKERS": 1}, "MULTI_PROCESSING_METHOD": "fork"}
+    )
+    context.notice, context.device, context.seed = Notice(), torch.device("cpu"), 0
+    context._images, context.num_images = dataset.data_objs[0].images, 4
+    before = torch.get_rng_state()
+    parts = list(context.run(lambda source, index: source.image(index).shape, 3, [2, 3, 0, 1]))
+    assert parts == [[(2, (80, 90, 3)), (0, (101, 70, 3))], [(1, (64, 33, 3))]]
+    assert torch.equal(before, torch.get_rng_state())
+    assert "1 of 4 images were left out of a pass" in caplog.text and "3.png" in caplog.text
+    context.notice.signal_number = 15
+    with pytest.raises(Stopped):
+        list(context.run(lambda source, index: index, 2))

@@ -55,6 +55,8 @@ def test_a_frozen_vit_under_two_ranks_and_lars(images, weights, tmp_path):
         (out / "log.txt").read_text() + done.stdout + done.stderr
     )
     loaded = load_checkpoint(out)
+    source = loaded.meta["weights"]
+    assert (source["file"], source["key"], source["unused"]) == (str(file), "top level", 2)
     for name, value in loaded.embedder.backbone.net.state_dict().items():
         assert torch.equal(value, state[name]), name
     steps = [value for name, value in loaded.embedder.decoder.named_buffers() if "tracked" in name]

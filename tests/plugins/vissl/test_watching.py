@@ -16,6 +16,7 @@ from tests.plugins.vissl.conftest import overrides, run_tool, write_images
 
 pytest.importorskip("vissl")
 
+from tests.helpers.methods import vice_method
 from vice.evaluation.checkpoint_selection import score_checkpoint
 from vice.images import list_images
 from vice.models import Prototypes, seeded_embedder
@@ -109,6 +110,8 @@ def task_of(paths):
     return SimpleNamespace(
         datasets={"train": SimpleNamespace(data_objs=[source])},
         config={"SEED_VALUE": 3},
+        device=torch.device("cpu"),
+        method=vice_method(),
         base_model=model,
         hooks=[],
         train=True,

@@ -195,9 +195,9 @@ def _cutting(
         "cut": lambda: sampler.cut(image, placed),
     }
     seconds = time_in_turn(core)
-    cut = partial(cut_views, whole, placed.boxes, placed.flipped, sampler.size)
+    cut = partial(cut_views, whole, placed.boxes, placed.flipped, sampler.shape)
     taken = time_in_turn({"cut": cut}, device=device)["cut"]
-    what = f"five views of {sampler.size[0]}"
+    what = f"five views of {sampler.shape[0]}"
     there = "one core" if device == "cpu" else "the GPU"
     return [
         Row(f"{what}, not cut", seconds["placed"], "SLIC", seconds["placed"] / yardstick),

@@ -223,6 +223,6 @@ def _finish(
     batch["regions"].to(device, non_blocking=True)
     if "where" in batch:
         pairs = zip(found, batch["where"], strict=True)
-        found = [cut_views(image, *where, sampler.size) for image, where in pairs]
+        found = [cut_views(image, *where, sampler.shape) for image, where in pairs]
     images = torch.cat(found)
     return change(images, batch["params"], batch["noise"]) if "params" in batch else images

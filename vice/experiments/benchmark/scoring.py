@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from vice.clustering import fit_kmeans
 from vice.experiments.benchmark.timing import Row, time_in_turn
-from vice.models.centroids import Centroids, argmax_upsampled
+from vice.models.concepts import Concepts, argmax_upsampled
 
 ITERATIONS = 20
 
@@ -17,7 +17,7 @@ def nearest(device: str, *, small: bool) -> list[Row]:
     """256 clusters of an image of Cityscapes' size against a linear layer of 256 classes."""
     height, width = (256, 512) if small else (1024, 2048)
     embedding = torch.randn(1, 128, height // 4, width // 4, device=device)
-    centroids = Centroids(F.normalize(torch.randn(256, 128)), spherical=True)
+    concepts = Concepts(F.normalize(torch.randn(256, 128)))
     layer = torch.nn.Conv2d(128, 256, 1, bias=False).to(device)
 
     def linear() -> torch.Tensor:
@@ -28,7 +28,7 @@ def nearest(device: str, *, small: bool) -> list[Row]:
         return scores.argmax(1)
 
     def clusters() -> torch.Tensor:
-        return argmax_upsampled(centroids.scores(embedding), (height, width))
+        return concepts.nearest_map(embedding, (height, width))
 
     calls = {"linear layer": linear, "256 clusters": clusters, "linear, all at once": whole}
     seconds = time_in_turn(calls, device=device)

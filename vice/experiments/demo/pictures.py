@@ -30,6 +30,7 @@ from vice.visualize import (
     plot_curves,
     save_png,
 )
+from vice.visualize.embedding_figure import nearest_concepts
 
 logger = logging.getLogger(__name__)
 _MAX_SIDE = 384
@@ -234,8 +235,8 @@ def draw_clusters(
     columns = [[item.pixels for item in shown]]
     clusters = [k for k in clusters if k <= len(vectors)]
     for k in clusters:
-        concepts = fit_kmeans(vectors, k, seed=seed).vectors.numpy()
-        maps = (np.tensordot(concepts, embedding, 1).argmax(0) for embedding in embeddings)
+        concepts = fit_kmeans(vectors, k, seed=seed).concepts()
+        maps = (nearest_concepts(embedding, concepts) for embedding in embeddings)
         columns.append([colorize(labels, k, ignore=None) for labels in maps])
     titles = ["image", *(f"{k} clusters" for k in clusters)]
     sheet = contact_sheet(list(zip(*columns, strict=True)), titles, height=_row_height(shown))

@@ -11,6 +11,8 @@ from typing import Any
 from vice.evaluation.compare import readouts
 from vice.experiments.reproduce.plan import Plan
 from vice.experiments.reproduce.tables import Row, merge
+from vice.runtime.files import read_json
+from vice.runtime.run_folder import RESULTS_NAME
 
 #: Read-out to its scores, for example ``{"miou": 0.25, "accuracy": 0.6}``, shares in [0, 1]; where
 #: it is known with ``classes_in_mean`` of how many ``classes`` the mIoU is a mean.
@@ -64,9 +66,9 @@ def evaluate(row: Row, spec: str, seed: int, folder: Path, plan: Plan) -> Scores
         text = json.dumps([spec, seed, arguments, plan.data_root], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         out = folder / f"{kind}-{digest}"
-        done = out / "results.json"
+        done = out / RESULTS_NAME
         if done.is_file():
-            result = json.loads(done.read_text(encoding="utf-8"))
+            result = read_json(done, "delete it to evaluate again")
         else:
             plan.require(out)
             result = _evaluate(kind, spec, seed, out, plan, arguments)

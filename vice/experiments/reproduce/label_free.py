@@ -21,12 +21,10 @@ from vice.evaluation.seed_stability import cluster_stability
 from vice.experiments.reproduce.plan import Plan
 from vice.experiments.reproduce.tables import Row
 from vice.models.checkpoint import load_checkpoint
-from vice.runtime.files import write_text
-from vice.runtime.run_folder import CARD_NAME, read_config
+from vice.runtime.files import read_json, write_json
+from vice.runtime.run_folder import CARD_NAME, CHOICE_NAME, SCORES_NAME, STABILITY_NAME, read_config
 
-CHOICE_NAME = "choice.json"
-STABILITY_NAME = "stability.json"
-SCORES_NAME = "label_free.json"
+_REMEDY = "delete it, and the same command makes it again"
 _VIEW_KEYS = ("STANDARDIZE", "SUPERPIXELS", "VIEWS", "PHOTOMETRIC", "LOSS")
 _SHARES = ("loss_over_lnk", "agreement", "cosine", "mutual_information")
 
@@ -51,11 +49,11 @@ def choose(row: Row, run_dir: Path, seed: int, plan: Plan) -> dict[str, Any]:
     """
     file = run_dir / CHOICE_NAME
     if file.is_file():
-        return _read_json(file)
+        return read_json(file, _REMEDY)
     plan.require(file)
     held_out = _held_out(row, plan)
     choice = choose_checkpoint(run_dir, held_out, seed, device=_device(plan)).to_dict()
-    _write_json(file, choice)
+    write_json(file, choice)
     return choice
 
 
@@ -80,12 +78,12 @@ def last_scores(row: Row, run_dir: Path, settings: Mapping[str, Any], plan: Plan
     method["SUPERPIXELS"] = {**method["SUPERPIXELS"], "cache_dir": None}
     text = json.dumps(method, sort_keys=True)
     asked = {
-        "weights": _read_json(run_dir / CARD_NAME).get("sha256"),
+        "weights": read_json(run_dir / CARD_NAME, _REMEDY).get("sha256"),
         "views": hashlib.sha256(text.encode()).hexdigest()[:12],
         "images": list_checksum(held_out),
     }
     file = run_dir / SCORES_NAME
-    known = _read_json(file) if file.is_file() else {}
+    known = read_json(file, _REMEDY) if file.is_file() else {}
     if {name: known.get(name) for name in asked} != asked:
         plan.require(file)
         checkpoint = load_checkpoint(run_dir, device=_device(plan))
@@ -94,7 +92,7 @@ def last_scores(row: Row, run_dir: Path, settings: Mapping[str, Any], plan: Plan
         found = {name: getattr(scores, name) for name in _SHARES}
         found["perplexity_over_k"] = scores.perplexity / len(prototypes)
         known = {**asked, "scores": found}
-        _write_json(file, known)
+        write_json(file, known)
     return dict(known["scores"])
 
 
@@ -126,32 +124,22 @@ def stability(row: Row, run_dirs: Mapping[int, Path], plan: Plan) -> list[dict[s
     sizes = read_config(folders[0])["VICE"]["STANDARDIZE"]
     asked: dict[str, Any] = {
         "seeds": list(run_dirs),
-        "weights": [_read_json(folder / CARD_NAME).get("sha256") for folder in folders],
+        "weights": [read_json(folder / CARD_NAME, _REMEDY).get("sha256") for folder in folders],
         "images": list_checksum([image.as_posix() for image in held_out]),
     }
     file = folders[0] / STABILITY_NAME
-    known = _read_json(file) if file.is_file() else {}
+    known = read_json(file, _REMEDY) if file.is_file() else {}
     if {name: known.get(name) for name in asked} == asked:
         return list(known["pairs"])
     plan.require(file)
     found = cluster_stability(folders, held_out, sizes=sizes, device=_device(plan))
     pairs = [{"seeds": [asked["seeds"][i] for i in pair], **found[pair]} for pair in found]
-    _write_json(file, {**asked, "pairs": pairs})
+    write_json(file, {**asked, "pairs": pairs})
     return pairs
 
 
 def _device(plan: Plan) -> str:
     return plan.device or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=1) + "\n"
-    write_text(file, text)
 
 
 def _held_out(row: Row, plan: Plan) -> list[Path]:

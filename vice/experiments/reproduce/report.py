@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from vice.experiments.reproduce.evaluations import Scores
 from vice.experiments.reproduce.plan import Plan
 from vice.experiments.reproduce.runner import Outcome, RowOutcome
 from vice.experiments.reproduce.tables import Row, Table
-from vice.runtime.files import write_text
+from vice.runtime.files import write_json, write_text
 from vice.scoring import mean_over
 
 STABILITY = "stability between seeds"
@@ -45,8 +44,8 @@ def write_report(table: Table, outcome: Outcome, plan: Plan) -> Path:
     text = to_markdown(table, outcome, plan)
     write_text(file, text)
     content = {"table": dataclasses.asdict(table), **dataclasses.asdict(outcome)}
-    text_json = json.dumps({**content, "plan": dataclasses.asdict(plan)}, indent=1, default=str)
-    write_text(file.with_suffix(".json"), text_json)
+    content["plan"] = dataclasses.asdict(plan)
+    write_json(file.with_suffix(".json"), content, default=str)
     return file
 
 

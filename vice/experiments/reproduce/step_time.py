@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from vice.experiments.benchmark.data import block_regions
-from vice.losses import DenseSwAVLoss
-from vice.models import Prototypes, build_embedder
+from vice.methods import build_method
+from vice.models import build_embedder
+from vice.superpixels import grid
 
 PARTS = ("forward", "loss", "backward", "optimiser")
 _WARM_UP, _STEPS = 2, 7
@@ -21,40 +22,42 @@ _WARM_UP, _STEPS = 2, 7
 def time_step(
     config: Mapping[str, Any], images: int, device: str | None = None
 ) -> dict[str, float]:
-    """Median time of the parts of a step with random images, and regions of the config's size.
+    """Median time of the parts of a step on one batch of noise, as the config's method makes it.
 
     Precision is the config's. The optimizer is SGD with momentum, whose work a weight is the
     papers' but for LARS's norms.
 
     Args:
         config: VISSL's configuration, composed.
-        images: Images a step, each in the config's number of views.
+        images: Images a step.
         device: Where; None takes a GPU if there is one.
 
     Returns:
         A key of ``PARTS`` to milliseconds.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    method, trunk = config["VICE"], config["MODEL"]["TRUNK"]
-    maps, side = images * method["VIEWS"]["num_views"], int(method["VIEWS"]["size"])
+    settings, trunk = _fresh(config["VICE"]), config["MODEL"]["TRUNK"]
     # VISSL takes seconds to import, and most rows time nothing.
     from vice.plugins.vissl.trunks import DECODERS
 
     decoder = DECODERS[trunk["NAME"]]
     model = build_embedder(**{**trunk["VICE"], "weights": None}, decoder=decoder).to(device)
-    criterion = DenseSwAVLoss(**{**config["LOSS"]["vice_dense_swav"], "queue_start": 0}).to(device)
-    prototypes = Prototypes(model.dim, criterion.num_prototypes).to(device)
-    batch = torch.randn(maps, 3, side, side, device=device)
-    regions = block_regions(maps, side, int(method["SUPERPIXELS"]["region_size"]), device).int()
-    parameters = [*model.parameters(), *prototypes.parameters()]
+    method = build_method(settings)
+    head, criterion = method.head(model.dim).to(device), method.loss().to(device)
+    rng, source = np.random.default_rng(0), NoiseSource(settings, images)
+    samples = [method.sample(source, index, rng) for index in range(images)]
+    batch = method.finish(method.collate(samples), torch.device(device))
+    parameters = [*model.parameters(), *head.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
     mixed = bool(config["MODEL"]["AMP_PARAMS"]["USE_AMP"]) and device != "cpu"
     taken: dict[str, list[float]] = {name: [] for name in PARTS}
     for _ in range(_WARM_UP + _STEPS):
         marks = [_now(device)]
         with torch.autocast(torch.device(device).type, enabled=mixed):
-            found = _marked(model, batch, marks, device)
-            loss = criterion(found, prototypes.weight, regions)
+            embeddings = _marked(model, batch.inputs, marks, device)
+            outputs = head(embeddings)
+            outputs = outputs if isinstance(outputs, list) else [outputs]
+            loss = criterion(*outputs, *batch.targets)
         marks.append(_now(device))
         loss.backward()
         marks.append(_now(device))
@@ -66,8 +69,48 @@ def time_step(
     return {name: median(times[_WARM_UP:]) for name, times in taken.items()}
 
 
-def _marked(model: nn.Module, batch: torch.Tensor, marks: list[float], device: str) -> torch.Tensor:
-    found: torch.Tensor = model(batch)
+def _fresh(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with which the first step does all that later ones do, on the host's views."""
+    loss = {**settings["LOSS"], "queue_start": 0} if "LOSS" in settings else None
+    where = {"CUT_ON": "workers", "PHOTOMETRIC_ON": "workers"}
+    return {**settings, **where, **({} if loss is None else {"LOSS": loss})}
+
+
+class NoiseSource:
+    """Images of noise with square regions of the configuration's size.
+
+    Args:
+        settings: ``config.VICE``.
+        count: How many.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], count: int) -> None:
+        self.count = count
+        self.side = int(settings["STANDARDIZE"]["max_side"])
+        self.region_size = int(settings.get("SUPERPIXELS", {}).get("region_size", 20))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def path(self, index: int) -> str:
+        """What there is to name."""
+        return f"noise {index}"
+
+    def image(self, index: int) -> np.ndarray:
+        """(side, side, 3) uint8."""
+        size = (self.side, self.side, 3)
+        return np.random.default_rng(index).integers(0, 256, size, dtype=np.uint8)
+
+    def image_and_regions(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The image and its squares, (side, side) int32."""
+        image = self.image(index)
+        return image, grid(self.side, self.side, self.region_size)
+
+
+def _marked(
+    model: nn.Module, inputs: list[torch.Tensor], marks: list[float], device: str
+) -> torch.Tensor:
+    found = torch.cat([model(each) for each in inputs])
     marks.append(_now(device))
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,16 +10,14 @@ from typing import Any
 
 from vice.experiments.reproduce.plan import Plan, Run
 from vice.experiments.train import submit, train
-from vice.runtime.files import make_folder, write_text
-from vice.runtime.run_folder import WEIGHTS_NAME
-
-RECORD_NAME = "reproduce.json"
+from vice.models.training_state import final_state
+from vice.runtime.files import make_folder, read_json, write_json
+from vice.runtime.run_folder import RECORD_NAME, WEIGHTS_NAME
 
 
 def is_done(folder: Path) -> bool:
     """Whether a run has ended, and its weights are there."""
-    final = any(folder.glob("model_final_checkpoint_phase*.torch"))
-    return final and (folder / WEIGHTS_NAME).is_file()
+    return final_state(folder) is not None and (folder / WEIGHTS_NAME).is_file()
 
 
 class Waiting(Exception):
@@ -74,9 +71,9 @@ def _submitted(run: Run, folder: Path, images: Path, plan: Plan) -> str:
 
 def _record(folder: Path) -> dict[str, Any]:
     file = folder / RECORD_NAME
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found: dict[str, Any] = read_json(file, "delete it") if file.is_file() else {}
+    return found
 
 
 def _write_record(folder: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps({**_record(folder), **content}, indent=1, default=str) + "\n"
-    write_text(folder / RECORD_NAME, text)
+    write_json(folder / RECORD_NAME, {**_record(folder), **content}, default=str)

@@ -1,8 +1,7 @@
-"""Clusters as a decode head: the nearest centroid is the argmax of a frozen 1x1 convolution."""
+"""Clusters as a decode head: frozen concepts that score each pixel."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from vice.errors import UserError
 from vice.models.centroids import Centroids
+from vice.models.concepts import Concepts
 from vice.models.embeddings import FiniteWatch
+from vice.runtime.files import read_json
 
 
 @MODELS.register_module()
@@ -52,11 +53,12 @@ class ClusterHead(BaseDecodeHead):
             loss_decode={"type": "CrossEntropyLoss", "avg_non_ignore": True},
             init_cfg=None,
         )
-        self.centroids = found
-        weight, bias = found.filters()
-        self.conv_seg.weight.data.copy_(weight)
-        self.conv_seg.bias.data.copy_(torch.zeros(clusters) if bias is None else bias)
-        self.conv_seg.requires_grad_(False)
+        concepts = found.concepts()
+        # Buffers go where the head goes; the layer of the base class is not needed.
+        self.register_buffer("vectors", concepts.vectors, persistent=False)
+        self.register_buffer("bias", concepts.bias, persistent=False)
+        self.conv_seg = nn.Identity()
+        self.space, self.name = concepts.space, concepts.name
         self.num_clusters = clusters
         self.watch = FiniteWatch()
         self.mapping: Tensor | None
@@ -77,12 +79,8 @@ class ClusterHead(BaseDecodeHead):
             UserError: The centroids belong to another model, or the numbers are too large.
         """
         embedding = self._transform_inputs(inputs)
-        if embedding.shape[1] != self.in_channels:
-            raise UserError(
-                f"the embedding has {embedding.shape[1]} channels but the centroids have "
-                f"{self.in_channels}: they were fitted on another model"
-            )
-        scores = self.cls_seg(embedding)
+        concepts = Concepts(self.vectors, self.bias, self.space, self.name)
+        scores = concepts.scores(embedding)
         self.watch.see(scores, "its closeness to the centroids is not finite: too large numbers")
         return scores
 
@@ -121,7 +119,7 @@ def _read_mapping(mapping: str | Sequence[int] | None, clusters: int) -> Tensor 
     if isinstance(mapping, str):
         if not Path(mapping).is_file():
             raise UserError(f"{mapping}: no such mapping file")
-        mapping = json.loads(Path(mapping).read_text(encoding="utf-8"))
+        mapping = read_json(Path(mapping), "write it again, as a list of classes", list)
     classes = torch.as_tensor(list(mapping), dtype=torch.int64)
     if len(classes) != clusters:
         raise UserError(f"the mapping has {len(classes)} classes for {clusters} clusters")

@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from vice.models.centroids import argmax_upsampled
+from vice.models.concepts import argmax_upsampled
 
 
 @MODELS.register_module()
@@ -71,7 +71,7 @@ class ClusterSegmentor(EncoderDecoder):
     def _assign(self, scores: Tensor, size: tuple[int, int], meta: dict[str, Any]) -> Tensor:
         if self.upsample == "classes":
             # A one-channel map of cluster ids survives nearest-neighbour sampling unchanged.
-            ids = scores.argmax(1, keepdim=True).float()
+            ids = argmax_upsampled(scores, (scores.shape[2], scores.shape[3]))[:, None].float()
             ids = F.interpolate(ids, size, mode="nearest-exact")
             ids = F.interpolate(_unpad(ids, size, meta), _size(meta), mode="nearest-exact")
             return ids[0, 0].long()

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from vice.datasets.labelled_pixels import absent_classes, tell_absent
 from vice.errors import UserError
-from vice.evaluation.results import plain, scores, write_json
+from vice.evaluation.results import plain, scores
 from vice.evaluation.task import Task
 from vice.plugins.mmseg.metric import CountMetric
+from vice.runtime.files import write_json
 from vice.runtime.run_folder import RESULTS_NAME
 from vice.runtime.step_meter import StepMeter
 from vice.scoring import CountTable
@@ -58,7 +59,7 @@ def finish(
             "config": config.to_dict(),
         }
     )
-    write_json(task.out_dir / RESULTS_NAME, result)
+    write_json(task.out_dir / RESULTS_NAME, result, allow_nan=False)
     logger.info("results: %s", task.out_dir / RESULTS_NAME)
     return result
 

@@ -1,9 +1,8 @@
 """ViCE as a VISSL plugin: importing this package registers everything with VISSL.
 
-Registered names: data source ``vice_images``; transforms ``vice_views``, ``vice_photometric`` and
-both with ``_later``; collator ``vice_collator``; engine ``vice_train``; train step
-``vice_train_step``; trunks ``vice_resnet_fpn`` and ``vice_resnet_deeplabv3plus``; head
-``vice_prototypes``; loss ``vice_dense_swav``; optimizer ``vice_lars``. VISSL itself is not changed.
+Registered names: data source ``vice_images``; collator ``vice_collator``; engine ``vice_train``;
+task ``vice_task``; train step ``vice_train_step``; head ``vice_method``; optimizer ``vice_lars``;
+trunks ``vice_resnet_fpn``, ``vice_resnet_deeplabv3plus`` and ``vice_timm``. VISSL is not changed.
 Spawned workers import this package when they unpickle `hooks.vice_hooks`, so the names are known
 there as well.
 """
@@ -33,11 +32,10 @@ from vice.plugins.vissl import (
     engine,
     environment,
     head,
-    loss,
     optimizer,
     search_path,
+    task,
     train_step,
-    transforms,
     trunks,
 )
 
@@ -48,10 +46,9 @@ __all__ = [
     "dataset",
     "engine",
     "head",
-    "loss",
     "optimizer",
     "search_path",
+    "task",
     "train_step",
-    "transforms",
     "trunks",
 ]

@@ -1,11 +1,11 @@
-"""VISSL data source ``vice_images``: images with their superpixels and their own randomness."""
+"""VISSL data source ``vice_images``: what a method makes of images, each by its own randomness."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from vissl.data import DATA_SOURCES_WITH_SUBSET_SUPPORT, DATASET_SOURCE_MAP
 from vissl.data.dataset_catalog import VisslDatasetCatalog
 
 from vice.errors import UserError
-from vice.images import ImageError, list_images
+from vice.images import ImageError, list_images, read_image, standardize
 from vice.images.fingerprints import Fingerprint, fingerprint
+from vice.methods import Unusable, build_method
 from vice.runtime.preemption import leave_to_parent
 from vice.superpixels import Superpixels
 
@@ -28,33 +29,64 @@ MAX_REPLACEMENTS = 50
 
 
 @dataclass
-class ImageSample:
-    """One image on its way to becoming views.
+class MethodSample:
+    """What a method made of one image, on its way into a batch.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, standardised.
-        regions: (H, W) int32 superpixels.
-        rng: Source of all randomness of this sample; a function of seed, epoch and index.
-        redraw: Returns another image, drawn uniformly, in place of this one.
-        skipped: Files that could not be read and the images given up for lack of mutual
-            regions, with the reason.
+        drawn: What `Method.sample` returned.
+        collate: The method's; VISSL gives a collator nothing but samples.
+        skipped: Images that were tried before and could not be used, with the reason.
         content: Position in the list of images, and what the image holds, of images that are
             watched.
     """
 
-    image: np.ndarray
-    regions: np.ndarray
-    rng: np.random.Generator
-    redraw: Callable[[str], ImageSample]
-    skipped: list[str] = field(default_factory=list)
+    drawn: Any
+    collate: Callable[[Sequence[Any]], dict[str, Any]]
+    skipped: list[str]
     content: tuple[int, Fingerprint] | None = None
+
+
+class Images:
+    """A `vice.methods.Source`: images of standardized size with their superpixels.
+
+    Args:
+        paths: Files.
+        settings: ``config.VICE``; ``SUPERPIXELS`` is there if the method has regions.
+    """
+
+    def __init__(self, paths: list[str], settings: Mapping[str, Any]) -> None:
+        self.paths = paths
+        self.standardize = dict(settings["STANDARDIZE"])
+        regions = settings.get("SUPERPIXELS")
+        self.superpixels = None if regions is None else Superpixels(**regions)
+        self.last: tuple[int, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, index: int) -> str:
+        """The file."""
+        return self.paths[index]
+
+    def image(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+        self.last = index, standardize(read_image(self.paths[index]), **self.standardize)
+        return self.last[1]
+
+    def image_and_regions(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The image and its superpixels, (H, W) int32."""
+        if self.superpixels is None:
+            raise ValueError("the method does not name SUPERPIXELS among its sections")
+        image, regions = self.superpixels.read(self.paths[index], **self.standardize)
+        self.last = index, image
+        return image, regions
 
 
 class ViceImages:
     """Images of a folder or a list file, as VISSL data sources are.
 
     Args:
-        cfg: VISSL's configuration; ``cfg.VICE`` holds STANDARDIZE, SUPERPIXELS and DATASET.
+        cfg: VISSL's configuration; ``cfg.VICE`` says which method, and what it needs.
         path: Folder (searched recursively) or list file.
         split: ``"TRAIN"`` or ``"TEST"``.
         dataset_name: Ignored.
@@ -72,8 +104,8 @@ class ViceImages:
         self.seed = int(cfg["SEED_VALUE"])
         self.epoch = 0
         self.first_epoch: int | None = None
-        self.standardize = dict(options["STANDARDIZE"])
-        self.superpixels = Superpixels(**options["SUPERPIXELS"])
+        self.method = build_method(options)
+        self.images = Images(self.paths, options)
         wanted = int(options["DATASET"]["min_images_per_epoch"])
         self.repeats = max(1, math.ceil(wanted / len(self.paths)))
 
@@ -93,42 +125,40 @@ class ViceImages:
         """Every file, once."""
         return self.paths
 
-    def __getitem__(self, index: int) -> tuple[ImageSample, bool]:
-        """The sample at an index, and whether it is the image asked for.
+    def __getitem__(self, index: int) -> tuple[MethodSample, bool]:
+        """The sample at an index, and whether it is of the image asked for.
 
         Raises:
-            UserError: Too many files in a row cannot be read.
+            UserError: Too many images in a row cannot be used.
         """
         if get_worker_info() is not None:
             leave_to_parent()
         rng = np.random.default_rng([self.seed, self.epoch, int(index)])
-        sample = self._load(int(index) % len(self.paths), rng, [])
-        return sample, not sample.skipped
-
-    def _load(self, position: int, rng: np.random.Generator, skipped: list[str]) -> ImageSample:
+        position, skipped = int(index) % len(self.paths), list[str]()
         while True:
-            path = self.paths[position]
             try:
-                image, regions = self.superpixels.read(path, **self.standardize)
+                drawn = self.method.sample(self.images, position, rng)
                 break
             except ImageError as error:
-                position = self._another(rng, skipped, str(error))
+                skipped.append(str(error))
+            except Unusable as error:
+                skipped.append(f"{self.paths[position]}: {error}")
+            position = self._another(rng, skipped)
+        sample = MethodSample(drawn, self.method.collate, skipped, self._content(position))
+        return sample, not skipped
 
-        def redraw(reason: str) -> ImageSample:
-            why = f"{path}: {reason}"
-            return self._load(self._another(rng, skipped, why), rng, skipped)
-
+    def _content(self, position: int) -> tuple[int, Fingerprint] | None:
         # One look at each image is enough: those of the first epoch after a start.
-        watched = self.first_epoch in (None, self.epoch)
-        content = (position, fingerprint(image)) if watched else None
-        return ImageSample(image, regions, rng, redraw, skipped, content)
+        if self.first_epoch not in (None, self.epoch) or self.images.last is None:
+            return None
+        index, image = self.images.last
+        return (index, fingerprint(image)) if index == position else None
 
-    def _another(self, rng: np.random.Generator, skipped: list[str], reason: str) -> int:
-        skipped.append(reason)
+    def _another(self, rng: np.random.Generator, skipped: list[str]) -> int:
         if len(skipped) > MAX_REPLACEMENTS:
             raise UserError(
-                f"{len(skipped)} images in a row cannot be used, the last one: {reason}; check "
-                "the files of config.DATA.TRAIN.DATA_PATHS"
+                f"{len(skipped)} images in a row cannot be used, the last one: {skipped[-1]}; "
+                "check the files of config.DATA.TRAIN.DATA_PATHS"
             )
         return int(rng.integers(len(self.paths)))
 

@@ -22,6 +22,7 @@ from vissl.utils.env import set_env_vars
 from vice.errors import UserError
 from vice.models.training_state import remove_parts
 from vice.plugins.vissl.hooks.run import vice_hooks
+from vice.plugins.vissl.option_keys import spelled, with_keys
 from vice.plugins.vissl.run_log import run_log
 from vice.runtime.folder_lock import sole_writer
 from vice.runtime.interrupts import held_back
@@ -40,6 +41,7 @@ COURTESY = 5.0
 class ViceEngine(Engine):
     """Joins the other ranks within a time-out, then trains as VISSL's own engine does."""
 
+    @spelled()
     def run_engine(
         self,
         cfg: Any,
@@ -77,8 +79,7 @@ class ViceEngine(Engine):
                     cfg, dist_run_id, checkpoint_path, checkpoint_folder, local_rank, node_id, hooks
                 )
             except Exception as error:
-                fault = loader_fault(error)
-                told = UserError(fault) if fault else error
+                told = with_keys(loader_fault(error) or error)
                 if ranks > 1:
                     explain(roster, told)
                 if told is error:

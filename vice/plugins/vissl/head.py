@@ -1,31 +1,23 @@
-"""VISSL head ``vice_prototypes``."""
+"""VISSL head ``vice_method``: what a method trains along with the embedder."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from vissl.models.heads import register_model_head
 
-from vice.models import Prototypes
+from vice.methods import build_method
 
 
-@register_model_head("vice_prototypes")
-class VicePrototypes(nn.Module):
-    """Hands the dense embedding on, together with the prototypes it is to be compared with.
-
-    Pooling needs the region maps, which only the loss is given; so the scores are computed there.
+@register_model_head("vice_method")
+def method_head(model_config: Any, settings: Mapping[str, Any]) -> nn.Module:
+    """The head itself, under its own names: they stand in states.
 
     Args:
         model_config: ``config.MODEL``.
-        dim: Width D of the embedding.
-        num_prototypes: K.
+        settings: ``config.VICE``, which says which method; it stands here as well, so that
+            VISSL's own tools can build the model of a ``train_config.yaml``.
     """
-
-    def __init__(self, model_config: Any, dim: int, num_prototypes: int) -> None:
-        super().__init__()
-        self.prototypes = Prototypes(dim, num_prototypes)
-
-    def forward(self, embeddings: Tensor) -> list[Tensor]:
-        """(B, D, h, w) to [(B, D, h, w), (K, D)]."""
-        return [embeddings, self.prototypes.weight]
+    return build_method(settings).head(int(model_config.TRUNK.VICE.dim))

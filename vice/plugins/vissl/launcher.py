@@ -28,10 +28,12 @@ from vissl.utils.misc import get_dist_run_id
 from vissl.utils.slurm import get_node_id
 
 from vice.errors import UserError, one_line
+from vice.models.training_state import LINK_NAME
 from vice.plugins.vissl.config.configure import write_config
 from vice.plugins.vissl.config.inputs import write_found
 from vice.plugins.vissl.engine import NAME as ENGINE
 from vice.plugins.vissl.hooks.run import vice_hooks
+from vice.plugins.vissl.option_keys import spelled
 from vice.plugins.vissl.resuming import prepare_resume
 from vice.runtime.folder_lock import sole_launcher
 from vice.runtime.interrupts import held_back
@@ -43,6 +45,7 @@ logger = logging.getLogger(__name__)
 GRACE = 15.0
 
 
+@spelled()
 def run_here(
     config: Any,
     node_id: int,
@@ -95,7 +98,7 @@ def _launch(
     """
     set_env_vars(local_rank=0, node_id=node_id, cfg=config)
     folder = get_checkpoint_folder(config)
-    link = f"{folder}/checkpoint.torch"
+    link = f"{folder}/{LINK_NAME}"
     resumes = config.CHECKPOINT.USE_SYMLINK_CHECKPOINT_FOR_RESUME and os.path.exists(link)
     arguments = (
         config,

@@ -1,41 +1,39 @@
-"""VISSL loss ``vice_dense_swav``."""
+"""What VISSL calls as its loss: a method's, on the batch that the step has finished."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from classy_vision.losses import ClassyLoss, register_loss
-from torch import Tensor
+from classy_vision.losses import ClassyLoss
+from torch import Tensor, nn
 
-from vice.losses import BatchRegions, DenseSwAVLoss
+from vice.methods import Batch
 
 
-@register_loss("vice_dense_swav")
-class ViceDenseSwAV(ClassyLoss):
-    """The dense SwAV loss on the output of ``vice_prototypes`` and a batch's region maps.
+class MethodLoss(ClassyLoss):
+    """A method's loss on the outputs of its head.
 
     Args:
-        **options: Arguments of `vice.losses.DenseSwAVLoss`.
+        criterion: What `vice.methods.Method.loss` returns.
+
+    Attributes:
+        batch: What the step works on. VISSL would hand on one tensor, and a copy of it.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, criterion: nn.Module) -> None:
         super().__init__()
-        self.criterion = DenseSwAVLoss(**options)
-        self._prepared: tuple[Tensor, BatchRegions] | None = None
+        self.criterion = criterion
+        self.batch = Batch([])
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> ViceDenseSwAV:
-        """Built from ``config.LOSS.vice_dense_swav``."""
-        return cls(**{key: value for key, value in config.items() if key != "name"})
+    @property
+    def health(self) -> dict[str, float]:
+        """Of the last step."""
+        health: dict[str, float] = self.criterion.health
+        return health
 
-    def prepare(self, target: Tensor) -> None:
-        """Finds the regions of the batch that comes next, before the model is busy with it."""
-        self._prepared = (target, BatchRegions.of(target, self.criterion.num_views))
-
-    def forward(self, output: list[Tensor], target: Tensor) -> Tensor:
-        """Loss of ``[embeddings, prototypes]`` given region maps (M*N, h, w)."""
-        embeddings, prototypes = output
-        prepared, self._prepared = self._prepared, None
-        if prepared is not None and prepared[0] is target:
-            return self.criterion(embeddings, prototypes, prepared[1])
-        return self.criterion(embeddings, prototypes, target)
+    def forward(self, output: Any, index: Tensor) -> Tensor:
+        """Loss of the head's outputs; ``index``, the label that VISSL wants, is not needed."""
+        del index
+        outputs = output if isinstance(output, list) else [output]
+        loss: Tensor = self.criterion(*outputs, *self.batch.targets)
+        return loss

@@ -44,6 +44,18 @@ HARMLESS = (
 )
 
 
+#: Sections and keys that follow from others: what VISSL wants to be told of a method.
+DERIVED = (
+    "DATA.TRAIN.COLLATE_FUNCTION",
+    "LOSS.",
+    "MODEL.HEAD.",
+    "MODEL.SINGLE_PASS_EVERY_CROP",
+    "TRAINER.",
+)
+#: Where versions before the seam of methods kept the options of the loss as well.
+_EARLIER_LOSS = "LOSS.vice_dense_swav."
+
+
 def settings_of(config: Any) -> dict[str, str]:
     """What must stay as it is for a run to be resumed: dotted key to value as text.
 
@@ -52,11 +64,28 @@ def settings_of(config: Any) -> dict[str, str]:
     """
     # States are files that others may read.
     settings = redact(dict(flatten(config)))
-    settings = {key: value for key, value in settings.items() if not key.startswith(HARMLESS)}
+    settings = _compared(settings)
     ranks = int(config.DISTRIBUTED.NUM_NODES) * int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
     settings["images a step"] = str(int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * ranks)
     settings.pop("DATA.TRAIN.BATCHSIZE_PER_REPLICA", None)
     return settings
+
+
+def _compared(settings: dict[str, str]) -> dict[str, str]:
+    skipped = HARMLESS + DERIVED
+    return {key: value for key, value in settings.items() if not key.startswith(skipped)}
+
+
+def _of_now(then: dict[str, str]) -> dict[str, str]:
+    """Settings of an earlier version under the keys of this one."""
+    loss = {
+        key.replace(_EARLIER_LOSS, "VICE.LOSS."): value
+        for key, value in then.items()
+        if key.startswith(_EARLIER_LOSS)
+    }
+    # What a loss was given beside its own options is set elsewhere.
+    loss = {key: value for key, value in loss.items() if key in then}
+    return {"VICE.METHOD.name": "vice", **_compared(then), **loss}
 
 
 def flatten(node: Any, prefix: str = "") -> list[tuple[str, str]]:
@@ -111,7 +140,7 @@ def check_settings(path: Path, config: Any) -> None:
     if then is None:
         logger.warning("%s does not say its settings; they are not compared", path)
         return
-    then, now = redact(then), settings_of(config)
+    then, now = _of_now(redact(then)), settings_of(config)
     changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
     if changed:
         shown = ", ".join(f"{key} was {then.get(key)}, is {now.get(key)}" for key in changed[:4])

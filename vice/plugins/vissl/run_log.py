@@ -18,8 +18,8 @@ from vice.cli import CLOCK, LINE
 from vice.plugins.vissl.hooks.telling import NAME as TELLING
 from vice.runtime import interrupts
 from vice.runtime.log_streams import guard, open_log
+from vice.runtime.run_folder import LOG_NAME, log_name
 
-LOG_NAME = "log.txt"
 #: Warnings of one kind that the terminal shows.
 SHOWN = 3
 #: As VISSL has it, and whose line it is.
@@ -64,7 +64,7 @@ def run_log(folder: Path, rank: int, node: int, *, to_stdout: bool = False) -> I
         node: Number of this machine.
         to_stdout: Whether the terminal's lines go to standard output instead of standard error.
     """
-    path = folder / (f"log_node{node}.txt" if node else LOG_NAME)
+    path = folder / log_name(node)
     with _leading_to(path) as (stdout, stderr):
         terminal = _Terminal(stdout if to_stdout else stderr)
         terminal.setLevel(logging.INFO if rank == 0 else logging.CRITICAL + 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vice.errors import UserError
 from vice.models.checkpoint import load_checkpoint
+from vice.models.training_state import final_state
 from vice.plugins.vissl.config.configure import configure
 from vice.plugins.vissl.launcher import run_here
 from vice.plugins.vissl.slurm import submit
@@ -39,7 +40,7 @@ def _whole(folder: Path, epochs: int) -> Path:
         UserError: They are not; the state of the last epoch is there all the same.
     """
     path = folder / WEIGHTS_NAME
-    state = next(iter(sorted(folder.glob("model_final_checkpoint*.torch"))), None)
+    state = final_state(folder)
     again = (
         f"delete {state} to take the last epoch once more with the same command"
         if state

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
-from vice.losses import DenseSwAVLoss
+from vice.methods import build_method, frozen
 from vice.models import build_embedder
 from vice.models.foreign import read_tensors
-from vice.plugins.vissl.config.rules import LINE, RULES, Rule, one_of, whole
-from vice.plugins.vissl.transforms import tuples
+from vice.options import LINE, Rule, one_of, require, whole
+from vice.plugins.vissl.config.rules import RULES
+from vice.plugins.vissl.option_keys import with_keys
 from vice.plugins.vissl.trunks import DECODERS
 from vice.runtime.files import check_folder
 from vice.superpixels import Superpixels
@@ -27,14 +29,12 @@ _ARGUMENTS = (
     "VICE.VIEWS",
     "VICE.PHOTOMETRIC",
     "VICE.LOSS",
-    "LOSS.vice_dense_swav",
     "MODEL.TRUNK.VICE",
 )
 _BUILDERS: dict[str, Callable[..., Any]] = {
     "VICE.VIEWS": ViewSampler,
     "VICE.PHOTOMETRIC": Photometric,
     "VICE.SUPERPIXELS": Superpixels,
-    "LOSS.vice_dense_swav": DenseSwAVLoss,
     "MODEL.TRUNK.VICE": build_embedder,
 }
 #: Arguments that the plugin gives by itself.
@@ -65,8 +65,8 @@ def check_values(composed: DictConfig) -> None:
         if path is not None:
             check_folder(f"config.{key}", path)
     nodes = plain["DISTRIBUTED"]["NUM_NODES"]
-    _require("node_id", composed.node_id, whole(0, nodes - 1))
-    _require("engine_name", composed.engine_name, one_of("vice_train", "train"))
+    require("node_id", composed.node_id, whole(0, nodes - 1))
+    require("engine_name", composed.engine_name, one_of("vice_train", "train"))
 
 
 def argument_keys() -> set[str]:
@@ -92,14 +92,9 @@ def _check_group(group: str, values: dict[str, Any], rules: dict[str, Rule]) -> 
     prefix = ".".join(filter(None, ("config", group)))
     for name, rule in rules.items():
         if name in values:
-            _require(f"{prefix}.{name}", values[name], rule)
+            require(f"{prefix}.{name}", values[name], rule)
         elif group not in _ARGUMENTS:
             raise UserError(f"{prefix}.{name} is missing: must be {rule.text}")
-
-
-def _require(key: str, value: Any, rule: Rule) -> None:
-    if not rule.holds(value):
-        raise UserError(f"{key}={value!r}: must be {rule.text}")
 
 
 def _check_together(plain: dict[str, Any]) -> None:
@@ -115,42 +110,41 @@ def _check_together(plain: dict[str, Any]) -> None:
             "config.VICE.CUT_ON=device needs config.VICE.PHOTOMETRIC_ON=device or auto: workers "
             "cannot change the colours of views that are cut after them"
         )
-    wanted = {**plain["VICE"]["PROTOTYPES"], "num_views": plain["VICE"]["VIEWS"]["num_views"]}
-    for key, name, value in _repeated(plain):
-        if value != wanted[name]:
-            source = "VIEWS" if name == "num_views" else "PROTOTYPES"
-            raise UserError(
-                f"{key}={value!r} differs from config.VICE.{source}.{name}={wanted[name]}: set "
-                "only the latter, the others follow it"
-            )
-
-
-def _repeated(plain: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Where numbers of ``config.VICE`` stand again: key, name, value."""
-    loss = plain["LOSS"]["vice_dense_swav"]
-    for name in ("num_views", "num_prototypes", "dim"):
-        yield f"config.LOSS.vice_dense_swav.{name}", name, loss.get(name)
-    yield "config.MODEL.TRUNK.VICE.dim", "dim", plain["MODEL"]["TRUNK"]["VICE"].get("dim")
+    dim = plain["MODEL"]["TRUNK"]["VICE"].get("dim")
+    wanted = plain["VICE"].get("PROTOTYPES", {}).get("dim", dim)
+    if dim != wanted:
+        raise UserError(
+            f"config.MODEL.TRUNK.VICE.dim={dim!r} differs from config.VICE.PROTOTYPES.dim="
+            f"{wanted}: set only the latter, the other follows it"
+        )
 
 
 def _check_built(plain: dict[str, Any]) -> None:
     """Builds what the options are for; on no device, so that it costs no memory."""
     method, trunk = plain["VICE"], plain["MODEL"]["TRUNK"]
-    _require("config.MODEL.TRUNK.NAME", trunk["NAME"], one_of(*DECODERS))
+    require("config.MODEL.TRUNK.NAME", trunk["NAME"], one_of(*DECODERS))
     embedder = {**trunk["VICE"], "decoder": DECODERS[trunk["NAME"]], "weights": None}
     arguments: dict[str, dict[str, Any]] = {
-        "VICE.VIEWS": tuples(method["VIEWS"]),
-        "VICE.PHOTOMETRIC": tuples(method["PHOTOMETRIC"]),
+        "VICE.VIEWS": frozen(method["VIEWS"]),
+        "VICE.PHOTOMETRIC": frozen(method["PHOTOMETRIC"]),
         "VICE.SUPERPIXELS": {**method["SUPERPIXELS"], "cache_dir": None},
-        "LOSS.vice_dense_swav": plain["LOSS"]["vice_dense_swav"],
         "MODEL.TRUNK.VICE": embedder,
     }
     for group, options in arguments.items():
-        try:
-            with torch.device("meta"):
-                _BUILDERS[group](**options)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"config.{group}: {error}") from error
+        with _blamed(group), torch.device("meta"):
+            _BUILDERS[group](**options)
+    with _blamed("VICE"), torch.device("meta"):
+        made = build_method({**method, "CUT_ON": "workers", "PHOTOMETRIC_ON": "workers"})
+        made.head(int(trunk["VICE"]["dim"]))
+        made.loss()
+
+
+@contextmanager
+def _blamed(group: str) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise UserError(f"config.{group}: {with_keys(error)}") from error
 
 
 def _check_initial_weights(model: dict[str, Any]) -> None:
@@ -178,8 +172,8 @@ def _check_slurm(slurm: dict[str, Any]) -> None:
     if not isinstance(more, dict):
         raise UserError(f"{key}={more!r}: must be a group of sbatch options, such as {{qos: high}}")
     for name, value in more.items():
-        _require(f"{key} option", str(name), Rule("letters, digits and -", _is_option))
-        _require(f"{key}.{name}", str(value), LINE)
+        require(f"{key} option", str(name), Rule("letters, digits and -", _is_option))
+        require(f"{key}.{name}", str(value), LINE)
 
 
 def _is_option(name: str) -> bool:

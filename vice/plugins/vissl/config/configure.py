@@ -25,14 +25,17 @@ from vice.plugins.vissl.config.inputs import announce_data, check_data, look_at_
 from vice.plugins.vissl.config.interpolations import check_interpolations
 from vice.plugins.vissl.config.machines import check_machines, choose_device, world
 from vice.plugins.vissl.config.path_overrides import absolute_paths, literal_paths
+from vice.plugins.vissl.option_keys import spelled
 from vice.plugins.vissl.slurm_step import join_step
 from vice.redaction import redact
 from vice.runtime.files import write_text
 from vice.runtime.overrides import escape, unescape
+from vice.runtime.run_folder import CONFIG_NAME
 
 logger = logging.getLogger(__name__)
 
 
+@spelled()
 def configure(overrides: list[str]) -> tuple[Any, Any]:
     """Composes, completes and checks a configuration; nothing is written.
 
@@ -59,6 +62,8 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     images = check_batches(config)
     look_at_images(str(config.DATA.TRAIN.DATA_PATHS[0]))
     _log_scale(config, images)
+    # VISSL hands a head the configuration of the model alone, and what stands here.
+    config.MODEL.HEAD.PARAMS = [["vice_method", {"settings": config.VICE}]]
     try:
         args, attributes = convert_to_attrdict(composed, dump_config=False)
     except AssertionError as error:
@@ -81,7 +86,7 @@ def write_config(config: Any) -> None:
     # VISSL has turned names of data types into types by now.
     plain = json.dumps(redact(config), default=lambda value: str(value).removeprefix("torch."))
     text = yaml.safe_dump(json.loads(plain))
-    write_text(Path(config.CHECKPOINT.DIR) / "train_config.yaml", text)
+    write_text(Path(config.CHECKPOINT.DIR) / CONFIG_NAME, text)
 
 
 def compose(overrides: list[str]) -> DictConfig:
@@ -93,8 +98,11 @@ def compose(overrides: list[str]) -> DictConfig:
     Raises:
         UserError: What Hydra or OmegaConf object to, in one message with the nearest valid key.
     """
+    _refuse_moved(overrides)
+    overrides = literal_paths(overrides)
+    _check_form(overrides)
     try:
-        composed = _compose(literal_paths(overrides))
+        composed = _compose(overrides)
         check_interpolations(composed)
         composed = _resolved(composed)
     # Hydra means some of its ValueErrors for the user.
@@ -108,6 +116,35 @@ def compose(overrides: list[str]) -> DictConfig:
     # VISSL reads keys that it fills in later; from here on new keys are its own business.
     OmegaConf.set_struct(composed, False)
     return composed
+
+
+def _check_form(overrides: list[str]) -> None:
+    """Refuses what is no override at all, and says which of several values of one key counts."""
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            meant = f"config={text}" if text in experiment_names() else "KEY=VALUE"
+            raise UserError(f"{text}: must be {meant}; this command takes overrides only")
+    values: dict[str, list[str]] = {}
+    for text in overrides:
+        key, _, value = text.partition("=")
+        values.setdefault(key.lstrip("+~"), []).append(value)
+    for key, given in values.items():
+        if len(given) > 1:
+            shown = redact({key: given[-1]})[key]
+            logger.warning("%s is given %d times: the last, %s, counts", key, len(given), shown)
+
+
+def _refuse_moved(overrides: list[str]) -> None:
+    """Keys of earlier versions that say again what stands under ``config.VICE``."""
+    for text in overrides:
+        key, _, value = text.lstrip("+").partition("=")
+        name = key.removeprefix("config.LOSS.vice_dense_swav.")
+        if name != key:
+            groups = {"num_views": "VIEWS", "num_prototypes": "PROTOTYPES", "dim": "PROTOTYPES"}
+            raise UserError(
+                f"{text}: set config.VICE.{groups.get(name, 'LOSS')}.{name}={value} instead, the "
+                "only place where this option stands"
+            )
 
 
 def _compose(overrides: list[str]) -> DictConfig:
@@ -240,17 +277,11 @@ def check_batches(config: DictConfig) -> int:
 
 
 def _log_scale(config: DictConfig, images: int) -> None:
-    queue = int(config.VICE.LOSS.queue_length)
     logger.info(
-        "%d images; %d processes, %d images and %d views a step, peak LR %.4g, queue %d a rank "
-        "(%d in all)",
+        "%d images; method %s, %d processes, %d images a step, peak LR %.4g",
         images,
+        config.VICE.METHOD.name,
         world(config),
         int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config),
-        int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA)
-        * world(config)
-        * int(config.VICE.VIEWS.num_views),
         float(config.VICE.SCHEDULE.peak_lr),
-        queue,
-        queue * world(config),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -16,8 +15,9 @@ from vice.images import list_images
 from vice.images.lists import announce, survey
 from vice.images.survey import SAMPLE, content_warnings, survey_images
 from vice.models.weight_files import holds_weights, split_key
-from vice.runtime.files import write_text
+from vice.runtime.files import write_json
 from vice.runtime.overrides import shell_word
+from vice.runtime.run_folder import FOUND_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +56,6 @@ def _pasteable(hint: str) -> str:
     return f"{parts[1]}{shell_word(parts[2])}{parts[3]}" if parts else hint
 
 
-#: File in the run folder that says what `announce_data` says.
-FOUND_NAME = "images.json"
-
-
 def announce_data(config: Any) -> dict[str, Any]:
     """Says which images a training finds, and what it leaves out; of each place once.
 
@@ -83,8 +79,7 @@ def announce_data(config: Any) -> dict[str, Any]:
 
 def write_found(config: Any) -> None:
     """Writes what `announce_data` returns into the run folder, as ``images.json``."""
-    text = json.dumps(announce_data(config), indent=1) + "\n"
-    write_text(Path(config.CHECKPOINT.DIR) / FOUND_NAME, text)
+    write_json(Path(config.CHECKPOINT.DIR) / FOUND_NAME, announce_data(config))
 
 
 def _check_held_out(health: DictConfig) -> None:

@@ -57,15 +57,13 @@ def choose_device(config: DictConfig) -> None:
 
 
 def _leave_to_device(config: DictConfig, gpu: bool) -> None:
-    """Renames the transforms whose work the training step does on its device."""
+    """Decides whether workers or the training step, on its device, finish the views."""
     cut, change = config.VICE.CUT_ON, config.VICE.PHOTOMETRIC_ON
     # Views that the device cuts can only be changed after it.
     changes = change == "device" or (change == AUTO and (gpu or cut == "device"))
     cuts = cut == "device" or (cut == AUTO and gpu and changes)
-    later = {"vice_views": cuts, "vice_photometric": changes}
-    for transform in config.DATA.TRAIN.TRANSFORMS:
-        if later.get(transform.name):
-            transform.name += "_later"
+    config.VICE.PHOTOMETRIC_ON = "device" if changes else "workers"
+    config.VICE.CUT_ON = "device" if cuts else "workers"
 
 
 def check_machines(config: DictConfig) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from classy_vision.hooks import ClassyHook
+from torch import nn
 from vissl.hooks import SSLTensorboardHook
 
-from vice.models import Embedder, Prototypes
+from vice.models import Concepts, Embedder
 
 
 class SilentHook(ClassyHook):
@@ -30,10 +31,16 @@ def embedder_of(task: Any) -> Embedder:
     return embedder
 
 
-def prototypes_of(task: Any) -> Prototypes:
-    """The prototypes that are trained."""
-    prototypes: Prototypes = task.base_model.heads[0].prototypes
-    return prototypes
+def head_of(task: Any) -> nn.Module:
+    """What the method trains along with the embedder."""
+    head: nn.Module = task.base_model.heads[0]
+    return head
+
+
+def concepts_of(task: Any) -> Concepts | None:
+    """What the method would export now, if it has concepts."""
+    concepts: Concepts | None = task.method.concepts(head_of(task))
+    return concepts
 
 
 def writers_of(task: Any) -> list[Any]:

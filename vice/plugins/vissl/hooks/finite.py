@@ -92,7 +92,7 @@ class FiniteHook(SilentHook):
     def _keep_batch(self, task: Any) -> str:
         """What has become of the batch; a full disk must not hide why training ends."""
         path = self.folder / f"nonfinite_rank{rank()}.torch"
-        sample = task.last_batch.sample
+        sample = {**task.last_batch.sample["method"], "input": task.last_batch.sample["input"]}
         batch = {name: value for name, value in sample.items() if torch.is_tensor(value)}
         try:
             write_snapshot(path, {"iteration": int(task.iteration), **batch})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +16,27 @@ from vissl.hooks.log_hooks import LogLossMetricsCheckpointHook
 import vice.plugins.vissl  # noqa: F401  (registers everything in a spawned worker)
 from vice.errors import UserError
 from vice.images.content import Content
-from vice.methods.signs import HealthMonitor
+from vice.methods.signs import HealthMonitor, Measure
 from vice.models.checkpoint import save_run
 from vice.names import name_bytes
-from vice.plugins.vissl.hooks.base import SilentHook, embedder_of, prototypes_of, writers_of
+from vice.options import options_of
+from vice.plugins.vissl.hooks.base import SilentHook, concepts_of, embedder_of, writers_of
 from vice.plugins.vissl.hooks.default import default_hooks
 from vice.plugins.vissl.hooks.finite import FiniteHook
+from vice.plugins.vissl.hooks.method import MethodHook
 from vice.plugins.vissl.hooks.saving import SaveHook
 from vice.plugins.vissl.hooks.telling import TellHook
 from vice.plugins.vissl.hooks.watching import watch_hooks
+from vice.plugins.vissl.option_keys import KEYS
 from vice.plugins.vissl.resuming import settings_of
-from vice.plugins.vissl.run_log import LOG_NAME
 from vice.runtime.files import write_text
 from vice.runtime.health_log import HealthLog
 from vice.runtime.join_train import Roster
 from vice.runtime.preemption import Notice
 from vice.runtime.provenance import versions
-from vice.runtime.run_folder import ARCHITECTURE_NAME
+from vice.runtime.run_folder import ARCHITECTURE_NAME, LOG_NAME
 
 logger = logging.getLogger(__name__)
-
-
-class NormalizePrototypesHook(SilentHook):
-    """Keeps the prototypes at unit length (ViCE (BMVC) section 3.3)."""
-
-    def on_start(self, task: Any) -> None:
-        """Before the first step, in case weights came from a file.
-
-        Not on resuming: scaling unit vectors again would change their last bits.
-        """
-        if task.iteration == 0:
-            prototypes_of(task).normalize_()
-
-    def on_update(self, task: Any) -> None:
-        """After each optimizer step."""
-        prototypes_of(task).normalize_()
 
 
 class HealthHook(SilentHook):
@@ -72,7 +58,9 @@ class HealthHook(SilentHook):
 
     def on_start(self, task: Any) -> None:
         """Opens the files, at the iteration that training starts from."""
-        self.monitor = HealthMonitor(task.loss.criterion.num_prototypes)
+        method = task.method
+        own = {name: f"config.VICE.METHOD.{name}" for name in options_of(method.Options)}
+        self.monitor = HealthMonitor(method.signs(), method.measures, keys={**KEYS, **own})
         if is_primary():
             self.log = HealthLog(self.folder, task.iteration)
 
@@ -88,21 +76,12 @@ class HealthHook(SilentHook):
             "lr": _learning_rate(task),
             "skipped_images": len(self.skipped),
             **self.content.record(),
-            **task.loss.criterion.health,
+            **task.loss.health,
         }
         self.log.write(record)
         self._to_tensorboard(task, record)
         if task.iteration % self.log_every == 0:
-            logger.info(
-                "health: loss / ln K %.3f, prototypes in use %.1f, regions a view %.1f, "
-                "pixels in none of them %.0f %%, queue %d (age %.0f steps)",
-                record["loss_over_lnk"],
-                record["perplexity"],
-                record["regions_per_view"],
-                100 * record["discarded_share"],
-                record["queue_length"],
-                record["queue_age"],
-            )
+            logger.info("health: %s", _in_words(task.method.measures, record))
         for alarm in self.monitor.update(record):
             logger.warning("ALARM: %s", alarm)
 
@@ -161,7 +140,7 @@ class ExportHook(SilentHook):
             return
         if self.architecture:
             self._try(self._describe, must=False)
-        model = (embedder_of(task), prototypes_of(task), _meta(task))
+        model = (embedder_of(task), concepts_of(task), _meta(task))
         last = task.train_phase_idx == task.num_train_phases - 1
         self._try(lambda: save_run(self.folder, *model), must=last)
 
@@ -233,32 +212,38 @@ def vice_hooks(
 
     Returns:
         The hooks in the order they run. What is saved comes after what makes a step complete:
-        normalised prototypes, the health record, the export, pictures and held-out scores.
+        the health record, the export, pictures and held-out scores; what the method does after a
+        step and before an epoch comes last, since states are saved at other moments.
     """
     folder, saving = str(cfg.CHECKPOINT.DIR), cfg.CHECKPOINT
     notice = notice or Notice()
     # A shared number of zero counts as false.
     notice.begun = notice.begun if begun is None else begun
     default = default_hooks(cfg)
+    saver = SaveHook(
+        folder,
+        int(saving.CHECKPOINT_ITER_FREQUENCY),
+        int(saving.CHECKPOINT_FREQUENCY),
+        int(cfg.VICE.KEEP_CHECKPOINTS),
+        roster,
+        notice,
+        settings_of(cfg),
+    )
     return [
         RosterHook(roster),
         FiniteHook(folder, int(cfg.VICE.MAX_NONFINITE_STEPS)),
-        NormalizePrototypesHook(),
         HealthHook(folder, max(int(cfg.LOG_FREQUENCY), 1)),
         TellHook(folder, LOG_NAME),
         ExportHook(folder),
         *watch_hooks(cfg, notice),
         *[hook for hook in default if not isinstance(hook, LogLossMetricsCheckpointHook)],
-        SaveHook(
-            folder,
-            int(saving.CHECKPOINT_ITER_FREQUENCY),
-            int(saving.CHECKPOINT_FREQUENCY),
-            int(cfg.VICE.KEEP_CHECKPOINTS),
-            roster,
-            notice,
-            settings_of(cfg),
-        ),
+        saver,
+        MethodHook(saver),
     ]
+
+
+def _in_words(measures: Sequence[Measure], record: Mapping[str, Any]) -> str:
+    return ", ".join(f"{each.text} {record[each.name]:{each.form}}" for each in measures)
 
 
 def _learning_rate(task: Any) -> float:
@@ -270,7 +255,9 @@ def _meta(task: Any) -> dict[str, Any]:
     """Provenance: what a result needs to be traced back to."""
     paths = [path for source in task.datasets["train"].data_objs for path in source.paths]
     names = name_bytes("\n".join(paths))
+    source = embedder_of(task).weight_source
     return {
+        **({"weights": source} if source else {}),
         "iteration": int(task.iteration),
         "epoch": int(task.train_phase_idx) + 1,
         "seed": int(task.config["SEED_VALUE"]),

@@ -18,12 +18,19 @@ import torch
 from classy_vision.generic.distributed_util import is_primary
 
 from vice.errors import UserError
-from vice.models.training_state import link_newest, remove_old, write_snapshot
+from vice.models.training_state import (
+    link_newest,
+    name_inside,
+    name_of_epoch,
+    remove_old,
+    write_snapshot,
+)
 from vice.plugins.vissl.hooks.base import SilentHook
 from vice.runtime.collectives import all_gather, rank
 from vice.runtime.interrupts import end_helpers
 from vice.runtime.join_train import Roster
-from vice.runtime.preemption import Notice, Preempted
+from vice.runtime.preemption import Notice, Preempted, too_early
+from vice.runtime.provenance import digest_file
 from vice.runtime.rng_state import get_random_state, set_random_state
 
 logger = logging.getLogger(__name__)
@@ -122,7 +129,7 @@ class SaveHook(SilentHook):
             self._leave(task)
 
     def _save(self, task: Any, *, inside: bool, must: bool) -> None:
-        task.loss.criterion.queue.collect()
+        task.method.before_saving(task.base_loss.criterion)
         states = _random_states(task.device)
         if not is_primary():
             return
@@ -133,6 +140,8 @@ class SaveHook(SilentHook):
             "inside": inside,
             "settings": self.settings,
             "samples": samples,
+            "method": task.method.state_dict(),
+            **self._begun(task, inside),
         }
         path = self.folder / _name(task, inside)
         try:
@@ -157,6 +166,23 @@ class SaveHook(SilentHook):
         except OSError as error:
             logger.error("%s: %s. Training goes on", self.folder, error)
 
+    def _begun(self, task: Any, inside: bool) -> dict[str, Any]:
+        """What resuming inside an epoch relies on, besides the state."""
+        if not (inside and task.epoch_begun):
+            return {}
+        files = {name: digest_file(self.folder / name) for name in task.method.files()}
+        return {"epoch_begun": True, "files": files}
+
+    def leave_before_epoch(self, task: Any) -> None:
+        """Saves and ends while an epoch is being prepared, which is begun anew on resuming.
+
+        Raises:
+            Preempted: Always.
+        """
+        if task.iteration:
+            self._save(task, inside=True, must=True)
+        self._leave(task)
+
     def _leave(self, task: Any) -> None:
         # Data loaders have nothing more to do, and would outlive a SIGTERM by design.
         end_helpers()
@@ -164,6 +190,8 @@ class SaveHook(SilentHook):
         # Nobody may end, and take the others down, before the state is on disk.
         if self.roster is not None:
             self.roster.leave_together()
+        if not task.iteration:
+            raise Preempted(f"{too_early(self.notice.name)}: the same command begins again")
         raise Preempted(
             f"stopped by {self.notice.name} after iteration {task.iteration}, everything is "
             f"saved in {self.folder}: the same command goes on from there"
@@ -191,9 +219,9 @@ def _state(task: Any, inside: bool) -> dict[str, Any]:
 
 def _name(task: Any, inside: bool) -> str:
     if inside:
-        return f"model_iteration{task.iteration}.torch"
+        return name_inside(int(task.iteration))
     final = task.train_phase_idx == task.num_train_phases - 1
-    return f"model_{'final_checkpoint_' if final else ''}phase{task.train_phase_idx}.torch"
+    return name_of_epoch(task.train_phase_idx, final=final)
 
 
 def _random_states(device: torch.device) -> list[dict[str, torch.Tensor]]:

@@ -79,7 +79,7 @@ class TellHook(SilentHook):
             task.max_iteration,
             task.train_phase_idx + 1,
             task.num_epochs,
-            task.loss.criterion.health["loss"],
+            task.loss.health["loss"],
             f", {clock(left)} left" if steps else "",
         )
 

@@ -23,7 +23,7 @@ from vice.evaluation.label_free import HeldOutViews
 from vice.images import ImageError, list_images
 from vice.models.checkpoint import Checkpoint
 from vice.models.training_state import remove_parts
-from vice.plugins.vissl.hooks.base import SilentHook, embedder_of, prototypes_of, writers_of
+from vice.plugins.vissl.hooks.base import SilentHook, concepts_of, embedder_of, writers_of
 from vice.predictor import Predictor
 from vice.runtime.health_log import HealthLog
 from vice.runtime.preemption import Notice
@@ -119,15 +119,14 @@ class PicturesHook(WatchHook):
 
     def look(self, task: Any) -> None:
         """Draws and writes the sheet."""
-        if not self.shown:
+        concepts = concepts_of(task)
+        if not self.shown or concepts is None:
             return
-        prototypes = prototypes_of(task)
-        predictor = Predictor(Checkpoint(embedder_of(task)), prototypes.weight.device)
+        predictor = Predictor(Checkpoint(embedder_of(task)), task.device)
         images, regions = zip(*self.shown, strict=True)
         # A model of stride 4 has no more to show than half the size.
         embeddings = [predictor.embed(image)[:, ::2, ::2].numpy() for image in images]
-        weight = prototypes.weight.detach().cpu().numpy()
-        sheet = draw_embeddings(images, regions, embeddings, weight)
+        sheet = draw_embeddings(images, regions, embeddings, concepts.to("cpu"))
         for writer in writers_of(task):
             writer.add_image("Pictures/embedding", sheet, task.iteration - 1, dataformats="HWC")
         path = self.folder / f"epoch_{task.train_phase_idx + 1}.png"
@@ -174,9 +173,10 @@ class HeldOutHook(WatchHook):
 
     def look(self, task: Any) -> None:
         """Measures and writes."""
-        if self.views is None or self.log is None:
+        concepts = concepts_of(task)
+        if self.views is None or self.log is None or concepts is None:
             return
-        scores = self.views.measure(embedder_of(task), prototypes_of(task).weight)
+        scores = self.views.measure(embedder_of(task), concepts.vectors)
         step, found = task.iteration - 1, dataclasses.asdict(scores)
         self.log.write({"iteration": step, "epoch": task.train_phase_idx, **found})
         for writer in writers_of(task):
@@ -194,7 +194,8 @@ def watch_hooks(cfg: Any, notice: Notice) -> list[WatchHook]:
     folder, wanted = str(cfg.CHECKPOINT.DIR), cfg.VICE.HEALTH
     hooks: list[WatchHook] = []
     if int(wanted.pictures):
-        hooks.append(PicturesHook(folder, int(wanted.pictures), cfg.VICE.SUPERPIXELS, notice))
+        superpixels = cfg.VICE.get("SUPERPIXELS", {})
+        hooks.append(PicturesHook(folder, int(wanted.pictures), superpixels, notice))
     if wanted.held_out_paths and int(wanted.held_out):
         paths = [str(path) for path in wanted.held_out_paths]
         hooks.append(HeldOutHook(folder, paths, int(wanted.held_out), cfg.VICE, notice))

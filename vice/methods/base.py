@@ -1,0 +1,120 @@
+"""The seam between ways of training an embedder and the framework that runs them.
+
+A method says what a sample is, what is trained along with the embedder, what the loss compares, and
+what happens between steps and epochs. It knows no framework; a plugin calls it.
+``docs/add_a_method.md`` works one through.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vice.methods.context import Context, Source
+from vice.methods.signs import Measure, Sign
+from vice.models import Concepts
+
+
+class Unusable(Exception):
+    """This image gives no sample; another one, drawn at random, takes its place."""
+
+
+@dataclass
+class Batch:
+    """What one step works on, on the device.
+
+    Attributes:
+        inputs: Each (B, 3, h, w) float has a forward pass, and so batch statistics, of its own;
+            several are of one size, and the head is given their embeddings one after the other.
+        targets: What the loss is given after the outputs of the head.
+    """
+
+    inputs: list[Tensor]
+    targets: tuple[Any, ...] = ()
+
+
+class Method(ABC):
+    """One way of training an embedder.
+
+    Args:
+        options: The method's own, an ``Options``.
+        settings: The groups of options that it shares with others (``sections``), by name.
+    """
+
+    #: Frozen dataclass of `vice.options.option` fields: ``config.VICE.METHOD.*``.
+    Options: ClassVar[type]
+    #: Further groups of ``config.VICE`` that it reads, and the options in each.
+    sections: ClassVar[Mapping[str, type]] = {}
+    measures: ClassVar[Sequence[Measure]] = ()
+
+    def __init__(self, options: Any, settings: Mapping[str, Any]) -> None:
+        self.options = options
+        self.settings = settings
+
+    @abstractmethod
+    def sample(self, source: Source, index: int, rng: np.random.Generator) -> Any:
+        """In a worker: what one image gives. ``rng`` depends on seed, epoch and index alone.
+
+        Raises:
+            Unusable: It gives nothing.
+        """
+
+    @abstractmethod
+    def collate(self, samples: Sequence[Any]) -> dict[str, Any]:
+        """In a worker: samples as few large tensors."""
+
+    @abstractmethod
+    def finish(self, collated: dict[str, Any], device: torch.device) -> Batch:
+        """On the device, before the forward pass: what is left to do for a batch."""
+
+    @abstractmethod
+    def head(self, dim: int) -> nn.Module:
+        """Trained along: (B, ``dim``, h, w) to a list of what the loss is given first."""
+
+    @abstractmethod
+    def loss(self) -> nn.Module:
+        """``loss(*outputs, *targets)``, a scalar; the mean of ranks is the loss of the batch.
+
+        Its ``health`` holds plain numbers of the last call, ``loss`` among them. What it keeps
+        between steps are buffers.
+        """
+
+    def concepts(self, head: nn.Module) -> Concepts | None:
+        """What is exported, drawn and segmented with."""
+        return None
+
+    def before_training(self, context: Context) -> None:  # noqa: B027
+        """Before the first step; not on resuming."""
+
+    def before_epoch(self, context: Context) -> None:  # noqa: B027
+        """Before each epoch; not on resuming inside one. What it makes is part of the state."""
+
+    def resume_epoch(self, context: Context) -> None:  # noqa: B027
+        """In its place on resuming inside an epoch, after `load_state_dict`: reads `files` back."""
+
+    def after_step(self, context: Context) -> None:  # noqa: B027
+        """After each step that was taken."""
+
+    def before_saving(self, loss: nn.Module) -> None:  # noqa: B027
+        """On every rank, before the first one's state is saved: gathers what differs by rank."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What head and loss do not hold: tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
+        """Takes what `state_dict` gave, on resuming."""
+
+    def files(self) -> Sequence[str]:
+        """Files of `Context.folder` without which the state inside an epoch is not whole."""
+        return ()
+
+    def signs(self) -> Sequence[Sign]:
+        """What tells that a training with these options is sick."""
+        return ()

@@ -1,0 +1,65 @@
+"""Options of the dense embedder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vice.options import FLAG, LINE, NULL, PATH, either, one_of, option, whole
+
+DECODERS = ("fpn", "deeplabv3plus", "pup")
+#: Takes the decoder that goes with the backbone.
+AUTO = "auto"
+PADDINGS = ("zeros", "replicate")
+
+
+@dataclass(frozen=True)
+class EmbedderOptions:
+    """Arguments of `vice.models.build_embedder`."""
+
+    backbone: str = option(
+        "resnet18",
+        LINE,
+        "a ResNet of torchvision, resnet18 to resnet152, or timm:NAME, a convolutional network or "
+        "plain ViT of timm",
+    )
+    decoder: str = option(
+        "fpn",
+        one_of(*DECODERS, AUTO),
+        "fpn (low resolution), deeplabv3plus (high resolution, torchvision's ResNets only), pup "
+        "(progressive upsampling, for a ViT), or auto: pup for a ViT, fpn for all others",
+    )
+    dim: int = option(128, whole(1, 2**16), "width of the embedding, D")
+    weights: str | None = option(
+        None,
+        either(one_of("imagenet"), NULL, PATH),
+        "of the backbone: null (random), imagenet (torchvision's, or those that timm has), or a "
+        "file, FILE#KEY where it holds several",
+    )
+    output_stride: int | None = option(
+        None,
+        either(whole(8, 32), NULL),
+        "stride of the backbone's last stage: 32 for fpn, 8 (null) or 16 for deeplabv3plus",
+    )
+    align_corners: bool = option(False, FLAG, "of every bilinear upsampling inside the decoder")
+    # From random weights all pixels start in nearly the same direction, and swapped prediction
+    # first has to break that symmetry; centering does it at once.
+    centre: bool = option(
+        False,
+        FLAG,
+        "whether to end in a batch normalization without scale and shift, which helps from random "
+        "weights (not in the papers)",
+    )
+    # From random weights, zeros tell the network where the border is, and regions can be matched
+    # between views by their place instead of by what they show.
+    padding: str = option(
+        "zeros",
+        one_of(*PADDINGS),
+        "what convolutions see beyond the border: zeros, or the outermost pixels, which helps from "
+        "random weights (not in the papers; backbones of timm keep their own)",
+    )
+    stages: int = option(
+        4, whole(1, 4), "stages of the backbone that are used; below 4 only with fpn"
+    )
+    frozen: bool = option(
+        False, FLAG, "whether the backbone stays as it is, in evaluation mode without gradient"
+    )

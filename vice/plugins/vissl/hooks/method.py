@@ -1,0 +1,54 @@
+"""Hook that lets the method do what it does between steps and epochs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vice.methods import Stopped
+from vice.plugins.vissl.hooks.base import SilentHook
+from vice.plugins.vissl.hooks.saving import SaveHook
+from vice.plugins.vissl.passes import TrainingContext
+
+
+class MethodHook(SilentHook):
+    """Calls the method, and knows which of its work a state holds already.
+
+    Comes after the hook that saves, which puts the random state back when an epoch starts.
+
+    Args:
+        saver: Saves when a pass over the images is told to stop.
+    """
+
+    def __init__(self, saver: SaveHook) -> None:
+        super().__init__()
+        self.saver = saver
+        self.context: TrainingContext | None = None
+
+    def on_start(self, task: Any) -> None:
+        """Takes up the method's state."""
+        self.context = TrainingContext(task, self.saver.notice)
+        if "method" in self.saver.resumed:
+            task.method.load_state_dict(self.saver.resumed["method"])
+
+    def on_phase_start(self, task: Any) -> None:
+        """Before an epoch; one that a state is inside of has begun already.
+
+        Raises:
+            Preempted: The run was asked to stop; this work begins anew with the same command.
+        """
+        task.epoch_begun = self.saver.resumed.pop("epoch_begun", False)
+        if task.epoch_begun:
+            task.method.resume_epoch(self.context)
+            return
+        task.note("preparing an epoch", task.iteration)
+        try:
+            if task.iteration == 0:
+                task.method.before_training(self.context)
+            task.method.before_epoch(self.context)
+        except Stopped:
+            self.saver.leave_before_epoch(task)
+        task.epoch_begun = True
+
+    def on_update(self, task: Any) -> None:
+        """After a step that was taken."""
+        task.method.after_step(self.context)

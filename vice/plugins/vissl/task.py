@@ -1,0 +1,71 @@
+"""VISSL task ``vice_task``: VISSL's self-supervised task, with the parts of a method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from classy_vision.tasks import register_task
+from vissl.trainer.train_task import SelfSupervisionTask
+
+from vice.methods import build_method
+from vice.plugins.vissl.loss import MethodLoss
+
+
+@register_task("vice_task")
+class ViceTask(SelfSupervisionTask):
+    """Builds the loss of the method, and has it finish the batches.
+
+    Args:
+        config: VISSL's configuration; ``config.VICE`` says which method.
+
+    Attributes:
+        method: The method.
+        note: Given what this rank is doing, and at which iteration.
+        copies: Space for what a step that is not finite would change.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.method = build_method(config["VICE"])
+        self.note: Callable[[str, int], None] = lambda doing, iteration: None
+        self.copies: list[torch.Tensor] = []
+        self.data_iterator: Any = None
+
+    def _build_loss(self) -> MethodLoss:
+        return MethodLoss(self.method.loss())
+
+    def recreate_data_iterator(self, *args: Any, **kwargs: Any) -> None:
+        """As VISSL's, over finished batches."""
+        super().recreate_data_iterator(*args, **kwargs)
+        self.data_iterator = FinishedBatches(self, self.data_iterator)
+
+
+class FinishedBatches:
+    """An iterator over batches that are finished here, before the model is busy with them.
+
+    Args:
+        task: Its method finishes them on its device, and its loss is shown each.
+        batches: Iterator with a length over what `vice.plugins.vissl.collator.vice_collator`
+            makes.
+    """
+
+    def __init__(self, task: ViceTask, batches: Any) -> None:
+        self.task = task
+        self.batches = batches
+
+    def __iter__(self) -> FinishedBatches:
+        return self
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __next__(self) -> dict[str, Any]:
+        found: dict[str, Any] = next(self.batches)
+        self.task.note("in the forward pass", self.task.iteration)
+        batch = self.task.method.finish(found["method"], self.task.device)
+        self.task.base_loss.batch = batch
+        # VISSL gives each of a list a forward pass of its own (SINGLE_PASS_EVERY_CROP).
+        found["data"] = batch.inputs if len(batch.inputs) == 1 else [batch.inputs]
+        return found
