@@ -183,7 +183,7 @@ def _split(code: Sequence[Instruction], reached: set[int], spans: set[tuple[int,
         loop = Loop([], within=owner.get(first))
         loops.append(loop)
         owner.update(dict.fromkeys(range(first, last + 1), loop))
-    straight = []
+    straight: list[Instruction] = []
     for number in sorted(reached):
         (owner[number].body if number in owner else straight).append(code[number])
     return Code(straight, loops)
