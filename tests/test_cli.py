@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from torch.utils.data import DataLoader
 
-from vice.cli import run
+from vice.cli import Parser, run
 from vice.errors import UserError
 
 
@@ -51,3 +51,22 @@ def test_ctrl_c_and_bugs():
     assert end.value.code == 130
     with pytest.raises(ValueError, match="a bug"):
         run(bug)
+
+
+def test_no_option_is_dropped_where_it_is_given_twice(capsys):
+    parser = Parser()
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", nargs="+", default=["x"])
+    parser.add_argument("--row", action="append", default=[])
+    parser.add_argument("more", nargs="*")
+    words = ["a", "b", "--set", "1", "2", "--row", "r", "--seed", "5", "--set", "3", "--row", "s"]
+    for _ in range(2):  # What one call was given is not held against the next.
+        found = parser.parse_args(words)
+        assert (found.set, found.row, found.seed, found.more) == (
+            ["1", "2", "3"], ["r", "s"], 5, ["a", "b"],
+        )  # fmt: skip
+    assert parser.parse_intermixed_args(["a", "--seed", "1", "b"]).more == ["a", "b"]
+    assert parser.parse_args([]).set == ["x"]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--seed", "1", "--seed=1"])
+    assert "--seed: given twice, as 1 and as 1" in capsys.readouterr().err

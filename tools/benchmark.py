@@ -12,7 +12,7 @@ import platform
 
 import torch
 
-from vice.cli import run
+from vice.cli import Parser, run
 from vice.experiments.benchmark.growth import growth
 from vice.experiments.benchmark.images import superpixel_outlines, superpixels, views
 from vice.experiments.benchmark.kernels.compiled import kernels
@@ -42,9 +42,7 @@ PARTS = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (all)")
     parser.add_argument("--small", action="store_true", help="small sizes, for a CPU")
     parser.add_argument("--device", help=f"{NAMES} (a GPU of CUDA if there is one)")

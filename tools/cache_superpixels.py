@@ -13,15 +13,13 @@ import argparse
 import os
 from pathlib import Path
 
-from vice.cli import run
+from vice.cli import Parser, run
 from vice.errors import UserError
 from vice.names import printable
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     number = os.environ.get("SLURM_ARRAY_TASK_ID", "0")
     count = os.environ.get("SLURM_ARRAY_TASK_COUNT", "1")
     parser.add_argument("overrides", nargs="+", metavar="config=NAME KEY=VALUE")
@@ -34,7 +32,7 @@ def main() -> int:
     # Importing VISSL takes seconds, and help needs none of it.
     from vice.images import list_images
     from vice.plugins.vissl.config.checks import check_values
-    from vice.plugins.vissl.config.configure import compose
+    from vice.plugins.vissl.config.compose import compose
     from vice.plugins.vissl.config.inputs import announce_data, check_data
     from vice.plugins.vissl.option_keys import spelled
     from vice.superpixels.fill import fill_cache

@@ -11,16 +11,14 @@ Examples:
 
 import argparse
 
-from vice.cli import run
-from vice.evaluation.compare import make_tables, read_results, to_html, to_markdown
+from vice.cli import Parser, run
+from vice.evaluation.compare import make_tables, read_results, row_names, to_html, to_markdown
 from vice.paths import typed_path
 from vice.runtime.files import write_text
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("folders", nargs="+", type=typed_path, metavar="DIR", help="results directories")
     add("--out", type=typed_path, help="file to write, .md or .html (the terminal)")
@@ -32,8 +30,7 @@ def main() -> None:
         help="put all embedders whose name matches into one row",
     )
     args = parser.parse_args()
-    names = {pattern: name for name, _, pattern in (row.partition("=") for row in args.row)}
-    tables = make_tables(read_results(args.folders), names)
+    tables = make_tables(read_results(args.folders), row_names(args.row))
     if args.out is None:
         print(to_markdown(tables), end="")
     else:

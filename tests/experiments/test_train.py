@@ -22,6 +22,12 @@ def test_what_training_refuses_is_one_message(tmp_path):
     assert "\n" not in str(error.value) and not str(error.value).startswith("error:")
 
 
+@pytest.mark.parametrize("key", ["config.CHECKPOINT.DIR", "+config.DATA.TRAIN.DATA_PATHS"])
+def test_what_the_arguments_say_is_no_override(key, tmp_path):
+    with pytest.raises(UserError, match="of (its|their) own here: leave this out"):
+        training.train("vice/folder", tmp_path, tmp_path / "run", [f"{key}=x"])
+
+
 def test_what_a_training_tells_its_terminal_is_passed_on(capsys):
     told = "10:11:12 training: step 25 of 480, epoch 1 of 3, loss 3.85, 0:05:30 left\n"
     script = f"import sys; print('out'); sys.stderr.write({told!r} + 'oops'); sys.exit(3)"

@@ -53,7 +53,7 @@ BAD = {
     "twice": Written(
         "background\nBackground\ndark", "traffic light\ntraffic_light", "0 dark\n0 bright",
         "background\n_background_", "dark\u200b\nbright", "dark\x0bbright\nx",
-        "dark\u2028bright\nx",
+        "dark\u2028bright\nx", "dark\u202e\nbright", "da\u00adrk\nbright", "dark\nbright\u2066",
     ),
 }  # fmt: skip
 GOOD = Written(

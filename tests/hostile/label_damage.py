@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -145,6 +146,29 @@ def palette_renumbered(root: Path, rng: Rng) -> None:
         image = Image.fromarray(blocks(rng, range(3))).convert("P")
         image.putpalette(np.repeat(values, 3).astype(np.uint8).tobytes())
         image.save(path)
+
+
+def palette_of_each_file(root: Path, rng: Rng) -> None:
+    """Colored masks that each file numbers anew."""
+    count = int(rng.integers(3, 7))
+    _name(root, count)
+    colors = rng.choice(256, (count, 3), replace=False).astype(np.uint8)
+    for turn, path in enumerate(sorted(root.glob("labels/*/*.png"))):
+        order = np.roll(np.arange(count), turn)
+        label = Image.fromarray(np.argsort(order).astype(np.uint8)[blocks(rng, range(count))])
+        label.putpalette(colors[order].tobytes())
+        label.save(path)
+
+
+def pipe(root: Path, rng: Rng) -> None:
+    """Opening one waits for a writer, for ever."""
+    victim = (*root.glob("labels/*/*"), *root.glob("images/*/*"))[int(rng.integers(2))]
+    victim = victim if rng.random() < 0.5 else next(root.glob("images/*/*"))
+    victim.unlink()
+    if rng.random() < 0.5:
+        os.mkfifo(victim)
+    else:
+        victim.symlink_to("/dev/zero")
 
 
 def few_bits(root: Path, rng: Rng) -> None:
@@ -290,8 +314,8 @@ def _of(expected: Expected, change: Change, check: Any = None) -> tuple[Expected
 
 _BAD = (
     two_values, scaled, scaled_among_many, one_class, two_codings, from_one, zero_is_unlabelled,
-    interpolated, lossy, palette_renumbered, few_bits, frames, exif_as_stored, exif_square,
-    exif_of_label_only, inner_folder, named_otherwise, other_suffix,
+    interpolated, lossy, palette_renumbered, palette_of_each_file, pipe, few_bits, frames,
+    exif_as_stored, exif_square, exif_of_label_only, inner_folder, named_otherwise, other_suffix,
 )  # fmt: skip
 _GOOD = (system_files, good_palette, good_classes)
 FAMILY = Family(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,6 +196,41 @@ def _without_counters(folder: Path, rng: Rng) -> Action:
     return _action("resnet18", file, state, rng)
 
 
+def _in_lists(folder: Path, rng: Rng) -> Action:
+    """Weights inside lists and tuples, and under keys that are numbers or bytes."""
+    kind = _pick(rng)
+    state = _network(kind)
+    names = [[f"img/{i}.jpg", i] for i in range(2000)]
+    content: Any = (
+        [state], (3, state), {"models": [state]}, {0: state}, {b"model": state},
+        {"epoch": 1, "nets": ({"net": state, "name": "a"},), "samples": names},
+        {"state": {1: [state]}, "samples": [names[:3], names]},
+    )[rng.integers(7)]  # fmt: skip
+    return _action(kind, layouts.save(content, folder / "w.pth", rng), state, rng)
+
+
+def _of_other_programs(folder: Path, rng: Rng) -> Action:
+    """What people have instead of a file of weights: it is said what it is."""
+    kinds = {
+        "gzip": gzip.compress(rng.bytes(300)),
+        "bzip2": bz2.compress(rng.bytes(300)),
+        "xz": lzma.compress(rng.bytes(300)),
+        "Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 99\n",
+        "web page": b"<!DOCTYPE html><html><body>404</body></html>",
+        "HDF5": b"\x89HDF\r\n\x1a\n" + rng.bytes(300),
+        "GGUF": b"GGUF\x03\0\0\0" + rng.bytes(300),
+        "NumPy array": b"\x93NUMPY\x01\0" + rng.bytes(300),
+        "text": "layers:\n  größe: 3\n".encode(),
+        "empty": b"",
+        "cut short": b"PK\x03\x04" + rng.bytes(300),
+        "pickle of something else": pickle.dumps({"model": 3}),
+    }
+    kind = list(kinds)[int(rng.integers(len(kinds)))]
+    file = folder / ("w.pth", "w.pt", "model.ckpt", "w.bin")[rng.integers(4)]
+    file.write_bytes(kinds[kind])
+    return _action(_pick(rng), file, {}, rng, kind)
+
+
 def _ambiguous(folder: Path, rng: Rng) -> Action:
     kind = _pick(rng)
     state = _network(kind)
@@ -325,6 +364,8 @@ FAMILY = Family(
         "mixed-types": ("worked", _mixed_types),
         "equal-copies": ("worked", _equal_copies),
         "without-counters": ("worked", _without_counters),
+        "in-lists": ("worked", _in_lists),
+        "of-other-programs": ("refused", _of_other_programs),
         "ambiguous": ("refused", _ambiguous),
         "partial": ("refused", _partial),
         "partial-teacher": ("refused", _partial_teacher),

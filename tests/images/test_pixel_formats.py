@@ -234,3 +234,13 @@ def test_a_labelled_set_refuses_by_headers_alone(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="13 bands"):
         check_format(put(tmp_path / "a.tif", UNCLEAR["13-bands"][0]))
     check_format(png(tmp_path, GREY >> 4))
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_a_tiff_that_is_cut_off_is_not_blamed_for_a_missing_tag(tmp_path, compression) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(SHALLOW[..., :3]).save(path, compression=compression)
+    whole = path.read_bytes()
+    # The tags stand at the end of such a file.
+    with pytest.raises(ImageError, match="cannot be read as an image"):
+        read_image(put(path, whole[: len(whole) * 3 // 5]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import zipfile
 from collections import OrderedDict
 
@@ -154,3 +155,22 @@ def test_what_unpacks_to_too_much(tmp_path):
             record.write(bytes(2**20))
     with pytest.raises(UserError, match="would unpack to"):
         read_tensors(tmp_path / "m.pth")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x1f\x8b" + bytes(50), "packed with gzip: unpack"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:a\n", "Git LFS .* git lfs pull"),
+        (b"<!doctype html><title>404</title>", "web page"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(50), "HDF5"),
+        ("größe: 3\n".encode() * 200, "text"),
+        (b"", "empty"),
+        (b"PK\x03\x04" + bytes(50), "cut short"),
+        (pickle.dumps({"model": 1}), "pickle of something else"),
+    ],
+)
+def test_files_of_other_programs_are_called_by_their_name(data, said, tmp_path):
+    (tmp_path / "w.pth").write_bytes(data)
+    with pytest.raises(UserError, match=rf"w\.pth .*{said}"):
+        read_tensors(tmp_path / "w.pth")

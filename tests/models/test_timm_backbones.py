@@ -223,7 +223,7 @@ def test_position_embeddings_of_another_size_are_resampled(tmp_path):
         ("shape", "0 are missing and 1 have another shape, for example norm.bias 7, not 192"),
         ("nan", "norm.bias holds values that are not finite"),
         ("other", "w.pth: it holds no weights of timm:vit_tiny_patch16_224, .*conv1"),
-        ("text", "w.pth is not a whole PyTorch checkpoint"),
+        ("text", "w.pth holds no weights: it is text"),
         ("empty", "w.pth: there are no weights in it"),
         ("gone", "w.pth does not exist"),
     ],

@@ -150,3 +150,30 @@ def test_more_blocks_are_another_network(tmp_path):
     torch.save(deeper, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"1 more weights.*blocks\.12\.norm1\.weight"):
         load_extractor(f"timm:vit_tiny_patch16_224@{tmp_path / 'w.pth'}")
+
+
+@pytest.mark.parametrize(
+    ("wrap", "key"),
+    [
+        (lambda s: [s], "0"),
+        (lambda s: (3, {"net": s}), "1.net"),
+        (lambda s: {"models": [{"a": 1}, s]}, "models.1"),
+        (lambda s: {7: s}, "7"),
+        (lambda s: {b"model": s}, "model"),
+        (lambda s: {"samples": [[f"{i}.jpg", i] for i in range(20_000)], "nets": [s]}, "nets.0"),
+    ],
+)
+def test_weights_in_lists_and_under_numbers(wrap, key, tmp_path):
+    state = layouts.resnet18()
+    torch.save(wrap(state), tmp_path / "w.pth")
+    found = load_extractor(str(tmp_path / "w.pth"))
+    assert torch.equal(found.features.stem[0].weight, state["conv1.weight"])
+    assert found.weight_source["key"] == key
+    assert load_extractor(f"{tmp_path / 'w.pth'}#{key}").weight_source["key"] == key
+
+
+def test_two_networks_of_a_list_have_no_order(tmp_path):
+    state = layouts.resnet18()
+    torch.save([state, layouts.other(state)], tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"2 networks .* at 0, 1; choose"):
+        load_extractor(str(tmp_path / "w.pth"))

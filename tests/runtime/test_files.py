@@ -37,7 +37,9 @@ def test_json_comes_back_as_it_was(tmp_path):
     assert read_json(tmp_path / "new" / "a.json", "") == content
 
 
-@pytest.mark.parametrize("data", [b"", b'{"a": 1', b"\xff\xfe\xfa", b"[" * 100_000, b"{} {}"])
+@pytest.mark.parametrize(
+    "data", [b"", b'{"a": 1', b"\xff\xfe\xfa", b"[" * 100_000, b"{} {}", b"[]"]
+)
 def test_what_is_no_json_is_named_in_one_line(tmp_path, data):
     (tmp_path / "a.json").write_bytes(data)
     with pytest.raises(UserError, match=r"^[^\n]*a\.json is broken \([^\n]+\); make it again$"):

@@ -22,7 +22,10 @@ _INTEGER = re.compile(r"(?<![\w.])\d+(?![\w.])")
 _HEX_COLOR = re.compile(r"#[0-9a-f]{6}\b|\b0x[0-9a-f]{6}\b", re.I)
 _SEPARATED = re.compile(r"[,;|\t]")
 #: What ends a line for some programs only, and characters that nobody sees.
-_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029\u200b-\u200f\ufeff]")
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029\u200b-\u200f\u00ad"
+    r"\u202a-\u202e\u2060-\u206f\ufeff]"
+)
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vice.datasets.label_palettes import check_palettes
 from vice.datasets.label_sets import IGNORE
 from vice.errors import UserError
 from vice.runtime.progress import progress
@@ -94,6 +95,7 @@ def audit(
             looks.append(look)
     if indices:
         _check_codings(first, looks, len(classes))
+        check_palettes(first, [look.values for look in looks])
     seen = {value for look in looks for value in look.values}
     counted = len(looks)
     # Only a split that seems to have one class is read to its end.

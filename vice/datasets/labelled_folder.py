@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vice.datasets.class_names import read_class_names
 from vice.datasets.labelled_set import LabelledSet, Pair
-from vice.datasets.split_files import Folder, by_stem, check_partners, count
+from vice.datasets.split_files import Folder, by_stem, check_partners, count, there_is
 from vice.errors import UserError
 from vice.images import SUFFIXES
 from vice.images.lists import Contents
@@ -71,6 +71,7 @@ def open_folder(root: str | Path) -> LabelledFolder:
     path = root / "classes.txt"
     if not path.is_file():
         raise UserError(
-            f"{path}: missing; write one class name a line, in the order of the label indices"
+            f"{path}: no such file; write one class name a line, in the order of the label indices"
+            + there_is(path)
         )
     return LabelledFolder(root, read_class_names(path), name=root.resolve().name)

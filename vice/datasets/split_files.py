@@ -78,6 +78,7 @@ def by_stem(
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such folder; splits with labels here: {', '.join(known) or 'none'}"
+            + there_is(folder)
         )
     found, contents = scan(Folder(folder, suffixes, kind))
     if kind == "images" or not found:
@@ -143,6 +144,16 @@ def check_partners(
         free = set(partners) - set(files)
         hint = _meant(stems[0], free) or _other_suffix(stems[0], folder)
         raise UserError(f"{folder}: no {kind} for {name_some(lonely)}{hint}")
+
+
+def there_is(path: Path) -> str:
+    """What lies where a file or folder is missed, for the end of a message."""
+    above = next((one for one in path.parents if one.is_dir()), None)
+    try:
+        names = sorted(name for name in os.listdir(above or ".") if not name.startswith("."))
+    except OSError:
+        return ""
+    return f" ({above} holds {name_some(names) or 'nothing'})"
 
 
 def _meant(stem: str, others: Collection[str]) -> str:

@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from vice.errors import UserError
+from vice.errors import UserError, brief
 from vice.evaluation.matchings import MATCHINGS
 from vice.evaluation.protocols import told
 from vice.names import printable
@@ -62,17 +62,47 @@ def read_results(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
     for folder in map(Path, folders):
         file = folder / RESULTS_NAME
         if not file.is_file():
-            raise UserError(f"{folder} holds no {RESULTS_NAME}: is it a results directory?")
+            raise UserError(f"{folder} holds no {RESULTS_NAME}: {_where(folder)}")
         result = read_json(file, "evaluate again")
-        if not isinstance(result, dict) or result.get("kind") not in KINDS:
+        if result.get("kind") not in KINDS:
             raise UserError(f"{file} was not written by an evaluation of ViCE")
         if "protocol" not in result:
             raise UserError(f"{file} names no protocol: it is of an older version; evaluate again")
+        _check_whole(result, file)
         found.append({**result, "folder": str(folder)})
     kinds = Counter(result["kind"] for result in found)
     named = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
     logger.info("results found: %d (%s)", len(found), named)
     return found
+
+
+def _where(folder: Path) -> str:
+    """What to name instead of a folder without results."""
+    if folder.name == RESULTS_NAME and folder.is_file():
+        return f"name its folder, {folder.parent}"
+    inside = sorted(folder.glob(f"*/{RESULTS_NAME}")) if folder.is_dir() else []
+    if inside:
+        return f"name the folders in it, such as {inside[0].parent} ({len(inside)} hold results)"
+    return "is it a results directory?"
+
+
+def _check_whole(result: Mapping[str, Any], file: Path) -> None:
+    """Refuses results that lack what a table takes from them, or hold scores that are none."""
+    try:
+        _settings(result)
+        hash((result["spec"], result["seed"]))
+        scores = [s[name] for s in readouts(result).values() for name in ("miou", "accuracy")]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{file} lacks a part that an evaluation writes ({brief(error)}); evaluate again"
+        ) from error
+    wrong = [s for s in scores if s is not None and not (_is_number(s) and 0 <= s <= 1)]
+    if wrong:
+        raise UserError(f"{file} holds the score {wrong[0]!r}, which is none; evaluate again")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def make_tables(
@@ -91,13 +121,39 @@ def make_tables(
         A table for each way, in the order of their first result.
 
     Raises:
-        UserError: The same embedder, seed and settings twice; it names both directories.
+        UserError: The same embedder, seed and settings twice (it names both directories), or a
+            pattern that no embedder matches.
     """
+    specs = {result["spec"] for result in results}
+    for pattern, name in (names or {}).items():
+        if not any(_fits(spec, pattern) for spec in specs):
+            there = ", ".join(sorted(specs))
+            raise UserError(f"{name}={pattern}: no embedder has such a name; there are {there}")
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         key = json.dumps(_settings(result), sort_keys=True)
         groups.setdefault(key, []).append(result)
     return [_table(json.loads(key), members, names or {}) for key, members in groups.items()]
+
+
+def row_names(texts: Iterable[str]) -> dict[str, str]:
+    """Pattern of embedders to the name of their row.
+
+    Args:
+        texts: ``NAME=PATTERN``.
+
+    Raises:
+        UserError: A text without ``=``, or one pattern for two rows.
+    """
+    names: dict[str, str] = {}
+    for text in texts:
+        name, _, pattern = text.partition("=")
+        if not name or not pattern:
+            raise UserError(f"--row {text}: must be NAME=PATTERN, such as 'ViCE=outputs/seed*'")
+        if pattern in names:
+            raise UserError(f"--row {text}: {pattern} is in row {names[pattern]} already")
+        names[pattern] = name
+    return names
 
 
 def differences(tables: Sequence[Table]) -> list[str]:
@@ -196,8 +252,7 @@ def _table(
             told.append(scores)
             columns[name] = None
             spec = result["spec"]
-            # A name may hold what is a pattern elsewhere, such as brackets.
-            row = next((n for p, n in names.items() if spec == p or fnmatch(spec, p)), spec)
+            row = next((name for p, name in names.items() if _fits(spec, p)), spec)
             cell = rows.setdefault(row, {}).setdefault(name, [])
             cell.append((scores["miou"], scores["accuracy"]))
     title = (
@@ -205,6 +260,11 @@ def _table(
         f"{settings['protocol']} ({settings['hash']})"
     )
     return Table(title, settings, list(columns), rows, mean_over(told))
+
+
+def _fits(spec: str, pattern: str) -> bool:
+    # A name may hold what is a pattern elsewhere, such as brackets.
+    return spec == pattern or fnmatch(spec, pattern)
 
 
 def _twice(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> str:

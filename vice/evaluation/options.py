@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import re
 import textwrap
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from vice.cli import Parser, number, whole
 from vice.datasets import DATASETS
+from vice.errors import UserError
 from vice.evaluation.protocol_effects import check_effects
 from vice.evaluation.protocols import default_protocol, get_protocol, parse_changes
 from vice.evaluation.published import NOTES, PROTOCOLS
@@ -103,6 +103,9 @@ def task_arguments(
     changes = parse_changes(args.set)
     for option, field in {"split_fit": "fit_split", "split_score": "score_split", **fields}.items():
         if getattr(args, option) is not None:
+            if field in changes:
+                named = option.replace("_", "-")
+                raise UserError(f"--{named} and --set {field}= are one setting: leave one out")
             changes[field] = getattr(args, option)
     name = args.dataset if args.dataset in DATASETS else "folder"
     if args.device is not None:
@@ -118,7 +121,7 @@ def task_arguments(
         "spec": args.checkpoint,
         "dataset": args.dataset,
         "out_dir": out,
-        "protocol": dataclasses.asdict(protocol),
+        "protocol": protocol,
         "data_root": args.data_root,
         "fit_dataset": args.fit_dataset,
         "cache_bytes": int(args.cache_gib * 2**30),

@@ -280,7 +280,7 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
         What `get_protocol` takes as changes.
 
     Raises:
-        UserError: A text without ``=``, or no such field.
+        UserError: A text without ``=``, no such field, or a field that is there twice.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(Protocol)}
     changes = {}
@@ -294,6 +294,8 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
                 f"protocol field {name!r} is unknown; choose one of "
                 f"{', '.join(sorted(set(defaults) - {'name', 'dataset'}))}"
             )
+        if name in changes:
+            raise UserError(f"{text}: {name} is given twice; leave one of them out")
         many = isinstance(defaults.get(name), tuple)
         changes[name] = tuple(parts) if many else _literal(value)
     return changes

@@ -35,7 +35,8 @@ def train(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = (
         The run folder.
 
     Raises:
-        UserError: The run folder belongs to other images, or training says what is wrong.
+        UserError: The run folder belongs to other images, an override says once more what the
+            arguments say, or training says what is wrong.
         KeyboardInterrupt: Ctrl-C; the training has ended, and saved what there was to save.
         Preempted: Another signal that asks to stop; likewise.
     """
@@ -75,7 +76,20 @@ def submit(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = 
     return done.stdout.strip().splitlines()[-1].removeprefix("submitted job ")
 
 
+def _check_overrides(overrides: Sequence[str]) -> None:
+    """Refuses what the call itself says: where the images are, and where the run goes."""
+    taken = {
+        "config.DATA.TRAIN.DATA_PATHS": "the images are an option of their own",
+        "config.CHECKPOINT.DIR": "the output folder is an option of its own",
+    }
+    for text in overrides:
+        reason = taken.get(text.partition("=")[0].lstrip("+~"))
+        if reason:
+            raise UserError(f"{text}: {reason} here: leave this out (see --help)")
+
+
 def _command(config: str, images: Path, run_dir: Path, overrides: Sequence[str]) -> list[str]:
+    _check_overrides(overrides)
     return [
         sys.executable,
         str(tool("run_distributed.py")),

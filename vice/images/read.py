@@ -20,6 +20,7 @@ from vice.images.tiff_layout import (
     objection,
     read_layout,
 )
+from vice.runtime.regular_file import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -171,7 +172,7 @@ def _unidentified(path: Path, layout: TiffLayout | None, error: Exception) -> Im
 
 def _foreign(path: Path) -> str | None:
     """What a file is by its first bytes, if it is of a kind that is known and not read."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         head = file.read(132)
     for place, magic, name in _FOREIGN:
         if head[place : place + len(magic)] == magic:

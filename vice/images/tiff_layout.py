@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vice.runtime.regular_file import open_regular
+
 #: First bytes: byte order, then 42 (TIFF) or 43 (BigTIFF).
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: PhotometricInterpretation to its name and its number of bands.
@@ -30,7 +32,8 @@ _WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _CMYK, _YCBCR = _PHOTOMETRIC
 _FORMATS = {1: "unsigned", 2: "signed", 3: "float", 4: "untyped", 5: "complex", 6: "complex float"}
 _UNSIGNED, _FLOAT = 1, 3
 _ALPHA = {1, 2}
-_USED = (254, 256, 257, 258, 259, 262, 277, 284, 332, 338, 339)
+_WIDTH, _HEIGHT = 256, 257
+_USED = (254, _WIDTH, _HEIGHT, 258, 259, 262, 277, 284, 332, 338, 339)
 EIGHT_BITS = "convert the images to 8-bit RGB with a scale of your choice, the same for all of them"
 _BANDS = "write the red, green and blue bands alone as RGB"
 
@@ -87,7 +90,7 @@ def read_layout(path: str | Path) -> TiffLayout | None:
     """
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         head = file.read(8)
         if head[:4] not in MAGIC:
             return None
@@ -95,6 +98,9 @@ def read_layout(path: str | Path) -> TiffLayout | None:
             big = head[:4] in MAGIC[2:]
             directory = ImageFileDirectory_v2(head + file.read(8) if big else head)
             page = _load(directory, file, directory.next)
+            # Past the end of a file that is cut off Pillow finds no tags and no error.
+            if not page.keys() >= {_WIDTH, _HEIGHT}:
+                return None
             following = _next_page(directory, file) if directory.next else {}
         # Broken tags raise almost anything; Pillow says what is wrong when it opens the file.
         except Exception:
@@ -141,7 +147,7 @@ def layout_of(page: Mapping[int, Any], following: Mapping[int, Any] | None = Non
 
 
 def _is_stacked(page: Mapping[int, Any], following: Mapping[int, Any]) -> bool:
-    same = all(tag in following and following[tag] == page.get(tag) for tag in (256, 257))
+    same = all(tag in following and following[tag] == page.get(tag) for tag in (_WIDTH, _HEIGHT))
     return same and not int(following.get(254, 0)) & 5
 
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from vice.errors import UserError, brief
+from vice.models.file_kinds import HEAD, other_kind
 from vice.models.legacy_tensors import is_tar, read_stream, read_tar
 from vice.models.tensor_archive import MAGIC, IsProgram, TensorArchive
 from vice.runtime.files import read_json
@@ -39,7 +40,7 @@ def read_tensors(file: str | Path, *, strict: bool = False) -> Any:
     """
     try:
         with open_regular(file) as stream:
-            return _read(stream, strict)
+            return _read(stream, file, strict)
     except FileNotFoundError as error:
         raise UserError(f"checkpoint {file} does not exist") from error
     except UserError:
@@ -48,7 +49,10 @@ def read_tensors(file: str | Path, *, strict: bool = False) -> Any:
         raise UserError(refusal(file, error)) from error
     # Broken bytes meet almost any exception in what they are taken for.
     except Exception as error:
-        raise UserError(f"{file} is not a whole PyTorch checkpoint ({brief(error)})") from error
+        raise UserError(
+            f"{file} is not a whole PyTorch checkpoint ({brief(error)}); copy it again, or save "
+            "the weights with torch.save(model.state_dict(), FILE)"
+        ) from error
 
 
 def refusal(file: str | Path, error: IsProgram) -> str:
@@ -59,14 +63,16 @@ def refusal(file: str | Path, error: IsProgram) -> str:
     )
 
 
-def _read(stream: BinaryIO, strict: bool) -> Any:
+def _read(stream: BinaryIO, name: str | Path, strict: bool) -> Any:
     length = stream.seek(0, io.SEEK_END)
     stream.seek(0)
-    head = stream.read(9)
+    head = stream.read(HEAD)
     stream.seek(0)
+    if kind := other_kind(head):
+        raise UserError(f"{name} holds no weights: {kind}")
     if head.startswith(MAGIC):
         return TensorArchive(stream).read(strict=strict)
-    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < length:
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < length:
         from safetensors.torch import load
 
         return load(stream.read())
@@ -79,7 +85,7 @@ def read_vissl_run(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A VISSL checkpoint of a ViCE run as the card and tensors of our own format.
 
     Args:
-        file: A state of a training in its run folder.
+        file: ``model_*.torch`` in a run folder.
 
     Returns:
         ``(card, tensors)`` as in ``vice.safetensors``.
@@ -119,7 +125,4 @@ def _card_beside(file: Path) -> dict[str, Any]:
     remedy = "training writes it at its start: copy it from the run folder"
     if not path.is_file():
         raise UserError(f"{file} has no {ARCHITECTURE_NAME} beside it; {remedy}")
-    card = read_json(path, remedy)
-    if not isinstance(card, dict):
-        raise UserError(f"{path}: describes no architecture; {remedy}")
-    return card
+    return read_json(path, remedy)

@@ -79,7 +79,7 @@ def read_stream(file: BinaryIO, length: int, *, strict: bool = False) -> Any:
     """
     stream, storages = _Bounded(file, length), _Storages(length)
     if _load(stream) != _MAGIC:
-        raise ValueError("it does not begin as PyTorch's files do")
+        raise ValueError("it is a pickle of something else than torch.save")
     if _load(stream) != _PROTOCOL:
         raise ValueError("its protocol is unknown")
     system = _load(stream)

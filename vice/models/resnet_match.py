@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor
 
 from vice.models.resnet import RESNETS
-from vice.models.weight_match import Match, State, compare
+from vice.models.weight_match import NO_TENSORS, Match, State, compare
 from vice.models.weight_names import torchvision_resnet
 
 #: What stands before these in a file is a prefix, whatever its last character.
@@ -84,7 +84,7 @@ def not_a_resnet(flat: State) -> str:
     """What to say of a file without a plain ResNet."""
     names = " ".join(flat)
     if not flat:
-        return "there are no weights in it: no dict of names and tensors"
+        return NO_TENSORS
     if re.search(r"patch_embed|blocks\.\d+\.attn|encoder\.layer\.\d+", names):
         return (
             "it holds a transformer, whose name the file does not say: give timm:NAME@FILE, for "

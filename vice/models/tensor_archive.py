@@ -49,6 +49,8 @@ class TensorArchive:
     """
 
     def __init__(self, file: BinaryIO) -> None:
+        if zipfile.is_zipfile(file) is False:
+            raise ValueError("it is cut short: the directory at its end is missing")
         try:
             self._zip = zipfile.ZipFile(file)
         except _BROKEN as error:
@@ -111,6 +113,8 @@ class TensorArchive:
         found = [name.removesuffix("data.pkl") for name in found if name.count("/") == 1]
         if len(found) != 1:
             held = ", ".join(sorted(self._records)[:3]) or "nothing"
+            if self._records and all(name.endswith(".npy") for name in self._records):
+                raise ValueError(f"it holds NumPy arrays ({held}); save them as tensors")
             raise ValueError(f"it is an archive of {held}; unpack it, if a checkpoint is in it")
         return found[0]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vice.models.weight_files import read_weights, split_key
-from vice.models.weight_match import Match, State, compare
+from vice.models.weight_match import NO_TENSORS, Match, State, compare
 from vice.models.weight_names import hugging_face_vit, lukemelas_efficientnet
 from vice.models.weight_search import find_weights
 
@@ -126,7 +126,7 @@ def _filtered(state: State, net: nn.Module) -> State:
 
 def _nothing(flat: State, name: str) -> str:
     if not flat:
-        return "there are no weights in it: no dict of names and tensors"
+        return NO_TENSORS
     shown = ", ".join(list(flat)[:3])
     return (
         f"it holds no weights of {name}, and none of its {len(flat)} weights has a name that they "

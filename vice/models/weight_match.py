@@ -20,6 +20,11 @@ _IDLE = frozenset(
 )  # fmt: skip
 _HEADS = frozenset({"classifier", "fc", "head", "head_dist", "heads"})
 _SHOWN = 3
+#: What to say of a file in which no tensor has a name.
+NO_TENSORS = (
+    "there are no weights in it: no tensors in dicts or lists (NumPy arrays are none); write "
+    "torch.save(model.state_dict(), FILE)"
+)
 
 
 @dataclass(frozen=True)

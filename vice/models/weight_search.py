@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,8 @@ _OPTIMIZER = re.compile(
 )
 #: Nested further, or wider, a file is no checkpoint.
 _DEEPEST, _MAPPINGS = 1000, 100_000
+#: Lists that are looked into, and items of each; a checkpoint may hold the names of all samples.
+_LISTS, _LONGEST_LIST = 10_000, 1000
 #: Of a network's weights, the share that makes a place an incomplete copy of it.
 _NEAR = 0.5
 
@@ -121,33 +123,57 @@ def label(prefix: str) -> str:
 
 
 def flatten(content: Any, file: str) -> State:
-    """Every tensor in nested dicts under its dotted name, without the wrappers inside of it.
+    """Every tensor in nested dicts and lists under its dotted name, without the wrappers inside.
+
+    Items of a list have their number as name, as keys that are numbers do.
 
     Raises:
         UserError: Two tensors get one name, or there is no end to the dicts.
     """
     flat: State = {}
     # No recursion: a file may nest dicts as deep as it likes, and one within itself.
-    stack: list[tuple[str, Any, frozenset[int]]] = [("", content, frozenset())]
-    visited = 0
+    stack: list[tuple[str, Any, frozenset[int]]] = [("", _group(content), frozenset())]
+    visited, lists = 0, _LISTS
     while stack:
         prefix, group, above = stack.pop()
-        visited += 1
+        if isinstance(group, Mapping):
+            visited += 1
         if visited > _MAPPINGS:
             raise UserError(f"{file} nests more than {_MAPPINGS} dicts: it is no checkpoint")
         inner = []
-        for key, value in group.items() if isinstance(group, Mapping) else ():
-            if not isinstance(key, str):
-                continue
+        for key, value in _named(group):
             if isinstance(value, Tensor):
                 if prefix + key in flat and flat[prefix + key] is not value:
                     raise UserError(f"{file} holds {prefix + key} twice")
                 flat[prefix + key] = value
-            elif isinstance(value, Mapping) and id(value) not in above and len(above) < _DEEPEST:
+                continue
+            if isinstance(value, list | tuple):
+                # Lists of a million samples are no networks.
+                lists -= 1
+                value = value if lists >= 0 and len(value) <= _LONGEST_LIST else None
+            if (
+                isinstance(value, Mapping | list | tuple)
+                and id(value) not in above
+                and len(above) < _DEEPEST
+            ):
                 inner.append((f"{prefix}{key}.", value, above | {id(group)}))
         stack += reversed(inner)
     plain = {_WRAPPERS.sub("", key).lstrip("."): value for key, value in flat.items()}
     return plain if len(plain) == len(flat) else flat
+
+
+def _group(content: Any) -> Any:
+    return content if isinstance(content, Mapping | list | tuple) else {}
+
+
+def _named(group: Any) -> Iterable[tuple[str, Any]]:
+    """Values of a dict or list with their names; none of keys that are neither text nor numbers."""
+    pairs = group.items() if isinstance(group, Mapping) else enumerate(group)
+    for key, value in pairs:
+        if isinstance(key, bytes):  # of Python 2
+            key = key.decode("utf-8", "replace")
+        if isinstance(key, str | int) and not isinstance(key, bool):
+            yield str(key), value
 
 
 def _prefixes(flat: State, least: int, marks: Collection[str]) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError, brief
+from vice.runtime.loader_faults import loader_fault
 from vice.runtime.regular_file import open_regular
 
 #: A disk or quota that is full, read-only, gone or broken, or a limit on the size of files.
@@ -108,19 +109,23 @@ def write_json(path: Path, content: Any, *, indent: int = 1, **options: Any) -> 
     write_text(path, json.dumps(content, indent=indent, **options) + "\n")
 
 
-def read_json(path: Path, remedy: str) -> Any:
-    """Reads a JSON file.
+def read_json(path: Path, remedy: str, holds: type = dict) -> Any:
+    """Reads a JSON file that an earlier call left, and that somebody may have changed since.
 
     Args:
         path: The file.
         remedy: What to do if it cannot be read, for the message.
+        holds: What it must hold, a dict or a list.
 
     Raises:
-        UserError: It is missing, no file, or not whole.
+        UserError: It is missing, no file, not whole, or holds something else.
     """
     try:
         with open_regular(path) as file:
-            return json.load(file)
+            found = json.load(file)
+        if not isinstance(found, holds):
+            raise ValueError(f"it holds no {'list' if holds is list else 'object'}")
+        return found
     except UserError:
         raise
     except OSError as error:
@@ -162,6 +167,8 @@ def make_folder(path: Path) -> None:
 def disk_errors(path: str | Path, *, any_os_error: bool = False) -> Iterator[None]:
     """Turns what a full or failing disk raises in the block into one message.
 
+    Memory that processes share looks like a disk, and has a message of its own.
+
     Args:
         path: The file or folder that is written; named where the error itself names none.
         any_os_error: Whether every error of the operating system counts.
@@ -174,6 +181,8 @@ def disk_errors(path: str | Path, *, any_os_error: bool = False) -> Iterator[Non
     except UserError:
         raise
     except Exception as error:
+        if fault := loader_fault(error):
+            raise fault from error
         reason = disk_reason(error)
         if not reason and any_os_error and isinstance(error, OSError):
             reason = error.strerror or str(error)

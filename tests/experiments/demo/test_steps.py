@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 
 import numpy as np
 import pytest
@@ -74,3 +75,25 @@ def test_own_images_give_pictures_without_scores(tmp_path, caplog):
     assert "scores" not in results and folder.name in results["title"]
     assert "clusters.png" in report.read_text()
     assert vice.load(tmp_path / "out" / "train").segment(folder / "0.jpg").shape == (40, 56)
+
+
+def test_scores_are_of_the_weights_that_are_there_whatever_the_times_of_files(tmp_path):
+    scored = []
+
+    def evaluate(out_dir, **arguments):
+        scored.append(arguments)
+        out_dir.mkdir(exist_ok=True)
+        (out_dir / "results.json").write_text(json.dumps({"run": len(scored)}))
+        return {"run": len(scored)}
+
+    run, out = tmp_path / "run", tmp_path / "eval"
+    run.mkdir()
+    (run / "vice.json").write_text('{"sha256": "a"}')
+    assert [steps._unless_done(out, run, evaluate)["run"] for _ in range(2)] == [1, 1]
+    # Other weights that are older, as in a folder that was copied.
+    (run / "vice.json").write_text('{"sha256": "b"}')
+    os.utime(run / "vice.json", (1, 1))
+    assert [steps._unless_done(out, run, evaluate)["run"] for _ in range(2)] == [2, 2]
+    (out / "results.json").write_text("{")
+    with pytest.raises(UserError, match=r"results\.json is broken .*delete .*eval"):
+        steps._unless_done(out, run, evaluate)

@@ -17,6 +17,7 @@ from vice.plugins.vissl.config.configure import (
     set_schedule,
 )
 from vice.plugins.vissl.config.machines import check_machines, choose_device
+from vice.plugins.vissl.trunks import DECODERS, TRUNK
 
 
 @pytest.mark.parametrize("name", experiment_names())
@@ -42,7 +43,8 @@ def test_the_papers_numbers(name, trunk, backbone, size, region, epochs):
     config.DISTRIBUTED.NUM_PROC_PER_NODE = 4
     set_schedule(config)
     assert config.DISTRIBUTED.NUM_NODES == 8
-    assert trunk == config.MODEL.TRUNK.NAME
+    assert config.MODEL.TRUNK.NAME == TRUNK
+    assert DECODERS[trunk] == config.MODEL.TRUNK.VICE.decoder
     assert config.MODEL.TRUNK.VICE.backbone == backbone
     assert config.MODEL.TRUNK.VICE.weights == "imagenet"
     assert config.VICE.VIEWS.size == size
@@ -232,3 +234,15 @@ def test_slurm_without_slurm(images, tmp_path, monkeypatch):
     arguments = overrides(images, tmp_path, *slurm)
     with pytest.raises(UserError, match="there is no sbatch command here"):
         train(arguments)
+
+
+@pytest.mark.parametrize("word", ["--images", "photos", "vice/folder", "-v"])
+def test_what_is_no_override_is_named(word):
+    with pytest.raises(UserError, match=f"^{word}: must be .*overrides only"):
+        compose(["config=vice/folder", word])
+
+
+def test_a_key_that_is_given_twice_is_told(caplog):
+    found = compose(["config=vice/folder", "config.SEED_VALUE=3", "config.SEED_VALUE=4"])
+    assert found.config.SEED_VALUE == 4
+    assert "config.SEED_VALUE is given 2 times: the last, 4, counts" in caplog.text

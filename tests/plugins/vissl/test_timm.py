@@ -55,6 +55,8 @@ def test_a_frozen_vit_under_two_ranks_and_lars(images, weights, tmp_path):
         (out / "log.txt").read_text() + done.stdout + done.stderr
     )
     loaded = load_checkpoint(out)
+    source = loaded.meta["weights"]
+    assert (source["file"], source["key"], source["unused"]) == (str(file), "top level", 2)
     for name, value in loaded.embedder.backbone.net.state_dict().items():
         assert torch.equal(value, state[name]), name
     steps = [value for name, value in loaded.embedder.decoder.named_buffers() if "tracked" in name]
@@ -100,7 +102,7 @@ def test_a_tuned_convnext_under_two_ranks(images, tmp_path):
     ("override", "message"),
     [
         ("config.MODEL.TRUNK.VICE.weights=gone.pth", "TRUNK.VICE.weights: .*gone.pth is no file"),
-        ("config.MODEL.TRUNK.VICE.weights=3", "TRUNK.VICE.weights=3: must be"),
+        ("config.MODEL.TRUNK.VICE.weights=3", "TRUNK.VICE.weights: .*/3 is no file"),
         ("config.MODEL.TRUNK.VICE.frozen=often", "TRUNK.VICE.frozen='often': must be true or f"),
         ("config.MODEL.TRUNK.VICE.backbone='timm:none'", "TRUNK.VICE: timm has no model 'none'"),
         ("config.MODEL.TRUNK.VICE.stages=2", "TRUNK.VICE: .* set stages=4"),

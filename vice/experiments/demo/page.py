@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from PIL import Image
-
 from vice.errors import UserError
 from vice.experiments.demo.scores import class_table, score_table, terms, verdict
+from vice.images.picture_formats import open_picture
 from vice.names import name_bytes, printable
 from vice.runtime.files import write_text
 from vice.scoring import mean_over
@@ -185,7 +184,7 @@ def _linked(name: str | Path, out_dir: Path) -> tuple[str, tuple[int, int]]:
         relative = path.resolve().relative_to(out_dir.resolve())
     except ValueError as error:
         raise UserError(f"{path} lies outside the report's folder {out_dir}: copy it in") from error
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         return escape(quote(name_bytes(relative.as_posix()))), image.size
 
 

@@ -15,15 +15,17 @@ from vice.experiments.demo.pictures import make_pictures
 from vice.experiments.train import train
 from vice.images import list_images
 from vice.images.lists import survey
-from vice.runtime.files import disk_errors, read_json, write_json
+from vice.runtime.files import disk_errors, read_json, write_json, write_text
 from vice.runtime.provenance import versions
-from vice.runtime.run_folder import CARD_NAME, RESULTS_NAME, WEIGHTS_NAME, read_config
+from vice.runtime.run_folder import CARD_NAME, RESULTS_NAME, read_config
 from vice.scoring import mean_over
 from vice.superpixels import Superpixels
 from vice.views import ViewSampler
 
 logger = logging.getLogger(__name__)
 
+#: Beside an evaluation: the checksum of the weights that it scored.
+_SCORED = "scored_weights.txt"
 _REMEDY = "delete it, and the same command makes it again"
 #: Clusters beyond the number of classes, for over-clustering.
 OVERCLUSTERS = 4
@@ -130,12 +132,18 @@ def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
 def _unless_done(
     folder: Path, run_dir: Path, evaluate: Callable[..., dict[str, Any]], **arguments: Any
 ) -> dict[str, Any]:
-    """Evaluates into a folder, or reads what an evaluation of the same weights left there."""
-    done, weights = folder / RESULTS_NAME, run_dir / WEIGHTS_NAME
-    if done.exists() and done.stat().st_mtime_ns > weights.stat().st_mtime_ns:
-        found: dict[str, Any] = read_json(done, _REMEDY)
-        return found
-    return evaluate(out_dir=folder, **arguments)
+    """Evaluates into a folder, or reads what an evaluation of the same weights left there.
+
+    Times of files, which a copy changes, have no say in it.
+    """
+    done, note = folder / RESULTS_NAME, folder / _SCORED
+    card = read_json(run_dir / CARD_NAME, _REMEDY)
+    weights = str(card.get("sha256"))
+    if done.is_file() and note.is_file() and note.read_text(encoding="utf-8") == weights:
+        return read_json(done, f"delete {folder}, to score again")
+    found = evaluate(out_dir=folder, **arguments)
+    write_text(note, weights)
+    return found
 
 
 _QUIET: dict[str, Any] = {"log_level": "ERROR", "max_maps": 6}

@@ -119,7 +119,7 @@ def _read_mapping(mapping: str | Sequence[int] | None, clusters: int) -> Tensor 
     if isinstance(mapping, str):
         if not Path(mapping).is_file():
             raise UserError(f"{mapping}: no such mapping file")
-        mapping = read_json(Path(mapping), "write it again, as a list of classes")
+        mapping = read_json(Path(mapping), "write it again, as a list of classes", list)
     classes = torch.as_tensor(list(mapping), dtype=torch.int64)
     if len(classes) != clusters:
         raise UserError(f"the mapping has {len(classes)} classes for {clusters} clusters")
