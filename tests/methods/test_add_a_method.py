@@ -80,6 +80,7 @@ def train(modules: Path, images: Path, out: Path, ranks: int, stops: str = "") -
         images,
         out,
         *(f"config.VICE.METHOD.{name}={value}" for name, value in method.items()),
+        "config.MODEL.TRUNK.VICE.dim=8",
         "config.OPTIMIZER.num_epochs=3",
         "config.CHECKPOINT.CHECKPOINT_ITER_FREQUENCY=2",
         f"config.DISTRIBUTED.NUM_PROC_PER_NODE={ranks}",

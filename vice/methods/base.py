@@ -77,6 +77,10 @@ class Method(ABC):
     def head(self, dim: int) -> nn.Module:
         """Trained along: (B, ``dim``, h, w) to a list of what the loss is given first."""
 
+    def trained_later(self) -> Mapping[str, int]:
+        """Parameters of the head that stay as they are for so many first steps."""
+        return {}
+
     @abstractmethod
     def loss(self) -> nn.Module:
         """``loss(*outputs, *targets)``, a scalar; the mean of ranks is the loss of the batch.

@@ -107,6 +107,10 @@ class ViceSwAV(Method):
         """The prototypes."""
         return PrototypeHead(dim, self.num_prototypes)
 
+    def trained_later(self) -> Mapping[str, int]:
+        """The prototypes, as in SwAV (ViCE (BMVC) section 3.3)."""
+        return {"prototypes.weight": int(self.settings["PROTOTYPES"]["freeze_iterations"])}
+
     def loss(self) -> DenseSwAVLoss:
         """Dense SwAV; its queue is part of it."""
         dim = int(self.settings["PROTOTYPES"]["dim"])

@@ -54,7 +54,7 @@ def test_the_papers_numbers(name, trunk, backbone, size, region, epochs):
     assert config.OPTIMIZER.name == "vice_lars"
     assert config.VICE.LOSS.queue_length == 5000
     assert config.VICE.PROTOTYPES.num_prototypes == 128
-    assert config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP[0] == ["module.heads.0.prototypes.weight", 313]
+    assert config.VICE.PROTOTYPES.freeze_iterations == 313
     warmup, cosine = config.OPTIMIZER.param_schedulers.lr.schedulers
     assert (warmup.start_value, warmup.end_value) == pytest.approx((0.02, 0.32))
     assert (cosine.start_value, cosine.end_value) == pytest.approx((0.32, 0.00032))

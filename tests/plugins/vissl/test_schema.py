@@ -111,8 +111,9 @@ def test_the_command_line_explains_itself(tmp_path):
 
 
 def test_the_base_config_repeats_no_default():
-    base = REPO / "configs" / "config" / "vice" / "_base" / "vice.yaml"
-    config = OmegaConf.to_container(OmegaConf.load(base))["config"]
+    folder = REPO / "configs" / "config" / "vice"
+    files = (folder / "_base" / "training.yaml", folder / "method" / "vice.yaml")
+    config = OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.load, files)))["config"]
     named = 0
     for prefix, group in groups("vice").items():
         values = config

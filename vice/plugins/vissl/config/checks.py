@@ -45,7 +45,9 @@ def check_values(composed: DictConfig) -> None:
     _check_initial_weights(plain["MODEL"])
     for key in _FOLDERS:
         above, _, name = key.rpartition(".")
-        path = group_at(plain, above).get(name)
+        # Not every method has regions.
+        found = above in own or not above.startswith("VICE.")
+        path = group_at(plain, above).get(name) if found else None
         if path is not None:
             check_folder(f"config.{key}", path)
     nodes = plain["DISTRIBUTED"]["NUM_NODES"]

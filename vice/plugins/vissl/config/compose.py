@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from vissl.utils.hydra_config import compose_hydra_configuration
 
 from vice.errors import UserError
+from vice.methods import METHODS, find_method
 from vice.options import describe, nearest
 from vice.paths import experiment_names
 from vice.plugins.vissl.config.earlier import name_trunk
@@ -74,6 +75,7 @@ def compose_and_tell(
             f"{', '.join(experiment_names())}"
         )
     name_trunk(composed.config, overrides)
+    _leave_to_others(composed.config, overrides)
     # VISSL reads keys that it fills in later; from here on new keys are its own business.
     OmegaConf.set_struct(composed, False)
     return composed, filled
@@ -117,6 +119,19 @@ def _refuse_moved(overrides: list[str]) -> None:
                 f"{text}: set config.VICE.{groups.get(name, 'LOSS')}.{name}={value} instead, the "
                 "only place where this option stands"
             )
+
+
+def _leave_to_others(config: DictConfig, overrides: list[str]) -> None:
+    """Takes out the groups of other methods, which a config may have been written for."""
+    method = method_of(config)
+    others = {name for each in METHODS.values() for name in each.sections}
+    for name in others - set(find_method(method).sections):
+        key = f"config.VICE.{name}"
+        named = [text for text in overrides if text.lstrip("+").startswith((f"{key}.", f"{key}="))]
+        if named:
+            raise UserError(f"{named[0]}: the method {method} has no {key}; leave it out")
+        with open_dict(config):
+            config.VICE.pop(name, None)
 
 
 def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from vissl.utils.hydra_config import convert_to_attrdict
 
 from vice.errors import UserError
 from vice.images import list_images
+from vice.methods import build_method
 from vice.plugins.vissl.config.checks import check_values
 from vice.plugins.vissl.config.compose import change_texts, compose
 from vice.plugins.vissl.config.inputs import announce_data, check_data, look_at_images
@@ -54,14 +55,25 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     images = check_batches(config)
     look_at_images(str(config.DATA.TRAIN.DATA_PATHS[0]))
     _log_scale(config, images)
-    # VISSL hands a head the configuration of the model alone, and what stands here.
-    config.MODEL.HEAD.PARAMS = [["vice_method", {"settings": config.VICE}]]
+    _set_head(config)
     try:
         args, attributes = convert_to_attrdict(composed, dump_config=False)
     except AssertionError as error:
         raise UserError(f"VISSL does not take this configuration: {error}") from error
     change_texts(args, lambda text: unescape(text) or text)
     return args, attributes
+
+
+def _set_head(config: DictConfig) -> None:
+    """Tells VISSL of the method's head: how to build it, and what of it is trained later."""
+    # VISSL hands a head the configuration of the model alone, and what stands here.
+    config.MODEL.HEAD.PARAMS = [["vice_method", {"settings": config.VICE}]]
+    if not config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP:
+        settings: Any = OmegaConf.to_container(config.VICE)
+        later = build_method(settings).trained_later()
+        config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP = [
+            [f"module.heads.0.{name}", steps] for name, steps in later.items()
+        ]
 
 
 def write_config(config: Any) -> None:
