@@ -93,7 +93,7 @@ def _training_weights(data: bytes, folder: Path, rng: Rng) -> Action:
 def _vissl_weights(data: bytes, folder: Path, rng: Rng) -> Action:
     """VISSL's own key for a file of weights."""
     from vice.plugins.vissl.config.checks import check_values
-    from vice.plugins.vissl.config.configure import compose
+    from vice.plugins.vissl.config.compose import compose
 
     path = folder / _NAMES[int(rng.integers(4))]
     path.write_bytes(data)

@@ -12,7 +12,7 @@ from vice.runtime.loader_faults import loader_fault
 KEYS = {
     "Superpixels.cache_dir": "config.VICE.SUPERPIXELS.cache_dir",
     "Superpixels.folder": "config.VICE.SUPERPIXELS.folder",
-    "build_embedder.decoder=auto": "config.MODEL.TRUNK.NAME=vice_timm",
+    "build_embedder.decoder=auto": "config.MODEL.TRUNK.VICE.decoder=auto",
     "join.address": "config.DISTRIBUTED.RUN_ID=HOST:PORT (on SLURM config.SLURM.PORT_ID)",
     "join.timeout": "config.VICE.TIMEOUT_MINUTES",
     "newest_snapshot.folder": "config.CHECKPOINT.DIR",
