@@ -266,7 +266,7 @@ def _overrides():
 
 
 def test_overrides_in_the_text(here):
-    from vice.plugins.vissl.config.configure import compose
+    from vice.plugins.vissl.config.compose import compose
 
     found = [text.replace("timm:NAME", "timm:convnext_tiny") for text in sorted(set(_overrides()))]
     assert len(found) > 12
@@ -281,7 +281,7 @@ def test_names_in_the_text_exist():
     timm = pytest.importorskip("timm")
     from vice.evaluation.protocols import PROTOCOLS
     from vice.paths import experiment_names
-    from vice.plugins.vissl.config.configure import compose
+    from vice.plugins.vissl.config.compose import compose
 
     config, codes = compose(["config=vice/folder"]), commands.inline(README)
     for code in codes:

@@ -108,11 +108,11 @@ def test_wheel_finds_its_configs_from_anywhere(installed, tmp_path):
     composed = call(
         "-c",
         "from vice.plugins.vissl.config.configure import compose;"
-        "print(compose(['config=vice/coco_highres']).config.MODEL.TRUNK.NAME)",
+        "print(compose(['config=vice/coco_highres']).config.MODEL.TRUNK.VICE.decoder)",
         cwd=tmp_path,
         **environment,
     )
-    assert composed.strip() == "vice_resnet_deeplabv3plus"
+    assert composed.strip() == "deeplabv3plus"
     for name in ("eval_linear.py", "eval_cluster.py", "prepare_data.py", "demo.py", "reproduce.py"):
         assert "usage" in call(tools / name, "--help", cwd=tmp_path, **environment)
     assert "hyperparameters: " in call(

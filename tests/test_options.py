@@ -102,9 +102,9 @@ def test_help_names_every_option_with_value_meaning_and_range():
     lines = list(describe(Options, "config.X", {"clusters": 7, "scale": [1, 2]}))
     assert lines[:4] == [
         "config.X.clusters=7",
-        "    clusters that k-means looks for (a whole number from 1 to 1000000)",
+        "    clusters that k-means looks for; must be a whole number from 1 to 1000000",
         "config.X.scale=[1,2]",
-        "    least, greatest (a list of length 2, each a number from 0 to 9)",
+        "    least, greatest; must be a list of length 2, each a number from 0 to 9",
     ]
     assert lines[4] == "config.X.folder=null"
     assert len(lines) == 2 * len(options_of(Options))

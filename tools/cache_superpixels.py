@@ -32,7 +32,7 @@ def main() -> int:
     # Importing VISSL takes seconds, and help needs none of it.
     from vice.images import list_images
     from vice.plugins.vissl.config.checks import check_values
-    from vice.plugins.vissl.config.configure import compose
+    from vice.plugins.vissl.config.compose import compose
     from vice.plugins.vissl.config.inputs import announce_data, check_data
     from vice.plugins.vissl.option_keys import spelled
     from vice.superpixels.fill import fill_cache

@@ -11,6 +11,9 @@ Examples:
     python tools/run_distributed.py config=vice/coco_lowres config.DISTRIBUTED.NUM_NODES=1 \
         config.CHECKPOINT.DIR=outputs/lowres config.VICE.VIEWS.num_views=3
 
+    python tools/run_distributed.py config=vice/folder --help
+
+The last one prints every option of a config: its value there, what it means, and what it may be.
 Every key of a config can be overridden; the resolved one is kept as train_config.yaml in
 config.CHECKPOINT.DIR, and so is log.txt. The same command resumes a run that was stopped or killed.
 On Ctrl-C, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 a run ends its step, saves itself and exits
@@ -27,9 +30,15 @@ from vice.runtime.preemption import watch_signals
 
 def main() -> int:
     overrides = sys.argv[1:]
-    if not overrides or {"-h", "--help"} & set(overrides):
+    asked = [text for text in overrides if text not in ("-h", "--help")]
+    if not asked:
         names = "\n    ".join(experiment_names())
-        print(f"{__doc__}\nNames:\n    {names}")
+        show(f"{__doc__}\nNames:\n    {names}")
+        return 0
+    if asked != overrides:
+        from vice.plugins.vissl.config.compose import help_text
+
+        show(help_text(asked))
         return 0
     with watch_signals():
         # Importing VISSL takes seconds, and help needs none of it.

@@ -12,13 +12,13 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn, TextIO
 
-from vice.errors import UserError, one_line
+from vice.errors import OptionError, UserError, one_line
 from vice.runtime import interrupts
 from vice.runtime.files import disk_errors
 from vice.runtime.launch import read_environment
-from vice.runtime.loader_faults import loader_fault
+from vice.runtime.loader_faults import half_built_loaders_are_silent
 from vice.runtime.log_streams import guard, make_lenient
-from vice.runtime.preemption import STOPPED, Preempted
+from vice.runtime.preemption import SIGNALS, STOPPED, Preempted
 
 #: How a line on the terminal begins.
 LINE, CLOCK = "%(asctime)s %(message)s", "%H:%M:%S"
@@ -41,10 +41,11 @@ def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:
     """
     set_up_log()
     try:
-        with interrupts.interruptible():
+        with interrupts.interruptible(), half_built_loaders_are_silent():
             status = _status(main, joins)
     finally:
         interrupts.give_up_unread()
+    interrupts.keep_status(status, SIGNALS)
     sys.exit(status)
 
 
@@ -61,8 +62,10 @@ def set_up_log(stream: TextIO | None = None) -> None:
     guard(logging.root.handlers)
     for each in (sys.stdout, sys.stderr):
         make_lenient(each)
-    # FAISS tells which of its builds it tries, with tracebacks of those that do not fit the CPU.
-    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+    # FAISS tells which of its builds it tries, with tracebacks of those that do not fit the CPU,
+    # and PyTorch how it got on, if its import is interrupted before it has set this itself.
+    for name in ("faiss.loader", "torch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _status(main: Callable[[], int | None], joins: bool) -> int:
@@ -73,6 +76,9 @@ def _status(main: Callable[[], int | None], joins: bool) -> int:
             _be_quiet()
         with disk_errors("a file"):
             return _unless_unread(main)
+    except OptionError as error:
+        _say(f"error: {one_line(UserError(error.spelled(OPTIONS)))}")
+        return 2
     except UserError as error:
         _say(f"error: {one_line(error)}")
         return 2
@@ -85,11 +91,6 @@ def _status(main: Callable[[], int | None], joins: bool) -> int:
         if first:
             _say(str(stop) or interrupts.MESSAGE)
         return interrupts.INTERRUPTED
-    except Exception as error:
-        if not (fault := loader_fault(error)):
-            raise
-        _say(f"error: {fault.spelled(OPTIONS)}")
-        return 2
 
 
 def _unless_unread(main: Callable[[], int | None]) -> int:

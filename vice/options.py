@@ -160,7 +160,7 @@ def describe(
         value = f"={_text(shown[name])}" if name in shown else ""
         yield f"{_key(prefix, name)}{value}"
         indent = " " * 4
-        text = f"{each.meaning} ({each.rule.text})"
+        text = f"{each.meaning}; must be {each.rule.text}"
         yield from textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from vice.evaluation.protocols import (
     told,
 )
 from vice.evaluation.published import NOTES, PROTOCOLS
+from vice.evaluation.task import resolve_protocol
 
 #: Written down once. A protocol that hashes to something else is another protocol: results that
 #: were published under the old hash no longer compare, so give it another name instead.
@@ -170,3 +172,16 @@ def test_the_documentation_has_the_same_hashes():
     for name in PROTOCOLS:
         row = " | ".join(GOLDEN[name, dataset] for dataset in [*DATASETS, "folder"])
         assert f"| `{name}` | {row} |" in text
+
+
+def test_a_protocol_is_itself_its_name_or_its_fields():
+    native = get_protocol("native", kmeans_pixels=7)
+    fields = json.loads(json.dumps(dataclasses.asdict(native)))
+    for said in (native, fields):
+        assert resolve_protocol(said, "photos") == native
+        assert resolve_protocol(said, "photos", {"kmeans_pixels": 8}).kmeans_pixels == 8
+    named = resolve_protocol("native", "photos", {"kmeans_pixels": 7})
+    assert named == native and named.hash == native.hash
+    assert resolve_protocol(None, "coco27").name == "vice2022_highres"
+    with pytest.raises(UserError, match="kmeans_pixels is 0"):
+        resolve_protocol(native, "photos", {"kmeans_pixels": 0})

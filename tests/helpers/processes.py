@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tests.helpers.forked import ROOT, Forked
+
+#: Neither the system nor a job's own step (`vice.runtime.launch`) takes one of these.
+FIRST_PORT, PORTS = 10_000, 10_000
 
 
 def run_processes(function: Callable[..., Any], ranks: int, *args: Any) -> list[Any]:
@@ -52,12 +56,18 @@ def launch(
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports of this machine that nobody listens on at the moment."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in sockets]
+    """Different ports of this machine that nobody listens on at the moment.
+
+    They lie below those that the system hands out: any connection might get one of those before it
+    is used, and those of a cluster are used again and again.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = FIRST_PORT + secrets.randbelow(PORTS)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            ports += [port] if port not in ports else []
+    return ports
 
 
 def _worker(rank: int, ranks: int, results: Any, function: Any, args: Any) -> None:

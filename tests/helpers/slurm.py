@@ -38,7 +38,12 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.%n.log
 SlurmdParameters=config_overrides
 JobRequeue=1
-KillWait=5
+KillWait=60
+MessageTimeout=60
+TCPTimeout=30
+BatchStartTimeout=300
+SlurmdTimeout=3600
+FirstJobId={job}
 NodeName={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=8000
 NodeName={host}2 NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=8000
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -63,7 +68,9 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     host = socket.gethostname()
     (folder / "state").mkdir(parents=True)
     config = folder / "slurm.conf"
-    config.write_text(CONFIG.format(host=host, folder=folder, ports=free_ports(3)))
+    # The numbers of jobs decide on their ports, and another cluster may run on this machine.
+    job = 1 + secrets.randbelow(100_000)
+    config.write_text(CONFIG.format(host=host, folder=folder, ports=free_ports(3), job=job))
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(64))
     key.chmod(0o600)
@@ -75,7 +82,6 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "SLURM_CONF": str(config),
-        # A second cluster of another test would number its jobs, and so its ports, alike.
         "MASTER_PORT": str(free_ports(1)[0]),
     }
     munge = ["munged", "--foreground", "--force", f"--key-file={key}"]
@@ -158,7 +164,7 @@ def _start(stack: ExitStack, command: list[str], environment: dict[str, str], fo
     stack.callback(stop)
 
 
-def _wait(ready, what: str, seconds: float = 30.0) -> None:
+def _wait(ready, what: str, seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:

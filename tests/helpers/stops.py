@@ -34,6 +34,7 @@ class Stop:
         moment: Says, given the run folder, whether the time has come.
         delay: Seconds from then on.
         times: How often the signal is sent.
+        pause: Seconds between two.
         group: Whether all processes get it, as from a terminal, or only the one that was started.
         ranks: 1 or 2.
         more: Further overrides.
@@ -43,6 +44,7 @@ class Stop:
     moment: Callable[[Path], bool]
     delay: float = 0.0
     times: int = 1
+    pause: float = 0.3
     group: bool = True
     ranks: int = 1
     more: tuple[str, ...] = ()
@@ -84,7 +86,7 @@ def stopped(arguments: list[str], out: Path, stop: Stop) -> Outcome:
     time.sleep(stop.delay)
     asked = time.monotonic()
     for turn in range(stop.times):
-        time.sleep(0.3 if turn else 0.0)
+        time.sleep(stop.pause if turn else 0.0)
         with suppress(ProcessLookupError):
             (os.killpg if stop.group else os.kill)(process.pid, getattr(signal, stop.signal))
     done = process.wait(200)

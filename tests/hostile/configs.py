@@ -115,13 +115,9 @@ def _in_the_way(key: str, folder: Path, rng: Rng) -> Action:
 
 def keys() -> list[str]:
     """Every key of ViCE's own configs."""
-    from vice.plugins.vissl.config.rules import RULES
+    from vice.plugins.vissl.config.schema import all_options
 
-    return [
-        ".".join(filter(None, ("config", group, name)))
-        for group, rules in RULES.items()
-        for name in rules
-    ]
+    return [f"config.{key}" for key in all_options()]
 
 
 def _random_value(folder: Path, rng: Rng) -> Action:

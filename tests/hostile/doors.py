@@ -93,7 +93,7 @@ def _training_weights(data: bytes, folder: Path, rng: Rng) -> Action:
 def _vissl_weights(data: bytes, folder: Path, rng: Rng) -> Action:
     """VISSL's own key for a file of weights."""
     from vice.plugins.vissl.config.checks import check_values
-    from vice.plugins.vissl.config.configure import compose
+    from vice.plugins.vissl.config.compose import compose
 
     path = folder / _NAMES[int(rng.integers(4))]
     path.write_bytes(data)
@@ -223,8 +223,7 @@ def _as_it_was(arguments: dict[str, Any]) -> dict[str, Any]:
     names = ("spec", "dataset", "out_dir", "protocol", "data_root", "fit_dataset")
     fit, score = make_task(**{name: arguments[name] for name in names}).open()
     sums = {"fit": fit.checksum(protocol.fit_split), "score": score.checksum(protocol.score_split)}
-    with share_embedder("lab", 0) as shared:
-        digest = shared.digest
+    digest = share_embedder("lab", 0).digest
     return {
         "protocol": {"hash": protocol.hash},
         "classes": list(score.classes),

@@ -41,7 +41,7 @@ def pasted(command: str) -> list[str]:
 def accepted(overrides: list[str]) -> Any:
     """The configuration of a command, or of the one that the message about it offers."""
     from vice.errors import UserError, one_line
-    from vice.plugins.vissl.config.configure import compose
+    from vice.plugins.vissl.config.compose import compose
     from vice.plugins.vissl.config.inputs import check_data
 
     def configuration(given: list[str]) -> Any:
@@ -268,7 +268,7 @@ def _data_root(folder: Path, rng: Rng) -> Action:
         given.append(f"config.VICE.DATASET.root={quote(Path(name))}")
 
     def run() -> Any:
-        from vice.plugins.vissl.config.configure import compose
+        from vice.plugins.vissl.config.compose import compose
         from vice.plugins.vissl.config.inputs import check_data
 
         config = compose(given).config

@@ -122,7 +122,7 @@ def _targets(folder: Path, rng: Rng) -> Action:
 
 
 def _environment(folder: Path, rng: Rng) -> Action:
-    from vice.plugins.vissl.config.configure import compose
+    from vice.plugins.vissl.config.compose import compose
 
     value = (
         "${oc.env:CANARY}",

@@ -14,7 +14,7 @@ from tests.hostile import runs
 from tests.hostile.case import Action, Expected, Family, Make
 from vice.evaluation.compare import make_tables, read_results, to_markdown
 from vice.evaluation.options import evaluation_parser, task_arguments
-from vice.evaluation.protocols import from_dict, get_protocol
+from vice.evaluation.protocols import get_protocol
 
 Rng = np.random.Generator
 GROUP = "settings"
@@ -40,7 +40,7 @@ def _protocol(
 
     def run() -> Any:
         args = evaluation_parser("", "").parse_args(given)
-        return from_dict(task_arguments(args, kind)["protocol"])
+        return task_arguments(args, kind)["protocol"]
 
     def check(found: Any) -> str | None:
         published = get_protocol(protocol or "native")

@@ -82,6 +82,14 @@ def _insisted(rng: Rng) -> Stop:
     return Stop("SIGINT", after(int(rng.integers(1, 10))), times=2)
 
 
+def _asked_again(rng: Rng) -> Stop:
+    """Also while the processes end that have saved themselves."""
+    name = str(rng.choice(["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP"]))
+    pause, group, ranks = drawn_delay(rng, 3.0), bool(rng.integers(2)), int(rng.integers(1, 3))
+    moment = after(int(rng.integers(1, 10)))
+    return Stop(name, moment, times=3, pause=pause, group=group, ranks=ranks)
+
+
 def _one_process(rng: Rng) -> Stop:
     return Stop(_signal(rng), after(int(rng.integers(1, 16))), group=False)
 
@@ -165,6 +173,7 @@ _DRAWN: dict[str, Callable[[Rng], Stop]] = {
     "export": _export,
     "very-end": _very_end,
     "insisted": _insisted,
+    "asked-again": _asked_again,
     "one-process": _one_process,
     "two-ranks": _two_ranks,
     "two-ranks-starting": _two_ranks_starting,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import slurm
-from tests.helpers.jobs import SCRIPTS, sbatch, start_again, wait_for, wait_for_state
+from tests.helpers.jobs import SCRIPTS, sbatch, start_again, wait_for_job, wait_for_state
 from tests.plugins.vissl.conftest import LONGER, overrides, write_images
 
 
@@ -19,7 +19,7 @@ def training_by_sbatch(
     log.parent.mkdir()
     script = ["--nodes=2", SCRIPTS / "train.sbatch"]
     job = sbatch(environment, log, script, *overrides(images, out, *LONGER))
-    wait_for((out / "model_phase1.torch").exists, folder)
+    wait_for_job(environment, job, (out / "model_phase1.torch").exists, folder)
     return job, out, log
 
 
@@ -31,7 +31,7 @@ def requeued(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory):
     job, out, log = training_by_sbatch(cluster, images, folder)
     slurm.call(cluster, "scancel", "--signal=USR1", job)
     start_again(cluster, job, folder)
-    wait_for((out / "model_phase3.torch").exists, folder)
+    wait_for_job(cluster, job, (out / "model_phase3.torch").exists, folder)
     node = slurm.nodes(cluster)[1]
     slurm.take_down(cluster, node)
     wait_for_state(cluster, job, folder, "PENDING")

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
 
 import pytest
 
 from tests.helpers.processes import ROOT
 from tests.helpers.terminal import at_a_terminal, take_signals
 from vice.runtime.interrupts import INTERRUPTED
+from vice.runtime.preemption import SIGNALS, STOPPED
 
 TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
 #: Says that it is ready, and is then interrupted.
@@ -30,15 +32,17 @@ START = """
 """
 
 
-def interrupted(body: str, times: int = 1, pause: float = 0.3, group: bool = True):
-    """Status, standard error and seconds of a script that gets SIGINT once it is ready."""
+def interrupted(body: str, times: int = 1, pause: float = 0.3, number: int = signal.SIGINT):
+    """Status, standard error and seconds of a script that gets a signal once it is ready."""
     script = textwrap.dedent(START) + textwrap.dedent(body)
     process = at_a_terminal([sys.executable, "-c", script])
     assert process.stdout.readline() == "ready\n"
     start = time.monotonic()
     for _ in range(times):
         time.sleep(pause)
-        (os.killpg if group else os.kill)(process.pid, signal.SIGINT)
+        # One that has ended already was not to be kept from it.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
     _, said = process.communicate(timeout=60)
     return process.returncode, said, time.monotonic() - start
 
@@ -134,15 +138,33 @@ def test_a_second_ctrl_c_ends_what_has_swallowed_the_first():
     assert seconds < 10
 
 
-def test_ctrl_c_after_the_end_is_silent():
-    body = """
+#: What still runs when all has been said: other libraries' clearing up, the interpreter's own.
+ENDINGS = (
+    """
     import atexit
-    atexit.register(lambda: (ready(), time.sleep(5)))
+    atexit.register(lambda: (ready(), time.sleep(2)))
+    """,
+    """
+    class Slow:
+        def __del__(self, ready=ready, sleep=time.sleep, end=sys.__stdout__):
+            end.write("ready\\n"), end.flush(), sleep(2)
+    kept = Slow()
+    """,
+)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("ending", ENDINGS, ids=["functions", "objects"])
+def test_a_signal_after_the_end_changes_neither_words_nor_status(ending, number):
+    """A run that has saved itself is to be queued again, whoever asks once more."""
+    body = f"""
+    {ending}
     def main():
-        return 3
+        raise Preempted("saved")
+    from vice.runtime.preemption import Preempted
     run(main)
     """
-    assert interrupted(body)[:2] == (INTERRUPTED, "")
+    assert interrupted(body, number=number, times=2)[:2] == (STOPPED, "saved\n")
 
 
 @pytest.mark.parametrize("tool", ["run_distributed.py", "demo.py", "eval_linear.py", "compare.py"])
@@ -161,6 +183,26 @@ def test_ctrl_c_while_a_tool_imports(tool):
     _, said = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED, said
     assert len(said.splitlines()) == 1 and said.startswith("stopped"), said
+
+
+def test_ctrl_c_in_the_middle_of_an_import_of_pytorch():
+    """It has then registered what it tells at the end, but not how much of it."""
+    body = """
+    class Watch:
+        def find_spec(self, name, *_):
+            module = sys.modules.get("torch._subclasses.fake_tensor")
+            if hasattr(module, "dump_cache_stats") and sys.meta_path[0] is self:
+                sys.meta_path.remove(self)
+                ready()
+                time.sleep(60)
+
+    def main():
+        assert "torch" not in sys.modules
+        sys.meta_path.insert(0, Watch())
+        import torch
+    run(main)
+    """
+    assert interrupted(body)[:2] == (INTERRUPTED, "stopped\n")
 
 
 def _maps(pid: int) -> str:
@@ -209,3 +251,29 @@ def test_a_lost_terminal_changes_no_exit_status(end, status):
     os.close(other)
     os.close(main)
     assert process.wait(60) == status
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_get_no_file_of_a_command(closed, tmp_path):
+    """Else the next file that it opens would take in what libraries print."""
+    script = """
+import os, sys
+from vice.cli import run, show
+
+def main():
+    with open(sys.argv[1], "w") as file:
+        os.system("echo of a library; echo of another >&2")
+        print("printed")
+        show("shown")
+        sys.stderr.write("told")
+        file.write(str(file.fileno() > 2))
+    assert sys.stdin.read() == ""
+
+run(main)
+"""
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", script]
+    done = subprocess.run(
+        [*command, str(tmp_path / "file")], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "file").read_text() == "True"

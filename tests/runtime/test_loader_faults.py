@@ -3,10 +3,13 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from torch.utils.data import DataLoader
 
+from tests.helpers.processes import ROOT
 from vice.cli import OPTIONS
 from vice.plugins.vissl.option_keys import KEYS
 from vice.runtime.loader_faults import loader_fault
@@ -65,6 +68,32 @@ def test_a_process_that_is_gone_is_named_with_memory_and_dev_shm(end):
 )  # fmt: skip
 def test_what_pytorch_says_when_memory_or_files_run_out(error):
     assert "num_workers" in str(loader_fault(error))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.parametrize("size", ["4k", "32k", "400k"])
+def test_a_shared_memory_that_is_too_small(size):
+    """For the semaphores of the queues, or for a batch; everything else sees the usual one."""
+    script = """
+import torch
+from torch.utils.data import DataLoader
+from vice.cli import run
+from vice.runtime.files import disk_errors
+
+def main():
+    with disk_errors("results"):
+        list(DataLoader(torch.zeros(64, 200, 200), batch_size=8, num_workers=2))
+
+run(main)
+"""
+    mounted = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", mounted, "sh", sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+    assert "/dev/shm" in done.stderr and "--workers" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import re
 import textwrap
 from pathlib import Path
@@ -122,7 +121,7 @@ def task_arguments(
         "spec": args.checkpoint,
         "dataset": args.dataset,
         "out_dir": out,
-        "protocol": dataclasses.asdict(protocol),
+        "protocol": protocol,
         "data_root": args.data_root,
         "fit_dataset": args.fit_dataset,
         "cache_bytes": int(args.cache_gib * 2**30),

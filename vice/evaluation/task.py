@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def make_task(
     dataset: str | Path,
     out_dir: str | Path,
     *,
-    protocol: str | dict[str, Any] | None = None,
+    protocol: Protocol | str | Mapping[str, Any] | None = None,
     changes: dict[str, Any] | None = None,
     **fields: Any,
 ) -> Task:
@@ -108,8 +109,8 @@ def make_task(
         spec: See `Task`.
         dataset: See `Task`.
         out_dir: See `Task`.
-        protocol: Name of a protocol, or all its fields; None takes the data set's default.
-        changes: Fields of the protocol to set otherwise.
+        protocol: As in `resolve_protocol`.
+        changes: As in `resolve_protocol`.
         **fields: Further fields of `Task`.
 
     Returns:
@@ -118,16 +119,39 @@ def make_task(
     Raises:
         UserError: An unknown protocol, fields that do not go together, or no such device.
     """
-    kind = str(dataset) if str(dataset) in DATASETS else "folder"
-    if isinstance(protocol, dict):
-        resolved = from_dict({**protocol, **(changes or {})})
-    else:
-        resolved = get_protocol(protocol or default_protocol(kind), kind, **(changes or {}))
+    resolved = resolve_protocol(protocol, dataset, changes)
     for name in ("data_root", "fit_dataset"):
         fields[name] = None if fields.get(name) is None else str(fields[name])
     if fields.get("device") is not None:
         check_device(fields["device"])
     return Task(spec, str(dataset), Path(out_dir), resolved, **fields)
+
+
+def resolve_protocol(
+    protocol: Protocol | str | Mapping[str, Any] | None,
+    dataset: str | Path,
+    changes: Mapping[str, Any] | None = None,
+) -> Protocol:
+    """The protocol that is meant.
+
+    Args:
+        protocol: Itself, its name, or all its fields as a file has them; None takes the data set's
+            default.
+        dataset: A benchmark's name or a folder.
+        changes: Fields to set otherwise.
+
+    Returns:
+        The protocol.
+
+    Raises:
+        UserError: An unknown protocol, or fields that do not go together.
+    """
+    if isinstance(protocol, Protocol):
+        return dataclasses.replace(protocol, **changes) if changes else protocol
+    if isinstance(protocol, Mapping):
+        return from_dict({**protocol, **(changes or {})})
+    kind = str(dataset) if str(dataset) in DATASETS else "folder"
+    return get_protocol(protocol or default_protocol(kind), kind, **(changes or {}))
 
 
 def check_same_classes(fit: LabelledSet, score: LabelledSet) -> None:

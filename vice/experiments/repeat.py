@@ -10,7 +10,7 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.evaluation.compare import read_results
-from vice.evaluation.protocols import from_dict
+from vice.evaluation.protocols import Protocol, from_dict
 from vice.evaluation.task import Task, make_task
 from vice.models.load import names_code
 from vice.plugins.mmseg.backbone import share_embedder
@@ -80,7 +80,7 @@ def _arguments(old: dict[str, Any], folder: str | Path) -> dict[str, Any]:
             f"{Path(folder) / RESULTS_NAME} does not say what the evaluation was called with; "
             "evaluate again"
         )
-    return dict(said)
+    return {**said, "protocol": from_dict(said["protocol"])}
 
 
 def _refuse_code(said: dict[str, Any], folder: str | Path) -> None:
@@ -95,7 +95,7 @@ def _refuse_code(said: dict[str, Any], folder: str | Path) -> None:
 
 
 def _check(old: dict[str, Any], arguments: dict[str, Any]) -> None:
-    protocol = from_dict(dict(arguments["protocol"]))
+    protocol: Protocol = arguments["protocol"]
     _same("protocol", old["protocol"]["hash"], protocol.hash)
     known = {k: arguments[k] for k in _TASK_ONLY}
     fit, score = make_task(**known).open()
@@ -105,8 +105,8 @@ def _check(old: dict[str, Any], arguments: dict[str, Any]) -> None:
     _same(f"list of {protocol.fit_split} images", lists["fit"], found)
     found = score.checksum(protocol.score_split)
     _same(f"list of {protocol.score_split} images", lists["score"], found)
-    with share_embedder(arguments["spec"], arguments["seed"]) as shared:
-        _same(f"weights of {arguments['spec']}", old["model"]["digest"], shared.digest)
+    digest = share_embedder(arguments["spec"], arguments["seed"]).digest
+    _same(f"weights of {arguments['spec']}", old["model"]["digest"], digest)
 
 
 def _same(what: str, then: Any, now: Any) -> None:

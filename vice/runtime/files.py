@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError, brief
+from vice.runtime.loader_faults import loader_fault
 from vice.runtime.regular_file import open_regular
 
 #: A disk or quota that is full, read-only, gone or broken, or a limit on the size of files.
@@ -166,6 +167,8 @@ def make_folder(path: Path) -> None:
 def disk_errors(path: str | Path, *, any_os_error: bool = False) -> Iterator[None]:
     """Turns what a full or failing disk raises in the block into one message.
 
+    Memory that processes share looks like a disk, and has a message of its own.
+
     Args:
         path: The file or folder that is written; named where the error itself names none.
         any_os_error: Whether every error of the operating system counts.
@@ -178,6 +181,8 @@ def disk_errors(path: str | Path, *, any_os_error: bool = False) -> Iterator[Non
     except UserError:
         raise
     except Exception as error:
+        if fault := loader_fault(error):
+            raise fault from error
         reason = disk_reason(error)
         if not reason and any_os_error and isinstance(error, OSError):
             reason = error.strerror or str(error)

@@ -100,6 +100,23 @@ def _read(path: str) -> str:
         return file.read()
 
 
+def open_closed_streams() -> None:
+    """Opens standard input, output and error anew where the shell has closed them (``>&-``).
+
+    The next file that is opened would otherwise get the number of one, and what libraries print
+    would go into it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is this one, since those before it are open.
+            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 @contextmanager
 def held_back(numbers: Iterable[int]) -> Iterator[None]:
     """Processes that are started in the block begin with these signals held back.
@@ -155,10 +172,34 @@ def interruptible() -> Iterator[None]:
     finally:
         _forked_ignore = False
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        # While the interpreter ends there is nothing left to interrupt, and all has been said.
-        atexit.register(signal.signal, signal.SIGINT, _end_silently)
 
 
+def keep_status(status: int, numbers: Iterable[int]) -> None:
+    """Lets no signal change any more what a command has come to; all has been said about it.
+
+    The interpreter takes seconds to end. A signal shortens them, and is ignored at the very end,
+    when the interpreter has given its handlers up.
+
+    Args:
+        status: The exit status.
+        numbers: Signals; those that the process ignores stay ignored.
+    """
+    if threading.current_thread() is threading.main_thread():
+        _kept.update(number for number in numbers if signal.getsignal(number) != signal.SIG_IGN)
+        atexit.register(_handle_kept, lambda *_: end_now("", status))
+
+
+#: Signals that no longer change the exit status.
+_kept: set[int] = set()
+
+
+def _handle_kept(handler: Any) -> None:
+    for number in _kept:
+        signal.signal(number, handler)
+
+
+# What is registered first is done last.
+atexit.register(_handle_kept, signal.SIG_IGN)
 _forked_ignore = False
 
 
@@ -177,10 +218,6 @@ def _is_default() -> bool:
 
 def _end(number: int, frame: FrameType | None) -> None:
     end_now(MESSAGE)
-
-
-def _end_silently(number: int, frame: FrameType | None) -> None:
-    end_now("")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -222,4 +259,5 @@ def give_up_unread() -> bool:
     return dropped
 
 
+open_closed_streams()
 stop_while_importing()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import re
+import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from vice.errors import OptionError
 
@@ -22,6 +26,8 @@ _NO_SHARED_MEMORY = re.compile(
 _FILES = re.compile(r"Too many open files|received \d+ items of ancdata")
 #: Where PyTorch fetches a batch from the process that has loaded it.
 _FETCHING = ("torch/multiprocessing/reductions.py", "multiprocessing/resource_sharer.py")
+#: Where Python makes the semaphores of a queue, which lie in /dev/shm.
+_SEMAPHORES = ("multiprocessing/synchronize.py",)
 _REMEDY = (
     "use fewer data loading processes ({num_workers}) or smaller batches, or give the job more "
     "memory and a larger /dev/shm (docker run --shm-size=8g)"
@@ -46,11 +52,13 @@ def loader_fault(error: BaseException) -> OptionError | None:
             + _REMEDY,
             what=_first_line(text),
         )
-    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    no_memory = isinstance(error, OSError) and (
+        error.errno == errno.ENOMEM or _comes_from(error, _SEMAPHORES)
+    )
     if _NO_SHARED_MEMORY.search(text) or no_memory:
         text = _first_line(text)
         return OptionError("memory or /dev/shm has run out ({what}): " + _REMEDY, what=text)
-    if isinstance(error, (OSError, EOFError)) and _was_fetching(error):
+    if isinstance(error, (OSError, EOFError)) and _comes_from(error, _FETCHING):
         return _lost(type(error).__name__)
     return None
 
@@ -63,9 +71,25 @@ def _lost(how: str) -> OptionError:
     )
 
 
-def _was_fetching(error: BaseException) -> bool:
+@contextmanager
+def half_built_loaders_are_silent() -> Iterator[None]:
+    """Keeps PyTorch from complaining in the block about loaders of which only a part was made."""
+    before = sys.unraisablehook
+
+    def tell(what: Any) -> None:
+        if "DataLoaderIter.__del__" not in getattr(what.object, "__qualname__", ""):
+            before(what)
+
+    sys.unraisablehook = tell
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _comes_from(error: BaseException, files: tuple[str, ...]) -> bool:
     frames = traceback.extract_tb(error.__traceback__)
-    return any(frame.filename.endswith(_FETCHING) for frame in frames)
+    return any(frame.filename.endswith(files) for frame in frames)
 
 
 def _first_line(text: str) -> str:

@@ -104,8 +104,9 @@ class _Watch:
 
     def remove(self) -> None:
         for number, handler in self.before.items():
-            # To a process that trains for another nothing but SIGTERM means anything any more.
-            over = self.for_another and number != signal.SIGTERM
+            # To a process that trains for another nothing but SIGTERM means anything any more, and
+            # not that either to one that ends because it was asked to.
+            over = self.for_another and (number != signal.SIGTERM or self.notice.signal_number)
             signal.signal(number, signal.SIG_IGN if over else handler)
 
     def note(self, number: int, frame: FrameType | None) -> None:

@@ -137,7 +137,7 @@ def test_command_line_lists_and_refuses():
 
 @pytest.mark.parametrize("name", ["vice/coco_lowres", "vice/folder_imagenet"])
 def test_time_of_a_step_has_all_parts(name):
-    from vice.plugins.vissl.config.configure import compose
+    from vice.plugins.vissl.config.compose import compose
 
     small = ["config.VICE.VIEWS.size=32", "config.VICE.VIEWS.num_views=2"]
     small += ["config.VICE.PROTOTYPES.dim=4", "config.VICE.LOSS.queue_length=300"]

@@ -27,7 +27,7 @@ from omegaconf import OmegaConf
 from vice.experiments.reproduce.evaluations import arguments_of
 from vice.experiments.reproduce.plan import Plan, composed, parse_datasets, plan_run, run_folder
 from vice.plugins.vissl.config.checks import check_values
-from vice.plugins.vissl.config.configure import compose
+from vice.plugins.vissl.config.compose import compose
 
 SCALES = ("tiny", "small", "full")
 METRICS = ({"miou"}, {"miou", "accuracy"}, {"difference"}, {"milliseconds"})
@@ -248,3 +248,18 @@ def test_groups_are_merged_deeply():
     first = {"a": {"b": 1, "c": [1]}, "d": 2}
     assert merge(first, {"a": {"c": [2]}, "e": 3}) == {"a": {"b": 1, "c": [2]}, "d": 2, "e": 3}
     assert first == {"a": {"b": 1, "c": [1]}, "d": 2}
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "key"),
+    [
+        ("main", "ViCE, COCO, high resolution", "af904f979d"),
+        ("main", "ViCE, COCO, low resolution", "547107847a"),
+        ("ablation_lowres", "superpixels of 10 px, masking, DeepLabV3+", "b99b8987c3"),
+        ("photographs", "four stages of the network", "365a4edad8"),
+        ("photographs_imagenet", "ViCE", "2780404da8"),
+    ],
+)
+def test_runs_of_version_0_1_are_found_again(table, name, key, tmp_path):
+    """Their folders are named by these keys."""
+    assert plan_run(row(table, name), plan(tmp_path, "tiny"), 0).key("X") == key

@@ -79,7 +79,7 @@ def test_unfrozen_it_learns_and_trains_its_normalisation():
         )
 
 
-def test_one_loading_serves_all_backbones_that_are_built_inside(tiny, monkeypatch):
+def test_one_loading_serves_all_backbones_that_mean_it(tiny, monkeypatch):
     from vice.models import load as extractors
 
     load, calls = extractors.load_extractor, []
@@ -88,11 +88,15 @@ def test_one_loading_serves_all_backbones_that_are_built_inside(tiny, monkeypatc
     )
     config = {"type": "ViceBackbone", "spec": tiny, "cache_bytes": 10**6}
     images = torch.randn(1, 3, 16, 16)
-    with share_embedder(tiny, 0, 10**6) as shared:
-        one, two = MODELS.build(config), MODELS.build(config)
-        assert one.embedder is two.embedder is shared.embedder and len(calls) == 1
-        one(images)
-        used = shared.embed.used_bytes
-        two(images)
-        assert used == shared.embed.used_bytes > 0
+    shared = share_embedder(tiny, 0, 10**6)
+    one, two = (MODELS.build(shared.hand_to(config)) for _ in range(2))
+    assert one.embedder is two.embedder is shared.embedder and len(calls) == 1
+    one(images)
+    used = shared.embed.used_bytes
+    two(images)
+    assert used == shared.embed.used_bytes > 0
     assert MODELS.build(config).embedder is not shared.embedder and len(calls) == 2
+    others = ({"seed": 1}, {"cache_bytes": 0}, {"spec": "lab"}, {"type": "ResNet"},
+              {"frozen": False})  # fmt: skip
+    for change in others:
+        assert shared.hand_to({**config, **change}) == {**config, **change}

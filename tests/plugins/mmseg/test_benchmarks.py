@@ -130,12 +130,12 @@ def test_fitted_on_one_data_set_and_scored_on_another(tiny, make_folder, data, t
 def test_the_configs_say_what_the_protocols_say(name):
     from mmengine.config import Config
 
-    from vice.plugins.mmseg.dataset import resolve
+    from vice.evaluation.task import resolve_protocol
     from vice.plugins.mmseg.pipelines import optimizer, schedule
 
     config = Config.fromfile(config_root() / "mmseg" / f"{name}.py")
     kind, wanted = name.partition("_")[0], config.test_dataloader.dataset
-    protocol = resolve(wanted.protocol, wanted.dataset)
+    protocol = resolve_protocol(wanted.protocol, wanted.dataset)
     assert config.model.backbone.get("flip_average", False) == protocol.flip_average
     if kind == "cluster":
         return

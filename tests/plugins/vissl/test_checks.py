@@ -6,11 +6,11 @@ import pytest
 
 from tests.plugins.vissl.conftest import overrides
 from vice.errors import UserError
-from vice.options import one_of, whole
+from vice.options import one_of, options_of, whole
 from vice.paths import experiment_names
 from vice.plugins.vissl.config.checks import check_values
 from vice.plugins.vissl.config.configure import compose, configure
-from vice.plugins.vissl.config.rules import RULES
+from vice.plugins.vissl.config.schema import groups
 
 
 @pytest.mark.parametrize("name", experiment_names())
@@ -78,5 +78,5 @@ def test_held_out_images_must_be_there_and_get_a_whole_path(images, tmp_path, mo
 def test_rules():
     assert whole(1, 3).holds(3) and not whole(1, 3).holds(True) and not whole(1, 3).holds(2.0)
     assert one_of("a").holds("a") and not one_of("a").holds(["a"])
-    share = RULES["VICE.VIEWS"]["mask_intensity"]
+    share = options_of(groups("vice")["VICE.VIEWS"])["mask_intensity"].rule
     assert share.holds(1) and not share.holds(float("nan")) and not share.holds("0.5")

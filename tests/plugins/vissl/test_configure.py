@@ -17,6 +17,7 @@ from vice.plugins.vissl.config.configure import (
     set_schedule,
 )
 from vice.plugins.vissl.config.machines import check_machines, choose_device
+from vice.plugins.vissl.trunks import DECODERS, TRUNK
 
 
 @pytest.mark.parametrize("name", experiment_names())
@@ -42,7 +43,8 @@ def test_the_papers_numbers(name, trunk, backbone, size, region, epochs):
     config.DISTRIBUTED.NUM_PROC_PER_NODE = 4
     set_schedule(config)
     assert config.DISTRIBUTED.NUM_NODES == 8
-    assert trunk == config.MODEL.TRUNK.NAME
+    assert config.MODEL.TRUNK.NAME == TRUNK
+    assert DECODERS[trunk] == config.MODEL.TRUNK.VICE.decoder
     assert config.MODEL.TRUNK.VICE.backbone == backbone
     assert config.MODEL.TRUNK.VICE.weights == "imagenet"
     assert config.VICE.VIEWS.size == size

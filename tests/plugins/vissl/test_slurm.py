@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.helpers import slurm
-from tests.helpers.jobs import SCRIPTS, sbatch, start_again, wait_for, wait_for_state
+from tests.helpers.jobs import SCRIPTS, sbatch, start_again, wait_for, wait_for_job, wait_for_state
 from tests.helpers.kills import differences
 from tests.plugins.conftest import training_by_sbatch
 from tests.plugins.vissl.conftest import LONGER, REPO, overrides
@@ -43,7 +43,7 @@ def test_a_preempted_job_ends_like_one_that_was_left_alone(cluster, images, alon
     job = submit(cluster, overrides(images, out, *LONGER, *TWO_NODES), tmp_path)
     stopped_at = []
     for signal, phase in (("USR2", 1), ("USR1", 3)):
-        wait_for((out / f"model_phase{phase}.torch").exists, out)
+        wait_for_job(cluster, job, (out / f"model_phase{phase}.torch").exists, out)
         slurm.call(cluster, "scancel", f"--signal={signal}", job)
         wait_for_state(cluster, job, out, "PENDING")
         stopped_at.append(read_health(out)[-1]["iteration"])

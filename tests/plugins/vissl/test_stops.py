@@ -18,7 +18,8 @@ pytest.importorskip("vissl")
     ("stop", "status"),
     [
         (Stop("SIGINT", after(4)), 75),
-        (Stop("SIGHUP", after(7), ranks=2), 75),
+        (Stop("SIGHUP", after(7)), 75),
+        (Stop("SIGTERM", after(4), ranks=2, times=2, pause=2.0), 75),
         (Stop("SIGINT", after(3), times=2), None),
     ],
 )

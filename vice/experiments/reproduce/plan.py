@@ -162,22 +162,32 @@ def _number(text: str) -> Any:
         return text
 
 
-@lru_cache(maxsize=512)
 def composed(config: str, overrides: tuple[str, ...]) -> dict[str, Any]:
     """A composed training configuration as plain containers."""
+    return _composed(config, overrides)[0]
+
+
+@lru_cache(maxsize=512)
+def _composed(config: str, overrides: tuple[str, ...]) -> tuple[dict[str, Any], set[str]]:
     from omegaconf import OmegaConf
 
-    from vice.plugins.vissl.config.configure import compose
+    from vice.plugins.vissl.config.compose import compose_and_tell
 
-    plain: Any = OmegaConf.to_container(compose([f"config={config}", *overrides]), resolve=True)
-    return dict(plain)
+    found, filled = compose_and_tell([f"config={config}", *overrides])
+    plain: Any = OmegaConf.to_container(found, resolve=True)
+    return dict(plain), filled
 
 
 def settings(config: str, overrides: Sequence[str]) -> dict[str, str]:
-    """What the result of a training follows from: dotted key to value as text, without data."""
+    """What the result of a training follows from: dotted key to value as text, without data.
+
+    As version 0.1 wrote it, so that runs that are there are found again.
+    """
+    from vice.plugins.vissl.config.earlier import earlier
     from vice.plugins.vissl.resuming import flatten
 
-    flat = dict(flatten(composed(config, tuple(overrides))["config"]))
+    plain, filled = _composed(config, tuple(overrides))
+    flat = earlier(dict(flatten(plain["config"])), filled)
     return {key: value for key, value in flat.items() if not _is_harmless(f"config.{key}")}
 
 

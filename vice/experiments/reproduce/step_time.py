@@ -37,11 +37,7 @@ def time_step(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     settings, trunk = _fresh(config["VICE"]), config["MODEL"]["TRUNK"]
-    # VISSL takes seconds to import, and most rows time nothing.
-    from vice.plugins.vissl.trunks import DECODERS
-
-    decoder = DECODERS[trunk["NAME"]]
-    model = build_embedder(**{**trunk["VICE"], "weights": None}, decoder=decoder).to(device)
+    model = build_embedder(**{**trunk["VICE"], "weights": None}).to(device)
     method = build_method(settings)
     head, criterion = method.head(model.dim).to(device), method.loss().to(device)
     rng, source = np.random.default_rng(0), NoiseSource(settings, images)

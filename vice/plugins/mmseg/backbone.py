@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -18,11 +17,14 @@ from vice.models import load as extractors
 from vice.models.embeddings import NONFINITE, CheckedEmbedder, FiniteWatch, named
 from vice.runtime.provenance import digest
 
-_shared: dict[tuple[str, int, int], SharedEmbedder] = {}
-
 
 class SharedEmbedder:
     """A loaded embedder with its cache, for all models that score it; no submodule of any.
+
+    Args:
+        embedder: The module.
+        cache_bytes: Budget for keeping embeddings.
+        origin: Arguments of a `ViceBackbone` that mean this embedder; None for one without.
 
     Attributes:
         embedder: The module.
@@ -30,10 +32,27 @@ class SharedEmbedder:
             budget.
     """
 
-    def __init__(self, embedder: nn.Module, cache_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        embedder: nn.Module,
+        cache_bytes: int = 0,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
         self.embedder = embedder
+        self.origin = origin
         checked = CheckedEmbedder(embedder)
         self.embed = EmbeddingCache(checked, cache_bytes) if cache_bytes else checked
+
+    def hand_to(self, backbone: Mapping[str, Any]) -> dict[str, Any]:
+        """The config of a backbone with this embedder in it, if it is the one that is meant.
+
+        Args:
+            backbone: Config of a `ViceBackbone`, or of another backbone.
+        """
+        own = backbone.get("type") == ViceBackbone.__name__ and backbone.get("frozen", True)
+        asked = {"spec": None, "seed": 0, "cache_bytes": 0}
+        asked.update({name: backbone[name] for name in asked if name in backbone})
+        return {**backbone, **({"shared": self} if own and asked == self.origin else {})}
 
     @cached_property
     def digest(self) -> str:
@@ -51,21 +70,16 @@ class SharedEmbedder:
         }
 
 
-@contextmanager
-def share_embedder(spec: str, seed: int = 0, cache_bytes: int = 0) -> Iterator[SharedEmbedder]:
-    """Loads an embedder once for all backbones of the same arguments that are built inside.
+def share_embedder(spec: str, seed: int = 0, cache_bytes: int = 0) -> SharedEmbedder:
+    """Loads an embedder once for all backbones that it is handed to.
 
     Args:
         spec: As in `vice.models.load.load_extractor`.
         seed: Seed of random weights.
         cache_bytes: Budget for keeping embeddings.
     """
-    key = (spec, seed, cache_bytes)
-    _shared[key] = SharedEmbedder(extractors.load_extractor(spec, seed=seed), cache_bytes)
-    try:
-        yield _shared[key]
-    finally:
-        del _shared[key]
+    origin = {"spec": spec, "seed": seed, "cache_bytes": cache_bytes}
+    return SharedEmbedder(extractors.load_extractor(spec, seed=seed), cache_bytes, origin)
 
 
 @MODELS.register_module()
@@ -76,6 +90,7 @@ class ViceBackbone(BaseModule):
         spec: What `vice.models.load.load_extractor` takes, for example a run folder.
         seed: Seed of random weights.
         embedder: A ready embedder instead of ``spec``.
+        shared: What ``spec`` means, loaded already; see `SharedEmbedder.hand_to`.
         cache_bytes: Budget for keeping embeddings of images that come again; 0 keeps none.
         flip_average: Whether the embedding, outside training, is the mean of that of the image and
             that of its mirror image, mirrored back.
@@ -92,6 +107,7 @@ class ViceBackbone(BaseModule):
         *,
         seed: int = 0,
         embedder: nn.Module | None = None,
+        shared: SharedEmbedder | None = None,
         cache_bytes: int = 0,
         flip_average: bool = False,
         frozen: bool = True,
@@ -101,12 +117,11 @@ class ViceBackbone(BaseModule):
             raise ValueError("ViceBackbone needs either spec or embedder")
         if cache_bytes and not frozen:
             raise ValueError("embeddings that are being trained cannot be kept: cache_bytes=0")
-        found = _shared.get((str(spec), seed, cache_bytes)) if frozen else None
-        if found is None:
+        if shared is None:
             embedder = embedder or extractors.load_extractor(str(spec), seed=seed)
-            found = SharedEmbedder(embedder, cache_bytes)
-        self._shared = found
-        embedder = found.embedder
+            shared = SharedEmbedder(embedder, cache_bytes)
+        self._source = shared
+        embedder = shared.embedder
         self.dim: int = embedder.dim
         self.spherical = extractors.is_spherical(embedder)
         self.flip_average = flip_average
@@ -145,7 +160,7 @@ class ViceBackbone(BaseModule):
 
     def _embed(self, images: Tensor) -> Tensor:
         try:
-            return self._shared.embed(images).float()
+            return self._source.embed(images).float()
         except UserError as error:
             raise UserError(f"{named(self.watch.names, 0)}: {error}") from error
 

@@ -9,11 +9,11 @@ from mmengine.registry import DefaultScope
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from vice.datasets import DATASETS as BENCHMARKS
 from vice.datasets import Pair, open_dataset
 from vice.datasets.subsets import take_subset
 from vice.errors import UserError
-from vice.evaluation.protocols import Protocol, from_dict, get_protocol
+from vice.evaluation.protocols import Protocol
+from vice.evaluation.task import resolve_protocol
 from vice.plugins.mmseg.batches import Draw
 from vice.plugins.mmseg.pipelines import ROLES, build_pipeline
 
@@ -26,7 +26,7 @@ class ViceDataset(BaseSegDataset):
 
     Args:
         dataset: Name of a benchmark or path of a folder, as in `vice.datasets.open_dataset`.
-        protocol: Name of a protocol, or all its fields.
+        protocol: As in `vice.evaluation.task.resolve_protocol`; a config holds a name or fields.
         role: ``"train"``, ``"fit"`` or ``"score"``, see
             `vice.plugins.mmseg.pipelines.build_pipeline`; also says which split is read.
         data_path: Folder that holds the benchmarks' folders (``data_root`` is MMEngine's).
@@ -43,7 +43,7 @@ class ViceDataset(BaseSegDataset):
         self,
         dataset: str,
         *,
-        protocol: str | dict[str, Any] = "native",
+        protocol: Protocol | str | dict[str, Any] = "native",
         role: str = "score",
         data_path: str | None = None,
         fraction: float = 1.0,
@@ -54,7 +54,7 @@ class ViceDataset(BaseSegDataset):
         if role not in ROLES:
             raise UserError(f"role {role!r} is unknown; choose one of {', '.join(ROLES)}")
         self.source = open_dataset(dataset, data_path)
-        self.protocol = resolve(protocol, dataset)
+        self.protocol = resolve_protocol(protocol, dataset)
         self.role = role
         self.fraction, self.subset_seed = fraction, subset_seed
         # The transforms are found by their plain names wherever this is called from.
@@ -102,10 +102,3 @@ def keep_subset(pairs: list[Pair], fraction: float, seed: int) -> list[Pair]:
     """The pairs whose image's stem `take_subset` takes, in their order."""
     kept = take_subset([pair.image.stem for pair in pairs], fraction, seed)
     return [pair for pair in pairs if pair.image.stem in kept]
-
-
-def resolve(protocol: str | dict[str, Any], dataset: str) -> Protocol:
-    """A protocol from its name or its fields, for a data set by name or path."""
-    if isinstance(protocol, str):
-        return get_protocol(protocol, dataset if dataset in BENCHMARKS else "folder")
-    return from_dict(dict(protocol))

@@ -21,7 +21,8 @@ from vice.clustering import DEFAULT_MEMORY, Centroids, fit_kmeans
 from vice.errors import UserError
 from vice.evaluation.results import describe, scores
 from vice.evaluation.task import Task, make_task
-from vice.plugins.mmseg.backbone import share_embedder
+from vice.models.load import is_spherical
+from vice.plugins.mmseg.backbone import SharedEmbedder, share_embedder
 from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.results import absent, draw_confusion, finish, write_samples
@@ -91,14 +92,15 @@ def evaluate_clusters(
         task.require_labels(sets, fit="greedy" in task.protocol.matchings)
         content = look_at_images(task, sets)
     # Results of an earlier evaluation stay as they are until this one has succeeded.
-    with share_embedder(spec, task.seed, cache_bytes) as shared, TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
+        shared = share_embedder(spec, task.seed, cache_bytes)
         config = finish_config(load_config("cluster_folder", task), task)
         config.model.backbone.cache_bytes = cache_bytes
         config.model.upsample = task.protocol.upsample
         budget = {"memory_limit": memory_limit, "gpu": faiss_gpu}
-        found = _fit(config, task, clusters, shared.describe()["spherical"], budget, meter)
+        found = _fit(config, task, clusters, shared, budget, meter)
         _add_heads(config, Path(folder), found)
-        fit_tables, metric = _count_both(config, task, meter)
+        fit_tables, metric = _count_both(config, task, shared, meter)
     arguments = {
         "clusters": list(clusters),
         "memory_limit": memory_limit,
@@ -123,13 +125,13 @@ def _fit(
     config: Config,
     task: Task,
     clusters: Sequence[int],
-    spherical: bool,
+    shared: SharedEmbedder,
     budget: dict[str, Any],
     meter: StepMeter,
 ) -> dict[int, Centroids]:
     with meter.step("sample pixels"):
-        vectors = sample_split(config, task, task.protocol.kmeans_pixels)
-    found = {}
+        vectors = sample_split(config, task, shared, task.protocol.kmeans_pixels)
+    found, spherical = {}, is_spherical(shared.embedder)
     for k in clusters:
         with meter.step(f"k-means {k}"):
             fit = partial(
@@ -156,21 +158,23 @@ def _add_heads(config: Config, folder: Path, found: dict[int, Centroids]) -> Non
 
 
 def _count_both(
-    config: Config, task: Task, meter: StepMeter
+    config: Config, task: Task, shared: SharedEmbedder, meter: StepMeter
 ) -> tuple[list[CountTable], CountMetric]:
     """Counts on the fitted split, if the greedy matching is asked for, and on the scored one."""
     fit_tables: list[CountTable] = []
     if "greedy" in task.protocol.matchings:
         with meter.step("map the clusters"):
-            fit_tables = _count(config, dataset_config(task, "fit"), keep=False).tables
+            fit_tables = _count(config, dataset_config(task, "fit"), shared, keep=False).tables
     config.test_evaluator.max_samples = task.max_maps
     with meter.step("score"):
-        return fit_tables, _count(config, dataset_config(task, "score"))
+        return fit_tables, _count(config, dataset_config(task, "score"), shared)
 
 
-def _count(config: Config, dataset: dict[str, Any], *, keep: bool = True) -> CountMetric:
+def _count(
+    config: Config, dataset: dict[str, Any], shared: SharedEmbedder, *, keep: bool = True
+) -> CountMetric:
     config.test_dataloader.dataset = dataset
-    return run(config, train=False, keep=keep)
+    return run(config, shared, train=False, keep=keep)
 
 
 def _write_clusters(

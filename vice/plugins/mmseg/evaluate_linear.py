@@ -14,7 +14,7 @@ from vice.errors import UserError
 from vice.evaluation.logistic import NEVER, LogisticFit, fit_logistic
 from vice.evaluation.results import describe
 from vice.evaluation.task import Task, make_task
-from vice.plugins.mmseg.backbone import share_embedder
+from vice.plugins.mmseg.backbone import SharedEmbedder, share_embedder
 from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.results import class_scores, finish, training_outcome
@@ -79,12 +79,12 @@ def evaluate_linear(
         sets = task.open()
         task.require_labels(sets, fit=True)
         content = look_at_images(task, sets)
-    with share_embedder(spec, task.seed, cache_bytes) as shared:
-        config = load_config("linear_folder", task)
-        set_probe(config, task, shared.embedder.dim, len(sets[1].classes))
-        config.model.backbone.cache_bytes = cache_bytes
-        config = finish_config(config, task)
-        metric, probe, fitted = _run(config, task, meter)
+    shared = share_embedder(spec, task.seed, cache_bytes)
+    config = load_config("linear_folder", task)
+    set_probe(config, task, shared.embedder.dim, len(sets[1].classes))
+    config.model.backbone.cache_bytes = cache_bytes
+    config = finish_config(config, task)
+    metric, probe, fitted = _run(config, task, shared, meter)
 
     def write() -> dict[str, Any]:
         result = {
@@ -99,18 +99,18 @@ def evaluate_linear(
 
 
 def _run(
-    config: Config, task: Task, meter: StepMeter
+    config: Config, task: Task, shared: SharedEmbedder, meter: StepMeter
 ) -> tuple[CountMetric, dict[str, Any], Tensor]:
     """The scores, how the probe was fitted, and on which classes, bool (C,)."""
     protocol, classes = task.protocol, config.model.decode_head.num_classes
     probe = {"optimizer": protocol.linear_optimizer, "iterations": protocol.linear_iterations}
     if protocol.linear_optimizer != "lbfgs":
         with meter.step("fit the probe and score it"):
-            metric = run(config, train=True)
+            metric = run(config, shared, train=True)
         loss, fitted = training_outcome(metric, classes)
         return metric, {**probe, "loss": loss}, fitted
     with meter.step("sample pixels"):
-        sample = sample_split(config, task, protocol.linear_pixels, labelled=True)
+        sample = sample_split(config, task, shared, protocol.linear_pixels, labelled=True)
     with meter.step("fit the probe"):
         fit = on_first_rank(lambda: _fit(sample, classes, task))
     weights = {
@@ -118,7 +118,7 @@ def _run(
         "decode_head.conv_seg.bias": fit.bias,
     }
     with meter.step("score"):
-        metric = run(config, train=False, weights=weights)
+        metric = run(config, shared, train=False, weights=weights)
     return metric, {**probe, "l2": protocol.linear_l2, **fit.describe()}, fit.bias != NEVER
 
 

@@ -89,10 +89,12 @@ def finetune(
     with meter.step("look at images"):
         content = look_at_images(task, sets, pairs)
     names = [pair.image.stem for pair in pairs]
-    with share_embedder(spec, task.seed) as shared:
-        model = shared.describe()
-        if any(isinstance(module, _BatchNorm) for module in shared.embedder.modules()):
-            check_batch_norm(task)
+    shared = share_embedder(spec, task.seed)
+    model = shared.describe()
+    if any(isinstance(module, _BatchNorm) for module in shared.embedder.modules()):
+        check_batch_norm(task)
+    # What is trained is loaded anew.
+    del shared
     config = load_config("finetune_folder", task)
     set_probe(config, task, model["dim"], len(score.classes))
     config.sync_bn = "torch"
@@ -108,7 +110,7 @@ def finetune(
     }
     config = finish_config(config, task)
     with meter.step("fine-tune and score"):
-        metric = run(config, train=True)
+        metric = run(config, None, train=True)
     arguments = {
         "fraction": fraction,
         "subset_seed": subset_seed,

@@ -17,64 +17,21 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.hooks import CheckpointHook
-from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm, is_model_wrapper
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict, save_checkpoint, weights_to_cpu
-from torch import Tensor, nn
+from torch import Tensor
 
 from vice.errors import UserError
 from vice.evaluation.task import Task
-from vice.names import name_bytes
 from vice.paths import config_root
+from vice.plugins.mmseg.backbone import SharedEmbedder
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.pipelines import optimizer, schedule
+from vice.plugins.mmseg.runner import LAST_NAME, make_runner
 from vice.plugins.mmseg.watching import training_of
 from vice.runtime.collectives import on_first_rank, rank, world_size
 from vice.runtime.files import disk_errors
-from vice.runtime.log_streams import guard
-
-#: Where MMEngine's runner says which of its checkpoints is the last one.
-LAST_NAME = "last_checkpoint"
-
-
-class DeviceRunner(Runner):
-    """MMEngine's runner on the config's ``device``; MMEngine itself always takes a GPU."""
-
-    def build_logger(self, *arguments: Any, **options: Any) -> MMLogger:
-        """A log that a full disk or an odd file name does not make fail."""
-        logger = super().build_logger(*arguments, **options)
-        guard(logger.handlers)
-        return logger
-
-    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Moves the model to the wanted device and lets the ranks average its gradients."""
-        device = self.cfg.get("device")
-        if not self.distributed:
-            model = super().wrap_model(model_wrapper_cfg, model)
-            return model if device is None else model.to(device)
-        if self.cfg.get("sync_bn"):
-            model = convert_sync_batchnorm(model, self.cfg.sync_bn)
-        model = model.to(device or get_device())
-        if not any(parameter.requires_grad for parameter in model.parameters()):
-            return model
-        return MMDistributedDataParallel(
-            module=model,
-            broadcast_buffers=False,
-            find_unused_parameters=self.cfg.get("find_unused_parameters", False),
-        )
-
-
-class _NamesAsBytes(CheckpointHook):
-    """MMEngine's hook, whose note of the last file would fail on a path that is not UTF-8."""
-
-    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
-        try:
-            super()._save_checkpoint_with_step(runner, step, meta)
-        except UnicodeEncodeError:
-            note = Path(runner.work_dir) / "last_checkpoint"
-            note.write_bytes(name_bytes(str(self.last_ckpt)))
 
 
 def load_config(name: str, task: Task) -> Config:
@@ -177,6 +134,7 @@ def finish_config(config: Config, task: Task) -> Config:
 
 def run(
     config: Config,
+    shared: SharedEmbedder | None,
     *,
     train: bool,
     weights: Mapping[str, Tensor] | None = None,
@@ -186,6 +144,7 @@ def run(
 
     Args:
         config: A finished config whose test evaluator is one `CountMetric`.
+        shared: Handed to the model's backbone if that means it; None: it loads its own.
         train: Whether to train first.
         weights: Parameters of the model to set instead, by name; the model is then saved as
             ``fitted.pth`` (see `vice.plugins.mmseg.running.set_weights`).
@@ -201,10 +160,7 @@ def run(
     # Two runners of one name would share their logger, message hub and visualizer.
     config.experiment_name = config.visualizer.name = f"vice_{time.time_ns()}"
     with _staged(config, keep):
-        runner = DeviceRunner.from_cfg(config)
-        for hook in runner.hooks:
-            if type(hook) is CheckpointHook:
-                hook.__class__ = _NamesAsBytes
+        runner = make_runner(config, shared)
         if train:
             runner.train()
         if weights is not None:

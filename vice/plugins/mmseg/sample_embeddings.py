@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vice.evaluation.pixel_sampler import PixelSampler
 from vice.evaluation.task import Task
+from vice.plugins.mmseg.backbone import SharedEmbedder
 from vice.plugins.mmseg.running import dataset_config
 from vice.plugins.mmseg.watching import image_names
 from vice.runtime.collectives import cpu_group, rank, world_size
@@ -25,7 +26,12 @@ logger = logging.getLogger(__name__)
 
 @torch.no_grad()
 def sample_split(
-    config: Config, task: Task, pixels: int, *, labelled: bool = False
+    config: Config,
+    task: Task,
+    shared: SharedEmbedder,
+    pixels: int,
+    *,
+    labelled: bool = False,
 ) -> Tensor | None:
     """Draws pixels uniformly from all images of the split that things are fitted on.
 
@@ -34,6 +40,7 @@ def sample_split(
     Args:
         config: Its test loader, data preprocessor and backbone are used.
         task: What is scored on what.
+        shared: Handed to the backbone if that means it.
         pixels: Most pixels that are drawn.
         labelled: Whether pixels are drawn from those with a label alone, as train images show
             them. Otherwise labels play no part: ignored pixels are drawn like all others.
@@ -54,7 +61,7 @@ def sample_split(
     with DefaultScope.overwrite_default_scope("mmseg"):
         loader = Runner.build_dataloader(loader_config, seed=task.seed)
         # A probe is fitted without the mirror average, whatever its optimizer.
-        backbone = MODELS.build(config.model.backbone).to(device).train(labelled)
+        backbone = MODELS.build(shared.hand_to(config.model.backbone)).to(device).train(labelled)
         preprocessor = MODELS.build(config.model.data_preprocessor).to(device)
         mib = pixels * backbone.dim * 4 / 2**20
         logger.info("sampling at most %d pixels: %.0f MiB, twice that in between", pixels, mib)

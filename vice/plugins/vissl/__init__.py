@@ -1,10 +1,9 @@
 """ViCE as a VISSL plugin: importing this package registers everything with VISSL.
 
 Registered names: data source ``vice_images``; collator ``vice_collator``; engine ``vice_train``;
-task ``vice_task``; train step ``vice_train_step``; head ``vice_method``; optimizer ``vice_lars``;
-trunks ``vice_resnet_fpn``, ``vice_resnet_deeplabv3plus`` and ``vice_timm``. VISSL is not changed.
-Spawned workers import this package when they unpickle `hooks.vice_hooks`, so the names are known
-there as well.
+task ``vice_task``; train step ``vice_train_step``; trunk ``vice_embedder``; head and loss
+``vice_method``; optimizer ``vice_lars``. VISSL is not changed. Spawned workers import this package
+when they unpickle `hooks.vice_hooks`, so the names are known there as well.
 """
 
 from __future__ import annotations

@@ -184,4 +184,6 @@ def _wait(context: Any, refusals: Path, notice: Notice) -> None:
 
 
 def _too_early(notice: Notice) -> str:
+    if notice.begun.value:
+        return f"stopped by {notice.name}: the same command goes on from the last state"
     return f"{too_early(notice.name)}: the same command goes on"

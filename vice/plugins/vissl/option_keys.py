@@ -11,7 +11,7 @@ from vice.errors import OptionError, UserError
 KEYS = {
     "Superpixels.cache_dir": "config.VICE.SUPERPIXELS.cache_dir",
     "Superpixels.folder": "config.VICE.SUPERPIXELS.folder",
-    "build_embedder.decoder=auto": "config.MODEL.TRUNK.NAME=vice_timm",
+    "build_embedder.decoder=auto": "config.MODEL.TRUNK.VICE.decoder=auto",
     "join.address": "config.DISTRIBUTED.RUN_ID=HOST:PORT (on SLURM config.SLURM.PORT_ID)",
     "join.timeout": "config.VICE.TIMEOUT_MINUTES",
     "newest_snapshot.folder": "config.CHECKPOINT.DIR",

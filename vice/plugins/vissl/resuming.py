@@ -6,11 +6,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from vice._version import __version__
 from vice.errors import UserError
 from vice.models.training_state import PATTERN, link_newest, newest_snapshot, read_snapshot
+from vice.plugins.vissl.config.earlier import comparable
 from vice.redaction import redact
 from vice.runtime.files import disk_errors
 
+#: Stands among the settings and is no reason to refuse.
+_VERSION = "version of ViCE"
 logger = logging.getLogger(__name__)
 
 #: Sections and keys that may change between two parts of a run without changing its result.
@@ -52,8 +56,6 @@ DERIVED = (
     "MODEL.SINGLE_PASS_EVERY_CROP",
     "TRAINER.",
 )
-#: Where versions before the seam of methods kept the options of the loss as well.
-_EARLIER_LOSS = "LOSS.vice_dense_swav."
 
 
 def settings_of(config: Any) -> dict[str, str]:
@@ -63,29 +65,17 @@ def settings_of(config: Any) -> dict[str, str]:
         config: VISSL's configuration (``config.*``).
     """
     # States are files that others may read.
-    settings = redact(dict(flatten(config)))
-    settings = _compared(settings)
+    settings = _compared(redact(dict(flatten(config))))
     ranks = int(config.DISTRIBUTED.NUM_NODES) * int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
     settings["images a step"] = str(int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * ranks)
     settings.pop("DATA.TRAIN.BATCHSIZE_PER_REPLICA", None)
+    settings[_VERSION] = __version__
     return settings
 
 
 def _compared(settings: dict[str, str]) -> dict[str, str]:
     skipped = HARMLESS + DERIVED
     return {key: value for key, value in settings.items() if not key.startswith(skipped)}
-
-
-def _of_now(then: dict[str, str]) -> dict[str, str]:
-    """Settings of an earlier version under the keys of this one."""
-    loss = {
-        key.replace(_EARLIER_LOSS, "VICE.LOSS."): value
-        for key, value in then.items()
-        if key.startswith(_EARLIER_LOSS)
-    }
-    # What a loss was given beside its own options is set elsewhere.
-    loss = {key: value for key, value in loss.items() if key in then}
-    return {"VICE.METHOD.name": "vice", **_compared(then), **loss}
 
 
 def flatten(node: Any, prefix: str = "") -> list[tuple[str, str]]:
@@ -140,8 +130,17 @@ def check_settings(path: Path, config: Any) -> None:
     if then is None:
         logger.warning("%s does not say its settings; they are not compared", path)
         return
-    then, now = _of_now(redact(then)), settings_of(config)
+    then, now = _compared(comparable(redact(then))), comparable(settings_of(config))
+    version = then.pop(_VERSION, None)
+    now.pop(_VERSION)
     changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
+    unknown = [key for key in changed if key not in then or key not in now]
+    if unknown and version != __version__:
+        raise UserError(
+            f"the run in {path.parent} was begun with version {version or '0.1.0'}: it can be "
+            f"scored, not resumed, since only one of the versions has {', '.join(unknown[:4])}. "
+            "Choose another config.CHECKPOINT.DIR"
+        )
     if changed:
         shown = ", ".join(f"{key} was {then.get(key)}, is {now.get(key)}" for key in changed[:4])
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""

@@ -57,7 +57,9 @@ class SlurmRun:
                 # Everything is saved: submitit may now do what it does for this signal.
                 signal.signal(number, submitits)
                 os.kill(os.getpid(), number)
-                # Only the first task queues the job again, and SLURM then ends the others.
+                # Only the first task queues the job again, and SLURM then ends the others, by the
+                # signal that submitit has them ignore.
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 time.sleep(WAIT)
             raise
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,34 +10,15 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
-from vice.methods import build_method, frozen
+from vice.methods import build_method
 from vice.models import build_embedder
 from vice.models.foreign import read_tensors
-from vice.options import LINE, Rule, one_of, require, whole
-from vice.plugins.vissl.config.rules import RULES
+from vice.options import LINE, Group, Rule, check, make, one_of, options_of, require, whole
+from vice.plugins.vissl.config.options import VISSL
+from vice.plugins.vissl.config.schema import group_at, groups, inner_groups, method_of
 from vice.plugins.vissl.option_keys import with_keys
-from vice.plugins.vissl.trunks import DECODERS
 from vice.runtime.files import check_folder
-from vice.superpixels import Superpixels
-from vice.views import ViewSampler
-from vice.views.photometric import Photometric
 
-#: Groups whose keys are arguments with defaults: one may be missing.
-_ARGUMENTS = (
-    "VICE.SUPERPIXELS",
-    "VICE.VIEWS",
-    "VICE.PHOTOMETRIC",
-    "VICE.LOSS",
-    "MODEL.TRUNK.VICE",
-)
-_BUILDERS: dict[str, Callable[..., Any]] = {
-    "VICE.VIEWS": ViewSampler,
-    "VICE.PHOTOMETRIC": Photometric,
-    "VICE.SUPERPIXELS": Superpixels,
-    "MODEL.TRUNK.VICE": build_embedder,
-}
-#: Arguments that the plugin gives by itself.
-_OWN_ARGUMENTS = ("decoder", "group")
 _FOLDERS = ("CHECKPOINT.DIR", "SLURM.LOG_FOLDER", "VICE.SUPERPIXELS.cache_dir")
 
 
@@ -46,55 +26,31 @@ def check_values(composed: DictConfig) -> None:
     """Makes sure that every value of a configuration can be trained with.
 
     Args:
-        composed: What `vice.plugins.vissl.config.configure.compose` returns.
+        composed: What `vice.plugins.vissl.config.compose.compose` returns.
 
     Raises:
         UserError: Names the first key whose value has a wrong type, is out of range, or does not
             go with another one.
     """
     plain: Any = OmegaConf.to_container(composed.config, resolve=True)
-    for group, rules in RULES.items():
-        _check_group(group, _group(plain, group), rules)
+    own = groups(method_of(composed.config))
+    for prefix, group in {**own, **VISSL}.items():
+        key = ".".join(filter(None, ("config", prefix)))
+        check(
+            group, group_at(plain, prefix), key, inner_groups(prefix, own), others=prefix in VISSL
+        )
     _check_together(plain)
-    _check_built(plain)
+    _check_built(plain, own)
     _check_slurm(plain["SLURM"])
     _check_initial_weights(plain["MODEL"])
     for key in _FOLDERS:
-        group, _, name = key.rpartition(".")
-        path = _group(plain, group).get(name)
+        above, _, name = key.rpartition(".")
+        path = group_at(plain, above).get(name)
         if path is not None:
             check_folder(f"config.{key}", path)
     nodes = plain["DISTRIBUTED"]["NUM_NODES"]
     require("node_id", composed.node_id, whole(0, nodes - 1))
     require("engine_name", composed.engine_name, one_of("vice_train", "train"))
-
-
-def argument_keys() -> set[str]:
-    """Every key that is an argument of what is built from its group, in a config or not."""
-    return {
-        f"config.{group}.{name}"
-        for group, make in _BUILDERS.items()
-        for name in inspect.signature(make).parameters
-        if name not in _OWN_ARGUMENTS
-    }
-
-
-def _group(plain: Any, name: str) -> dict[str, Any]:
-    node = plain
-    for part in filter(None, name.split(".")):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    if not isinstance(node, dict):
-        raise UserError(f"config.{name} is {node!r}, but must be a group of keys")
-    return node
-
-
-def _check_group(group: str, values: dict[str, Any], rules: dict[str, Rule]) -> None:
-    prefix = ".".join(filter(None, ("config", group)))
-    for name, rule in rules.items():
-        if name in values:
-            require(f"{prefix}.{name}", values[name], rule)
-        elif group not in _ARGUMENTS:
-            raise UserError(f"{prefix}.{name} is missing: must be {rule.text}")
 
 
 def _check_together(plain: dict[str, Any]) -> None:
@@ -119,30 +75,29 @@ def _check_together(plain: dict[str, Any]) -> None:
         )
 
 
-def _check_built(plain: dict[str, Any]) -> None:
+def _check_built(plain: dict[str, Any], own: Mapping[str, Group]) -> None:
     """Builds what the options are for; on no device, so that it costs no memory."""
-    method, trunk = plain["VICE"], plain["MODEL"]["TRUNK"]
-    require("config.MODEL.TRUNK.NAME", trunk["NAME"], one_of(*DECODERS))
-    embedder = {**trunk["VICE"], "decoder": DECODERS[trunk["NAME"]], "weights": None}
-    arguments: dict[str, dict[str, Any]] = {
-        "VICE.VIEWS": frozen(method["VIEWS"]),
-        "VICE.PHOTOMETRIC": frozen(method["PHOTOMETRIC"]),
-        "VICE.SUPERPIXELS": {**method["SUPERPIXELS"], "cache_dir": None},
-        "MODEL.TRUNK.VICE": embedder,
-    }
-    for group, options in arguments.items():
-        with _blamed(group), torch.device("meta"):
-            _BUILDERS[group](**options)
-    with _blamed("VICE"), torch.device("meta"):
-        made = build_method({**method, "CUT_ON": "workers", "PHOTOMETRIC_ON": "workers"})
-        made.head(int(trunk["VICE"]["dim"]))
+    trunk = plain["MODEL"]["TRUNK"]["VICE"]
+    for prefix, group in own.items():
+        if isinstance(group, type):
+            values = {name: group_at(plain, prefix)[name] for name in options_of(group)}
+            # A folder is made by the run itself.
+            values |= {"cache_dir": None} if "cache_dir" in values else {}
+            with _blamed(prefix):
+                make(group, values)
+    with _blamed("MODEL.TRUNK.VICE"):
+        build_embedder(**{**trunk, "weights": None})
+    with _blamed("VICE"):
+        made = build_method({**plain["VICE"], "CUT_ON": "workers", "PHOTOMETRIC_ON": "workers"})
+        made.head(int(trunk["dim"]))
         made.loss()
 
 
 @contextmanager
 def _blamed(group: str) -> Iterator[None]:
     try:
-        yield
+        with torch.device("meta"):
+            yield
     except (TypeError, ValueError) as error:
         raise UserError(f"config.{group}: {with_keys(error)}") from error
 

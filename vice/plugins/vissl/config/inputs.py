@@ -26,7 +26,7 @@ def check_data(config: DictConfig) -> None:
     """Makes sure that what training reads is there.
 
     Args:
-        config: ``config.*`` with absolute paths, as `vice.plugins.vissl.config.configure.compose`
+        config: ``config.*`` with absolute paths, as `vice.plugins.vissl.config.compose.compose`
             has it: workers and SLURM nodes may start elsewhere.
 
     Raises:

@@ -1,0 +1,136 @@
+"""What version 0.1 wrote and was called by: trunks, settings of runs, states to resume from."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from vissl.config import AttrDict
+from vissl.models.trunks import get_model_trunk
+
+from tests.plugins.vissl.conftest import REPO
+from vice._version import __version__
+from vice.errors import UserError
+from vice.models.training_state import write_snapshot
+from vice.plugins.vissl.config.checks import check_values
+from vice.plugins.vissl.config.compose import compose, compose_and_tell
+from vice.plugins.vissl.config.configure import configure
+from vice.plugins.vissl.config.earlier import comparable, earlier
+from vice.plugins.vissl.resuming import check_settings, flatten, settings_of
+from vice.plugins.vissl.trunks import DECODERS, TRUNK
+
+#: Settings in a state of version 0.1 (commit d2ace16) that was killed inside its second epoch.
+SETTINGS = REPO / "tests" / "plugins" / "vissl" / "settings_0_1.json"
+#: The overrides it was begun with.
+BEGUN = [
+    "config=vice/folder",
+    "config.VICE.DATASET.min_images_per_epoch=0",
+    "config.VICE.STANDARDIZE.mode=none",
+    "config.VICE.VIEWS.num_views=2",
+    "config.VICE.VIEWS.size=32",
+    "config.VICE.SUPERPIXELS.region_size=8",
+    "config.VICE.PROTOTYPES.num_prototypes=6",
+    "config.VICE.PROTOTYPES.dim=8",
+    "config.VICE.PROTOTYPES.freeze_iterations=2",
+    "config.VICE.LOSS.queue_length=20",
+    "config.VICE.LOSS.queue_start=3",
+    "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=2",
+    "config.DATA.NUM_DATALOADER_WORKERS=0",
+    "config.OPTIMIZER.num_epochs=2",
+    "config.MACHINE.DEVICE=cpu",
+]
+
+
+@pytest.fixture
+def resume(images, tmp_path):
+    """Looks whether a state of version 0.1 may be resumed with some overrides more."""
+    then = json.loads(SETTINGS.read_text())
+
+    def look(*more, **changed):
+        state = {"iteration": 4, "vice": {"settings": {**then, **changed}}}
+        path = tmp_path / "run" / "model_iteration4.torch"
+        path.parent.mkdir(exist_ok=True)
+        write_snapshot(path, state)
+        own = [f"config.DATA.TRAIN.DATA_PATHS=[{images}]", f"config.CHECKPOINT.DIR={tmp_path}/run"]
+        check_settings(path, configure([*BEGUN, *own, *more])[1])
+
+    return look
+
+
+def test_a_run_of_version_0_1_is_resumed(resume):
+    resume()
+    resume("config.MODEL.TRUNK.NAME=vice_resnet_fpn", "config.VICE.VIEWS.canny_low=10.0")
+    resume(**{"VICE.VIEWS.canny_low": "10.0"})
+    resume("config.VICE.VIEWS.canny_low=11", **{"VICE.VIEWS.canny_low": "11"})
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            "config.VICE.VIEWS.canny_low=11",
+            r"other settings: VICE\.VIEWS\.canny_low was 10.0, is 1",
+        ),
+        ("config.VICE.LOSS.epsilon=0.1", r"other settings: .*VICE\.LOSS\.epsilon was 0.05, is 0.1"),
+        ("config.MODEL.TRUNK.VICE.decoder=auto", r"TRUNK\.NAME was vice_resnet_fpn, is vice_timm"),
+    ],
+)
+def test_other_settings_are_refused_as_ever(resume, more, message):
+    with pytest.raises(UserError, match=message):
+        resume(more)
+
+
+def test_settings_that_one_version_lacks_say_so(resume):
+    with pytest.raises(UserError) as told:
+        resume(**{"VICE.GONE": "1"})
+    assert "version 0.1.0: it can be scored, not resumed, since only one" in str(told.value)
+    assert "VICE.GONE" in str(told.value)
+
+
+def test_settings_of_today_compare_with_themselves(resume, images, tmp_path):
+    own = [f"config.DATA.TRAIN.DATA_PATHS=[{images}]", f"config.CHECKPOINT.DIR={tmp_path}/run"]
+    now = settings_of(configure([*BEGUN, *own])[1])
+    assert now["MODEL.TRUNK.NAME"] == TRUNK and now["version of ViCE"] == __version__
+    state = {"iteration": 4, "vice": {"settings": now}}
+    write_snapshot(tmp_path / "state.torch", state)
+    check_settings(tmp_path / "state.torch", configure([*BEGUN, *own])[1])
+    assert comparable(comparable(now)) == comparable(now)
+
+
+def test_only_what_was_not_said_is_left_out():
+    given = ["config=vice/folder", "config.VICE.VIEWS.canny_high=50.0"]
+    composed, filled = compose_and_tell(given)
+    found = earlier(dict(flatten(OmegaConf.to_container(composed.config))), filled)
+    assert "VICE.VIEWS.canny_high" in found and "VICE.VIEWS.canny_low" not in found
+    assert found["MODEL.TRUNK.NAME"] == "vice_resnet_fpn"
+    assert not {"MODEL.TRUNK.VICE.decoder", "VICE.METHOD.name"} & set(found)
+    # What version 0.1 named stays, also where it is filled in now.
+    assert "VICE.LOSS.temperature" in filled and found["VICE.LOSS.temperature"] == "0.1"
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_names_of_trunks_stand_for_decoders(name):
+    given = ["config=vice/folder", f"config.MODEL.TRUNK.NAME={name}"]
+    stages = ["config.MODEL.TRUNK.VICE.stages=4"]
+    composed = compose([*given, *stages])
+    check_values(composed)
+    trunk = composed.config.MODEL.TRUNK
+    assert (trunk.NAME, trunk.VICE.decoder) == (TRUNK, DECODERS[name])
+    model = AttrDict(OmegaConf.to_container(composed.config.MODEL))
+    with torch.device("meta"):
+        new = get_model_trunk(TRUNK)(model, TRUNK)
+        del model["TRUNK"]["VICE"]["decoder"]
+        old = get_model_trunk(name)(model, name)
+    assert list(new.state_dict()) == list(old.state_dict())
+    assert new.embedder.config == old.embedder.config
+    assert next(iter(new.state_dict())).startswith("embedder.")
+
+
+def test_a_name_and_a_decoder_must_agree():
+    asked = ["config.MODEL.TRUNK.NAME=vice_timm", "config.MODEL.TRUNK.VICE.decoder=fpn"]
+    with pytest.raises(UserError, match=r"vice_timm is the decoder auto.*decoder=fpn"):
+        compose(["config=vice/folder", *asked])
+    asked[1] = "config.MODEL.TRUNK.VICE.decoder=auto"
+    assert compose(["config=vice/folder", *asked]).config.MODEL.TRUNK.NAME == TRUNK

@@ -1,0 +1,194 @@
+"""From overrides to a configuration that is whole but not checked, and to its help text."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from vissl.utils.hydra_config import compose_hydra_configuration
+
+from vice.errors import UserError
+from vice.options import describe, nearest
+from vice.paths import experiment_names
+from vice.plugins.vissl.config.earlier import name_trunk
+from vice.plugins.vissl.config.interpolations import check_interpolations
+from vice.plugins.vissl.config.options import VISSL
+from vice.plugins.vissl.config.path_overrides import absolute_paths, literal_paths
+from vice.plugins.vissl.config.schema import (
+    fill,
+    group_at,
+    groups,
+    known_keys,
+    method_of,
+)
+from vice.redaction import redact
+from vice.runtime.overrides import escape
+
+logger = logging.getLogger(__name__)
+
+#: An override that names a method of somebody else's.
+_METHOD = re.compile(r"\+{0,2}config\.VICE\.METHOD\.name=([\w.]+:\w+)")
+
+
+def compose(overrides: list[str]) -> DictConfig:
+    """Composes overrides into a configuration without interpolations or unknown keys.
+
+    Paths are read by `vice.plugins.vissl.config.path_overrides`. Options that no config and no
+    override names have the defaults of `vice.plugins.vissl.config.schema`, and can be set as those
+    that do.
+
+    Raises:
+        UserError: What Hydra or OmegaConf object to, in one message with the nearest valid key.
+    """
+    return compose_and_tell(overrides)[0]
+
+
+def compose_and_tell(
+    overrides: list[str], *, finish: Callable[[Any], None] = absolute_paths
+) -> tuple[DictConfig, set[str]]:
+    """`compose`, and the keys (without ``config.``) whose values are defaults of the schema.
+
+    Args:
+        overrides: As they were typed.
+        finish: What is done to the plain, resolved configuration in place.
+    """
+    _refuse_moved(overrides)
+    overrides = literal_paths(overrides)
+    _check_form(overrides)
+    try:
+        composed, filled = _compose(overrides)
+        check_interpolations(composed)
+        composed = _resolved(composed, finish)
+    # Hydra means some of its ValueErrors for the user.
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise UserError(_explain(error, overrides)) from error
+    if "VICE" not in composed.config:
+        raise UserError(
+            f"{' '.join(overrides)} is not a ViCE config: it has no config.VICE; choose one of "
+            f"{', '.join(experiment_names())}"
+        )
+    name_trunk(composed.config, overrides)
+    # VISSL reads keys that it fills in later; from here on new keys are its own business.
+    OmegaConf.set_struct(composed, False)
+    return composed, filled
+
+
+def help_text(overrides: list[str]) -> str:
+    """Every option of a configuration: its value there, what it means and what it may be."""
+    config = compose_and_tell(overrides, finish=lambda plain: None)[0].config
+    plain = OmegaConf.to_container(config)
+    lines: list[str] = []
+    for prefix, group in {**groups(method_of(config)), **VISSL}.items():
+        key = ".".join(filter(None, ("config", prefix)))
+        lines += describe(group, key, group_at(plain, prefix))
+    return "\n".join(lines)
+
+
+def _check_form(overrides: list[str]) -> None:
+    """Refuses what is no override at all, and says which of several values of one key counts."""
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            meant = f"config={text}" if text in experiment_names() else "KEY=VALUE"
+            raise UserError(f"{text}: must be {meant}; this command takes overrides only")
+    values: dict[str, list[str]] = {}
+    for text in overrides:
+        key, _, value = text.partition("=")
+        values.setdefault(key.lstrip("+~"), []).append(value)
+    for key, given in values.items():
+        if len(given) > 1:
+            shown = redact({key: given[-1]})[key]
+            logger.warning("%s is given %d times: the last, %s, counts", key, len(given), shown)
+
+
+def _refuse_moved(overrides: list[str]) -> None:
+    """Keys of earlier versions that say again what stands under ``config.VICE``."""
+    for text in overrides:
+        key, _, value = text.lstrip("+").partition("=")
+        name = key.removeprefix("config.LOSS.vice_dense_swav.")
+        if name != key:
+            groups = {"num_views": "VIEWS", "num_prototypes": "PROTOTYPES", "dim": "PROTOTYPES"}
+            raise UserError(
+                f"{text}: set config.VICE.{groups.get(name, 'LOSS')}.{name}={value} instead, the "
+                "only place where this option stands"
+            )
+
+
+def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
+    named = [match[1] for match in map(_METHOD.fullmatch, overrides) if match]
+    known = known_keys(named)
+    keys = [text.partition("=")[0].lstrip("+") for text in overrides]
+    for key in keys:
+        # Hydra knows only what stands in a file.
+        if key.startswith("~") and key[1:] in known:
+            raise UserError(f"{key[1:]} is missing: must be {known[key[1:]]}")
+    overrides = [
+        f"++{text.lstrip('+')}" if key in known else text
+        for key, text in zip(keys, overrides, strict=True)
+    ]
+    with warnings.catch_warnings():
+        # VISSL names no Hydra version whose defaults it wants; those of 1.1 are right for it.
+        warnings.filterwarnings("ignore", message="(?s).*version_base")
+        composed = compose_hydra_configuration(overrides)
+    return composed, fill(composed)
+
+
+def _resolved(composed: DictConfig, finish: Callable[[Any], None]) -> DictConfig:
+    plain: Any = OmegaConf.to_container(composed, resolve=True)
+    finish(plain)
+    # A path that holds ${...} is no interpolation when it is read again.
+    change_texts(plain, escape)
+    resolved = OmegaConf.create(plain)
+    OmegaConf.set_struct(resolved, True)
+    return resolved
+
+
+def change_texts(node: Any, change: Callable[[str], str]) -> None:
+    """Changes every text of nested groups and lists in place."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(value, str):
+            node[key] = change(value)
+        elif isinstance(value, dict | list):
+            change_texts(value, change)
+
+
+def _explain(error: Exception, overrides: list[str]) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = ". ".join(line for line in lines if not line.startswith("Available options"))
+    name = next((text for text in overrides if text.startswith("config=")), None)
+    if name is None or "Could not find 'config" in text or "Could not load 'config" in text:
+        known = ", ".join(experiment_names())
+        wanted = f"{name.removeprefix('config=')!r} is no config" if name else "no config is named"
+        return f"{wanted}; add config=NAME with NAME one of {known}"
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        key = unknown.group(1)
+        new = re.search(r"full_key: (.+)\.(\w+)$", str(error.__cause__), re.M)
+        if new and new.group(1) == key:
+            return f"{key} has no key {new.group(2)!r} yet: add it with +{key}.{new.group(2)}=VALUE"
+        return f"config key {key!r} does not exist{_nearest(key, name)}"
+    said = [override for override in overrides if "${" in override]
+    if said and isinstance(error, InterpolationResolutionError):
+        return f"{text}; check the ${{...}} of {' '.join(said)}"
+    return text
+
+
+def _nearest(key: str, name: str) -> str:
+    try:
+        return nearest(key, list(_keys(_compose([name])[0])))
+    except (HydraException, OmegaConfBaseException):
+        return ""
+
+
+def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name in map(str, node):
+        full = f"{prefix}{name}"
+        yield full
+        child = node._get_node(name)
+        if isinstance(child, DictConfig):
+            yield from _keys(child, f"{full}.")

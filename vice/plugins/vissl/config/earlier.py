@@ -1,0 +1,122 @@
+"""Names and settings of earlier versions: what is read under them, and what they count as."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from omegaconf import DictConfig
+
+from vice.errors import UserError
+from vice.plugins.vissl.config.schema import is_group, node_at
+from vice.plugins.vissl.trunks import DECODERS, TRUNK
+
+_NAME, _DECODER = "MODEL.TRUNK.NAME", "MODEL.TRUNK.VICE.decoder"
+#: Where VISSL had the options of the loss once more.
+_LOSS = "LOSS.vice_dense_swav."
+#: The method that there was when none was named.
+_FIRST = {"VICE.METHOD.name": "vice"}
+#: Options that no config of version 0.1 named, and what they were; they were settings only where
+#: they were set. An option that comes later belongs here, with the value that changes nothing.
+_UNNAMED = {
+    "VICE.VIEWS.resolution_ratios": "[0.5, 1.0, 2.0, 4.0, 8.0]",
+    "VICE.VIEWS.canny_low": "10.0",
+    "VICE.VIEWS.canny_high": "50.0",
+    "VICE.VIEWS.edge_floor": "0.005",
+    "VICE.PHOTOMETRIC.brightness": "0.8",
+    "VICE.PHOTOMETRIC.contrast": "0.8",
+    "VICE.PHOTOMETRIC.saturation": "0.8",
+    "VICE.PHOTOMETRIC.hue": "0.2",
+    "VICE.PHOTOMETRIC.jitter_probability": "0.8",
+    "VICE.PHOTOMETRIC.taps": "17",
+    "MODEL.TRUNK.VICE.output_stride": "None",
+    "MODEL.TRUNK.VICE.align_corners": "False",
+    "MODEL.TRUNK.VICE.centre": "False",
+    "MODEL.TRUNK.VICE.padding": "zeros",
+    "MODEL.TRUNK.VICE.stages": "4",
+    "MODEL.TRUNK.VICE.frozen": "False",
+}
+
+
+def name_trunk(config: DictConfig, overrides: Collection[str]) -> None:
+    """Turns the name of a trunk of version 0.1 into the one trunk and its decoder, in place.
+
+    Args:
+        config: ``config.*``.
+        overrides: As they were typed.
+
+    Raises:
+        UserError: They ask for another decoder than the name stands for.
+    """
+    trunk = node_at(config, "MODEL.TRUNK")
+    name = trunk.get("NAME") if is_group(trunk) else None
+    if name not in DECODERS or not is_group(node_at(trunk, "VICE")):
+        return
+    typed = [text.lstrip("+") for text in overrides]
+    asked = [text for text in typed if text.startswith(f"config.{_DECODER}=")]
+    if asked and asked[-1].partition("=")[2] != DECODERS[name]:
+        raise UserError(
+            f"config.{_NAME}={name} is the decoder {DECODERS[name]}, which {asked[-1]} denies: set "
+            f"config.{_NAME}={TRUNK} and the decoder"
+        )
+    trunk.NAME, trunk.VICE.decoder = TRUNK, DECODERS[name]
+
+
+def earlier(settings: Mapping[str, str], filled: Collection[str]) -> dict[str, str]:
+    """Settings as version 0.1 wrote them, so that the keys of runs that are made of it stay.
+
+    Args:
+        settings: Dotted key to value as text; those of version 0.1 stay as they are.
+        filled: Keys whose values are defaults because nothing else was said.
+    """
+    found = {
+        key: value
+        for key, value in _renamed(settings).items()
+        if key not in filled or _UNNAMED.get(key) != value
+    }
+    return found if "VICE.METHOD.name" in found else {**found, **_told(found)}
+
+
+def comparable(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings of any version in a form in which what means the same is equal."""
+    # What a loss was given beside its own options is set elsewhere.
+    loss = {
+        key.replace(_LOSS, "VICE.LOSS."): value
+        for key, value in settings.items()
+        if key.startswith(_LOSS)
+    }
+    said = {key: value for key, value in loss.items() if key in settings}
+    return {**_UNNAMED, **_renamed(settings), **said}
+
+
+def _renamed(settings: Mapping[str, str]) -> dict[str, str]:
+    found = dict(settings)
+    for key, value in _FIRST.items():
+        if found.get(key) == value:
+            del found[key]
+    names = {decoder: name for name, decoder in DECODERS.items()}
+    if found.get(_NAME) == TRUNK and found.get(_DECODER) in names:
+        found[_NAME] = names[found.pop(_DECODER)]
+    return found
+
+
+def _told(settings: dict[str, str]) -> dict[str, str]:
+    """What version 0.1 told VISSL of its one method, taken from where it stands now."""
+    if settings.get("LOSS.name") != "vice_method":
+        return {}
+    prototypes = {
+        name: int(settings[f"VICE.PROTOTYPES.{name}"]) for name in ("dim", "num_prototypes")
+    }
+    loss = {
+        key.replace("VICE.LOSS.", _LOSS): value
+        for key, value in settings.items()
+        if key.startswith("VICE.LOSS.")
+    }
+    return {
+        **loss,
+        **{f"{_LOSS}{name}": str(value) for name, value in prototypes.items()},
+        f"{_LOSS}num_views": settings["VICE.VIEWS.num_views"],
+        "LOSS.name": "vice_dense_swav",
+        "MODEL.HEAD.PARAMS": str([["vice_prototypes", prototypes]]),
+        "MODEL.SINGLE_PASS_EVERY_CROP": "False",
+        "TRAINER.TASK_NAME": "self_supervision_task",
+    }
