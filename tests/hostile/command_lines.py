@@ -62,7 +62,8 @@ def _set_in_parts(folder: Path, rng: Rng) -> Action:
 
     def check(found: dict[str, Any]) -> str | None:
         protocol = found["protocol"]
-        wrong = [f for f in fields if str(protocol[f.partition("=")[0]]) != f.partition("=")[2]]
+        pairs = [text.split("=") for text in fields]
+        wrong = [name for name, value in pairs if str(getattr(protocol, name)) != value]
         return f"lost: {wrong}" if wrong else None
 
     return Action(run=partial(_parsed, words), check=check)
