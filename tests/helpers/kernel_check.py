@@ -31,6 +31,7 @@ LAYOUTS = {
     "few pixels": (2, 7, (4, 3), (3, 2), 1),
     "two wide": (1, 2, (3, 4), (9, 8), 2),
     "two tiles": (1, 40, (2, 3), (8, 6), 3),
+    "two stretches": (1, 6, (2, 11), (4, 22), 2),
 }
 CASES = {
     torch.float32: ("plain", "channels_last", "cancelling", "sliced"),
@@ -40,7 +41,14 @@ CASES = {
 #: Layouts of each mode; over representatives' tiles the interpreter takes long.
 MODES = {
     "means": [name for name in LAYOUTS if name not in ("few pixels", "two tiles")],
-    "representatives": ["four to one", "ragged", "few pixels", "one cell", "two tiles"],
+    "representatives": [
+        "four to one",
+        "ragged",
+        "few pixels",
+        "one cell",
+        "two tiles",
+        "two stretches",
+    ],
 }
 
 

@@ -8,17 +8,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.conftest import ragged_regions
 from vice.experiments.benchmark.data import block_regions
 from vice.experiments.benchmark.memory import peak_extra_bytes
-from vice.regions import index_regions, pool_regions, representative_regions
+from vice.regions import fragments, index_regions, pool_regions, representative_regions
 from vice.regions.bilinear import axis
 from vice.regions.fragments import find_patches
 
 MODES = ("pixel", "region", "score")
+WITH_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+DEVICES = ("cpu", pytest.param("cuda", marks=WITH_GPU))
 
 
 def pool(mode, embeddings, regions):
     """Vectors of the regions, and their coherence where the best score picks them (else zeros)."""
     if mode == "score":
-        prototypes = torch.eye(embeddings.shape[1], dtype=embeddings.dtype)
+        prototypes = torch.eye(
+            embeddings.shape[1], dtype=embeddings.dtype, device=embeddings.device
+        )
         pooled, coherence = representative_regions(embeddings, regions, prototypes)
         return pooled.vectors, coherence
     vectors = pool_regions(embeddings, regions, normalize=mode).vectors
@@ -140,11 +144,12 @@ def test_recorded_memory_is_the_largest_sum_at_a_time():
     assert 8000 <= peak_extra_bytes(call, "cpu") < 10_000
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("mode", MODES)
-def test_the_same_bits_under_deterministic_algorithms(mode):
+def test_the_same_bits_under_deterministic_algorithms(mode, device):
     """Nothing without a deterministic form is called, and two calls agree to the last bit."""
-    embeddings = torch.randn(2, 16, 8, 8, requires_grad=True)
-    regions = torch.randint(-1, 5, (2, 32, 32))
+    embeddings = torch.randn(2, 16, 8, 8, device=device, requires_grad=True)
+    regions = torch.randint(-1, 5, (2, 32, 32), device=device)
     found = []
     torch.use_deterministic_algorithms(True)
     try:
@@ -165,3 +170,14 @@ def test_autocast_changes_nothing():
         gradient = torch.autograd.grad(cast.square().sum(), embeddings)[0]
     assert torch.equal(plain, cast)
     torch.testing.assert_close(gradient, torch.autograd.grad(plain.square().sum(), embeddings)[0])
+
+
+def test_a_matrix_has_no_more_entries_than_places():
+    """cuSPARSE refuses one that has; entries of the same place are added up either way."""
+    row, column = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), torch.tensor([0, 1, 0, 1, 1, 1, 2, 0])
+    values = torch.arange(1.0, 9)
+    for shape in ((2, 3), (2, 8)):
+        matrix = fragments._matrix(row, column, values, shape)
+        assert matrix.layout == (torch.strided if shape == (2, 3) else torch.sparse_csr)
+        expected = torch.zeros(shape).index_put((row, column), values, accumulate=True)
+        assert torch.equal(matrix @ torch.eye(shape[1]), expected)

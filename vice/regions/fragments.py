@@ -170,7 +170,7 @@ class OneMap:
 
     def times_cells(self, weights: Tensor) -> Tensor:
         """Sparse matrix of the patches' weights (Q, 4) times the cells: (regions, D)."""
-        matrix = _csr(
+        matrix = _matrix(
             self.row.repeat_interleave(4),
             self.corners(self.block).flatten(),
             weights.flatten(),
@@ -181,7 +181,7 @@ class OneMap:
     def transposed(self, weights: Tensor, gradient: Tensor) -> Tensor:
         """The transposed matrix times the gradient (regions, D) of the map's sums: (cells, D)."""
         cell, order = self.corners(self.block).flatten().sort(stable=True)
-        matrix = _csr(
+        matrix = _matrix(
             cell,
             self.row.repeat_interleave(4)[order],
             weights.flatten()[order],
@@ -248,13 +248,25 @@ class OneMap:
         grid = factor.new_zeros(self.pixels).index_copy_(0, self.inside, factor)
         sums = (down @ grid.view(down.shape[1], -1) @ across).view(3, -1, 3, self.width)
         near = around(sums.shape[1], self.width, sums.device)
-        matrix = _csr(
+        matrix = _matrix(
             torch.arange(len(near), device=near.device).repeat_interleave(9),
             near.flatten(),
             sums.permute(1, 3, 0, 2).flatten(),
             (len(near), len(near)),
         )
         of_cells.addmm_(matrix, self.cells, alpha=-1)
+
+
+def _matrix(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A matrix from entries sorted by row, those of one place added up: sparse if that is smaller.
+
+    cuSPARSE takes no more entries than the matrix has places.
+    """
+    height, width = shape
+    if len(values) <= height * width:
+        return _csr(row, column, values, shape)
+    dense = values.new_zeros(height * width)
+    return dense.index_add_(0, row * width + column, values).view(shape)
 
 
 def _csr(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -49,6 +49,25 @@ def test_straight_lines_and_loops_are_told_apart():
     assert code.bytes_of("load") == 32 * (16 + 2)
 
 
+def test_a_loop_within_another_repeats_as_often_as_both():
+    names = ["S2R", "IADD3", "FFMA", "REDG.E.ADD.F32", "BRA", "LDG.E", "BRA", "EXIT"]
+    operands = {4: "0x20", 6: "0x10"}
+    code = follow(
+        [
+            Instruction(16 * n, "@P0" if n in operands else "", name, operands.get(n, ""))
+            for n, name in enumerate(names)
+        ]
+    )
+    outer, inner = code.loops
+    assert inner.within is outer and outer.within is None and inner.adds and not outer.adds
+    assert [one.address for one in code.straight] == [0, 112]
+    assert [one.address for one in outer.body] == [16, 80, 96]
+    assert [one.address for one in inner.body] == [32, 48, 64]
+    outer.trips, inner.trips = 4, 1.5
+    assert code.executed()["all"] == 2 + 4 * 3 + 4 * 1.5 * 3
+    assert code.bytes_of("atomic") == 32 * 4 * 4 * 1.5
+
+
 @pytest.mark.parametrize(
     ("registers", "shared", "warps", "programs"),
     # Full with 32 registers; 255 leave 8 warps; 49 are taken as 56; programs are at most 32.
@@ -100,10 +119,10 @@ def test_every_kernel_has_its_resources_and_its_bound(monkeypatch):
     monkeypatch.setattr(kernels, "SIDE", 80)
     rows = kernels.kernels("cpu", small=True)
     bounds = [row for row in rows if row.part.endswith("lower bound")]
-    assert len(bounds) == 2 * (2 + 2 + 4 + 3)
+    assert len(bounds) == 2 * (2 + 2 + 6 + 3)
     assert all(row.seconds > 0 and row.ratio > 0 and row.reference == "floor" for row in bounds)
     resources = [row.note for row in rows if row.part.endswith("compiled")]
-    assert len(resources) == 16 and all("0 bytes spilled" in note for note in resources)
+    assert len(resources) == 20 and all("0 bytes spilled" in note for note in resources)
     whole = {row.part: row.seconds for row in bounds}
     parts = [whole[f"pixel, {name}, float32: lower bound"] for name in ("forward", "backward")]
     assert whole["pixel, all kernels, float32: lower bound"] == pytest.approx(sum(parts))

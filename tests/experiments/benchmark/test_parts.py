@@ -69,6 +69,20 @@ def test_pooling_tells_its_memory_and_its_distance_from_the_floor():
     assert "times the floor" in rows["representatives, float32"].note
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_timed_by_its_kernels_and_each_is_counted_once():
+    rows = {row.part: row for row in pooling.pooling("cuda", small=True)}
+    for dtype in ("float32", "bfloat16"):
+        alone = rows[f"pool_regions, pixel, kernels alone, {dtype}"]
+        assert 0 < alone.seconds < rows[f"pool_regions, pixel, {dtype}"].seconds
+    shares = [row.ratio for row in step.operators("cuda", small=True)]
+    assert shares[0] > 0 and sum(shares) <= 1
+    for region_vector in ("pixel", "representative"):
+        setting = step.Setting(("channels_last",), "cuda", True, region_vector)
+        setting.whole()
+        assert setting.waits() == 0
+
+
 def test_kmeans_reaches_faiss_objective():
     pytest.importorskip("faiss")
     rows = scoring.kmeans("cpu", small=True)

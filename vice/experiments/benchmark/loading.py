@@ -29,6 +29,8 @@ from vice.views.photometric import Photometric, PhotometricParams
 WORKERS = (1, 2, 4, 8, 16)
 #: Workers that are to keep a device busy.
 FEEDERS = 8
+#: Most images that a core works at, where it is alone.
+ALONE = 16
 #: Images a batch, as in a training step.
 BATCH = 4
 #: What is left to the device.
@@ -104,7 +106,12 @@ def loading(device: str, *, small: bool) -> list[Row]:
     setting = Setting(WAYS[:2], device, small)
     with _pictures(files, (120, 160) if small else (480, 640)) as (paths, superpixels):
         ways = {left: (sampler, Photometric(), superpixels, left) for left in LEFT}
-        rows = _alone({left: Pictures(paths, files, *parts) for left, parts in ways.items()})
+        rows = _alone(
+            {
+                left: Pictures(paths[:ALONE], min(files, ALONE), *parts)
+                for left, parts in ways.items()
+            }
+        )
         hungry = []
         for left, parts in ways.items():
             one, fed = 0.0, 0.0

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vice.experiments.benchmark.data import block_regions
 from vice.experiments.benchmark.memory import peak_extra_bytes
-from vice.experiments.benchmark.timing import Row, time_in_turn
-from vice.regions import index_regions, pool_regions, representative_regions
+from vice.experiments.benchmark.timing import Row, device_seconds, time_in_turn
+from vice.regions import RegionIndex, index_regions, pool_regions, representative_regions
 
 DIM = 128
 
@@ -26,11 +26,13 @@ def upsampled_means(embeddings: Tensor, regions: Tensor) -> Tensor:
     return total / numbered.counts.unsqueeze(1)
 
 
-def _means(embeddings: Tensor, regions: Tensor, mode: str) -> Tensor:
+def _means(embeddings: Tensor, regions: Tensor | RegionIndex, mode: str) -> Tensor:
     return pool_regions(embeddings, regions, normalize=mode).vectors
 
 
-def _representatives(embeddings: Tensor, regions: Tensor, prototypes: Tensor) -> Tensor:
+def _representatives(
+    embeddings: Tensor, regions: Tensor | RegionIndex, prototypes: Tensor
+) -> Tensor:
     pooled, coherence = representative_regions(embeddings, regions, prototypes)
     return torch.cat([pooled.vectors, coherence.unsqueeze(1)], 1)
 
@@ -65,9 +67,7 @@ def _rows(leaf: Tensor, regions: Tensor, device: str) -> list[Row]:
     calls: dict[str, Callable[[], object]] = {
         "floor, a copy of Y": leaf.detach().clone,
         "upsampled": both_ways(partial(upsampled_means, leaf, regions), leaf),
-        "pool_regions, pixel": both_ways(partial(_means, leaf, regions, "pixel"), leaf),
-        "pool_regions, region": both_ways(partial(_means, leaf, regions, "region"), leaf),
-        "representatives": both_ways(partial(_representatives, leaf, regions, prototypes), leaf),
+        **_ways(leaf, regions, prototypes),
         "number the regions": partial(index_regions, regions),
     }
     seconds = time_in_turn(calls, device=device)
@@ -81,9 +81,38 @@ def _rows(leaf: Tensor, regions: Tensor, device: str) -> list[Row]:
             note = f"{2 * size:,} bytes; mixing every pixel outright: {taps:,} multiplications"
             if device != "cpu":
                 note += f"; {2 * size / taken / 1e9:,.0f} GB/s"
-        label = f"{name}, {str(leaf.dtype).removeprefix('torch.')}"
+        label = f"{name}, {_name(leaf)}"
         rows.append(Row(label, taken, "upsampled", taken / seconds["upsampled"], note))
+    return rows if device == "cpu" else rows + _kernels_alone(leaf, regions, prototypes)
+
+
+def _ways(
+    leaf: Tensor, regions: Tensor | RegionIndex, prototypes: Tensor
+) -> dict[str, Callable[[], None]]:
+    return {
+        "pool_regions, pixel": both_ways(partial(_means, leaf, regions, "pixel"), leaf),
+        "pool_regions, region": both_ways(partial(_means, leaf, regions, "region"), leaf),
+        "representatives": both_ways(partial(_representatives, leaf, regions, prototypes), leaf),
+    }
+
+
+def _kernels_alone(leaf: Tensor, regions: Tensor, prototypes: Tensor) -> list[Row]:
+    """What the ways take of a GPU once regions are numbered, as in a training step.
+
+    There the host has launched all this before the GPU comes to it; called by itself it is the
+    launching that takes long.
+    """
+    floor = device_seconds(leaf.detach().clone)
+    rows = []
+    for name, call in _ways(leaf, index_regions(regions), prototypes).items():
+        taken = device_seconds(call)
+        label = f"{name}, kernels alone, {_name(leaf)}"
+        rows.append(Row(label, taken, "floor", taken / floor, "regions numbered before"))
     return rows
+
+
+def _name(leaf: Tensor) -> str:
+    return str(leaf.dtype).removeprefix("torch.")
 
 
 def upsample(embeddings: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:

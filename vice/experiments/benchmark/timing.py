@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from vice.errors import one_line
 
@@ -103,6 +104,22 @@ def _turn(call: Callable[[], object], repeats: int, device: str) -> float:
     if device.startswith("cuda"):
         torch.cuda.synchronize()
     return (time.perf_counter() - start) / repeats
+
+
+def device_seconds(call: Callable[[], object], repeats: int = 10) -> float:
+    """Seconds that a GPU's kernels take in one call, whatever the host takes to launch them."""
+    call()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
+        for _ in range(repeats):
+            call()
+        torch.cuda.synchronize()
+    taken = [
+        entry.self_device_time_total
+        for entry in recorded.key_averages()
+        if entry.device_type == torch.autograd.DeviceType.CUDA
+    ]
+    return float(sum(taken)) / 1e6 / repeats
 
 
 @contextmanager

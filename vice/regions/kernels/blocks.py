@@ -1,9 +1,13 @@
-"""What kernels share: one program handles one *block*, the pixels between the same four cells.
+"""What kernels share: a *block* are the pixels between the same four cells.
 
-A pixel is a mix of the four cells around it, so a program loads four cells for all pixels of its
-block, and what it adds to them goes to the same four. Pixels before the first cell of an axis have
+A pixel is a mix of the four cells around it, so four cells are loaded for all pixels of a block,
+and what is added to them goes to the same four. Pixels before the first cell of an axis have
 blocks of their own, as those beyond the last do: with them the first block would be half as large
 again as all others, and every program would hold lanes for so many pixels.
+
+A program goes along a few blocks of a row. Neighbors share two of their four cells, so it loads
+two of each block and adds to two; and a GPU starts about one program a clock, which is less often
+than it could be done with one block.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ from vice.regions.fragments import CANCELLED, EPSILON, NOISE
 _WIDEST = 1024
 #: Into how many parts a batch is split where something as large as its embedding would be held.
 PARTS = 8
+#: Blocks of a row that one program goes along.
+ALONG = 4
 
 
 def supports(embeddings: Tensor) -> bool:
@@ -32,12 +38,23 @@ def supports(embeddings: Tensor) -> bool:
 
 
 @triton.jit
-def cells_around(height, width):
-    """Map of a program's block, and its cells' rows (above, below) and columns (left, right)."""
-    x, y = tl.program_id(0), tl.program_id(1)
-    above, left = tl.maximum(y - 1, 0), tl.maximum(x - 1, 0)
-    below, right = tl.minimum(y, height - 1), tl.minimum(x, width - 1)
-    return tl.program_id(2).to(tl.int64), above, left, below, right
+def row_of_cells(height):
+    """Map of a program's blocks, and the rows of cells above and below them."""
+    y = tl.program_id(1)
+    return tl.program_id(2).to(tl.int64), tl.maximum(y - 1, 0), tl.minimum(y, height - 1)
+
+
+@triton.jit
+def columns_of_cells(x, width):
+    """Columns of the cells to the left and to the right of block ``x`` of its row."""
+    return tl.maximum(x - 1, 0), tl.minimum(x, width - 1)
+
+
+@triton.jit
+def stretch(width, ALONG: tl.constexpr):
+    """The blocks that a program goes along: the first, and the one after the last."""
+    first = tl.program_id(0) * ALONG
+    return first, tl.minimum(first + ALONG, width + 1)
 
 
 @triton.jit
@@ -50,19 +67,18 @@ def along_axis(first, shares, block, lane):
 
 @triton.jit
 def pixels(
-    rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
+    x, rows, shares_y, shares_x, first_y, first_x, pixels_y, pixels_x, none,
     SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr,
 ):  # fmt: skip
-    """Corner of a program's block, its pixels' weights and places, and regions or ``none``."""
-    corner = cells_around(height, width)
+    """Weights and places of the pixels of block ``x`` of a program's row, regions or ``none``."""
     lane = tl.arange(0, SIDE_Y * SIDE_X)
     py, valid_y, down = along_axis(first_y, shares_y, tl.program_id(1), lane // SIDE_X)
-    px, valid_x, along = along_axis(first_x, shares_x, tl.program_id(0), lane % SIDE_X)
-    place = (corner[0] * pixels_y + py) * pixels_x + px
+    px, valid_x, along = along_axis(first_x, shares_x, x, lane % SIDE_X)
+    place = (tl.program_id(2).to(tl.int64) * pixels_y + py) * pixels_x + px
     row = tl.load(rows + place, mask=valid_y & valid_x, other=none)
     w0, w1 = (1 - down) * (1 - along), (1 - down) * along
     w2, w3 = down * (1 - along), down * along
-    return corner, (w0, w1, w2, w3), place, row, lane
+    return (w0, w1, w2, w3), place, row, lane
 
 
 @triton.jit
@@ -73,32 +89,16 @@ def _cell(base, y, x, stride_y, stride_x, stride_d, d, dim):
 
 
 @triton.jit
-def four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x):
-    """Numbers ``d`` of the four cells around a block, in float32; 0 beyond the last."""
-    number, above, left, below, right = corner
+def two_cells(cells, around, x, d, dim, stride_b, stride_d, stride_y, stride_x):
+    """Numbers ``d`` of the cells of column ``x`` above and below a program's blocks.
+
+    In float32; 0 beyond the last.
+    """
+    number, above, below = around
     base = cells + number * stride_b
-    c0 = _cell(base, above, left, stride_y, stride_x, stride_d, d, dim)
-    c1 = _cell(base, above, right, stride_y, stride_x, stride_d, d, dim)
-    c2 = _cell(base, below, left, stride_y, stride_x, stride_d, d, dim)
-    c3 = _cell(base, below, right, stride_y, stride_x, stride_d, d, dim)
-    return c0, c1, c2, c3
-
-
-@triton.jit
-def whole_block(
-    cells, rows, shares_y, shares_x, first_y, first_x,
-    dim, height, width, pixels_y, pixels_x,
-    stride_b, stride_d, stride_y, stride_x, none,
-    SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
-):  # fmt: skip
-    """What `pixels` gives, between corner and weights the four cells in full, and their numbers."""
-    corner, weights, place, row, lane = pixels(
-        rows, shares_y, shares_x, first_y, first_x, height, width, pixels_y, pixels_x, none,
-        SIDE_Y, SIDE_X,
-    )  # fmt: skip
-    d = tl.arange(0, DIM)
-    mixed = four_cells(cells, corner, d, dim, stride_b, stride_d, stride_y, stride_x)
-    return corner, mixed, weights, place, row, lane, d
+    upper = _cell(base, above, x, stride_y, stride_x, stride_d, d, dim)
+    lower = _cell(base, below, x, stride_y, stride_x, stride_d, d, dim)
+    return upper, lower
 
 
 @triton.jit
@@ -152,15 +152,14 @@ def add(place, values, mask):
 
 
 @triton.jit
-def add_to_cells(found, of_cells, corner, d, write, stride_b, stride_d, stride_y, stride_x):
-    """Adds to numbers ``d`` of the four cells around a block."""
-    number, above, left, below, right = corner
-    o0, o1, o2, o3 = of_cells
-    into = found + number * stride_b + d * stride_d
-    add(into + above * stride_y + left * stride_x, o0, write)
-    add(into + above * stride_y + right * stride_x, o1, write)
-    add(into + below * stride_y + left * stride_x, o2, write)
-    add(into + below * stride_y + right * stride_x, o3, write)
+def add_to_cells(
+    found, upper, lower, around, x, d, write, stride_b, stride_d, stride_y, stride_x
+):  # fmt: skip
+    """Adds to numbers ``d`` of the cells of column ``x`` above and below a program's blocks."""
+    number, above, below = around
+    into = found + number * stride_b + x * stride_x + d * stride_d
+    add(into + above * stride_y, upper, write)
+    add(into + below * stride_y, lower, write)
 
 
 class Plan:
@@ -177,7 +176,7 @@ class Plan:
         size: (h, w).
         axes: Where the pixels of both axes lie, `vice.regions.bilinear.Axis`.
         tensors: Region of each pixel (int32), shares and first pixels of both axes.
-        blocks: Programs that handle all blocks of a map: columns, rows.
+        blocks: Of a map: columns, rows.
         bounds: When a mix is computed outright, when it has no direction, and the shortest length.
         constants: Compile-time constants, and how many warps a program of D wide vectors takes.
     """
@@ -199,6 +198,7 @@ class Plan:
             "SIDE_Y": triton.next_power_of_2(side_y),
             "SIDE_X": triton.next_power_of_2(side_x),
             "DIM": triton.next_power_of_2(dim),
+            "ALONG": ALONG,
         }
         # A warp reduces by itself as long as the embedding is narrow.
         self.constants["num_warps"] = max(1, min(8, self.constants["DIM"] // 128))
@@ -215,8 +215,10 @@ class Plan:
         for first in range(0, self.maps, step):
             maps = slice(first, min(first + step, self.maps))
             pixels = slice(*(end * self.size[0] * self.size[1] for end in (maps.start, maps.stop)))
-            grid = (*self.blocks, maps.stop - maps.start)
-            yield Part(maps, pixels, grid, (row[pixels], *axes))
+            columns, rows = self.blocks
+            grid = (columns, rows, maps.stop - maps.start)
+            stretches = (-(-columns // ALONG), *grid[1:])
+            yield Part(maps, pixels, grid, stretches, (row[pixels], *axes))
 
 
 class Part(NamedTuple):
@@ -225,13 +227,15 @@ class Part(NamedTuple):
     Attributes:
         maps: Which.
         pixels: Theirs, among those of all maps.
-        grid: Programs that handle all their blocks.
+        grid: Programs that handle all their blocks, one each.
+        stretches: Programs that go along their blocks.
         tensors: As `Plan.tensors`, of their pixels.
     """
 
     maps: slice
     pixels: slice
     grid: tuple[int, int, int]
+    stretches: tuple[int, int, int]
     tensors: tuple[Tensor, ...]
 
 

@@ -1,8 +1,9 @@
 """Region means as one kernel each way: the arithmetic of `vice.regions.means`, fused.
 
-A program takes the lengths of all pixels of its block from the inner products of the four cells,
+A program takes the lengths of all pixels of a block from the inner products of the four cells,
 gathers the pixels of each region into four weights and adds the weighted cells to the region's
-sum. The gradient recomputes all that, and keeps nothing but one number a pixel between the two.
+sum; then it goes on to the next block of its row. The gradient recomputes all that, and keeps
+nothing but one number a pixel between the two.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from vice.regions.kernels.blocks import (
     add,
     add_to_cells,
     as_read,
+    columns_of_cells,
     gradients,
     inverse_lengths,
     less_stencil,
-    whole_block,
+    pixels,
+    row_of_cells,
+    stretch,
+    two_cells,
 )
 
 
@@ -33,30 +38,36 @@ def _forward(
     stride_b, stride_d, stride_y, stride_x,
     cancelled, noise, epsilon, none,
     NORMALIZE: tl.constexpr, SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
+    ALONG: tl.constexpr,
 ):  # fmt: skip
-    _, mixed, weights, place, row, lane, d = whole_block(
-        cells, rows, shares_y, shares_x, first_y, first_x,
-        dim, height, width, pixels_y, pixels_x,
-        stride_b, stride_d, stride_y, stride_x, none, SIDE_Y, SIDE_X, DIM,
-    )  # fmt: skip
-    c0, c1, c2, c3 = mixed
-    w0, w1, w2, w3 = weights
-    length = tl.full((SIDE_Y * SIDE_X,), 1.0, tl.float32)
-    if NORMALIZE:
-        left = row < none
-        length = inverse_lengths(
-            mixed, weights, left, lane, cancelled, noise, epsilon, SIDE_Y * SIDE_X
+    around, d = row_of_cells(height), tl.arange(0, DIM)
+    first, end = stretch(width, ALONG)
+    left, _ = columns_of_cells(first, width)
+    c0, c2 = two_cells(cells, around, left, d, dim, stride_b, stride_d, stride_y, stride_x)
+    for x in range(first, end):
+        _, right = columns_of_cells(x, width)
+        c1, c3 = two_cells(cells, around, right, d, dim, stride_b, stride_d, stride_y, stride_x)
+        weights, place, row, lane = pixels(
+            x, rows, shares_y, shares_x, first_y, first_x, pixels_y, pixels_x, none, SIDE_Y, SIDE_X
         )
-        tl.store(inverse + place, length, mask=left)
-    region = tl.min(row)
-    while region < none:
-        mine = row == region
-        weight = tl.where(mine, length, 0.0)
-        total = tl.sum(weight * w0) * c0 + tl.sum(weight * w1) * c1
-        total += tl.sum(weight * w2) * c2 + tl.sum(weight * w3) * c3
-        add(sums + region.to(tl.int64) * dim + d, total, d < dim)
-        row = tl.where(mine, none, row)
+        w0, w1, w2, w3 = weights
+        length = tl.full((SIDE_Y * SIDE_X,), 1.0, tl.float32)
+        if NORMALIZE:
+            inside = row < none
+            length = inverse_lengths(
+                (c0, c1, c2, c3), weights, inside, lane, cancelled, noise, epsilon, SIDE_Y * SIDE_X
+            )
+            tl.store(inverse + place, length, mask=inside)
         region = tl.min(row)
+        while region < none:
+            mine = row == region
+            weight = tl.where(mine, length, 0.0)
+            total = tl.sum(weight * w0) * c0 + tl.sum(weight * w1) * c1
+            total += tl.sum(weight * w2) * c2 + tl.sum(weight * w3) * c3
+            add(sums + region.to(tl.int64) * dim + d, total, d < dim)
+            row = tl.where(mine, none, row)
+            region = tl.min(row)
+        c0, c2 = c1, c3
 
 
 @triton.jit(do_not_specialize=["none"])
@@ -66,41 +77,58 @@ def _backward(
     stride_b, stride_d, stride_y, stride_x,
     epsilon, none,
     NORMALIZE: tl.constexpr, SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr,
+    ALONG: tl.constexpr,
 ):  # fmt: skip
-    corner, mixed, weights, place, row, _, d = whole_block(
-        cells, rows, shares_y, shares_x, first_y, first_x,
-        dim, height, width, pixels_y, pixels_x,
-        stride_b, stride_d, stride_y, stride_x, none, SIDE_Y, SIDE_X, DIM,
-    )  # fmt: skip
-    c0, c1, c2, c3 = mixed
-    w0, w1, w2, w3 = weights
-    length = tl.full((SIDE_Y * SIDE_X,), 1.0, tl.float32)
-    if NORMALIZE:
-        length = tl.load(inverse + place, mask=row < none, other=0.0)
+    around, d = row_of_cells(height), tl.arange(0, DIM)
+    first, end = stretch(width, ALONG)
+    left, right = columns_of_cells(first, width)
+    c0, c2 = two_cells(cells, around, left, d, dim, stride_b, stride_d, stride_y, stride_x)
+    # What the cells to the right of the block before are to get, and whether it had a region.
     o0 = tl.zeros((DIM,), tl.float32)
-    o1, o2, o3 = o0, o0, o0
-    factor = tl.zeros((SIDE_Y * SIDE_X,), tl.float32)
-    region = tl.min(row)
-    write = (d < dim) & (region < none)
-    while region < none:
-        mine = row == region
-        g = tl.load(gradient + region.to(tl.int64) * dim + d, mask=d < dim, other=0.0)
-        weight = tl.where(mine, length, 0.0)
-        o0 += tl.sum(weight * w0) * g
-        o1 += tl.sum(weight * w1) * g
-        o2 += tl.sum(weight * w2) * g
-        o3 += tl.sum(weight * w3) * g
+    o2, had = o0, first < 0
+    for x in range(first, end):
+        left, right = columns_of_cells(x, width)
+        c1, c3 = two_cells(cells, around, right, d, dim, stride_b, stride_d, stride_y, stride_x)
+        weights, place, row, _ = pixels(
+            x, rows, shares_y, shares_x, first_y, first_x, pixels_y, pixels_x, none, SIDE_Y, SIDE_X
+        )
+        w0, w1, w2, w3 = weights
+        length = tl.full((SIDE_Y * SIDE_X,), 1.0, tl.float32)
         if NORMALIZE:
-            dot = w0 * tl.sum(c0 * g) + w1 * tl.sum(c1 * g)
-            dot += w2 * tl.sum(c2 * g) + w3 * tl.sum(c3 * g)
-            bounded = tl.where(length < 1 / epsilon, length, 0.0)
-            factor += tl.where(mine, bounded * bounded * bounded * dot, 0.0)
-        row = tl.where(mine, none, row)
+            length = tl.load(inverse + place, mask=row < none, other=0.0)
+        o1 = tl.zeros((DIM,), tl.float32)
+        o3 = o1
+        factor = tl.zeros((SIDE_Y * SIDE_X,), tl.float32)
         region = tl.min(row)
-    of_cells = (o0, o1, o2, o3)
-    if NORMALIZE:
-        of_cells = less_stencil(of_cells, mixed, weights, factor)
-    add_to_cells(found, of_cells, corner, d, write, stride_b, stride_d, stride_y, stride_x)
+        has = region < none
+        while region < none:
+            mine = row == region
+            g = tl.load(gradient + region.to(tl.int64) * dim + d, mask=d < dim, other=0.0)
+            weight = tl.where(mine, length, 0.0)
+            o0 += tl.sum(weight * w0) * g
+            o1 += tl.sum(weight * w1) * g
+            o2 += tl.sum(weight * w2) * g
+            o3 += tl.sum(weight * w3) * g
+            if NORMALIZE:
+                dot = w0 * tl.sum(c0 * g) + w1 * tl.sum(c1 * g)
+                dot += w2 * tl.sum(c2 * g) + w3 * tl.sum(c3 * g)
+                bounded = tl.where(length < 1 / epsilon, length, 0.0)
+                factor += tl.where(mine, bounded * bounded * bounded * dot, 0.0)
+            row = tl.where(mine, none, row)
+            region = tl.min(row)
+        of_cells = (o0, o1, o2, o3)
+        if NORMALIZE:
+            of_cells = less_stencil(of_cells, (c0, c1, c2, c3), weights, factor)
+        write = (d < dim) & (had | has)
+        add_to_cells(
+            found, of_cells[0], of_cells[2], around, left, d, write,
+            stride_b, stride_d, stride_y, stride_x,
+        )  # fmt: skip
+        o0, o2, had = of_cells[1], of_cells[3], has
+        c0, c2 = c1, c3
+    add_to_cells(
+        found, o0, o2, around, right, d, (d < dim) & had, stride_b, stride_d, stride_y, stride_x
+    )
 
 
 class FusedMeans(torch.autograd.Function):
@@ -117,7 +145,7 @@ class FusedMeans(torch.autograd.Function):
         sums = embeddings.new_zeros(plan.none, embeddings.shape[1], dtype=torch.float32)
         inverse = sums.new_empty(numbered.row.numel() if options["normalize"] else 1)
         for part in plan.parts() if plan.none else ():
-            _forward[part.grid](
+            _forward[part.stretches](
                 embeddings, *part.tensors, sums, inverse, *plan.numbers(embeddings),
                 *plan.bounds, plan.none, **plan.constants,
             )  # fmt: skip
@@ -137,7 +165,7 @@ class FusedMeans(torch.autograd.Function):
         found = torch.empty_like(embeddings)
         for part, into in gradients(found, plan):
             lengths = inverse[part.pixels] if plan.constants["NORMALIZE"] else inverse
-            _backward[part.grid](
+            _backward[part.stretches](
                 embeddings[part.maps], *part.tensors, lengths, gradient, into, *plan.numbers(into),
                 plan.bounds[-1], plan.none, **plan.constants,
             )  # fmt: skip

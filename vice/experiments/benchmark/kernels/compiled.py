@@ -61,7 +61,7 @@ def least_seconds(code: Code, programs: int, warps: int, tensors: int) -> dict[s
         code: Of the kernel, its loops with their trips.
         programs: Of the launch.
         warps: Of a program.
-        tensors: Bytes of all arguments: each is read or written once.
+        tensors: Bytes of all arguments that are read or written as a whole, once each.
     """
     executed, running = code.executed(), programs * warps
     clocks = PROCESSORS * HERTZ
@@ -111,7 +111,9 @@ def _of_way(way: str, regions: Tensor, dtype: torch.dtype, crossed: float) -> li
         needed: Counter[str] = Counter()
         for launch in same:
             programs = math.prod(launch.grid)
-            needed.update(least_seconds(code, programs, warps, launch.bytes_of_tensors()))
+            # Programs that handle a region each read but a few cells.
+            tensors = launch.bytes_of_tensors() if len(launch.grid) > 1 else 0
+            needed.update(least_seconds(code, programs, warps, tensors))
         bound = max(needed.values())
         total += bound
         title = f"{way}, {name}, {label}"
@@ -126,12 +128,19 @@ def _of_way(way: str, regions: Tensor, dtype: torch.dtype, crossed: float) -> li
 
 
 def _set_trips(code: Code, launch: Launch, crossed: float) -> None:
-    """How often each loop runs: over regions, over tiles, or where cells cancel (not at all)."""
-    tiles = -(-DIM // launch.named["WIDE"]) if "WIDE" in launch.named else None
+    """How often each loop runs.
+
+    Along the blocks of a row, over the regions of a block, over tiles of numbers, or where cells
+    cancel (not at all).
+    """
+    around = {id(loop.within) for loop in code.loops}
     for loop in code.loops:
-        loop.trips = 0.0
-        if loop.touches_memory:
-            loop.trips = crossed if tiles is None else tiles
+        if id(loop) in around:
+            loop.trips = (SIDE // 4 + 1) / launch.grid[0]
+        elif "WIDE" in launch.named and not loop.adds:
+            loop.trips = -(-DIM // launch.named["WIDE"])
+        else:
+            loop.trips = crossed if loop.touches_memory else 0.0
 
 
 def _resources(code: Code, warps: int) -> str:

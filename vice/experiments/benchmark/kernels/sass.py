@@ -65,12 +65,24 @@ class Loop:
     """Instructions that repeat.
 
     Attributes:
-        body: The instructions.
-        trips: How often they are executed.
+        body: The instructions, without those of loops within.
+        trips: How often they are executed, each time that they are come to.
+        within: The next loop around, if there is one.
     """
 
     body: list[Instruction]
     trips: float = 1.0
+    within: Loop | None = None
+
+    @property
+    def times(self) -> float:
+        """How often a warp executes the body."""
+        return self.trips * (self.within.times if self.within else 1)
+
+    @property
+    def adds(self) -> bool:
+        """Whether anything in it is added to memory."""
+        return any(one.kind == "atomic" for one in self.body)
 
     @property
     def touches_memory(self) -> bool:
@@ -84,7 +96,7 @@ class Code:
 
     Attributes:
         straight: What is executed once, all branches within taken as not skipping anything.
-        loops: The innermost loops.
+        loops: All loops, those within others after them.
         registers: A thread's.
         stack: Bytes of a thread in local memory; kernels without arrays only have spilled ones.
         shared: Bytes of a program.
@@ -117,8 +129,8 @@ class Code:
         found: dict[str, float] = defaultdict(float)
         for part in [Loop(self.straight), *self.loops]:
             for one in part.body:
-                found[one.kind] += part.trips * value(one)
-                found["all"] += part.trips * value(one)
+                found[one.kind] += part.times * value(one)
+                found["all"] += part.times * value(one)
         return found
 
 
@@ -161,14 +173,17 @@ def follow(code: Sequence[Instruction]) -> Code:
 
 
 def _split(code: Sequence[Instruction], reached: set[int], spans: set[tuple[int, int]]) -> Code:
-    # A loop that holds another is executed once; none of the kernels nests them.
-    inner = [
-        one
-        for one in sorted(spans)
-        if not any(other != one and one[0] <= other[0] and other[1] <= one[1] for other in spans)
-    ]
-    repeated = {number for first, last in inner for number in range(first, last + 1)}
-    return Code(
-        [code[number] for number in sorted(reached - repeated)],
-        [Loop([code[n] for n in range(first, last + 1) if n in reached]) for first, last in inner],
-    )
+    # Two ways back to the same instruction are one loop.
+    ends: dict[int, int] = {}
+    for first, last in spans:
+        ends[first] = max(last, ends.get(first, last))
+    owner: dict[int, Loop] = {}
+    loops = []
+    for first, last in sorted(ends.items()):
+        loop = Loop([], within=owner.get(first))
+        loops.append(loop)
+        owner.update(dict.fromkeys(range(first, last + 1), loop))
+    straight: list[Instruction] = []
+    for number in sorted(reached):
+        (owner[number].body if number in owner else straight).append(code[number])
+    return Code(straight, loops)
