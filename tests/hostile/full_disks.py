@@ -202,7 +202,7 @@ def _with_archive(make: Make) -> Make:
 def _task(folder: Path, phase: int) -> Any:
     embedder, prototypes = _model()
     head = SimpleNamespace(prototypes=prototypes)
-    method = SimpleNamespace(concepts=lambda head: head.prototypes.concepts())
+    method = SimpleNamespace(name="vice_swav", concepts=lambda head: head.prototypes.concepts())
     model = SimpleNamespace(trunk=SimpleNamespace(embedder=embedder), heads=[head])
     data = SimpleNamespace(data_objs=[SimpleNamespace(paths=["a.png"])])
     return SimpleNamespace(
