@@ -84,18 +84,18 @@ def _option_and_field(folder: Path, rng: Rng) -> Action:
 
 def _composed(words: Sequence[str]) -> tuple[Any, list[str]]:
     """The configuration, and what was said of its overrides."""
-    from vice.plugins.vissl.config import configure
+    from vice.plugins.vissl.config import compose
 
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     kept = logging.root.manager.disable
     logging.disable(logging.NOTSET)
-    configure.logger.addHandler(handler)
+    compose.logger.addHandler(handler)
     try:
-        return configure.compose(list(words)), said
+        return compose.compose(list(words)), said
     finally:
-        configure.logger.removeHandler(handler)
+        compose.logger.removeHandler(handler)
         logging.disable(kept)
 
 
