@@ -85,19 +85,18 @@ def _option_and_field(folder: Path, rng: Rng) -> Action:
 
 def _composed(words: Sequence[str]) -> tuple[Any, list[str]]:
     """The configuration, and what was said of its overrides."""
-    from vice.plugins.vissl.config.configure import compose
+    from vice.plugins.vissl.config import compose
 
     said: list[str] = []
-    log = logging.getLogger("vice.plugins.vissl.config")
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     kept = logging.root.manager.disable
     logging.disable(logging.NOTSET)
-    log.addHandler(handler)
+    compose.logger.addHandler(handler)
     try:
-        return compose(list(words)), said
+        return compose.compose(list(words)), said
     finally:
-        log.removeHandler(handler)
+        compose.logger.removeHandler(handler)
         logging.disable(kept)
 
 
