@@ -48,7 +48,9 @@ WHERE_IT_ENDS = {
 NOT_HERE = {"source .venv/bin/activate": "the environment is the one that tests run in"}
 #: Groups of the keys that the README names without them.
 GROUPS = {
-    "config.MODEL.TRUNK.VICE": {"backbone", "weights", "frozen", "stages", "padding", "centre"},
+    "config.MODEL.TRUNK.VICE": {
+        *("backbone", "decoder", "weights", "frozen", "stages", "padding", "centre"),
+    },
     "config.MODEL.TRUNK.EXECUTION": {"precision", "channels_last", "compiled"},
     "config.VICE.LOSS": {"region_vector", "reduction", "align_corners"},
 }

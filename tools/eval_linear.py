@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--bottleneck", type=int, help="width of the bottleneck variant")
     args = parser.parse_args()
     # PyTorch and MMSegmentation take seconds to import, and help needs neither.
-    from vice.runtime.join_eval import join_from_environment
+    from vice.runtime.rendezvous import join_from_environment
 
     with join_from_environment(args.device) as args.device:
         task = task_arguments(

@@ -29,7 +29,7 @@ def main() -> None:
     add("--batch-size", type=int, help="images a step (protocol)")
     args = parser.parse_args()
     # PyTorch and MMSegmentation take seconds to import, and help needs neither.
-    from vice.runtime.join_eval import join_from_environment
+    from vice.runtime.rendezvous import join_from_environment
 
     with join_from_environment(args.device) as args.device:
         task = task_arguments(

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.labels import IGNORE
 
-IGNORE = 255
 IntArray: TypeAlias = "Tensor | np.ndarray"
 Mapping: TypeAlias = "Tensor | np.ndarray | Sequence[int]"
 

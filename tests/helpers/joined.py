@@ -11,7 +11,7 @@ import torch.distributed as dist
 from vice.cli import Parser, run
 from vice.errors import UserError
 from vice.runtime.collectives import all_reduce_, on_first_rank, rank, world_size
-from vice.runtime.join_eval import join_from_environment
+from vice.runtime.rendezvous import join_from_environment
 
 
 def main() -> None:

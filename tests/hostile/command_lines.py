@@ -62,7 +62,8 @@ def _set_in_parts(folder: Path, rng: Rng) -> Action:
 
     def check(found: dict[str, Any]) -> str | None:
         protocol = found["protocol"]
-        wrong = [f for f in fields if str(protocol[f.partition("=")[0]]) != f.partition("=")[2]]
+        pairs = [text.split("=") for text in fields]
+        wrong = [name for name, value in pairs if str(getattr(protocol, name)) != value]
         return f"lost: {wrong}" if wrong else None
 
     return Action(run=partial(_parsed, words), check=check)
@@ -84,18 +85,18 @@ def _option_and_field(folder: Path, rng: Rng) -> Action:
 
 def _composed(words: Sequence[str]) -> tuple[Any, list[str]]:
     """The configuration, and what was said of its overrides."""
-    from vice.plugins.vissl.config import configure
+    from vice.plugins.vissl.config import compose
 
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     kept = logging.root.manager.disable
     logging.disable(logging.NOTSET)
-    configure.logger.addHandler(handler)
+    compose.logger.addHandler(handler)
     try:
-        return configure.compose(list(words)), said
+        return compose.compose(list(words)), said
     finally:
-        configure.logger.removeHandler(handler)
+        compose.logger.removeHandler(handler)
         logging.disable(kept)
 
 
@@ -132,6 +133,21 @@ def _folder_of_demo(folder: Path, rng: Rng) -> Action:
     return Action(run=lambda: train("vice/folder", photos, folder / "out", given), names=(key,))
 
 
+def _own_pictures(folder: Path, rng: Rng) -> Action:
+    """A run whose pictures would be among its images, or label maps that would."""
+    from vice.plugins.vissl.config.configure import configure
+
+    photos = runs.images(folder / "photos", rng, 2)
+    (folder / "link").symlink_to("photos")
+    out = folder / ("photos", "photos/runs/a", "link/run", "photos/../photos/x")[rng.integers(4)]
+    wanted = "lies in the folder of images"
+    if rng.random() < 0.4:
+        photos, out = runs.labelled(folder / "set", rng), folder / "run"
+        wanted = "is a labelled folder"
+    words = [f"config.DATA.TRAIN.DATA_PATHS=[{photos}]", f"config.CHECKPOINT.DIR={out}"]
+    return Action(run=lambda: configure([*configs.SMALL, *words]), names=(wanted,))
+
+
 FAMILY = Family(
     GROUP,
     {
@@ -142,6 +158,7 @@ FAMILY = Family(
         "key-twice": ("worked", _key_twice),
         "no-override": ("refused", _no_override),
         "folder-of-demo": ("refused", _folder_of_demo),
+        "own-pictures": ("refused", _own_pictures),
     },
 )
 FIXED = FAMILY.listed()

@@ -202,10 +202,12 @@ def _with_archive(make: Make) -> Make:
 def _task(folder: Path, phase: int) -> Any:
     embedder, prototypes = _model()
     head = SimpleNamespace(prototypes=prototypes)
+    method = SimpleNamespace(name="vice_swav", concepts=lambda head: head.prototypes.concepts())
     model = SimpleNamespace(trunk=SimpleNamespace(embedder=embedder), heads=[head])
     data = SimpleNamespace(data_objs=[SimpleNamespace(paths=["a.png"])])
     return SimpleNamespace(
         base_model=model,
+        method=method,
         datasets={"train": data},
         iteration=3,
         train=True,
@@ -332,7 +334,7 @@ def _batch(folder: Path, rng: Rng, trouble: Any) -> Callable[[], str | None]:
         from vice.plugins.vissl.hooks.finite import FiniteHook
 
         hook = FiniteHook(str(folder), 1)
-        batch = SimpleNamespace(sample={"input": torch.randn(2, 3, 9, 9)})
+        batch = SimpleNamespace(sample={"input": torch.randn(2, 3, 9, 9), "method": {}})
         try:
             with trouble:
                 hook.skip(

@@ -95,9 +95,11 @@ def _provenance(folder: Path, rng: Rng) -> Any:
 
         source = SimpleNamespace(paths=paths)
         datasets = {"train": SimpleNamespace(data_objs=[source])}
+        trunk = SimpleNamespace(embedder=SimpleNamespace(weight_source=None))
         task = SimpleNamespace(
-            datasets=datasets, iteration=1, train_phase_idx=0, config={"SEED_VALUE": 1}
-        )
+            base_model=SimpleNamespace(trunk=trunk), datasets=datasets, iteration=1,
+            train_phase_idx=0, config={"SEED_VALUE": 1},
+        )  # fmt: skip
         return json.loads(json.dumps(_meta(task)))
 
     import hashlib

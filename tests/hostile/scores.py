@@ -248,7 +248,9 @@ def _one_labelled(split: str) -> Callable[[Path, Rng], object]:
     def change(root: Path, rng: Rng) -> None:
         _ignored(split)(root, rng)
         label = np.full((30, 40), 255, np.uint8)
-        label[int(rng.integers(30)), int(rng.integers(40))] = int(rng.integers(2))
+        # One pixel of each class: a split of one class is refused.
+        row, column = int(rng.integers(30)), int(rng.integers(39))
+        label[row, column : column + 2] = rng.permutation(2)
         for path in (root / "labels" / split).iterdir():
             Image.fromarray(label).save(path)
 
@@ -265,7 +267,7 @@ def _outside_the_crop(root: Path, rng: Rng) -> None:
 
 def _more_classes(root: Path, rng: Rng) -> None:
     count = int(rng.integers(3, 40))
-    names = ["<b>dark</b>", "b" * 300, "طريق", "🌳", "$\\frac{", *(f"c{i}" for i in range(count))]
+    names = ["dark & <deep>", "b" * 300, "طريق", "🌳", "$\\frac{", *(f"c{i}" for i in range(count))]
     (root / "classes.txt").write_text("\n".join(names[:count]) + "\n", encoding="utf-8")
 
 

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 
 from tests.helpers.processes import ROOT
 from vice.cli import OPTIONS
-from vice.plugins.vissl.option_keys import KEYS
+from vice.errors import UserError
+from vice.plugins.vissl.option_keys import KEYS, spelled
 from vice.runtime.loader_faults import loader_fault
 
 
@@ -68,6 +69,14 @@ def test_a_process_that_is_gone_is_named_with_memory_and_dev_shm(end):
 )  # fmt: skip
 def test_what_pytorch_says_when_memory_or_files_run_out(error):
     assert "num_workers" in str(loader_fault(error))
+
+
+def test_a_training_names_its_own_keys_wherever_the_loss_is_noticed():
+    gone = RuntimeError("DataLoader worker (pid 3) is killed by signal: Bus error. ")
+    with pytest.raises(UserError, match=r"config\.DATA\.NUM_DATALOADER_WORKERS"), spelled():
+        raise gone
+    with pytest.raises(RuntimeError, match="a bug"), spelled():
+        raise RuntimeError("a bug")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")

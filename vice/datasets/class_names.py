@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from vice.datasets.label_sets import IGNORE
 from vice.errors import UserError
+from vice.labels import IGNORE
 
 MAX_CLASSES = 255
 _REMEDY = "leave one class name a line, in the order of the label indices, and nothing else"

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from vice.datasets.label_palettes import check_palettes
-from vice.datasets.label_sets import IGNORE
 from vice.errors import UserError
+from vice.labels import IGNORE
 from vice.runtime.progress import progress
 
 #: Label maps of a split that are read before any work; more are read only to find a second class.

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from vice.datasets.label_sets import IGNORE
 from vice.errors import UserError
 from vice.images.picture_formats import open_picture
+from vice.labels import IGNORE
 
 EXIF_ORIENTATION = 274
 #: Formats that give back the very values that were written.

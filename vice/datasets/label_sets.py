@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from vice.errors import UserError
+from vice.labels import IGNORE
 
-IGNORE = 255
 TABLES = Path(__file__).parent / "tables"
 _UNKNOWN = -1
 

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from vice.datasets import LabelledSet, Pair
-from vice.datasets.label_sets import IGNORE
 from vice.datasets.split_files import name_some
 from vice.errors import UserError
+from vice.labels import IGNORE
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from vice.datasets.label_audit import audit, out_of_range
 from vice.datasets.label_files import check_alignment, geometry, read_stored
-from vice.datasets.label_sets import IGNORE, LabelSet
+from vice.datasets.label_sets import LabelSet
 from vice.images import check_format
 from vice.images.lists import Contents, announce
+from vice.labels import IGNORE
 from vice.names import name_bytes
 from vice.runtime.progress import progress
 

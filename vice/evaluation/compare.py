@@ -52,11 +52,16 @@ class Table:
         return self.settings["dataset"].rstrip("0123456789"), self.settings["kind"]
 
 
-def read_results(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
+def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[dict[str, Any]]:
     """Reads ``results.json`` of each directory; ``folder`` is added, the directory itself.
 
+    Args:
+        folders: Results directories.
+        whole: Whether all must be there that a table is made of.
+
     Raises:
-        UserError: A directory without one, or one that no evaluation of ViCE wrote.
+        UserError: A directory without one, one that lacks something, or one that no evaluation of
+            ViCE wrote.
     """
     found = []
     for folder in map(Path, folders):
@@ -68,7 +73,8 @@ def read_results(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
             raise UserError(f"{file} was not written by an evaluation of ViCE")
         if "protocol" not in result:
             raise UserError(f"{file} names no protocol: it is of an older version; evaluate again")
-        _check_whole(result, file)
+        if whole:
+            _check_whole(result, file)
         found.append({**result, "folder": str(folder)})
     kinds = Counter(result["kind"] for result in found)
     named = ", ".join(f"{kind} {number}" for kind, number in kinds.items())

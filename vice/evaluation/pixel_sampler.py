@@ -10,8 +10,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from vice.datasets.label_sets import IGNORE
 from vice.errors import UserError
+from vice.labels import IGNORE
 from vice.runtime.collectives import rank, world_size
 
 

@@ -48,8 +48,12 @@ class Task:
     max_maps: int = 6
     options: dict[str, Any] = field(default_factory=dict)
 
-    def open(self) -> tuple[LabelledSet, LabelledSet]:
+    def open(self, *, fit_labels: bool = True) -> tuple[LabelledSet, LabelledSet]:
         """The data sets to fit on and to score, after a look at every file of both splits.
+
+        Args:
+            fit_labels: Whether labels of the fitted split are used; what they hold is looked at
+                only then.
 
         Raises:
             UserError: What is wrong with one of them, or different classes.
@@ -57,13 +61,13 @@ class Task:
         score = open_dataset(self.dataset, self.data_root)
         fit = open_dataset(self.fit_dataset, self.data_root) if self.fit_dataset else score
         check_same_classes(fit, score)
-        on_first_rank(lambda: self._check(fit, score))
+        on_first_rank(lambda: self._check(fit, score, fit_labels))
         return fit, score
 
-    def _check(self, fit: LabelledSet, score: LabelledSet) -> None:
+    def _check(self, fit: LabelledSet, score: LabelledSet, fit_labels: bool) -> None:
         fit.check(self.protocol.fit_split, labels=self.protocol.fit_labels)
         score.check(self.protocol.score_split)
-        if self.protocol.fit_labels:
+        if self.protocol.fit_labels and fit_labels:
             fit.audit(self.protocol.fit_split)
         score.audit(self.protocol.score_split)
 

@@ -49,7 +49,7 @@ def repeat(
         UserError: No result there, it was taken of other weights, images or classes, or it names
             code that is not trusted.
     """
-    (old,) = read_results([folder])
+    (old,) = read_results([folder], whole=False)
     changed = {name: value for name, value in changed.items() if value is not None}
     said = _arguments(old, folder)
     if not trust:

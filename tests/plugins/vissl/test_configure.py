@@ -246,3 +246,26 @@ def test_a_key_that_is_given_twice_is_told(caplog):
     found = compose(["config=vice/folder", "config.SEED_VALUE=3", "config.SEED_VALUE=4"])
     assert found.config.SEED_VALUE == 4
     assert "config.SEED_VALUE is given 2 times: the last, 4, counts" in caplog.text
+
+
+def _of_photos(folder, run):
+    data = [f"config.DATA.TRAIN.DATA_PATHS=[{folder}]", f"config.CHECKPOINT.DIR={run}"]
+    return compose(["config=vice/folder", *data]).config
+
+
+def test_a_run_inside_its_images_is_refused(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to("photos")
+    for run in ("photos", "photos/a/run", "link/run"):
+        with pytest.raises(UserError, match="lies in the folder of images"):
+            check_data(_of_photos(tmp_path / "photos", tmp_path / run))
+    for run in ("photos2", "run", "photos/.run"):
+        check_data(_of_photos(tmp_path / "photos", tmp_path / run))
+
+
+def test_label_maps_are_no_images_to_train_on(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=r"label maps would be trained on .*give .*set/images"):
+        check_data(_of_photos(tmp_path / "set", tmp_path / "run"))
+    check_data(_of_photos(tmp_path / "set" / "images", tmp_path / "run"))

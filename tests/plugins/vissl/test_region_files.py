@@ -58,15 +58,16 @@ def test_samples_have_the_maps_of_their_images(mapped, tmp_path):
     sizes = ["config.VICE.STANDARDIZE.mode=lowres", "config.VICE.STANDARDIZE.square=40"]
     source = build_dataset(configure(by_files(images, tmp_path, maps))[1], "TRAIN").data_objs[0]
     for number in range(5):
-        sample, whole = source[number]
-        np.testing.assert_array_equal(sample.image, read_image(images / f"{number}.png"))
-        np.testing.assert_array_equal(sample.regions, blocks)
-        assert whole
+        image, regions = source.images.image_and_regions(number)
+        np.testing.assert_array_equal(image, read_image(images / f"{number}.png"))
+        np.testing.assert_array_equal(regions, blocks)
+        assert source[number][1]
     small = build_dataset(configure(by_files(images, tmp_path, maps, *sizes))[1], "TRAIN")
     # Every second pixel of the centred square, renumbered.
     square = blocks[:, 5:85][1::2, 1::2]
     expected = np.unique(square, return_inverse=True)[1].reshape(40, 40)
-    np.testing.assert_array_equal(small.data_objs[0][0][0].regions, expected)
+    regions = small.data_objs[0].images.image_and_regions(0)[1]
+    np.testing.assert_array_equal(regions, expected)
 
 
 def test_no_map_at_all_is_an_error_with_the_file(mapped, tmp_path):

@@ -224,7 +224,7 @@ def test_two_spawned_processes_know_every_registered_name(images, tmp_path):
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert "2 processes, 2 images a step" in done.stderr
-    lines = done.stderr.splitlines()
+    lines = [line for line in done.stderr.splitlines() if "times: the last" not in line]
     assert len(lines) <= 8 and all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines), lines
     assert [record["iteration"] for record in read_health(out)] == [0, 1, 2]
     assert load_checkpoint(out).embedder.config["decoder"] == "deeplabv3plus"

@@ -88,8 +88,9 @@ def evaluate_clusters(
     task = make_task(spec, dataset, out_dir, **task_arguments)
     _check_clusters(clusters, task)
     with meter.step("check data"):
-        sets = task.open()
-        task.require_labels(sets, fit="greedy" in task.protocol.matchings)
+        fit_labels = "greedy" in task.protocol.matchings
+        sets = task.open(fit_labels=fit_labels)
+        task.require_labels(sets, fit=fit_labels)
         content = look_at_images(task, sets)
     # Results of an earlier evaluation stay as they are until this one has succeeded.
     with TemporaryDirectory() as folder:

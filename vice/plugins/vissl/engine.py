@@ -24,11 +24,12 @@ from vice.models.training_state import remove_parts
 from vice.plugins.vissl.hooks.run import vice_hooks
 from vice.plugins.vissl.option_keys import spelled, with_keys
 from vice.plugins.vissl.run_log import run_log
+from vice.runtime.failures import first_to_fail
 from vice.runtime.folder_lock import sole_writer
 from vice.runtime.interrupts import held_back
-from vice.runtime.join_train import Roster, join
 from vice.runtime.loader_faults import loader_fault
 from vice.runtime.preemption import SIGNALS, watch_signals
+from vice.runtime.rendezvous import Roster, join
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def explain(roster: Roster, error: Exception) -> None:
         RuntimeError: The others stopped answering.
     """
     line = next(iter(str(error).splitlines()), "")
-    first = roster.first_to_fail(f"{type(error).__name__}: {line}")
+    first = first_to_fail(roster, f"{type(error).__name__}: {line}")
     if first:
         logger.info("this rank ends because another failed first: %s", first)
         time.sleep(COURTESY)

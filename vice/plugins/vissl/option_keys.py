@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vice.errors import OptionError, UserError
+from vice.runtime.loader_faults import loader_fault
 
 #: Argument, as `vice.errors.OptionError` names it, to key.
 KEYS = {
@@ -41,10 +42,16 @@ def with_keys(error: Exception) -> Exception:
 def spelled() -> Iterator[None]:
     """Lets an `OptionError` leave the block, or the function, as `with_keys` makes it.
 
+    So does what PyTorch raises when a data loading process is lost: it does so wherever the main
+    thread is at that moment.
+
     Raises:
         UserError: In its place.
     """
     try:
         yield
-    except OptionError as error:
-        raise with_keys(error) from error
+    except Exception as error:
+        told = with_keys(loader_fault(error) or error)
+        if told is error:
+            raise
+        raise told from error

@@ -46,8 +46,31 @@ def check_data(config: DictConfig) -> None:
     # os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.exists(paths[0]):
         raise UserError(f"{key}: {paths[0]} does not exist; {remedy}")
+    _check_folder(key, Path(paths[0]), Path(str(config.CHECKPOINT.DIR)))
     _check_held_out(config.VICE.HEALTH)
     _check_weights(config.MODEL.TRUNK.VICE)
+
+
+def _check_folder(key: str, images: Path, run: Path) -> None:
+    """Refuses a folder in which lies, or will lie, what is no photograph."""
+    if not images.is_dir():
+        return
+    if all((images / name).is_dir() for name in ("images", "labels")):
+        raise UserError(
+            f"{key}: {images} is a labelled folder, whose label maps would be trained on as "
+            f"images: give {images / 'images'}, or a split in it"
+        )
+    try:
+        inside = run.resolve().relative_to(images.resolve()).parts
+    except ValueError:
+        return
+    # Names that begin with a dot are not looked into.
+    if not any(part.startswith(".") for part in inside):
+        raise UserError(
+            f"config.CHECKPOINT.DIR: {run} lies in the folder of images {images}, where the "
+            "pictures of the run would be taken for images: choose a folder outside of it (for "
+            "the demo with --out)"
+        )
 
 
 def _pasteable(hint: str) -> str:

@@ -31,9 +31,9 @@ from vice.plugins.vissl.option_keys import KEYS
 from vice.plugins.vissl.resuming import settings_of
 from vice.runtime.files import write_text
 from vice.runtime.health_log import HealthLog
-from vice.runtime.join_train import Roster
 from vice.runtime.preemption import Notice
 from vice.runtime.provenance import versions
+from vice.runtime.rendezvous import Roster
 from vice.runtime.run_folder import ARCHITECTURE_NAME, LOG_NAME
 
 logger = logging.getLogger(__name__)

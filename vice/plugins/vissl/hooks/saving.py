@@ -28,9 +28,9 @@ from vice.models.training_state import (
 from vice.plugins.vissl.hooks.base import SilentHook
 from vice.runtime.collectives import all_gather, rank
 from vice.runtime.interrupts import end_helpers
-from vice.runtime.join_train import Roster
 from vice.runtime.preemption import Notice, Preempted, too_early
 from vice.runtime.provenance import digest_file
+from vice.runtime.rendezvous import Roster
 from vice.runtime.rng_state import get_random_state, set_random_state
 
 logger = logging.getLogger(__name__)

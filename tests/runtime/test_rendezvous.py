@@ -12,7 +12,8 @@ import torch.distributed as dist
 from tests.helpers.processes import free_ports, spawn
 from vice.errors import OptionError, UserError
 from vice.plugins.vissl.option_keys import KEYS
-from vice.runtime.join_train import Roster, join
+from vice.runtime.failures import first_to_fail
+from vice.runtime.rendezvous import Roster, join
 
 SECONDS = timedelta(seconds=20)
 
@@ -25,9 +26,9 @@ def _work(rank: int, ranks: int, port: int) -> dict:
     dist.barrier()
     report = roster.report()
     time.sleep(0.3 * rank)
-    first = roster.first_to_fail(f"reason {rank}")
+    first = first_to_fail(roster, f"reason {rank}")
     dist.barrier()
-    again = roster.first_to_fail(f"reason {rank}")
+    again = first_to_fail(roster, f"reason {rank}")
     roster.leave_together()
     dist.destroy_process_group()
     return {"sum": float(value), "report": report, "first": first, "again": again}
@@ -67,5 +68,5 @@ def test_a_lost_store_is_said_to_be_rank_0():
     roster.note("starting")
     del master
     time.sleep(0.2)
-    assert "rank 0" in roster.first_to_fail("anything")
+    assert "rank 0" in first_to_fail(roster, "anything")
     assert roster.report() == "rank 0 no longer answers"

@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from tests.helpers.processes import free_ports, launch
 from vice.errors import UserError
-from vice.runtime.join_eval import join_from_environment
+from vice.runtime.rendezvous import join_from_environment
 
 PROGRAM = Path(__file__).parents[1] / "helpers" / "joined.py"
 
@@ -78,13 +78,24 @@ def test_an_address_where_nobody_waits_is_named():
 
 
 def test_a_first_process_that_waits_in_vain_or_finds_its_port_taken():
-    with pytest.raises(UserError, match="rank 0 of 2 cannot meet the others"):
+    who = "rank 1 of 2 did not come within 1 s; there: rank 0 on"
+    with pytest.raises(UserError, match=f"rank 0 of 2 cannot meet the others at .*: {who}"):
         meet(0, free_ports(1)[0])
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
         with pytest.raises(UserError, match="set MASTER_ADDR and MASTER_PORT"):
             meet(0, taken.getsockname()[1])
+
+
+def test_each_start_of_torchrun_meets_anew_in_the_store_that_its_own_process_keeps():
+    (port,) = free_ports(1)
+    store = dist.TCPStore("127.0.0.1", port, None, True, wait_for_workers=False)
+    for attempt in ("0", "1"):
+        given = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": attempt}
+        done = launch([PROGRAM, "all"], 2, MASTER_PORT=str(port), **given)
+        assert told(done) == ["error: x.png: broken; remove it"]
+    assert store.num_keys() > 0
 
 
 def meet(rank, port):
