@@ -66,6 +66,22 @@ def all_reduce_(value: Tensor, op: str = "sum", group: Any = None) -> Tensor:
     return value
 
 
+@torch.no_grad()
+def broadcast_(value: Tensor, group: Any = None) -> Tensor:
+    """Gives every rank the first one's values, in place.
+
+    Args:
+        value: Any shape; the same on every rank.
+        group: Process group; None is the default group.
+
+    Returns:
+        The same tensor.
+    """
+    if world_size(group) > 1:
+        dist.broadcast(value, group=group, group_src=0)
+    return value
+
+
 def on_first_rank(function: Callable[[], T], group: Any = None) -> T:
     """Calls a function on rank 0 alone and gives its value to all ranks.
 

@@ -8,6 +8,7 @@ from vice.methods import Stopped
 from vice.plugins.vissl.hooks.base import SilentHook
 from vice.plugins.vissl.hooks.saving import SaveHook
 from vice.plugins.vissl.passes import TrainingContext
+from vice.runtime.collectives import broadcast_
 
 
 class MethodHook(SilentHook):
@@ -41,6 +42,10 @@ class MethodHook(SilentHook):
             task.method.resume_epoch(self.context)
             return
         task.note("preparing an epoch", task.iteration)
+        # Batch statistics of a rank are its own until the next forward pass, and a state holds those
+        # of the first one.
+        for buffer in task.base_model.buffers():
+            broadcast_(buffer)
         try:
             if task.iteration == 0:
                 task.method.before_training(self.context)
