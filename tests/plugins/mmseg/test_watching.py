@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.helpers.processes import ROOT, free_ports, launch
 from tests.hostile.judge import snapshot
 from vice.errors import UserError
 from vice.evaluation.options import percent
+from vice.plugins.mmseg import running
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.finetune import finetune
@@ -141,3 +143,19 @@ def test_results_say_over_how_many_classes(make_folder, tiny, tmp_path):
     counted = sum(value is not None for value in scores["iou_per_class"].values())
     assert scores["classes_in_mean"] == counted == result["linear"]["classes_in_mean"]
     assert percent(scores).endswith(f"(mean over {counted} of 4 classes)")
+
+
+def test_ctrl_c_while_a_runner_clears_up_leaves_nothing(tmp_path, monkeypatch):
+    config, remove, calls = SimpleNamespace(work_dir=str(tmp_path / "runner")), shutil.rmtree, []
+
+    def interrupted(path, **options):
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        remove(path, **options)
+
+    monkeypatch.setattr(running.shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt), running._staged(config, keep=False):
+        (tmp_path / "runner.part").mkdir()
+        (tmp_path / "runner.part" / "log").touch()
+    assert len(calls) == 3 and not list(tmp_path.iterdir())

@@ -184,11 +184,15 @@ def _staged(config: Config, keep: bool) -> Iterator[None]:
     config.work_dir = str(staging)
     try:
         yield
+        if not keep:
+            on_first_rank(lambda: shutil.rmtree(staging))
     except BaseException:
+        # Also what a Ctrl-C has kept from being removed.
         if rank() == 0:
             shutil.rmtree(staging, ignore_errors=True)
         raise
-    on_first_rank(lambda: _move_into(staging, final) if keep else shutil.rmtree(staging))
+    if keep:
+        on_first_rank(lambda: _move_into(staging, final))
 
 
 def _move_into(source: Path, target: Path) -> None:
