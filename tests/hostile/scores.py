@@ -267,7 +267,8 @@ def _outside_the_crop(root: Path, rng: Rng) -> None:
 
 def _more_classes(root: Path, rng: Rng) -> None:
     count = int(rng.integers(3, 40))
-    names = ["dark & <deep>", "b" * 300, "طريق", "🌳", "$\\frac{", *(f"c{i}" for i in range(count))]
+    names = ["dark & <deep>", "b" * 300, "طريق", "🌳 trees", "$\\frac{1}$ x"]
+    names += [f"c{i}" for i in range(count)]
     (root / "classes.txt").write_text("\n".join(names[:count]) + "\n", encoding="utf-8")
 
 
