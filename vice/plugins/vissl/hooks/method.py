@@ -42,8 +42,8 @@ class MethodHook(SilentHook):
             task.method.resume_epoch(self.context)
             return
         task.note("preparing an epoch", task.iteration)
-        # Batch statistics of a rank are its own until the next forward pass, and a state holds those
-        # of the first one.
+        # Batch statistics of a rank are its own until the next forward pass, and a state holds
+        # those of the first one.
         for buffer in task.base_model.buffers():
             broadcast_(buffer)
         try:
