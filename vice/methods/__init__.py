@@ -14,6 +14,7 @@ from vice.methods.vice_swav import ViceSwAV
 from vice.options import make
 
 __all__ = [
+    "DEFAULT",
     "METHODS",
     "Batch",
     "Context",
@@ -31,6 +32,8 @@ __all__ = [
 METHODS: dict[str, type[Method]] = {
     "vice": ViceSwAV,
 }
+#: What a configuration that names none is trained with.
+DEFAULT = "vice"
 
 
 def find_method(name: str) -> type[Method]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from vice.errors import OptionError, UserError
+from vice.plugins.vissl.config.schema import all_options
 from vice.runtime.loader_faults import loader_fault
 
-#: Argument, as `vice.errors.OptionError` names it, to key.
-KEYS = {
+#: What the core calls by other names than the options have, or what it says of several.
+_OTHERS = {
     "Superpixels.cache_dir": "config.VICE.SUPERPIXELS.cache_dir",
     "Superpixels.folder": "config.VICE.SUPERPIXELS.folder",
     "build_embedder.decoder=auto": "config.MODEL.TRUNK.VICE.decoder=auto",
@@ -18,19 +19,27 @@ KEYS = {
     "newest_snapshot.folder": "config.CHECKPOINT.DIR",
     "num_workers": "config.DATA.NUM_DATALOADER_WORKERS",
     "sole_writer.folder": "config.CHECKPOINT.DIR",
-    # What a batch of a training holds, and how it is seen.
-    "base_lr": "config.VICE.SCHEDULE.base_lr",
     "batch_size": "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA",
     "data_paths": "config.DATA.TRAIN.DATA_PATHS",
-    "epsilon": "config.VICE.LOSS.epsilon",
-    "freeze_iterations": "config.VICE.PROTOTYPES.freeze_iterations",
-    "num_prototypes": "config.VICE.PROTOTYPES.num_prototypes",
-    "queue_length": "config.VICE.LOSS.queue_length",
-    "queue_start": "config.VICE.LOSS.queue_start",
-    "region_size": "config.VICE.SUPERPIXELS.region_size",
     "superpixels": "config.VICE.SUPERPIXELS",
     "view_scale": "config.VICE.VIEWS.scale",
 }
+
+
+def keys_of(options: Iterable[str]) -> dict[str, str]:
+    """Names of options that stand in one place alone, and their keys.
+
+    Args:
+        options: Dotted keys without ``config.``.
+    """
+    places: dict[str, set[str]] = {}
+    for key in options:
+        places.setdefault(key.rpartition(".")[2], set()).add(f"config.{key}")
+    return {name: min(keys) for name, keys in places.items() if len(keys) == 1}
+
+
+#: Argument, as `vice.errors.OptionError` names it, to key.
+KEYS = {**keys_of(all_options()), **_OTHERS}
 
 
 def with_keys(error: Exception) -> Exception:

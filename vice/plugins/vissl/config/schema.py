@@ -9,7 +9,7 @@ from omegaconf import DictConfig, open_dict
 
 from vice.errors import UserError
 from vice.images import StandardSize
-from vice.methods import METHODS, find_method
+from vice.methods import DEFAULT, METHODS, find_method
 from vice.models import EmbedderOptions
 from vice.models.execution import Execution
 from vice.options import Group, Option, Rule, defaults, options_of, require
@@ -21,11 +21,10 @@ from vice.plugins.vissl.config.options import (
     ScheduleOptions,
 )
 
-_DEFAULT = "vice"
 _NAME = Option(
     Rule(f"one of {', '.join(METHODS)}, or MODULE:CLASS", lambda value: isinstance(value, str)),
     "method of training",
-    _DEFAULT,
+    DEFAULT,
 )
 
 
@@ -94,7 +93,7 @@ def method_of(config: DictConfig) -> str:
     """
     group = node_at(config, "VICE.METHOD")
     name = group._get_node("name") if is_group(group) else None
-    value = _DEFAULT if name is None else name._value()
+    value = DEFAULT if name is None else name._value()
     require("config.VICE.METHOD.name", value, _NAME.rule)
     try:
         find_method(value)
