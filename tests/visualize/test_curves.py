@@ -62,3 +62,16 @@ def test_gaps_are_left_out(tmp_path: Path) -> None:
     assert plot_curves(some[:1], tmp_path / "b.png").stat().st_size > 0
     with pytest.raises(UserError, match="hold no loss"):
         plot_curves([{"iteration": 1}], tmp_path / "c.png")
+
+
+def test_what_another_method_measures_has_a_panel(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    titles = []
+    real = Axes.set_title
+    monkeypatch.setattr(
+        Axes, "set_title", lambda self, text, **kw: titles.append(text) or real(self, text, **kw)
+    )
+    other = [{"iteration": i, "loss": 1.0, "label_change": i / 3, "seen_images": 2} for i in (0, 1)]
+    plot_curves(other, tmp_path / "a.png")
+    assert titles == ["loss", "label change"]

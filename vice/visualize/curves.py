@@ -11,12 +11,26 @@ from vice.errors import UserError
 from vice.runtime.files import make_folder, replace_atomically
 
 Record = dict[str, Any]
+#: Adds to a panel's axes what helps to read it.
+Note = Callable[[Any, Sequence[Record]], None]
+#: What a record holds besides, and nobody reads from a curve.
+_ASIDE = {
+    "iteration",
+    "epoch",
+    "queue_length",
+    "queue_age",
+    "skipped_images",
+    "seen_images",
+    "flat_share",
+    "different_share",
+}
 
 
 def plot_curves(records: Sequence[Record], path: str | Path, *, columns: int = 3) -> Path:
     """Draws loss, loss / ln K, prototype use, regions, share of discarded pixels and learning rate.
 
-    A quantity that no record holds leaves its panel out of the picture.
+    A quantity that no record holds leaves its panel out of the picture; one that another method
+    measures has a panel under its own name.
 
     Args:
         records: What `vice.runtime.health_log.read_health` returns.
@@ -34,7 +48,7 @@ def plot_curves(records: Sequence[Record], path: str | Path, *, columns: int = 3
 
     panels = [
         (title, note, series)
-        for key, title, note in _PANELS
+        for key, title, note in (*_PANELS, *_others(records))
         if (series := _series(records, key))[0]
     ]
     if not panels:
@@ -55,6 +69,13 @@ def plot_curves(records: Sequence[Record], path: str | Path, *, columns: int = 3
         path, lambda new: figure.savefig(new, format="png", metadata={"Software": None})
     )
     return path
+
+
+def _others(records: Sequence[Record]) -> list[tuple[str, str, Note]]:
+    """Panels of what this module knows nothing of."""
+    known = _ASIDE | {key for key, _, _ in _PANELS}
+    names = dict.fromkeys(key for record in records for key in record if key not in known)
+    return [(name, name.replace("_", " "), _nothing) for name in names]
 
 
 def _series(records: Iterable[Record], key: str) -> tuple[list[float], list[float]]:
@@ -109,7 +130,7 @@ def _nothing(axes: Any, records: Sequence[Record]) -> None:
     return
 
 
-_PANELS: tuple[tuple[str, str, Callable[[Any, Sequence[Record]], None]], ...] = (
+_PANELS: tuple[tuple[str, str, Note], ...] = (
     ("loss", "loss", _chance),
     ("loss_over_lnk", "loss / ln K", _one),
     ("perplexity", "perplexity: prototypes in use", _from_zero),
