@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -52,16 +53,30 @@ def test_every_page_is_reached_from_the_readme():
     assert [page.name for page in pages if f"docs/{page.name}" not in linked] == []
 
 
+def named(pattern: str) -> set[tuple[str, str]]:
+    """(page, code) of all code in the text of the pages that fits; the table of old names aside."""
+    pages = [page for page in documents() if page.name != "moved_names.md"]
+    codes = ((page, code) for page in pages for code in inline(page.read_text(encoding="utf-8")))
+    return {(page.name, code) for page, code in codes if re.fullmatch(pattern, code)}
+
+
 def test_files_that_are_named_exist():
-    named = {
-        (page.name, code)
-        for page in documents()
-        if page.name != "moved_names.md"
-        for code in inline(page.read_text(encoding="utf-8"))
-        if re.fullmatch(r"(vice|tests|tools|scripts|configs|docs|notebooks)/[a-z_\d/.]+\.\w+", code)
-    }
-    assert len(named) > 50
-    assert [found for found in sorted(named) if not (ROOT / found[1]).exists()] == []
+    found = named(r"(vice|tests|tools|scripts|configs|docs|notebooks)/[a-z_\d/.]+\.\w+")
+    assert len(found) > 50
+    assert [each for each in sorted(found) if not (ROOT / each[1]).exists()] == []
+    tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [each for each in sorted(named(r"test_\w+\.py")) if each[1] not in tests] == []
+
+
+def test_objects_that_are_named_exist():
+    found = named(r"vice(\.[a-zA-Z_]\w+)+(\(.*\))?") - named(r"vice\.(json|safetensors)")
+    assert len(found) > 8
+    assert [each for each in sorted(found) if not exists(each[1].partition("(")[0])] == []
+
+
+def exists(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    return hasattr(importlib.import_module(module), attribute)
 
 
 def test_modules_that_the_architecture_names_exist():
