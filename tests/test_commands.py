@@ -104,10 +104,14 @@ def folder(tmp_path_factory):
     (place / "FILE").write_bytes(b"weights")
     from tests.evaluation.test_compare import linear
 
-    for name in ("outputs/eval/a", "outputs/eval/lab", "outputs/msrc21/a"):
-        (place / name).mkdir(parents=True)
-        text = json.dumps(linear(spec=Path(name).name))
-        (place / name / "results.json").write_text(text)
+    results = {"eval/a": "outputs/seed0", "eval/lab": "lab", "msrc21/a": "outputs/seed0"}
+    for name, spec in results.items():
+        (place / "outputs" / name).mkdir(parents=True)
+        (place / "outputs" / name / "results.json").write_text(json.dumps(linear(spec=spec)))
+    # The file that docs/add_a_method.md works through, under the name that its command has.
+    page = (ROOT / "docs" / "add_a_method.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (place / "pseudo_labels.py").write_text("\n\n".join(blocks))
     return place
 
 
@@ -225,6 +229,8 @@ def test_a_command_as_it_stands(command, here, monkeypatch, capsys):
         _scored_data(here, monkeypatch)
     for name, value in call.environment.items():
         monkeypatch.setenv(name, value)
+        if name == "PYTHONPATH":
+            monkeypatch.syspath_prepend(Path(value).resolve())
     run_tool(tool, arguments, monkeypatch, capsys)
 
 
