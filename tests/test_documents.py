@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 
@@ -66,17 +65,6 @@ def test_files_that_are_named_exist():
     assert [each for each in sorted(found) if not (ROOT / each[1]).exists()] == []
     tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     assert [each for each in sorted(named(r"test_\w+\.py")) if each[1] not in tests] == []
-
-
-def test_objects_that_are_named_exist():
-    found = named(r"vice(\.[a-zA-Z_]\w+)+(\(.*\))?") - named(r"vice\.(json|safetensors)")
-    assert len(found) > 8
-    assert [each for each in sorted(found) if not exists(each[1].partition("(")[0])] == []
-
-
-def exists(name: str) -> bool:
-    module, _, attribute = name.rpartition(".")
-    return hasattr(importlib.import_module(module), attribute)
 
 
 def test_modules_that_the_architecture_names_exist():
