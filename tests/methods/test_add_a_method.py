@@ -107,31 +107,47 @@ ELSEWHERE = ("config.VICE.VIEWS", "config.VICE.PROTOTYPES", "config.VICE.LOSS",
              "config.VICE.SUPERPIXELS")  # fmt: skip
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.fixture(scope="module")
+def whole(modules, images, tmp_path_factory):
+    """Gives the folder of an undisturbed run of so many ranks."""
+    made: dict[int, Path] = {}
+
+    def of(ranks: int) -> Path:
+        if ranks not in made:
+            made[ranks] = tmp_path_factory.mktemp("whole") / f"{ranks}"
+            assert train(modules, images, made[ranks], ranks) == 0, log_of(made[ranks])
+        return made[ranks]
+
+    return of
+
+
+def log_of(out: Path) -> str:
+    return out.with_suffix(".log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("ranks", "stops", "statuses"),
+    [
+        (1, "pass:1:SIGTERM epoch:1:SIGTERM pass:2:SIGKILL epoch:2:SIGKILL", [75, 75, -9, -9, 0]),
+        # The one that was started says that a process of its own was killed.
+        (2, "pass:1:SIGTERM epoch:1:SIGTERM pass:2:SIGKILL", [75, 75, 2, 0]),
+    ],
+)
 def test_killed_in_a_pass_and_in_an_epoch_it_ends_with_the_same_bits(
-    modules, images, tmp_path, ranks
+    modules, images, tmp_path, whole, ranks, stops, statuses
 ):
-    whole = tmp_path / "whole"
-    assert train(modules, images, whole, ranks) == 0, whole.with_suffix(".log").read_text()[-3000:]
-    out = tmp_path / "killed" / "run"
-    out.parent.mkdir()
-    stops = "pass:1:SIGTERM epoch:1:SIGTERM pass:2:SIGKILL epoch:2:SIGKILL"
-    statuses = [train(modules, images, out, ranks, stops) for _ in range(5)]
-    log = out.with_suffix(".log").read_text()
-    assert statuses[:2] == [75, 75] and statuses[4] == 0, f"{statuses}\n{log[-3000:]}"
-    assert 0 not in statuses[2:4], statuses
-    assert differences(whole, out) == []
+    out = tmp_path / "run"
+    ended = [train(modules, images, out, ranks, stops) for _ in statuses]
+    assert ended == statuses, log_of(out)[-3000:]
+    assert differences(whole(ranks), out) == []
     assert [record["iteration"] for record in read_health(out)] == list(range(9))
     assert load_checkpoint(out).required_concepts().vectors.shape == (5, 8)
 
 
-def test_a_lost_label_file_costs_the_epoch(modules, images, tmp_path):
-    whole, out = tmp_path / "whole", tmp_path / "lost" / "run"
-    out.parent.mkdir()
-    assert train(modules, images, whole, 1) == 0
+def test_a_lost_label_file_costs_the_epoch(modules, images, tmp_path, whole):
+    out = tmp_path / "run"
     assert train(modules, images, out, 1, "epoch:1:SIGTERM") == 75
     (out / "pseudo_labels.npy").unlink()
     assert train(modules, images, out, 1) == 0
-    log = (out / "log.txt").read_text()
-    assert "pseudo_labels.npy, which belongs to it, cannot be read" in log
-    assert differences(whole, out) == []
+    assert "pseudo_labels.npy, which belongs to it, cannot be read" in log_of(out)
+    assert differences(whole(1), out) == []

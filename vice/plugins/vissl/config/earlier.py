@@ -106,6 +106,7 @@ def _told(settings: dict[str, str]) -> dict[str, str]:
     prototypes = {
         name: int(settings[f"VICE.PROTOTYPES.{name}"]) for name in ("dim", "num_prototypes")
     }
+    frozen = int(settings["VICE.PROTOTYPES.freeze_iterations"])
     loss = {
         key.replace("VICE.LOSS.", _LOSS): value
         for key, value in settings.items()
@@ -118,5 +119,6 @@ def _told(settings: dict[str, str]) -> dict[str, str]:
         "LOSS.name": "vice_dense_swav",
         "MODEL.HEAD.PARAMS": str([["vice_prototypes", prototypes]]),
         "MODEL.SINGLE_PASS_EVERY_CROP": "False",
+        "MODEL.TEMP_FROZEN_PARAMS_ITER_MAP": str([["module.heads.0.prototypes.weight", frozen]]),
         "TRAINER.TASK_NAME": "self_supervision_task",
     }
