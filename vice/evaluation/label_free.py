@@ -17,7 +17,7 @@ from vice.assignment import sinkhorn
 from vice.errors import UserError
 from vice.evaluation.agreement import contingency, normalized_mutual_information
 from vice.images import ImageError
-from vice.losses import BatchRegions, swapped_prediction
+from vice.losses import MutualRegions, swapped_prediction
 from vice.losses.options import LossOptions
 from vice.models.concepts import Concepts
 from vice.models.embeddings import refuse_nonfinite
@@ -140,7 +140,7 @@ class HeldOutViews:
         embeddings = embedder(self.photometric(pixels, pair.colours, noise))
         refuse_nonfinite(embeddings, pair.name)
         mode = loss["region_vector"]
-        batch = BatchRegions.of(torch.from_numpy(pair.views.regions).to(device), 2)
+        batch = MutualRegions.of(torch.from_numpy(pair.views.regions).to(device), 2)
         pooled = pool_regions(
             embeddings,
             batch.numbered,

@@ -12,7 +12,7 @@ from torch import Tensor
 from vice.assignment import sinkhorn
 from vice.errors import OptionError
 from vice.losses.queue import RegionQueue
-from vice.regions import BatchRegions, pool_regions, representative_regions
+from vice.regions import MutualRegions, pool_regions, representative_regions
 from vice.runtime.collectives import all_reduce_, world_size
 from vice.runtime.device import Arriving, HostBuffers
 
@@ -130,14 +130,14 @@ class DenseSwAVLoss(HostBuffers):
         return self._health
 
     def forward(
-        self, embeddings: Tensor, prototypes: Tensor, regions: Tensor | BatchRegions
+        self, embeddings: Tensor, prototypes: Tensor, regions: Tensor | MutualRegions
     ) -> Tensor:
         """The loss of one batch.
 
         Args:
             embeddings: (M*N, D, h', w') float, view-major.
             prototypes: (K, D), unit rows.
-            regions: (M*N, h, w) integer, -1 outside mutual regions; or what `BatchRegions.of` made
+            regions: (M*N, h, w) integer, -1 outside mutual regions; or what `MutualRegions.of` made
                 of it before the model's forward pass: with it, and after the first call, nothing
                 here waits for a GPU.
 
@@ -148,7 +148,7 @@ class DenseSwAVLoss(HostBuffers):
             ValueError: The batch is not a multiple of ``num_views``.
             UserError: At the first call: fewer vectors than prototypes, even with a full queue.
         """
-        batch = BatchRegions.of(regions, self.num_views) if torch.is_tensor(regions) else regions
+        batch = MutualRegions.of(regions, self.num_views) if torch.is_tensor(regions) else regions
         with torch.autocast(embeddings.device.type, enabled=False):
             prototypes = prototypes.to(_accumulation_dtype(embeddings))
             vectors, coherence = self._pool(embeddings, prototypes, batch)
@@ -166,7 +166,7 @@ class DenseSwAVLoss(HostBuffers):
         return loss
 
     def _pool(
-        self, embeddings: Tensor, prototypes: Tensor, batch: BatchRegions
+        self, embeddings: Tensor, prototypes: Tensor, batch: MutualRegions
     ) -> tuple[Tensor, Tensor | None]:
         """Unit vectors (M, I, D) of the mutual regions, and their coherence (M, I) if it counts."""
         corners = self.align_corners
@@ -220,7 +220,7 @@ class DenseSwAVLoss(HostBuffers):
         return local * (world_size(self.group) / everywhere)
 
     @torch.no_grad()
-    def _record(self, loss: Tensor, assignment: Tensor, batch: BatchRegions) -> None:
+    def _record(self, loss: Tensor, assignment: Tensor, batch: MutualRegions) -> None:
         """Adds up over the ranks what `health` is worked out from when it is read."""
         usage = assignment.sum(dim=0).double()
         numbered = batch.numbered

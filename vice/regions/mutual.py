@@ -1,4 +1,4 @@
-"""What a batch's region maps say about its loss, whatever the embedding."""
+"""Mutual regions: the regions of a batch that every view of their image shows."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vice.regions.numbering import RegionIndex, index_regions
 
 
 @dataclass(frozen=True)
-class BatchRegions:
-    """The regions of M views of N images, and those that are found in every view.
+class MutualRegions:
+    """Mutual regions of M views of N images: those that are seen in every view.
 
     How many there are decides how large tensors will be, so finding them waits for the device.
     Done before the model's forward pass, it leaves nothing to wait for in the loss, whose kernels
@@ -33,7 +33,7 @@ class BatchRegions:
     counts: Tensor
 
     @classmethod
-    def of(cls, regions: Tensor, num_views: int) -> BatchRegions:
+    def of(cls, regions: Tensor, num_views: int) -> MutualRegions:
         """Finds the regions of a batch.
 
         Args:

@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from vice.experiments.benchmark.data import block_regions
 from vice.experiments.benchmark.timing import Row, time_in_turn
-from vice.losses import BatchRegions, DenseSwAVLoss
+from vice.losses import MutualRegions, DenseSwAVLoss
 from vice.models import Prototypes, build_embedder
 from vice.models.execution import Execution
 
@@ -77,7 +77,7 @@ class Setting:
 
     def whole(self) -> None:
         """Forward and backward with the loss, whose regions are found first."""
-        batch = BatchRegions.of(self.regions, self.views)
+        batch = MutualRegions.of(self.regions, self.views)
         found = self.execution.run(self.model, self.batch)
         loss: Tensor = self.criterion(found, self.prototypes.weight, batch)
         self.model.zero_grad()
@@ -85,7 +85,7 @@ class Setting:
 
     def waits(self) -> int:
         """How often the host waits for the GPU in the loss, once its regions are found."""
-        batch = BatchRegions.of(self.regions, self.views)
+        batch = MutualRegions.of(self.regions, self.views)
         found = self.execution.run(self.model, self.batch)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
