@@ -14,7 +14,7 @@ from tests.conftest import ragged_regions
 from tests.helpers import oracles
 from tests.helpers.processes import run_processes
 from vice.errors import UserError
-from vice.losses import MutualRegions, DenseSwAVLoss
+from vice.losses import DenseSwAVLoss, MutualRegions
 
 
 def random_batch(rng, *, views, images, dim=5, concepts=4, side=12):

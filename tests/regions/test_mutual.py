@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import ragged_regions
 from tests.helpers.waiting import no_waiting
-from vice.losses import MutualRegions, DenseSwAVLoss
+from vice.losses import DenseSwAVLoss, MutualRegions
 from vice.regions import pool as region_vectors
 
 

@@ -3,4 +3,4 @@
 from vice.losses.swav import DenseSwAVLoss, swapped_prediction
 from vice.regions import MutualRegions
 
-__all__ = ["MutualRegions", "DenseSwAVLoss", "swapped_prediction"]
+__all__ = ["DenseSwAVLoss", "MutualRegions", "swapped_prediction"]

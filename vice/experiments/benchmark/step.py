@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from vice.experiments.benchmark.data import block_regions
 from vice.experiments.benchmark.timing import Row, time_in_turn
-from vice.losses import MutualRegions, DenseSwAVLoss
+from vice.losses import DenseSwAVLoss, MutualRegions
 from vice.models import Prototypes, build_embedder
 from vice.models.execution import Execution
 
