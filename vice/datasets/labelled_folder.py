@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vice.datasets.class_names import read_class_names
 from vice.datasets.labelled_set import LabelledSet, Pair
-from vice.datasets.split_files import Folder, by_stem, check_partners, count, there_is
+from vice.datasets.split_files import Folder, by_stem, check_partners, count, nearby_names
 from vice.errors import UserError
 from vice.images import SUFFIXES
 from vice.images.lists import Contents
@@ -72,6 +72,6 @@ def open_folder(root: str | Path) -> LabelledFolder:
     if not path.is_file():
         raise UserError(
             f"{path}: no such file; write one class name a line, in the order of the label indices"
-            + there_is(path)
+            + nearby_names(path)
         )
     return LabelledFolder(root, read_class_names(path), name=root.resolve().name)

@@ -57,7 +57,9 @@ def absent_classes(
     }
 
 
-def tell_absent(absent: Mapping[str, Sequence[str] | None], splits: Mapping[str, Any]) -> None:
+def warn_absent_classes(
+    absent: Mapping[str, Sequence[str] | None], splits: Mapping[str, Any]
+) -> None:
     """Names absent classes in the log, in one line.
 
     Args:
@@ -65,10 +67,10 @@ def tell_absent(absent: Mapping[str, Sequence[str] | None], splits: Mapping[str,
         splits: ``"fit"`` and ``"score"`` to the name of the split.
     """
     verbs = {"fit": "fitted", "score": "scored"}
-    told = [
+    texts = [
         f"in the {verbs[part]} split {splits[part]}: {name_some(names)}"
         for part, names in absent.items()
         if names
     ]
-    if told:
-        logger.warning("classes without a labelled pixel %s", "; ".join(told))
+    if texts:
+        logger.warning("classes without a labelled pixel %s", "; ".join(texts))

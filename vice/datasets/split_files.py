@@ -78,7 +78,7 @@ def by_stem(
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such folder; splits with labels here: {', '.join(known) or 'none'}"
-            + there_is(folder)
+            + nearby_names(folder)
         )
     found, contents = scan(Folder(folder, suffixes, kind))
     if kind == "images" or not found:
@@ -146,7 +146,7 @@ def check_partners(
         raise UserError(f"{folder}: no {kind} for {name_some(lonely)}{hint}")
 
 
-def there_is(path: Path) -> str:
+def nearby_names(path: Path) -> str:
     """What lies where a file or folder is missed, for the end of a message."""
     above = next((one for one in path.parents if one.is_dir()), None)
     try:

@@ -15,7 +15,7 @@ from typing import Any
 
 from vice.errors import UserError, brief
 from vice.evaluation.matchings import MATCHINGS
-from vice.evaluation.protocols import told
+from vice.evaluation.protocols import hashed_fields
 from vice.names import printable
 from vice.runtime.files import read_json
 from vice.runtime.run_folder import RESULTS_NAME
@@ -235,7 +235,7 @@ def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
         "protocol": result["protocol"]["name"],
         "hash": result["protocol"]["hash"],
     }
-    fields = told(result["protocol"]["fields"])
+    fields = hashed_fields(result["protocol"]["fields"])
     flat |= {f"protocol.{name}": value for name, value in fields.items()}
     for part in ("splits", "images", "list_checksums"):
         flat |= {f"{part}.{name}": value for name, value in data[part].items()}
@@ -248,14 +248,14 @@ def _table(
     rows: dict[str, dict[str, list[tuple[float | None, float | None]]]] = {}
     columns: dict[str, None] = {}
     seen: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    told: list[Mapping[str, Any]] = []
+    counted: list[Mapping[str, Any]] = []
     for result in members:
         for name, scores in readouts(result).items():
             key = (result["spec"], result["seed"], name)
             if key in seen:
                 raise UserError(_twice(seen[key], result, name))
             seen[key] = result
-            told.append(scores)
+            counted.append(scores)
             columns[name] = None
             spec = result["spec"]
             row = next((name for p, name in names.items() if _fits(spec, p)), spec)
@@ -265,7 +265,7 @@ def _table(
         f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}, "
         f"{settings['protocol']} ({settings['hash']})"
     )
-    return Table(title, settings, list(columns), rows, mean_over(told))
+    return Table(title, settings, list(columns), rows, mean_over(counted))
 
 
 def _fits(spec: str, pattern: str) -> bool:

@@ -183,11 +183,11 @@ class _Problem:
 
 
 def _log(fit: LogisticFit, reason: str) -> None:
-    told = (
+    summary = (
         f"{fit.iterations} iterations on {fit.pixels} pixels, largest entry of the gradient "
         f"{fit.gradient:.1e}"
     )
     if fit.converged:
-        logger.info("the probe has converged: %s", told)
+        logger.info("the probe has converged: %s", summary)
     else:
-        logger.warning("the probe has NOT converged: %s (%s)", told, reason)
+        logger.warning("the probe has NOT converged: %s (%s)", summary, reason)

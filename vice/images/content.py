@@ -24,7 +24,7 @@ class Content:
         self._prints: dict[int, Fingerprint] = {}
         self._exact: set[int] = set()
         self._flat = 0
-        self._told = False
+        self._warned = False
 
     def add(self, content: Iterable[tuple[int, Fingerprint]]) -> None:
         """Takes images in.
@@ -49,11 +49,11 @@ class Content:
             "different_share": len(self._exact) / seen if seen else 1.0,
         }
 
-    def tell(self) -> None:
+    def warn(self) -> None:
         """Logs once what the images that have come hold, and warns if it is too little."""
-        if self._told or not self._prints:
+        if self._warned or not self._prints:
             return
-        self._told = True
+        self._warned = True
         found = count_duplicates(list(self._prints.values()))
         logger.info(
             "content: %d images seen, %d of one colour, %d equal to others, %d near duplicates",

@@ -1,4 +1,4 @@
-"""What an embedder must return, and whether its numbers are numbers, told by the image."""
+"""Shape of what an embedder must return, and a check for NaN and infinity that names the image."""
 
 from __future__ import annotations
 
@@ -118,17 +118,17 @@ class FiniteWatch:
         self.names: Sequence[str] = ()
         self._waiting: list[tuple[Tensor, Sequence[str], str]] = []
 
-    def see(self, values: Tensor, told: str) -> None:
+    def see(self, values: Tensor, problem: str) -> None:
         """Looks at what was computed for a batch.
 
         Args:
             values: Floating point (B, ...), an entry an image.
-            told: What it is and what to do if it is not finite; follows the image's name.
+            problem: What it is and what to do if it is not finite; follows the image's name.
 
         Raises:
             UserError: An entry of this or an earlier batch is not finite.
         """
-        self._waiting.append((finite_entries(values), self.names, told))
+        self._waiting.append((finite_entries(values), self.names, problem))
         if values.device.type == "cpu" or len(self._waiting) >= WAITING:
             self.look()
 
@@ -139,9 +139,9 @@ class FiniteWatch:
             UserError: An entry is not finite.
         """
         waiting, self._waiting = self._waiting, []
-        for finite, names, told in waiting:
+        for finite, names, problem in waiting:
             for place in (~finite).nonzero().flatten().tolist()[:1]:
-                raise UserError(f"{named(names, place)}: {told}")
+                raise UserError(f"{named(names, place)}: {problem}")
 
 
 def named(names: Sequence[str], place: int) -> str:

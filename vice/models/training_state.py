@@ -121,7 +121,7 @@ def read_snapshot(path: Path, *, numbers: bool = True) -> dict[str, Any]:
     return state
 
 
-def lost_files(path: Path) -> str:
+def missing_files(path: Path) -> str:
     """What a training that goes on from a state would miss; empty when nothing."""
     names = read_snapshot(path, numbers=False).get("vice", {}).get("files", {})
     for name, digest in names.items():
@@ -154,7 +154,7 @@ def furthest_snapshot(folder: Path, *, finished: bool = True, to_resume: bool = 
             except UserError as error:
                 damaged[path] = str(error)
     for _, path in sorted(candidates, key=lambda item: item[0], reverse=True):
-        reason = damage(path) or (lost_files(path) if to_resume else "")
+        reason = damage(path) or (missing_files(path) if to_resume else "")
         if not reason:
             return Furthest(path, damaged)
         damaged[path] = reason

@@ -204,9 +204,9 @@ def disk_reason(error: BaseException) -> str:
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _DISK_ERRORS:
             return os.strerror(seen.errno or 0)
-        told = re.search(r"\(os error (\d+)\)", str(seen))
-        if told and int(told[1]) in _DISK_ERRORS:
-            return os.strerror(int(told[1]))
+        match = re.search(r"\(os error (\d+)\)", str(seen))
+        if match and int(match[1]) in _DISK_ERRORS:
+            return os.strerror(int(match[1]))
         if isinstance(seen, RuntimeError) and _PYTORCH_WRITER.search(str(seen)):
             return "PyTorch could not write the whole file"
         seen = seen.__cause__ or seen.__context__

@@ -36,12 +36,12 @@ def known(*names: str) -> tuple[signal.Signals, ...]:
 
 
 def set_terminal(descriptor: int) -> None:
-    """Says which file descriptor is the terminal's, for `tell`."""
+    """Says which file descriptor is the terminal's, for `write_to_terminal`."""
     global _terminal
     _terminal = descriptor
 
 
-def tell(message: str) -> None:
+def write_to_terminal(message: str) -> None:
     """Writes a line to the terminal; one that is gone changes nothing."""
     with suppress(OSError):
         os.write(_terminal, f"{message}\n".encode("utf-8", "surrogateescape"))
@@ -63,7 +63,7 @@ def end_now(message: str, status: int = INTERRUPTED) -> NoReturn:
         with suppress(OSError):
             os.waitpid(child, 0)
     if message:
-        tell(message)
+        write_to_terminal(message)
     os._exit(status)
 
 

@@ -165,7 +165,7 @@ def too_early(name: str) -> str:
     return f"stopped by {name} before the first step"
 
 
-def leave_to_parent() -> None:
+def ignore_job_signals() -> None:
     """For a data loading process: signals to the whole job are its parent's business.
 
     Without this a cluster manager's signal, or a Ctrl-C, which a terminal sends to all processes,

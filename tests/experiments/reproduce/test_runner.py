@@ -79,9 +79,9 @@ def test_other_rows_are_collected_and_never_run(events, tmp_path, monkeypatch):
     found = reproduce(table, plan, rows=[grid])
     assert [len(found.rows[name].last) for name in (vice, grid)] == [1, 1]
     assert len(found.failures) == 1
-    assert outcome.shown(table, found, [grid]) == table
+    assert outcome.reported_rows(table, found, [grid]) == table
     found.rows[vice].last.clear()
-    assert [row.name for row in outcome.shown(table, found, [grid]).rows] == [grid]
+    assert [row.name for row in outcome.reported_rows(table, found, [grid]).rows] == [grid]
 
 
 def test_what_would_have_to_be_computed_is_not(stripes, tmp_path):

@@ -112,7 +112,7 @@ def loading(device: str, *, small: bool) -> list[Row]:
                 for left, parts in ways.items()
             }
         )
-        hungry = []
+        steps = []
         for left, parts in ways.items():
             one, fed = 0.0, 0.0
             for workers in WORKERS:
@@ -127,8 +127,8 @@ def loading(device: str, *, small: bool) -> list[Row]:
                     note += f"; {1 / each:.1f} images/s"
                 label = f"an image, {left} left to the device, {workers} workers"
                 rows.append(Row(label, each, "1 worker", each / one, note))
-            hungry.append(_hunger(Pictures(paths, BATCH, *parts), fed, setting))
-    return rows + hungry
+            steps.append(_step_against_loader(Pictures(paths, BATCH, *parts), fed, setting))
+    return rows + steps
 
 
 @one_core()
@@ -153,8 +153,8 @@ def _alone(ways: dict[str, Pictures]) -> list[Row]:
     ]
 
 
-def _hunger(pictures: Pictures, fed: float, setting: Setting) -> Row:
-    """A step without `torch.compile` and what is left to its device, against 8 workers."""
+def _step_against_loader(pictures: Pictures, fed: float, setting: Setting) -> Row:
+    """Demand of a step (no `torch.compile`, with what is left to its device) against 8 workers."""
     batch = collate([pictures[index] for index in range(BATCH)])
     sampler, change = pictures.sampler, pictures.change
     # In a training they are copied while the step before runs.

@@ -171,9 +171,9 @@ def composed(config: str, overrides: tuple[str, ...]) -> dict[str, Any]:
 def _composed(config: str, overrides: tuple[str, ...]) -> tuple[dict[str, Any], set[str]]:
     from omegaconf import OmegaConf
 
-    from vice.plugins.vissl.config.compose import compose_and_tell
+    from vice.plugins.vissl.config.compose import compose_with_defaults
 
-    found, filled = compose_and_tell([f"config={config}", *overrides])
+    found, filled = compose_with_defaults([f"config={config}", *overrides])
     plain: Any = OmegaConf.to_container(found, resolve=True)
     return dict(plain), filled
 

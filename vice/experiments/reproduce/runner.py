@@ -135,7 +135,7 @@ def _collect(
             scored.setdefault(row.name, []).append(seed)
 
 
-def shown(table: Table, outcome: Outcome, rows: Collection[str]) -> Table:
+def reported_rows(table: Table, outcome: Outcome, rows: Collection[str]) -> Table:
     """A table without the rows that were not asked for and of which nothing is done.
 
     Args:

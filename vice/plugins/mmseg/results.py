@@ -12,7 +12,7 @@ import numpy as np
 from mmengine.config import Config
 from torch import Tensor
 
-from vice.datasets.labelled_pixels import absent_classes, tell_absent
+from vice.datasets.labelled_pixels import absent_classes, warn_absent_classes
 from vice.errors import UserError
 from vice.evaluation.results import plain, scores
 from vice.evaluation.task import Task
@@ -140,7 +140,7 @@ def absent(
         ``"fit"`` (None where no labels were used) and ``"score"``.
     """
     found = absent_classes(classes, {"fit": fitted, "score": table.counts.sum(0) > 0})
-    tell_absent(found, {"fit": task.protocol.fit_split, "score": task.protocol.score_split})
+    warn_absent_classes(found, {"fit": task.protocol.fit_split, "score": task.protocol.score_split})
     return found
 
 

@@ -73,15 +73,15 @@ def run_log(folder: Path, rank: int, node: int, *, to_stdout: bool = False) -> I
         file.setFormatter(logging.Formatter(named))
         file.setLevel(logging.WARNING if rank else logging.INFO)
         guard([file, terminal])
-        file.handleError = partial(_tell_once, path, set())  # type: ignore[method-assign]
+        file.handleError = partial(_warn_once, path, set())  # type: ignore[method-assign]
         with _only([file, terminal]):
             yield
 
 
-def _tell_once(path: Path, told: set[Path], record: logging.LogRecord) -> None:
-    if path not in told:
-        told.add(path)
-        interrupts.tell(f"cannot write {path}: {sys.exc_info()[1]}; training goes on")
+def _warn_once(path: Path, warned: set[Path], record: logging.LogRecord) -> None:
+    if path not in warned:
+        warned.add(path)
+        interrupts.write_to_terminal(f"cannot write {path}: {sys.exc_info()[1]}; training goes on")
 
 
 @contextmanager
@@ -146,9 +146,11 @@ def _leading_to(path: Path) -> Iterator[tuple[TextIO, TextIO]]:
 def _log(path: Path) -> TextIO:
     try:
         # Libraries print as well, and a full disk is none of their business.
-        return open_log(path, interrupts.tell)
+        return open_log(path, interrupts.write_to_terminal)
     except OSError as error:
-        interrupts.tell(f"cannot write {path}: {error.strerror}; training goes on without a log")
+        interrupts.write_to_terminal(
+            f"cannot write {path}: {error.strerror}; training goes on without a log"
+        )
         return open(os.devnull, "w", encoding="utf-8")
 
 

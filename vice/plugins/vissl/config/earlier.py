@@ -73,7 +73,7 @@ def earlier(settings: Mapping[str, str], filled: Collection[str]) -> dict[str, s
         for key, value in _renamed(settings).items()
         if key not in filled or _UNNAMED.get(key) != value
     }
-    return found if "VICE.METHOD.name" in found else {**found, **_told(found)}
+    return found if "VICE.METHOD.name" in found else {**found, **_vissl_settings(found)}
 
 
 def comparable(settings: Mapping[str, str]) -> dict[str, str]:
@@ -99,7 +99,7 @@ def _renamed(settings: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _told(settings: dict[str, str]) -> dict[str, str]:
+def _vissl_settings(settings: dict[str, str]) -> dict[str, str]:
     """What version 0.1 told VISSL of its one method, taken from where it stands now."""
     if settings.get("LOSS.name") != "vice_method":
         return {}

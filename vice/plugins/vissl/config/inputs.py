@@ -100,7 +100,7 @@ def announce_data(config: Any) -> dict[str, Any]:
     return {"train": train, "held_out": others}
 
 
-def write_found(config: Any) -> None:
+def write_contents(config: Any) -> None:
     """Writes what `announce_data` returns into the run folder, as ``images.json``."""
     write_json(Path(config.CHECKPOINT.DIR) / FOUND_NAME, announce_data(config))
 

@@ -1,4 +1,4 @@
-"""Hook that tells the terminal how a training is getting on, in some twenty lines."""
+"""Progress of a training on the terminal, in some twenty lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(NAME)
 LEAST, SHARE, MOST = 10.0, 0.1, 600.0
 
 
-class TellHook(SilentHook):
+class ProgressHook(SilentHook):
     """Says where the training is, what its loss is and how long it will take.
 
     Args:
@@ -33,7 +33,7 @@ class TellHook(SilentHook):
         super().__init__()
         self.folder = Path(folder)
         self.log = log
-        self.start = self.told = 0.0
+        self.start = self.last_line = 0.0
         self.first = 0
         self.identity = (0, 0)
 
@@ -68,9 +68,9 @@ class TellHook(SilentHook):
         if not self.start:
             # The first step waits for the images, and compiles: it says nothing of the others.
             self.start, self.first = now, done
-        elif now - self.told < min(max(SHARE * (now - self.start), LEAST), MOST):
+        elif now - self.last_line < min(max(SHARE * (now - self.start), LEAST), MOST):
             return
-        self.told = now
+        self.last_line = now
         steps = done - self.first
         left = (now - self.start) / max(steps, 1) * (task.max_iteration - done)
         logger.info(

@@ -47,7 +47,7 @@ class WatchHook(SilentHook):
     def __init__(self, notice: Notice) -> None:
         super().__init__()
         self.notice = notice
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def prepare(self, task: Any) -> None:
         """Before the first step: reads what is going to be looked at."""
@@ -76,8 +76,8 @@ class WatchHook(SilentHook):
         # A full disk, a full GPU, numbers that are none: hours of training are worth more.
         except Exception as error:
             text = f"{type(self).__name__}: {type(error).__name__}: {error}"
-            if text not in self._told:
-                self._told.add(text)
+            if text not in self._warned:
+                self._warned.add(text)
                 logger.error("%s. Training goes on without it", text)
 
 
