@@ -59,10 +59,10 @@ class LabelFreeScores:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two views of one image, how their colours are changed, and its file."""
+    """Two views of one image, their color changes, and its file."""
 
     views: Views
-    colours: PhotometricParams
+    colors: PhotometricParams
     name: str = "an image"
 
 
@@ -137,7 +137,7 @@ class HeldOutViews:
         loss = self.settings["LOSS"]
         pixels = torch.from_numpy(pair.views.images).permute(0, 3, 1, 2).to(device)
         noise = torch.from_numpy(pair.views.noise)
-        embeddings = embedder(self.photometric(pixels, pair.colours, noise))
+        embeddings = embedder(self.photometric(pixels, pair.colors, noise))
         refuse_nonfinite(embeddings, pair.name)
         mode = loss["region_vector"]
         batch = MutualRegions.of(torch.from_numpy(pair.views.regions).to(device), 2)

@@ -123,8 +123,8 @@ def _coordinates(features: Tensor, num_classes: int, l2: float) -> tuple[Tensor,
     mean = features.mean(0, dtype=torch.float64)
     moment = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64)
     for rows in features.split(_ROWS):
-        centred = rows.double() - mean
-        moment += centred.T @ centred
+        centered = rows.double() - mean
+        moment += centered.T @ centered
     moment /= len(features)
     deviation = moment.diagonal().sqrt()
     # Rounding alone lets a constant feature vary.

@@ -241,7 +241,7 @@ def get_protocol(name: str, dataset: str = "folder", **changes: Any) -> Protocol
 
 
 def hashed_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields that enter the hash: without younger ones at their default, which older results lack."""
+    """Fields that enter the hash, which lack younger ones at their default, as older results do."""
     return {k: v for k, v in fields.items() if (k, v) not in _YOUNGER.items()}
 
 

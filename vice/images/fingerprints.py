@@ -22,7 +22,7 @@ MOST_BITS = 12
 MOST_LEVELS = 6.0
 _SIDE = 8
 #: Bytes of a hash that are sorted by first, and entries that each is compared with in that order.
-_BAND_BYTES, _NEIGHBOURS = 2, 12
+_BAND_BYTES, _NEIGHBORS = 2, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def near_duplicates(prints: Sequence[Fingerprint], group: np.ndarray | None = No
         keys = np.ascontiguousarray(turned[:, :8]).view(">u8")[:, 0].astype(np.uint64)
         order = np.argsort(keys, kind="stable")
         band = keys[order] >> np.uint64(64 - 8 * _BAND_BYTES)
-        for step in range(1, min(_NEIGHBOURS, 2 * count - 1) + 1):
+        for step in range(1, min(_NEIGHBORS, 2 * count - 1) + 1):
             fit = np.flatnonzero(band[step:] == band[:-step])
             one, other = order[fit], order[fit + step]
             new = ~(found[owner[one]] & found[owner[other]])

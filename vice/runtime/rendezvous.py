@@ -66,7 +66,7 @@ class Roster:
         self.store.set(_key(self.rank), json.dumps(text))
 
     def exit_barrier(self) -> None:
-        """Barrier at the end: all ranks leave once rank 0 is ready to; rank 0 keeps the store, so is last.
+        """Barrier at the end: all leave once rank 0 is ready to; it keeps the store, and is last.
 
         Raises:
             torch.distributed.DistError: Rank 0 did not get ready.

@@ -22,7 +22,7 @@ from vice.views.color import (
     adjust_contrast,
     adjust_hue,
     adjust_saturation,
-    to_grey,
+    to_gray,
 )
 from vice.views.color import gaussian_blur as _gaussian_blur
 
@@ -51,7 +51,7 @@ class PhotometricParams:
         contrast: float32 (B,); factor.
         saturation: float32 (B,); factor.
         hue: float32 (B,); shift as a share of the full circle.
-        grey: bool (B,); whether colour is removed.
+        gray: bool (B,); whether the color is removed.
         blur: bool (B,); whether the image is blurred.
         sigma: float32 (B,); standard deviation of the blur in pixels.
         noise_seed: int64 (B,); seed of the mask noise.
@@ -63,7 +63,7 @@ class PhotometricParams:
     contrast: np.ndarray
     saturation: np.ndarray
     hue: np.ndarray
-    grey: np.ndarray
+    gray: np.ndarray
     blur: np.ndarray
     sigma: np.ndarray
     noise_seed: np.ndarray
@@ -158,7 +158,7 @@ class Photometric:
             saturation=self._factor(rng, "saturation", count),
             hue=rng.uniform(-1.0, 1.0, count).astype(np.float32)
             * np.float32(self.strengths["hue"]),
-            grey=rng.random(count) < self.grey_probability,
+            gray=rng.random(count) < self.grey_probability,
             blur=rng.random(count) < self.blur_probability,
             sigma=rng.uniform(*self.sigma, count).astype(np.float32),
             noise_seed=rng.integers(0, 2**63, count, dtype=np.int64),
@@ -206,7 +206,7 @@ class Photometric:
             for place, (name, adjust) in enumerate(_ADJUST):
                 group = params.jitter & (params.order[:, step] == place)
                 yield adjust, group, getattr(params, name)
-        yield (lambda part, _: to_grey(part).expand_as(part)), params.grey, params.sigma
+        yield (lambda part, _: to_gray(part).expand_as(part)), params.gray, params.sigma
         yield (lambda part, s: _gaussian_blur(part, s, self.taps)), params.blur, params.sigma
 
 

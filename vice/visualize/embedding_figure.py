@@ -44,10 +44,10 @@ def draw_embeddings(
         [
             image,
             region_boundaries(image, ids),
-            colours,
+            colors,
             colorize(nearest, len(found), ignore=None),
         ]
-        for image, ids, colours, nearest in zip(
+        for image, ids, colors, nearest in zip(
             images,
             regions,
             pca_rgb(list(embeddings)),

@@ -35,7 +35,7 @@ class Sizes:
     Attributes:
         parameters: Numbers with a gradient.
         buffers: Bytes of the model's buffers; rank 0's are sent to all before each step.
-        normalised: Channels of each synchronised batch normalisation; empty on a CPU.
+        normalized: Channels of each synchronised batch normalisation; empty on a CPU.
         prototypes: K.
         iterations: Of Sinkhorn.
         group: Ranks that share batch statistics, those of a node.
@@ -43,7 +43,7 @@ class Sizes:
 
     parameters: int
     buffers: int
-    normalised: tuple[int, ...] = ()
+    normalized: tuple[int, ...] = ()
     prototypes: int = 128
     iterations: int = 3
     group: int = 4
@@ -55,7 +55,7 @@ class Sizes:
         return cls(
             parameters=sum(p.numel() for p in model.parameters()),
             buffers=sum(b.numel() * b.element_size() for b in model.buffers()),
-            normalised=tuple(norms) if synchronised else (),
+            normalized=tuple(norms) if synchronised else (),
             prototypes=prototypes,
         )
 
@@ -68,8 +68,8 @@ def payload(sizes: Sizes) -> dict[str, tuple[str, int]]:
     """
     counts = FLOAT
     health = (5 + sizes.prototypes) * DOUBLE
-    gathered = sum(2 * channels + 1 for channels in sizes.normalised) * FLOAT
-    returned = sum(2 * channels for channels in sizes.normalised) * FLOAT
+    gathered = sum(2 * channels + 1 for channels in sizes.normalized) * FLOAT
+    returned = sum(2 * channels for channels in sizes.normalized) * FLOAT
     return {
         "gradients": ("sum", sizes.parameters * FLOAT),
         "buffers": ("broadcast", sizes.buffers),
