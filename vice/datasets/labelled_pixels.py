@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vice.datasets import LabelledSet, Pair
+from vice.datasets import ImageLabelPair, LabelledSet
 from vice.datasets.split_files import name_some
 from vice.errors import UserError
 from vice.labels import IGNORE
@@ -16,7 +16,7 @@ from vice.labels import IGNORE
 logger = logging.getLogger(__name__)
 
 
-def require_labels(source: LabelledSet, pairs: Sequence[Pair], role: str) -> None:
+def require_labels(source: LabelledSet, pairs: Sequence[ImageLabelPair], role: str) -> None:
     """Looks at label maps until one has a pixel that is not ignored: mostly the first.
 
     Args:

@@ -24,7 +24,7 @@ THREADS = 8
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImageLabelPair:
     """An image file and the label map that belongs to it.
 
     Attributes:
@@ -57,7 +57,7 @@ class LabelledSet(ABC):
         """Names of the splits that have labels here, sorted."""
 
     @abstractmethod
-    def find(self, split: str, *, labels: bool) -> list[Pair]:
+    def find(self, split: str, *, labels: bool) -> list[ImageLabelPair]:
         """Pairs of one split, sorted by name; `pairs` is the public form of it."""
 
     @abstractmethod
@@ -87,7 +87,7 @@ class LabelledSet(ABC):
         """
         return [found for part in split.split("+") for found in self.count(part, labels=labels)]
 
-    def pairs(self, split: str, *, labels: bool = True) -> list[Pair]:
+    def pairs(self, split: str, *, labels: bool = True) -> list[ImageLabelPair]:
         """All images of a split with their label maps.
 
         Args:
@@ -102,7 +102,7 @@ class LabelledSet(ABC):
         """
         return [pair for part in split.split("+") for pair in self.find(part, labels=labels)]
 
-    def check(self, split: str, *, labels: bool = True) -> list[Pair]:
+    def check(self, split: str, *, labels: bool = True) -> list[ImageLabelPair]:
         """`pairs`, after a look at the header of every file (no pixel is decoded).
 
         Args:
@@ -126,7 +126,7 @@ class LabelledSet(ABC):
                 pass
         return pairs
 
-    def _check_pair(self, pair: Pair) -> None:
+    def _check_pair(self, pair: ImageLabelPair) -> None:
         check_format(pair.image)
         if pair.label is None:
             geometry(pair.image)

@@ -29,7 +29,7 @@ ASKED_FOR = ("fraction", "subset_seed", "backbone_lr_mult", "crop", "options")
 
 
 @dataclass(frozen=True)
-class Table:
+class ComparisonTable:
     """Results that were taken in the same way.
 
     Attributes:
@@ -113,7 +113,7 @@ def _is_number(value: Any) -> bool:
 
 def make_tables(
     results: Sequence[Mapping[str, Any]], names: Mapping[str, str] | None = None
-) -> list[Table]:
+) -> list[ComparisonTable]:
     """Groups results by how they were taken; only the seed may differ inside a cell.
 
     Protocol (by all its fields), lists of images and classes must agree.
@@ -162,7 +162,7 @@ def row_names(texts: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def differences(tables: Sequence[Table]) -> list[str]:
+def differences(tables: Sequence[ComparisonTable]) -> list[str]:
     """Says which tables of the same data and kind of evaluation cannot be compared, and why.
 
     Returns:
@@ -186,7 +186,7 @@ def differences(tables: Sequence[Table]) -> list[str]:
     return sentences
 
 
-def to_markdown(tables: Sequence[Table]) -> str:
+def to_markdown(tables: Sequence[ComparisonTable]) -> str:
     """The tables as Markdown: mIoU / accuracy in percent, mean ± sd over seeds."""
     parts = []
     for number, table in enumerate(tables, 1):
@@ -199,7 +199,7 @@ def to_markdown(tables: Sequence[Table]) -> str:
     return "\n\n".join([*parts, *differences(tables)]) + "\n"
 
 
-def to_html(tables: Sequence[Table]) -> str:
+def to_html(tables: Sequence[ComparisonTable]) -> str:
     """The same as `to_markdown`, as a page."""
     parts = []
     for number, table in enumerate(tables, 1):
@@ -244,7 +244,7 @@ def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _table(
     settings: dict[str, Any], members: Sequence[Mapping[str, Any]], names: Mapping[str, str]
-) -> Table:
+) -> ComparisonTable:
     rows: dict[str, dict[str, list[tuple[float | None, float | None]]]] = {}
     columns: dict[str, None] = {}
     seen: dict[tuple[Any, ...], Mapping[str, Any]] = {}
@@ -265,7 +265,7 @@ def _table(
         f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}, "
         f"{settings['protocol']} ({settings['hash']})"
     )
-    return Table(title, settings, list(columns), rows, mean_over(counted))
+    return ComparisonTable(title, settings, list(columns), rows, mean_over(counted))
 
 
 def _fits(spec: str, pattern: str) -> bool:
@@ -286,11 +286,11 @@ def _twice(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> st
     )
 
 
-def _unit(table: Table) -> str:
+def _unit(table: ComparisonTable) -> str:
     return f"mIoU ({table.mean}) / accuracy in %" if table.mean else "mIoU / accuracy in %"
 
 
-def _matchings(tables: Sequence[Table]) -> list[tuple[str, str]]:
+def _matchings(tables: Sequence[ComparisonTable]) -> list[tuple[str, str]]:
     """The matchings that columns are named by, and what each is."""
     used = {column.rpartition(" ")[2] for table in tables for column in table.columns}
     return [(name, text) for name, text in MATCHINGS.items() if name in used]
@@ -307,7 +307,7 @@ def readouts(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def _cells(table: Table) -> list[list[str]]:
+def _cells(table: ComparisonTable) -> list[list[str]]:
     lines = []
     for spec, found in table.rows.items():
         seeds = max(len(values) for values in found.values())

@@ -58,7 +58,7 @@ class LabelFreeScores:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ViewPair:
     """Two views of one image, their color changes, and its file."""
 
     views: Views
@@ -132,7 +132,7 @@ class HeldOutViews:
             regions=vectors.shape[1],
         )
 
-    def _region_vectors(self, embedder: nn.Module, pair: Pair, device: torch.device) -> Tensor:
+    def _region_vectors(self, embedder: nn.Module, pair: ViewPair, device: torch.device) -> Tensor:
         """Unit vectors (2, I, D) of the mutual regions of one image."""
         loss = self.settings["LOSS"]
         pixels = torch.from_numpy(pair.views.images).permute(0, 3, 1, 2).to(device)
@@ -155,7 +155,7 @@ def _draw_pairs(
     settings: Mapping[str, Any],
     seed: int,
     photometric: Photometric,
-) -> list[Pair]:
+) -> list[ViewPair]:
     """Views as in training, but two an image."""
     sampler = ViewSampler(**{**settings["VIEWS"], "num_views": 2})
     superpixels = Superpixels(**{**settings["SUPERPIXELS"], "cache_dir": None})
@@ -170,7 +170,7 @@ def _draw_pairs(
         except ImageError as error:
             logger.warning("left out of the label-free scores: %s", error)
         else:
-            pairs.append(Pair(views, photometric.draw(rng, 2), str(path)))
+            pairs.append(ViewPair(views, photometric.draw(rng, 2), str(path)))
     if not pairs:
         raise UserError("no image whose two views share a region: give more, or larger, images")
     return pairs

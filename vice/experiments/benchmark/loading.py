@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vice.experiments.benchmark.data import texture
 from vice.experiments.benchmark.step import WAYS, Setting
-from vice.experiments.benchmark.timing import Row, one_core, time_in_turn
+from vice.experiments.benchmark.timing import Measurement, one_core, time_in_turn
 from vice.images import read_image
 from vice.superpixels import Superpixels
 from vice.views import Placement, ViewSampler
@@ -94,7 +94,7 @@ def collate(samples: list[tuple[Placement, PhotometricParams, Tensor]]) -> dict[
     return batch
 
 
-def loading(device: str, *, small: bool) -> list[Row]:
+def loading(device: str, *, small: bool) -> list[Measurement]:
     """Images a second from 1 to 16 workers, with less and less of the work on the workers.
 
     With a GPU the batches go there, and what is left of the work is done on it. The first rows
@@ -126,13 +126,13 @@ def loading(device: str, *, small: bool) -> list[Row]:
                 if device != "cpu":
                     note += f"; {1 / each:.1f} images/s"
                 label = f"an image, {left} left to the device, {workers} workers"
-                rows.append(Row(label, each, "1 worker", each / one, note))
+                rows.append(Measurement(label, each, "1 worker", each / one, note))
             steps.append(_step_against_loader(Pictures(paths, BATCH, *parts), fed, setting))
     return rows + steps
 
 
 @one_core()
-def _alone(ways: dict[str, Pictures]) -> list[Row]:
+def _alone(ways: dict[str, Pictures]) -> list[Measurement]:
     """What an image takes a core before it is collated; each of the files once a call."""
 
     def all_of(pictures: Pictures) -> None:
@@ -142,7 +142,7 @@ def _alone(ways: dict[str, Pictures]) -> list[Row]:
     seconds = time_in_turn({left: partial(all_of, way) for left, way in ways.items()})
     whole = seconds[LEFT[0]]
     return [
-        Row(
+        Measurement(
             f"an image on a core, {left} left to the device",
             taken / len(ways[left]),
             f"{LEFT[0]} left",
@@ -153,7 +153,7 @@ def _alone(ways: dict[str, Pictures]) -> list[Row]:
     ]
 
 
-def _step_against_loader(pictures: Pictures, fed: float, setting: Setting) -> Row:
+def _step_against_loader(pictures: Pictures, fed: float, setting: Setting) -> Measurement:
     """Demand of a step (no `torch.compile`, with what is left to its device) against 8 workers."""
     batch = collate([pictures[index] for index in range(BATCH)])
     sampler, change = pictures.sampler, pictures.change
@@ -169,7 +169,7 @@ def _step_against_loader(pictures: Pictures, fed: float, setting: Setting) -> Ro
     if setting.device != "cpu":
         note = f"{1 / taken:.1f} images/s wanted, {1 / fed:.1f} delivered; {note}"
     label = f"an image of a step, {pictures.left} left to it, {setting.label}"
-    return Row(label, taken, f"{FEEDERS} workers", taken / fed, note)
+    return Measurement(label, taken, f"{FEEDERS} workers", taken / fed, note)
 
 
 @contextmanager

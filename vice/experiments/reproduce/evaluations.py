@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vice.evaluation.compare import readouts
-from vice.experiments.reproduce.plan import Plan
-from vice.experiments.reproduce.tables import Row, merge
+from vice.experiments.reproduce.plan import ReproducePlan
+from vice.experiments.reproduce.tables import Experiment, merge
 from vice.runtime.files import read_json
 from vice.runtime.run_folder import RESULTS_NAME
 
@@ -19,7 +19,7 @@ from vice.runtime.run_folder import RESULTS_NAME
 Scores = dict[str, dict[str, float | None]]
 
 
-def arguments_of(row: Row, label: str, plan: Plan) -> dict[str, Any]:
+def arguments_of(row: Experiment, label: str, plan: ReproducePlan) -> dict[str, Any]:
     """Arguments of one evaluation of a row, at the plan's scale and on its data.
 
     Args:
@@ -42,7 +42,7 @@ def arguments_of(row: Row, label: str, plan: Plan) -> dict[str, Any]:
     return found
 
 
-def evaluate(row: Row, spec: str, seed: int, folder: Path, plan: Plan) -> Scores:
+def evaluate(row: Experiment, spec: str, seed: int, folder: Path, plan: ReproducePlan) -> Scores:
     """Takes all evaluations of a row; those that are done are read.
 
     Args:
@@ -57,7 +57,7 @@ def evaluate(row: Row, spec: str, seed: int, folder: Path, plan: Plan) -> Scores
 
     Raises:
         UserError: An evaluation says what is wrong.
-        NotDone: As `Plan.require`.
+        NotDone: As `ReproducePlan.require`.
     """
     scores: Scores = {}
     for label in row.evaluate:
@@ -82,7 +82,7 @@ def evaluate(row: Row, spec: str, seed: int, folder: Path, plan: Plan) -> Scores
 
 
 def _evaluate(
-    kind: str, spec: str, seed: int, out: Path, plan: Plan, arguments: dict[str, Any]
+    kind: str, spec: str, seed: int, out: Path, plan: ReproducePlan, arguments: dict[str, Any]
 ) -> dict[str, Any]:
     # MMSegmentation takes seconds to import, and a list of the tables needs none of it.
     from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters

@@ -21,7 +21,7 @@ from vice.datasets.labelled_set import list_checksum
 from vice.datasets.subsets import take_subset
 from vice.errors import UserError
 from vice.evaluation.protocols import default_protocol, get_protocol
-from vice.experiments.reproduce.tables import Row, Scale, key_of
+from vice.experiments.reproduce.tables import Experiment, Scale, key_of
 from vice.names import printable
 from vice.runtime.files import write_text
 from vice.runtime.overrides import expand, quote
@@ -32,7 +32,7 @@ class NotDone(Exception):
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReproducePlan:
     """What the user asks for.
 
     Attributes:
@@ -103,7 +103,7 @@ class Run:
         return hashlib.sha256(content.encode()).hexdigest()[:10]
 
 
-def plan_run(row: Row, plan: Plan, seed: int) -> Run:
+def plan_run(row: Experiment, plan: ReproducePlan, seed: int) -> Run:
     """Composes the training of a row; nothing has to be there for it.
 
     Args:
@@ -135,7 +135,7 @@ def plan_run(row: Row, plan: Plan, seed: int) -> Run:
     return Run(row.config, overrides, seed, settings(row.config, overrides))
 
 
-def _scaled(row: Row, plan: Plan) -> list[str]:
+def _scaled(row: Experiment, plan: ReproducePlan) -> list[str]:
     """What the row says at full scale, times the scale's factors; the user's overrides win."""
     # Composing takes time, and what comes with shared parts is the same for most rows.
     shared = composed(str(row.config), row.shared) if plan.scale.factors else {}
@@ -201,7 +201,7 @@ def _is_harmless(key: str) -> bool:
     return name.startswith(HARMLESS) and name not in counts
 
 
-def run_folder(run: Run, row: Row, plan: Plan) -> tuple[Path, Path]:
+def run_folder(run: Run, row: Experiment, plan: ReproducePlan) -> tuple[Path, Path]:
     """Where a run lies and what it is trained on.
 
     Args:
@@ -230,7 +230,7 @@ def run_folder(run: Run, row: Row, plan: Plan) -> tuple[Path, Path]:
     return plan.out / "runs" / folder, images
 
 
-def _write_list(name: str, limit: int, plan: Plan) -> tuple[Path, str]:
+def _write_list(name: str, limit: int, plan: ReproducePlan) -> tuple[Path, str]:
     known = name if name in DATASETS else "folder"
     split = get_protocol(default_protocol(known), known).fit_split
     data = open_dataset(name, plan.data_root)

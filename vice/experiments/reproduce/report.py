@@ -11,9 +11,9 @@ from vice.evaluation.checkpoint_selection import RULE
 from vice.evaluation.compare import markdown_line, spread
 from vice.evaluation.matchings import MATCHINGS
 from vice.experiments.reproduce.evaluations import Scores
-from vice.experiments.reproduce.plan import Plan
+from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.runner import Outcome, RowOutcome
-from vice.experiments.reproduce.tables import Row, Table
+from vice.experiments.reproduce.tables import Experiment, PaperTable
 from vice.runtime.files import write_json, write_text
 from vice.scoring import mean_over
 
@@ -28,7 +28,7 @@ LABEL_FREE = {
 HEAD = ("row", "read-out", "published", "source", "last checkpoint", "label-free choice", "seeds")
 
 
-def write_report(table: Table, outcome: Outcome, plan: Plan) -> Path:
+def write_report(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> Path:
     """Writes ``tables/<table>-<scale>.md`` and ``.json`` into the plan's folder.
 
     Args:
@@ -49,7 +49,7 @@ def write_report(table: Table, outcome: Outcome, plan: Plan) -> Path:
     return file
 
 
-def to_markdown(table: Table, outcome: Outcome, plan: Plan) -> str:
+def to_markdown(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> str:
     """The table, what the scale and the data change, and what failed.
 
     mIoU / accuracy in percent, mean ± standard deviation over seeds; a difference of mIoU to the
@@ -82,7 +82,11 @@ def to_markdown(table: Table, outcome: Outcome, plan: Plan) -> str:
 
 
 def _cells(
-    table: Table, row: Row, found: RowOutcome, baseline: RowOutcome | None, plan: Plan
+    table: PaperTable,
+    row: Experiment,
+    found: RowOutcome,
+    baseline: RowOutcome | None,
+    plan: ReproducePlan,
 ) -> list[list[str]]:
     """A line for each read-out that is published or measured."""
     names = dict.fromkeys([*row.published, *(name for scores in found.last for name in scores)])
@@ -113,7 +117,7 @@ def _cells(
     return lines
 
 
-def _label_free(table: Table, outcome: Outcome) -> list[str]:
+def _label_free(table: PaperTable, outcome: Outcome) -> list[str]:
     """The second table; nothing where no row was trained."""
     rows = {row.name: outcome.rows[row.name].label_free for row in table.rows}
     lines = []
@@ -171,7 +175,7 @@ def _value(entry: Mapping[str, float | None], key: str) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _notes(plan: Plan, outcome: Outcome) -> list[str]:
+def _notes(plan: ReproducePlan, outcome: Outcome) -> list[str]:
     notes = [
         "- mIoU / accuracy in %, mean ± standard deviation over seeds. No label has a say in which "
         f"checkpoint is scored: it is the last one, or that of the {RULE}, on images that were not "
@@ -197,7 +201,7 @@ def _notes(plan: Plan, outcome: Outcome) -> list[str]:
     return notes
 
 
-def changes(plan: Plan) -> list[str]:
+def changes(plan: ReproducePlan) -> list[str]:
     """What scale, data and overrides change against the papers' setting, a line each."""
     scale, lines = plan.scale, []
     if scale.factors:

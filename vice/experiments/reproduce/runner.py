@@ -15,8 +15,15 @@ from vice.errors import UserError, one_line
 from vice.experiments.reproduce.evaluations import Scores, arguments_of, evaluate
 from vice.experiments.reproduce.found import announce_datasets
 from vice.experiments.reproduce.label_free import choose, last_scores, stability
-from vice.experiments.reproduce.plan import NotDone, Plan, Run, composed, plan_run, run_folder
-from vice.experiments.reproduce.tables import Row, Table
+from vice.experiments.reproduce.plan import (
+    NotDone,
+    ReproducePlan,
+    Run,
+    composed,
+    plan_run,
+    run_folder,
+)
+from vice.experiments.reproduce.tables import Experiment, PaperTable
 from vice.experiments.reproduce.trainings import Waiting, ensure_trained, training_seconds
 from vice.runtime.progress import progress
 
@@ -65,8 +72,8 @@ class Outcome:
 
 
 def reproduce(
-    table: Table,
-    plan: Plan,
+    table: PaperTable,
+    plan: ReproducePlan,
     on_row: Callable[[Outcome], None] = lambda outcome: None,
     rows: Collection[str] | None = None,
 ) -> Outcome:
@@ -92,7 +99,7 @@ def reproduce(
     # A run that several rows share is tried once.
     failed: dict[Path, Exception] = {}
 
-    def trained(row: Row, seed: int) -> bool:
+    def trained(row: Experiment, seed: int) -> bool:
         work_on = partial(_train, outcome, row, seed, plan, failed)
         return _guarded(outcome, f"{row.name}, seed {seed}", work_on)
 
@@ -120,10 +127,10 @@ def reproduce(
 
 
 def _collect(
-    table: Table,
+    table: PaperTable,
     outcome: Outcome,
-    work: Sequence[tuple[Row, int]],
-    plan: Plan,
+    work: Sequence[tuple[Experiment, int]],
+    plan: ReproducePlan,
     scored: dict[str, list[int]],
 ) -> None:
     """What is done of some rows; nothing is said of what is not, or could not be."""
@@ -135,7 +142,7 @@ def _collect(
             scored.setdefault(row.name, []).append(seed)
 
 
-def reported_rows(table: Table, outcome: Outcome, rows: Collection[str]) -> Table:
+def reported_rows(table: PaperTable, outcome: Outcome, rows: Collection[str]) -> PaperTable:
     """A table without the rows that were not asked for and of which nothing is done.
 
     Args:
@@ -147,7 +154,7 @@ def reported_rows(table: Table, outcome: Outcome, rows: Collection[str]) -> Tabl
     return dataclasses.replace(table, rows=tuple(kept))
 
 
-def _has_work(row: Row) -> bool:
+def _has_work(row: Experiment) -> bool:
     return bool(row.evaluate) and (row.config is not None or row.spec is not None)
 
 
@@ -172,7 +179,7 @@ def _guarded(outcome: Outcome, where: str, work: Callable[[], None]) -> bool:
 
 
 def _train(
-    outcome: Outcome, row: Row, seed: int, plan: Plan, failed: dict[Path, Exception]
+    outcome: Outcome, row: Experiment, seed: int, plan: ReproducePlan, failed: dict[Path, Exception]
 ) -> None:
     if row.config is None or row.untrained:
         return
@@ -187,20 +194,22 @@ def _train(
         raise
 
 
-def _place(row: Row, seed: int, plan: Plan) -> tuple[Run, Path, Path]:
+def _place(row: Experiment, seed: int, plan: ReproducePlan) -> tuple[Run, Path, Path]:
     run = plan_run(row, plan, seed)
     folder, images = run_folder(run, row, plan)
     return run, folder, images
 
 
-def _views(table: Table, row: Row, plan: Plan) -> Mapping[str, Any]:
+def _views(table: PaperTable, row: Experiment, plan: ReproducePlan) -> Mapping[str, Any]:
     """``VICE`` of the training whose views a row is measured in without labels."""
     known = {found.name: found for found in table.rows if found.config is not None}
     run = plan_run(known.get(table.baseline, row), plan, 0)
     return dict(composed(run.config, run.overrides)["config"]["VICE"])
 
 
-def _score(table: Table, found: RowOutcome, row: Row, seed: int, plan: Plan) -> None:
+def _score(
+    table: PaperTable, found: RowOutcome, row: Experiment, seed: int, plan: ReproducePlan
+) -> None:
     if row.untrained:
         plan.require(row.name)
         found.last.append(_time(row, seed, plan))
@@ -230,12 +239,14 @@ def _score(table: Table, found: RowOutcome, row: Row, seed: int, plan: Plan) -> 
         found.seconds.append(seconds)
 
 
-def _compare_seeds(found: RowOutcome, row: Row, seeds: Sequence[int], plan: Plan) -> None:
+def _compare_seeds(
+    found: RowOutcome, row: Experiment, seeds: Sequence[int], plan: ReproducePlan
+) -> None:
     folders = {seed: _place(row, seed, plan)[1] for seed in seeds}
     found.stability = stability(row, folders, plan)
 
 
-def _time(row: Row, seed: int, plan: Plan) -> Scores:
+def _time(row: Experiment, seed: int, plan: ReproducePlan) -> Scores:
     from vice.experiments.reproduce.step_time import time_step
 
     run = plan_run(row, plan, seed)

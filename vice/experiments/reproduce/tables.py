@@ -24,7 +24,7 @@ KINDS = ("linear", "clusters", "finetune", "timing")
 
 
 @dataclass(frozen=True)
-class Row:
+class Experiment:
     """One experiment.
 
     Attributes:
@@ -55,7 +55,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     """One table or figure of the papers.
 
     Attributes:
@@ -72,7 +72,7 @@ class Table:
     source: str
     about: str
     baseline: str
-    rows: tuple[Row, ...]
+    rows: tuple[Experiment, ...]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def table_names() -> list[str]:
     return sorted(file.stem for file in _folder().glob("*.yaml"))
 
 
-def load_table(name: str) -> Table:
+def load_table(name: str) -> PaperTable:
     """Reads a table.
 
     Args:
@@ -134,7 +134,7 @@ def load_table(name: str) -> Table:
     missing = {*published, content.get("baseline") or names[0]} - set(names)
     if missing or len(set(names)) < len(names):
         raise UserError(f"{file}: rows must have different names, and {sorted(missing)} are none")
-    return Table(
+    return PaperTable(
         name,
         content["title"],
         content.get("source", ""),
@@ -144,7 +144,7 @@ def load_table(name: str) -> Table:
     )
 
 
-def select_rows(table: Table, patterns: Sequence[str]) -> Table:
+def select_rows(table: PaperTable, patterns: Sequence[str]) -> PaperTable:
     """The rows of a table whose names match one of some patterns, and its baseline.
 
     Args:
@@ -208,7 +208,7 @@ def _row(
     parts: Mapping[str, Any],
     published: Mapping[str, Any],
     file: Path,
-) -> Row:
+) -> Experiment:
     own = [override for part in chosen for override in part.get("train", ())]
     whole: dict[str, Any] = dict(base)
     for part in chosen:
@@ -219,7 +219,7 @@ def _row(
         label: {**arguments, "kind": arguments.get("kind", label)}
         for label, arguments in (whole.get("evaluate") or {}).items()
     }
-    return Row(
+    return Experiment(
         name,
         whole.get("config"),
         tuple(whole.get("train", ())),

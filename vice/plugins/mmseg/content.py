@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from vice.datasets import LabelledSet, Pair
+from vice.datasets import ImageLabelPair, LabelledSet
 from vice.errors import UserError
 from vice.evaluation.task import Task
 from vice.images.fingerprints import count_shared
@@ -17,7 +17,9 @@ logger = logging.getLogger(__name__)
 
 
 def look_at_images(
-    task: Task, sets: tuple[LabelledSet, LabelledSet], fitted: Sequence[Pair] | None = None
+    task: Task,
+    sets: tuple[LabelledSet, LabelledSet],
+    fitted: Sequence[ImageLabelPair] | None = None,
 ) -> dict[str, Any]:
     """Reads all images of both splits once, says what they hold, and which are in both.
 
@@ -38,7 +40,7 @@ def look_at_images(
 
 
 def _look(
-    task: Task, sets: tuple[LabelledSet, LabelledSet], fitted: Sequence[Pair] | None
+    task: Task, sets: tuple[LabelledSet, LabelledSet], fitted: Sequence[ImageLabelPair] | None
 ) -> dict[str, Any]:
     protocol = task.protocol
     if fitted is None:

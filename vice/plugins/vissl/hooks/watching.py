@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 _SIDE = 256
 
 
-class WatchHook(SilentHook):
+class AfterEpochHook(SilentHook):
     """Looks at the model after each epoch.
 
     Args:
@@ -81,7 +81,7 @@ class WatchHook(SilentHook):
                 logger.error("%s. Training goes on without it", text)
 
 
-class PicturesHook(WatchHook):
+class PicturesHook(AfterEpochHook):
     """Draws regions, embedding and nearest prototypes of a few training images after each epoch.
 
     The sheet goes to TensorBoard (``Pictures/embedding``) and to ``pictures/epoch_N.png``, N from
@@ -91,7 +91,7 @@ class PicturesHook(WatchHook):
         folder: The run folder.
         count: How many images, drawn by the run's seed; 0 for no pictures.
         superpixels: ``VICE.SUPERPIXELS``.
-        notice: As in `WatchHook`.
+        notice: As in `AfterEpochHook`.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class PicturesHook(WatchHook):
         save_png(sheet, path)
 
 
-class HeldOutHook(WatchHook):
+class HeldOutHook(AfterEpochHook):
     """Measures the model without labels on images that are not trained on, after each epoch.
 
     The scores go to TensorBoard (``HeldOut/...``) and, a line an epoch, to ``held_out.jsonl``,
@@ -144,7 +144,7 @@ class HeldOutHook(WatchHook):
         paths: Folders or lists of images.
         count: At most so many of all their images, drawn at random.
         settings: ``VICE``: how views are made and compared.
-        notice: As in `WatchHook`.
+        notice: As in `AfterEpochHook`.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class HeldOutHook(WatchHook):
                 writer.add_scalar(f"HeldOut/{name}", value, step)
 
 
-def watch_hooks(cfg: Any, notice: Notice) -> list[WatchHook]:
+def watch_hooks(cfg: Any, notice: Notice) -> list[AfterEpochHook]:
     """The hooks that ``VICE.HEALTH`` asks for.
 
     Args:
@@ -192,7 +192,7 @@ def watch_hooks(cfg: Any, notice: Notice) -> list[WatchHook]:
         notice: Whether this process was asked to stop.
     """
     folder, wanted = str(cfg.CHECKPOINT.DIR), cfg.VICE.HEALTH
-    hooks: list[WatchHook] = []
+    hooks: list[AfterEpochHook] = []
     if int(wanted.pictures):
         superpixels = cfg.VICE.get("SUPERPIXELS", {})
         hooks.append(PicturesHook(folder, int(wanted.pictures), superpixels, notice))
