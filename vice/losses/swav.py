@@ -182,22 +182,22 @@ class DenseSwAVLoss(HostBuffers):
 
     def _assign(self, scores: Tensor, vectors: Tensor, prototypes: Tensor) -> Tensor:
         """Assignment (I, K) of this batch's view-0 regions; the queue only shifts the balance."""
-        own = scores.shape[0]
+        num_regions = scores.shape[0]
         if int(self.iteration) == 0:
             self._check_enough(scores)
         table = scores.detach()
         if int(self.iteration) >= self.queue_start and len(self.queue):
             stored = self.queue.stored().to(vectors.dtype)
             table = torch.cat([table, stored @ prototypes.detach().t()])
-        return sinkhorn(table, self.epsilon, self.iterations, self.group)[:own]
+        return sinkhorn(table, self.epsilon, self.iterations, self.group)[:num_regions]
 
     def _check_enough(self, scores: Tensor) -> None:
         ranks = world_size(self.group)
-        own = scores.new_full((), len(scores), dtype=torch.long)
-        found = int(all_reduce_(own, group=self.group))
-        if found + ranks * self.queue.capacity < self.num_prototypes:
+        count = scores.new_full((), len(scores), dtype=torch.long)
+        vectors = int(all_reduce_(count, group=self.group))
+        if vectors + ranks * self.queue.capacity < self.num_prototypes:
             raise OptionError(
-                f"{self.num_prototypes} prototypes but only {found} region vectors in a batch "
+                f"{self.num_prototypes} prototypes but only {vectors} region vectors in a batch "
                 f"(and a queue of {ranks * self.queue.capacity}): no balanced assignment exists. "
                 "Use fewer prototypes ({num_prototypes}), more images a batch ({batch_size}), "
                 "smaller regions ({region_size}) or a queue ({queue_length})"

@@ -31,15 +31,15 @@ def axis(pixels: int, cells: int, like: Tensor, *, align_corners: bool = False) 
         like: Gives dtype and device of the weights.
         align_corners: As in `torch.nn.functional.interpolate`.
     """
-    place = torch.arange(pixels, device=like.device, dtype=torch.float64)
+    position = torch.arange(pixels, device=like.device, dtype=torch.float64)
     if align_corners:
-        place = place * ((cells - 1) / (pixels - 1) if pixels > 1 else 0.0)
+        position = position * ((cells - 1) / (pixels - 1) if pixels > 1 else 0.0)
     else:
-        place = ((place + 0.5) * (cells / pixels) - 0.5).clamp(min=0)
-    low = place.floor().long().clamp(max=cells - 1)
+        position = ((position + 0.5) * (cells / pixels) - 0.5).clamp(min=0)
+    low = position.floor().long().clamp(max=cells - 1)
     high = (low + 1).clamp(max=cells - 1)
     # Beyond the last cell there is but that one, whatever its share.
-    share = torch.where(low == high, 0, (place - low).clamp(max=1))
+    share = torch.where(low == high, 0, (position - low).clamp(max=1))
     return Axis(low, high, share.to(like.dtype))
 
 
