@@ -202,10 +202,10 @@ def _neighbors(
     rows: Tensor, source: int, height: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     """For rows of a map upsampled to a height: source row above, the one below, and its share."""
-    place = ((rows.to(dtype) + 0.5) * (source / height) - 0.5).clamp(min=0)
-    above = place.floor().long().clamp(max=source - 1)
+    position = ((rows.to(dtype) + 0.5) * (source / height) - 0.5).clamp(min=0)
+    above = position.floor().long().clamp(max=source - 1)
     below = (above + 1).clamp(max=source - 1)
-    return above, below, (place - above)[:, None]
+    return above, below, (position - above)[:, None]
 
 
 def _argmax(scores: Tensor, above: Tensor, below: Tensor, share: Tensor, width: int) -> Tensor:

@@ -66,9 +66,9 @@ def set_width(embedder: nn.Module) -> nn.Module:
     if not hasattr(embedder, "dim"):
         images = torch.zeros(1, 3, 224, 224)
         with torch.no_grad():
-            found = embedder.eval()(images)
-        width = found.shape[1] if isinstance(found, Tensor) and found.ndim == 4 else None
-        embedder.dim = check_form(found, images, width).shape[1]
+            output = embedder.eval()(images)
+        width = output.shape[1] if isinstance(output, Tensor) and output.ndim == 4 else None
+        embedder.dim = check_form(output, images, width).shape[1]
     if type(embedder.dim) is not int or embedder.dim < 1:
         raise UserError(f"its width dim is {embedder.dim!r}: the number of channels D it returns")
     return embedder
@@ -140,13 +140,13 @@ class FiniteWatch:
         """
         waiting, self._waiting = self._waiting, []
         for finite, names, problem in waiting:
-            for place in (~finite).nonzero().flatten().tolist()[:1]:
-                raise UserError(f"{named(names, place)}: {problem}")
+            for index in (~finite).nonzero().flatten().tolist()[:1]:
+                raise UserError(f"{named(names, index)}: {problem}")
 
 
-def named(names: Sequence[str], place: int) -> str:
+def named(names: Sequence[str], index: int) -> str:
     """The image at a place of a batch; where its name is not known, the place."""
-    return str(names[place]) if place < len(names) else f"image {place} of the batch"
+    return str(names[index]) if index < len(names) else f"image {index} of the batch"
 
 
 def refuse_nonfinite(values: Tensor, name: str | Path) -> None:

@@ -72,8 +72,8 @@ class Execution:
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         if self.precision is None:
-            found: Tensor = network(images)
-            return found
+            output: Tensor = network(images)
+            return output
         with torch.autocast(images.device.type, torch.bfloat16):
-            found = network(images)
-        return found
+            output = network(images)
+        return output

@@ -166,17 +166,17 @@ def read_tar(file: BinaryIO, length: int, *, strict: bool = False) -> Any:
 
 def _members(file: BinaryIO, length: int) -> dict[str, tuple[BinaryIO, int]]:
     """The plain files of a tar archive; Python's module follows headers without an end."""
-    found: dict[str, tuple[BinaryIO, int]] = {}
+    members: dict[str, tuple[BinaryIO, int]] = {}
     while (size := _size(block := file.read(_BLOCK))) is not None:
         if size > length - file.tell():
             raise ValueError("it is cut short")
         name = block[:100].rstrip(b"\0").decode("utf-8", "replace")
-        if name in found:
+        if name in members:
             raise ValueError("it is a tar archive with a name twice")
         padded = file.read(-(-size // _BLOCK) * _BLOCK)
         if block[156:157] in (b"0", b"\0"):
-            found[name] = io.BytesIO(padded[:size]), size
-    return found
+            members[name] = io.BytesIO(padded[:size]), size
+    return members
 
 
 def _size(block: bytes) -> int | None:

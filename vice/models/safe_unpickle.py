@@ -121,9 +121,9 @@ def _newobj_ex(self: Any) -> None:
 def _inst(self: Any) -> None:
     module = self.readline()[:-1].decode("utf-8")
     name = self.readline()[:-1].decode("utf-8")
-    found = self.find_class(module, name)
+    target = self.find_class(module, name)
     args = self.pop_mark()
-    self.append(call_allowed(found, args))
+    self.append(call_allowed(target, args))
 
 
 def _obj(self: Any) -> None:
@@ -169,9 +169,9 @@ def _setitems(self: Any) -> None:
 
 def _dict(self: Any) -> None:
     items = self.pop_mark()
-    found: dict[Any, Any] = {}
-    fill_dict(found, items)
-    self.append(found)
+    entries: dict[Any, Any] = {}
+    fill_dict(entries, items)
+    self.append(entries)
 
 
 def _additems(self: Any) -> None:

@@ -60,7 +60,7 @@ class Storage:
 
 
 def _whole(values: Any) -> tuple[int, ...]:
-    found = tuple(values)
-    if not all(type(value) is int and 0 <= value < 2**63 for value in found):
+    sizes = tuple(values)
+    if not all(type(value) is int and 0 <= value < 2**63 for value in sizes):
         raise ValueError("sizes that are no whole numbers")
-    return found
+    return sizes
