@@ -55,9 +55,9 @@ def cut_views(
     with _exact_products(device):
         high = torch.bmm(rows, window.float().view(views, height, width * channels))
         high = high.view(views, size[0], width, channels).permute(0, 3, 1, 2)
-        found = torch.bmm(high.reshape(views, channels * size[0], width), columns.mT)
+        resized = torch.bmm(high.reshape(views, channels * size[0], width), columns.mT)
     # Halves go up, as in OpenCV's fixed-point arithmetic.
-    return found.add_(0.5).floor_().clamp_(0, 255).byte().view(views, channels, *size)
+    return resized.add_(0.5).floor_().clamp_(0, 255).byte().view(views, channels, *size)
 
 
 def axis_weights(

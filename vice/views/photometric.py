@@ -203,8 +203,8 @@ class Photometric:
     ) -> Iterator[tuple[Change, np.ndarray, np.ndarray]]:
         """What is done in turn, to which images, with which number each."""
         for step in range(4):
-            for place, (name, adjust) in enumerate(_ADJUST):
-                group = params.jitter & (params.order[:, step] == place)
+            for position, (name, adjust) in enumerate(_ADJUST):
+                group = params.jitter & (params.order[:, step] == position)
                 yield adjust, group, getattr(params, name)
         yield (lambda part, _: to_gray(part).expand_as(part)), params.gray, params.sigma
         yield (lambda part, s: _gaussian_blur(part, s, self.taps)), params.blur, params.sigma
@@ -214,10 +214,12 @@ def _on_device(
     changes: Iterator[tuple[Change, np.ndarray, np.ndarray]], device: torch.device
 ) -> list[tuple[Change, Tensor, Tensor]]:
     """Changes of at least one image, with places and numbers of theirs, which travel together."""
-    found = [(what, np.flatnonzero(who), values[who]) for what, who, values in changes if who.any()]
-    if not found:
+    active = [
+        (what, np.flatnonzero(who), values[who]) for what, who, values in changes if who.any()
+    ]
+    if not active:
         return []
-    what, places, numbers = zip(*found, strict=True)
+    what, places, numbers = zip(*active, strict=True)
     sizes = [len(some) for some in places]
     index = to_device(np.concatenate(places), device).split(sizes)
     values = to_device(np.concatenate(numbers), device).split(sizes)
