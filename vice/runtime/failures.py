@@ -33,11 +33,11 @@ def report_failure(roster: Roster, reason: str) -> str:
     Returns:
         Empty for the first one; else who was first, and why.
     """
-    own = f"rank {roster.rank} on {roster.host}: {reason}"
+    entry = f"rank {roster.rank} on {roster.host}: {reason}"
     with suppress(dist.DistError, RuntimeError):
         # An empty expectation writes only where nothing was written before.
-        first = roster.store.compare_set(_FAILED, "", own).decode()
-        return "" if first == own else first
+        first = roster.store.compare_set(_FAILED, "", entry).decode()
+        return "" if first == entry else first
     return "rank 0, which no longer answers"
 
 

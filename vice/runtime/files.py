@@ -39,10 +39,10 @@ def check_folder(name: str, path: str | Path) -> None:
         UserError: A file is in its place or above it, it may not be written, or the path is too
             long for the disk.
     """
-    place = Path(path).absolute()
+    folder = Path(path).absolute()
     try:
-        os.path.lexists(place) or place.exists()
-        nearest = next(above for above in (place, *place.parents) if os.path.lexists(above))
+        os.path.lexists(folder) or folder.exists()
+        nearest = next(above for above in (folder, *folder.parents) if os.path.lexists(above))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{name}={path}: {reason}; choose another name") from error
@@ -122,10 +122,10 @@ def read_json(path: Path, remedy: str, holds: type = dict) -> Any:
     """
     try:
         with open_regular(path) as file:
-            found = json.load(file)
-        if not isinstance(found, holds):
+            content = json.load(file)
+        if not isinstance(content, holds):
             raise ValueError(f"it holds no {'list' if holds is list else 'object'}")
-        return found
+        return content
     except UserError:
         raise
     except OSError as error:

@@ -54,11 +54,11 @@ def end_now(message: str, status: int = INTERRUPTED) -> NoReturn:
         message: Told to the user; empty for nothing.
         status: Exit status.
     """
-    own = _children(os.getpid())
+    children = _children(os.getpid())
     for child in _below(os.getpid()):
         with suppress(OSError):
             os.kill(child, signal.SIGKILL)
-    for child in own:
+    for child in children:
         # Not all systems clear away what nobody has waited for.
         with suppress(OSError):
             os.waitpid(child, 0)
@@ -79,10 +79,10 @@ def end_helpers() -> None:
 
 def _below(process: int) -> list[int]:
     """Processes started by a process, and by those; only its own children without /proc."""
-    found: list[int] = []
+    descendants: list[int] = []
     for child in _children(process):
-        found += [child, *_below(child)]
-    return found
+        descendants += [child, *_below(child)]
+    return descendants
 
 
 def _children(process: int) -> list[int]:
@@ -91,8 +91,8 @@ def _children(process: int) -> list[int]:
         texts = [_read(f"{folder}/{thread}/children") for thread in os.listdir(folder)]
         return [int(text) for text in " ".join(texts).split()]
     except OSError:
-        own = process == os.getpid()
-        return [each.pid for each in multiprocessing.active_children() if own and each.pid]
+        is_self = process == os.getpid()
+        return [each.pid for each in multiprocessing.active_children() if is_self and each.pid]
 
 
 def _read(path: str) -> str:

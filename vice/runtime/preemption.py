@@ -73,9 +73,9 @@ class Notice:
         from vice.runtime.collectives import all_reduce_
 
         flag = torch.tensor(float(self.signal_number), device=device)
-        found = int(all_reduce_(flag, "max"))
-        self.signal_number = self.signal_number or found
-        return bool(found)
+        signal_number = int(all_reduce_(flag, "max"))
+        self.signal_number = self.signal_number or signal_number
+        return bool(signal_number)
 
 
 #: The watch of this process; None while there is no watch.

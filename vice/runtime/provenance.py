@@ -63,10 +63,10 @@ def versions() -> dict[str, str]:
     Returns:
         Name to version; packages that are not installed are left out.
     """
-    found = {"python": platform.python_version(), "vice": __version__}
+    installed = {"python": platform.python_version(), "vice": __version__}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

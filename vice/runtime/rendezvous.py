@@ -221,27 +221,29 @@ def join_from_environment(
         SystemExit: In processes whose failure another one reports; status 2 for a `UserError`.
     """
     given = os.environ if environment is None else environment
-    place = read_environment(given)
-    if place is None:
+    process = read_environment(given)
+    if process is None:
         yield device
         return
-    address = f"{place.address}:{place.port}"
+    address = f"{process.address}:{process.port}"
     try:
-        roster = rendezvous(address, place.rank, place.world_size, timeout, attempt=_attempt(given))
+        roster = rendezvous(
+            address, process.rank, process.world_size, timeout, attempt=_attempt(given)
+        )
     except RendezvousError as error:
         raise UserError(
-            f"rank {place.rank} of {place.world_size} cannot meet the others at {address}: {error};"
-            " see that all processes were started and that the address is reachable, or set "
+            f"rank {process.rank} of {process.world_size} cannot meet the others at {address}: "
+            f"{error}; see that all processes were started and that the address is reachable, or set "
             "MASTER_ADDR and MASTER_PORT"
         ) from error
     try:
-        own = local_device(device, place.local_rank, torch.cuda.device_count())
-        if own == "cpu":
+        local = local_device(device, process.local_rank, torch.cuda.device_count())
+        if local == "cpu":
             _make_group(roster, "gloo", WAIT_TIMEOUT)
         else:
-            torch.cuda.set_device(own)
-            _make_group(roster, "nccl", WAIT_TIMEOUT, device_id=torch.device(own))
-        yield own
+            torch.cuda.set_device(local)
+            _make_group(roster, "nccl", WAIT_TIMEOUT, device_id=torch.device(local))
+        yield local
         dist.barrier()
     except Exception as error:
         # The group ends with the process: once it is gone the others stop, and whoever started
