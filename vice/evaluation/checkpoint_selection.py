@@ -53,7 +53,7 @@ class Choice:
             "path": str(self.path),
             "epoch": self.epoch,
             "last": self.last,
-            "scores": {name: dataclasses.asdict(found) for name, found in self.scores.items()},
+            "scores": {name: dataclasses.asdict(scores) for name, scores in self.scores.items()},
         }
 
 

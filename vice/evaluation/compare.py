@@ -63,7 +63,7 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
         UserError: A directory without one, one that lacks something, or one that no evaluation of
             ViCE wrote.
     """
-    found = []
+    results = []
     for folder in map(Path, folders):
         file = folder / RESULTS_NAME
         if not file.is_file():
@@ -75,11 +75,11 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
             raise UserError(f"{file} names no protocol: it is of an older version; evaluate again")
         if whole:
             _check_whole(result, file)
-        found.append({**result, "folder": str(folder)})
-    kinds = Counter(result["kind"] for result in found)
+        results.append({**result, "folder": str(folder)})
+    kinds = Counter(result["kind"] for result in results)
     named = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
-    logger.info("results found: %d (%s)", len(found), named)
-    return found
+    logger.info("results found: %d (%s)", len(results), named)
+    return results
 
 
 def _where(folder: Path) -> str:
@@ -309,10 +309,14 @@ def readouts(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _cells(table: ComparisonTable) -> list[list[str]]:
     lines = []
-    for spec, found in table.rows.items():
-        seeds = max(len(values) for values in found.values())
-        cells = [" / ".join(map(spread, zip(*found[c], strict=True))) if c in found else "-"
-                 for c in table.columns]  # fmt: skip
+    for spec, by_readout in table.rows.items():
+        seeds = max(len(values) for values in by_readout.values())
+        cells = [
+            " / ".join(map(spread, zip(*by_readout[column], strict=True)))
+            if column in by_readout
+            else "-"
+            for column in table.columns
+        ]
         lines.append([spec, str(seeds), *cells])
     return lines
 

@@ -109,14 +109,16 @@ class HeldOutViews:
         Raises:
             UserError: An embedding that is not finite; it names the image.
         """
-        found = []
+        region_vectors = []
         for number, pair in enumerate(self.pairs):
             vectors = self._region_vectors(embedder, pair, prototypes.device)
             rng = np.random.default_rng([self.seed, number])
             kept = np.sort(rng.permutation(vectors.shape[1])[:_MOST_REGIONS])
-            found.append(vectors[:, torch.from_numpy(kept).to(vectors.device)])
-        vectors = torch.cat(found, dim=1)
-        image = torch.cat([torch.full((part.shape[1],), i) for i, part in enumerate(found)])
+            region_vectors.append(vectors[:, torch.from_numpy(kept).to(vectors.device)])
+        vectors = torch.cat(region_vectors, dim=1)
+        image = torch.cat(
+            [torch.full((part.shape[1],), i) for i, part in enumerate(region_vectors)]
+        )
         scores = vectors @ prototypes.T
         nearest = Concepts(prototypes).nearest(vectors.flatten(0, 1))
         best = nearest.view(2, -1).cpu().numpy()

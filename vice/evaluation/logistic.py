@@ -89,7 +89,7 @@ def fit_logistic(
     present, targets = labels.long().unique(return_inverse=True)
     mean, axes, scales = _coordinates(features, len(present), l2)
     problem = _Problem(features, targets, mean, axes, l2 * scales, len(present), device)
-    found = minimize(
+    solution = minimize(
         problem,
         np.zeros(len(present) * (features.shape[1] + 1)),
         jac=True,
@@ -97,24 +97,24 @@ def fit_logistic(
         # The objective's own changes end nothing: they are small long before the gradient is.
         options={"maxiter": iterations, "maxfun": 10 * iterations, "gtol": TOLERANCE, "ftol": 0},
     )
-    weight, bias = _fold(torch.from_numpy(found.x).view(len(present), -1), mean, axes)
+    weight, bias = _fold(torch.from_numpy(solution.x).view(len(present), -1), mean, axes)
     full = torch.zeros(num_classes, features.shape[1]), torch.full((num_classes,), NEVER)
     full[0][present], full[1][present] = weight.float(), bias.float()
-    gradient = float(np.abs(found.jac).max())
+    gradient = float(np.abs(solution.jac).max())
     if (
         not (torch.isfinite(full[0]).all() and torch.isfinite(full[1]).all())
-        or not np.isfinite([gradient, found.fun]).all()
+        or not np.isfinite([gradient, solution.fun]).all()
     ):
         raise UserError("the probe cannot be fitted: the embeddings have too large numbers")
     fit = LogisticFit(
         *full,
         pixels=len(features),
-        iterations=int(found.nit),
+        iterations=int(solution.nit),
         converged=gradient <= TOLERANCE,
         gradient=gradient,
-        objective=float(found.fun),
+        objective=float(solution.fun),
     )
-    _log(fit, str(found.message))
+    _log(fit, str(solution.message))
     return fit
 
 
