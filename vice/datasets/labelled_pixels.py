@@ -51,9 +51,9 @@ def absent_classes(
     """
     return {
         part: None
-        if found is None
-        else [name for name, here in zip(classes, found.tolist(), strict=True) if not here]
-        for part, found in present.items()
+        if flags is None
+        else [name for name, here in zip(classes, flags.tolist(), strict=True) if not here]
+        for part, flags in present.items()
     }
 
 

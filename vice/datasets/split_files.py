@@ -80,11 +80,11 @@ def by_stem(
             f"{folder}: no such folder; splits with labels here: {', '.join(known) or 'none'}"
             + nearby_names(folder)
         )
-    found, contents = scan(Folder(folder, suffixes, kind))
-    if kind == "images" or not found:
+    paths, contents = scan(Folder(folder, suffixes, kind))
+    if kind == "images" or not paths:
         _check_inner(folder, contents.inner, suffixes, kind)
     files: dict[str, Path] = {}
-    for path in found:
+    for path in paths:
         if path.stem in files:
             raise UserError(
                 f"{path} and {files[path.stem]} share one stem: remove or rename one of them"
@@ -148,7 +148,7 @@ def check_partners(
 
 def nearby_names(path: Path) -> str:
     """What lies where a file or folder is missed, for the end of a message."""
-    above = next((one for one in path.parents if one.is_dir()), None)
+    above = next((parent for parent in path.parents if parent.is_dir()), None)
     try:
         names = sorted(name for name in os.listdir(above or ".") if not name.startswith("."))
     except OSError:
