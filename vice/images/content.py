@@ -33,12 +33,12 @@ class Content:
             content: Position in the list of images and fingerprint; a position that came before
                 is passed over.
         """
-        for position, one in content:
+        for position, fingerprint in content:
             if position in self._prints or len(self._prints) >= MOST_KEPT:
                 continue
-            self._prints[position] = one
-            self._exact.add(one.exact)
-            self._flat += one.flat
+            self._prints[position] = fingerprint
+            self._exact.add(fingerprint.exact)
+            self._flat += fingerprint.flat
 
     def record(self) -> dict[str, float]:
         """``seen_images``, and of these ``flat_share`` (of one colour) and ``different_share``."""
@@ -54,10 +54,10 @@ class Content:
         if self._warned or not self._prints:
             return
         self._warned = True
-        found = count_duplicates(list(self._prints.values()))
+        duplicates = count_duplicates(list(self._prints.values()))
         logger.info(
             "content: %d images seen, %d of one colour, %d equal to others, %d near duplicates",
-            found.images, found.flat, found.repeated, found.near,
+            duplicates.images, duplicates.flat, duplicates.repeated, duplicates.near,
         )  # fmt: skip
-        for warning in content_warnings(found):
+        for warning in content_warnings(duplicates):
             logger.warning("ALARM: %s", warning)

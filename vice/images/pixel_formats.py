@@ -126,15 +126,15 @@ def _decode_shallow(source: Source) -> tuple[np.ndarray, str, None]:
 
 
 def _notes(image: Image.Image, layout: TiffLayout | None) -> list[str]:
-    found = []
+    notes = []
     if _has_frames(image, layout):
-        found.append("only the first frame or page is used")
+        notes.append("only the first frame or page is used")
     profile = image.info.get("icc_profile") or b""
     if profile and b"sRGB" not in profile and b"s\0R\0G\0B" not in profile:
-        found.append("a colour profile other than sRGB is not applied")
+        notes.append("a colour profile other than sRGB is not applied")
     if image.mode == "CMYK":
-        found.append("CMYK is converted without a profile")
-    return found
+        notes.append("CMYK is converted without a profile")
+    return notes
 
 
 def _has_frames(image: Image.Image, layout: TiffLayout | None) -> bool:
@@ -276,7 +276,7 @@ def _stated_bits(image: Image.Image) -> int | None:
     file = getattr(image, "fp", None)
     if file is None:
         return None
-    place = file.tell()
+    offset = file.tell()
     try:
         file.seek(8)
         for _ in range(_MOST_CHUNKS):
@@ -291,7 +291,7 @@ def _stated_bits(image: Image.Image) -> int | None:
     except struct.error:
         pass
     finally:
-        file.seek(place)
+        file.seek(offset)
     return None
 
 

@@ -156,9 +156,9 @@ def _tuple(value: Any) -> tuple[int, ...]:
 
 
 def _for_each(value: Any, bands: int) -> tuple[int, ...]:
-    found = _tuple(value)
+    values = _tuple(value)
     # Some writers give the value once; a count of millions is a lie, not a table to build.
-    return found * bands if len(found) == 1 and bands <= 1024 else found
+    return values * bands if len(values) == 1 and bands <= 1024 else values
 
 
 def objection(layout: TiffLayout) -> str | None:
@@ -168,9 +168,9 @@ def objection(layout: TiffLayout) -> str | None:
         What is unclear and the remedy, in one line; None for what can be read.
     """
     for look in (_of_page, _of_bands, _of_samples, _of_order):
-        found = look(layout)
-        if found:
-            return found
+        reason = look(layout)
+        if reason:
+            return reason
     return None
 
 
