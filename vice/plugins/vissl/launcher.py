@@ -162,9 +162,9 @@ def _wait(context: Any, refusals: Path, notice: Notice) -> None:
         while not context.join(grace_period=GRACE):
             pass
     except ProcessRaisedException as error:
-        left = refusals / str(error.error_index)
-        if left.is_file():
-            text = left.read_bytes().decode("utf-8", "surrogateescape")
+        refusal = refusals / str(error.error_index)
+        if refusal.is_file():
+            text = refusal.read_bytes().decode("utf-8", "surrogateescape")
             raise UserError(text) from error
         raise
     except ProcessExitedException as error:

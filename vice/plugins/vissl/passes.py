@@ -68,7 +68,7 @@ class TrainingContext:
         order: Sequence[int] | None = None,
     ) -> Iterator[list[tuple[int, Any]]]:
         """As `vice.methods.Context.run`; the part of a rank is a contiguous piece of each batch."""
-        indices = list(range(self.num_images)) if order is None else [int(one) for one in order]
+        indices = list(range(self.num_images)) if order is None else [int(index) for index in order]
         share = -(-batch_size // world_size())
         first = rank() * share
         # A batch of all ranks begins at each of these; the last ones may leave a rank nothing.

@@ -89,15 +89,15 @@ def _only(handlers: list[logging.Handler]) -> Iterator[None]:
     """Lets all loggers write to these handlers alone; VISSL's, which would change that, too."""
     root, kept = logging.root, list(logging.root.handlers)
     level, raises = root.level, logging.raiseExceptions
-    own = [logging.getLogger(name) for name in ("torch", "mmengine", "vice")]
-    theirs = [(each, list(each.handlers), each.propagate) for each in own]
+    loggers = [logging.getLogger(name) for name in ("torch", "mmengine", "vice")]
+    before_loggers = [(each, list(each.handlers), each.propagate) for each in loggers]
     vissls = vissl.engines.train.setup_logging
     try:
         root.handlers = handlers
         root.setLevel(logging.INFO)
         # A terminal that is lost must not fill the log with tracebacks.
         logging.raiseExceptions = False
-        for each in own:
+        for each in loggers:
             each.handlers, each.propagate = [], True
         vissl.engines.train.setup_logging = lambda *_, **__: None
         logging.captureWarnings(True)
@@ -105,7 +105,7 @@ def _only(handlers: list[logging.Handler]) -> Iterator[None]:
     finally:
         logging.captureWarnings(False)
         vissl.engines.train.setup_logging = vissls
-        for each, before, propagate in theirs:
+        for each, before, propagate in before_loggers:
             each.handlers, each.propagate = before, propagate
         root.handlers, logging.raiseExceptions = kept, raises
         root.setLevel(level)

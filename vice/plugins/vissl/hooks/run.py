@@ -59,8 +59,8 @@ class HealthHook(SilentHook):
     def on_start(self, task: Any) -> None:
         """Opens the files, at the iteration that training starts from."""
         method = task.method
-        own = {name: f"config.VICE.METHOD.{name}" for name in options_of(method.Options)}
-        self.monitor = HealthMonitor(method.signs(), method.measures, keys={**KEYS, **own})
+        method_keys = {name: f"config.VICE.METHOD.{name}" for name in options_of(method.Options)}
+        self.monitor = HealthMonitor(method.signs(), method.measures, keys={**KEYS, **method_keys})
         if is_primary():
             self.log = HealthLog(self.folder, task.iteration)
 

@@ -225,10 +225,10 @@ def _name(task: Any, inside: bool) -> str:
 
 
 def _random_states(device: torch.device) -> list[dict[str, torch.Tensor]]:
-    own = get_random_state(device)
+    state = get_random_state(device)
     # Collectives of a GPU take tensors of the GPU.
     gathered = {
-        name: [part.cpu() for part in all_gather(value.to(device))] for name, value in own.items()
+        name: [part.cpu() for part in all_gather(value.to(device))] for name, value in state.items()
     }
     ranks = len(next(iter(gathered.values())))
     return [{name: parts[number] for name, parts in gathered.items()} for number in range(ranks)]

@@ -72,7 +72,7 @@ class ProgressHook(SilentHook):
             return
         self.last_line = now
         steps = done - self.first
-        left = (now - self.start) / max(steps, 1) * (task.max_iteration - done)
+        remaining = (now - self.start) / max(steps, 1) * (task.max_iteration - done)
         logger.info(
             "training: step %d of %d, epoch %d of %d, loss %.4g%s",
             done,
@@ -80,7 +80,7 @@ class ProgressHook(SilentHook):
             task.train_phase_idx + 1,
             task.num_epochs,
             task.loss.health["loss"],
-            f", {clock(left)} left" if steps else "",
+            f", {clock(remaining)} left" if steps else "",
         )
 
     def on_end(self, task: Any) -> None:
@@ -103,5 +103,5 @@ def _is_another(folder: Path, identity: tuple[int, int]) -> bool:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
+    status = folder.stat()
+    return status.st_dev, status.st_ino

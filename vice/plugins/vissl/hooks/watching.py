@@ -177,10 +177,10 @@ class HeldOutHook(AfterEpochHook):
         if self.views is None or self.log is None or concepts is None:
             return
         scores = self.views.measure(embedder_of(task), concepts.vectors)
-        step, found = task.iteration - 1, dataclasses.asdict(scores)
-        self.log.write({"iteration": step, "epoch": task.train_phase_idx, **found})
+        step, values = task.iteration - 1, dataclasses.asdict(scores)
+        self.log.write({"iteration": step, "epoch": task.train_phase_idx, **values})
         for writer in writers_of(task):
-            for name, value in found.items():
+            for name, value in values.items():
                 writer.add_scalar(f"HeldOut/{name}", value, step)
 
 
