@@ -48,16 +48,16 @@ def _look(
     pairs = {"fit": fitted, "score": sets[1].pairs(protocol.score_split)}
     splits = {"fit": protocol.fit_split, "score": protocol.score_split}
     names = {role: f"{data.name} {splits[role]}" for role, data in zip(pairs, sets, strict=True)}
-    found = {role: _survey(names[role], [one.image for one in pairs[role]]) for role in pairs}
-    same, near = count_shared(found["score"].prints, found["fit"].prints)
+    surveys = {role: _survey(names[role], [each.image for each in pairs[role]]) for role in pairs}
+    same, near = count_shared(surveys["score"].prints, surveys["fit"].prints)
     if same or near:
         logger.warning(
             "%d of %d scored images (%s) are among those that are fitted on (%s), and %d more "
             "have a near duplicate there: scores are better than on new images",
-            same, found["score"].looked, names["score"], names["fit"], near,
+            same, surveys["score"].looked, names["score"], names["fit"], near,
         )  # fmt: skip
     return {
-        **{role: one.describe() for role, one in found.items()},
+        **{role: each.describe() for role, each in surveys.items()},
         "shared": {"exact": same, "near": near},
     }
 
@@ -70,12 +70,12 @@ def _survey(name: str, images: Sequence[Any]) -> Survey:
             "cannot be used)"
         )
     logger.info("%s: %s", name, survey)
-    found = survey.duplicates()
-    if found.flat or found.repeated or found.near:
+    duplicates = survey.duplicates()
+    if duplicates.flat or duplicates.repeated or duplicates.near:
         logger.warning(
             "%s: of %d images, %d are of one colour, %d equal others and %d are near duplicates",
-            name, found.images, found.flat, found.repeated, found.near,
+            name, duplicates.images, duplicates.flat, duplicates.repeated, duplicates.near,
         )  # fmt: skip
-    for warning in content_warnings(found):
+    for warning in content_warnings(duplicates):
         logger.warning("%s: %s", name, warning)
     return survey

@@ -175,7 +175,7 @@ class CountMetric(BaseMetric):
                 Path(sample["img_path"]).stem,
                 image.flip(0).permute(1, 2, 0).to(torch.uint8).cpu().numpy(),
                 label.to(torch.uint8).cpu().numpy(),
-                [found.to(torch.int32).cpu().numpy() for found in predictions],
+                [prediction.to(torch.int32).cpu().numpy() for prediction in predictions],
             )
         )
 
