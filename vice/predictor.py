@@ -97,8 +97,8 @@ class Predictor:
                 concepts are no (K, D) finite numbers.
         """
         pixels = _rgb(image)
-        found = self._concepts(concepts)
-        return found.nearest_map(self._embed(pixels, image), pixels.shape[:2])[0].cpu()
+        compared = self._concepts(concepts)
+        return compared.nearest_map(self._embed(pixels, image), pixels.shape[:2])[0].cpu()
 
     def _concepts(self, concepts: Any) -> Concepts:
         if concepts is None:

@@ -233,8 +233,8 @@ def join_from_environment(
     except RendezvousError as error:
         raise UserError(
             f"rank {process.rank} of {process.world_size} cannot meet the others at {address}: "
-            f"{error}; see that all processes were started and that the address is reachable, or set "
-            "MASTER_ADDR and MASTER_PORT"
+            f"{error}; see that all processes were started and that the address is reachable, or "
+            "set MASTER_ADDR and MASTER_PORT"
         ) from error
     try:
         local = local_device(device, process.local_rank, torch.cuda.device_count())
