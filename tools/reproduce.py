@@ -79,7 +79,7 @@ def main() -> int:
     outcome = reproduce(
         table,
         plan,
-        lambda found: write_report(reported_rows(table, found, rows), found, plan),
+        lambda outcome: write_report(reported_rows(table, outcome, rows), outcome, plan),
         rows,
     )
     table = reported_rows(table, outcome, rows)

@@ -31,15 +31,15 @@ def arguments_of(row: Experiment, label: str, plan: ReproducePlan) -> dict[str, 
         ``kind`` and the arguments of that kind of evaluation.
     """
     said = row.evaluate[label]
-    found = merge(said, plan.scale.evaluate.get(said["kind"], {}))
+    arguments = merge(said, plan.scale.evaluate.get(said["kind"], {}))
     # What makes the row different is not the scale's to change.
-    found["changes"] = {**found.get("changes", {}), **said.get("changes", {})}
+    arguments["changes"] = {**arguments.get("changes", {}), **said.get("changes", {})}
     for name in ("dataset", "fit_dataset"):
-        if found.get(name):
-            found[name] = plan.dataset(found[name])
-    if not found["changes"]:
-        del found["changes"]
-    return found
+        if arguments.get(name):
+            arguments[name] = plan.dataset(arguments[name])
+    if not arguments["changes"]:
+        del arguments["changes"]
+    return arguments
 
 
 def evaluate(row: Experiment, spec: str, seed: int, folder: Path, plan: ReproducePlan) -> Scores:
@@ -72,10 +72,10 @@ def evaluate(row: Experiment, spec: str, seed: int, folder: Path, plan: Reproduc
         else:
             plan.require(out)
             result = _evaluate(kind, spec, seed, out, plan, arguments)
-        for name, found in readouts(result).items():
+        for name, figures in readouts(result).items():
             column = name if kind == "clusters" else label
-            scores[column] = {metric: found[metric] for metric in ("miou", "accuracy")}
-            if iou := found.get("iou_per_class"):
+            scores[column] = {metric: figures[metric] for metric in ("miou", "accuracy")}
+            if iou := figures.get("iou_per_class"):
                 counted = sum(value is not None for value in iou.values())
                 scores[column] |= {"classes_in_mean": counted, "classes": len(iou)}
     return scores

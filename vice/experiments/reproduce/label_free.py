@@ -91,9 +91,9 @@ def last_scores(
         checkpoint = load_checkpoint(run_dir, device=_device(plan))
         prototypes = checkpoint.required_prototypes()
         scores = _views(tuple(held_out), text).measure(checkpoint.embedder, prototypes)
-        found = {name: getattr(scores, name) for name in _SHARES}
-        found["perplexity_over_k"] = scores.perplexity / len(prototypes)
-        known = {**asked, "scores": found}
+        shares = {name: getattr(scores, name) for name in _SHARES}
+        shares["perplexity_over_k"] = scores.perplexity / len(prototypes)
+        known = {**asked, "scores": shares}
         write_json(file, known)
     return dict(known["scores"])
 
@@ -136,8 +136,8 @@ def stability(
     if {name: known.get(name) for name in asked} == asked:
         return list(known["pairs"])
     plan.require(file)
-    found = cluster_stability(folders, held_out, sizes=sizes, device=_device(plan))
-    pairs = [{"seeds": [asked["seeds"][i] for i in pair], **found[pair]} for pair in found]
+    agreement = cluster_stability(folders, held_out, sizes=sizes, device=_device(plan))
+    pairs = [{"seeds": [asked["seeds"][i] for i in pair], **agreement[pair]} for pair in agreement]
     write_json(file, {**asked, "pairs": pairs})
     return pairs
 

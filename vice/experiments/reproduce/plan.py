@@ -139,16 +139,16 @@ def _scaled(row: Experiment, plan: ReproducePlan) -> list[str]:
     """What the row says at full scale, times the scale's factors; the user's overrides win."""
     # Composing takes time, and what comes with shared parts is the same for most rows.
     shared = composed(str(row.config), row.shared) if plan.scale.factors else {}
-    own = {key_of(text): _number(text.partition("=")[2]) for text in row.own}
+    stated = {key_of(text): _number(text.partition("=")[2]) for text in row.own}
     named = {key_of(text) for text in plan.overrides}
-    found = []
+    overrides = []
     for key, factor in plan.scale.factors.items():
-        value = own[key] if key in own else _at(shared, key)
+        value = stated[key] if key in stated else _at(shared, key)
         if key not in named:
             scaled = max(1, round(value * factor)) if isinstance(value, int) else value * factor
             # 0 switches something off at any scale.
-            found.append(f"{key}={scaled if value else 0}")
-    return found
+            overrides.append(f"{key}={scaled if value else 0}")
+    return overrides
 
 
 def _at(nested: Mapping[str, Any], key: str) -> Any:
@@ -173,8 +173,8 @@ def _composed(config: str, overrides: tuple[str, ...]) -> tuple[dict[str, Any], 
 
     from vice.plugins.vissl.config.compose import compose_with_defaults
 
-    found, filled = compose_with_defaults([f"config={config}", *overrides])
-    plain: Any = OmegaConf.to_container(found, resolve=True)
+    composition, filled = compose_with_defaults([f"config={config}", *overrides])
+    plain: Any = OmegaConf.to_container(composition, resolve=True)
     return dict(plain), filled
 
 
@@ -217,9 +217,9 @@ def run_folder(run: Run, row: Experiment, plan: ReproducePlan) -> tuple[Path, Pa
         UserError: The data set is not there.
     """
     name, limit = plan.dataset(row.trained_on), plan.scale.images
-    own = composed(run.config, run.overrides)["config"]["DATA"]["TRAIN"]["DATA_PATHS"]
-    if name == row.trained_on and own and not limit:
-        images, identity = Path(own[0]), name
+    paths = composed(run.config, run.overrides)["config"]["DATA"]["TRAIN"]["DATA_PATHS"]
+    if name == row.trained_on and paths and not limit:
+        images, identity = Path(paths[0]), name
     else:
         images, identity = _write_list(name, limit, plan)
     backbone, trunk = (run.settings[f"MODEL.TRUNK.{key}"] for key in ("VICE.backbone", "NAME"))
@@ -257,7 +257,7 @@ def parse_datasets(texts: Sequence[str]) -> dict[str, str]:
     Raises:
         UserError: A name that no benchmark has.
     """
-    found = {}
+    replacements = {}
     for text in texts:
         name, equals, replacement = text.partition("=")
         if not equals or os.path.isdir(expand(text)):
@@ -265,5 +265,5 @@ def parse_datasets(texts: Sequence[str]) -> dict[str, str]:
         elif name not in DATASETS:
             raise UserError(f"--dataset {text}: {name} is none of {', '.join(DATASETS)}")
         known = replacement in DATASETS
-        found[name] = replacement if known else expand(replacement)
-    return found
+        replacements[name] = replacement if known else expand(replacement)
+    return replacements

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError, one_line
+from vice.experiments.reproduce.announce import announce_datasets
 from vice.experiments.reproduce.evaluations import Scores, arguments_of, evaluate
-from vice.experiments.reproduce.found import announce_datasets
 from vice.experiments.reproduce.label_free import choose, last_scores, stability
 from vice.experiments.reproduce.plan import (
     NotDone,
@@ -120,8 +120,8 @@ def reproduce(
         compared = row.config is not None and not (row.untrained or row.initial)
         if len(seeds) > 1 and compared:
             only_done = plan.only_done or (rows is not None and row.name not in rows)
-            own = dataclasses.replace(plan, only_done=only_done)
-            compare = partial(_compare_seeds, outcome.rows[row.name], row, seeds, own)
+            seed_plan = dataclasses.replace(plan, only_done=only_done)
+            compare = partial(_compare_seeds, outcome.rows[row.name], row, seeds, seed_plan)
             _guarded(outcome, f"{row.name}, stability between seeds", compare)
     return outcome
 
@@ -202,48 +202,52 @@ def _place(row: Experiment, seed: int, plan: ReproducePlan) -> tuple[Run, Path, 
 
 def _views(table: PaperTable, row: Experiment, plan: ReproducePlan) -> Mapping[str, Any]:
     """``VICE`` of the training whose views a row is measured in without labels."""
-    known = {found.name: found for found in table.rows if found.config is not None}
+    known = {each.name: each for each in table.rows if each.config is not None}
     run = plan_run(known.get(table.baseline, row), plan, 0)
     return dict(composed(run.config, run.overrides)["config"]["VICE"])
 
 
 def _score(
-    table: PaperTable, found: RowOutcome, row: Experiment, seed: int, plan: ReproducePlan
+    table: PaperTable, outcome: RowOutcome, row: Experiment, seed: int, plan: ReproducePlan
 ) -> None:
     if row.untrained:
         plan.require(row.name)
-        found.last.append(_time(row, seed, plan))
+        outcome.last.append(_time(row, seed, plan))
         return
     if row.config is None:
         from_imagenet = str(row.spec).startswith("imagenet:")
         spec = plan.scale.finetuned if from_imagenet and plan.scale.finetuned else str(row.spec)
-        found.last.append(evaluate(row, spec, seed, plan.out / "eval" / _plain(spec), plan))
+        outcome.last.append(evaluate(row, spec, seed, plan.out / "eval" / _plain(spec), plan))
         return
     _, folder, _ = _place(row, seed, plan)
-    place = plan.out / "eval" / folder.name
+    results_folder = plan.out / "eval" / folder.name
     if row.initial:
-        found.last.append(evaluate(row, f"random:{folder}", seed, place / "initial", plan))
+        outcome.last.append(
+            evaluate(row, f"random:{folder}", seed, results_folder / "initial", plan)
+        )
         return
-    last = evaluate(row, str(folder), seed, place / "last", plan)
+    last = evaluate(row, str(folder), seed, results_folder / "last", plan)
     choice = choose(row, folder, seed, plan)
     chosen = last
     if not choice["last"]:
-        chosen = evaluate(row, choice["path"], seed, place / f"epoch{choice['epoch']}", plan)
+        chosen = evaluate(
+            row, choice["path"], seed, results_folder / f"epoch{choice['epoch']}", plan
+        )
     label_free = last_scores(row, folder, _views(table, row, plan), plan)
-    found.last.append(last)
-    found.chosen.append(chosen)
-    found.label_free.append(label_free)
-    found.epochs.append(choice["epoch"])
-    found.same = found.same and choice["last"]
+    outcome.last.append(last)
+    outcome.chosen.append(chosen)
+    outcome.label_free.append(label_free)
+    outcome.epochs.append(choice["epoch"])
+    outcome.same = outcome.same and choice["last"]
     if (seconds := training_seconds(folder)) is not None:
-        found.seconds.append(seconds)
+        outcome.seconds.append(seconds)
 
 
 def _compare_seeds(
-    found: RowOutcome, row: Experiment, seeds: Sequence[int], plan: ReproducePlan
+    outcome: RowOutcome, row: Experiment, seeds: Sequence[int], plan: ReproducePlan
 ) -> None:
     folders = {seed: _place(row, seed, plan)[1] for seed in seeds}
-    found.stability = stability(row, folders, plan)
+    outcome.stability = stability(row, folders, plan)
 
 
 def _time(row: Experiment, seed: int, plan: ReproducePlan) -> Scores:

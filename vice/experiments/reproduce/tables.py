@@ -178,10 +178,10 @@ def load_scale(name: str) -> Scale:
     scales = _read(_folder() / "_base" / "scales.yaml")
     if name not in scales:
         raise UserError(f"scale {name!r} is unknown; choose one of {', '.join(scales)}")
-    found = dict(scales[name])
-    before = scales[found.pop("train_as")]["train"] if "train_as" in found else []
-    train = tuple(_last_of_each([*before, *found.pop("train", [])]))
-    return Scale(name=name, train=train, **found)
+    options = dict(scales[name])
+    before = scales[options.pop("train_as")]["train"] if "train_as" in options else []
+    train = tuple(_last_of_each([*before, *options.pop("train", [])]))
+    return Scale(name=name, train=train, **options)
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def _row(
     published: Mapping[str, Any],
     file: Path,
 ) -> Experiment:
-    own = [override for part in chosen for override in part.get("train", ())]
+    overrides = [override for part in chosen for override in part.get("train", ())]
     whole: dict[str, Any] = dict(base)
     for part in chosen:
         whole = _join(whole, _compose({**part, "train": []}, parts, file))
@@ -223,12 +223,16 @@ def _row(
         name,
         whole.get("config"),
         tuple(whole.get("train", ())),
-        tuple(own),
+        tuple(overrides),
         whole.get("trained_on", ""),
         whole.get("spec"),
         whole.get("untrained", False),
         whole.get("initial", False),
-        {label: found for label, found in evaluations.items() if found["kind"] in kinds},
+        {
+            label: arguments
+            for label, arguments in evaluations.items()
+            if arguments["kind"] in kinds
+        },
         {**whole.get("published", {}), **published.get(name, {})},
         whole.get("source", ""),
     )

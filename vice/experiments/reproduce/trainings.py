@@ -71,8 +71,8 @@ def _submitted(run: Run, folder: Path, images: Path, plan: ReproducePlan) -> str
 
 def _record(folder: Path) -> dict[str, Any]:
     file = folder / RECORD_NAME
-    found: dict[str, Any] = read_json(file, "delete it") if file.is_file() else {}
-    return found
+    record: dict[str, Any] = read_json(file, "delete it") if file.is_file() else {}
+    return record
 
 
 def _write_record(folder: Path, content: Mapping[str, Any]) -> None:
