@@ -52,15 +52,15 @@ class _Storages:
     """Storages that are named before their numbers come; together no longer than the file."""
 
     def __init__(self, length: int) -> None:
-        self.left = length
+        self.remaining = length
         self.known: dict[Any, Storage] = {}
 
     def make(self, key: Any, dtype: Any, numel: Any) -> Storage:
         if not isinstance(dtype, torch.dtype) or type(numel) is not int or numel < 0:
             raise ValueError("a storage without a type or size")
         if _plain(key) not in self.known:
-            self.left -= numel * dtype.itemsize
-            if self.left < 0:
+            self.remaining -= numel * dtype.itemsize
+            if self.remaining < 0:
                 raise ValueError("it is cut short")
             self.known[key] = Storage(dtype, numel, bytearray(numel * dtype.itemsize))
         return self.known[key]

@@ -96,11 +96,11 @@ class _Counted(dict):  # type: ignore[type-arg]
 
     def __init__(self, dispatch: dict[int, Any]) -> None:
         super().__init__({**dispatch, **_OPCODES})
-        self.left = MAX_STEPS
+        self.remaining = MAX_STEPS
 
     def __getitem__(self, code: int) -> Any:
-        self.left -= 1
-        if self.left < 0:
+        self.remaining -= 1
+        if self.remaining < 0:
             raise ValueError(f"its pickle takes more than {MAX_STEPS} steps")
         return super().__getitem__(code)
 

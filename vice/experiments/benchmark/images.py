@@ -130,10 +130,10 @@ def superpixel_outlines(folder: Path) -> list[Measurement]:
         "grid, region size 20": lambda image: grid(image.shape[0], image.shape[1], 20),
         **_other_slic(400),
     }
-    found = quality(folder, methods)
+    scores = quality(folder, methods)
     return [
         Measurement(name, 0.0, note=", ".join(f"{key} {value:.3f}" for key, value in row.items()))
-        for name, row in found.items()
+        for name, row in scores.items()
     ]
 
 
@@ -210,9 +210,9 @@ def _cutting(
     ]
 
 
-def _photometric(found: Views, seconds: dict[str, float], side: int) -> Measurement:
-    images = torch.from_numpy(found.images).permute(0, 3, 1, 2)
-    noise = torch.from_numpy(found.noise)
+def _photometric(views: Views, seconds: dict[str, float], side: int) -> Measurement:
+    images = torch.from_numpy(views.images).permute(0, 3, 1, 2)
+    noise = torch.from_numpy(views.noise)
     change, rng = Photometric(), np.random.default_rng(0)
 
     def call() -> torch.Tensor:

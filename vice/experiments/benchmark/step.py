@@ -71,27 +71,27 @@ class Setting:
 
     def bare(self) -> None:
         """Forward and backward of the model alone."""
-        found = self.execution.run(self.model, self.batch)
+        output = self.execution.run(self.model, self.batch)
         self.model.zero_grad()
-        found.backward(torch.ones_like(found))
+        output.backward(torch.ones_like(output))
 
     def whole(self) -> None:
         """Forward and backward with the loss, whose regions are found first."""
         batch = MutualRegions.of(self.regions, self.views)
-        found = self.execution.run(self.model, self.batch)
-        loss: Tensor = self.criterion(found, self.prototypes.weight, batch)
+        output = self.execution.run(self.model, self.batch)
+        loss: Tensor = self.criterion(output, self.prototypes.weight, batch)
         self.model.zero_grad()
         loss.backward()
 
     def waits(self) -> int:
         """How often the host waits for the GPU in the loss, once its regions are found."""
         batch = MutualRegions.of(self.regions, self.views)
-        found = self.execution.run(self.model, self.batch)
+        output = self.execution.run(self.model, self.batch)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
-                self.criterion(found, self.prototypes.weight, batch).backward()
+                self.criterion(output, self.prototypes.weight, batch).backward()
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         # Switching it on warns too, that not all such operations are known.
