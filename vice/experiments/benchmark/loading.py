@@ -46,7 +46,7 @@ class Pictures(Dataset[Any]):
         sampler: Draws views.
         change: The photometric change.
         superpixels: Makes or reads region maps.
-        left: What is only drawn here, one of ``LEFT``.
+        on_device: What is only drawn here, one of ``LEFT``.
     """
 
     def __init__(
