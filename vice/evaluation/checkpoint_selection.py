@@ -1,4 +1,4 @@
-"""Choosing a checkpoint without labels, by what each makes of images it was not trained on.
+"""Checkpoint selection without labels, by what each makes of images it was not trained on.
 
 The rule: of the states at the ends of epochs, the one whose assignments of the same regions in two
 views share the most normalised mutual information; of equals, the later. Loss and plain agreement

@@ -1,4 +1,4 @@
-"""One table out of many results directories, and a plain word where they cannot be compared."""
+"""Comparison tables of many results directories, and a plain word where there can be none."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def _table(
 
 
 def _fits(spec: str, pattern: str) -> bool:
-    # A name may hold what is a pattern elsewhere, such as brackets.
+    # Glob characters, such as brackets, may be part of a name.
     return spec == pattern or fnmatch(spec, pattern)
 
 

@@ -1,4 +1,4 @@
-"""Keeps the embeddings of a frozen model, so that an image seen again costs nothing."""
+"""Embedding cache of a frozen model, so that an image seen again costs nothing."""
 
 from __future__ import annotations
 

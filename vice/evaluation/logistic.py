@@ -94,7 +94,7 @@ def fit_logistic(
         np.zeros(len(present) * (features.shape[1] + 1)),
         jac=True,
         method="L-BFGS-B",
-        # The objective's own changes end nothing: they are small long before the gradient is.
+        # Stopping criterion is the gradient: the objective changes little long before it is small.
         options={"maxiter": iterations, "maxfun": 10 * iterations, "gtol": TOLERANCE, "ftol": 0},
     )
     weight, bias = _fold(torch.from_numpy(solution.x).view(len(present), -1), mean, axes)
@@ -127,11 +127,11 @@ def _coordinates(features: Tensor, num_classes: int, l2: float) -> tuple[Tensor,
         moment += centered.T @ centered
     moment /= len(features)
     deviation = moment.diagonal().sqrt()
-    # Rounding alone lets a constant feature vary.
+    # Constant features vary by rounding alone.
     varies = deviation > 1e-6 * mean.abs()
     inverse = torch.where(varies, 1 / deviation, 0.0)
     values, vectors = torch.linalg.eigh(inverse[:, None] * moment * inverse)
-    # The cross-entropy's curvature is about that of uniform guesses, value / classes.
+    # Curvature of the cross-entropy is about that of uniform guesses, value / classes.
     scale = 1 / (values.clamp(min=0) + num_classes * l2)
     return mean, inverse[:, None] * vectors * scale.sqrt(), scale
 

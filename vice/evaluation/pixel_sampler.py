@@ -1,4 +1,4 @@
-"""A uniform sample of the pixels of many images, in bounded memory."""
+"""Uniform sampling of the pixels of many images, in bounded memory."""
 
 from __future__ import annotations
 

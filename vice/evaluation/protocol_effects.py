@@ -1,4 +1,4 @@
-"""Which fields of a protocol an evaluation looks at, so that none is changed in vain.
+"""Protocol fields that an evaluation uses, so that none is changed in vain.
 
 A hash covers every field. A field that is changed and without effect would give one score two
 hashes, and results that compare would stand in two tables.
@@ -77,7 +77,7 @@ def _of_sizes(kind: str, protocol: Protocol) -> dict[str, str]:
         reasons["fit_size"] = "the fitted split has that size without it"
     if protocol.fit_crop == protocol.crop:
         reasons["fit_crop"] = "the fitted split is cut to that size without it"
-    # A train image is always resized with its labels, and so is one of five crops.
+    # Resizing: a train image is always resized with its labels, and so is one of five crops.
     fit_matters = kind == "clusters" and protocol.fit_crop and protocol.fit_crops == "whole"
     if protocol.resize == "none" and not protocol.crop and not fit_matters:
         reasons["score_at"] = "images are scored at their own size"

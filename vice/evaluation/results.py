@@ -1,4 +1,4 @@
-"""What results.json holds."""
+"""Schema of results.json."""
 
 from __future__ import annotations
 

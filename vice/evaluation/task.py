@@ -1,4 +1,4 @@
-"""What is scored on what, and how."""
+"""Evaluation task: what is scored on what, and how."""
 
 from __future__ import annotations
 

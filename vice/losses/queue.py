@@ -1,4 +1,4 @@
-"""The queue of past region vectors that enlarges the batch which is assigned."""
+"""Queue of past region vectors, which enlarges the batch that is assigned."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def save_run(
     card["sha256"] = _checksum(card, tensors)
     text = json.dumps(card, indent=2, sort_keys=True)
     path = folder / WEIGHTS_NAME
-    # Its own writer takes UTF-8 names only, and leaves files of its own behind when it is killed.
+    # Atomic write: safetensors' writer takes UTF-8 names only, and leaves parts when it is killed.
     data = save(tensors, metadata={"vice": text})
     replace_atomically(path, lambda new: Path(new).write_bytes(data))
     write_text(folder / CARD_NAME, text + "\n")
@@ -258,7 +258,7 @@ def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(f"{file} was not written by ViCE: its header has no architecture")
     if card.get("format") != FORMAT:
         raise UserError(f"{file} has format {card.get('format')}; this version reads {FORMAT}")
-    # Files of earlier versions have no checksum.
+    # Checksum: files of earlier versions have none.
     if card.get("sha256", expected := _checksum(card, tensors)) != expected:
         raise UserError(
             f"{file} is damaged: its checksum is not that of its content; copy it again"
@@ -279,7 +279,7 @@ def _build(card: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> Embe
     if not isinstance(config, dict):
         raise UserError(f"{file} names no architecture: its card has no group 'embedder'")
     try:
-        # Memory is taken only once the weights are known to fit.
+        # Meta device: memory is taken only once the weights are known to fit.
         with torch.device("meta"):
             plan = build_embedder(**config, weights=None)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -302,7 +302,7 @@ def _concepts(
             f"{file}: its prototypes are {tuple(weight.shape)}, not (K, {dim}) as its embedder "
             "needs"
         )
-    # What comes after a load may depend on how many random numbers it has drawn.
+    # RNG state: what comes after a load may depend on how many random numbers it has drawn.
     module = Prototypes(weight.shape[1], weight.shape[0])
     _fit(module, {"weight": weight}, file)
     if bias is not None and (bias.shape != weight.shape[:1] or not bias.is_floating_point()):

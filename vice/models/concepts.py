@@ -153,7 +153,7 @@ class Concepts:
         row_bytes = batch * len(self) * embeddings.element_size()
         if row_bytes * height * width <= max_score_bytes:
             return argmax_upsampled(self.scores(embeddings), size, max_bytes=max_bytes)
-        # A shrunk map needs several rows for one.
+        # Downsampling needs several rows of scores for one of labels.
         row_bytes *= max(size[1], width * -(-height // size[0]))
         labels = torch.empty(batch, *size, dtype=torch.int64, device=embeddings.device)
         for rows in _bands(size[0], max_bytes // row_bytes, embeddings.device):

@@ -1,4 +1,4 @@
-"""How a network is computed: precision, memory layout, compiled or not. No part of what it is."""
+"""Execution of a network: precision, memory layout, compiled or not. No part of what it is."""
 
 from __future__ import annotations
 

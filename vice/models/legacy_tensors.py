@@ -1,4 +1,4 @@
-"""PyTorch's files from before it wrote zip archives: a stream of pickles, and a tar of three.
+"""Legacy PyTorch files, from before zip archives: a stream of pickles, and a tar of three.
 
 Layouts as `torch.save` wrote them until version 1.5 and until version 0.1.
 """

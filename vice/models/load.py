@@ -1,4 +1,4 @@
-"""One way to name anything that turns an image into a dense embedding."""
+"""Model specs: one way to name anything that turns an image into a dense embedding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may come out of a pickle: plain containers, tensors, and records of all else."""
+"""Pickled values that are allowed: plain containers, tensors, and records of all else."""
 
 from __future__ import annotations
 

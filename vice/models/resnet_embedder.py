@@ -1,4 +1,4 @@
-"""A plain ResNet of somebody else, its last stage taken as a dense embedding to be scored."""
+"""Foreign ResNets: the last stage of a plain one, taken as a dense embedding to be scored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether tensors are the weights of a plain ResNet, and which; what to do with all others."""
+"""ResNet matching: whether tensors are a plain ResNet's weights, which, and else what to do."""
 
 from __future__ import annotations
 

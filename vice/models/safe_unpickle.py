@@ -1,4 +1,4 @@
-"""An unpickler that builds data and nothing else: plain containers, tensors, inert records.
+"""Safe unpickler, which builds data and nothing else: containers, tensors, inert records.
 
 A pickle is a program that names functions and calls them. Here every opcode that calls, builds or
 fills an object acts on an allow-list only. A class that is not on it becomes an inert record that

@@ -1,4 +1,4 @@
-"""PyTorch's zip archives, read record by record without anything of PyTorch's reader.
+"""Zip archives of PyTorch, read record by record without anything of PyTorch's reader.
 
 An archive is only taken if it can be read in one way: no second directory, no bytes that its
 directory does not list, no name twice. Programs (TorchScript, `torch.package`) are refused.

@@ -1,4 +1,4 @@
-"""The numbers of a tensor file, and views of them that stay inside."""
+"""Tensor storage: the numbers of a tensor file, and views of them that stay inside."""
 
 from __future__ import annotations
 

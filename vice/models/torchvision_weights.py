@@ -1,4 +1,4 @@
-"""torchvision's own weights, read as any other file is."""
+"""Pretrained weights of torchvision, read as any other file is."""
 
 from __future__ import annotations
 

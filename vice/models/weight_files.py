@@ -1,4 +1,4 @@
-"""Files of other people's weights: one file, a Hugging Face folder, or shards with their index."""
+"""Weight files of others: one file, a Hugging Face folder, or shards with their index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether some tensors are the weights of a network: all of them, and no more of it."""
+"""Weight matching: whether tensors are the weights of a network, all of them and no more."""
 
 from __future__ import annotations
 

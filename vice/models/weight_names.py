@@ -1,4 +1,4 @@
-"""Names that other libraries give to the weights of the same networks."""
+"""Weight names that other libraries give to the same networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one search for a network's weights in files of any trainer.
+"""Search for a network's weights in files of any trainer.
 
 A file is flattened to dotted names, whatever nests in it; every common beginning of enough names is
 a place where the network may lie (``state_dict.module.encoder_q.``), and the network itself says of

@@ -1,4 +1,4 @@
-"""Pixels of one region between the same four cells, and what is done with their bilinear weights.
+"""Fragments: pixels of one region between the same four cells, and sums of their bilinear weights.
 
 All that is as wide as the embedding happens for one map at the stride of its cells; pixels have a
 handful of numbers each. `vice.regions.means` tells why that is enough.
@@ -54,7 +54,7 @@ def find_patches(row: Tensor, rows: slice, block: Tensor, cells: int) -> Patches
     inside = ((row >= rows.start) & (row < rows.stop)).nonzero().squeeze(1)
     key = row[inside].long() * cells + block[inside]
     key, patch = torch.unique(key, return_inverse=True)
-    # This is kept for the gradient: as small as the numbers allow.
+    # Kept for the backward pass, so of the smallest dtype that holds the numbers.
     dtype = torch.int16 if len(key) < 2**15 else torch.int32
     of_pixel = torch.full(row.shape, -1, dtype=dtype, device=row.device)
     of_pixel[inside] = patch.to(dtype)
@@ -116,7 +116,7 @@ class OneMap:
         self.inside = (patches.of_pixel >= 0).nonzero().squeeze(1)
         self.of_pixel = patches.of_pixel[self.inside].int()
         self._layout = layout
-        # Made anew for each map: kept, the weights of all pixels would be held beside these.
+        # Weights are computed for each map: kept, those of all pixels would be held beside these.
         weights = corner_weights(layout.rows.share, layout.columns.share)
         self.weights = weights.index_select(0, self.inside)
 
@@ -205,7 +205,7 @@ class OneMap:
         for part in self.chunks(lost, self.cells.shape[1]):
             squared[part] = self.mix(self.cells, part).square().sum(1)
         inverse = 1 / squared.sqrt().clamp(min=EPSILON)
-        # What is left of cells that cancel to the last digit is rounding, in any direction.
+        # Cancellation: what remains of cells that cancel to the last digit is rounding.
         noise = (NOISE * torch.finfo(squared.dtype).eps) ** 2
         return torch.where(squared < noise * longest, 0, inverse)
 
@@ -275,7 +275,7 @@ def _csr(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) ->
     with warnings.catch_warnings():
         # "Sparse CSR tensor support is in beta": products with dense matrices are what it is for.
         warnings.filterwarnings("ignore", message="Sparse CSR")
-        # Said by PyTorch 2.11 even where they are switched off by name.
+        # Invariant checks: PyTorch 2.11 warns even where they are switched off by name.
         warnings.filterwarnings("ignore", message="Sparse invariant checks")
         return torch.sparse_csr_tensor(bounds, column, values, shape, check_invariants=False)
 

@@ -1,4 +1,4 @@
-"""Region means of the upsampled, pixel-wise normalised embedding without upsampling it.
+"""Region means of the upsampled, pixel-wise normalized embedding without upsampling it.
 
 The mean of unit pixel vectors over a region (ViCE (BMVC) section 3.3) reads as if every pixel's
 vector had to exist. It need not. A pixel is a bilinear mix z = sum_t w_t Y_t of the four cells
@@ -66,7 +66,7 @@ def _gradient(fragments: OneMap, lengths: Tensor | None, gradient: Tensor) -> Te
     of_cells = fragments.transposed(weights, gradient)
     if lengths is not None:
         along = (fragments.weights * fragments.dots(gradient)[fragments.of_pixel]).sum(1)
-        # Vectors shorter than epsilon are divided by it: no length, no stencil.
+        # Epsilon: shorter vectors are divided by it, so their length has no gradient.
         factor = torch.where(lengths < 1 / EPSILON, lengths**3 * along, 0)
         fragments.subtract_stencil(of_cells, factor)
     return of_cells.T.view(fragments.shape)

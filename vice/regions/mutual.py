@@ -51,7 +51,7 @@ class MutualRegions:
         key = image * numbered.bound + numbered.index[:, 1]
         seen = torch.bincount(key, minlength=num_images * numbered.bound)
         rows = (seen[key] == num_views).nonzero().squeeze(1)
-        # Rows are sorted by (view, image, id): what is left is M equal runs in the same order.
+        # Sorted by (view, image, id), the rows that remain are M equal runs in the same order.
         rows = rows.reshape(num_views, -1)
         image = image[rows[0]]
         return cls(numbered, rows, image, torch.bincount(image, minlength=num_images))

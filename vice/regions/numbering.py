@@ -58,7 +58,7 @@ def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionInde
     per_key = torch.bincount(key, minlength=nowhere + 1)[:nowhere]
     present = per_key > 0
     used_keys = present.nonzero().squeeze(1)
-    # Pixels without a region share one row past the end, which the sums then drop.
+    # Ignored pixels (no region) share one row past the end, which the sums then drop.
     rows = torch.full((nowhere + 1,), used_keys.numel(), dtype=torch.int32, device=ids.device)
     rows[used_keys] = torch.arange(used_keys.numel(), dtype=torch.int32, device=ids.device)
     index = torch.stack([used_keys // bound, used_keys % bound], dim=1)

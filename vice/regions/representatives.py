@@ -1,4 +1,4 @@
-"""The pixel that stands for a region, and how far the region's pixels are from it.
+"""Region representatives: the pixel that stands for a region, and its pixels' distance from it.
 
 A pixel p = z / |z| of the upsampled embedding is scored by its best prototype; the region's first
 pixel with the best score, v, stands for it (the authors' high-res configs). What
@@ -47,7 +47,7 @@ class Representatives(torch.autograd.Function):
             )
             vectors[fragments.rows] = _mixed(fragments, chosen) * lengths[chosen, None]
             distance = _distances(fragments, lengths, vectors[fragments.rows])
-            # Mixed in two ways, rounding would be left where cells cancel.
+            # Rounding: mixed in two ways, the chosen pixel would differ from itself.
             distance[chosen] = 0
             coherence[fragments.rows].index_add_(0, fragments.pixel_rows(), distance)
             kept[number] = (chosen, distance)
@@ -75,7 +75,7 @@ class Representatives(torch.autograd.Function):
 def _best_scores(fragments: OneMap, prototypes: Tensor) -> Tensor:
     """Best score (P,) of each pixel's mix, not divided by its length."""
     best = fragments.weights.new_full((fragments.pixels,), -torch.inf)
-    # No wider than the embedding itself, however many prototypes there are.
+    # Memory: a chunk is no wider than the embedding, however many prototypes there are.
     for some in prototypes.split(fragments.shape[0]):
         for part, mixed in fragments.strips(fragments.cells @ some.t()):
             best[part] = torch.maximum(best[part], mixed.amax(1))
@@ -108,7 +108,7 @@ def _mixed(fragments: OneMap, pixels: Tensor) -> Tensor:
 
 def _distances(fragments: OneMap, lengths: Tensor, vectors: Tensor) -> Tensor:
     """Distance (P,) of each pixel to its region's vector; 0 where rounding is all there is."""
-    # Pixels without a region are mixed as well; zero times their mix is compared with any vector.
+    # Ignored pixels are mixed as well; zero times their mix is compared with any vector.
     row = torch.zeros(fragments.pixels, dtype=torch.long, device=lengths.device)
     row[fragments.inside] = fragments.pixel_rows()
     scale, distance = lengths.new_zeros(2, fragments.pixels)
@@ -133,14 +133,14 @@ def _gradient(
             distances.
     """
     chosen, distance = kept
-    # Cheaper to take again than to keep.
+    # Recomputed: cheaper than to keep it.
     lengths = fragments.inverse_lengths()
     vectors, of_vectors, of_sums = map_values
     row = fragments.pixel_rows()
     pull = torch.where(distance > 0, of_sums[row] / distance, 0)
     weights = fragments.patch_sum((pull * lengths).unsqueeze(1) * fragments.weights)
     of_cells = fragments.transposed(weights, -vectors)
-    # p of unit length gives c p - v; p shorter than epsilon is divided by it and gives p - v.
+    # Gradient: p of unit length gives c p - v; p below epsilon is divided by it and gives p - v.
     closeness = (1 + vectors.square().sum(1)[row] - distance.square()) / 2
     closeness = torch.where(lengths < 1 / EPSILON, closeness, 1)
     fragments.subtract_stencil(of_cells, -pull * lengths.square() * closeness)

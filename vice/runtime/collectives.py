@@ -1,4 +1,4 @@
-"""The few collectives that the method needs; each is the identity on a single process."""
+"""Collectives that training needs; each is the identity on a single process."""
 
 from __future__ import annotations
 

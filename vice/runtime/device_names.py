@@ -1,4 +1,4 @@
-"""Where to compute: names of devices, and whether they are there."""
+"""Device names, and whether the devices are there."""
 
 from __future__ import annotations
 

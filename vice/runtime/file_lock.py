@@ -1,4 +1,4 @@
-"""A lock on an open file that the system releases with the process, on any system."""
+"""File lock that the operating system releases with the process, on any system."""
 
 from __future__ import annotations
 

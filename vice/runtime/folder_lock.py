@@ -1,4 +1,4 @@
-"""One writer for a run folder: the others wait, say for whom, and give up after a while."""
+"""Folder lock: one writer of a run folder; others wait, say for whom, and give up in time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in a command: one word, status 130, and no process that stays behind.
+"""Interrupts (Ctrl-C) of a command: one word, status 130, and no process that stays behind.
 
 Only the standard library is imported here, and a command imports this before all else: from then
 on Ctrl-C ends it quietly, also while it imports for seconds.

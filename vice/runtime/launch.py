@@ -1,4 +1,4 @@
-"""What torchrun and srun tell a process about the others that were started with it."""
+"""Launch environment: what torchrun and srun tell a process about the others of its job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stopping in time: signals that ask a process to end are noted and obeyed after the step."""
+"""Preemption: signals that ask a process to end are noted, and obeyed after the step."""
 
 from __future__ import annotations
 

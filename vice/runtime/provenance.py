@@ -1,4 +1,4 @@
-"""What a result was made with."""
+"""Provenance of a result: versions of packages, and digests of files and weights."""
 
 from __future__ import annotations
 

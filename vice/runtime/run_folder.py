@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: the names of its files, and its resolved configuration.
+"""Run folder: the names of its files, and its resolved configuration.
 
 Beside these a run folder holds the states of the training, which VISSL names (see
 `vice.models.training_state`), and TensorBoard's files.

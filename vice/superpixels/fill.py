@@ -1,4 +1,4 @@
-"""Fills a superpixel cache ahead of training, with many processes and on many machines."""
+"""Filling of a superpixel cache ahead of training, by many processes and machines."""
 
 from __future__ import annotations
 

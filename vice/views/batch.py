@@ -1,4 +1,4 @@
-"""From an image and its regions to a batch of views: drawn by workers, finished on the device."""
+"""Batches of views of images and their regions: drawn by workers, finished on the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colour changes and blur of batches of float images, each image with its own parameter.
+"""Color jitter and blur of batches of float images, each image with its own parameter.
 
 All take (B, 3, H, W) RGB in [0, 1] on any device and return the same; parameters are (B,).
 """

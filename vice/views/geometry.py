@@ -1,4 +1,4 @@
-"""Where views lie: content points, view boxes and mask rectangles, all drawn from one generator.
+"""View geometry: content points, view boxes and mask rectangles, all drawn from one generator.
 
 The von Mises draws of ViCE (BMVC) section 3.2 are on a circle, v in (-pi, pi]. Everywhere here
 such a draw is mapped to an interval linearly, (v + pi) / (2 pi) in [0, 1]: von Mises(0, 2) then has

@@ -186,8 +186,8 @@ class Photometric:
             UserError: Shapes or dtypes do not fit.
         """
         _check_batch(images, params, noise)
-        # How many pixels are masked is the one thing that a GPU must be waited for: asked first,
-        # while it has nothing else to do.
+        # Synchronization: only the number of masked pixels waits for a GPU, so it is asked first,
+        # while the GPU has nothing else to do.
         masked = None if noise is None else noise.to(images.device).nonzero(as_tuple=True)
         out = images.float().div_(255.0)
         for change, index, values in _on_device(self._changes(params), out.device):
