@@ -46,7 +46,7 @@ WHERE_IT_ENDS = {
 }
 #: Commands that no tool of this repository runs.
 NOT_HERE = {"source .venv/bin/activate": "the environment is the one that tests run in"}
-#: Groups of the keys that the README names without them.
+#: Groups of the keys that the pages name without them.
 GROUPS = {
     "config.MODEL.TRUNK.VICE": {
         *("backbone", "decoder", "weights", "frozen", "stages", "padding", "centre"),
@@ -54,7 +54,9 @@ GROUPS = {
     "config.MODEL.TRUNK.EXECUTION": {"precision", "channels_last", "compiled"},
     "config.VICE.LOSS": {"region_vector", "reduction", "align_corners"},
 }
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+#: The pages that say what to type; what else they name has to exist, too.
+PAGES = ("README.md", "docs/training.md", "docs/scoring.md", "docs/papers.md")
+GUIDES = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 
 
 class Reached(BaseException):
@@ -102,10 +104,14 @@ def folder(tmp_path_factory):
     (place / "FILE").write_bytes(b"weights")
     from tests.evaluation.test_compare import linear
 
-    for name in ("outputs/eval/a", "outputs/eval/lab", "outputs/msrc21/a"):
-        (place / name).mkdir(parents=True)
-        text = json.dumps(linear(spec=Path(name).name))
-        (place / name / "results.json").write_text(text)
+    results = {"eval/a": "outputs/seed0", "eval/lab": "lab", "msrc21/a": "outputs/seed0"}
+    for name, spec in results.items():
+        (place / "outputs" / name).mkdir(parents=True)
+        (place / "outputs" / name / "results.json").write_text(json.dumps(linear(spec=spec)))
+    # The file that docs/add_a_method.md works through, under the name that its command has.
+    page = (ROOT / "docs" / "add_a_method.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (place / "pseudo_labels.py").write_text("\n\n".join(blocks))
     return place
 
 
@@ -223,6 +229,8 @@ def test_a_command_as_it_stands(command, here, monkeypatch, capsys):
         _scored_data(here, monkeypatch)
     for name, value in call.environment.items():
         monkeypatch.setenv(name, value)
+        if name == "PYTHONPATH":
+            monkeypatch.syspath_prepend(Path(value).resolve())
     run_tool(tool, arguments, monkeypatch, capsys)
 
 
@@ -253,7 +261,7 @@ def _steps(out):
 
 
 def _overrides():
-    for code in commands.inline(README):
+    for code in commands.inline(GUIDES):
         for text in code.replace('"', "").split():
             key, equals, _ = text.partition("=")
             if not equals or key.startswith("-") or key == "IMAGES" or "@" in key:
@@ -285,7 +293,7 @@ def test_names_in_the_text_exist():
     from vice.paths import experiment_names
     from vice.plugins.vissl.config.compose import compose
 
-    config, codes = compose(["config=vice/folder"]), commands.inline(README)
+    config, codes = compose(["config=vice/folder"]), commands.inline(GUIDES)
     for code in codes:
         if name := re.fullmatch(r"timm:([a-z]\S+)", code):
             assert timm.is_model(name[1]), code

@@ -1,6 +1,7 @@
 """ViCE: visual concept embeddings learnt from raw images.
 
-The core (this package without ``vice.plugins``) needs torch, torchvision and numpy only.
+The core (this package without ``vice.plugins``) needs torch, torchvision, numpy, Pillow, OpenCV and
+safetensors only.
 ``vice.plugins.vissl`` trains through VISSL, ``vice.plugins.mmseg`` scores through MMSegmentation.
 """
 

@@ -32,6 +32,15 @@ def sinkhorn(
 
     Raises:
         ValueError: ``scores`` is not two-dimensional, or epsilon or iterations is not positive.
+
+    Example:
+        All samples are nearer to prototype 0; half of the mass goes to prototype 1 all the same:
+
+        >>> import torch
+        >>> from vice.assignment import sinkhorn
+        >>> scores = torch.tensor([[0.9, 0.1], [0.6, 0.1]], dtype=torch.float64)
+        >>> sinkhorn(scores, iterations=20).round(decimals=2).tolist()
+        [[0.95, 0.05], [0.05, 0.95]]
     """
     if scores.dim() != 2:
         raise ValueError(f"scores must be (N, K), not {tuple(scores.shape)}")

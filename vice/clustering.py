@@ -57,6 +57,14 @@ def fit_kmeans(
     Raises:
         UserError: Wrong shape, vectors that are not finite or too long for float32, fewer vectors
             than clusters, a memory limit that has no room for k vectors, or no GPU for FAISS.
+
+    Example:
+        >>> import numpy as np
+        >>> from vice.clustering import fit_kmeans
+        >>> vectors = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+        >>> centroids = fit_kmeans(vectors, 2)
+        >>> sorted(centroids.vectors.tolist()), centroids.distinct
+        ([[0.0, 1.0], [1.0, 0.0]], 2)
     """
     points = _as_points(vectors)
     _check(points, k)

@@ -64,6 +64,17 @@ def option(default: Any, rule: Rule, meaning: str) -> Any:
 
     Returns:
         What `dataclasses.field` returns.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from vice.options import describe, option, whole
+        >>> @dataclass(frozen=True)
+        ... class Options:
+        ...     clusters: int = option(20, whole(2, 255), "clusters that k-means looks for")
+        >>> for line in describe(Options, "config.VICE.METHOD"):
+        ...     print(line)
+        config.VICE.METHOD.clusters=20
+            clusters that k-means looks for; must be a whole number from 2 to 255
     """
     metadata = {"option": Option(rule, meaning, default)}
     return (

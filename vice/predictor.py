@@ -71,6 +71,15 @@ class Predictor:
         Raises:
             UserError: The file cannot be read, the array is not an RGB image, or its embedding is
                 not finite.
+
+        Example:
+            >>> import numpy as np
+            >>> import vice
+            >>> photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+            >>> vectors = vice.load("random:resnet18-fpn-8", device="cpu").embed(photo)
+            >>> lengths = vectors.norm(dim=0)
+            >>> round(float(lengths.min()), 4), round(float(lengths.max()), 4)
+            (1.0, 1.0)
         """
         pixels = _rgb(image)
         dense = self._embed(pixels, image)
@@ -95,6 +104,15 @@ class Predictor:
         Raises:
             UserError: As in `embed`, there are no prototypes and no concepts were given, or the
                 concepts are no (K, D) finite numbers.
+
+        Example:
+            >>> import numpy as np
+            >>> import vice
+            >>> photo = np.zeros((2, 4, 3), np.uint8)
+            >>> photo[:, 1:] = 255
+            >>> black, white = [0, 0, 0], [100, 0, 0]
+            >>> vice.load("lab", device="cpu").segment(photo, np.array([black, white])).tolist()
+            [[0, 1, 1, 1], [0, 1, 1, 1]]
         """
         pixels = _rgb(image)
         compared = self._concepts(concepts)
@@ -142,6 +160,14 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Predicto
 
     Raises:
         UserError: Nothing there, a broken file, or no such device.
+
+    Example:
+        >>> import numpy as np
+        >>> import vice
+        >>> predictor = vice.load("random:resnet18-fpn-8", device="cpu")
+        >>> photo = np.zeros((48, 64, 3), np.uint8)
+        >>> predictor.embed(photo).shape
+        torch.Size([8, 48, 64])
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -33,6 +33,19 @@ class CountTable:
     Args:
         num_clusters: Number of clusters K.
         num_classes: Number of classes C, at most 255 (255 means "ignore" in a label map).
+
+    Example:
+        >>> import numpy as np
+        >>> from vice.scoring import CountTable
+        >>> table = CountTable(num_clusters=3, num_classes=2)
+        >>> table.update(np.array([0, 0, 1, 1, 2]), np.array([1, 1, 0, 1, 255]))
+        >>> table.counts.tolist()
+        [[0, 2], [1, 1], [0, 0]]
+        >>> mapping = table.hungarian()
+        >>> mapping.tolist(), table.accuracy(mapping)
+        ([1, 0, 1], 0.75)
+        >>> table.iou_per_class(mapping).tolist(), round(table.miou(mapping), 4)
+        ([0.5, 0.6666666666666666], 0.5833)
     """
 
     def __init__(self, num_clusters: int, num_classes: int) -> None:

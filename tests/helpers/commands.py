@@ -13,9 +13,11 @@ from pathlib import Path
 from tests.helpers.forked import ROOT
 
 PROGRAMS = ("python", "make", "sbatch", "torchrun", "source")
-#: Stands in for every program: says how it was called, a line for the name and one a variable.
+#: Variables that a command may set for itself.
+VARIABLES = ("VICE_DATA", "PYTHONPATH")
+#: Stands in for every program: says how it was called; fields for its name and the variables first.
 _SHIM = """\
-{name}() {{ printf 'call\\0{name}\\0VICE_DATA=%s\\0' "${{VICE_DATA-}}"; printf '%s\\0' "$@"; }}
+{name}() {{ printf 'call\\0{name}\\0'; printf '%s\\0' {values} "$@"; }}
 """
 
 
@@ -68,18 +70,20 @@ def examples(tool: Path) -> list[str]:
 
 def call(command: str, folder: Path) -> Call:
     """How bash starts the program of a command in a folder."""
-    script = "".join(_SHIM.format(name=name) for name in PROGRAMS) + command
+    values = " ".join(f'"${{{name}-}}"' for name in VARIABLES)
+    script = "".join(_SHIM.format(name=name, values=values) for name in PROGRAMS) + command
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
         capture_output=True,
         check=True,
-        env={name: value for name, value in os.environ.items() if name != "VICE_DATA"},
+        env={name: value for name, value in os.environ.items() if name not in VARIABLES},
     )
-    mark, program, data, *arguments = done.stdout.decode().split("\0")[:-1]
+    mark, program, *fields = done.stdout.decode().split("\0")[:-1]
     assert mark == "call" and not done.stderr, (command, done)
-    name, _, value = data.partition("=")
-    return Call(program, arguments, {name: value} if value else {})
+    given = zip(VARIABLES, fields, strict=False)
+    environment = {name: value for name, value in given if value}
+    return Call(program, fields[len(VARIABLES) :], environment)
 
 
 def of_script(script: Path, arguments: list[str], folder: Path) -> list[str]:

@@ -76,6 +76,21 @@ class DenseSwAVLoss(HostBuffers):
             (prototypes in effective use, 1..K, over all ranks), ``regions_per_view``,
             ``discarded_share`` (share of view pixels in no mutual region), ``queue_length``,
             ``queue_age``.
+
+    Example:
+        Two views of one image, each of two pixels that are a region each:
+
+        >>> import torch
+        >>> from vice.losses import DenseSwAVLoss
+        >>> loss = DenseSwAVLoss(num_views=2, num_prototypes=2, dim=2)
+        >>> view, prototypes = torch.eye(2).reshape(1, 2, 1, 2), torch.eye(2)
+        >>> regions = torch.tensor([[[0, 1]], [[0, 1]]])
+        >>> round(float(loss(torch.cat([view, view]), prototypes, regions)), 3)  # views agree
+        0.0
+        >>> round(float(loss(torch.cat([view, view.flip(3)]), prototypes, regions)), 3)
+        10.0
+        >>> loss.health["perplexity"], loss.health["regions_per_view"]
+        (2.0, 2.0)
     """
 
     iteration: Tensor

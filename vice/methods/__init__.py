@@ -42,6 +42,13 @@ def find_method(name: str) -> type[Method]:
 
     Raises:
         UserError: There is no such method.
+
+    Example:
+        >>> from vice.methods import find_method
+        >>> find_method("vice").__name__
+        'ViceSwAV'
+        >>> find_method("vice.methods:ViceSwAV") is find_method("vice")
+        True
     """
     if name in METHODS:
         return METHODS[name]

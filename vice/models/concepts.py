@@ -37,6 +37,15 @@ class Concepts:
 
     Raises:
         ValueError: Shapes that do not go together, or an unknown space.
+
+    Example:
+        >>> import torch
+        >>> from vice.models import Concepts
+        >>> points = torch.tensor([[4.0, 3.0], [0.0, 2.0]])
+        >>> Concepts(torch.eye(2)).nearest(points).tolist()  # by direction
+        [0, 1]
+        >>> Concepts.euclidean(torch.tensor([[9.0, 1.0], [1.0, 2.0]])).nearest(points).tolist()
+        [1, 1]
     """
 
     vectors: Tensor

@@ -63,6 +63,18 @@ def pool_regions(
 
     Raises:
         ValueError: Unknown mode, batch sizes that differ, or an id outside ``num_regions``.
+
+    Example:
+        Two pixels, (3, 0) and (0, 4), make one region, of id 7:
+
+        >>> import torch
+        >>> from vice.regions import pool_regions
+        >>> embedding = torch.tensor([[[[3.0, 0.0]], [[0.0, 4.0]]]])
+        >>> pooled = pool_regions(embedding, torch.tensor([[[7, 7]]]))
+        >>> pooled.vectors.tolist(), pooled.counts.tolist(), pooled.index.tolist()
+        ([[0.5, 0.5]], [2], [[0, 7]])
+        >>> pool_regions(embedding, torch.tensor([[[7, 7]]]), normalize="region").vectors.tolist()
+        [[1.5, 2.0]]
     """
     mode = {True: "pixel", False: "region"}.get(normalize, normalize)  # type: ignore[arg-type]
     if mode not in NORMALIZE_MODES:

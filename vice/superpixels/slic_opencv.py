@@ -35,6 +35,14 @@ def slic(
         UserError: Wrong image shape or dtype, a parameter out of range, or no SLIC installed.
 
     Source: ViCE (BMVC) section 3.1; Achanta et al. 2012.
+
+    Example:
+        >>> import numpy as np
+        >>> from vice.superpixels import slic
+        >>> image = np.zeros((8, 16, 3), np.uint8)
+        >>> image[:, 8:] = 255
+        >>> slic(image, region_size=8)[0].tolist()
+        [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
     """
     check_image(image)
     if region_size < 1 or iterations < 1 or ruler <= 0:
@@ -124,6 +132,11 @@ def grid(height: int, width: int, region_size: int) -> np.ndarray:
         UserError: `region_size` below 1.
 
     Source: ViCE (BMVC) section 4, ablation of superpixels.
+
+    Example:
+        >>> from vice.superpixels import grid
+        >>> grid(3, 5, region_size=2).tolist()
+        [[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [3, 3, 4, 4, 5]]
     """
     if region_size < 1:
         raise UserError(f"grid: region_size {region_size} must be at least 1")

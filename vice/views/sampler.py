@@ -80,6 +80,20 @@ class ViewSampler:
         UserError: A parameter is out of range.
 
     Source: ViCE (BMVC) section 3.2 and algorithm 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from vice.superpixels import grid
+        >>> from vice.views import ViewSampler
+        >>> rng = np.random.default_rng(0)
+        >>> image = rng.integers(0, 256, (32, 32, 3), np.uint8)
+        >>> sampler = ViewSampler(num_views=2, size=32, scale=(1, 1))  # each view: all of it
+        >>> views = sampler(image, grid(32, 32, region_size=16), rng)
+        >>> views.images.shape, views.boxes.tolist()
+        ((2, 32, 32, 3), [[0, 0, 32, 32], [0, 0, 32, 32]])
+        >>> first, second = (set(ids.flat) - {-1} for ids in views.regions)
+        >>> first == second
+        True
     """
 
     _: KW_ONLY
