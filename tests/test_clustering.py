@@ -14,16 +14,16 @@ faiss = pytest.importorskip("faiss")
 
 def blobs(seed=0, each=200, spread=0.05):
     rng = np.random.default_rng(seed)
-    centres = np.eye(4, 6, dtype=np.float32) * 3
+    centers = np.eye(4, 6, dtype=np.float32) * 3
     noise = rng.normal(0, spread, (4, each, 6)).astype(np.float32)
-    return torch.from_numpy((centres[:, None] + noise).reshape(-1, 6)), centres
+    return torch.from_numpy((centers[:, None] + noise).reshape(-1, 6)), centers
 
 
 @pytest.mark.parametrize("spherical", [True, False])
 def test_finds_separated_blobs(spherical):
-    vectors, centres = blobs()
+    vectors, centers = blobs()
     found = fit_kmeans(vectors, 4, spherical=spherical, iterations=15, seed=1)
-    expected = centres / 3 if spherical else centres
+    expected = centers / 3 if spherical else centers
     distances = np.linalg.norm(found.vectors.numpy()[:, None] - expected[None], axis=-1)
     assert sorted(distances.argmin(1).tolist()) == [0, 1, 2, 3]
     assert distances.min(1).max() < 0.05

@@ -42,12 +42,12 @@ def main() -> None:
             faiss_gpu=args.faiss_gpu,
         )
     matchings = result["protocol"]["fields"]["matchings"]
-    found = "; ".join(
+    summary = "; ".join(
         f"{k} clusters " + ", ".join(f"{name} {percent(entry[name])}" for name in matchings)
         for k, entry in result["clusters"].items()
     )
     out = printable(task["out_dir"])
-    print(f"mIoU / accuracy in %: {found}; {result['protocol']['title']}, {out}")
+    print(f"mIoU / accuracy in %: {summary}; {result['protocol']['title']}, {out}")
 
 
 if __name__ == "__main__":

@@ -60,13 +60,13 @@ def main() -> int:
     table = load_table(args.table)
     rows = [row.name for row in select_rows(table, args.row).rows]
     # PyTorch takes seconds to import, and a list needs none of it.
-    from vice.experiments.reproduce.plan import Plan, parse_datasets
+    from vice.experiments.reproduce.plan import ReproducePlan, parse_datasets
     from vice.experiments.reproduce.report import to_markdown, write_report
-    from vice.experiments.reproduce.runner import reproduce, shown
+    from vice.experiments.reproduce.runner import reported_rows, reproduce
 
     if args.device is not None:
         check_device(args.device, "--device")
-    plan = Plan(
+    plan = ReproducePlan(
         out=args.out,
         scale=load_scale(args.scale),
         seeds=args.seeds,
@@ -77,9 +77,12 @@ def main() -> int:
         device=args.device,
     )
     outcome = reproduce(
-        table, plan, lambda found: write_report(shown(table, found, rows), found, plan), rows
+        table,
+        plan,
+        lambda outcome: write_report(reported_rows(table, outcome, rows), outcome, plan),
+        rows,
     )
-    table = shown(table, outcome, rows)
+    table = reported_rows(table, outcome, rows)
     file = write_report(table, outcome, plan)
     print(f"\n{to_markdown(table, outcome, plan)}\n{file}")
     return 1 if outcome.failures else 0

@@ -120,8 +120,8 @@ def _say(message: str) -> None:
 
 def is_first() -> bool:
     """Whether this process is on its own, or the first of those that were started with it."""
-    place = read_environment(os.environ)
-    return place is None or place.rank == 0
+    process = read_environment(os.environ)
+    return process is None or process.rank == 0
 
 
 def _be_quiet() -> None:

@@ -32,8 +32,8 @@ def config_root() -> Path:
 def experiment_names() -> list[str]:
     """Names that ``config=`` accepts in training, such as ``vice/folder``."""
     root = config_root() / "config"
-    found = (file.relative_to(root).with_suffix("") for file in root.glob("vice/*.yaml"))
-    return sorted(str(name) for name in found)
+    names = (file.relative_to(root).with_suffix("") for file in root.glob("vice/*.yaml"))
+    return sorted(str(name) for name in names)
 
 
 def tool(name: str) -> Path:

@@ -115,8 +115,8 @@ class Predictor:
             [[0, 1, 1, 1], [0, 1, 1, 1]]
         """
         pixels = _rgb(image)
-        found = self._concepts(concepts)
-        return found.nearest_map(self._embed(pixels, image), pixels.shape[:2])[0].cpu()
+        compared = self._concepts(concepts)
+        return compared.nearest_map(self._embed(pixels, image), pixels.shape[:2])[0].cpu()
 
     def _concepts(self, concepts: Any) -> Concepts:
         if concepts is None:

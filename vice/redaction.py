@@ -95,9 +95,9 @@ def _hide(text: str, secrets: list[str]) -> str:
 
 def _secret_values(environment: Mapping[str, str]) -> list[str]:
     """Longest first, so that a secret that holds another is hidden whole."""
-    found = {
+    secrets = {
         value
         for name, value in environment.items()
         if len(value) >= SHORTEST and names_secret(name) and not os.path.exists(value)
     }
-    return sorted(found, key=len, reverse=True)
+    return sorted(secrets, key=len, reverse=True)

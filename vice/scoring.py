@@ -223,19 +223,19 @@ def mean_over(scores: Iterable[AbstractMapping[str, Any]]) -> str:
         For example ``mean over 19 of 27 classes``, or ``mean over 17 to 19 of 27 classes`` where
         they differ; empty where no scores say.
     """
-    found, classes = [], 0
+    counts, classes = [], 0
     for score in scores:
         iou = score.get("iou_per_class")
         if iou is None and score.get("classes"):
-            found.append(int(score["classes_in_mean"]))
+            counts.append(int(score["classes_in_mean"]))
             classes = max(classes, int(score["classes"]))
         elif iou is not None:
             values = list(iou.values()) if isinstance(iou, AbstractMapping) else list(iou)
-            found.append(sum(v is not None and not math.isnan(v) for v in values))
+            counts.append(sum(v is not None and not math.isnan(v) for v in values))
             classes = max(classes, len(values))
-    if not found:
+    if not counts:
         return ""
-    low, high = min(found), max(found)
+    low, high = min(counts), max(counts)
     return f"mean over {low if low == high else f'{low} to {high}'} of {classes} classes"
 
 

@@ -43,7 +43,7 @@ def loss_of_training(checkpoint, images, seed):
     photometric, maps, regions = Photometric(**SETTINGS["PHOTOMETRIC"]), [[], []], [[], []]
     for pair in HeldOutViews(images, SETTINGS, seed).pairs:
         pixels = torch.from_numpy(pair.views.images).permute(0, 3, 1, 2)
-        batch = photometric(pixels, pair.colours, torch.from_numpy(pair.views.noise))
+        batch = photometric(pixels, pair.colors, torch.from_numpy(pair.views.noise))
         embeddings = checkpoint.embedder(batch)
         for view in range(2):
             maps[view].append(embeddings[view])
@@ -58,7 +58,7 @@ def by_hand(checkpoint, images, seed):
     photometric = Photometric(**SETTINGS["PHOTOMETRIC"])
     for pair in HeldOutViews(images, SETTINGS, seed).pairs:
         pixels = torch.from_numpy(pair.views.images).permute(0, 3, 1, 2)
-        batch = photometric(pixels, pair.colours, torch.from_numpy(pair.views.noise))
+        batch = photometric(pixels, pair.colors, torch.from_numpy(pair.views.noise))
         dense = F.interpolate(checkpoint.embedder(batch).double(), size=(32, 32), mode="bilinear")
         dense = F.normalize(dense, dim=1)
         for region in sorted(set(pair.views.regions[0].ravel()) - {-1}):

@@ -16,8 +16,8 @@ def problem(count=3000, dim=6, classes=4, seed=0):
     """Correlated features of very different scales, far from zero; classes that overlap."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(classes, count, p=np.arange(1, classes + 1) / (classes * (classes + 1) / 2))
-    centres, mix = rng.normal(size=(classes, dim)), rng.normal(size=(dim, dim))
-    mixed = (centres[labels] + rng.normal(size=(count, dim))) @ mix
+    centers, mix = rng.normal(size=(classes, dim)), rng.normal(size=(dim, dim))
+    mixed = (centers[labels] + rng.normal(size=(count, dim))) @ mix
     features = 10.0 ** np.arange(-2, dim - 2) * mixed + 5
     return torch.from_numpy(features).float(), torch.from_numpy(labels)
 

@@ -20,8 +20,8 @@ def draw(rng, values, size=(40, 52)):
     """An image of coloured blocks and the stored label map that belongs to it."""
     blocks = rng.choice(np.array(values, np.uint8), (4, 4))
     label = np.kron(blocks, np.ones((size[0] // 4, size[1] // 4), np.uint8))
-    colours = np.random.default_rng(7).integers(0, 256, (256, 3))
-    image = colours[label] + rng.integers(-9, 10, (*size, 3))
+    colors = np.random.default_rng(7).integers(0, 256, (256, 3))
+    image = colors[label] + rng.integers(-9, 10, (*size, 3))
     return np.clip(image, 0, 255).astype(np.uint8), label
 
 

@@ -253,11 +253,11 @@ def _compared(folder: Path, rng: Rng) -> Any:
     suffix = (".html", ".md")[int(rng.integers(2))]
 
     def run() -> Any:
-        from vice.evaluation.compare import Table
+        from vice.evaluation.compare import ComparisonTable
 
-        def table(row: str) -> Table:
+        def table(row: str) -> ComparisonTable:
             settings = {"dataset": "d", "kind": "linear"}
-            return Table("t", settings, ["linear"], {row: {"linear": [(0.5, 0.5)]}})
+            return ComparisonTable("t", settings, ["linear"], {row: {"linear": [(0.5, 0.5)]}})
 
         tool = Path(__file__).parents[2] / "tools" / "compare.py"
         main = runpy.run_path(str(tool))["main"]

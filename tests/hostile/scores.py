@@ -39,7 +39,7 @@ WAYS: tuple[tuple[str, list[str]], ...] = (
 _made: dict[str, Any] = {}
 
 
-class Colours(nn.Module):
+class Colors(nn.Module):
     """Scaled colours at stride 2, spoilt by a function of the input and of what was computed."""
 
     def __init__(self, spoil: Spoil, rng: Rng, dim: int = 4) -> None:
@@ -56,7 +56,7 @@ class Colours(nn.Module):
 
 def make() -> nn.Module:
     """What ``tests.hostile.scores:make`` names."""
-    return Colours(_made["spoil"], _made["rng"], **_made["options"])
+    return Colors(_made["spoil"], _made["rng"], **_made["options"])
 
 
 def _embedder(

@@ -324,7 +324,7 @@ def _no_such_key(folder: Path, rng: Rng) -> Action:
     return _action(kind, f"{file}#{key}", _network(kind), rng)
 
 
-def _quantised(folder: Path, rng: Rng) -> Action:
+def _quantized(folder: Path, rng: Rng) -> Action:
     kind = _pick(rng)
     state = {key: value.to(torch.int8) for key, value in _network(kind).items()}
     return _action(kind, layouts.save(state, folder / "w.pth", rng), {}, rng)
@@ -377,7 +377,7 @@ FAMILY = Family(
         "shard/index": ("refused", _shards_of_two("index")),
         "shard/alone": ("refused", _one_shard),
         "no-such-key": ("either", _no_such_key),
-        "quantised": ("refused", _quantised),
+        "quantised": ("refused", _quantized),
         "beyond-floats": ("refused", _beyond_floats),
         "of-other-padding": ("refused", _of_other_padding),
     },

@@ -63,8 +63,8 @@ def test_an_image_that_comes_again_is_one_image(caplog: pytest.LogCaptureFixture
         watched.add([(7, one)])
     assert watched.record() == {"seen_images": 1, "flat_share": 0.0, "different_share": 1.0}
     with caplog.at_level(logging.INFO, "vice"):
-        watched.tell()
-        watched.tell()
+        watched.warn()
+        watched.warn()
     assert [record.levelname for record in caplog.records] == ["INFO"]
 
 
@@ -72,7 +72,7 @@ def test_frames_of_a_video_are_said_and_not_refused(caplog: pytest.LogCaptureFix
     first = content.photo(np.random.default_rng(0), (120, 160))
     frames = [np.roll(first, shift, axis=1) for shift in range(12)]
     with caplog.at_level(logging.INFO, "vice"):
-        seen(frames).tell()
+        seen(frames).warn()
     assert "12 near duplicates" in caplog.text
     assert "every n-th frame" in caplog.text
 

@@ -18,7 +18,7 @@ from vice.images.pixel_scale import UnclearPixels, white_of_16_bit
 RNG = np.random.default_rng(0)
 DEEP = RNG.integers(0, 65536, (17, 23, 4), dtype=np.uint16)
 SHALLOW = (DEEP >> 8).astype(np.uint8)
-GREY = DEEP[..., 0]
+GRAY = DEEP[..., 0]
 
 
 def put(path: Path, data: bytes) -> Path:
@@ -42,7 +42,7 @@ def over_white(samples: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("bands", [1, 3, 4])
 def test_16_bit_png_keeps_its_low_bytes(tmp_path: Path, bands: int) -> None:
-    samples = GREY if bands == 1 else DEEP[..., :bands]
+    samples = GRAY if bands == 1 else DEEP[..., :bands]
     wanted = over_white(samples) if bands == 4 else np.rint(samples / 257)
     wanted = wanted.reshape(17, 23, -1) * np.ones(3)
     np.testing.assert_array_equal(read_image(png(tmp_path, samples)), wanted)
@@ -65,8 +65,8 @@ def test_16_bit_tiff_in_color(tmp_path: Path, extra: tuple[int, ...], big_endian
 
 
 def test_grey_counted_down_from_white(tmp_path: Path) -> None:
-    read = read_image(put(tmp_path / "a.tif", tiff(GREY, 0)))
-    np.testing.assert_array_equal(read[..., 1], np.rint((65535.0 - GREY) / 257))
+    read = read_image(put(tmp_path / "a.tif", tiff(GRAY, 0)))
+    np.testing.assert_array_equal(read[..., 1], np.rint((65535.0 - GRAY) / 257))
     read = read_image(put(tmp_path / "a.tif", tiff(SHALLOW[..., 0], 0)))
     np.testing.assert_array_equal(read[..., 1], 255 - SHALLOW[..., 0])
 
@@ -108,8 +108,8 @@ def test_white_of_16_bits() -> None:
 
 def test_transparent_color_of_16_bits(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    Image.fromarray(GREY).save(path, transparency=int(GREY[2, 3]))
-    wanted = np.where(GREY[2, 3] == GREY, 255, np.rint(GREY / 257))
+    Image.fromarray(GRAY).save(path, transparency=int(GRAY[2, 3]))
+    wanted = np.where(GRAY[2, 3] == GRAY, 255, np.rint(GRAY / 257))
     np.testing.assert_array_equal(read_image(path)[..., 0], wanted)
 
 
@@ -125,15 +125,15 @@ UNCLEAR: dict[str, tuple[bytes, str]] = {
         "13 bands",
     ),
     "16-bit-planes": (tiff(DEEP[..., :3], 2, planar=2), "separate planes"),
-    "signed": (tiff(GREY.astype(np.int16), 1), "signed 16-bit"),
+    "signed": (tiff(GRAY.astype(np.int16), 1), "signed 16-bit"),
     "signed-8": (tiff(SHALLOW[..., 0].astype(np.int8), 1), "signed 8-bit"),
-    "int32": (tiff(GREY.astype(np.int32), 1), "signed 32-bit"),
+    "int32": (tiff(GRAY.astype(np.int32), 1), "signed 32-bit"),
     "uint32": (tiff(SHALLOW[..., 0].astype(np.uint32), 1), "unsigned 32-bit"),
     "float16": (tiff(np.linspace(0, 1, 12, dtype=np.float16).reshape(3, 4), 1), "float 16-bit"),
     "float64": (tiff(np.linspace(0, 1, 12).reshape(3, 4), 1), "float 64-bit"),
     "complex": (tiff(np.ones((3, 4), np.complex64), 1), "complex"),
     "lab": (tiff(SHALLOW[..., :3], 8), "CIELab"),
-    "sensor": (tiff(GREY, 32803), "mosaic of a camera's sensor"),
+    "sensor": (tiff(GRAY, 32803), "mosaic of a camera's sensor"),
     "no-photometric": (tiff(SHALLOW[..., 0], None), "PhotometricInterpretation is missing"),
     "inks": (tiff(SHALLOW, 5, tags={332: (2,)}), "inks other than CMYK"),
     "cmyk-16": (tiff(DEEP, 5), "unsigned 16-bit"),
@@ -219,9 +219,9 @@ def test_images_of_pillow_and_arrays(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="4 bands"):
         upright_rgb(Image.open(put(tmp_path / "a.tif", tiff(SHALLOW, 2))))
     with pytest.raises(FormatError, match="mode I"):
-        upright_rgb(Image.fromarray(GREY.astype(np.int32)))
+        upright_rgb(Image.fromarray(GRAY.astype(np.int32)))
     with pytest.raises(FormatError, match="mode F"):
-        upright_rgb(Image.fromarray(GREY.astype(np.float32)))
+        upright_rgb(Image.fromarray(GRAY.astype(np.float32)))
     np.testing.assert_array_equal(upright_rgb(Image.fromarray(SHALLOW[..., :3])), SHALLOW[..., :3])
 
 
@@ -233,7 +233,7 @@ def test_a_labelled_set_refuses_by_headers_alone(tmp_path: Path) -> None:
         check_format(tmp_path / "foreign.png")
     with pytest.raises(FormatError, match="13 bands"):
         check_format(put(tmp_path / "a.tif", UNCLEAR["13-bands"][0]))
-    check_format(png(tmp_path, GREY >> 4))
+    check_format(png(tmp_path, GRAY >> 4))
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])

@@ -14,7 +14,7 @@ from vice.errors import UserError
 from vice.images import ImageError, list_images, nearest, read_image, resize, standardize
 
 RNG = np.random.default_rng(0)
-COLOUR = RNG.integers(0, 256, (13, 17, 3), dtype=np.uint8)
+COLOR = RNG.integers(0, 256, (13, 17, 3), dtype=np.uint8)
 
 
 def save(array: np.ndarray, path: Path, mode: str | None = None, **options: object) -> Path:
@@ -24,20 +24,20 @@ def save(array: np.ndarray, path: Path, mode: str | None = None, **options: obje
 
 
 def test_rgb_is_read_as_written(tmp_path: Path) -> None:
-    read = read_image(str(save(COLOUR, tmp_path / "a.png")))
+    read = read_image(str(save(COLOR, tmp_path / "a.png")))
     assert read.dtype == np.uint8
     assert read.flags.writeable
-    np.testing.assert_array_equal(read, COLOUR)
+    np.testing.assert_array_equal(read, COLOR)
 
 
 def test_grey_is_repeated(tmp_path: Path) -> None:
-    read = read_image(save(COLOUR[..., 0], tmp_path / "a.png"))
-    np.testing.assert_array_equal(read, COLOUR[..., [0, 0, 0]])
+    read = read_image(save(COLOR[..., 0], tmp_path / "a.png"))
+    np.testing.assert_array_equal(read, COLOR[..., [0, 0, 0]])
 
 
 def test_bilevel(tmp_path: Path) -> None:
-    read = read_image(save(COLOUR[..., 0] > 127, tmp_path / "a.png"))
-    np.testing.assert_array_equal(read[..., 1], np.where(COLOUR[..., 0] > 127, 255, 0))
+    read = read_image(save(COLOR[..., 0] > 127, tmp_path / "a.png"))
+    np.testing.assert_array_equal(read[..., 1], np.where(COLOR[..., 0] > 127, 255, 0))
 
 
 @pytest.mark.parametrize("channels", [2, 4])
@@ -91,8 +91,8 @@ UPRIGHT = {
 def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    read = read_image(save(COLOUR, tmp_path / "a.png", exif=exif))
-    np.testing.assert_array_equal(read, UPRIGHT[orientation](COLOUR))
+    read = read_image(save(COLOR, tmp_path / "a.png", exif=exif))
+    np.testing.assert_array_equal(read, UPRIGHT[orientation](COLOR))
 
 
 def test_exif_orientation_of_16_bit(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_every_truncation_is_an_image_error_or_readable(tmp_path: Path, form: st
 def test_flipped_bytes_never_raise_anything_else(tmp_path: Path) -> None:
     for form in ("PNG", "JPEG", "TIFF"):
         buffer = io.BytesIO()
-        Image.fromarray(COLOUR).save(buffer, form)
+        Image.fromarray(COLOR).save(buffer, form)
         for _ in range(40):
             broken = bytearray(buffer.getvalue())
             for index in RNG.integers(8, len(broken), 6):
@@ -165,7 +165,7 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path: Path) -> None:
 
 
 def test_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = save(COLOUR, tmp_path / "bomb.png")
+    path = save(COLOR, tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     with pytest.raises(ImageError, match=r"bomb\.png.*MAX_IMAGE_PIXELS"):
         read_image(path)
@@ -265,7 +265,7 @@ def test_shrinking_is_anti_aliased_on_either_axis() -> None:
 
 
 def test_resize_matches_pillow() -> None:
-    smooth = np.asarray(Image.fromarray(COLOUR).resize((90, 80), Image.Resampling.BICUBIC))
+    smooth = np.asarray(Image.fromarray(COLOR).resize((90, 80), Image.Resampling.BICUBIC))
     small = resize(smooth, 40, 45).astype(int)
     box = np.asarray(Image.fromarray(smooth).resize((45, 40), Image.Resampling.BOX)).astype(int)
     assert np.abs(small - box).max() <= 1
@@ -291,12 +291,12 @@ def test_label_maps_keep_their_values() -> None:
 
 
 def test_none_and_bad_options() -> None:
-    assert standardize(COLOUR, "none") is COLOUR
+    assert standardize(COLOR, "none") is COLOR
     with pytest.raises(UserError, match="unknown mode 'big'"):
-        standardize(COLOUR, "big")  # type: ignore[arg-type]
+        standardize(COLOR, "big")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="min_side"):
-        standardize(COLOUR, min_side=10, max_side=5)
+        standardize(COLOR, min_side=10, max_side=5)
     with pytest.raises(UserError, match="unknown interpolation 'lanczos'"):
-        resize(COLOUR, 5, 5, "lanczos")  # type: ignore[arg-type]
+        resize(COLOR, 5, 5, "lanczos")  # type: ignore[arg-type]
     for name in ("bilinear", "bicubic", "area", "nearest"):
-        assert resize(COLOUR, 5, 9, name).shape == (5, 9, 3)  # type: ignore[arg-type]
+        assert resize(COLOR, 5, 9, name).shape == (5, 9, 3)  # type: ignore[arg-type]

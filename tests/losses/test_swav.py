@@ -14,7 +14,7 @@ from tests.conftest import ragged_regions
 from tests.helpers import oracles
 from tests.helpers.processes import run_processes
 from vice.errors import UserError
-from vice.losses import BatchRegions, DenseSwAVLoss
+from vice.losses import DenseSwAVLoss, MutualRegions
 
 
 def random_batch(rng, *, views, images, dim=5, concepts=4, side=12):
@@ -143,7 +143,7 @@ def test_health_of_uniform_and_of_collapsed_assignments():
     assert health["discarded_share"] == 0
     usage = np.zeros(4)
     usage[:2] = 1
-    batch = BatchRegions.of(regions, 2)
+    batch = MutualRegions.of(regions, 2)
     loss._record(torch.tensor(0.0), torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]]), batch)
     assert loss.health["perplexity"] == pytest.approx(2)
 

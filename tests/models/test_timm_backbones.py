@@ -34,7 +34,7 @@ def tiny(backbone: str, **more):
     return seeded_embedder(0, backbone=backbone, decoder="auto", dim=6, **more)
 
 
-def own_normalisation(picture, net):
+def own_normalization(picture, net):
     """What timm feeds a model, and what ViCE gives it, of an RGB picture in [0, 1]."""
     ours = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     theirs = (torch.tensor(net.pretrained_cfg[key]) for key in ("mean", "std"))
@@ -68,7 +68,7 @@ def test_pyramid_is_timms_own(backbone):
     state = {key.replace(".", "_"): value for key, value in ours.net.state_dict().items()}
     theirs.load_state_dict({k: state[k.replace(".", "_")] for k in theirs.state_dict()})
     picture = torch.rand(1, 3, 64, 96)
-    their_input, our_input = own_normalisation(picture, ours.net)
+    their_input, our_input = own_normalization(picture, ours.net)
     with torch.no_grad():
         expected = theirs(their_input)
         found = ours(our_input)
@@ -91,7 +91,7 @@ def test_synchronised_batch_norm_is_the_same_network(name):
         assert value.shape == wanted.shape
         value.copy_(wanted)
     picture = torch.rand(2, 3, 64, 64)
-    their_input, our_input = own_normalisation(picture, ours.net)
+    their_input, our_input = own_normalization(picture, ours.net)
     with torch.no_grad():
         expected = full(their_input)[-4:]
         for module in (theirs, nn.SyncBatchNorm.convert_sync_batchnorm(ours)):
@@ -106,7 +106,7 @@ def test_tokens_are_timms_own(name, side):
     ours = timm_features(name).eval()
     theirs = timm.create_model(name, num_classes=0, dynamic_img_size=True).eval()
     theirs.load_state_dict(ours.net.state_dict(), strict=False)
-    their_input, our_input = own_normalisation(torch.rand(1, 3, side, side), theirs)
+    their_input, our_input = own_normalization(torch.rand(1, 3, side, side), theirs)
     with torch.no_grad():
         tokens = theirs.forward_features(their_input)[:, theirs.num_prefix_tokens :]
         (found,) = ours(our_input)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import ragged_regions
 from tests.helpers.waiting import no_waiting
-from vice.losses import BatchRegions, DenseSwAVLoss
+from vice.losses import DenseSwAVLoss, MutualRegions
 from vice.regions import pool as region_vectors
 
 
@@ -21,7 +21,7 @@ from vice.regions import pool as region_vectors
 @settings(max_examples=40, deadline=None)
 def test_mutual_regions_are_the_intersection_of_ids(seed, views, images):
     maps = ragged_regions(np.random.default_rng(seed), views * images, 12, 9)
-    batch = BatchRegions.of(torch.from_numpy(maps), views)
+    batch = MutualRegions.of(torch.from_numpy(maps), views)
     expected = []
     for image in range(images):
         sets = [set(maps[view * images + image].ravel()) - {-1} for view in range(views)]
@@ -41,7 +41,7 @@ def test_mutual_regions_are_the_intersection_of_ids(seed, views, images):
 
 def test_maps_must_be_a_multiple_of_the_views():
     with pytest.raises(ValueError, match="3 maps are not a multiple of num_views=2"):
-        BatchRegions.of(torch.zeros(3, 4, 4, dtype=torch.int32), 2)
+        MutualRegions.of(torch.zeros(3, 4, 4, dtype=torch.int32), 2)
 
 
 @pytest.mark.parametrize("region_vector", ["pixel", "representative"])
@@ -51,7 +51,7 @@ def test_regions_found_before_give_the_same_loss(region_vector):
     prototypes = torch.nn.functional.normalize(torch.randn(3, 5, generator=generator), dim=1)
     maps = torch.randint(-1, 4, (4, 12, 12), generator=generator)
     found = []
-    for given_regions in (maps, BatchRegions.of(maps, 2)):
+    for given_regions in (maps, MutualRegions.of(maps, 2)):
         loss = DenseSwAVLoss(2, 3, 5, queue_length=9, queue_start=1, region_vector=region_vector)
         leaf = embeddings.clone().requires_grad_()
         for _ in range(2):
@@ -75,11 +75,11 @@ def pretended_gpu(monkeypatch):
         yield launched
 
 
-def on_meta(batch: BatchRegions) -> BatchRegions:
+def on_meta(batch: MutualRegions) -> MutualRegions:
     numbered = batch.numbered._replace(
         **{name: getattr(batch.numbered, name).to("meta") for name in ("row", "index", "counts")}
     )
-    return BatchRegions(
+    return MutualRegions(
         numbered, batch.rows.to("meta"), batch.image.to("meta"), batch.counts.to("meta")
     )
 
@@ -88,7 +88,7 @@ def on_meta(batch: BatchRegions) -> BatchRegions:
 @pytest.mark.parametrize("region_vector", ["pixel", "region", "representative"])
 def test_nothing_waits_for_the_device_once_regions_are_found(monkeypatch, region_vector, reduction):
     maps = torch.randint(-1, 4, (4, 12, 12), generator=torch.Generator().manual_seed(0))
-    batch = on_meta(BatchRegions.of(maps, 2))
+    batch = on_meta(MutualRegions.of(maps, 2))
     loss = DenseSwAVLoss(
         2, 3, 5, queue_length=9, queue_start=1, region_vector=region_vector, reduction=reduction
     ).to("meta")
@@ -114,7 +114,7 @@ def test_nothing_waits_for_the_device_once_regions_are_found(monkeypatch, region
 @pytest.mark.parametrize("region_vector", ["pixel", "region", "representative"])
 def test_nothing_waits_on_a_real_gpu(region_vector):
     maps = torch.randint(-1, 4, (4, 12, 12), generator=torch.Generator().manual_seed(0)).cuda()
-    batch = BatchRegions.of(maps, 2)
+    batch = MutualRegions.of(maps, 2)
     loss = DenseSwAVLoss(2, 3, 5, queue_length=9, queue_start=1, region_vector=region_vector).cuda()
     embeddings = torch.randn(4, 5, 3, 3, device="cuda", requires_grad=True)
     prototypes = torch.eye(5, device="cuda")[:3].requires_grad_()

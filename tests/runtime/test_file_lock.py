@@ -15,7 +15,7 @@ from vice.runtime.folder_lock import sole_writer
 
 @pytest.fixture(autouse=True)
 def untold(monkeypatch):
-    monkeypatch.setattr(file_lock, "_told", False)
+    monkeypatch.setattr(file_lock, "_warned", False)
 
 
 def test_one_holder_at_a_time(tmp_path):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vice.errors import UserError
-from vice.runtime.launch import Place, first_host, local_device, read_environment, step_port
+from vice.runtime.launch import ProcessPlace, first_host, local_device, read_environment, step_port
 
 TORCHRUN = {
     "RANK": "5",
@@ -31,14 +31,14 @@ SRUN = {
 
 
 def test_torchrun_says_who_and_where():
-    assert read_environment(TORCHRUN) == Place(5, 8, 1, "10.0.0.1", 29500)
-    assert read_environment({**SRUN, **TORCHRUN}) == Place(5, 8, 1, "10.0.0.1", 29500)
+    assert read_environment(TORCHRUN) == ProcessPlace(5, 8, 1, "10.0.0.1", 29500)
+    assert read_environment({**SRUN, **TORCHRUN}) == ProcessPlace(5, 8, 1, "10.0.0.1", 29500)
 
 
 def test_srun_says_who_and_where():
-    assert read_environment(SRUN) == Place(6, 8, 2, "node07", step_port(4711, 1))
+    assert read_environment(SRUN) == ProcessPlace(6, 8, 2, "node07", step_port(4711, 1))
     given = {"MASTER_ADDR": "login", "MASTER_PORT": "1234"}
-    assert read_environment({**SRUN, **given}) == Place(6, 8, 2, "login", 1234)
+    assert read_environment({**SRUN, **given}) == ProcessPlace(6, 8, 2, "login", 1234)
     of_step = {**SRUN, "SLURM_STEP_NODELIST": "node08"}
     assert read_environment(of_step).address == "node08"
 

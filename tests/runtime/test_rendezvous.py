@@ -12,7 +12,7 @@ import torch.distributed as dist
 from tests.helpers.processes import free_ports, spawn
 from vice.errors import OptionError, UserError
 from vice.plugins.vissl.option_keys import KEYS
-from vice.runtime.failures import first_to_fail
+from vice.runtime.failures import report_failure
 from vice.runtime.rendezvous import Roster, join
 
 SECONDS = timedelta(seconds=20)
@@ -26,10 +26,10 @@ def _work(rank: int, ranks: int, port: int) -> dict:
     dist.barrier()
     report = roster.report()
     time.sleep(0.3 * rank)
-    first = first_to_fail(roster, f"reason {rank}")
+    first = report_failure(roster, f"reason {rank}")
     dist.barrier()
-    again = first_to_fail(roster, f"reason {rank}")
-    roster.leave_together()
+    again = report_failure(roster, f"reason {rank}")
+    roster.exit_barrier()
     dist.destroy_process_group()
     return {"sum": float(value), "report": report, "first": first, "again": again}
 
@@ -68,5 +68,5 @@ def test_a_lost_store_is_said_to_be_rank_0():
     roster.note("starting")
     del master
     time.sleep(0.2)
-    assert "rank 0" in first_to_fail(roster, "anything")
+    assert "rank 0" in report_failure(roster, "anything")
     assert roster.report() == "rank 0 no longer answers"

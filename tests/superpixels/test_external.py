@@ -54,8 +54,8 @@ def test_from_file_errors(tmp_path: Path) -> None:
 
 def test_ids_coded_as_colours(tmp_path: Path) -> None:
     codes = np.array([[0, 255, 256], [65536, 16_777_215, 256]])
-    colours = np.stack([codes % 256, codes // 256 % 256, codes // 65536], axis=2)
-    Image.fromarray(colours.astype(np.uint8)).save(tmp_path / "a.png")
+    colors = np.stack([codes % 256, codes // 256 % 256, codes // 65536], axis=2)
+    Image.fromarray(colors.astype(np.uint8)).save(tmp_path / "a.png")
     found = from_file(tmp_path / "a.png", (2, 3))
     assert found.dtype == np.int32
     assert found.tolist() == [[0, 1, 2], [3, 4, 2]]
@@ -96,8 +96,8 @@ def test_the_nearest_name_is_found(tmp_path: Path) -> None:
 def test_maps_are_standardised_with_their_images(tmp_path: Path, sizes: dict) -> None:
     """An image that shows its own map keeps showing it: only blended edges may differ."""
     labels = np.kron(np.arange(12).reshape(3, 4), np.ones((30, 31), int))
-    colours = RNG.permutation(256)[:12].astype(np.uint8)
-    image = np.repeat(colours[labels][:, :, None], 3, axis=2)
+    colors = RNG.permutation(256)[:12].astype(np.uint8)
+    image = np.repeat(colors[labels][:, :, None], 3, axis=2)
     Image.fromarray(image).save(tmp_path / "x.png")
     (tmp_path / "maps").mkdir()
     Image.fromarray(labels.astype(np.uint8) * 20).save(tmp_path / "maps" / "x.png")
@@ -107,12 +107,12 @@ def test_maps_are_standardised_with_their_images(tmp_path: Path, sizes: dict) ->
     np.testing.assert_array_equal(found, standardize(image, **sizes))
     assert regions.shape == found.shape[:2] and regions.dtype == np.int32
     np.testing.assert_array_equal(np.unique(regions), np.arange(regions.max() + 1))
-    grey = found[:, :, 0].astype(int)
+    gray = found[:, :, 0].astype(int)
     for region in range(regions.max() + 1):
-        inside = grey[regions == region]
-        colour = np.bincount(inside).argmax()
-        assert colour in colours
-        assert (inside == colour).mean() > 0.6
+        inside = gray[regions == region]
+        color = np.bincount(inside).argmax()
+        assert color in colors
+        assert (inside == color).mean() > 0.6
     if sizes["mode"] == "none":
         np.testing.assert_array_equal(regions, labels)
 

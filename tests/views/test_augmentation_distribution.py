@@ -63,9 +63,9 @@ def saturation(images: torch.Tensor) -> torch.Tensor:
 
 def sharpness(images: torch.Tensor) -> torch.Tensor:
     """Differences between neighbours, relative to all differences: falls with blur alone."""
-    grey = images.mean(1)
-    steps = (grey[:, :, 1:] - grey[:, :, :-1]).square().mean((1, 2)).sqrt()
-    return steps / grey.flatten(1).std(1).clamp(min=1e-4)
+    gray = images.mean(1)
+    steps = (gray[:, :, 1:] - gray[:, :, :-1]).square().mean((1, 2)).sqrt()
+    return steps / gray.flatten(1).std(1).clamp(min=1e-4)
 
 
 STATISTICS = {
@@ -76,7 +76,7 @@ STATISTICS = {
 }
 
 
-def coloured(images: torch.Tensor) -> torch.Tensor:
+def colored(images: torch.Tensor) -> torch.Tensor:
     """Which pictures have a colour left."""
     return saturation(images) > 1e-3
 
@@ -95,7 +95,7 @@ def test_statistics_are_distributed_as_torchvisions(picture, theirs, name):
 
 def test_hue_is_distributed_as_torchvisions(picture, theirs):
     mine = ours(picture, 0)
-    first, second = (hue(images[coloured(images)]) for images in (mine, theirs))
+    first, second = (hue(images[colored(images)]) for images in (mine, theirs))
     # Angles around the tint's, cut on the opposite side.
     middle = hue((picture / 255)[None])
     turned = [torch.remainder(angle - middle + torch.pi, 2 * torch.pi) for angle in (first, second)]
@@ -103,9 +103,9 @@ def test_hue_is_distributed_as_torchvisions(picture, theirs):
 
 
 def test_as_many_pictures_lose_their_colour(picture, theirs):
-    grey = [int((~coloured(images)).sum()) for images in (ours(picture, 0), theirs)]
-    table = [[count, DRAWS - count] for count in grey]
-    assert stats.fisher_exact(table).pvalue > ALPHA and min(grey) > 0.1 * DRAWS
+    gray = [int((~colored(images)).sum()) for images in (ours(picture, 0), theirs)]
+    table = [[count, DRAWS - count] for count in gray]
+    assert stats.fisher_exact(table).pvalue > ALPHA and min(gray) > 0.1 * DRAWS
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,9 @@ def row_of_weights(length, new_length, new):
             overlap = min(old + 1, (new + 1) * scale) - max(old, new * scale)
             weights[old] = max(0.0, overlap) / scale
         return weights
-    centre = (new + 0.5) * scale - 0.5
-    for tap in range(math.floor(centre) - 1, math.floor(centre) + 3):
-        weights[min(max(tap, 0), length - 1)] += cubic(centre - tap)
+    center = (new + 0.5) * scale - 0.5
+    for tap in range(math.floor(center) - 1, math.floor(center) + 3):
+        weights[min(max(tap, 0), length - 1)] += cubic(center - tap)
     return weights
 
 

@@ -92,9 +92,9 @@ def check_boxes(boxes: np.ndarray, shape: tuple[int, int], point: tuple[int, int
     assert (x1 <= shape[1]).all() and (y1 <= shape[0]).all()
     assert (x1 > x0).all() and (y1 > y0).all()
     assert x0[0] <= point[0] < x1[0] and y0[0] <= point[1] < y1[0]
-    centre_x, centre_y = (x0[0] + x1[0]) // 2, (y0[0] + y1[0]) // 2
-    assert ((x0 <= centre_x) & (centre_x < x1)).all()
-    assert ((y0 <= centre_y) & (centre_y < y1)).all()
+    center_x, center_y = (x0[0] + x1[0]) // 2, (y0[0] + y1[0]) // 2
+    assert ((x0 <= center_x) & (center_x < x1)).all()
+    assert ((y0 <= center_y) & (center_y < y1)).all()
 
 
 @settings(deadline=None, max_examples=200)
@@ -123,9 +123,9 @@ def test_sizes_sectors_and_radii() -> None:
     np.testing.assert_allclose(width, 2 * height, atol=1.01)
     zoom = height / 200
     assert stats.kstest(zoom.ravel(), stats.uniform(0.5, 1.5).cdf).pvalue > 1e-3
-    centres = (boxes[..., :2] + boxes[..., 2:]) / 2
-    assert np.abs(centres[:, 0] - 5000.5).max() <= 0.5
-    shift = (centres[:, 1:] - centres[:, :1]) / np.stack([width, height], -1)[:, 1:] * 2
+    centers = (boxes[..., :2] + boxes[..., 2:]) / 2
+    assert np.abs(centers[:, 0] - 5000.5).max() <= 0.5
+    shift = (centers[:, 1:] - centers[:, :1]) / np.stack([width, height], -1)[:, 1:] * 2
     radius = np.hypot(shift[..., 0], shift[..., 1])
     assert radius.max() < 1.03
     turned = (radius.ravel() * 2 * math.pi - math.pi - math.pi / 2 + math.pi) % (2 * math.pi)
@@ -172,5 +172,5 @@ def test_mask_rectangles_take_their_share() -> None:
     assert 0.55 < share.mean() < 0.72
     assert share.max() <= 1.0
     assert share.max() > 0.95
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / (2000, 1000) - 0.5
-    assert np.abs(centre.mean(axis=0)).max() < 0.02
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2 / (2000, 1000) - 0.5
+    assert np.abs(center.mean(axis=0)).max() < 0.02

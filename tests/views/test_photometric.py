@@ -33,7 +33,7 @@ def one_by_one(images: torch.Tensor, params: PhotometricParams) -> torch.Tensor:
             for step in params.order[index]:
                 change = getattr(reference, f"adjust_{NAMES[step]}")
                 image = change(image, float(getattr(params, NAMES[step])[index]))
-        if params.grey[index]:
+        if params.gray[index]:
             image = reference.rgb_to_grayscale(image, 3)
         if params.blur[index]:
             sigma = float(params.sigma[index])
@@ -44,7 +44,7 @@ def one_by_one(images: torch.Tensor, params: PhotometricParams) -> torch.Tensor:
 
 def test_matches_torchvision() -> None:
     params = draw(0, 30)
-    assert params.jitter.any() and params.grey.any() and params.blur.any()
+    assert params.jitter.any() and params.gray.any() and params.blur.any()
     actual = Photometric()(IMAGES, params)
     assert actual.dtype == torch.float32
     torch.testing.assert_close(actual, one_by_one(IMAGES, params), atol=1e-4, rtol=0)
@@ -158,7 +158,7 @@ def test_empty_batch() -> None:
 def test_drawn_parameters() -> None:
     count = 20_000
     params = draw(5, count)
-    for name, rate in (("jitter", 0.8), ("grey", 0.2), ("blur", 0.5)):
+    for name, rate in (("jitter", 0.8), ("gray", 0.2), ("blur", 0.5)):
         assert abs(getattr(params, name).mean() - rate) < 0.015
     for name in ("brightness", "contrast", "saturation"):
         assert stats.kstest(getattr(params, name), stats.uniform(0.2, 1.6).cdf).pvalue > 1e-3

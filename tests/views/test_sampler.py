@@ -107,8 +107,8 @@ def test_views_of_any_image(
     assert 1 <= views.tries <= 3
     assert (views.boxes[:, :2] >= 0).all()
     assert (views.boxes[:, 2:] <= shape[::-1]).all()
-    centre = (views.boxes[0, :2] + views.boxes[0, 2:]) // 2
-    assert ((views.boxes[:, :2] <= centre) & (centre < views.boxes[:, 2:])).all()
+    center = (views.boxes[0, :2] + views.boxes[0, 2:]) // 2
+    assert ((views.boxes[:, :2] <= center) & (center < views.boxes[:, 2:])).all()
     check_views(views, regions)
     if mask_intensity == 0:
         assert not views.noise.any()

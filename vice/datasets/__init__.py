@@ -8,11 +8,11 @@ from pathlib import Path
 
 from vice.datasets.label_sets import label_set
 from vice.datasets.labelled_folder import open_folder
-from vice.datasets.labelled_set import LabelledSet, Pair
+from vice.datasets.labelled_set import ImageLabelPair, LabelledSet
 from vice.datasets.official import CamVid, Cityscapes, CocoStuff, open_as_folder
 from vice.errors import UserError
 
-__all__ = ["DATASETS", "Benchmark", "LabelledSet", "Pair", "open_dataset"]
+__all__ = ["DATASETS", "Benchmark", "ImageLabelPair", "LabelledSet", "open_dataset"]
 
 
 @dataclass(frozen=True)

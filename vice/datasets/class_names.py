@@ -112,8 +112,8 @@ def _is_heading(lines: Sequence[str]) -> bool:
     named = all(len(line.split()) > 1 for line in others)
     if (len(others) < 2 and numbers != ["0"]) or not named or not all(map(str.isdecimal, numbers)):
         return False
-    found = sorted(int(n) for n in numbers if int(n) != IGNORE)
-    return bool(found) and found == list(range(found[0], found[0] + len(found)))
+    indices = sorted(int(n) for n in numbers if int(n) != IGNORE)
+    return bool(indices) and indices == list(range(indices[0], indices[0] + len(indices)))
 
 
 def _strip_indices(names: list[str], path: Path) -> list[str]:
@@ -148,9 +148,9 @@ def _check_trailing(names: Sequence[str], path: Path) -> None:
     matches = [re.fullmatch(r"(.*\S)\s+(\d+)", name) for name in names]
     if len(names) < 2 or not all(matches):
         return
-    found = [(match[1], int(match[2])) for match in matches if match]
-    alike = len({name for name, _ in found}) < len(found)
-    if not alike and [number for _, number in found] != list(range(len(found))):
+    numbered = [(match[1], int(match[2])) for match in matches if match]
+    alike = len({name for name, _ in numbered}) < len(numbered)
+    if not alike and [number for _, number in numbered] != list(range(len(numbered))):
         raise UserError(
             f"{path}: a number behind every name, which is not its index: {names[0][:60]!r}; "
             f"{_REMEDY}"

@@ -64,7 +64,7 @@ def audit(
     files: Sequence[Path],
     read: Callable[[Path], np.ndarray],
     classes: Sequence[str],
-    place: str,
+    split: str,
     *,
     indices: bool = True,
 ) -> int:
@@ -74,7 +74,7 @@ def audit(
         files: Label maps.
         read: Gives class indices, uint8 (H, W), 255 = ignore.
         classes: Names of the classes.
-        place: Data set and split, for messages.
+        split: Data set and split, for messages.
         indices: Whether files hold class indices. False, for the maps of a published release,
             reads only as many as it takes to meet two classes.
 
@@ -89,8 +89,10 @@ def audit(
     first, rest = _chosen(files) if indices else ([], list(files))
     looks: list[Look] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        found = pool.map(lambda file: look_at(read(file)), first)
-        for file, look in zip(first, progress(found, len(first), f"reading {place}"), strict=True):
+        looked_at = pool.map(lambda file: look_at(read(file)), first)
+        for file, look in zip(
+            first, progress(looked_at, len(first), f"reading {split}"), strict=True
+        ):
             _check_between(file, look)
             looks.append(look)
     if indices:
@@ -104,9 +106,9 @@ def audit(
             break
         seen.update(np.unique(read(file)).tolist())
         counted += 1
-    _check_classes(files, seen, classes, place)
+    _check_classes(files, seen, classes, split)
     if indices:
-        _check_divisor(seen, classes, place)
+        _check_divisor(seen, classes, split)
     return counted
 
 
@@ -141,7 +143,7 @@ def _check_codings(files: Sequence[Path], looks: Sequence[Look], num_classes: in
 
 
 def _check_classes(
-    files: Sequence[Path], seen: set[int], classes: Sequence[str], place: str
+    files: Sequence[Path], seen: set[int], classes: Sequence[str], split: str
 ) -> None:
     present = sorted(seen - {IGNORE})
     if len(present) >= 2 or len(classes) < 2:
@@ -153,17 +155,17 @@ def _check_classes(
         else ": write the index of its class into each pixel"
     )
     raise UserError(
-        f"{place}: its {len(files)} label maps ({files[0]} and so on) hold {holds} of the "
+        f"{split}: its {len(files)} label maps ({files[0]} and so on) hold {holds} of the "
         f"{len(classes)} in classes.txt{more}, or name a split in which two classes occur"
     )
 
 
-def _check_divisor(seen: set[int], classes: Sequence[str], place: str) -> None:
+def _check_divisor(seen: set[int], classes: Sequence[str], split: str) -> None:
     present = sorted(seen - {IGNORE, 0})
     divisor = math.gcd(*present) if present else 1
     if divisor > 1 and divisor ** -float(len(present)) < _UNLIKELY:
         raise UserError(
-            f"{place}: all values of its label maps are multiples of {divisor} (0, {present[0]} to "
+            f"{split}: all values of its label maps are multiples of {divisor} (0, {present[0]} to "
             f"{present[-1]}): if they are class indices that were scaled, divide them by {divisor}"
         )
 

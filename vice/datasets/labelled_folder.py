@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vice.datasets.class_names import read_class_names
-from vice.datasets.labelled_set import LabelledSet, Pair
-from vice.datasets.split_files import Folder, by_stem, check_partners, count, there_is
+from vice.datasets.labelled_set import ImageLabelPair, LabelledSet
+from vice.datasets.split_files import Folder, by_stem, check_partners, count, nearby_names
 from vice.errors import UserError
 from vice.images import SUFFIXES
 from vice.images.lists import Contents
@@ -31,17 +31,17 @@ class LabelledFolder(LabelledSet):
             return []
         return sorted(path.name for path in folder.iterdir() if path.is_dir())
 
-    def find(self, split: str, *, labels: bool) -> list[Pair]:
+    def find(self, split: str, *, labels: bool) -> list[ImageLabelPair]:
         """Pairs of one split, sorted by name."""
         of_images, *of_labels = self._folders(split, labels)
         images = by_stem(of_images.path, SUFFIXES, self.splits())
         if not of_labels:
-            return [Pair(image, None) for image in images.values()]
+            return [ImageLabelPair(image, None) for image in images.values()]
         folder = of_labels[0].path
         maps = by_stem(folder, LABEL_SUFFIXES, self.splits(), of_labels[0].kind)
         check_partners(images, maps, folder, "label map")
         check_partners(maps, images, of_images.path, "image")
-        return [Pair(images[stem], maps[stem]) for stem in sorted(images)]
+        return [ImageLabelPair(images[stem], maps[stem]) for stem in sorted(images)]
 
     def count(self, split: str, *, labels: bool) -> list[Contents]:
         """What lies in the folders of one split."""
@@ -72,6 +72,6 @@ def open_folder(root: str | Path) -> LabelledFolder:
     if not path.is_file():
         raise UserError(
             f"{path}: no such file; write one class name a line, in the order of the label indices"
-            + there_is(path)
+            + nearby_names(path)
         )
     return LabelledFolder(root, read_class_names(path), name=root.resolve().name)

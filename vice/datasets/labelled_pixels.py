@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vice.datasets import LabelledSet, Pair
+from vice.datasets import ImageLabelPair, LabelledSet
 from vice.datasets.split_files import name_some
 from vice.errors import UserError
 from vice.labels import IGNORE
@@ -16,7 +16,7 @@ from vice.labels import IGNORE
 logger = logging.getLogger(__name__)
 
 
-def require_labels(source: LabelledSet, pairs: Sequence[Pair], role: str) -> None:
+def require_labels(source: LabelledSet, pairs: Sequence[ImageLabelPair], role: str) -> None:
     """Looks at label maps until one has a pixel that is not ignored: mostly the first.
 
     Args:
@@ -51,13 +51,15 @@ def absent_classes(
     """
     return {
         part: None
-        if found is None
-        else [name for name, here in zip(classes, found.tolist(), strict=True) if not here]
-        for part, found in present.items()
+        if flags is None
+        else [name for name, here in zip(classes, flags.tolist(), strict=True) if not here]
+        for part, flags in present.items()
     }
 
 
-def tell_absent(absent: Mapping[str, Sequence[str] | None], splits: Mapping[str, Any]) -> None:
+def warn_absent_classes(
+    absent: Mapping[str, Sequence[str] | None], splits: Mapping[str, Any]
+) -> None:
     """Names absent classes in the log, in one line.
 
     Args:
@@ -65,10 +67,10 @@ def tell_absent(absent: Mapping[str, Sequence[str] | None], splits: Mapping[str,
         splits: ``"fit"`` and ``"score"`` to the name of the split.
     """
     verbs = {"fit": "fitted", "score": "scored"}
-    told = [
+    texts = [
         f"in the {verbs[part]} split {splits[part]}: {name_some(names)}"
         for part, names in absent.items()
         if names
     ]
-    if told:
-        logger.warning("classes without a labelled pixel %s", "; ".join(told))
+    if texts:
+        logger.warning("classes without a labelled pixel %s", "; ".join(texts))

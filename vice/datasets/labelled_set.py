@@ -24,7 +24,7 @@ THREADS = 8
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImageLabelPair:
     """An image file and the label map that belongs to it.
 
     Attributes:
@@ -57,7 +57,7 @@ class LabelledSet(ABC):
         """Names of the splits that have labels here, sorted."""
 
     @abstractmethod
-    def find(self, split: str, *, labels: bool) -> list[Pair]:
+    def find(self, split: str, *, labels: bool) -> list[ImageLabelPair]:
         """Pairs of one split, sorted by name; `pairs` is the public form of it."""
 
     @abstractmethod
@@ -85,9 +85,9 @@ class LabelledSet(ABC):
         Raises:
             UserError: A folder cannot be read.
         """
-        return [found for part in split.split("+") for found in self.count(part, labels=labels)]
+        return [content for part in split.split("+") for content in self.count(part, labels=labels)]
 
-    def pairs(self, split: str, *, labels: bool = True) -> list[Pair]:
+    def pairs(self, split: str, *, labels: bool = True) -> list[ImageLabelPair]:
         """All images of a split with their label maps.
 
         Args:
@@ -102,7 +102,7 @@ class LabelledSet(ABC):
         """
         return [pair for part in split.split("+") for pair in self.find(part, labels=labels)]
 
-    def check(self, split: str, *, labels: bool = True) -> list[Pair]:
+    def check(self, split: str, *, labels: bool = True) -> list[ImageLabelPair]:
         """`pairs`, after a look at the header of every file (no pixel is decoded).
 
         Args:
@@ -117,8 +117,8 @@ class LabelledSet(ABC):
                 grey or palette, or an image and a label map that do not lie over each other (see
                 `vice.datasets.label_files.check_alignment`).
         """
-        for found in self.contents(split, labels=labels):
-            announce(found)
+        for content in self.contents(split, labels=labels):
+            announce(content)
         pairs = self.pairs(split, labels=labels)
         with ThreadPoolExecutor(THREADS) as pool:
             checked = pool.map(self._check_pair, pairs)
@@ -126,7 +126,7 @@ class LabelledSet(ABC):
                 pass
         return pairs
 
-    def _check_pair(self, pair: Pair) -> None:
+    def _check_pair(self, pair: ImageLabelPair) -> None:
         check_format(pair.image)
         if pair.label is None:
             geometry(pair.image)
@@ -147,9 +147,9 @@ class LabelledSet(ABC):
             UserError: See `vice.datasets.label_audit.audit`.
         """
         files = [pair.label for pair in self.pairs(split) if pair.label is not None]
-        place = f"{self.name} {split}"
+        title = f"{self.name} {split}"
         indices = self.label_set is None
-        return audit(files, self.read_label, self.classes, place, indices=indices)
+        return audit(files, self.read_label, self.classes, title, indices=indices)
 
     def checksum(self, split: str, *, labels: bool = True) -> str:
         """SHA-256 of the list of images of a split, as paths below the root."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vice.datasets.curated import CURATED, read_list
 from vice.datasets.labelled_folder import LabelledFolder, open_folder
-from vice.datasets.labelled_set import LabelledSet, Pair
+from vice.datasets.labelled_set import ImageLabelPair, LabelledSet
 from vice.datasets.split_files import Folder, by_stem, check_partners, count
 from vice.errors import UserError
 from vice.images.lists import Contents
@@ -26,7 +26,7 @@ class CocoStuff(LabelledSet):
         """Splits whose list is there."""
         return [name for name, c in CURATED.items() if (self.root / c.file).is_file()]
 
-    def find(self, split: str, *, labels: bool) -> list[Pair]:
+    def find(self, split: str, *, labels: bool) -> list[ImageLabelPair]:
         """The listed images of one split; every file of the list must be there."""
         if split not in CURATED:
             raise UserError(f"{self.root}: COCO-Stuff27 has the splits train and val, not {split}")
@@ -34,10 +34,10 @@ class CocoStuff(LabelledSet):
         images = by_stem(self.root / "images" / year, (".jpg",), self.splits())
         check_partners(ids, images, self.root / "images" / year, "image")
         if not labels:
-            return [Pair(images[name], None) for name in ids]
+            return [ImageLabelPair(images[name], None) for name in ids]
         maps = by_stem(self.root / "annotations" / year, (".png",), self.splits(), "label maps")
         check_partners(ids, maps, self.root / "annotations" / year, "label map")
-        return [Pair(images[name], maps[name]) for name in ids]
+        return [ImageLabelPair(images[name], maps[name]) for name in ids]
 
     def count(self, split: str, *, labels: bool) -> list[Contents]:
         """What lies in the folders of a year; the lists take some of it."""
@@ -55,15 +55,15 @@ class Cityscapes(LabelledSet):
         folder = self.root / "gtFine"
         return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
 
-    def find(self, split: str, *, labels: bool) -> list[Pair]:
+    def find(self, split: str, *, labels: bool) -> list[ImageLabelPair]:
         """Pairs of one split, sorted by city and name."""
         images = self._by_frame(self.root / "leftImg8bit" / split, "_leftImg8bit.png")
         if not labels:
-            return [Pair(path, None) for path in images.values()]
+            return [ImageLabelPair(path, None) for path in images.values()]
         folder = self.root / "gtFine" / split
         maps = self._by_frame(folder, "_gtFine_labelIds.png")
         check_partners(images, maps, folder, "*_gtFine_labelIds.png")
-        return [Pair(path, maps[frame]) for frame, path in images.items()]
+        return [ImageLabelPair(path, maps[frame]) for frame, path in images.items()]
 
     def count(self, split: str, *, labels: bool) -> list[Contents]:
         """What lies in the folders of the cities."""
@@ -94,15 +94,15 @@ class CamVid(LabelledSet):
         """Splits that have labels."""
         return sorted(path.name.removesuffix("annot") for path in self.root.glob("*annot"))
 
-    def find(self, split: str, *, labels: bool) -> list[Pair]:
+    def find(self, split: str, *, labels: bool) -> list[ImageLabelPair]:
         """Pairs of one split, sorted by name."""
         images = by_stem(self.root / split, (".png", ".jpg"), self.splits())
         if not labels:
-            return [Pair(path, None) for path in images.values()]
+            return [ImageLabelPair(path, None) for path in images.values()]
         folder = self.root / f"{split}annot"
         maps = by_stem(folder, (".png",), self.splits(), "label maps")
         check_partners(images, maps, folder, "label map")
-        return [Pair(path, maps[stem]) for stem, path in images.items()]
+        return [ImageLabelPair(path, maps[stem]) for stem, path in images.items()]
 
     def count(self, split: str, *, labels: bool) -> list[Contents]:
         """What lies in the folders of one split."""

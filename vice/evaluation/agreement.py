@@ -1,4 +1,4 @@
-"""How far two labellings of the same things agree, whatever their labels are called."""
+"""Clustering agreement (ARI, NMI): how far two labelings agree, however they are numbered."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def adjusted_rand_index(table: np.ndarray) -> float:
     together = _pairs(table).sum()
     rows, columns = _pairs(table.sum(1)).sum(), _pairs(table.sum(0)).sum()
     everything = _pairs(np.asarray(table.sum()))
-    # One label each: all pairs are together by necessity.
+    # Trivial partition: with one label, all pairs are together by necessity.
     if min(rows, columns) == everything:
         return 0.0
     expected = rows * columns / everything
     most = (rows + columns) / 2
-    # No pair is together in either: every thing is its own label, and both say so.
+    # Singletons: no pair is together in either, so both agree.
     return 1.0 if most == expected else float((together - expected) / (most - expected))
 
 

@@ -1,4 +1,4 @@
-"""Choosing a checkpoint without labels, by what each makes of images it was not trained on.
+"""Checkpoint selection without labels, by what each makes of images it was not trained on.
 
 The rule: of the states at the ends of epochs, the one whose assignments of the same regions in two
 views share the most normalised mutual information; of equals, the later. Loss and plain agreement
@@ -53,7 +53,7 @@ class Choice:
             "path": str(self.path),
             "epoch": self.epoch,
             "last": self.last,
-            "scores": {name: dataclasses.asdict(found) for name, found in self.scores.items()},
+            "scores": {name: dataclasses.asdict(scores) for name, scores in self.scores.items()},
         }
 
 

@@ -1,4 +1,4 @@
-"""One table out of many results directories, and a plain word where they cannot be compared."""
+"""Comparison tables of many results directories, and a plain word where there can be none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from vice.errors import UserError, brief
 from vice.evaluation.matchings import MATCHINGS
-from vice.evaluation.protocols import told
+from vice.evaluation.protocols import hashed_fields
 from vice.names import printable
 from vice.runtime.files import read_json
 from vice.runtime.run_folder import RESULTS_NAME
@@ -29,7 +29,7 @@ ASKED_FOR = ("fraction", "subset_seed", "backbone_lr_mult", "crop", "options")
 
 
 @dataclass(frozen=True)
-class Table:
+class ComparisonTable:
     """Results that were taken in the same way.
 
     Attributes:
@@ -63,7 +63,7 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
         UserError: A directory without one, one that lacks something, or one that no evaluation of
             ViCE wrote.
     """
-    found = []
+    results = []
     for folder in map(Path, folders):
         file = folder / RESULTS_NAME
         if not file.is_file():
@@ -75,11 +75,11 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
             raise UserError(f"{file} names no protocol: it is of an older version; evaluate again")
         if whole:
             _check_whole(result, file)
-        found.append({**result, "folder": str(folder)})
-    kinds = Counter(result["kind"] for result in found)
+        results.append({**result, "folder": str(folder)})
+    kinds = Counter(result["kind"] for result in results)
     named = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
-    logger.info("results found: %d (%s)", len(found), named)
-    return found
+    logger.info("results found: %d (%s)", len(results), named)
+    return results
 
 
 def _where(folder: Path) -> str:
@@ -113,7 +113,7 @@ def _is_number(value: Any) -> bool:
 
 def make_tables(
     results: Sequence[Mapping[str, Any]], names: Mapping[str, str] | None = None
-) -> list[Table]:
+) -> list[ComparisonTable]:
     """Groups results by how they were taken; only the seed may differ inside a cell.
 
     Protocol (by all its fields), lists of images and classes must agree.
@@ -162,7 +162,7 @@ def row_names(texts: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def differences(tables: Sequence[Table]) -> list[str]:
+def differences(tables: Sequence[ComparisonTable]) -> list[str]:
     """Says which tables of the same data and kind of evaluation cannot be compared, and why.
 
     Returns:
@@ -186,7 +186,7 @@ def differences(tables: Sequence[Table]) -> list[str]:
     return sentences
 
 
-def to_markdown(tables: Sequence[Table]) -> str:
+def to_markdown(tables: Sequence[ComparisonTable]) -> str:
     """The tables as Markdown: mIoU / accuracy in percent, mean ± sd over seeds."""
     parts = []
     for number, table in enumerate(tables, 1):
@@ -199,7 +199,7 @@ def to_markdown(tables: Sequence[Table]) -> str:
     return "\n\n".join([*parts, *differences(tables)]) + "\n"
 
 
-def to_html(tables: Sequence[Table]) -> str:
+def to_html(tables: Sequence[ComparisonTable]) -> str:
     """The same as `to_markdown`, as a page."""
     parts = []
     for number, table in enumerate(tables, 1):
@@ -235,7 +235,7 @@ def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
         "protocol": result["protocol"]["name"],
         "hash": result["protocol"]["hash"],
     }
-    fields = told(result["protocol"]["fields"])
+    fields = hashed_fields(result["protocol"]["fields"])
     flat |= {f"protocol.{name}": value for name, value in fields.items()}
     for part in ("splits", "images", "list_checksums"):
         flat |= {f"{part}.{name}": value for name, value in data[part].items()}
@@ -244,18 +244,18 @@ def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _table(
     settings: dict[str, Any], members: Sequence[Mapping[str, Any]], names: Mapping[str, str]
-) -> Table:
+) -> ComparisonTable:
     rows: dict[str, dict[str, list[tuple[float | None, float | None]]]] = {}
     columns: dict[str, None] = {}
     seen: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    told: list[Mapping[str, Any]] = []
+    counted: list[Mapping[str, Any]] = []
     for result in members:
         for name, scores in readouts(result).items():
             key = (result["spec"], result["seed"], name)
             if key in seen:
                 raise UserError(_twice(seen[key], result, name))
             seen[key] = result
-            told.append(scores)
+            counted.append(scores)
             columns[name] = None
             spec = result["spec"]
             row = next((name for p, name in names.items() if _fits(spec, p)), spec)
@@ -265,11 +265,11 @@ def _table(
         f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}, "
         f"{settings['protocol']} ({settings['hash']})"
     )
-    return Table(title, settings, list(columns), rows, mean_over(told))
+    return ComparisonTable(title, settings, list(columns), rows, mean_over(counted))
 
 
 def _fits(spec: str, pattern: str) -> bool:
-    # A name may hold what is a pattern elsewhere, such as brackets.
+    # Glob characters, such as brackets, may be part of a name.
     return spec == pattern or fnmatch(spec, pattern)
 
 
@@ -286,11 +286,11 @@ def _twice(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> st
     )
 
 
-def _unit(table: Table) -> str:
+def _unit(table: ComparisonTable) -> str:
     return f"mIoU ({table.mean}) / accuracy in %" if table.mean else "mIoU / accuracy in %"
 
 
-def _matchings(tables: Sequence[Table]) -> list[tuple[str, str]]:
+def _matchings(tables: Sequence[ComparisonTable]) -> list[tuple[str, str]]:
     """The matchings that columns are named by, and what each is."""
     used = {column.rpartition(" ")[2] for table in tables for column in table.columns}
     return [(name, text) for name, text in MATCHINGS.items() if name in used]
@@ -307,12 +307,16 @@ def readouts(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def _cells(table: Table) -> list[list[str]]:
+def _cells(table: ComparisonTable) -> list[list[str]]:
     lines = []
-    for spec, found in table.rows.items():
-        seeds = max(len(values) for values in found.values())
-        cells = [" / ".join(map(spread, zip(*found[c], strict=True))) if c in found else "-"
-                 for c in table.columns]  # fmt: skip
+    for spec, by_readout in table.rows.items():
+        seeds = max(len(values) for values in by_readout.values())
+        cells = [
+            " / ".join(map(spread, zip(*by_readout[column], strict=True)))
+            if column in by_readout
+            else "-"
+            for column in table.columns
+        ]
         lines.append([spec, str(seeds), *cells])
     return lines
 

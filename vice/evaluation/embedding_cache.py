@@ -1,4 +1,4 @@
-"""Keeps the embeddings of a frozen model, so that an image seen again costs nothing."""
+"""Embedding cache of a frozen model, so that an image seen again costs nothing."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class EmbeddingCache(nn.Module):
             missing = sorted(first, key=first.__getitem__)
             embeddings = self.model(images[[first[key] for key in missing]])
             new = dict(zip(missing, embeddings, strict=True))
-        found = torch.stack([new[key] if key in new else self._kept[key] for key in keys])
+        output = torch.stack([new[key] if key in new else self._kept[key] for key in keys])
         for key, embedding in new.items():
             self._keep(key, embedding)
-        return found
+        return output
 
     def _keep(self, key: bytes, embedding: Tensor) -> None:
         size = embedding.numel() * embedding.element_size()

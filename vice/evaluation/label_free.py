@@ -1,4 +1,4 @@
-"""What a model makes of two views of images, measured without a label."""
+"""Label-free scores: what a model makes of two views of images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vice.assignment import sinkhorn
 from vice.errors import UserError
 from vice.evaluation.agreement import contingency, normalized_mutual_information
 from vice.images import ImageError
-from vice.losses import BatchRegions, swapped_prediction
+from vice.losses import MutualRegions, swapped_prediction
 from vice.losses.options import LossOptions
 from vice.models.concepts import Concepts
 from vice.models.embeddings import refuse_nonfinite
@@ -58,11 +58,11 @@ class LabelFreeScores:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two views of one image, how their colours are changed, and its file."""
+class ViewPair:
+    """Two views of one image, their color changes, and its file."""
 
     views: Views
-    colours: PhotometricParams
+    colors: PhotometricParams
     name: str = "an image"
 
 
@@ -93,7 +93,7 @@ class HeldOutViews:
         self.photometric = Photometric(**self.settings["PHOTOMETRIC"])
         self.pairs = _draw_pairs(images, self.settings, seed, self.photometric)
 
-    # Not inference_mode: the model may be one in training, and what a module keeps for its next
+    # No inference_mode: the model may be one in training, and what a module keeps for its next
     # call must then be fit for a backward pass.
     @torch.no_grad()
     def measure(self, embedder: nn.Module, prototypes: Tensor) -> LabelFreeScores:
@@ -109,14 +109,16 @@ class HeldOutViews:
         Raises:
             UserError: An embedding that is not finite; it names the image.
         """
-        found = []
+        region_vectors = []
         for number, pair in enumerate(self.pairs):
             vectors = self._region_vectors(embedder, pair, prototypes.device)
             rng = np.random.default_rng([self.seed, number])
             kept = np.sort(rng.permutation(vectors.shape[1])[:_MOST_REGIONS])
-            found.append(vectors[:, torch.from_numpy(kept).to(vectors.device)])
-        vectors = torch.cat(found, dim=1)
-        image = torch.cat([torch.full((part.shape[1],), i) for i, part in enumerate(found)])
+            region_vectors.append(vectors[:, torch.from_numpy(kept).to(vectors.device)])
+        vectors = torch.cat(region_vectors, dim=1)
+        image = torch.cat(
+            [torch.full((part.shape[1],), i) for i, part in enumerate(region_vectors)]
+        )
         scores = vectors @ prototypes.T
         nearest = Concepts(prototypes).nearest(vectors.flatten(0, 1))
         best = nearest.view(2, -1).cpu().numpy()
@@ -132,15 +134,15 @@ class HeldOutViews:
             regions=vectors.shape[1],
         )
 
-    def _region_vectors(self, embedder: nn.Module, pair: Pair, device: torch.device) -> Tensor:
+    def _region_vectors(self, embedder: nn.Module, pair: ViewPair, device: torch.device) -> Tensor:
         """Unit vectors (2, I, D) of the mutual regions of one image."""
         loss = self.settings["LOSS"]
         pixels = torch.from_numpy(pair.views.images).permute(0, 3, 1, 2).to(device)
         noise = torch.from_numpy(pair.views.noise)
-        embeddings = embedder(self.photometric(pixels, pair.colours, noise))
+        embeddings = embedder(self.photometric(pixels, pair.colors, noise))
         refuse_nonfinite(embeddings, pair.name)
         mode = loss["region_vector"]
-        batch = BatchRegions.of(torch.from_numpy(pair.views.regions).to(device), 2)
+        batch = MutualRegions.of(torch.from_numpy(pair.views.regions).to(device), 2)
         pooled = pool_regions(
             embeddings,
             batch.numbered,
@@ -155,7 +157,7 @@ def _draw_pairs(
     settings: Mapping[str, Any],
     seed: int,
     photometric: Photometric,
-) -> list[Pair]:
+) -> list[ViewPair]:
     """Views as in training, but two an image."""
     sampler = ViewSampler(**{**settings["VIEWS"], "num_views": 2})
     superpixels = Superpixels(**{**settings["SUPERPIXELS"], "cache_dir": None})
@@ -170,7 +172,7 @@ def _draw_pairs(
         except ImageError as error:
             logger.warning("left out of the label-free scores: %s", error)
         else:
-            pairs.append(Pair(views, photometric.draw(rng, 2), str(path)))
+            pairs.append(ViewPair(views, photometric.draw(rng, 2), str(path)))
     if not pairs:
         raise UserError("no image whose two views share a region: give more, or larger, images")
     return pairs

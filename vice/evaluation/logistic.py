@@ -89,32 +89,32 @@ def fit_logistic(
     present, targets = labels.long().unique(return_inverse=True)
     mean, axes, scales = _coordinates(features, len(present), l2)
     problem = _Problem(features, targets, mean, axes, l2 * scales, len(present), device)
-    found = minimize(
+    solution = minimize(
         problem,
         np.zeros(len(present) * (features.shape[1] + 1)),
         jac=True,
         method="L-BFGS-B",
-        # The objective's own changes end nothing: they are small long before the gradient is.
+        # Stopping criterion is the gradient: the objective changes little long before it is small.
         options={"maxiter": iterations, "maxfun": 10 * iterations, "gtol": TOLERANCE, "ftol": 0},
     )
-    weight, bias = _fold(torch.from_numpy(found.x).view(len(present), -1), mean, axes)
+    weight, bias = _fold(torch.from_numpy(solution.x).view(len(present), -1), mean, axes)
     full = torch.zeros(num_classes, features.shape[1]), torch.full((num_classes,), NEVER)
     full[0][present], full[1][present] = weight.float(), bias.float()
-    gradient = float(np.abs(found.jac).max())
+    gradient = float(np.abs(solution.jac).max())
     if (
         not (torch.isfinite(full[0]).all() and torch.isfinite(full[1]).all())
-        or not np.isfinite([gradient, found.fun]).all()
+        or not np.isfinite([gradient, solution.fun]).all()
     ):
         raise UserError("the probe cannot be fitted: the embeddings have too large numbers")
     fit = LogisticFit(
         *full,
         pixels=len(features),
-        iterations=int(found.nit),
+        iterations=int(solution.nit),
         converged=gradient <= TOLERANCE,
         gradient=gradient,
-        objective=float(found.fun),
+        objective=float(solution.fun),
     )
-    _log(fit, str(found.message))
+    _log(fit, str(solution.message))
     return fit
 
 
@@ -123,15 +123,15 @@ def _coordinates(features: Tensor, num_classes: int, l2: float) -> tuple[Tensor,
     mean = features.mean(0, dtype=torch.float64)
     moment = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64)
     for rows in features.split(_ROWS):
-        centred = rows.double() - mean
-        moment += centred.T @ centred
+        centered = rows.double() - mean
+        moment += centered.T @ centered
     moment /= len(features)
     deviation = moment.diagonal().sqrt()
-    # Rounding alone lets a constant feature vary.
+    # Constant features vary by rounding alone.
     varies = deviation > 1e-6 * mean.abs()
     inverse = torch.where(varies, 1 / deviation, 0.0)
     values, vectors = torch.linalg.eigh(inverse[:, None] * moment * inverse)
-    # The cross-entropy's curvature is about that of uniform guesses, value / classes.
+    # Curvature of the cross-entropy is about that of uniform guesses, value / classes.
     scale = 1 / (values.clamp(min=0) + num_classes * l2)
     return mean, inverse[:, None] * vectors * scale.sqrt(), scale
 
@@ -183,11 +183,11 @@ class _Problem:
 
 
 def _log(fit: LogisticFit, reason: str) -> None:
-    told = (
+    summary = (
         f"{fit.iterations} iterations on {fit.pixels} pixels, largest entry of the gradient "
         f"{fit.gradient:.1e}"
     )
     if fit.converged:
-        logger.info("the probe has converged: %s", told)
+        logger.info("the probe has converged: %s", summary)
     else:
-        logger.warning("the probe has NOT converged: %s (%s)", told, reason)
+        logger.warning("the probe has NOT converged: %s (%s)", summary, reason)

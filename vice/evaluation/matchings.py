@@ -1,4 +1,4 @@
-"""How clusters are matched with classes, in words."""
+"""Matchings of clusters with classes, in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line options that all evaluations share."""
+"""Command-line options that all evaluations share."""
 
 from __future__ import annotations
 

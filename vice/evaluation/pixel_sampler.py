@@ -1,4 +1,4 @@
-"""A uniform sample of the pixels of many images, in bounded memory."""
+"""Uniform sampling of the pixels of many images, in bounded memory."""
 
 from __future__ import annotations
 
@@ -115,10 +115,10 @@ class PixelSampler:
 
     def _send(self, group: Any) -> None:
         self._prune()
-        found = bool(self._keys)
-        size = [*(self._vectors[0].shape if found else (0, 0)), self.seen]
+        has_pixels = bool(self._keys)
+        size = [*(self._vectors[0].shape if has_pixels else (0, 0)), self.seen]
         dist.send(torch.tensor(size), group=group, group_dst=0)
-        if found:
+        if has_pixels:
             dist.send(torch.from_numpy(self._keys[0]), group=group, group_dst=0)
             dist.send(self._vectors[0].float(), group=group, group_dst=0)
 
@@ -160,7 +160,7 @@ def sample_bilinear(embedding: Tensor, size: tuple[int, int], pixels: Tensor) ->
     y = (2 * (pixels // width) + 1).to(embedding.dtype) / height - 1
     x = (2 * (pixels % width) + 1).to(embedding.dtype) / width - 1
     grid = torch.stack([x, y], -1)[None, None]
-    found = F.grid_sample(
+    sampled = F.grid_sample(
         embedding[None], grid, mode="bilinear", padding_mode="border", align_corners=False
     )
-    return found[0, :, 0].T.contiguous()
+    return sampled[0, :, 0].T.contiguous()

@@ -1,4 +1,4 @@
-"""Which fields of a protocol an evaluation looks at, so that none is changed in vain.
+"""Protocol fields that an evaluation uses, so that none is changed in vain.
 
 A hash covers every field. A field that is changed and without effect would give one score two
 hashes, and results that compare would stand in two tables.
@@ -60,28 +60,28 @@ def _of_kind(kind: str, protocol: Protocol) -> dict[str, str]:
     if kind == "clusters":
         linear = [f.name for f in dataclasses.fields(Protocol) if f.name.startswith("linear_")]
         return dict.fromkeys(linear, "clusters have no probe")
-    found = dict.fromkeys(_KMEANS, f"the {kind} evaluation has no clusters")
+    reasons = dict.fromkeys(_KMEANS, f"the {kind} evaluation has no clusters")
     if protocol.linear_optimizer == "lbfgs":
-        return found | dict.fromkeys(_STEPS, "linear_optimizer=lbfgs takes no steps over images")
-    return found | dict.fromkeys(_SAMPLE, "only linear_optimizer=lbfgs draws a sample of pixels")
+        return reasons | dict.fromkeys(_STEPS, "linear_optimizer=lbfgs takes no steps over images")
+    return reasons | dict.fromkeys(_SAMPLE, "only linear_optimizer=lbfgs draws a sample of pixels")
 
 
 def _of_sizes(kind: str, protocol: Protocol) -> dict[str, str]:
-    found = {}
+    reasons = {}
     if protocol.fit_crops == "whole":
-        found["fit_crop_ratio"] = "fit_crops=whole fits on whole images"
+        reasons["fit_crop_ratio"] = "fit_crops=whole fits on whole images"
     if protocol.resize == "none":
         reason = "resize=none resizes nothing"
-        found |= dict.fromkeys(("interpolation", "resize_library", "fit_size"), reason)
+        reasons |= dict.fromkeys(("interpolation", "resize_library", "fit_size"), reason)
     elif protocol.fit_size == protocol.size:
-        found["fit_size"] = "the fitted split has that size without it"
+        reasons["fit_size"] = "the fitted split has that size without it"
     if protocol.fit_crop == protocol.crop:
-        found["fit_crop"] = "the fitted split is cut to that size without it"
-    # A train image is always resized with its labels, and so is one of five crops.
+        reasons["fit_crop"] = "the fitted split is cut to that size without it"
+    # Resizing: a train image is always resized with its labels, and so is one of five crops.
     fit_matters = kind == "clusters" and protocol.fit_crop and protocol.fit_crops == "whole"
     if protocol.resize == "none" and not protocol.crop and not fit_matters:
-        found["score_at"] = "images are scored at their own size"
-    return found
+        reasons["score_at"] = "images are scored at their own size"
+    return reasons
 
 
 def _shown(value: Any) -> str:

@@ -152,7 +152,9 @@ class Protocol:
         """
         known = DATASETS.get(self.dataset)
         labels = table_checksum(known.labels) if known else None
-        text = json.dumps({**told(dataclasses.asdict(self)), "label_table": labels}, sort_keys=True)
+        text = json.dumps(
+            {**hashed_fields(dataclasses.asdict(self)), "label_table": labels}, sort_keys=True
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def changed(self) -> dict[str, Any]:
@@ -238,8 +240,8 @@ def get_protocol(name: str, dataset: str = "folder", **changes: Any) -> Protocol
     return from_dict({"name": name, "dataset": dataset, **values, **changes})
 
 
-def told(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a protocol without younger ones at their default, which older results lack."""
+def hashed_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that enter the hash, which lack younger ones at their default, as older results do."""
     return {k: v for k, v in fields.items() if (k, v) not in _YOUNGER.items()}
 
 

@@ -1,4 +1,4 @@
-"""The protocols by name, as data: what the papers fit, score and resize, and where they say so.
+"""Published protocols as data: what the papers fit, score and resize, and where they say so.
 
 `vice.evaluation.protocols` makes records of them.
 """

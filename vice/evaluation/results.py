@@ -1,4 +1,4 @@
-"""What results.json holds."""
+"""Schema of results.json."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def describe(
             "images": {k: len(listed) for k, listed in names.items()},
             "list_checksums": {k: list_checksum(listed) for k, listed in names.items()},
             "found": {
-                k: [found.to_dict() for found in of[k].contents(split, labels=labels[k])]
+                k: [content.to_dict() for content in of[k].contents(split, labels=labels[k])]
                 for k, split in splits.items()
             },
         },

@@ -1,4 +1,4 @@
-"""How far runs that differ in their seed cut the same images into the same clusters."""
+"""Seed stability: how far runs of other seeds cut the same images into the same clusters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is scored on what, and how."""
+"""Evaluation task: what is scored on what, and how."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vice.datasets import DATASETS, LabelledSet, Pair, open_dataset
+from vice.datasets import DATASETS, ImageLabelPair, LabelledSet, open_dataset
 from vice.datasets.labelled_pixels import require_labels
 from vice.errors import UserError
 from vice.evaluation.protocols import Protocol, default_protocol, from_dict, get_protocol
@@ -72,7 +72,11 @@ class Task:
         score.audit(self.protocol.score_split)
 
     def require_labels(
-        self, sets: tuple[LabelledSet, LabelledSet], *, fit: bool, pairs: list[Pair] | None = None
+        self,
+        sets: tuple[LabelledSet, LabelledSet],
+        *,
+        fit: bool,
+        pairs: list[ImageLabelPair] | None = None,
     ) -> None:
         """Sees to it that both splits hold a labelled pixel, where labels are used.
 

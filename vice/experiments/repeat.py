@@ -101,10 +101,10 @@ def _check(old: dict[str, Any], arguments: dict[str, Any]) -> None:
     fit, score = make_task(**known).open()
     _same("classes", old["classes"], list(score.classes))
     lists = old["dataset"]["list_checksums"]
-    found = fit.checksum(protocol.fit_split, labels=protocol.fit_labels)
-    _same(f"list of {protocol.fit_split} images", lists["fit"], found)
-    found = score.checksum(protocol.score_split)
-    _same(f"list of {protocol.score_split} images", lists["score"], found)
+    checksum = fit.checksum(protocol.fit_split, labels=protocol.fit_labels)
+    _same(f"list of {protocol.fit_split} images", lists["fit"], checksum)
+    checksum = score.checksum(protocol.score_split)
+    _same(f"list of {protocol.score_split} images", lists["score"], checksum)
     digest = share_embedder(arguments["spec"], arguments["seed"]).digest
     _same(f"weights of {arguments['spec']}", old["model"]["digest"], digest)
 

@@ -24,7 +24,7 @@ class Content:
         self._prints: dict[int, Fingerprint] = {}
         self._exact: set[int] = set()
         self._flat = 0
-        self._told = False
+        self._warned = False
 
     def add(self, content: Iterable[tuple[int, Fingerprint]]) -> None:
         """Takes images in.
@@ -33,12 +33,12 @@ class Content:
             content: Position in the list of images and fingerprint; a position that came before
                 is passed over.
         """
-        for position, one in content:
+        for position, fingerprint in content:
             if position in self._prints or len(self._prints) >= MOST_KEPT:
                 continue
-            self._prints[position] = one
-            self._exact.add(one.exact)
-            self._flat += one.flat
+            self._prints[position] = fingerprint
+            self._exact.add(fingerprint.exact)
+            self._flat += fingerprint.flat
 
     def record(self) -> dict[str, float]:
         """``seen_images``, and of these ``flat_share`` (of one colour) and ``different_share``."""
@@ -49,15 +49,15 @@ class Content:
             "different_share": len(self._exact) / seen if seen else 1.0,
         }
 
-    def tell(self) -> None:
+    def warn(self) -> None:
         """Logs once what the images that have come hold, and warns if it is too little."""
-        if self._told or not self._prints:
+        if self._warned or not self._prints:
             return
-        self._told = True
-        found = count_duplicates(list(self._prints.values()))
+        self._warned = True
+        duplicates = count_duplicates(list(self._prints.values()))
         logger.info(
             "content: %d images seen, %d of one colour, %d equal to others, %d near duplicates",
-            found.images, found.flat, found.repeated, found.near,
+            duplicates.images, duplicates.flat, duplicates.repeated, duplicates.near,
         )  # fmt: skip
-        for warning in content_warnings(found):
+        for warning in content_warnings(duplicates):
             logger.warning("ALARM: %s", warning)

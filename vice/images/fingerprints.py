@@ -22,7 +22,7 @@ MOST_BITS = 12
 MOST_LEVELS = 6.0
 _SIDE = 8
 #: Bytes of a hash that are sorted by first, and entries that each is compared with in that order.
-_BAND_BYTES, _NEIGHBOURS = 2, 12
+_BAND_BYTES, _NEIGHBORS = 2, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +126,10 @@ def count_duplicates(prints: Sequence[Fingerprint]) -> Duplicates:
     Returns:
         The counts.
     """
-    first = list({one.exact: one for one in prints}.values())
-    near = near_duplicates([one for one in first if not one.flat])
+    first = list({each.exact: each for each in prints}.values())
+    near = near_duplicates([each for each in first if not each.flat])
     return Duplicates(
-        len(prints), sum(one.flat for one in prints), len(prints) - len(first), int(near.sum())
+        len(prints), sum(each.flat for each in prints), len(prints) - len(first), int(near.sum())
     )
 
 
@@ -145,10 +145,10 @@ def count_shared(ours: Sequence[Fingerprint], theirs: Sequence[Fingerprint]) -> 
     Returns:
         Images that equal one of the others, and images that do not but have a near duplicate.
     """
-    there = {one.exact for one in theirs}
-    same = sum(one.exact in there for one in ours)
-    mine = [one for one in ours if one.exact not in there and not one.flat]
-    others = list({one.exact: one for one in theirs if not one.flat}.values())
+    there = {each.exact for each in theirs}
+    same = sum(each.exact in there for each in ours)
+    mine = [each for each in ours if each.exact not in there and not each.flat]
+    others = list({each.exact: each for each in theirs if not each.flat}.values())
     group = np.repeat([0, 1], [len(mine), len(others)])
     near = near_duplicates([*mine, *others], group)
     return same, int(near[: len(mine)].sum())
@@ -170,9 +170,9 @@ def near_duplicates(prints: Sequence[Fingerprint], group: np.ndarray | None = No
         bool (N,).
     """
     count = len(prints)
-    found = np.zeros(count, bool)
+    near = np.zeros(count, bool)
     if count < 2:
-        return found
+        return near
     packed, thumbs = _with_mirrored(prints)
     group = np.arange(count) if group is None else group
     owner = np.tile(np.arange(count), 2)
@@ -182,24 +182,24 @@ def near_duplicates(prints: Sequence[Fingerprint], group: np.ndarray | None = No
         keys = np.ascontiguousarray(turned[:, :8]).view(">u8")[:, 0].astype(np.uint64)
         order = np.argsort(keys, kind="stable")
         band = keys[order] >> np.uint64(64 - 8 * _BAND_BYTES)
-        for step in range(1, min(_NEIGHBOURS, 2 * count - 1) + 1):
+        for step in range(1, min(_NEIGHBORS, 2 * count - 1) + 1):
             fit = np.flatnonzero(band[step:] == band[:-step])
-            one, other = order[fit], order[fit + step]
-            new = ~(found[owner[one]] & found[owner[other]])
-            new &= group[owner[one]] != group[owner[other]]
-            one, other = one[new], other[new]
-            alike = np.bitwise_count(packed[one] ^ packed[other]).sum(1) <= MOST_BITS
-            one, other = one[alike], other[alike]
-            gap = np.abs(thumbs[one].astype(np.int16) - thumbs[other]).mean(1)
+            entry, other = order[fit], order[fit + step]
+            new = ~(near[owner[entry]] & near[owner[other]])
+            new &= group[owner[entry]] != group[owner[other]]
+            entry, other = entry[new], other[new]
+            alike = np.bitwise_count(packed[entry] ^ packed[other]).sum(1) <= MOST_BITS
+            entry, other = entry[alike], other[alike]
+            gap = np.abs(thumbs[entry].astype(np.int16) - thumbs[other]).mean(1)
             same = gap <= MOST_LEVELS
-            found[owner[one[same]]] = found[owner[other[same]]] = True
-    return found
+            near[owner[entry[same]]] = near[owner[other[same]]] = True
+    return near
 
 
 def _with_mirrored(prints: Sequence[Fingerprint]) -> tuple[np.ndarray, np.ndarray]:
     """Hashes (2 N, 16) and thumbnails (2 N, 192), uint8: as they are, then mirrored."""
-    packed = np.frombuffer(b"".join(one.bits for one in prints), np.uint8).reshape(-1, 16)
-    thumbs = np.frombuffer(b"".join(one.thumbnail for one in prints), np.uint8)
+    packed = np.frombuffer(b"".join(each.bits for each in prints), np.uint8).reshape(-1, 16)
+    thumbs = np.frombuffer(b"".join(each.thumbnail for each in prints), np.uint8)
     thumbs = thumbs.reshape(-1, _SIDE, _SIDE, 3)
     bits = np.unpackbits(packed, axis=1).reshape(-1, 2, _SIDE, _SIDE)[..., ::-1].copy()
     # What was brighter than its right neighbour is so no longer, but for equal ones.

@@ -171,22 +171,22 @@ def _survey(path: Path, root: str | Path | None) -> tuple[list[Path], Contents]:
 
 
 def _list_folder(folder: Path, contents: Contents) -> list[Path]:
-    found = sorted(_walk(folder, contents))
-    if not found:
+    paths = sorted(_walk(folder, contents))
+    if not paths:
         known = " ".join(sorted(SUFFIXES))
         there = contents.line().removeprefix(f"{folder}: 0 images").lstrip("; ")
         raise UserError(
             f"{folder}: no images in this folder or below; known suffixes: {known}"
             + (f" ({there})" if there else "")
         )
-    return found
+    return paths
 
 
 def _walk(folder: Path, contents: Contents) -> list[Path]:
     def failed(error: OSError) -> None:
         contents.unreadable.append(f"{error.filename} ({error.strerror})")
 
-    found: list[Path] = []
+    paths: list[Path] = []
     seen: set[str] = set()
     for current, folders, names in os.walk(folder, followlinks=True, onerror=failed):
         real = os.path.realpath(current)
@@ -196,8 +196,8 @@ def _walk(folder: Path, contents: Contents) -> list[Path]:
         seen.add(real)
         contents.hidden += sum(name.startswith(".") for name in folders)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(current, name) for name in names if contents.take(name, SUFFIXES)]
-    return found
+        paths += [Path(current, name) for name in names if contents.take(name, SUFFIXES)]
+    return paths
 
 
 def _read_list(path: Path, root: Path) -> list[Path]:
@@ -231,12 +231,12 @@ def _entry(root: Path, line: str) -> Path:
 def _unusable(path: str | Path) -> str:
     """Why a file cannot hold an image; empty where it may."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):  # a name may hold what no disk takes
         return _BROKEN if os.path.islink(path) else _MISSING
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return _NO_FILE
-    return "" if found.st_size else _EMPTY
+    return "" if status.st_size else _EMPTY
 
 
 def _suffix(name: str) -> str:

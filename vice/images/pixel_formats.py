@@ -126,15 +126,15 @@ def _decode_shallow(source: Source) -> tuple[np.ndarray, str, None]:
 
 
 def _notes(image: Image.Image, layout: TiffLayout | None) -> list[str]:
-    found = []
+    notes = []
     if _has_frames(image, layout):
-        found.append("only the first frame or page is used")
+        notes.append("only the first frame or page is used")
     profile = image.info.get("icc_profile") or b""
     if profile and b"sRGB" not in profile and b"s\0R\0G\0B" not in profile:
-        found.append("a colour profile other than sRGB is not applied")
+        notes.append("a colour profile other than sRGB is not applied")
     if image.mode == "CMYK":
-        found.append("CMYK is converted without a profile")
-    return found
+        notes.append("CMYK is converted without a profile")
+    return notes
 
 
 def _has_frames(image: Image.Image, layout: TiffLayout | None) -> bool:
@@ -155,11 +155,11 @@ def _decode_deep(source: Source) -> _Deep | None:
     mode = source.image.mode
     if mode == "F":
         values = source.values()
-        return _grey(scaled_float(values)), "grey, floating point", _span(values)
+        return _gray(scaled_float(values)), "grey, floating point", _span(values)
     if mode == "I":
         return _decode_integers(source)
     if mode.startswith("I;16"):
-        return _decode_grey(source)
+        return _decode_gray(source)
     return _decode_colors(source) if has_16_bit_colors(source.image) else None
 
 
@@ -180,10 +180,10 @@ def _decode_integers(source: Source) -> _Deep:
         )
     values = source.values()
     white = FULL if stated else white_of_16_bit(values, bits)
-    return _grey(scaled(values, white)), "grey, 16 bits", _span(values)
+    return _gray(scaled(values, white)), "grey, 16 bits", _span(values)
 
 
-def _decode_grey(source: Source) -> _Deep:
+def _decode_gray(source: Source) -> _Deep:
     image, layout = source.image, source.layout
     key = image.info.get("transparency") if image.format == "PNG" else None
     bits = _stated_bits(image) if image.format == "PNG" else None
@@ -193,7 +193,7 @@ def _decode_grey(source: Source) -> _Deep:
     shown = white - values.astype(np.int64) if layout and layout.white_is_zero else values
     if layout and layout.white_is_zero and values.max() > white:
         raise UnclearPixels(f"its samples reach {values.max()}, beyond {white}: {REMEDY}")
-    rgb = _grey(scaled(shown, white))
+    rgb = _gray(scaled(shown, white))
     if isinstance(key, int):
         rgb[values == key] = 255
     return rgb, f"grey, {depth} bits", _span(values)
@@ -276,7 +276,7 @@ def _stated_bits(image: Image.Image) -> int | None:
     file = getattr(image, "fp", None)
     if file is None:
         return None
-    place = file.tell()
+    offset = file.tell()
     try:
         file.seek(8)
         for _ in range(_MOST_CHUNKS):
@@ -291,7 +291,7 @@ def _stated_bits(image: Image.Image) -> int | None:
     except struct.error:
         pass
     finally:
-        file.seek(place)
+        file.seek(offset)
     return None
 
 
@@ -307,7 +307,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def _grey(values: np.ndarray) -> np.ndarray:
+def _gray(values: np.ndarray) -> np.ndarray:
     return np.repeat(values[:, :, None], 3, axis=2)
 
 

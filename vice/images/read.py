@@ -174,8 +174,8 @@ def _foreign(path: Path) -> str | None:
     """What a file is by its first bytes, if it is of a kind that is known and not read."""
     with open_regular(path) as file:
         head = file.read(132)
-    for place, magic, name in _FOREIGN:
-        if head[place : place + len(magic)] == magic:
+    for offset, magic, name in _FOREIGN:
+        if head[offset : offset + len(magic)] == magic:
             return f"{name}, which is not read: convert it to an 8-bit PNG or JPEG"
     return None
 

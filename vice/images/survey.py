@@ -72,7 +72,7 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _ImageFacts:
     form: str
     span: tuple[float, float]
     notes: tuple[str, ...]
@@ -98,51 +98,51 @@ def survey_images(
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         looked_at = pool.map(_look_at, paths)
         # A sample is quickly done.
-        for found in looked_at if most else progress(looked_at, len(paths), label):
-            _add(survey, found)
+        for facts in looked_at if most else progress(looked_at, len(paths), label):
+            _add(survey, facts)
     return survey
 
 
-def _look_at(path: str | Path) -> _Found | ImageError:
+def _look_at(path: str | Path) -> _ImageFacts | ImageError:
     try:
         decoded = decode_image(path)
     except ImageError as error:
         return error
     pixels = decoded.pixels
     span = decoded.span or (float(pixels.min()), float(pixels.max()))
-    return _Found(decoded.form, span, decoded.notes, fingerprint(pixels))
+    return _ImageFacts(decoded.form, span, decoded.notes, fingerprint(pixels))
 
 
-def _add(survey: Survey, found: _Found | ImageError) -> None:
+def _add(survey: Survey, facts: _ImageFacts | ImageError) -> None:
     survey.looked += 1
-    if isinstance(found, ImageError):
-        survey.refused.append(found)
+    if isinstance(facts, ImageError):
+        survey.refused.append(facts)
         return
-    survey.forms[found.form] += 1
-    survey.notes.update(found.notes)
-    low, high = survey.spans.get(found.form, found.span)
-    survey.spans[found.form] = min(low, found.span[0]), max(high, found.span[1])
-    survey.prints.append(found.print_)
+    survey.forms[facts.form] += 1
+    survey.notes.update(facts.notes)
+    low, high = survey.spans.get(facts.form, facts.span)
+    survey.spans[facts.form] = min(low, facts.span[0]), max(high, facts.span[1])
+    survey.prints.append(facts.print_)
 
 
-def content_warnings(found: Duplicates) -> list[str]:
+def content_warnings(duplicates: Duplicates) -> list[str]:
     """What is wrong with the content of images, and what to do.
 
     Returns:
         One line for each sign; none where most images show something, and not all the same.
     """
     said = []
-    if found.flat > MOST_EMPTY * found.images:
+    if duplicates.flat > MOST_EMPTY * duplicates.images:
         said.append(
-            f"{found.flat} of {found.images} images are of one colour but for noise: there is "
-            "nothing to learn from them; remove them, or look at how they were made"
+            f"{duplicates.flat} of {duplicates.images} images are of one colour but for noise: "
+            "there is nothing to learn from them; remove them, or look at how they were made"
         )
-    copies = found.repeated + found.near
-    if found.images > 1 and copies > MOST_REPEATED * (found.images - 1):
+    copies = duplicates.repeated + duplicates.near
+    if duplicates.images > 1 and copies > MOST_REPEATED * (duplicates.images - 1):
         said.append(
-            f"{copies} of {found.images} images are the same pictures as others "
-            f"({found.repeated} exactly, {found.near} nearly, as frames of a video are): give "
-            "more different images, such as every n-th frame"
+            f"{copies} of {duplicates.images} images are the same pictures as others "
+            f"({duplicates.repeated} exactly, {duplicates.near} nearly, as frames of a video are): "
+            "give more different images, such as every n-th frame"
         )
     return said
 

@@ -28,7 +28,7 @@ _UNREADABLE = {
     32803: "the raw mosaic of a camera's sensor",
     34892: "linear raw data of a camera",
 }
-_WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _CMYK, _YCBCR = _PHOTOMETRIC
+_WHITE_IS_ZERO, _GRAY, _RGB, _PALETTE, _CMYK, _YCBCR = _PHOTOMETRIC
 _FORMATS = {1: "unsigned", 2: "signed", 3: "float", 4: "untyped", 5: "complex", 6: "complex float"}
 _UNSIGNED, _FLOAT = 1, 3
 _ALPHA = {1, 2}
@@ -156,9 +156,9 @@ def _tuple(value: Any) -> tuple[int, ...]:
 
 
 def _for_each(value: Any, bands: int) -> tuple[int, ...]:
-    found = _tuple(value)
+    values = _tuple(value)
     # Some writers give the value once; a count of millions is a lie, not a table to build.
-    return found * bands if len(found) == 1 and bands <= 1024 else found
+    return values * bands if len(values) == 1 and bands <= 1024 else values
 
 
 def objection(layout: TiffLayout) -> str | None:
@@ -168,9 +168,9 @@ def objection(layout: TiffLayout) -> str | None:
         What is unclear and the remedy, in one line; None for what can be read.
     """
     for look in (_of_page, _of_bands, _of_samples, _of_order):
-        found = look(layout)
-        if found:
-            return found
+        reason = look(layout)
+        if reason:
+            return reason
     return None
 
 
@@ -200,7 +200,7 @@ def _of_bands(layout: TiffLayout) -> str | None:
     if not more:
         return _of_stack(layout)
     if more == 1 and len(layout.extra) == 1 and layout.extra[0] in _ALPHA:
-        if layout.photometric in (_GREY, _RGB, _PALETTE):
+        if layout.photometric in (_GRAY, _RGB, _PALETTE):
             return None
         return f"it is {name} with alpha: {EIGHT_BITS}"
     stated = f"has the values {list(layout.extra)}" if layout.extra else "is missing"
@@ -212,7 +212,7 @@ def _of_bands(layout: TiffLayout) -> str | None:
 
 
 def _of_stack(layout: TiffLayout) -> str | None:
-    if layout.stacked and layout.bands == 1 and layout.photometric in (_WHITE_IS_ZERO, _GREY):
+    if layout.stacked and layout.bands == 1 and layout.photometric in (_WHITE_IS_ZERO, _GRAY):
         return (
             "it holds several grey pages of one size, which may be bands or a stack: write the "
             "page that is meant, or the bands as RGB, to a file of its own"
@@ -227,7 +227,7 @@ def _of_samples(layout: TiffLayout) -> str | None:
             f"{EIGHT_BITS}"
         )
     kind, depth = layout.formats[0], layout.depth
-    if kind == _FLOAT and depth == 32 and layout.bands == 1 and layout.photometric == _GREY:
+    if kind == _FLOAT and depth == 32 and layout.bands == 1 and layout.photometric == _GRAY:
         return None
     if kind == _UNSIGNED and depth in (1, 2, 4, 8):
         return None

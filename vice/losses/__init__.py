@@ -1,6 +1,6 @@
 """Losses over regions."""
 
 from vice.losses.swav import DenseSwAVLoss, swapped_prediction
-from vice.regions import BatchRegions
+from vice.regions import MutualRegions
 
-__all__ = ["BatchRegions", "DenseSwAVLoss", "swapped_prediction"]
+__all__ = ["DenseSwAVLoss", "MutualRegions", "swapped_prediction"]

@@ -1,4 +1,4 @@
-"""The queue of past region vectors that enlarges the batch which is assigned."""
+"""Queue of past region vectors, which enlarges the batch that is assigned."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ class RegionQueue(HostBuffers):
         """Takes this rank's queue out of those of all ranks."""
         if not state:
             return
-        own = rank(self.group)
-        if own >= len(state["pushed"]):
+        own_rank = rank(self.group)
+        if own_rank >= len(state["pushed"]):
             self.pushed.zero_()
             return
         for name, value in self.named_buffers():
-            value.copy_(state[name][own])
+            value.copy_(state[name][own_rank])

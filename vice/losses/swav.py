@@ -12,7 +12,7 @@ from torch import Tensor
 from vice.assignment import sinkhorn
 from vice.errors import OptionError
 from vice.losses.queue import RegionQueue
-from vice.regions import BatchRegions, pool_regions, representative_regions
+from vice.regions import MutualRegions, pool_regions, representative_regions
 from vice.runtime.collectives import all_reduce_, world_size
 from vice.runtime.device import Arriving, HostBuffers
 
@@ -145,14 +145,14 @@ class DenseSwAVLoss(HostBuffers):
         return self._health
 
     def forward(
-        self, embeddings: Tensor, prototypes: Tensor, regions: Tensor | BatchRegions
+        self, embeddings: Tensor, prototypes: Tensor, regions: Tensor | MutualRegions
     ) -> Tensor:
         """The loss of one batch.
 
         Args:
             embeddings: (M*N, D, h', w') float, view-major.
             prototypes: (K, D), unit rows.
-            regions: (M*N, h, w) integer, -1 outside mutual regions; or what `BatchRegions.of` made
+            regions: (M*N, h, w) integer, -1 outside mutual regions; or what `MutualRegions.of` made
                 of it before the model's forward pass: with it, and after the first call, nothing
                 here waits for a GPU.
 
@@ -163,7 +163,7 @@ class DenseSwAVLoss(HostBuffers):
             ValueError: The batch is not a multiple of ``num_views``.
             UserError: At the first call: fewer vectors than prototypes, even with a full queue.
         """
-        batch = BatchRegions.of(regions, self.num_views) if torch.is_tensor(regions) else regions
+        batch = MutualRegions.of(regions, self.num_views) if torch.is_tensor(regions) else regions
         with torch.autocast(embeddings.device.type, enabled=False):
             prototypes = prototypes.to(_accumulation_dtype(embeddings))
             vectors, coherence = self._pool(embeddings, prototypes, batch)
@@ -181,7 +181,7 @@ class DenseSwAVLoss(HostBuffers):
         return loss
 
     def _pool(
-        self, embeddings: Tensor, prototypes: Tensor, batch: BatchRegions
+        self, embeddings: Tensor, prototypes: Tensor, batch: MutualRegions
     ) -> tuple[Tensor, Tensor | None]:
         """Unit vectors (M, I, D) of the mutual regions, and their coherence (M, I) if it counts."""
         corners = self.align_corners
@@ -197,22 +197,22 @@ class DenseSwAVLoss(HostBuffers):
 
     def _assign(self, scores: Tensor, vectors: Tensor, prototypes: Tensor) -> Tensor:
         """Assignment (I, K) of this batch's view-0 regions; the queue only shifts the balance."""
-        own = scores.shape[0]
+        num_regions = scores.shape[0]
         if int(self.iteration) == 0:
             self._check_enough(scores)
         table = scores.detach()
         if int(self.iteration) >= self.queue_start and len(self.queue):
             stored = self.queue.stored().to(vectors.dtype)
             table = torch.cat([table, stored @ prototypes.detach().t()])
-        return sinkhorn(table, self.epsilon, self.iterations, self.group)[:own]
+        return sinkhorn(table, self.epsilon, self.iterations, self.group)[:num_regions]
 
     def _check_enough(self, scores: Tensor) -> None:
         ranks = world_size(self.group)
-        own = scores.new_full((), len(scores), dtype=torch.long)
-        found = int(all_reduce_(own, group=self.group))
-        if found + ranks * self.queue.capacity < self.num_prototypes:
+        count = scores.new_full((), len(scores), dtype=torch.long)
+        vectors = int(all_reduce_(count, group=self.group))
+        if vectors + ranks * self.queue.capacity < self.num_prototypes:
             raise OptionError(
-                f"{self.num_prototypes} prototypes but only {found} region vectors in a batch "
+                f"{self.num_prototypes} prototypes but only {vectors} region vectors in a batch "
                 f"(and a queue of {ranks * self.queue.capacity}): no balanced assignment exists. "
                 "Use fewer prototypes ({num_prototypes}), more images a batch ({batch_size}), "
                 "smaller regions ({region_size}) or a queue ({queue_length})"
@@ -235,7 +235,7 @@ class DenseSwAVLoss(HostBuffers):
         return local * (world_size(self.group) / everywhere)
 
     @torch.no_grad()
-    def _record(self, loss: Tensor, assignment: Tensor, batch: BatchRegions) -> None:
+    def _record(self, loss: Tensor, assignment: Tensor, batch: MutualRegions) -> None:
         """Adds up over the ranks what `health` is worked out from when it is read."""
         usage = assignment.sum(dim=0).double()
         numbered = batch.numbered

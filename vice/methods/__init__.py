@@ -60,12 +60,12 @@ def find_method(name: str) -> type[Method]:
     if not attribute:
         raise UserError(f"there is no method {name!r}; the name must be {known}")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        method_class = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(f"the method {name!r} cannot be imported ({error})") from error
-    if not (isinstance(found, type) and issubclass(found, Method)):
+    if not (isinstance(method_class, type) and issubclass(method_class, Method)):
         raise UserError(f"{name!r} is no vice.methods.Method; the name must be {known}")
-    return found
+    return method_class
 
 
 def build_method(settings: Mapping[str, Any]) -> Method:
@@ -75,13 +75,13 @@ def build_method(settings: Mapping[str, Any]) -> Method:
         settings: Groups of options by name, checked; ``METHOD`` holds the method's ``name`` and its
             own options.
     """
-    own = dict(settings["METHOD"])
-    method = find_method(own.pop("name"))
+    options = dict(settings["METHOD"])
+    method = find_method(options.pop("name"))
     groups = {
         name: frozen(group) if isinstance(group, Mapping) else group
         for name, group in settings.items()
     }
-    return method(make(method.Options, own), groups)
+    return method(make(method.Options, options), groups)
 
 
 def frozen(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from vice.methods.base import Batch, Method, Unusable
 from vice.methods.context import Context, Source
 from vice.methods.signs import Measure, Sign
 from vice.models import Concepts, Prototypes
-from vice.regions import BatchRegions
+from vice.regions import MutualRegions
 from vice.superpixels import Superpixels
 from vice.views import NoMutualRegions, ViewSampler
 from vice.views.batch import DrawnViews, ViewBatches
@@ -101,7 +101,7 @@ class ViceSwAV(Method):
     def finish(self, collated: dict[str, Any], device: torch.device) -> Batch:
         """All views as one input; the target is the regions that they share."""
         images, regions = self.views.finish(collated, device)
-        return Batch([images], (BatchRegions.of(regions, self.num_views),))
+        return Batch([images], (MutualRegions.of(regions, self.num_views),))
 
     def head(self, dim: int) -> PrototypeHead:
         """The prototypes."""

@@ -1,4 +1,4 @@
-"""Centroids of clusters: what k-means has found, and its file."""
+"""Centroids that k-means has fitted, and their file."""
 
 from __future__ import annotations
 

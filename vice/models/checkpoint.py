@@ -52,10 +52,10 @@ class Checkpoint:
     @property
     def prototypes(self) -> Prototypes | None:
         """The concepts as a module that shares their memory; None where they are no prototypes."""
-        found = self.concepts
-        if found is None or found.bias is not None or found.space != UNIT:
+        concepts = self.concepts
+        if concepts is None or concepts.bias is not None or concepts.space != UNIT:
             return None
-        return Prototypes.of(found.vectors)
+        return Prototypes.of(concepts.vectors)
 
     def required_concepts(self) -> Concepts:
         """The concepts.
@@ -108,24 +108,24 @@ def save_run(
     folder = Path(run_dir)
     make_folder(folder)
     tensors = {f"embedder.{name}": value for name, value in embedder.state_dict().items()}
-    found = concepts.concepts() if isinstance(concepts, Prototypes) else concepts
-    if found is not None:
-        tensors["prototypes.weight"] = found.vectors
-    if found is not None and found.bias is not None:
-        tensors["prototypes.bias"] = found.bias
+    stored = concepts.concepts() if isinstance(concepts, Prototypes) else concepts
+    if stored is not None:
+        tensors["prototypes.weight"] = stored.vectors
+    if stored is not None and stored.bias is not None:
+        tensors["prototypes.bias"] = stored.bias
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     card = {
         "format": FORMAT,
         "embedder": embedder.config,
-        "num_prototypes": None if found is None else len(found),
+        "num_prototypes": None if stored is None else len(stored),
         "meta": meta or {},
     }
-    if found is not None and found.space != UNIT:
-        card["space"] = found.space
+    if stored is not None and stored.space != UNIT:
+        card["space"] = stored.space
     card["sha256"] = _checksum(card, tensors)
     text = json.dumps(card, indent=2, sort_keys=True)
     path = folder / WEIGHTS_NAME
-    # Its own writer takes UTF-8 names only, and leaves files of its own behind when it is killed.
+    # Atomic write: safetensors' writer takes UTF-8 names only, and leaves parts when it is killed.
     data = save(tensors, metadata={"vice": text})
     replace_atomically(path, lambda new: Path(new).write_bytes(data))
     write_text(folder / CARD_NAME, text + "\n")
@@ -158,8 +158,8 @@ def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
     embedder = _build(card, tensors, file)
     concepts = _concepts(card, _under(tensors, "prototypes."), embedder.dim, file)
     embedder.eval().requires_grad_(False).to(device)
-    found = None if concepts is None else concepts.to(device)
-    return Checkpoint(embedder, found, card.get("meta", {}), file)
+    concepts = None if concepts is None else concepts.to(device)
+    return Checkpoint(embedder, concepts, card.get("meta", {}), file)
 
 
 def load_embedder(spec: str, *, seed: int = 0, device: str | torch.device = "cpu") -> Embedder:
@@ -205,22 +205,22 @@ def _find(path: Path) -> Path:
         raise UserError(f"checkpoint {path} does not exist; give a run folder or a file")
     if path.is_file():
         return path
-    own = path / WEIGHTS_NAME
-    if own.is_file():
-        return own
+    weights_file = path / WEIGHTS_NAME
+    if weights_file.is_file():
+        return weights_file
     return _furthest(path)
 
 
 def _furthest(folder: Path) -> Path:
     """The state that training would go on from, in a run folder without exported weights."""
-    found = furthest_snapshot(folder)
-    if found.path is not None:
-        if found.damaged:
-            names = ", ".join(path.name for path in found.damaged)
-            logger.warning("%s: taking %s, since damaged: %s", folder, found.path.name, names)
-        return found.path
-    if found.damaged:
-        path, reason = next(iter(found.damaged.items()))
+    furthest = furthest_snapshot(folder)
+    if furthest.path is not None:
+        if furthest.damaged:
+            names = ", ".join(path.name for path in furthest.damaged)
+            logger.warning("%s: taking %s, since damaged: %s", folder, furthest.path.name, names)
+        return furthest.path
+    if furthest.damaged:
+        path, reason = next(iter(furthest.damaged.items()))
         raise UserError(f"{folder}: no state in it is whole, for example {path.name}: {reason}")
     others = sorted(file.name for file in folder.glob(f"*{SUFFIX}"))
     below = sorted(str(file.parent) for file in folder.glob(f"*/{WEIGHTS_NAME}"))
@@ -258,7 +258,7 @@ def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(f"{file} was not written by ViCE: its header has no architecture")
     if card.get("format") != FORMAT:
         raise UserError(f"{file} has format {card.get('format')}; this version reads {FORMAT}")
-    # Files of earlier versions have no checksum.
+    # Checksum: files of earlier versions have none.
     if card.get("sha256", expected := _checksum(card, tensors)) != expected:
         raise UserError(
             f"{file} is damaged: its checksum is not that of its content; copy it again"
@@ -279,7 +279,7 @@ def _build(card: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> Embe
     if not isinstance(config, dict):
         raise UserError(f"{file} names no architecture: its card has no group 'embedder'")
     try:
-        # Memory is taken only once the weights are known to fit.
+        # Meta device: memory is taken only once the weights are known to fit.
         with torch.device("meta"):
             plan = build_embedder(**config, weights=None)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -302,7 +302,7 @@ def _concepts(
             f"{file}: its prototypes are {tuple(weight.shape)}, not (K, {dim}) as its embedder "
             "needs"
         )
-    # What comes after a load may depend on how many random numbers it has drawn.
+    # RNG state: what comes after a load may depend on how many random numbers it has drawn.
     module = Prototypes(weight.shape[1], weight.shape[0])
     _fit(module, {"weight": weight}, file)
     if bias is not None and (bias.shape != weight.shape[:1] or not bias.is_floating_point()):

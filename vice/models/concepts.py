@@ -162,7 +162,7 @@ class Concepts:
         row_bytes = batch * len(self) * embeddings.element_size()
         if row_bytes * height * width <= max_score_bytes:
             return argmax_upsampled(self.scores(embeddings), size, max_bytes=max_bytes)
-        # A shrunk map needs several rows for one.
+        # Downsampling needs several rows of scores for one of labels.
         row_bytes *= max(size[1], width * -(-height // size[0]))
         labels = torch.empty(batch, *size, dtype=torch.int64, device=embeddings.device)
         for rows in _bands(size[0], max_bytes // row_bytes, embeddings.device):
@@ -211,10 +211,10 @@ def _neighbors(
     rows: Tensor, source: int, height: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     """For rows of a map upsampled to a height: source row above, the one below, and its share."""
-    place = ((rows.to(dtype) + 0.5) * (source / height) - 0.5).clamp(min=0)
-    above = place.floor().long().clamp(max=source - 1)
+    position = ((rows.to(dtype) + 0.5) * (source / height) - 0.5).clamp(min=0)
+    above = position.floor().long().clamp(max=source - 1)
     below = (above + 1).clamp(max=source - 1)
-    return above, below, (place - above)[:, None]
+    return above, below, (position - above)[:, None]
 
 
 def _argmax(scores: Tensor, above: Tensor, below: Tensor, share: Tensor, width: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Weights from the network: asked for once, and given up in seconds."""
+"""Downloads of weights: tried once, and given up in seconds."""
 
 from __future__ import annotations
 

@@ -166,10 +166,10 @@ def _resnet_parts(
     file = weights if weights is not None and holds_weights(split_key(weights)[0]) else None
     features = ResNetFeatures(backbone, stride, None if file else weights, stages)
     if file:
-        found = load_resnet(file, backbone)
-        state = found.features.state_dict()
+        loaded = load_resnet(file, backbone)
+        state = loaded.features.state_dict()
         features.load_state_dict({name: state[name] for name in features.state_dict()})
-        features.weight_source = found.weight_source
+        features.weight_source = loaded.weight_source
     return features, decoder, stride
 
 

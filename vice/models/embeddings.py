@@ -1,4 +1,4 @@
-"""What an embedder must return, and whether its numbers are numbers, told by the image."""
+"""Shape of what an embedder must return, and a check for NaN and infinity that names the image."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def set_width(embedder: nn.Module) -> nn.Module:
     if not hasattr(embedder, "dim"):
         images = torch.zeros(1, 3, 224, 224)
         with torch.no_grad():
-            found = embedder.eval()(images)
-        width = found.shape[1] if isinstance(found, Tensor) and found.ndim == 4 else None
-        embedder.dim = check_form(found, images, width).shape[1]
+            output = embedder.eval()(images)
+        width = output.shape[1] if isinstance(output, Tensor) and output.ndim == 4 else None
+        embedder.dim = check_form(output, images, width).shape[1]
     if type(embedder.dim) is not int or embedder.dim < 1:
         raise UserError(f"its width dim is {embedder.dim!r}: the number of channels D it returns")
     return embedder
@@ -118,17 +118,17 @@ class FiniteWatch:
         self.names: Sequence[str] = ()
         self._waiting: list[tuple[Tensor, Sequence[str], str]] = []
 
-    def see(self, values: Tensor, told: str) -> None:
+    def see(self, values: Tensor, problem: str) -> None:
         """Looks at what was computed for a batch.
 
         Args:
             values: Floating point (B, ...), an entry an image.
-            told: What it is and what to do if it is not finite; follows the image's name.
+            problem: What it is and what to do if it is not finite; follows the image's name.
 
         Raises:
             UserError: An entry of this or an earlier batch is not finite.
         """
-        self._waiting.append((finite_entries(values), self.names, told))
+        self._waiting.append((finite_entries(values), self.names, problem))
         if values.device.type == "cpu" or len(self._waiting) >= WAITING:
             self.look()
 
@@ -139,14 +139,14 @@ class FiniteWatch:
             UserError: An entry is not finite.
         """
         waiting, self._waiting = self._waiting, []
-        for finite, names, told in waiting:
-            for place in (~finite).nonzero().flatten().tolist()[:1]:
-                raise UserError(f"{named(names, place)}: {told}")
+        for finite, names, problem in waiting:
+            for index in (~finite).nonzero().flatten().tolist()[:1]:
+                raise UserError(f"{named(names, index)}: {problem}")
 
 
-def named(names: Sequence[str], place: int) -> str:
+def named(names: Sequence[str], index: int) -> str:
     """The image at a place of a batch; where its name is not known, the place."""
-    return str(names[place]) if place < len(names) else f"image {place} of the batch"
+    return str(names[index]) if index < len(names) else f"image {index} of the batch"
 
 
 def refuse_nonfinite(values: Tensor, name: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""How a network is computed: precision, memory layout, compiled or not. No part of what it is."""
+"""Execution of a network: precision, memory layout, compiled or not. No part of what it is."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class Execution:
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         if self.precision is None:
-            found: Tensor = network(images)
-            return found
+            output: Tensor = network(images)
+            return output
         with torch.autocast(images.device.type, torch.bfloat16):
-            found = network(images)
-        return found
+            output = network(images)
+        return output

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, where it is none of those that hold weights for ViCE."""
+"""File signatures: what a file is by its first bytes, where it holds no weights for ViCE."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one door for tensor files of any origin: tensors and plain containers, no code.
+"""Safe reading of tensor files of any origin: tensors and plain containers, no code.
 
 VISSL's files hold objects of VISSL's own classes beside the tensors, which `torch.load` with
 ``weights_only`` refuses as a whole, and without it hands programs to `torch.jit.load`. So

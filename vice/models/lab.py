@@ -1,4 +1,4 @@
-"""Floors: embeddings that know nothing, to be beaten by anything that has learnt something."""
+"""Baselines: raw pixels and Lab colors as embeddings, to be beaten by anything learned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyTorch's files from before it wrote zip archives: a stream of pickles, and a tar of three.
+"""Legacy PyTorch files, from before zip archives: a stream of pickles, and a tar of three.
 
 Layouts as `torch.save` wrote them until version 1.5 and until version 0.1.
 """
@@ -52,15 +52,15 @@ class _Storages:
     """Storages that are named before their numbers come; together no longer than the file."""
 
     def __init__(self, length: int) -> None:
-        self.left = length
+        self.remaining = length
         self.known: dict[Any, Storage] = {}
 
     def make(self, key: Any, dtype: Any, numel: Any) -> Storage:
         if not isinstance(dtype, torch.dtype) or type(numel) is not int or numel < 0:
             raise ValueError("a storage without a type or size")
         if _plain(key) not in self.known:
-            self.left -= numel * dtype.itemsize
-            if self.left < 0:
+            self.remaining -= numel * dtype.itemsize
+            if self.remaining < 0:
                 raise ValueError("it is cut short")
             self.known[key] = Storage(dtype, numel, bytearray(numel * dtype.itemsize))
         return self.known[key]
@@ -166,17 +166,17 @@ def read_tar(file: BinaryIO, length: int, *, strict: bool = False) -> Any:
 
 def _members(file: BinaryIO, length: int) -> dict[str, tuple[BinaryIO, int]]:
     """The plain files of a tar archive; Python's module follows headers without an end."""
-    found: dict[str, tuple[BinaryIO, int]] = {}
+    members: dict[str, tuple[BinaryIO, int]] = {}
     while (size := _size(block := file.read(_BLOCK))) is not None:
         if size > length - file.tell():
             raise ValueError("it is cut short")
         name = block[:100].rstrip(b"\0").decode("utf-8", "replace")
-        if name in found:
+        if name in members:
             raise ValueError("it is a tar archive with a name twice")
         padded = file.read(-(-size // _BLOCK) * _BLOCK)
         if block[156:157] in (b"0", b"\0"):
-            found[name] = io.BytesIO(padded[:size]), size
-    return found
+            members[name] = io.BytesIO(padded[:size]), size
+    return members
 
 
 def _size(block: bytes) -> int | None:

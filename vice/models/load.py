@@ -1,4 +1,4 @@
-"""One way to name anything that turns an image into a dense embedding."""
+"""Model specs: one way to name anything that turns an image into a dense embedding."""
 
 from __future__ import annotations
 
@@ -103,12 +103,12 @@ def _is_foreign(spec: str) -> bool:
     if not os.path.isfile(file):
         return False
     if file.endswith(".safetensors"):
-        own = "vice" in header(file)
+        is_vice = "vice" in header(file)
     else:
-        own = os.path.isfile(os.path.join(os.path.dirname(file), ARCHITECTURE_NAME))
-    if own and key:
+        is_vice = os.path.isfile(os.path.join(os.path.dirname(file), ARCHITECTURE_NAME))
+    if is_vice and key:
         raise UserError(f"{spec}: a checkpoint of ViCE holds one network: leave #{key} out")
-    return not own
+    return not is_vice
 
 
 def _resnet(spec: str) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What may come out of a pickle: plain containers, tensors, and records of all else."""
+"""Pickled values that are allowed: plain containers, tensors, and records of all else."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def _bytes(value: Any = b"", encoding: str = "") -> bytearray:
 
 
 def _dict_of(items: Any = ()) -> OrderedDict[Any, Any]:
-    found: OrderedDict[Any, Any] = OrderedDict()
+    entries: OrderedDict[Any, Any] = OrderedDict()
     for key, value in items.items() if isinstance(items, dict) else items:
-        fill_dict(found, [key, value])
-    return found
+        fill_dict(entries, [key, value])
+    return entries
 
 
 def _default_dict(*args: Any) -> dict[Any, Any]:
@@ -114,8 +114,8 @@ def storage_dtype(name: str) -> torch.dtype | None:
     """The type of the numbers in a class of storages, such as ``"FloatStorage"``."""
     if name == "UntypedStorage":
         return torch.uint8
-    found = vars(torch).get(name) if name.endswith("Storage") else None
-    dtype = getattr(found, "_dtype", None)
+    storage = vars(torch).get(name) if name.endswith("Storage") else None
+    dtype = getattr(storage, "_dtype", None)
     return dtype if isinstance(dtype, torch.dtype) else None
 
 
@@ -143,18 +143,18 @@ def fill_dict(target: Any, items: list[Any]) -> None:
     if not isinstance(target, dict):
         raise ValueError(f"it sets items of a {type(target).__name__}")
     check_keys(items[::2])
-    for place in range(0, len(items) - 1, 2):
-        target[items[place]] = items[place + 1]
+    for index in range(0, len(items) - 1, 2):
+        target[items[index]] = items[index + 1]
 
 
 def check_keys(keys: Iterable[Any]) -> None:
     """Keys of keys of keys would be hashed without an end."""
     for key in keys:
-        left, parts = [key], 0
-        while left:
-            part = left.pop()
+        pending, parts = [key], 0
+        while pending:
+            part = pending.pop()
             if isinstance(part, (tuple, frozenset)):
                 parts += len(part) + 1
                 if parts > _MAX_KEY_PARTS:
                     raise ValueError("a key of a dict has too many parts")
-                left += part
+                pending += part

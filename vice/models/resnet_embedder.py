@@ -1,4 +1,4 @@
-"""A plain ResNet of somebody else, its last stage taken as a dense embedding to be scored."""
+"""Foreign ResNets: the last stage of a plain one, taken as a dense embedding to be scored."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def load_resnet(file: str | Path, name: str | None = None) -> ResNetEmbedder:
             differ.
     """
     path, key = split_key(file)
-    found = find_weights(
+    weights = find_weights(
         read_weights(path),
         partial(match_resnet, name=name),
         file=path,
@@ -83,9 +83,9 @@ def load_resnet(file: str | Path, name: str | None = None) -> ResNetEmbedder:
         name=name or "a ResNet",
         nothing=not_a_resnet,
     )
-    embedder = ResNetEmbedder(depth(found.tensors) or "")
+    embedder = ResNetEmbedder(depth(weights.tensors) or "")
     wanted = embedder.features.state_dict()
-    own = {_OUTER.sub(lambda m: _STEM[m[1]], key): v for key, v in found.tensors.items()}
-    embedder.features.load_state_dict({**wanted, **own})
-    embedder.weight_source = found.source
+    renamed = {_OUTER.sub(lambda m: _STEM[m[1]], key): v for key, v in weights.tensors.items()}
+    embedder.features.load_state_dict({**wanted, **renamed})
+    embedder.weight_source = weights.source
     return embedder

@@ -1,4 +1,4 @@
-"""Whether tensors are the weights of a plain ResNet, and which; what to do with all others."""
+"""ResNet matching: whether tensors are a plain ResNet's weights, which, and else what to do."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ def match_resnet(state: State, name: str | None = None) -> Match | None:
     if renamed is None:
         return None
     tensors, layout = renamed
-    found = depth(tensors)
-    if found is None:
+    architecture = depth(tensors)
+    if architecture is None:
         problem = f"{blocks(tensors)} blocks are none of {', '.join(RESNETS)}; {_OWN}"
         return Match(problem=problem, other=True)
-    wanted = _wanted(found)
-    left = {key: value for key, value in tensors.items() if key not in wanted}
-    match = compare(tensors, wanted, left, layout=layout, name=found)
-    if match.problem and (remedy := _remedy(tensors, found)):
+    wanted = _wanted(architecture)
+    unused = {key: value for key, value in tensors.items() if key not in wanted}
+    match = compare(tensors, wanted, unused, layout=layout, name=architecture)
+    if match.problem and (remedy := _remedy(tensors, architecture)):
         return Match(problem=remedy, share=match.share, other=True)
-    if not match.problem and name not in (None, found):
-        problem = f"it holds a {found}, not a {name}"
+    if not match.problem and name not in (None, architecture):
+        problem = f"it holds a {architecture}, not a {name}"
         return Match(problem=problem, share=match.share, other=True)
     return match
 
@@ -98,18 +98,21 @@ def not_a_resnet(flat: State) -> str:
     )
 
 
-def _remedy(state: State, found: str) -> str | None:
+def _remedy(state: State, architecture: str) -> str | None:
     """What to do with a ResNet that is not a plain one."""
     stem = state.get("conv1.weight")
     grouped = state.get("layer1.0.conv2.weight")
-    if found != "resnet18" and grouped is not None and grouped.ndim == 4:
+    if architecture != "resnet18" and grouped is not None and grouped.ndim == 4:
         width = tuple(grouped.shape[:2])
-        if name := _WIDER.get((found, width)):  # type: ignore[arg-type]
-            return f"it holds a {name}, not a {found}: give timm:{name}@FILE"
+        if name := _WIDER.get((architecture, width)):  # type: ignore[arg-type]
+            return f"it holds a {name}, not a {architecture}: give timm:{name}@FILE"
     if any(re.match(r"layer1\.0\.se\.", key) for key in state):
         return "its blocks have squeeze and excitation: give timm:NAME@FILE (timm:seresnet50@FILE)"
     if stem is None and any(re.match(r"(conv1\.\d|stem\.\d)", key) for key in state):
-        return f"its stem is three convolutions: give timm:{found}d@FILE if it is that, or {_OWN}"
+        return (
+            f"its stem is three convolutions: give timm:{architecture}d@FILE if it is that, or "
+            f"{_OWN}"
+        )
     if stem is None or stem.ndim != 4:
         return None
     if stem.shape[1] != 3:

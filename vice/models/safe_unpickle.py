@@ -1,4 +1,4 @@
-"""An unpickler that builds data and nothing else: plain containers, tensors, inert records.
+"""Safe unpickler, which builds data and nothing else: containers, tensors, inert records.
 
 A pickle is a program that names functions and calls them. Here every opcode that calls, builds or
 fills an object acts on an allow-list only. A class that is not on it becomes an inert record that
@@ -96,11 +96,11 @@ class _Counted(dict):  # type: ignore[type-arg]
 
     def __init__(self, dispatch: dict[int, Any]) -> None:
         super().__init__({**dispatch, **_OPCODES})
-        self.left = MAX_STEPS
+        self.remaining = MAX_STEPS
 
     def __getitem__(self, code: int) -> Any:
-        self.left -= 1
-        if self.left < 0:
+        self.remaining -= 1
+        if self.remaining < 0:
             raise ValueError(f"its pickle takes more than {MAX_STEPS} steps")
         return super().__getitem__(code)
 
@@ -121,9 +121,9 @@ def _newobj_ex(self: Any) -> None:
 def _inst(self: Any) -> None:
     module = self.readline()[:-1].decode("utf-8")
     name = self.readline()[:-1].decode("utf-8")
-    found = self.find_class(module, name)
+    target = self.find_class(module, name)
     args = self.pop_mark()
-    self.append(call_allowed(found, args))
+    self.append(call_allowed(target, args))
 
 
 def _obj(self: Any) -> None:
@@ -169,9 +169,9 @@ def _setitems(self: Any) -> None:
 
 def _dict(self: Any) -> None:
     items = self.pop_mark()
-    found: dict[Any, Any] = {}
-    fill_dict(found, items)
-    self.append(found)
+    entries: dict[Any, Any] = {}
+    fill_dict(entries, items)
+    self.append(entries)
 
 
 def _additems(self: Any) -> None:

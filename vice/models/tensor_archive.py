@@ -1,4 +1,4 @@
-"""PyTorch's zip archives, read record by record without anything of PyTorch's reader.
+"""Zip archives of PyTorch, read record by record without anything of PyTorch's reader.
 
 An archive is only taken if it can be read in one way: no second directory, no bytes that its
 directory does not list, no name twice. Programs (TorchScript, `torch.package`) are refused.
@@ -109,14 +109,14 @@ class TensorArchive:
         return Storage(dtype, numel, self._record(name) if numbers else None)
 
     def _prefix(self) -> str:
-        found = [name for name in self._records if name.endswith("/data.pkl")]
-        found = [name.removesuffix("data.pkl") for name in found if name.count("/") == 1]
-        if len(found) != 1:
+        prefixes = [name for name in self._records if name.endswith("/data.pkl")]
+        prefixes = [name.removesuffix("data.pkl") for name in prefixes if name.count("/") == 1]
+        if len(prefixes) != 1:
             held = ", ".join(sorted(self._records)[:3]) or "nothing"
             if self._records and all(name.endswith(".npy") for name in self._records):
                 raise ValueError(f"it holds NumPy arrays ({held}); save them as tensors")
             raise ValueError(f"it is an archive of {held}; unpack it, if a checkpoint is in it")
-        return found[0]
+        return prefixes[0]
 
     def _check_names(self) -> None:
         counts = Counter(info.filename for info in self._zip.infolist())

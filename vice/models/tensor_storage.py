@@ -1,4 +1,4 @@
-"""The numbers of a tensor file, and views of them that stay inside."""
+"""Tensor storage: the numbers of a tensor file, and views of them that stay inside."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Storage:
 
 
 def _whole(values: Any) -> tuple[int, ...]:
-    found = tuple(values)
-    if not all(type(value) is int and 0 <= value < 2**63 for value in found):
+    sizes = tuple(values)
+    if not all(type(value) is int and 0 <= value < 2**63 for value in sizes):
         raise ValueError("sizes that are no whole numbers")
-    return found
+    return sizes

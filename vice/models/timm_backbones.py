@@ -74,14 +74,14 @@ class TimmBackbone(nn.Module):
         size = [-(-length // step) * step for length, step in sizes]
         if size != list(images.shape[-2:]):
             images = F.interpolate(images, size, mode="bilinear", align_corners=False)
-        found: list[Tensor] = self.net.forward_intermediates(
+        features: list[Tensor] = self.net.forward_intermediates(
             images * self.scale + self.shift,
             indices=indices,
             norm=norm,
             output_fmt="NCHW",
             intermediates_only=True,
         )
-        return found
+        return features
 
     def probe(self, name: str) -> tuple[Tensor, ...]:
         """The maps of a small image, (1, C, h, w) each; `forward` must be ready.
@@ -93,14 +93,14 @@ class TimmBackbone(nn.Module):
         training = self.training
         try:
             with torch.no_grad():
-                found = self.eval()(torch.zeros(1, 3, side, 2 * side))
+                features = self.eval()(torch.zeros(1, 3, side, 2 * side))
         except Exception as error:
             raise UserError(
                 f"timm:{name} gives no feature map of an image of {side} pixels ({error}); choose "
                 "a plain ViT or a convolutional network"
             ) from error
         self.train(training)
-        return (found,) if isinstance(found, Tensor) else found
+        return (features,) if isinstance(features, Tensor) else features
 
 
 def probe_side(patch: tuple[int, int]) -> int:

@@ -39,7 +39,7 @@ def load_weights(net: nn.Module, file: str | Path, name: str) -> dict[str, Any]:
         name: What the user calls the model, for messages.
 
     Returns:
-        Where the weights were, for results.json (see `vice.models.weight_search.Found`).
+        Where the weights were, for results.json (see `vice.models.weight_search.FoundWeights`).
 
     Raises:
         UserError: The file cannot be read, or lacks weights, or holds some of another shape or
@@ -47,7 +47,7 @@ def load_weights(net: nn.Module, file: str | Path, name: str) -> dict[str, Any]:
     """
     path, key = split_key(file)
     wanted = net.state_dict()
-    found = find_weights(
+    weights = find_weights(
         read_weights(path),
         partial(_match, net=net, wanted=wanted, name=name),
         file=path,
@@ -57,8 +57,8 @@ def load_weights(net: nn.Module, file: str | Path, name: str) -> dict[str, Any]:
         name=name,
         nothing=partial(_nothing, name=name),
     )
-    net.load_state_dict({**wanted, **found.tensors})
-    return found.source
+    net.load_state_dict({**wanted, **weights.tensors})
+    return weights.source
 
 
 def _match(state: State, net: nn.Module, wanted: dict[str, Tensor], name: str) -> Match:
@@ -87,8 +87,8 @@ def _match(state: State, net: nn.Module, wanted: dict[str, Tensor], name: str) -
         for key, value in tensors.items()
         if key not in filtered and value.data_ptr() not in places
     }
-    left = dropped | {key: value for key, value in filtered.items() if key not in wanted}
-    match = compare(filtered, wanted, left, layout=layout, name=name)
+    unused = dropped | {key: value for key, value in filtered.items() if key not in wanted}
+    match = compare(filtered, wanted, unused, layout=layout, name=name)
     if match.problem and (remedy := _other_channels(filtered, wanted)):
         return Match(problem=remedy, share=match.share, other=True)
     return match
@@ -120,8 +120,8 @@ def _filtered(state: State, net: nn.Module) -> State:
     arguments = (state, net) if len(signature(rename).parameters) > 1 else (state,)
     # Some rules talk to the terminal.
     with contextlib.redirect_stdout(io.StringIO()):
-        found = rename(*arguments)
-    return {key: value for key, value in found.items() if isinstance(value, Tensor)}
+        renamed = rename(*arguments)
+    return {key: value for key, value in renamed.items() if isinstance(value, Tensor)}
 
 
 def _nothing(flat: State, name: str) -> str:

@@ -1,4 +1,4 @@
-"""torchvision's own weights, read as any other file is."""
+"""Pretrained weights of torchvision, read as any other file is."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def default_weights(name: str) -> dict[str, Any]:
         file.parent.mkdir(parents=True, exist_ok=True)
         digest = re.search(r"-([a-f0-9]{8,})\.", file.name)
         torch.hub.download_url_to_file(url, str(file), digest and digest[1])
-    found = read_tensors(file)
-    return found if isinstance(found, dict) else {}
+    state = read_tensors(file)
+    return state if isinstance(state, dict) else {}

@@ -53,8 +53,8 @@ def name_of_epoch(epoch: int, *, final: bool) -> str:
 
 def states_of_epochs(folder: Path) -> list[tuple[int, Path]]:
     """Epochs, from 1, with the states at their ends, in order."""
-    found = ((_EPOCH.fullmatch(file.name), file) for file in folder.glob(PATTERN))
-    return sorted((int(match[1]) + 1, file) for match, file in found if match)
+    matches = ((_EPOCH.fullmatch(file.name), file) for file in folder.glob(PATTERN))
+    return sorted((int(match[1]) + 1, file) for match, file in matches if match)
 
 
 def final_state(folder: Path) -> Path | None:
@@ -121,7 +121,7 @@ def read_snapshot(path: Path, *, numbers: bool = True) -> dict[str, Any]:
     return state
 
 
-def lost_files(path: Path) -> str:
+def missing_files(path: Path) -> str:
     """What a training that goes on from a state would miss; empty when nothing."""
     names = read_snapshot(path, numbers=False).get("vice", {}).get("files", {})
     for name, digest in names.items():
@@ -154,7 +154,7 @@ def furthest_snapshot(folder: Path, *, finished: bool = True, to_resume: bool = 
             except UserError as error:
                 damaged[path] = str(error)
     for _, path in sorted(candidates, key=lambda item: item[0], reverse=True):
-        reason = damage(path) or (lost_files(path) if to_resume else "")
+        reason = damage(path) or (missing_files(path) if to_resume else "")
         if not reason:
             return Furthest(path, damaged)
         damaged[path] = reason
@@ -183,18 +183,18 @@ def newest_snapshot(folder: Path, *, finished: bool = True) -> Path | None:
     Raises:
         UserError: There are states, and none of them is whole.
     """
-    found = furthest_snapshot(folder, finished=finished, to_resume=True)
-    for path, reason in found.damaged.items():
+    furthest = furthest_snapshot(folder, finished=finished, to_resume=True)
+    for path, reason in furthest.damaged.items():
         _set_aside(path, reason)
-    if found.path is None and found.damaged:
-        names = ", ".join(path.name for path in found.damaged)
+    if furthest.path is None and furthest.damaged:
+        names = ", ".join(path.name for path in furthest.damaged)
         raise OptionError(
             "no checkpoint in {path} is whole ({names}, now *.broken): start anew with the same "
             "command, or in another folder with {newest_snapshot.folder}=...",
             path=folder,
             names=names,
         )
-    return found.path
+    return furthest.path
 
 
 def _set_aside(path: Path, reason: str) -> None:
@@ -222,8 +222,8 @@ def link_newest(folder: Path, target: Path | None) -> None:
 
 def remove_old(folder: Path, keep: int) -> None:
     """Removes all but the newest ``keep`` states inside epochs."""
-    found = ((_INSIDE.fullmatch(path.name), path) for path in folder.iterdir())
-    inside = [(int(match[1]), path) for match, path in found if match]
+    matches = ((_INSIDE.fullmatch(path.name), path) for path in folder.iterdir())
+    inside = [(int(match[1]), path) for match, path in matches if match]
     for _, path in sorted(inside, reverse=True)[keep:]:
         path.unlink(missing_ok=True)
 

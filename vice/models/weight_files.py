@@ -1,4 +1,4 @@
-"""Files of other people's weights: one file, a Hugging Face folder, or shards with their index."""
+"""Weight files of others: one file, a Hugging Face folder, or shards with their index."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def read_weights(path: str | Path) -> Any:
     """
     file = Path(path)
     if not os.path.isfile(file):
-        found = _inside(file)
-        if found is None:
+        weights_file = _inside(file)
+        if weights_file is None:
             raise UserError(
                 f"{file} does not exist"
                 if not os.path.exists(file)
                 else f"{file} is a folder without weights: none of {', '.join(FOLDER_NAMES)} in it"
             )
-        file = found
+        file = weights_file
     if file.name.endswith(_INDEX):
         return _read_shards(file)
     if _SHARD.search(file.name):
@@ -101,15 +101,15 @@ def header(file: str | Path) -> dict[str, str]:
 def _inside(folder: str | Path) -> Path | None:
     if not os.path.isdir(folder):
         return None
-    found = [Path(folder) / name for name in FOLDER_NAMES if os.path.isfile(Path(folder) / name)]
-    if len(found) > 1:
-        logger.info("%s: reading %s, not %s", folder, found[0].name, found[1].name)
-    return found[0] if found else None
+    files = [Path(folder) / name for name in FOLDER_NAMES if os.path.isfile(Path(folder) / name)]
+    if len(files) > 1:
+        logger.info("%s: reading %s, not %s", folder, files[0].name, files[1].name)
+    return files[0] if files else None
 
 
 def _read_shards(index: Path) -> dict[str, Any]:
     names = _weight_map(index)
-    found: dict[str, Any] = {}
+    tensors: dict[str, Any] = {}
     for shard in sorted(set(names.values())):
         file = index.parent / shard
         if not os.path.isfile(file):
@@ -129,8 +129,8 @@ def _read_shards(index: Path) -> dict[str, Any]:
                 f"example {stray[0]}: shards and index are not of one model; copy all of the "
                 "folder again"
             )
-        found.update({name: content[name] for name in wanted})
-    return found
+        tensors.update({name: content[name] for name in wanted})
+    return tensors
 
 
 def _weight_map(index: Path) -> dict[str, str]:

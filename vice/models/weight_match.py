@@ -1,4 +1,4 @@
-"""Whether some tensors are the weights of a network: all of them, and no more of it."""
+"""Weight matching: whether tensors are the weights of a network, all of them and no more."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class Match:
 
 
 def compare(
-    tensors: State, wanted: Mapping[str, Tensor], left: State, *, layout: str, name: str
+    tensors: State, wanted: Mapping[str, Tensor], unused: State, *, layout: str, name: str
 ) -> Match:
     """Accounts for every weight.
 
     Args:
         tensors: Weights under the network's names, and maybe more.
         wanted: State of the network; values may lie on the meta device.
-        left: Weights that got no name of the network's.
+        unused: Weights that got no name of the network's.
         layout: Whose names the file has.
         name: What the user calls the network.
     """
@@ -67,7 +67,7 @@ def compare(
     unlike = [key for key in needed if key in tensors and not _alike(tensors[key], wanted[key])]
     kept = {key: tensors[key] for key in wanted if key in tensors}
     share = (len(needed) - len(missing) - len(unlike)) / max(1, len(needed))
-    more = changing(left, wanted)
+    more = changing(unused, wanted)
     problem = None
     if missing or unlike:
         shapes = (f"{key} {_shape(tensors[key])}, not {_shape(wanted[key])}" for key in unlike)
@@ -82,26 +82,26 @@ def compare(
             "architecture, name that one"
         )
     other = bool(more) and not missing
-    return Match(kept, problem, share, other, tuple(sorted(left)), layout)
+    return Match(kept, problem, share, other, tuple(sorted(unused)), layout)
 
 
-def changing(left: Mapping[str, Tensor], wanted: Collection[str]) -> list[str]:
+def changing(unused: Mapping[str, Tensor], wanted: Collection[str]) -> list[str]:
     """Names of leftover weights that lie inside the wanted network and so belong to another one.
 
     More blocks, another bias, layer scale or token than the network has change what is computed,
     though all that it asks for is there. Heads and modules of other names do not.
     """
     firsts = {key.partition(".")[0] for key in wanted}
-    found = []
-    for key, value in left.items():
+    names = []
+    for key, value in unused.items():
         first, _, rest = key.partition(".")
         idle = key.rpartition(".")[2] in _IDLE or not value.is_floating_point()
         if idle or first in _HEADS or not value.any():
             continue
         token = not rest and re.search("token|embed", first) is not None
         if token or first == "norm_pre" or (first in firsts and rest):
-            found.append(key)
-    return sorted(found)
+            names.append(key)
+    return sorted(names)
 
 
 def _alike(value: Tensor, wanted: Tensor) -> bool:
@@ -113,9 +113,10 @@ def _shape(value: Tensor) -> str:
     return kind + "x".join(map(str, value.shape)) if value.ndim else kind + "scalar"
 
 
-def same(one: State, two: State) -> bool:
+def same(first: State, second: State) -> bool:
     """Whether two matches are the same network, value by value."""
-    return one.keys() == two.keys() and all(
-        a is two[key] or (a.shape == two[key].shape and torch.equal(a.float(), two[key].float()))
-        for key, a in one.items()
+    return first.keys() == second.keys() and all(
+        a is second[key]
+        or (a.shape == second[key].shape and torch.equal(a.float(), second[key].float()))
+        for key, a in first.items()
     )

@@ -1,4 +1,4 @@
-"""Names that other libraries give to the weights of the same networks."""
+"""Weight names that other libraries give to the same networks."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def hugging_face_vit(state: State) -> State | None:
     gated = any(key.endswith("mlp.gate_proj.weight") for key in state)
     # DINOv3 has rotary positions, and its authors call the registers storage.
     rotary = "embeddings.position_embeddings" not in state
-    found: State = {}
+    renamed: State = {}
     for key, value in state.items():
         block = re.fullmatch(r"(?:(?:encoder|model)\.)*layers?\.(\d+)\.(.+)", key)
         if key == "embeddings.register_tokens":
@@ -81,8 +81,8 @@ def hugging_face_vit(state: State) -> State | None:
             name = f"blocks.{block[1]}.{inner}"
         else:
             name = _renamed(key, _VIT)
-        found[name if name not in found else key] = value
-    return _fused(found)
+        renamed[name if name not in renamed else key] = value
+    return _fused(renamed)
 
 
 def _renamed(key: str, rules: _Rules) -> str:
@@ -99,7 +99,7 @@ def _feed_forward(name: str, parts: dict[str, str]) -> str:
 
 def _fused(state: State) -> State:
     """One ``qkv`` for ``q``, ``k`` and ``v``; DINOv3's keys have no bias, which is one of zeros."""
-    found = dict(state)
+    fused = dict(state)
     for key in state:
         match = re.fullmatch(r"(blocks\.\d+\.attn)\.q\.(weight|bias)", key)
         if match is None:
@@ -110,10 +110,10 @@ def _fused(state: State) -> State:
             parts[1] = torch.zeros_like(parts[0])
         whole = [part for part in parts if part is not None]
         if len(whole) == 3 and len({(part.shape[1:], part.dtype) for part in whole}) == 1:
-            found[f"{match[1]}.qkv.{match[2]}"] = torch.cat(whole)
+            fused[f"{match[1]}.qkv.{match[2]}"] = torch.cat(whole)
             for name in names:
-                found.pop(name, None)
-    return found
+                fused.pop(name, None)
+    return fused
 
 
 def lukemelas_efficientnet(state: State, wanted: Iterable[str]) -> State | None:
@@ -132,21 +132,21 @@ def lukemelas_efficientnet(state: State, wanted: Iterable[str]) -> State | None:
     if "_conv_stem.weight" not in state:
         return None
     blocks = dict.fromkeys(m[0] for key in wanted if (m := re.match(r"blocks\.\d+\.\d+", key)))
-    places = {str(number): place for number, place in enumerate(blocks)}
+    places = {str(number): block_name for number, block_name in enumerate(blocks)}
     outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2",
              "_fc": "classifier"}  # fmt: skip
-    found: State = {}
+    renamed: State = {}
     for key, value in state.items():
         match = re.fullmatch(r"_blocks\.(\d+)\.(_\w+)\.(\w+)", key)
         if match is None:
             first, dot, rest = key.partition(".")
-            found[outer.get(first, first) + dot + rest] = value
+            renamed[outer.get(first, first) + dot + rest] = value
         elif match[1] not in places:
-            found[f"blocks.{key}"] = value
+            renamed[f"blocks.{key}"] = value
         else:
             expands = f"_blocks.{match[1]}._expand_conv.weight" in state
-            found[f"{places[match[1]]}.{_block_part(match[2], expands)}.{match[3]}"] = value
-    return found
+            renamed[f"{places[match[1]]}.{_block_part(match[2], expands)}.{match[3]}"] = value
+    return renamed
 
 
 def _block_part(name: str, expands: bool) -> str:

@@ -1,4 +1,4 @@
-"""The one search for a network's weights in files of any trainer.
+"""Search for a network's weights in files of any trainer.
 
 A file is flattened to dotted names, whatever nests in it; every common beginning of enough names is
 a place where the network may lie (``state_dict.module.encoder_q.``), and the network itself says of
@@ -45,7 +45,7 @@ _NEAR = 0.5
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundWeights:
     """Weights and where they came from.
 
     Attributes:
@@ -68,7 +68,7 @@ def find_weights(
     marks: Collection[str],
     name: str,
     nothing: Callable[[State], str],
-) -> Found:
+) -> FoundWeights:
     """Finds a network's weights in a file, all of them or none.
 
     Args:
@@ -114,7 +114,7 @@ def find_weights(
         "not_taken": others,
         "unused": len(match.unused),
     }
-    return Found(match.tensors, source)
+    return FoundWeights(match.tensors, source)
 
 
 def label(prefix: str) -> str:
@@ -185,9 +185,9 @@ def _prefixes(flat: State, least: int, marks: Collection[str]) -> list[str]:
         while end >= 0:
             counts[key[: end + 1]] += 1
             end = key.find(".", end + 1)
-    found = {prefix for prefix, count in counts.items() if count >= least}
-    found |= {key.removesuffix(mark) for key in flat for mark in marks if key.endswith(mark)}
-    return sorted(found, key=lambda prefix: (len(prefix), prefix))
+    prefixes = {prefix for prefix, count in counts.items() if count >= least}
+    prefixes |= {key.removesuffix(mark) for key in flat for mark in marks if key.endswith(mark)}
+    return sorted(prefixes, key=lambda prefix: (len(prefix), prefix))
 
 
 def _asked_for(matches: dict[str, Match], key: str, file: str) -> dict[str, Match]:
@@ -197,14 +197,14 @@ def _asked_for(matches: dict[str, Match], key: str, file: str) -> dict[str, Matc
     else:
         exact = {p: m for p, m in matches.items() if label(p).split(".") == wanted}
         exact = {p: m for p, m in exact.items() if m.problem is None}
-    found = exact or {p: m for p, m in matches.items() if wanted and _contains(p, wanted)}
-    if not found:
+    candidates = exact or {p: m for p, m in matches.items() if wanted and _contains(p, wanted)}
+    if not candidates:
         places = ", ".join(label(p) for p, m in matches.items() if m.share >= _NEAR)
         raise UserError(
             f"{file} has no such weights at {key!r}"
             + (f"; it has them at {places}" if places else "; leave #KEY out to see what it holds")
         )
-    return found
+    return candidates
 
 
 def _contains(prefix: str, wanted: list[str]) -> bool:

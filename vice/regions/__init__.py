@@ -1,6 +1,6 @@
 """Numbering of regions, and one vector for each of them."""
 
-from vice.regions.mutual import BatchRegions
+from vice.regions.mutual import MutualRegions
 from vice.regions.numbering import RegionIndex, index_regions
 from vice.regions.pool import (
     NORMALIZE_MODES,
@@ -13,7 +13,7 @@ from vice.regions.pool import (
 
 __all__ = [
     "NORMALIZE_MODES",
-    "BatchRegions",
+    "MutualRegions",
     "RegionIndex",
     "RegionVectors",
     "index_regions",

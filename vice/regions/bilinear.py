@@ -1,4 +1,4 @@
-"""Where pixels lie between cells along each axis, and what their two weights there make."""
+"""Bilinear weights along each axis: where pixels lie between cells, and their two weights there."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def axis(pixels: int, cells: int, like: Tensor, *, align_corners: bool = False) 
         like: Gives dtype and device of the weights.
         align_corners: As in `torch.nn.functional.interpolate`.
     """
-    place = torch.arange(pixels, device=like.device, dtype=torch.float64)
+    position = torch.arange(pixels, device=like.device, dtype=torch.float64)
     if align_corners:
-        place = place * ((cells - 1) / (pixels - 1) if pixels > 1 else 0.0)
+        position = position * ((cells - 1) / (pixels - 1) if pixels > 1 else 0.0)
     else:
-        place = ((place + 0.5) * (cells / pixels) - 0.5).clamp(min=0)
-    low = place.floor().long().clamp(max=cells - 1)
+        position = ((position + 0.5) * (cells / pixels) - 0.5).clamp(min=0)
+    low = position.floor().long().clamp(max=cells - 1)
     high = (low + 1).clamp(max=cells - 1)
-    # Beyond the last cell there is but that one, whatever its share.
-    share = torch.where(low == high, 0, (place - low).clamp(max=1))
+    # Border: beyond the last cell there is but that one, whatever its share.
+    share = torch.where(low == high, 0, (position - low).clamp(max=1))
     return Axis(low, high, share.to(like.dtype))
 
 
@@ -68,7 +68,7 @@ def pair_sums(along: Axis, cells: int) -> Tensor:
     pixel = torch.arange(len(along.low), device=along.low.device)
     near, both, far = pairs(along.share)
     matrix = along.share.new_zeros(3, cells, len(pixel))
-    # Where both cells are the same one, what is said of the second is zero.
+    # Border: where both cells are the same one, the weights of the second are zero.
     matrix[0, along.high, pixel] = both
     matrix[2, along.low, pixel] = both
     matrix[1, along.high, pixel] = far

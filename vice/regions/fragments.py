@@ -1,4 +1,4 @@
-"""Pixels of one region between the same four cells, and what is done with their bilinear weights.
+"""Fragments: pixels of one region between the same four cells, and sums of their bilinear weights.
 
 All that is as wide as the embedding happens for one map at the stride of its cells; pixels have a
 handful of numbers each. `vice.regions.means` tells why that is enough.
@@ -54,7 +54,7 @@ def find_patches(row: Tensor, rows: slice, block: Tensor, cells: int) -> Patches
     inside = ((row >= rows.start) & (row < rows.stop)).nonzero().squeeze(1)
     key = row[inside].long() * cells + block[inside]
     key, patch = torch.unique(key, return_inverse=True)
-    # This is kept for the gradient: as small as the numbers allow.
+    # Kept for the backward pass, so of the smallest dtype that holds the numbers.
     dtype = torch.int16 if len(key) < 2**15 else torch.int32
     of_pixel = torch.full(row.shape, -1, dtype=dtype, device=row.device)
     of_pixel[inside] = patch.to(dtype)
@@ -116,7 +116,7 @@ class OneMap:
         self.inside = (patches.of_pixel >= 0).nonzero().squeeze(1)
         self.of_pixel = patches.of_pixel[self.inside].int()
         self._layout = layout
-        # Made anew for each map: kept, the weights of all pixels would be held beside these.
+        # Weights are computed for each map: kept, those of all pixels would be held beside these.
         weights = corner_weights(layout.rows.share, layout.columns.share)
         self.weights = weights.index_select(0, self.inside)
 
@@ -149,9 +149,9 @@ class OneMap:
         step = max(1, STRIP // (width * table.shape[1]))
         for first in range(0, len(y.low), step):
             some = slice(first, first + step)
-            above, below = (grid.index_select(0, place[some]) for place in (y.low, y.high))
+            above, below = (grid.index_select(0, index[some]) for index in (y.low, y.high))
             down = torch.lerp(above, below, y.share[some, None, None])
-            left, right = (down.index_select(1, place) for place in (x.low, x.high))
+            left, right = (down.index_select(1, index) for index in (x.low, x.high))
             mixed = torch.lerp(left, right, x.share[:, None]).flatten(0, 1)
             yield slice(first * width, first * width + len(mixed)), mixed
 
@@ -191,12 +191,12 @@ class OneMap:
 
     def dots(self, gradient: Tensor) -> Tensor:
         """Inner products (Q, 4) of each patch's cells with the gradient of its region."""
-        found = gradient.new_zeros(4, len(self.row))
-        for own, column in zip(found, self.corners(self.block).t().contiguous(), strict=True):
-            asked = _csr(self.row, column, own, (len(gradient), len(self.cells)))
+        products = gradient.new_zeros(4, len(self.row))
+        for values, column in zip(products, self.corners(self.block).t().contiguous(), strict=True):
+            asked = _csr(self.row, column, values, (len(gradient), len(self.cells)))
             torch.sparse.sampled_addmm(asked, gradient, self.cells.t(), beta=0, out=asked)
-            own.copy_(asked.values())
-        return found.t()
+            values.copy_(asked.values())
+        return products.t()
 
     def inverse_lengths(self) -> Tensor:
         """1 / |z| of each pixel, at most 1 / epsilon; 0 where z is nothing but rounding."""
@@ -205,7 +205,7 @@ class OneMap:
         for part in self.chunks(lost, self.cells.shape[1]):
             squared[part] = self.mix(self.cells, part).square().sum(1)
         inverse = 1 / squared.sqrt().clamp(min=EPSILON)
-        # What is left of cells that cancel to the last digit is rounding, in any direction.
+        # Cancellation: what remains of cells that cancel to the last digit is rounding.
         noise = (NOISE * torch.finfo(squared.dtype).eps) ** 2
         return torch.where(squared < noise * longest, 0, inverse)
 
@@ -214,9 +214,9 @@ class OneMap:
 
         Both are mixed along the rows of cells first, and then down the columns of pixels.
         """
-        own, right, down, across = self._products()
+        squares, right, down, across = self._products()
         x, y = self._layout.columns, self._layout.rows
-        first, second = own.index_select(1, x.low), own.index_select(1, x.high)
+        first, second = squares.index_select(1, x.low), squares.index_select(1, x.high)
         near, both, far = pairs(x.share)
         along = near * first + far * second + 2 * both * right.index_select(1, x.low)
         below = near * down.index_select(1, x.low) + far * down.index_select(1, x.high)
@@ -231,12 +231,12 @@ class OneMap:
     def _products(self) -> tuple[Tensor, ...]:
         """Inner products (h', w') of cells with themselves, to the right, down and across."""
         grid = self.cells.view(-1, self.width, self.cells.shape[1])
-        own = _dot(grid, grid)
+        squares = _dot(grid, grid)
         right = _dot(grid, _shift(grid, 1))
         below = _shift(grid, 0)
         down, falling = _dot(grid, below), _dot(grid, _shift(below, 1))
         rising = _dot(_shift(grid, 1), below)
-        return own, right, down, falling + rising
+        return squares, right, down, falling + rising
 
     def subtract_stencil(self, of_cells: Tensor, factor: Tensor) -> None:
         """Subtracts sum_p factor_p w_pt z_p from the gradient of each pixel's cells, in place.
@@ -275,7 +275,7 @@ def _csr(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) ->
     with warnings.catch_warnings():
         # "Sparse CSR tensor support is in beta": products with dense matrices are what it is for.
         warnings.filterwarnings("ignore", message="Sparse CSR")
-        # Said by PyTorch 2.11 even where they are switched off by name.
+        # Invariant checks: PyTorch 2.11 warns even where they are switched off by name.
         warnings.filterwarnings("ignore", message="Sparse invariant checks")
         return torch.sparse_csr_tensor(bounds, column, values, shape, check_invariants=False)
 

@@ -1,4 +1,4 @@
-"""Region means of the upsampled, pixel-wise normalised embedding without upsampling it.
+"""Region means of the upsampled, pixel-wise normalized embedding without upsampling it.
 
 The mean of unit pixel vectors over a region (ViCE (BMVC) section 3.3) reads as if every pixel's
 vector had to exist. It need not. A pixel is a bilinear mix z = sum_t w_t Y_t of the four cells
@@ -37,11 +37,11 @@ class PooledMeans(torch.autograd.Function):
         layout = Layout(embeddings, numbered, options["align_corners"])
         means = embeddings.new_zeros(numbered.counts.numel(), embeddings.shape[1])
         lengths: dict[int, Tensor] = {}
-        for number, one in layout.maps(embeddings):
+        for number, fragments in layout.maps(embeddings):
             if options["normalize"]:
-                lengths[number] = one.inverse_lengths()
-            weights = one.patch_sum(_scaled(one.weights, lengths.get(number)))
-            means[one.rows] = one.times_cells(weights)
+                lengths[number] = fragments.inverse_lengths()
+            weights = fragments.patch_sum(_scaled(fragments.weights, lengths.get(number)))
+            means[fragments.rows] = fragments.times_cells(weights)
         means /= numbered.counts.unsqueeze(1)
         ctx.save_for_backward(embeddings, numbered.counts)
         ctx.layout, ctx.lengths = layout, lengths
@@ -53,23 +53,23 @@ class PooledMeans(torch.autograd.Function):
         """Applies the transposed matrix and the stencil, map by map."""
         embeddings, counts = ctx.saved_tensors
         with torch.autocast(gradient.device.type, enabled=False):
-            found = torch.zeros_like(embeddings)
-            for number, one in ctx.layout.maps(embeddings):
-                of_sums = gradient[one.rows] / counts[one.rows, None]
-                found[number] = _gradient(one, ctx.lengths.get(number), of_sums)
-        return found, None, None
+            input_gradient = torch.zeros_like(embeddings)
+            for number, fragments in ctx.layout.maps(embeddings):
+                of_sums = gradient[fragments.rows] / counts[fragments.rows, None]
+                input_gradient[number] = _gradient(fragments, ctx.lengths.get(number), of_sums)
+        return input_gradient, None, None
 
 
-def _gradient(one: OneMap, lengths: Tensor | None, gradient: Tensor) -> Tensor:
+def _gradient(fragments: OneMap, lengths: Tensor | None, gradient: Tensor) -> Tensor:
     """Gradient (D, h', w') of one map from that of its regions' sums."""
-    weights = one.patch_sum(_scaled(one.weights, lengths))
-    of_cells = one.transposed(weights, gradient)
+    weights = fragments.patch_sum(_scaled(fragments.weights, lengths))
+    of_cells = fragments.transposed(weights, gradient)
     if lengths is not None:
-        along = (one.weights * one.dots(gradient)[one.of_pixel]).sum(1)
-        # Vectors shorter than epsilon are divided by it: no length, no stencil.
+        along = (fragments.weights * fragments.dots(gradient)[fragments.of_pixel]).sum(1)
+        # Epsilon: shorter vectors are divided by it, so their length has no gradient.
         factor = torch.where(lengths < 1 / EPSILON, lengths**3 * along, 0)
-        one.subtract_stencil(of_cells, factor)
-    return of_cells.T.view(one.shape)
+        fragments.subtract_stencil(of_cells, factor)
+    return of_cells.T.view(fragments.shape)
 
 
 def _scaled(weights: Tensor, lengths: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a batch's region maps say about its loss, whatever the embedding."""
+"""Mutual regions: the regions of a batch that every view of their image shows."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vice.regions.numbering import RegionIndex, index_regions
 
 
 @dataclass(frozen=True)
-class BatchRegions:
-    """The regions of M views of N images, and those that are found in every view.
+class MutualRegions:
+    """Mutual regions of M views of N images: those that are seen in every view.
 
     How many there are decides how large tensors will be, so finding them waits for the device.
     Done before the model's forward pass, it leaves nothing to wait for in the loss, whose kernels
@@ -33,7 +33,7 @@ class BatchRegions:
     counts: Tensor
 
     @classmethod
-    def of(cls, regions: Tensor, num_views: int) -> BatchRegions:
+    def of(cls, regions: Tensor, num_views: int) -> MutualRegions:
         """Finds the regions of a batch.
 
         Args:
@@ -51,7 +51,7 @@ class BatchRegions:
         key = image * numbered.bound + numbered.index[:, 1]
         seen = torch.bincount(key, minlength=num_images * numbered.bound)
         rows = (seen[key] == num_views).nonzero().squeeze(1)
-        # Rows are sorted by (view, image, id): what is left is M equal runs in the same order.
+        # Sorted by (view, image, id), the rows that remain are M equal runs in the same order.
         rows = rows.reshape(num_views, -1)
         image = image[rows[0]]
         return cls(numbered, rows, image, torch.bincount(image, minlength=num_images))

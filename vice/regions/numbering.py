@@ -57,13 +57,13 @@ def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionInde
     key = torch.where(ids >= 0, ids + base, nowhere).flatten()
     per_key = torch.bincount(key, minlength=nowhere + 1)[:nowhere]
     present = per_key > 0
-    found = present.nonzero().squeeze(1)
-    # Pixels without a region share one row past the end, which the sums then drop.
-    rows = torch.full((nowhere + 1,), found.numel(), dtype=torch.int32, device=ids.device)
-    rows[found] = torch.arange(found.numel(), dtype=torch.int32, device=ids.device)
-    index = torch.stack([found // bound, found % bound], dim=1)
+    used_keys = present.nonzero().squeeze(1)
+    # Ignored pixels (no region) share one row past the end, which the sums then drop.
+    rows = torch.full((nowhere + 1,), used_keys.numel(), dtype=torch.int32, device=ids.device)
+    rows[used_keys] = torch.arange(used_keys.numel(), dtype=torch.int32, device=ids.device)
+    index = torch.stack([used_keys // bound, used_keys % bound], dim=1)
     size = (regions.shape[1], regions.shape[2])
-    return RegionIndex(rows[key], index, per_key[found], maps, size, bound)
+    return RegionIndex(rows[key], index, per_key[used_keys], maps, size, bound)
 
 
 def _numbered(

@@ -81,7 +81,7 @@ def pool_regions(
         raise ValueError(f"normalize must be one of {NORMALIZE_MODES}, not {normalize!r}")
     numbered = _numbered(embeddings, regions, num_regions)
     options = {"normalize": mode == "pixel", "align_corners": align_corners}
-    # Under autocast the inner products that lengths are made of would lose their digits.
+    # Autocast off: the inner products that lengths are made of would lose their digits.
     with torch.autocast(embeddings.device.type, enabled=False):
         means = region_means(embeddings, numbered, options)
     return RegionVectors(means, numbered.counts, numbered.index)

@@ -1,4 +1,4 @@
-"""The pixel that stands for a region, and how far the region's pixels are from it.
+"""Region representatives: the pixel that stands for a region, and its pixels' distance from it.
 
 A pixel p = z / |z| of the upsampled embedding is scored by its best prototype; the region's first
 pixel with the best score, v, stands for it (the authors' high-res configs). What
@@ -39,15 +39,17 @@ class Representatives(torch.autograd.Function):
         vectors = embeddings.new_zeros(numbered.counts.numel(), embeddings.shape[1])
         coherence = embeddings.new_zeros(numbered.counts.numel())
         kept: dict[int, tuple[Tensor, Tensor]] = {}
-        for number, one in layout.maps(embeddings):
-            lengths = one.inverse_lengths()
-            scores = _best_scores(one, prototypes) * lengths
-            chosen = first_best(one.pixel_rows(), scores, one.rows.stop - one.rows.start)
-            vectors[one.rows] = _mixed(one, chosen) * lengths[chosen, None]
-            distance = _distances(one, lengths, vectors[one.rows])
-            # Mixed in two ways, rounding would be left where cells cancel.
+        for number, fragments in layout.maps(embeddings):
+            lengths = fragments.inverse_lengths()
+            scores = _best_scores(fragments, prototypes) * lengths
+            chosen = first_best(
+                fragments.pixel_rows(), scores, fragments.rows.stop - fragments.rows.start
+            )
+            vectors[fragments.rows] = _mixed(fragments, chosen) * lengths[chosen, None]
+            distance = _distances(fragments, lengths, vectors[fragments.rows])
+            # Rounding: mixed in two ways, the chosen pixel would differ from itself.
             distance[chosen] = 0
-            coherence[one.rows].index_add_(0, one.pixel_rows(), distance)
+            coherence[fragments.rows].index_add_(0, fragments.pixel_rows(), distance)
             kept[number] = (chosen, distance)
         coherence /= numbered.counts
         ctx.save_for_backward(embeddings, vectors, numbered.counts)
@@ -62,22 +64,22 @@ class Representatives(torch.autograd.Function):
         """Stencil and sparse matrices of each map in turn."""
         embeddings, vectors, counts = ctx.saved_tensors
         with torch.autocast(of_vectors.device.type, enabled=False):
-            found = torch.zeros_like(embeddings)
-            for number, one in ctx.layout.maps(embeddings):
-                of_sums = of_coherence[one.rows] / counts[one.rows]
-                own = (vectors[one.rows], of_vectors[one.rows], of_sums)
-                found[number] = _gradient(one, ctx.kept[number], own)
-        return found, None, None, None
+            input_gradient = torch.zeros_like(embeddings)
+            for number, fragments in ctx.layout.maps(embeddings):
+                of_sums = of_coherence[fragments.rows] / counts[fragments.rows]
+                map_values = (vectors[fragments.rows], of_vectors[fragments.rows], of_sums)
+                input_gradient[number] = _gradient(fragments, ctx.kept[number], map_values)
+        return input_gradient, None, None, None
 
 
-def _best_scores(one: OneMap, prototypes: Tensor) -> Tensor:
+def _best_scores(fragments: OneMap, prototypes: Tensor) -> Tensor:
     """Best score (P,) of each pixel's mix, not divided by its length."""
-    best = one.weights.new_full((one.pixels,), -torch.inf)
-    # No wider than the embedding itself, however many prototypes there are.
-    for some in prototypes.split(one.shape[0]):
-        for part, mixed in one.strips(one.cells @ some.t()):
+    best = fragments.weights.new_full((fragments.pixels,), -torch.inf)
+    # Memory: a chunk is no wider than the embedding, however many prototypes there are.
+    for some in prototypes.split(fragments.shape[0]):
+        for part, mixed in fragments.strips(fragments.cells @ some.t()):
             best[part] = torch.maximum(best[part], mixed.amax(1))
-    return best[one.inside]
+    return best[fragments.inside]
 
 
 def first_best(row: Tensor, scores: Tensor, regions: int) -> Tensor:
@@ -93,58 +95,59 @@ def first_best(row: Tensor, scores: Tensor, regions: int) -> Tensor:
     """
     scores = torch.where(scores.isnan(), torch.inf, scores)
     top = scores.new_full((regions,), -torch.inf).scatter_reduce_(0, row, scores, "amax")
-    place = torch.arange(len(scores), dtype=torch.int32, device=row.device)
-    place = torch.where(scores == top[row], place, len(scores))
-    first = place.new_full((regions,), len(scores)).scatter_reduce_(0, row, place, "amin")
+    index = torch.arange(len(scores), dtype=torch.int32, device=row.device)
+    index = torch.where(scores == top[row], index, len(scores))
+    first = index.new_full((regions,), len(scores)).scatter_reduce_(0, row, index, "amin")
     return first.long()
 
 
-def _mixed(one: OneMap, pixels: Tensor) -> Tensor:
-    return torch.cat([one.mix(one.cells, part) for part in one.chunks(pixels, one.shape[0])])
+def _mixed(fragments: OneMap, pixels: Tensor) -> Tensor:
+    parts = fragments.chunks(pixels, fragments.shape[0])
+    return torch.cat([fragments.mix(fragments.cells, part) for part in parts])
 
 
-def _distances(one: OneMap, lengths: Tensor, vectors: Tensor) -> Tensor:
+def _distances(fragments: OneMap, lengths: Tensor, vectors: Tensor) -> Tensor:
     """Distance (P,) of each pixel to its region's vector; 0 where rounding is all there is."""
-    # Pixels without a region are mixed as well; zero times their mix is compared with any vector.
-    row = torch.zeros(one.pixels, dtype=torch.long, device=lengths.device)
-    row[one.inside] = one.pixel_rows()
-    scale, distance = lengths.new_zeros(2, one.pixels)
-    scale[one.inside] = lengths
-    for part, mixed in one.strips(one.cells):
+    # Ignored pixels are mixed as well; zero times their mix is compared with any vector.
+    row = torch.zeros(fragments.pixels, dtype=torch.long, device=lengths.device)
+    row[fragments.inside] = fragments.pixel_rows()
+    scale, distance = lengths.new_zeros(2, fragments.pixels)
+    scale[fragments.inside] = lengths
+    for part, mixed in fragments.strips(fragments.cells):
         apart = mixed.mul_(scale[part, None]).sub_(vectors.index_select(0, row[part]))
         distance[part] = torch.linalg.vector_norm(apart, dim=1)
-    distance = distance[one.inside]
+    distance = distance[fragments.inside]
     noise = NOISE * torch.finfo(distance.dtype).eps
     return torch.where(distance < noise, 0, distance)
 
 
 def _gradient(
-    one: OneMap, kept: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor, Tensor]
+    fragments: OneMap, kept: tuple[Tensor, Tensor], map_values: tuple[Tensor, Tensor, Tensor]
 ) -> Tensor:
     """Gradient (D, h', w') of one map.
 
     Args:
-        one: The map.
+        fragments: Of the map.
         kept: Chosen pixels, distance of each pixel.
-        own: Of each of its regions the vector, the vector's gradient, and that of the sum of
+        map_values: Of each of its regions the vector, the vector's gradient, and that of the sum of
             distances.
     """
     chosen, distance = kept
-    # Cheaper to take again than to keep.
-    lengths = one.inverse_lengths()
-    vectors, of_vectors, of_sums = own
-    row = one.pixel_rows()
+    # Recomputed: cheaper than to keep it.
+    lengths = fragments.inverse_lengths()
+    vectors, of_vectors, of_sums = map_values
+    row = fragments.pixel_rows()
     pull = torch.where(distance > 0, of_sums[row] / distance, 0)
-    weights = one.patch_sum((pull * lengths).unsqueeze(1) * one.weights)
-    of_cells = one.transposed(weights, -vectors)
-    # p of unit length gives c p - v; p shorter than epsilon is divided by it and gives p - v.
+    weights = fragments.patch_sum((pull * lengths).unsqueeze(1) * fragments.weights)
+    of_cells = fragments.transposed(weights, -vectors)
+    # Gradient: p of unit length gives c p - v; p below epsilon is divided by it and gives p - v.
     closeness = (1 + vectors.square().sum(1)[row] - distance.square()) / 2
     closeness = torch.where(lengths < 1 / EPSILON, closeness, 1)
-    one.subtract_stencil(of_cells, -pull * lengths.square() * closeness)
+    fragments.subtract_stencil(of_cells, -pull * lengths.square() * closeness)
     total = pull.new_zeros(len(vectors)).index_add_(0, row, pull)
-    reaction = of_vectors + total.unsqueeze(1) * vectors - one.times_cells(weights)
-    _add_at(one, of_cells, chosen, through_length(reaction, vectors, lengths[chosen]))
-    return of_cells.T.view(one.shape)
+    reaction = of_vectors + total.unsqueeze(1) * vectors - fragments.times_cells(weights)
+    _add_at(fragments, of_cells, chosen, through_length(reaction, vectors, lengths[chosen]))
+    return of_cells.T.view(fragments.shape)
 
 
 def through_length(gradient: Tensor, unit: Tensor, lengths: Tensor) -> Tensor:
@@ -154,10 +157,12 @@ def through_length(gradient: Tensor, unit: Tensor, lengths: Tensor) -> Tensor:
     return lengths.unsqueeze(1) * (gradient - along.unsqueeze(1) * unit)
 
 
-def _add_at(one: OneMap, of_cells: Tensor, pixels: Tensor, values: Tensor) -> None:
+def _add_at(fragments: OneMap, of_cells: Tensor, pixels: Tensor, values: Tensor) -> None:
     """Adds values (N, D) of some pixels to their four cells, in place."""
-    width = one.shape[0]
-    for part, some in zip(one.chunks(pixels, width), one.chunks(values, width), strict=True):
-        spread = one.weights[part].unsqueeze(2) * some.unsqueeze(1)
-        corners = one.corners(one.block[one.of_pixel[part]])
+    width = fragments.shape[0]
+    for part, some in zip(
+        fragments.chunks(pixels, width), fragments.chunks(values, width), strict=True
+    ):
+        spread = fragments.weights[part].unsqueeze(2) * some.unsqueeze(1)
+        corners = fragments.corners(fragments.block[fragments.of_pixel[part]])
         of_cells.index_add_(0, corners.flatten(), spread.flatten(0, 1))

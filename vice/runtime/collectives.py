@@ -1,4 +1,4 @@
-"""The few collectives that the method needs; each is the identity on a single process."""
+"""Collectives that training needs; each is the identity on a single process."""
 
 from __future__ import annotations
 
@@ -98,16 +98,16 @@ def on_first_rank(function: Callable[[], T], group: Any = None) -> T:
     """
     if world_size(group) == 1:
         return function()
-    told: list[Any] = [None, None]
+    outcome: list[Any] = [None, None]
     if rank(group) == 0:
         try:
-            told = [function(), None]
+            outcome = [function(), None]
         except Exception as error:
             kind = UserError if isinstance(error, UserError) else RankFailed
             dist.broadcast_object_list([None, kind(str(error))], group_src=0, group=group)
             raise
-    dist.broadcast_object_list(told, group_src=0, group=group)
-    value, failure = told
+    dist.broadcast_object_list(outcome, group_src=0, group=group)
+    value, failure = outcome
     if failure is not None:
         raise failure
     return value

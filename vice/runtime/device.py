@@ -1,4 +1,4 @@
-"""Between the host and a GPU, without the one waiting for the other."""
+"""Asynchronous copies between the host and a GPU, without the one waiting for the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where to compute: names of devices, and whether they are there."""
+"""Device names, and whether the devices are there."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def check_device(device: str | torch.device, option: str = "device") -> torch.de
     import torch
 
     try:
-        found = torch.device(device)
-        torch.zeros(1, device=found).cpu()
+        checked = torch.device(device)
+        torch.zeros(1, device=checked).cpu()
     # What is wrong with a device is almost any exception: a name, a driver, a number too high.
     except Exception as error:
         reason = _REASONS.get(str(device).partition(":")[0]) or next(
@@ -41,4 +41,4 @@ def check_device(device: str | torch.device, option: str = "device") -> torch.de
         raise UserError(
             f"{option} {device} cannot be used: {reason.rstrip('.')}; take another, such as cpu"
         ) from error
-    return found
+    return checked

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, written so that a full disk costs no training.
+"""Event files of TensorBoard, written so that a full disk costs no training.
 
 TensorBoard's own writer works in a thread, which ends with the first error and takes the training
 with it at the next record.

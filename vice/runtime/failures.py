@@ -1,4 +1,4 @@
-"""Who failed first among the processes of a job, so that they fail with one voice."""
+"""Failures of ranks: which was the first, so that one rank raises for all."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _FAILED = "vice/failed"
 logger = logging.getLogger(__name__)
 
 
-def first_to_fail(roster: Roster, reason: str) -> str:
-    """Registers that this rank fails; the first one is the cause, the others follow from it.
+def report_failure(roster: Roster, reason: str) -> str:
+    """Reports that this rank fails; the first one is the cause, the others follow from it.
 
     Args:
         roster: Of the job.
@@ -33,16 +33,16 @@ def first_to_fail(roster: Roster, reason: str) -> str:
     Returns:
         Empty for the first one; else who was first, and why.
     """
-    own = f"rank {roster.rank} on {roster.host}: {reason}"
+    entry = f"rank {roster.rank} on {roster.host}: {reason}"
     with suppress(dist.DistError, RuntimeError):
         # An empty expectation writes only where nothing was written before.
-        first = roster.store.compare_set(_FAILED, "", own).decode()
-        return "" if first == own else first
+        first = roster.store.compare_set(_FAILED, "", entry).decode()
+        return "" if first == entry else first
     return "rank 0, which no longer answers"
 
 
-def fail_together(roster: Roster, error: Exception) -> NoReturn:
-    """Lets one process speak for all that failed of the same cause.
+def raise_on_one_rank(roster: Roster, error: Exception) -> NoReturn:
+    """Raises in one process for all that failed of the same cause.
 
     Raises:
         UserError: In the process that is to tell of it; names the rank that met it alone.
@@ -56,7 +56,7 @@ def fail_together(roster: Roster, error: Exception) -> NoReturn:
         raise SystemExit(2) from error
     if isinstance(error, RankFailed) or _somebody_failed(roster):
         raise SystemExit(f"rank {roster.rank}: stopped, because another process failed") from error
-    first_to_fail(roster, type(error).__name__)
+    report_failure(roster, type(error).__name__)
     logger.error("rank %d failed:", roster.rank)
     raise error
 
@@ -65,7 +65,7 @@ def _agree(roster: Roster, text: str) -> tuple[bool, bool]:
     """Whether this process is the one to speak, and whether all of them met the same error."""
     store, key = roster.store, hashlib.sha256(name_bytes(text)).hexdigest()
     end = time.monotonic() + AGREE_SECONDS
-    first_to_fail(roster, text)
+    report_failure(roster, text)
     speaks, shared = True, False
     # Without the store the first process has gone already, of a failure of its own.
     with suppress(RuntimeError):

@@ -1,4 +1,4 @@
-"""A lock on an open file that the system releases with the process, on any system."""
+"""File lock that the operating system releases with the process, on any system."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ except ImportError:  # all others
 _HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 #: The byte that Windows locks, far behind any text in the file.
 _PLACE = 2**30
-_told = False
+_warned = False
 
 
 def try_lock(handle: int) -> bool:
@@ -36,14 +36,14 @@ def try_lock(handle: int) -> bool:
         False where another process holds it.
     """
     if fcntl is None and msvcrt is None:
-        _tell("this system has no locks")
+        _warn_once("this system has no locks")
         return True
     try:
         _lock(handle)
     except OSError as error:
         if error.errno in _HELD:
             return False
-        _tell(f"this file system has no locks ({error.strerror})")
+        _warn_once(f"this file system has no locks ({error.strerror})")
     return True
 
 
@@ -57,8 +57,8 @@ def _lock(handle: int) -> None:
     msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
 
 
-def _tell(reason: str) -> None:
-    global _told
-    if not _told:
+def _warn_once(reason: str) -> None:
+    global _warned
+    if not _warned:
         logger.warning("%s: see to it that only one process writes into a folder", reason)
-    _told = True
+    _warned = True

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Atomic writing of files: nobody ever sees half of one."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def check_folder(name: str, path: str | Path) -> None:
         UserError: A file is in its place or above it, it may not be written, or the path is too
             long for the disk.
     """
-    place = Path(path).absolute()
+    folder = Path(path).absolute()
     try:
-        os.path.lexists(place) or place.exists()
-        nearest = next(above for above in (place, *place.parents) if os.path.lexists(above))
+        os.path.lexists(folder) or folder.exists()
+        nearest = next(above for above in (folder, *folder.parents) if os.path.lexists(above))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{name}={path}: {reason}; choose another name") from error
@@ -122,10 +122,10 @@ def read_json(path: Path, remedy: str, holds: type = dict) -> Any:
     """
     try:
         with open_regular(path) as file:
-            found = json.load(file)
-        if not isinstance(found, holds):
+            content = json.load(file)
+        if not isinstance(content, holds):
             raise ValueError(f"it holds no {'list' if holds is list else 'object'}")
-        return found
+        return content
     except UserError:
         raise
     except OSError as error:
@@ -204,9 +204,9 @@ def disk_reason(error: BaseException) -> str:
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _DISK_ERRORS:
             return os.strerror(seen.errno or 0)
-        told = re.search(r"\(os error (\d+)\)", str(seen))
-        if told and int(told[1]) in _DISK_ERRORS:
-            return os.strerror(int(told[1]))
+        match = re.search(r"\(os error (\d+)\)", str(seen))
+        if match and int(match[1]) in _DISK_ERRORS:
+            return os.strerror(int(match[1]))
         if isinstance(seen, RuntimeError) and _PYTORCH_WRITER.search(str(seen)):
             return "PyTorch could not write the whole file"
         seen = seen.__cause__ or seen.__context__

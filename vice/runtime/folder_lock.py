@@ -1,4 +1,4 @@
-"""One writer for a run folder: the others wait, say for whom, and give up after a while."""
+"""Folder lock: one writer of a run folder; others wait, say for whom, and give up in time."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _opened(folder: Path, name: str) -> Iterator[TextIO]:
 
 
 def _acquire(lock: TextIO, folder: Path, wait: float) -> None:
-    end, told = time.monotonic() + wait, False
+    end, warned = time.monotonic() + wait, False
     while not try_lock(lock.fileno()):
         if time.monotonic() > end:
             raise OptionError(
@@ -94,8 +94,8 @@ def _acquire(lock: TextIO, folder: Path, wait: float) -> None:
                 path=folder,
                 holder=_holder(lock),
             )
-        if not told:
-            told = True
+        if not warned:
+            warned = True
             logger.warning(
                 "waiting up to %.0f s for %s, which is writing into %s", wait, _holder(lock), folder
             )

@@ -1,4 +1,4 @@
-"""Is training healthy? A record for each step, kept as JSON lines, and alarms with a remedy."""
+"""Health log: a record for each step, kept as JSON lines, and alarms with a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in a command: one word, status 130, and no process that stays behind.
+"""Interrupts (Ctrl-C) of a command: one word, status 130, and no process that stays behind.
 
 Only the standard library is imported here, and a command imports this before all else: from then
 on Ctrl-C ends it quietly, also while it imports for seconds.
@@ -36,12 +36,12 @@ def known(*names: str) -> tuple[signal.Signals, ...]:
 
 
 def set_terminal(descriptor: int) -> None:
-    """Says which file descriptor is the terminal's, for `tell`."""
+    """Says which file descriptor is the terminal's, for `write_to_terminal`."""
     global _terminal
     _terminal = descriptor
 
 
-def tell(message: str) -> None:
+def write_to_terminal(message: str) -> None:
     """Writes a line to the terminal; one that is gone changes nothing."""
     with suppress(OSError):
         os.write(_terminal, f"{message}\n".encode("utf-8", "surrogateescape"))
@@ -54,16 +54,16 @@ def end_now(message: str, status: int = INTERRUPTED) -> NoReturn:
         message: Told to the user; empty for nothing.
         status: Exit status.
     """
-    own = _children(os.getpid())
+    children = _children(os.getpid())
     for child in _below(os.getpid()):
         with suppress(OSError):
             os.kill(child, signal.SIGKILL)
-    for child in own:
+    for child in children:
         # Not all systems clear away what nobody has waited for.
         with suppress(OSError):
             os.waitpid(child, 0)
     if message:
-        tell(message)
+        write_to_terminal(message)
     os._exit(status)
 
 
@@ -79,10 +79,10 @@ def end_helpers() -> None:
 
 def _below(process: int) -> list[int]:
     """Processes started by a process, and by those; only its own children without /proc."""
-    found: list[int] = []
+    descendants: list[int] = []
     for child in _children(process):
-        found += [child, *_below(child)]
-    return found
+        descendants += [child, *_below(child)]
+    return descendants
 
 
 def _children(process: int) -> list[int]:
@@ -91,8 +91,8 @@ def _children(process: int) -> list[int]:
         texts = [_read(f"{folder}/{thread}/children") for thread in os.listdir(folder)]
         return [int(text) for text in " ".join(texts).split()]
     except OSError:
-        own = process == os.getpid()
-        return [each.pid for each in multiprocessing.active_children() if own and each.pid]
+        is_self = process == os.getpid()
+        return [each.pid for each in multiprocessing.active_children() if is_self and each.pid]
 
 
 def _read(path: str) -> str:

@@ -1,4 +1,4 @@
-"""What torchrun and srun tell a process about the others that were started with it."""
+"""Launch environment: what torchrun and srun tell a process about the others of its job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STEPS_OF_A_JOB = 16
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessPlace:
     """One process's place among several.
 
     Attributes:
@@ -32,7 +32,7 @@ class Place:
     port: int
 
 
-def read_environment(environment: Mapping[str, str]) -> Place | None:
+def read_environment(environment: Mapping[str, str]) -> ProcessPlace | None:
     """Finds out whether a process was started together with others, and as which one.
 
     torchrun wins over srun, so that srun may start a torchrun on each node. A script inside sbatch
@@ -74,7 +74,7 @@ def local_device(device: str | None, local_rank: int, gpus: int) -> str:
 
     Args:
         device: What the user named: None, ``"cpu"`` or ``"cuda"``.
-        local_rank: See `Place`.
+        local_rank: See `ProcessPlace`.
         gpus: Number of GPUs that the process can see.
 
     Returns:
@@ -97,13 +97,13 @@ def local_device(device: str | None, local_rank: int, gpus: int) -> str:
     return f"cuda:{index}"
 
 
-def _of_torchrun(environment: Mapping[str, str]) -> Place | None:
+def _of_torchrun(environment: Mapping[str, str]) -> ProcessPlace | None:
     world_size = _number(environment, "WORLD_SIZE")
     if world_size < 2:
         return None
     if not environment.get("MASTER_ADDR"):
         raise UserError("RANK and WORLD_SIZE are set but not MASTER_ADDR: start with torchrun")
-    return Place(
+    return ProcessPlace(
         rank=_number(environment, "RANK"),
         world_size=world_size,
         local_rank=_number(environment, "LOCAL_RANK"),
@@ -112,7 +112,7 @@ def _of_torchrun(environment: Mapping[str, str]) -> Place | None:
     )
 
 
-def _of_srun(environment: Mapping[str, str]) -> Place | None:
+def _of_srun(environment: Mapping[str, str]) -> ProcessPlace | None:
     world_size = _number(environment, "SLURM_STEP_NUM_TASKS")
     if world_size < 2:
         return None
@@ -122,7 +122,7 @@ def _of_srun(environment: Mapping[str, str]) -> Place | None:
     else:
         job, step = _number(environment, "SLURM_JOB_ID"), _number(environment, "SLURM_STEP_ID")
         port = step_port(job, step)
-    return Place(
+    return ProcessPlace(
         rank=_number(environment, "SLURM_PROCID"),
         world_size=world_size,
         local_rank=_number(environment, "SLURM_LOCALID"),

@@ -1,4 +1,4 @@
-"""What it means when a process that loads data is gone: most often that memory has run out."""
+"""Data-loader faults: why a worker is gone, most often because memory has run out."""
 
 from __future__ import annotations
 

@@ -91,15 +91,15 @@ class _Once:
     def __init__(self, handler: logging.Handler) -> None:
         self._class = type(handler)
         self._handler = handler
-        self._told = False
+        self._warned = False
 
     def __call__(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
         reason = disk_reason(error) if error is not None else ""
         if not reason:
             self._class.handleError(self._handler, record)
-        elif not self._told:
-            self._told = True
+        elif not self._warned:
+            self._warned = True
             name = getattr(getattr(self._handler, "stream", None), "name", "the log")
             with contextlib.suppress(OSError):
                 sys.stderr.write(f"cannot write {name}: {reason}; what was begun goes on\n")

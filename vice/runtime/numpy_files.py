@@ -1,4 +1,4 @@
-"""NumPy's files, read as numbers: no pickles, no pipes, nothing larger than what is expected."""
+"""NumPy files, read as numbers: no pickles, no pipes, nothing larger than what is expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths as text: in Hydra's override grammar, in OmegaConf's, and in a shell's."""
+"""Quoting of paths as text: in Hydra's override grammar, in OmegaConf's, and in a shell's."""
 
 from __future__ import annotations
 

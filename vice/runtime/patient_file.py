@@ -1,4 +1,4 @@
-"""A file that grows while a job runs, and that a full disk does not make fail."""
+"""Append-only file of a running job, which a full disk does not make fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stopping in time: signals that ask a process to end are noted and obeyed after the step."""
+"""Preemption: signals that ask a process to end are noted, and obeyed after the step."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ class Notice:
         from vice.runtime.collectives import all_reduce_
 
         flag = torch.tensor(float(self.signal_number), device=device)
-        found = int(all_reduce_(flag, "max"))
-        self.signal_number = self.signal_number or found
-        return bool(found)
+        signal_number = int(all_reduce_(flag, "max"))
+        self.signal_number = self.signal_number or signal_number
+        return bool(signal_number)
 
 
 #: The watch of this process; None while there is no watch.
@@ -165,7 +165,7 @@ def too_early(name: str) -> str:
     return f"stopped by {name} before the first step"
 
 
-def leave_to_parent() -> None:
+def ignore_job_signals() -> None:
     """For a data loading process: signals to the whole job are its parent's business.
 
     Without this a cluster manager's signal, or a Ctrl-C, which a terminal sends to all processes,

@@ -40,8 +40,8 @@ def progress(
 def _describe(done: int, total: int | None, elapsed: float) -> str:
     if not total:
         return f"{done} done, {clock(elapsed)} so far"
-    left = elapsed / done * max(total - done, 0)
-    return f"{done}/{total} ({100 * done / total:.0f} %), {clock(left)} left"
+    remaining = elapsed / done * max(total - done, 0)
+    return f"{done}/{total} ({100 * done / total:.0f} %), {clock(remaining)} left"
 
 
 def clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What a result was made with."""
+"""Provenance of a result: versions of packages, and digests of files and weights."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def versions() -> dict[str, str]:
     Returns:
         Name to version; packages that are not installed are left out.
     """
-    found = {"python": platform.python_version(), "vice": __version__}
+    installed = {"python": platform.python_version(), "vice": __version__}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

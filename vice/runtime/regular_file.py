@@ -1,4 +1,4 @@
-"""Opening files that somebody else may have made."""
+"""Regular files: opening what somebody else may have made."""
 
 from __future__ import annotations
 

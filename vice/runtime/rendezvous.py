@@ -1,4 +1,4 @@
-"""Where the processes of a job meet, who takes part, and what each of them does.
+"""Rendezvous of the processes of a job: who takes part, and what each of them does.
 
 Ranks write short notes into the key-value store that torch.distributed meets at. When somebody does
 not come, or a collective call gives up, the notes say which rank was waited for.
@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from vice.errors import OptionError, UserError
-from vice.runtime.failures import fail_together
+from vice.runtime.failures import raise_on_one_rank
 from vice.runtime.launch import local_device, read_environment
 
 # Nodes do not start at the same second, and may load their packages over a slow network.
@@ -30,11 +30,11 @@ WAIT_TIMEOUT = timedelta(hours=1)
 NAMED = 8
 
 
-class Unmet(Exception):
+class RendezvousError(Exception):
     """The address cannot be reached, or offered; says why."""
 
 
-class Absent(Unmet):
+class MissingRanks(RendezvousError):
     """Not everyone came; says who did and who did not."""
 
 
@@ -65,8 +65,8 @@ class Roster:
         text = {"host": self.host, "doing": doing, "iteration": iteration, "time": time.time()}
         self.store.set(_key(self.rank), json.dumps(text))
 
-    def leave_together(self) -> None:
-        """Lets all ranks end after rank 0 is ready to, and rank 0, which keeps the store, last.
+    def exit_barrier(self) -> None:
+        """Barrier at the end: all leave once rank 0 is ready to; it keeps the store, and is last.
 
         Raises:
             torch.distributed.DistError: Rank 0 did not get ready.
@@ -105,23 +105,23 @@ class Roster:
         return note
 
 
-def meet(
+def rendezvous(
     address: str, rank: int, ranks: int, timeout: timedelta, *, attempt: str | None = None
 ) -> Roster:
-    """Meets the other ranks.
+    """Rendezvous with the other ranks.
 
     Args:
         address: ``HOST:PORT`` of rank 0.
         rank: This process's number.
         ranks: Number of processes.
-        timeout: Of the meeting.
+        timeout: Of the rendezvous.
         attempt: Of torchrun, whose own process then keeps the store; None: rank 0 does.
 
     Returns:
         The roster that everyone is on.
 
     Raises:
-        Unmet: The address cannot be reached, or not everyone came.
+        RendezvousError: The address cannot be reached, or not everyone came.
     """
     host, _, port = address.rpartition(":")
     keeps = rank == 0 and attempt is None
@@ -130,7 +130,7 @@ def meet(
             host, int(port), ranks, keeps, timeout, wait_for_workers=False
         )
     except (dist.DistError, RuntimeError, ValueError, OSError) as error:
-        raise Unmet(str(error).partition("\n")[0]) from error
+        raise RendezvousError(str(error).partition("\n")[0]) from error
     # What an earlier attempt has left in the store is none of this one's.
     store = dist.PrefixStore(attempt, store) if attempt else store
     roster = Roster(store, rank, ranks, timeout)
@@ -140,7 +140,7 @@ def meet(
     except dist.DistError as error:
         there = [each for each in range(ranks) if store.check([_key(each)])]
         places = "; ".join(f"rank {each} on {roster.read(each)['host']}" for each in there[:NAMED])
-        raise Absent(
+        raise MissingRanks(
             f"{_names(sorted({*range(ranks)} - {*there}))} of {ranks} did not come within "
             f"{_long(timeout)}; there: {places}"
         ) from error
@@ -175,12 +175,12 @@ def join(address: str, rank: int, ranks: int, *, backend: str, timeout: timedelt
         UserError: The address cannot be reached, or not everyone came.
     """
     try:
-        roster = meet(address, rank, ranks, timeout)
-    except Absent as error:
+        roster = rendezvous(address, rank, ranks, timeout)
+    except MissingRanks as error:
         raise OptionError(
             "{who}. Look at their logs, or wait longer with {join.timeout}", who=error
         ) from error
-    except Unmet as error:
+    except RendezvousError as error:
         raise OptionError(
             "{who} cannot {what} {where}: {why}. Is the port free, and open between the machines? "
             "Another one is chosen by {join.address}",
@@ -221,32 +221,34 @@ def join_from_environment(
         SystemExit: In processes whose failure another one reports; status 2 for a `UserError`.
     """
     given = os.environ if environment is None else environment
-    place = read_environment(given)
-    if place is None:
+    process = read_environment(given)
+    if process is None:
         yield device
         return
-    address = f"{place.address}:{place.port}"
+    address = f"{process.address}:{process.port}"
     try:
-        roster = meet(address, place.rank, place.world_size, timeout, attempt=_attempt(given))
-    except Unmet as error:
+        roster = rendezvous(
+            address, process.rank, process.world_size, timeout, attempt=_attempt(given)
+        )
+    except RendezvousError as error:
         raise UserError(
-            f"rank {place.rank} of {place.world_size} cannot meet the others at {address}: {error};"
-            " see that all processes were started and that the address is reachable, or set "
-            "MASTER_ADDR and MASTER_PORT"
+            f"rank {process.rank} of {process.world_size} cannot meet the others at {address}: "
+            f"{error}; see that all processes were started and that the address is reachable, or "
+            "set MASTER_ADDR and MASTER_PORT"
         ) from error
     try:
-        own = local_device(device, place.local_rank, torch.cuda.device_count())
-        if own == "cpu":
+        local = local_device(device, process.local_rank, torch.cuda.device_count())
+        if local == "cpu":
             _make_group(roster, "gloo", WAIT_TIMEOUT)
         else:
-            torch.cuda.set_device(own)
-            _make_group(roster, "nccl", WAIT_TIMEOUT, device_id=torch.device(own))
-        yield own
+            torch.cuda.set_device(local)
+            _make_group(roster, "nccl", WAIT_TIMEOUT, device_id=torch.device(local))
+        yield local
         dist.barrier()
     except Exception as error:
         # The group ends with the process: once it is gone the others stop, and whoever started
         # them may then kill this one before its message is out.
-        fail_together(roster, error)
+        raise_on_one_rank(roster, error)
     dist.destroy_process_group()
 
 

@@ -1,4 +1,4 @@
-"""The state of every global random number generator, as tensors."""
+"""RNG state of every global random number generator, as tensors."""
 
 from __future__ import annotations
 

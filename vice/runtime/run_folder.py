@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: the names of its files, and its resolved configuration.
+"""Run folder: the names of its files, and its resolved configuration.
 
 Beside these a run folder holds the states of the training, which VISSL names (see
 `vice.models.training_state`), and TensorBoard's files.
@@ -63,9 +63,9 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     remedy = "training writes it at its start: copy it from the run folder"
     try:
         with open_regular(path) as file:
-            found = yaml.safe_load(file)
+            config = yaml.safe_load(file)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not whole ({brief(error)}); {remedy}") from error
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise UserError(f"{path}: holds no configuration; {remedy}")
-    return found
+    return config

@@ -1,4 +1,4 @@
-"""Wall time and peak memory of the steps of a long command."""
+"""Step meter: wall time and peak memory of the steps of a long command."""
 
 from __future__ import annotations
 

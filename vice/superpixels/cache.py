@@ -1,4 +1,4 @@
-"""Region maps kept on disk, keyed by the content of the image and the parameters."""
+"""Superpixel cache: region maps on disk, keyed by the image's content and the parameters."""
 
 from __future__ import annotations
 

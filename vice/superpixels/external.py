@@ -1,4 +1,4 @@
-"""Region maps on disk that another program made, for example the masks of another model."""
+"""External region maps: files that another program made, for example masks of a model."""
 
 from __future__ import annotations
 

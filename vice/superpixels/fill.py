@@ -1,4 +1,4 @@
-"""Fills a superpixel cache ahead of training, with many processes and on many machines."""
+"""Filling of a superpixel cache ahead of training, by many processes and machines."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def fill_cache(
     with held_back(PERSONAL):
         started = context.Pool(workers, _start, work)
     with started as pool:
-        found = pool.imap_unordered(_fill_one, map(str, mine), chunksize=4)
-        for made, size, error, unwritten in progress(found, len(mine), "superpixels"):
+        results = pool.imap_unordered(_fill_one, map(str, mine), chunksize=4)
+        for made, size, error, unwritten in progress(results, len(mine), "superpixels"):
             report.images += 1
             report.made += made
             report.size += size

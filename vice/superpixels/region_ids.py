@@ -1,4 +1,4 @@
-"""What all region maps share: the images they are made from, and ids contiguous from 0."""
+"""Region ids, contiguous from 0, and checks of the images that region maps are made from."""
 
 from __future__ import annotations
 

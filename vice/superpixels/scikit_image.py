@@ -36,10 +36,10 @@ def felzenszwalb(
             f"felzenszwalb: scale {scale} and min_size {min_size} must be positive, and sigma "
             f"{sigma} at least 0"
         )
-    found = _skimage("felzenszwalb").felzenszwalb(
+    labels = _skimage("felzenszwalb").felzenszwalb(
         image, scale=scale, sigma=sigma, min_size=min_size, channel_axis=-1
     )
-    return relabel(found)
+    return relabel(labels)
 
 
 def watershed(image: np.ndarray, region_size: int = 20, compactness: float = 1.0) -> np.ndarray:

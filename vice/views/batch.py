@@ -1,4 +1,4 @@
-"""From an image and its regions to a batch of views: drawn by workers, finished on the device."""
+"""Batches of views of images and their regions: drawn by workers, finished on the device."""
 
 from __future__ import annotations
 
@@ -94,24 +94,24 @@ class ViewBatches:
             (N, M, 4)) and ``flipped`` (bool (N, M)) on the host as well.
         """
         regions = np.stack([sample.views.regions for sample in samples], axis=1)
-        found: dict[str, Any] = {"regions": torch.from_numpy(regions).flatten(0, 1)}
+        batch: dict[str, Any] = {"regions": torch.from_numpy(regions).flatten(0, 1)}
         if self.change_on == "workers":
-            changed = [one.changed for one in samples if one.changed is not None]
-            return {**found, "images": torch.stack(changed, dim=1).flatten(0, 1)}
+            changed = [sample.changed for sample in samples if sample.changed is not None]
+            return {**batch, "images": torch.stack(changed, dim=1).flatten(0, 1)}
         together = PhotometricParams.concatenate([sample.params for sample in samples])
         order = np.arange(len(together)).reshape(len(samples), -1).T.ravel()
         noise = np.stack([sample.views.noise for sample in samples], axis=1)
-        found["photometric"] = together[order]
-        found["noise"] = torch.from_numpy(noise).flatten(0, 1)
+        batch["photometric"] = together[order]
+        batch["noise"] = torch.from_numpy(noise).flatten(0, 1)
         cut = [sample.views.images for sample in samples if isinstance(sample.views, Views)]
         if cut:
             images = torch.from_numpy(np.stack(cut, axis=1)).flatten(0, 1)
-            return {**found, "images": images.permute(0, 3, 1, 2).contiguous()}
-        whole = [np.ascontiguousarray(one.image) for one in samples]
-        found["images"] = [torch.from_numpy(image) for image in whole]
+            return {**batch, "images": images.permute(0, 3, 1, 2).contiguous()}
+        whole = [np.ascontiguousarray(sample.image) for sample in samples]
+        batch["images"] = [torch.from_numpy(image) for image in whole]
         for name in ("boxes", "flipped"):
-            found[name] = np.stack([getattr(sample.views, name) for sample in samples])
-        return found
+            batch[name] = np.stack([getattr(sample.views, name) for sample in samples])
+        return batch
 
     @torch.no_grad()
     def finish(self, collated: dict[str, Any], device: torch.device) -> tuple[Tensor, Tensor]:

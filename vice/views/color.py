@@ -1,4 +1,4 @@
-"""Colour changes and blur of batches of float images, each image with its own parameter.
+"""Color jitter and blur of batches of float images, each image with its own parameter.
 
 All take (B, 3, H, W) RGB in [0, 1] on any device and return the same; parameters are (B,).
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_GREY = (0.2989, 0.587, 0.114)  # ITU-R 601-2, rounded as torchvision does
+_GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601-2, rounded as torchvision does
 
 
-def to_grey(images: Tensor) -> Tensor:
+def to_gray(images: Tensor) -> Tensor:
     """Luma of RGB images, (B, 1, H, W)."""
     red, green, blue = images.unbind(1)
-    grey = red * _GREY[0]
-    return grey.add_(green, alpha=_GREY[1]).add_(blue, alpha=_GREY[2]).unsqueeze(1)
+    gray = red * _GRAY[0]
+    return gray.add_(green, alpha=_GRAY[1]).add_(blue, alpha=_GRAY[2]).unsqueeze(1)
 
 
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
@@ -25,12 +25,12 @@ def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Blends with the mean grey of each image; 0 is that grey, 1 the image."""
-    return _blend(images, to_grey(images).mean(dim=(1, 2, 3), keepdim=True), factor)
+    return _blend(images, to_gray(images).mean(dim=(1, 2, 3), keepdim=True), factor)
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
     """Blends with the grey image; 0 is grey, 1 the image."""
-    return _blend(images, to_grey(images), factor)
+    return _blend(images, to_gray(images), factor)
 
 
 def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Cutting views out of a whole image in PyTorch: crop, resize and mirror, as OpenCV would."""
+"""Crop, resize and mirror: views cut out of a whole image in PyTorch, as OpenCV would."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def cut_views(
     with _exact_products(device):
         high = torch.bmm(rows, window.float().view(views, height, width * channels))
         high = high.view(views, size[0], width, channels).permute(0, 3, 1, 2)
-        found = torch.bmm(high.reshape(views, channels * size[0], width), columns.mT)
-    # Halves go up, as in OpenCV's fixed-point arithmetic.
-    return found.add_(0.5).floor_().clamp_(0, 255).byte().view(views, channels, *size)
+        resized = torch.bmm(high.reshape(views, channels * size[0], width), columns.mT)
+    # Rounding: halves go up, as in OpenCV's fixed-point arithmetic.
+    return resized.add_(0.5).floor_().clamp_(0, 255).byte().view(views, channels, *size)
 
 
 def axis_weights(
@@ -96,7 +96,7 @@ def _area(old: Tensor, new: Tensor, length: Tensor, new_length: int) -> Tensor:
 
 def _cubic(old: Tensor, new: Tensor, length: Tensor, new_length: int) -> Tensor:
     """Cubic convolution around the new pixel's centre; taps outside count for the edge pixel."""
-    # Distances from the fraction of the position: whole numbers keep both exact.
+    # Kernel distances follow from the fraction of the position: integers keep both exact.
     position = (2 * new + 1) * length - new_length
     base = position.div(2 * new_length, rounding_mode="floor")
     fraction = (position - base * 2 * new_length) / (2 * new_length)

@@ -1,4 +1,4 @@
-"""Where views lie: content points, view boxes and mask rectangles, all drawn from one generator.
+"""View geometry: content points, view boxes and mask rectangles, all drawn from one generator.
 
 The von Mises draws of ViCE (BMVC) section 3.2 are on a circle, v in (-pi, pi]. Everywhere here
 such a draw is mapped to an interval linearly, (v + pi) / (2 pi) in [0, 1]: von Mises(0, 2) then has
@@ -52,8 +52,8 @@ def content_weights(
     """
     import cv2
 
-    grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (3, 3), 0)
-    edges = cv2.Canny(grey, canny_low, canny_high, L2gradient=True)
+    gray = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (3, 3), 0)
+    edges = cv2.Canny(gray, canny_low, canny_high, L2gradient=True)
     near = cv2.GaussianBlur(cv2.dilate(edges, np.ones((3, 3), np.uint8)), (3, 3), 0)
     return near * np.float32(1 / 255) + np.float32(floor)
 
@@ -101,7 +101,7 @@ def contextual_boxes(
     """
     sides = _clipped_sides(rng.uniform(*scale, size=count), size, shape)
     primary = _place(np.array([point], np.float64) + 0.5, sides[:1], shape)
-    centre = primary[0] + sides[0] / 2
+    center = primary[0] + sides[0] / 2
     others = count - 1
     if not others:
         return _boxes(primary, sides)
@@ -109,8 +109,8 @@ def contextual_boxes(
     angle = 2 * math.pi * sector / others
     radius = unit_von_mises(rng, math.pi / 2, others)
     direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    wanted = centre + direction * radius[:, None] * sides[1:] / 2
-    return _boxes(np.concatenate([primary, _place(wanted, sides[1:], shape, centre)]), sides)
+    wanted = center + direction * radius[:, None] * sides[1:] / 2
+    return _boxes(np.concatenate([primary, _place(wanted, sides[1:], shape, center)]), sides)
 
 
 def resolution_boxes(
@@ -143,9 +143,9 @@ def resolution_boxes(
     bins = np.arange(count) % (len(borders) - 1)
     sides = _clipped_sides(rng.uniform(borders[bins], borders[bins + 1]), size, shape)
     primary = _place(np.array([point], np.float64) + 0.5, sides[:1], shape)
-    centre = primary[0] + sides[0] / 2
-    wanted = np.repeat(centre[None], count - 1, axis=0)
-    return _boxes(np.concatenate([primary, _place(wanted, sides[1:], shape, centre)]), sides)
+    center = primary[0] + sides[0] / 2
+    wanted = np.repeat(center[None], count - 1, axis=0)
+    return _boxes(np.concatenate([primary, _place(wanted, sides[1:], shape, center)]), sides)
 
 
 def _clipped_sides(zoom: np.ndarray, size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
@@ -155,7 +155,7 @@ def _clipped_sides(zoom: np.ndarray, size: tuple[int, int], shape: tuple[int, in
 
 
 def _place(
-    centres: np.ndarray,
+    centers: np.ndarray,
     sides: np.ndarray,
     shape: tuple[int, int],
     covered: np.ndarray | None = None,
@@ -164,8 +164,8 @@ def _place(
 
     Positions are continuous, pixel (0, 0) reaches from 0 to 1; default: each box's own centre.
     """
-    pixel = np.floor(centres if covered is None else covered).astype(np.int64)
-    corner = np.rint(centres - sides / 2).astype(np.int64)
+    pixel = np.floor(centers if covered is None else covered).astype(np.int64)
+    corner = np.rint(centers - sides / 2).astype(np.int64)
     corner = np.clip(corner, pixel - sides + 1, pixel)  # rounding may have lost it
     return np.clip(corner, 0, np.array(shape[::-1]) - sides)
 
@@ -201,9 +201,9 @@ def mask_rectangles(
     if intensity <= 0:
         return np.zeros((count, 4), np.int64)
     direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    centre = full / 2 * (1 + direction * radius[:, None])
+    center = full / 2 * (1 + direction * radius[:, None])
     sides = np.maximum(np.rint(sides), 1.0)
-    start = np.rint(centre - sides / 2)
+    start = np.rint(center - sides / 2)
     low = np.clip(start, 0, full - 1)
     high = np.clip(start + sides, low + 1, full)
     return np.concatenate([low, high], axis=1).astype(np.int64)

@@ -22,7 +22,7 @@ from vice.views.color import (
     adjust_contrast,
     adjust_hue,
     adjust_saturation,
-    to_grey,
+    to_gray,
 )
 from vice.views.color import gaussian_blur as _gaussian_blur
 
@@ -51,7 +51,7 @@ class PhotometricParams:
         contrast: float32 (B,); factor.
         saturation: float32 (B,); factor.
         hue: float32 (B,); shift as a share of the full circle.
-        grey: bool (B,); whether colour is removed.
+        gray: bool (B,); whether the color is removed.
         blur: bool (B,); whether the image is blurred.
         sigma: float32 (B,); standard deviation of the blur in pixels.
         noise_seed: int64 (B,); seed of the mask noise.
@@ -63,7 +63,7 @@ class PhotometricParams:
     contrast: np.ndarray
     saturation: np.ndarray
     hue: np.ndarray
-    grey: np.ndarray
+    gray: np.ndarray
     blur: np.ndarray
     sigma: np.ndarray
     noise_seed: np.ndarray
@@ -158,7 +158,7 @@ class Photometric:
             saturation=self._factor(rng, "saturation", count),
             hue=rng.uniform(-1.0, 1.0, count).astype(np.float32)
             * np.float32(self.strengths["hue"]),
-            grey=rng.random(count) < self.grey_probability,
+            gray=rng.random(count) < self.grey_probability,
             blur=rng.random(count) < self.blur_probability,
             sigma=rng.uniform(*self.sigma, count).astype(np.float32),
             noise_seed=rng.integers(0, 2**63, count, dtype=np.int64),
@@ -186,8 +186,8 @@ class Photometric:
             UserError: Shapes or dtypes do not fit.
         """
         _check_batch(images, params, noise)
-        # How many pixels are masked is the one thing that a GPU must be waited for: asked first,
-        # while it has nothing else to do.
+        # Synchronization: only the number of masked pixels waits for a GPU, so it is asked first,
+        # while the GPU has nothing else to do.
         masked = None if noise is None else noise.to(images.device).nonzero(as_tuple=True)
         out = images.float().div_(255.0)
         for change, index, values in _on_device(self._changes(params), out.device):
@@ -203,10 +203,10 @@ class Photometric:
     ) -> Iterator[tuple[Change, np.ndarray, np.ndarray]]:
         """What is done in turn, to which images, with which number each."""
         for step in range(4):
-            for place, (name, adjust) in enumerate(_ADJUST):
-                group = params.jitter & (params.order[:, step] == place)
+            for position, (name, adjust) in enumerate(_ADJUST):
+                group = params.jitter & (params.order[:, step] == position)
                 yield adjust, group, getattr(params, name)
-        yield (lambda part, _: to_grey(part).expand_as(part)), params.grey, params.sigma
+        yield (lambda part, _: to_gray(part).expand_as(part)), params.gray, params.sigma
         yield (lambda part, s: _gaussian_blur(part, s, self.taps)), params.blur, params.sigma
 
 
@@ -214,10 +214,12 @@ def _on_device(
     changes: Iterator[tuple[Change, np.ndarray, np.ndarray]], device: torch.device
 ) -> list[tuple[Change, Tensor, Tensor]]:
     """Changes of at least one image, with places and numbers of theirs, which travel together."""
-    found = [(what, np.flatnonzero(who), values[who]) for what, who, values in changes if who.any()]
-    if not found:
+    active = [
+        (what, np.flatnonzero(who), values[who]) for what, who, values in changes if who.any()
+    ]
+    if not active:
         return []
-    what, places, numbers = zip(*found, strict=True)
+    what, places, numbers = zip(*active, strict=True)
     sizes = [len(some) for some in places]
     index = to_device(np.concatenate(places), device).split(sizes)
     values = to_device(np.concatenate(numbers), device).split(sizes)

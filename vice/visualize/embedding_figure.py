@@ -39,19 +39,19 @@ def draw_embeddings(
     """
     if not all(np.isfinite(embedding).all() for embedding in embeddings):
         raise ValueError("the embedding holds values that are not finite")
-    found = concepts if isinstance(concepts, Concepts) else Concepts(torch.as_tensor(concepts))
+    compared = concepts if isinstance(concepts, Concepts) else Concepts(torch.as_tensor(concepts))
     rows = [
         [
             image,
             region_boundaries(image, ids),
-            colours,
-            colorize(nearest, len(found), ignore=None),
+            colors,
+            colorize(nearest, len(compared), ignore=None),
         ]
-        for image, ids, colours, nearest in zip(
+        for image, ids, colors, nearest in zip(
             images,
             regions,
             pca_rgb(list(embeddings)),
-            [nearest_concepts(embedding, found) for embedding in embeddings],
+            [nearest_concepts(embedding, compared) for embedding in embeddings],
             strict=True,
         )
     ]

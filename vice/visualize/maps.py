@@ -136,14 +136,14 @@ def _principal_components(maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarra
     step = max(1, -(-total // _MOST_PIXELS))
     pixels = np.concatenate([m.reshape(len(m), -1)[:, ::step] for m in maps], 1).astype(np.float64)
     mean = pixels.mean(1)
-    centred = pixels - mean[:, None]
-    _, vectors = np.linalg.eigh(centred @ centred.T / pixels.shape[1])
-    found = vectors[:, ::-1][:, :3].T
+    centered = pixels - mean[:, None]
+    _, vectors = np.linalg.eigh(centered @ centered.T / pixels.shape[1])
+    axes = vectors[:, ::-1][:, :3].T
     # An eigenvector's sign is arbitrary: fix it, or colours flip between machines.
-    strongest = np.abs(found).argmax(1)
-    found = found * np.sign(found[np.arange(len(found)), strongest])[:, None]
+    strongest = np.abs(axes).argmax(1)
+    axes = axes * np.sign(axes[np.arange(len(axes)), strongest])[:, None]
     components = np.zeros((3, len(mean)))
-    components[: len(found)] = found
+    components[: len(axes)] = axes
     return mean, components
 
 

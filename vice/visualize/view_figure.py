@@ -63,8 +63,8 @@ def _region_colors(regions: np.ndarray, rng: np.random.Generator) -> dict[int, n
 
 def _paint(pixels: np.ndarray, regions: np.ndarray, colors: dict[int, np.ndarray]) -> np.ndarray:
     """Mutual regions in their colours over a pale grey picture of the rest."""
-    grey = pixels.mean(-1, keepdims=True) * 0.25 + 190
-    painted = np.repeat(grey, 3, -1).astype(np.uint8)
+    gray = pixels.mean(-1, keepdims=True) * 0.25 + 190
+    painted = np.repeat(gray, 3, -1).astype(np.uint8)
     ids, inverse = np.unique(regions, return_inverse=True)
     table = np.array([colors.get(int(i), (0, 0, 0)) for i in ids], np.uint8)
     mutual = regions >= 0

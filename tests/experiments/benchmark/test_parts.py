@@ -16,7 +16,7 @@ from PIL import Image
 
 from vice.experiments.benchmark import growth, images, loading, pooling, scoring, step, timing
 from vice.experiments.benchmark.data import block_regions, texture
-from vice.experiments.benchmark.timing import Row, one_core, time_in_turn, to_markdown
+from vice.experiments.benchmark.timing import Measurement, one_core, time_in_turn, to_markdown
 from vice.regions import pool_regions
 from vice.superpixels import Superpixels
 from vice.views import ViewSampler
@@ -207,7 +207,7 @@ def test_one_core_is_given_back():
 
 
 def test_times_of_a_cpu_are_not_printed():
-    rows = [Row("a", 0.012, "b", 2.0), Row("b", 0.006)]
+    rows = [Measurement("a", 0.012, "b", 2.0), Measurement("b", 0.006)]
     assert "12 ms" in to_markdown("t", rows, absolute=True)
     shown = to_markdown("t", rows, absolute=False)
     assert "ms" not in shown and "| a | - | b | 2 |  |" in shown

@@ -23,11 +23,11 @@ def test_sizes_of_a_model():
     assert sizes.parameters == sum(value.numel() for value in named.values())
     kept = sum(v.numel() * v.element_size() for name, v in state.items() if name not in named)
     assert sizes.buffers == kept
-    assert len(sizes.normalised) == sum("running_mean" in name for name in state)
+    assert len(sizes.normalized) == sum("running_mean" in name for name in state)
 
 
 def test_what_is_sent_grows_as_the_algorithms_say():
-    sizes = Sizes(parameters=1000, buffers=80, normalised=(8, 16), prototypes=4, iterations=2)
+    sizes = Sizes(parameters=1000, buffers=80, normalized=(8, 16), prototypes=4, iterations=2)
     assert payload(sizes)["gradients"] == ("sum", 4000)
     assert payload(sizes)["batch statistics"] == ("gather of a node", 4 * (17 + 33))
     assert set(sent(sizes, 1).values()) == {0}

@@ -38,7 +38,7 @@ def test_layout(root: Path) -> None:
     assert (root / "classes.txt").read_text().split() == list(CLASSES)
     readme = (root / "README.txt").read_text()
     for source in textures.SOURCES:
-        assert source.name in readme and textures.LICENCES[source.picture] in readme
+        assert source.name in readme and textures.LICENSES[source.picture] in readme
     for split, count in (("train", 48), ("val", 24)):
         images, labels = read(root, split)
         assert images.shape == (count, 160, 160, 3) and images.dtype == np.uint8

@@ -8,18 +8,18 @@ import torch
 
 from tests.helpers.untrained import make_run
 from vice.experiments.reproduce import label_free
-from vice.experiments.reproduce.plan import Plan
-from vice.experiments.reproduce.tables import Row, load_scale
+from vice.experiments.reproduce.plan import ReproducePlan
+from vice.experiments.reproduce.tables import Experiment, load_scale
 from vice.models.checkpoint import load_checkpoint, save_run
 from vice.predictor import load
 from vice.runtime.run_folder import read_config
 
-ROW = Row("row", "vice/demo", trained_on="coco27")
+ROW = Experiment("row", "vice/demo", trained_on="coco27")
 
 
 @pytest.fixture
 def plan(stripes, tmp_path):
-    return Plan(tmp_path, load_scale("tiny"), datasets={"*": str(stripes)}, device="cpu")
+    return ReproducePlan(tmp_path, load_scale("tiny"), datasets={"*": str(stripes)}, device="cpu")
 
 
 @pytest.fixture

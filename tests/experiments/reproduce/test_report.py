@@ -5,22 +5,22 @@ import json
 import numpy as np
 import pytest
 
-from vice.experiments.reproduce.plan import Plan
+from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.report import changes, to_markdown, write_report
 from vice.experiments.reproduce.runner import Outcome, RowOutcome
-from vice.experiments.reproduce.tables import Row, Table, load_scale
+from vice.experiments.reproduce.tables import Experiment, PaperTable, load_scale
 
 ROWS = (
-    Row("base", "vice/demo", evaluate={"linear": {"kind": "linear"}}),
-    Row(
+    Experiment("base", "vice/demo", evaluate={"linear": {"kind": "linear"}}),
+    Experiment(
         "other",
         "vice/demo",
         evaluate={"linear": {"kind": "linear"}},
         published={"linear": {"difference": -1.5}, "training": "5 h"},
     ),
-    Row("theirs", published={"linear": {"miou": 14.77, "accuracy": 54.75}}, source="Paper"),
+    Experiment("theirs", published={"linear": {"miou": 14.77, "accuracy": 54.75}}, source="Paper"),
 )
-TABLE = Table("name", "Title", "P2 Table 5", "About it.", "base", ROWS)
+TABLE = PaperTable("name", "Title", "P2 Table 5", "About it.", "base", ROWS)
 
 
 def linear(*values):
@@ -38,7 +38,7 @@ def lines(text, name):
 
 
 def test_means_differences_and_published_figures(tmp_path):
-    text = to_markdown(TABLE, outcome(), Plan(tmp_path, load_scale("full")))
+    text = to_markdown(TABLE, outcome(), ReproducePlan(tmp_path, load_scale("full")))
     sd = 100 * np.std([0.4, 0.5], ddof=1)
     own = f"45.00 ± {sd:.2f} / 50.00 ± 0.00"
     assert lines(text, "base")[0] == f"| base | linear | - | - | {own} | {own} (last) | 2 |"
@@ -54,7 +54,9 @@ def test_means_differences_and_published_figures(tmp_path):
 
 def test_other_scales_and_data_are_marked_and_told(tmp_path):
     pytest.importorskip("vissl")
-    plan = Plan(tmp_path, load_scale("tiny"), datasets={"*": "photos"}, overrides=("config.A=1",))
+    plan = ReproducePlan(
+        tmp_path, load_scale("tiny"), datasets={"*": "photos"}, overrides=("config.A=1",)
+    )
     text = to_markdown(TABLE, outcome(), plan)
     assert "| (-1.50) † |" in text and "14.77 / 54.75 †" in text and "5 h †" in text
     told = "\n".join(changes(plan))
@@ -62,7 +64,7 @@ def test_other_scales_and_data_are_marked_and_told(tmp_path):
     assert "linear_iterations=60" in told and "at most 64" in told
     assert "photos in place of all data sets" in told and "overrides: A=1" in told
     assert told in text
-    assert changes(Plan(tmp_path, load_scale("full"))) == []
+    assert changes(ReproducePlan(tmp_path, load_scale("full"))) == []
 
 
 def test_runs_that_are_one_failures_and_what_waits_are_said(tmp_path):
@@ -70,7 +72,7 @@ def test_runs_that_are_one_failures_and_what_waits_are_said(tmp_path):
     found.rows["other"].run = "run0"
     found.failures.append("other, seed 1: no images")
     found.waiting.append("base, seed 0: job 7 is PENDING")
-    plan = Plan(tmp_path, load_scale("full"))
+    plan = ReproducePlan(tmp_path, load_scale("full"))
     text = write_report(TABLE, found, plan).read_text()
     assert text == to_markdown(TABLE, found, plan)
     assert "| other (the same run as 'base' here) |" in text
@@ -83,7 +85,7 @@ def test_runs_that_are_one_failures_and_what_waits_are_said(tmp_path):
 
 def test_label_free_scores_and_stability_between_seeds(tmp_path):
     found = outcome()
-    plan = Plan(tmp_path, load_scale("full"))
+    plan = ReproducePlan(tmp_path, load_scale("full"))
     assert "stability" not in to_markdown(TABLE, found, plan)
     base = found.rows["base"]
     names = ("perplexity_over_k", "loss_over_lnk", "agreement", "mutual_information", "cosine")
@@ -109,10 +111,10 @@ def test_label_free_scores_and_stability_between_seeds(tmp_path):
 
 
 def test_times_are_in_milliseconds(tmp_path):
-    row = Row("step", "vice/demo", untrained=True, published={"loss": {"milliseconds": 166}})
-    table = Table("t", "T", "P", "", "", (row,))
+    row = Experiment("step", "vice/demo", untrained=True, published={"loss": {"milliseconds": 166}})
+    table = PaperTable("t", "T", "P", "", "", (row,))
     found = Outcome({"step": RowOutcome([{"loss": {"milliseconds": 12.5}}])})
-    text = to_markdown(table, found, Plan(tmp_path, load_scale("full")))
+    text = to_markdown(table, found, ReproducePlan(tmp_path, load_scale("full")))
     assert "| step | loss | 166 ms | P | 12.50 ms | - | 1 |" in text
 
 
@@ -120,6 +122,6 @@ def test_notes_say_over_how_many_classes_and_what_a_matching_is(tmp_path):
     entry = {"miou": 0.5, "accuracy": 0.6, "classes_in_mean": 19, "classes": 27}
     found = RowOutcome(last=[{"linear": entry, "27 greedy": {**entry, "classes_in_mean": 17}}])
     rows = {"base": found, "theirs": RowOutcome(), "other": RowOutcome()}
-    text = to_markdown(TABLE, Outcome(rows), Plan(tmp_path, load_scale("full")))
+    text = to_markdown(TABLE, Outcome(rows), ReproducePlan(tmp_path, load_scale("full")))
     assert "- mIoU: mean over 17 to 19 of 27 classes" in text
     assert "- greedy: Each cluster gets the class" in text and "hungarian:" not in text

@@ -8,7 +8,7 @@ import pytest
 
 from vice.errors import UserError
 from vice.experiments.reproduce import runner as outcome
-from vice.experiments.reproduce.plan import Plan
+from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.report import to_markdown
 from vice.experiments.reproduce.runner import reproduce
 from vice.experiments.reproduce.tables import load_scale, load_table, select_rows
@@ -39,7 +39,7 @@ def events(monkeypatch):
 
 def parts_of(tmp_path: Path, **options):
     table = select_rows(load_table("photographs"), ["ViCE", "grid*"])
-    return table, Plan(tmp_path, load_scale("quick"), **options)
+    return table, ReproducePlan(tmp_path, load_scale("quick"), **options)
 
 
 def test_a_row_is_scored_before_the_next_is_trained_and_each_score_is_told(events, tmp_path):
@@ -79,15 +79,15 @@ def test_other_rows_are_collected_and_never_run(events, tmp_path, monkeypatch):
     found = reproduce(table, plan, rows=[grid])
     assert [len(found.rows[name].last) for name in (vice, grid)] == [1, 1]
     assert len(found.failures) == 1
-    assert outcome.shown(table, found, [grid]) == table
+    assert outcome.reported_rows(table, found, [grid]) == table
     found.rows[vice].last.clear()
-    assert [row.name for row in outcome.shown(table, found, [grid]).rows] == [grid]
+    assert [row.name for row in outcome.reported_rows(table, found, [grid]).rows] == [grid]
 
 
 def test_what_would_have_to_be_computed_is_not(stripes, tmp_path):
     pytest.importorskip("vissl")
     table = load_table("photographs")
-    plan = Plan(tmp_path, load_scale("tiny"), datasets={"*": str(stripes)}, device="cpu")
+    plan = ReproducePlan(tmp_path, load_scale("tiny"), datasets={"*": str(stripes)}, device="cpu")
     found = reproduce(table, plan, rows=[])
     assert not any(row.last for row in found.rows.values())
     assert not found.failures and not (tmp_path / "runs").exists()

@@ -12,7 +12,7 @@ from vice.errors import UserError
 from vice.evaluation.protocols import default_protocol, get_protocol
 from vice.experiments.reproduce.tables import (
     KINDS,
-    Row,
+    Experiment,
     load_scale,
     load_table,
     merge,
@@ -25,7 +25,13 @@ pytest.importorskip("vissl")
 from omegaconf import OmegaConf
 
 from vice.experiments.reproduce.evaluations import arguments_of
-from vice.experiments.reproduce.plan import Plan, composed, parse_datasets, plan_run, run_folder
+from vice.experiments.reproduce.plan import (
+    ReproducePlan,
+    composed,
+    parse_datasets,
+    plan_run,
+    run_folder,
+)
 from vice.plugins.vissl.config.checks import check_values
 from vice.plugins.vissl.config.compose import compose
 
@@ -50,10 +56,10 @@ def files_are_parsed_once():
 
 
 def plan(tmp_path, scale="full", **changes):
-    return Plan(tmp_path, load_scale(scale), **changes)
+    return ReproducePlan(tmp_path, load_scale(scale), **changes)
 
 
-def row(table, name) -> Row:
+def row(table, name) -> Experiment:
     (found,) = [row for row in load_table(table).rows if row.name == name]
     return found
 

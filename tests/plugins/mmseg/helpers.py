@@ -25,7 +25,7 @@ class TinyEmbedder(nn.Module):
         return nn.functional.avg_pool2d(features, 4, ceil_mode=True, count_include_pad=False)
 
 
-COLOURS = np.array([[200, 40, 40], [40, 190, 60], [60, 70, 210]])
+COLORS = np.array([[200, 40, 40], [40, 190, 60], [60, 70, 210]])
 
 
 def draw(rng, size):
@@ -34,7 +34,7 @@ def draw(rng, size):
     bands = np.sort(rng.choice(np.arange(4, width - 4), 2, replace=False))
     classes = rng.permutation(3)[np.searchsorted(bands, np.arange(width), side="right")]
     label = np.repeat(classes[None], height, 0).astype(np.uint8)
-    image = COLOURS[label] + rng.normal(0, 25, (height, width, 3))
+    image = COLORS[label] + rng.normal(0, 25, (height, width, 3))
     label[:2] = 255
     return np.clip(image, 0, 255).astype(np.uint8), label
 

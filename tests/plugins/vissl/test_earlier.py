@@ -15,7 +15,7 @@ from vice._version import __version__
 from vice.errors import UserError
 from vice.models.training_state import write_snapshot
 from vice.plugins.vissl.config.checks import check_values
-from vice.plugins.vissl.config.compose import compose, compose_and_tell
+from vice.plugins.vissl.config.compose import compose, compose_with_defaults
 from vice.plugins.vissl.config.configure import configure
 from vice.plugins.vissl.config.earlier import comparable, earlier
 from vice.plugins.vissl.resuming import check_settings, flatten, settings_of
@@ -101,7 +101,7 @@ def test_settings_of_today_compare_with_themselves(resume, images, tmp_path):
 
 def test_only_what_was_not_said_is_left_out():
     given = ["config=vice/folder", "config.VICE.VIEWS.canny_high=50.0"]
-    composed, filled = compose_and_tell(given)
+    composed, filled = compose_with_defaults(given)
     found = earlier(dict(flatten(OmegaConf.to_container(composed.config))), filled)
     assert "VICE.VIEWS.canny_high" in found and "VICE.VIEWS.canny_low" not in found
     assert found["MODEL.TRUNK.NAME"] == "vice_resnet_fpn"

@@ -12,7 +12,7 @@ from vice.errors import UserError
 from vice.options import defaults, options_of
 from vice.paths import experiment_names
 from vice.plugins.vissl.config.checks import check_values
-from vice.plugins.vissl.config.compose import compose, compose_and_tell, help_text
+from vice.plugins.vissl.config.compose import compose, compose_with_defaults, help_text
 from vice.plugins.vissl.config.schema import METHODS, all_options, group_at, groups
 
 
@@ -29,7 +29,7 @@ def test_every_option_has_a_default_that_passes_a_range_and_a_meaning():
 
 
 def test_what_nobody_names_is_filled_in():
-    composed, filled = compose_and_tell(["config=vice/coco_highres"])
+    composed, filled = compose_with_defaults(["config=vice/coco_highres"])
     config = plain(composed.config)
     assert {"VICE.VIEWS.canny_low", "VICE.LOSS.temperature", "VICE.HEALTH.pictures"} <= filled
     assert not {"VICE.LOSS.queue_length", "VICE.METHOD.name", "MODEL.TRUNK.VICE.dim"} & filled

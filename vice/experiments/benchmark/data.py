@@ -25,6 +25,6 @@ def block_regions(maps: int, side: int, size: int, device: str) -> Tensor:
     """Square regions of about ``size`` pixels a side, shifted from map to map: (maps, s, s)."""
     per_row = -(-side // size)
     ids = torch.arange(per_row**2).view(per_row, per_row)
-    one = ids.repeat_interleave(size, 0).repeat_interleave(size, 1)[:side, :side]
-    shifted = [torch.roll(one, (3 * i, 7 * i), (0, 1)) for i in range(maps)]
+    blocks = ids.repeat_interleave(size, 0).repeat_interleave(size, 1)[:side, :side]
+    shifted = [torch.roll(blocks, (3 * i, 7 * i), (0, 1)) for i in range(maps)]
     return torch.stack(shifted).to(device)

@@ -9,7 +9,7 @@ import torch
 
 from vice.experiments.benchmark.data import block_regions
 from vice.experiments.benchmark.pooling import both_ways
-from vice.experiments.benchmark.timing import Row, time_in_turn
+from vice.experiments.benchmark.timing import Measurement, time_in_turn
 from vice.losses import DenseSwAVLoss
 from vice.models import Prototypes
 
@@ -26,7 +26,7 @@ REGION_PIXELS = 425
 NAMES = {"region": "regions a view", "pixels": "pixels of a view", "dim": "dimensions"}
 
 
-def growth(device: str, *, small: bool, picture: Path | None = None) -> list[Row]:
+def growth(device: str, *, small: bool, picture: Path | None = None) -> list[Measurement]:
     """Time of the loss, forward and backward, when one size grows.
 
     Returns:
@@ -51,7 +51,7 @@ def growth(device: str, *, small: bool, picture: Path | None = None) -> list[Row
         exponent = math.log(dear / cheap) / math.log(last / first)
         what = NAMES.get(name, name)
         note = f"{what} from {first:,.0f} to {last:,.0f}: time to the power {exponent:.2f}"
-        rows.append(Row(what, dear, f"{first:,.0f}", dear / cheap, note))
+        rows.append(Measurement(what, dear, f"{first:,.0f}", dear / cheap, note))
     return rows
 
 

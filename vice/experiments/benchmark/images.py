@@ -13,7 +13,7 @@ import torch
 
 from vice.experiments.benchmark.data import texture
 from vice.experiments.benchmark.superpixel_quality import quality
-from vice.experiments.benchmark.timing import Row, one_core, time_in_turn
+from vice.experiments.benchmark.timing import Measurement, one_core, time_in_turn
 from vice.images import list_images, read_image
 from vice.superpixels import Superpixels, backend, grid, slic
 from vice.views import Views, ViewSampler
@@ -31,7 +31,7 @@ IMAGES_OF_COCO = 118_287
 
 
 @one_core()
-def superpixels(device: str, *, small: bool, folder: Path | None = None) -> list[Row]:
+def superpixels(device: str, *, small: bool, folder: Path | None = None) -> list[Measurement]:
     """SLIC of the installed libraries, reading from the cache, and what the cache takes.
 
     Args:
@@ -49,7 +49,7 @@ def superpixels(device: str, *, small: bool, folder: Path | None = None) -> list
     return _of_files(some, absolute=device != "cpu")
 
 
-def _of_one(image: np.ndarray, what: str) -> list[Row]:
+def _of_one(image: np.ndarray, what: str) -> list[Measurement]:
     with tempfile.TemporaryDirectory() as folder:
         cached = Superpixels(cache_dir=folder)
         cached(image)
@@ -57,12 +57,12 @@ def _of_one(image: np.ndarray, what: str) -> list[Row]:
         seconds = time_in_turn({**calls, **_skimage(image)})
         notes = {"cached": f"{what}; {_cache_size(Path(folder), 1)}", "slic": what + _library()}
     return [
-        Row(name, taken, "slic", taken / seconds["slic"], notes.get(name, what))
+        Measurement(name, taken, "slic", taken / seconds["slic"], notes.get(name, what))
         for name, taken in seconds.items()
     ]
 
 
-def _of_files(paths: list[Path], *, absolute: bool) -> list[Row]:
+def _of_files(paths: list[Path], *, absolute: bool) -> list[Measurement]:
     """Decoding, making, writing and reading maps of real images, an image."""
     images = [read_image(path) for path in paths]
 
@@ -87,7 +87,9 @@ def _of_files(paths: list[Path], *, absolute: bool) -> list[Row]:
         hours = seconds["slic, and writing its map"] / len(paths) * IMAGES_OF_COCO / 3600
         notes["slic, and writing its map"] = f"{hours:.1f} hours of a core for COCO"
     return [
-        Row(name, taken / len(paths), "slic", taken / seconds["slic"], notes.get(name, "an image"))
+        Measurement(
+            name, taken / len(paths), "slic", taken / seconds["slic"], notes.get(name, "an image")
+        )
         for name, taken in seconds.items()
     ]
 
@@ -117,7 +119,7 @@ def _other_slic(segments: int) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     return {"scikit-image": partial(other, n_segments=segments, max_num_iter=5)}
 
 
-def superpixel_outlines(folder: Path) -> list[Row]:
+def superpixel_outlines(folder: Path) -> list[Measurement]:
     """Quality on photographs that people have outlined, see `superpixel_quality`.
 
     Args:
@@ -128,15 +130,15 @@ def superpixel_outlines(folder: Path) -> list[Row]:
         "grid, region size 20": lambda image: grid(image.shape[0], image.shape[1], 20),
         **_other_slic(400),
     }
-    found = quality(folder, methods)
+    scores = quality(folder, methods)
     return [
-        Row(name, 0.0, note=", ".join(f"{key} {value:.3f}" for key, value in row.items()))
-        for name, row in found.items()
+        Measurement(name, 0.0, note=", ".join(f"{key} {value:.3f}" for key, value in row.items()))
+        for name, row in scores.items()
     ]
 
 
 @one_core()
-def views(device: str, *, small: bool) -> list[Row]:
+def views(device: str, *, small: bool) -> list[Measurement]:
     """Five views of an image, with superpixels at hand and without.
 
     Views of 400 pixels come from 640 x 480, those of 256 from the squares of 320 pixels and
@@ -166,7 +168,7 @@ def views(device: str, *, small: bool) -> list[Row]:
             note = f"{published / ratio:.1f} times as fast as the published generator"
             note = note if backend() == "opencv" else f"not against the published one{_library()}"
             what = f"five views of {side} from {width} x {height}, {label}"
-            rows.append(Row(what, seconds[name], "SLIC of 640 x 480", ratio, note))
+            rows.append(Measurement(what, seconds[name], "SLIC of 640 x 480", ratio, note))
         rows.append(_photometric(sampler(image, regions, np.random.default_rng(1)), seconds, side))
         rows.extend(_cutting(sampler, image, regions, seconds["slic"], device))
     return rows
@@ -186,7 +188,7 @@ def _draw(
 
 def _cutting(
     sampler: ViewSampler, image: np.ndarray, regions: np.ndarray, yardstick: float, device: str
-) -> list[Row]:
+) -> list[Measurement]:
     """What is left to a worker that does not cut, and cutting on a core and on the device."""
     placed = sampler.place(image, regions, np.random.default_rng(1))
     whole, rng = torch.from_numpy(image).to(device), np.random.default_rng(0)
@@ -200,15 +202,17 @@ def _cutting(
     what = f"five views of {sampler.shape[0]}"
     there = "one core" if device == "cpu" else "the GPU"
     return [
-        Row(f"{what}, not cut", seconds["placed"], "SLIC", seconds["placed"] / yardstick),
-        Row(f"cutting {what}, OpenCV", seconds["cut"], "SLIC", seconds["cut"] / yardstick),
-        Row(f"cutting {what}, {there}", taken, "OpenCV on one core", taken / seconds["cut"]),
+        Measurement(f"{what}, not cut", seconds["placed"], "SLIC", seconds["placed"] / yardstick),
+        Measurement(f"cutting {what}, OpenCV", seconds["cut"], "SLIC", seconds["cut"] / yardstick),
+        Measurement(
+            f"cutting {what}, {there}", taken, "OpenCV on one core", taken / seconds["cut"]
+        ),
     ]
 
 
-def _photometric(found: Views, seconds: dict[str, float], side: int) -> Row:
-    images = torch.from_numpy(found.images).permute(0, 3, 1, 2)
-    noise = torch.from_numpy(found.noise)
+def _photometric(views: Views, seconds: dict[str, float], side: int) -> Measurement:
+    images = torch.from_numpy(views.images).permute(0, 3, 1, 2)
+    noise = torch.from_numpy(views.noise)
     change, rng = Photometric(), np.random.default_rng(0)
 
     def call() -> torch.Tensor:
@@ -216,4 +220,4 @@ def _photometric(found: Views, seconds: dict[str, float], side: int) -> Row:
 
     taken = time_in_turn({"change": call})["change"]
     label = f"colour, blur and noise of five views of {side}"
-    return Row(label, taken, "SLIC", taken / seconds["slic"])
+    return Measurement(label, taken, "SLIC", taken / seconds["slic"])

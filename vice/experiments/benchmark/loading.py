@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vice.experiments.benchmark.data import texture
 from vice.experiments.benchmark.step import WAYS, Setting
-from vice.experiments.benchmark.timing import Row, one_core, time_in_turn
+from vice.experiments.benchmark.timing import Measurement, one_core, time_in_turn
 from vice.images import read_image
 from vice.superpixels import Superpixels
 from vice.views import Placement, ViewSampler
@@ -46,7 +46,7 @@ class Pictures(Dataset[Any]):
         sampler: Draws views.
         change: The photometric change.
         superpixels: Makes or reads region maps.
-        left: What is only drawn here, one of ``LEFT``.
+        on_device: What is only drawn here, one of ``LEFT``.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class Pictures(Dataset[Any]):
         sampler: ViewSampler,
         change: Photometric,
         superpixels: Superpixels,
-        left: str,
+        on_device: str,
     ) -> None:
-        self.paths, self.length, self.left = paths, length, left
+        self.paths, self.length, self.on_device = paths, length, on_device
         self.sampler, self.change, self.superpixels = sampler, change, superpixels
 
     def __len__(self) -> int:
@@ -70,10 +70,10 @@ class Pictures(Dataset[Any]):
         image = read_image(self.paths[index % len(self.paths)])
         placed = self.sampler.place(image, self.superpixels(image), rng)
         params = self.change.draw(rng, len(placed))
-        if self.left == "cut and colours":
+        if self.on_device == "cut and colours":
             return placed, params, torch.from_numpy(image)
         images = torch.from_numpy(self.sampler.cut(image, placed)).permute(0, 3, 1, 2)
-        if self.left == "nothing":
+        if self.on_device == "nothing":
             images = self.change(images, params, torch.from_numpy(placed.noise))
         return placed, params, images
 
@@ -84,17 +84,17 @@ def collate(samples: list[tuple[Placement, PhotometricParams, Tensor]]) -> dict[
     whole = images[0].ndim == 3
     batch: dict[str, Any] = {
         "images": list(images) if whole else [torch.cat(images)],
-        "regions": torch.from_numpy(np.concatenate([one.regions for one in placed])),
+        "regions": torch.from_numpy(np.concatenate([placement.regions for placement in placed])),
     }
     if whole:
-        batch["where"] = [(one.boxes, one.flipped) for one in placed]
+        batch["where"] = [(placement.boxes, placement.flipped) for placement in placed]
     if images[0].dtype == torch.uint8:
         batch["params"] = PhotometricParams.concatenate(list(params))
-        batch["noise"] = torch.from_numpy(np.concatenate([one.noise for one in placed]))
+        batch["noise"] = torch.from_numpy(np.concatenate([placement.noise for placement in placed]))
     return batch
 
 
-def loading(device: str, *, small: bool) -> list[Row]:
+def loading(device: str, *, small: bool) -> list[Measurement]:
     """Images a second from 1 to 16 workers, with less and less of the work on the workers.
 
     With a GPU the batches go there, and what is left of the work is done on it. The first rows
@@ -105,56 +105,58 @@ def loading(device: str, *, small: bool) -> list[Row]:
     sampler = ViewSampler(num_views=2 if small else 5, size=side)
     setting = Setting(WAYS[:2], device, small)
     with _pictures(files, (120, 160) if small else (480, 640)) as (paths, superpixels):
-        ways = {left: (sampler, Photometric(), superpixels, left) for left in LEFT}
+        ways = {on_device: (sampler, Photometric(), superpixels, on_device) for on_device in LEFT}
         rows = _alone(
             {
-                left: Pictures(paths[:ALONE], min(files, ALONE), *parts)
-                for left, parts in ways.items()
+                on_device: Pictures(paths[:ALONE], min(files, ALONE), *parts)
+                for on_device, parts in ways.items()
             }
         )
-        hungry = []
-        for left, parts in ways.items():
-            one, fed = 0.0, 0.0
+        steps = []
+        for on_device, parts in ways.items():
+            single, fed = 0.0, 0.0
             for workers in WORKERS:
                 # What lies ready at the start or stays behind must weigh little.
                 count = max(batches, 8 * workers)
                 length = BATCH * (count + 4 * workers)
                 each, size = _measure(Pictures(paths, length, *parts), workers, count, device)
-                one = one or each
+                single = single or each
                 fed = each if workers == FEEDERS else fed
-                note = f"{one / each:.2f} times the images a second; {size / 2**20:.1f} MiB a batch"
+                note = (
+                    f"{single / each:.2f} times the images a second; {size / 2**20:.1f} MiB a batch"
+                )
                 if device != "cpu":
                     note += f"; {1 / each:.1f} images/s"
-                label = f"an image, {left} left to the device, {workers} workers"
-                rows.append(Row(label, each, "1 worker", each / one, note))
-            hungry.append(_hunger(Pictures(paths, BATCH, *parts), fed, setting))
-    return rows + hungry
+                label = f"an image, {on_device} left to the device, {workers} workers"
+                rows.append(Measurement(label, each, "1 worker", each / single, note))
+            steps.append(_step_against_loader(Pictures(paths, BATCH, *parts), fed, setting))
+    return rows + steps
 
 
 @one_core()
-def _alone(ways: dict[str, Pictures]) -> list[Row]:
+def _alone(ways: dict[str, Pictures]) -> list[Measurement]:
     """What an image takes a core before it is collated; each of the files once a call."""
 
     def all_of(pictures: Pictures) -> None:
         for index in range(len(pictures)):
             pictures[index]
 
-    seconds = time_in_turn({left: partial(all_of, way) for left, way in ways.items()})
+    seconds = time_in_turn({on_device: partial(all_of, way) for on_device, way in ways.items()})
     whole = seconds[LEFT[0]]
     return [
-        Row(
-            f"an image on a core, {left} left to the device",
-            taken / len(ways[left]),
+        Measurement(
+            f"an image on a core, {on_device} left to the device",
+            taken / len(ways[on_device]),
             f"{LEFT[0]} left",
             taken / whole,
             f"{whole / taken:.2f} times the images a second",
         )
-        for left, taken in seconds.items()
+        for on_device, taken in seconds.items()
     ]
 
 
-def _hunger(pictures: Pictures, fed: float, setting: Setting) -> Row:
-    """A step without `torch.compile` and what is left to its device, against 8 workers."""
+def _step_against_loader(pictures: Pictures, fed: float, setting: Setting) -> Measurement:
+    """Demand of a step (no `torch.compile`, with what is left to its device) against 8 workers."""
     batch = collate([pictures[index] for index in range(BATCH)])
     sampler, change = pictures.sampler, pictures.change
     # In a training they are copied while the step before runs.
@@ -168,8 +170,8 @@ def _hunger(pictures: Pictures, fed: float, setting: Setting) -> Row:
     note = "fed where the ratio is > 1"
     if setting.device != "cpu":
         note = f"{1 / taken:.1f} images/s wanted, {1 / fed:.1f} delivered; {note}"
-    label = f"an image of a step, {pictures.left} left to it, {setting.label}"
-    return Row(label, taken, f"{FEEDERS} workers", taken / fed, note)
+    label = f"an image of a step, {pictures.on_device} left to it, {setting.label}"
+    return Measurement(label, taken, f"{FEEDERS} workers", taken / fed, note)
 
 
 @contextmanager
@@ -196,13 +198,13 @@ def _measure(pictures: Pictures, workers: int, batches: int, device: str) -> tup
         pin_memory=device != "cpu",
         worker_init_fn=_one_thread,
     )
-    found = iter(loader)
+    iterator = iter(loader)
     # Beyond what was prefetched while the workers started: the steady rate.
-    for batch in itertools.islice(found, 2 * workers):
+    for batch in itertools.islice(iterator, 2 * workers):
         if device != "cpu":  # else its cores are the workers'
             _finish(pictures.sampler, pictures.change, device, batch)
     start = time.perf_counter()
-    for batch in itertools.islice(found, batches):
+    for batch in itertools.islice(iterator, batches):
         if device != "cpu":
             _finish(pictures.sampler, pictures.change, device, batch)
     if device != "cpu":
@@ -226,10 +228,10 @@ def _finish(
     sampler: ViewSampler, change: Photometric, device: str, batch: dict[str, Any]
 ) -> Tensor:
     """What the device does with a batch before the step: (views, 3, h, w)."""
-    found = [image.to(device, non_blocking=True) for image in batch["images"]]
+    views = [image.to(device, non_blocking=True) for image in batch["images"]]
     batch["regions"].to(device, non_blocking=True)
     if "where" in batch:
-        pairs = zip(found, batch["where"], strict=True)
-        found = [cut_views(image, *where, sampler.shape) for image, where in pairs]
-    images = torch.cat(found)
+        pairs = zip(views, batch["where"], strict=True)
+        views = [cut_views(image, *where, sampler.shape) for image, where in pairs]
+    images = torch.cat(views)
     return change(images, batch["params"], batch["noise"]) if "params" in batch else images

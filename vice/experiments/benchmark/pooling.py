@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vice.experiments.benchmark.data import block_regions
 from vice.experiments.benchmark.memory import peak_extra_bytes
-from vice.experiments.benchmark.timing import Row, device_seconds, time_in_turn
+from vice.experiments.benchmark.timing import Measurement, device_seconds, time_in_turn
 from vice.regions import RegionIndex, index_regions, pool_regions, representative_regions
 
 DIM = 128
@@ -46,7 +46,7 @@ def both_ways(function: Callable[[], Tensor], embeddings: Tensor) -> Callable[[]
     return call
 
 
-def pooling(device: str, *, small: bool) -> list[Row]:
+def pooling(device: str, *, small: bool) -> list[Measurement]:
     """Pooling of a batch at the paper's size, 20 views of 400 pixels and 128 dimensions.
 
     The floor is a copy of Y: whoever pools and takes the gradient has to read Y and to write as
@@ -62,7 +62,7 @@ def pooling(device: str, *, small: bool) -> list[Row]:
     return rows
 
 
-def _rows(leaf: Tensor, regions: Tensor, device: str) -> list[Row]:
+def _rows(leaf: Tensor, regions: Tensor, device: str) -> list[Measurement]:
     prototypes = F.normalize(torch.randn(128, DIM, device=device), dim=1)
     calls: dict[str, Callable[[], object]] = {
         "floor, a copy of Y": leaf.detach().clone,
@@ -82,7 +82,7 @@ def _rows(leaf: Tensor, regions: Tensor, device: str) -> list[Row]:
             if device != "cpu":
                 note += f"; {2 * size / taken / 1e9:,.0f} GB/s"
         label = f"{name}, {_name(leaf)}"
-        rows.append(Row(label, taken, "upsampled", taken / seconds["upsampled"], note))
+        rows.append(Measurement(label, taken, "upsampled", taken / seconds["upsampled"], note))
     return rows if device == "cpu" else rows + _kernels_alone(leaf, regions, prototypes)
 
 
@@ -96,7 +96,7 @@ def _ways(
     }
 
 
-def _kernels_alone(leaf: Tensor, regions: Tensor, prototypes: Tensor) -> list[Row]:
+def _kernels_alone(leaf: Tensor, regions: Tensor, prototypes: Tensor) -> list[Measurement]:
     """What the ways take of a GPU once regions are numbered, as in a training step.
 
     There the host has launched all this before the GPU comes to it; called by itself it is the
@@ -107,7 +107,7 @@ def _kernels_alone(leaf: Tensor, regions: Tensor, prototypes: Tensor) -> list[Ro
     for name, call in _ways(leaf, index_regions(regions), prototypes).items():
         taken = device_seconds(call)
         label = f"{name}, kernels alone, {_name(leaf)}"
-        rows.append(Row(label, taken, "floor", taken / floor, "regions numbered before"))
+        rows.append(Measurement(label, taken, "floor", taken / floor, "regions numbered before"))
     return rows
 
 

@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 
 from vice.clustering import fit_kmeans
-from vice.experiments.benchmark.timing import Row, time_in_turn
+from vice.experiments.benchmark.timing import Measurement, time_in_turn
 from vice.models.concepts import Concepts, argmax_upsampled
 
 ITERATIONS = 20
 
 
 @torch.no_grad()
-def nearest(device: str, *, small: bool) -> list[Row]:
+def nearest(device: str, *, small: bool) -> list[Measurement]:
     """256 clusters of an image of Cityscapes' size against a linear layer of 256 classes."""
     height, width = (256, 512) if small else (1024, 2048)
     embedding = torch.randn(1, 128, height // 4, width // 4, device=device)
@@ -34,12 +34,12 @@ def nearest(device: str, *, small: bool) -> list[Row]:
     seconds = time_in_turn(calls, device=device)
     size = f"{height} x {width}"
     return [
-        Row(name, taken, "linear layer", taken / seconds["linear layer"], size)
+        Measurement(name, taken, "linear layer", taken / seconds["linear layer"], size)
         for name, taken in seconds.items()
     ]
 
 
-def kmeans(device: str, *, small: bool) -> list[Row]:
+def kmeans(device: str, *, small: bool) -> list[Measurement]:
     """Fitting 256 clusters, against FAISS called with the same settings and as many vectors.
 
     FAISS computes on the GPU where it is built for that; else both use the CPU.
@@ -49,8 +49,8 @@ def kmeans(device: str, *, small: bool) -> list[Row]:
     count, k, dim = (8_000, 64, 64) if small else (200_000, 256, 128)
     on_gpu = device != "cpu" and hasattr(faiss, "StandardGpuResources")
     # Blobs that overlap: centres to find, and no two ways of the same objective.
-    centres = 2 * torch.randn(k, dim, generator=torch.Generator().manual_seed(0))
-    vectors = torch.randn(count, dim) + centres[torch.randint(k, (count,))]
+    centers = 2 * torch.randn(k, dim, generator=torch.Generator().manual_seed(0))
+    vectors = torch.randn(count, dim) + centers[torch.randint(k, (count,))]
     vectors = F.normalize(vectors, dim=1)
     objectives: dict[str, float] = {}
 
@@ -74,7 +74,7 @@ def kmeans(device: str, *, small: bool) -> list[Row]:
     seconds = time_in_turn({"faiss.Kmeans": theirs, "fit_kmeans": ours}, device=device)
     best = objectives["faiss.Kmeans"]
     return [
-        Row(
+        Measurement(
             name,
             taken,
             "faiss.Kmeans",

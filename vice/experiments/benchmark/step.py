@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from vice.experiments.benchmark.data import block_regions
-from vice.experiments.benchmark.timing import Row, time_in_turn
-from vice.losses import BatchRegions, DenseSwAVLoss
+from vice.experiments.benchmark.timing import Measurement, time_in_turn
+from vice.losses import DenseSwAVLoss, MutualRegions
 from vice.models import Prototypes, build_embedder
 from vice.models.execution import Execution
 
@@ -71,34 +71,34 @@ class Setting:
 
     def bare(self) -> None:
         """Forward and backward of the model alone."""
-        found = self.execution.run(self.model, self.batch)
+        output = self.execution.run(self.model, self.batch)
         self.model.zero_grad()
-        found.backward(torch.ones_like(found))
+        output.backward(torch.ones_like(output))
 
     def whole(self) -> None:
         """Forward and backward with the loss, whose regions are found first."""
-        batch = BatchRegions.of(self.regions, self.views)
-        found = self.execution.run(self.model, self.batch)
-        loss: Tensor = self.criterion(found, self.prototypes.weight, batch)
+        batch = MutualRegions.of(self.regions, self.views)
+        output = self.execution.run(self.model, self.batch)
+        loss: Tensor = self.criterion(output, self.prototypes.weight, batch)
         self.model.zero_grad()
         loss.backward()
 
     def waits(self) -> int:
         """How often the host waits for the GPU in the loss, once its regions are found."""
-        batch = BatchRegions.of(self.regions, self.views)
-        found = self.execution.run(self.model, self.batch)
+        batch = MutualRegions.of(self.regions, self.views)
+        output = self.execution.run(self.model, self.batch)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
-                self.criterion(found, self.prototypes.weight, batch).backward()
+                self.criterion(output, self.prototypes.weight, batch).backward()
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         # Switching it on warns too, that not all such operations are known.
         return sum("called a synchronizing" in str(warning.message) for warning in caught)
 
 
-def step(device: str, *, small: bool) -> list[Row]:
+def step(device: str, *, small: bool) -> list[Measurement]:
     """A step at the paper's high-res setting, plain, with each way but compiling, and with both.
 
     On a CPU its full size, one image instead of four, is measured in both precisions; on a GPU
@@ -125,19 +125,19 @@ def step(device: str, *, small: bool) -> list[Row]:
     if device != "cpu":
         for setting in settings[-2:]:
             waits = f"the host waits {setting.waits()} times once regions are found"
-            rows.append(Row(f"the loss, {setting.region_vector}", 0.0, note=waits))
+            rows.append(Measurement(f"the loss, {setting.region_vector}", 0.0, note=waits))
     return rows
 
 
-def compiled(device: str, *, small: bool) -> list[Row]:
+def compiled(device: str, *, small: bool) -> list[Measurement]:
     """The same of a compiled network, alone and with all other ways; on a GPU only."""
     if device == "cpu":
         note = "the generated C++ takes minutes to compile, and says nothing about a GPU"
-        return [Row("skipped", 0.0, note=note)]
+        return [Measurement("skipped", 0.0, note=note)]
     return _in_turn([Setting(ways, device, small) for ways in ((), WAYS[2:], WAYS)], {})
 
 
-def _in_turn(settings: list[Setting], more: dict[str, Callable[[], object]]) -> list[Row]:
+def _in_turn(settings: list[Setting], more: dict[str, Callable[[], object]]) -> list[Measurement]:
     calls: dict[str, Callable[[], object]] = {}
     for setting in settings:
         calls[f"{setting.label}: model alone"] = setting.bare
@@ -147,13 +147,17 @@ def _in_turn(settings: list[Setting], more: dict[str, Callable[[], object]]) -> 
     rows, plain = [], next(iter(seconds.values()))
     for setting in settings:
         alone, whole = (f"{setting.label}: {what}" for what in ("model alone", "with the loss"))
-        rows.append(Row(alone, seconds[alone], "float32", seconds[alone] / plain, setting.note))
+        rows.append(
+            Measurement(alone, seconds[alone], "float32", seconds[alone] / plain, setting.note)
+        )
         ratio = seconds[whole] / seconds[alone]
-        rows.append(Row(whole, seconds[whole], "model alone", ratio, setting.note))
-    return rows + [Row(name, seconds[name], alone, seconds[name] / seconds[alone]) for name in more]
+        rows.append(Measurement(whole, seconds[whole], "model alone", ratio, setting.note))
+    return rows + [
+        Measurement(name, seconds[name], alone, seconds[name] / seconds[alone]) for name in more
+    ]
 
 
-def operators(device: str, *, small: bool) -> list[Row]:
+def operators(device: str, *, small: bool) -> list[Measurement]:
     """The operators that take most of a step's time, without what they call."""
     setting = Setting(WAYS[:2], device, small)
     setting.whole()
@@ -170,5 +174,6 @@ def operators(device: str, *, small: bool) -> list[Row]:
     total = sum(times.values())
     longest = sorted(times, key=lambda key: -times[key])[:SHOWN]
     return [
-        Row(key, times[key] / 1e6, "step", times[key] / total, setting.label) for key in longest
+        Measurement(key, times[key] / 1e6, "step", times[key] / total, setting.label)
+        for key in longest
     ]

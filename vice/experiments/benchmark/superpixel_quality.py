@@ -95,7 +95,7 @@ def quality(
     paths = sorted((folder / "images" / "val").glob("*.jpg"))[:limit]
     if not paths:
         raise UserError(f"{folder}: no images/val/*.jpg")
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
+    scores: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
     for path in progress(paths, len(paths), "superpixel quality"):
         image = read_image(path)
         truths = [np.asarray(open_picture(file)) for file in _annotations(folder, path.stem)]
@@ -105,10 +105,10 @@ def quality(
                 metric: float(np.mean([measure(regions, truth) for truth in truths]))
                 for metric, measure in METRICS.items()
             }
-            found[name].append({**row, "regions": float(len(np.unique(regions)))})
+            scores[name].append({**row, "regions": float(len(np.unique(regions)))})
     return {
         name: {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        for name, rows in found.items()
+        for name, rows in scores.items()
     }
 
 

@@ -29,7 +29,7 @@ PACKAGES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One line of the report.
 
     Attributes:
@@ -47,7 +47,9 @@ class Row:
     note: str = ""
 
 
-def measured(part: Callable[..., list[Row]], device: str, **options: Any) -> list[Row]:
+def measured(
+    part: Callable[..., list[Measurement]], device: str, **options: Any
+) -> list[Measurement]:
     """Rows of a part, or one that names the package it needs, or says how it failed.
 
     Args:
@@ -59,11 +61,13 @@ def measured(part: Callable[..., list[Row]], device: str, **options: Any) -> lis
         return part(device, **options)
     except ModuleNotFoundError as error:
         package = PACKAGES.get(str(error.name), error.name)
-        return [Row(f"skipped: no {error.name}", 0.0, note=f"needs `pip install {package}`")]
+        return [
+            Measurement(f"skipped: no {error.name}", 0.0, note=f"needs `pip install {package}`")
+        ]
     except Exception as error:
         # What the other parts measure must not be lost with it.
         logger.exception("this part failed; the others go on")
-        return [Row(FAILED, 0.0, note=f"{type(error).__name__}: {one_line(error)}")]
+        return [Measurement(FAILED, 0.0, note=f"{type(error).__name__}: {one_line(error)}")]
 
 
 def time_in_turn(
@@ -137,7 +141,7 @@ def one_core() -> Iterator[None]:
         cv2.setNumThreads(others)
 
 
-def to_markdown(title: str, rows: list[Row], *, absolute: bool) -> str:
+def to_markdown(title: str, rows: list[Measurement], *, absolute: bool) -> str:
     """A table; times of a CPU are left out, since they say little about another machine."""
     lines = [f"## {title}", "", "| part | time | against | ratio | note |", "|---|---|---|---|---|"]
     for row in rows:

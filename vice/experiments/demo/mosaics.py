@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from vice.errors import UserError
-from vice.experiments.demo.textures import LICENCES, SOURCES, SPLITS, load_texture, photographs
+from vice.experiments.demo.textures import LICENSES, SOURCES, SPLITS, load_texture, photographs
 from vice.runtime.progress import progress
 
 __all__ = ["CLASSES", "MosaicStyle", "draw_mosaic", "make_mosaics", "photographs"]
@@ -122,7 +122,7 @@ def draw_mosaic(
             rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
             box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
             crop = _crop(textures[index], inside[box].shape, style.scale, rng)
-            image[box][inside[box]] = _colour(crop, style, rng)[inside[box]]
+            image[box][inside[box]] = _recolor(crop, style, rng)[inside[box]]
     return image, classes[segments]
 
 
@@ -171,7 +171,7 @@ def _crop(
     return np.asarray(piece.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
 
 
-def _colour(crop: np.ndarray, style: MosaicStyle, rng: np.random.Generator) -> np.ndarray:
+def _recolor(crop: np.ndarray, style: MosaicStyle, rng: np.random.Generator) -> np.ndarray:
     """Gives a texture a random level, contrast and tint: uint8, (h, w, 3)."""
     mean = rng.uniform(*style.brightness) + rng.uniform(-style.tint, style.tint, 3)
     spread = rng.uniform(*style.contrast) * rng.uniform(0.8, 1.2, 3)
@@ -209,7 +209,7 @@ def _readme(seed: int, size: int) -> str:
         "all of which travel with scikit-image:",
     ]
     lines += [
-        f"  {s.name}: {s.picture}, train {s.train}, val {s.val} ({LICENCES[s.picture]})"
+        f"  {s.name}: {s.picture}, train {s.train}, val {s.val} ({LICENSES[s.picture]})"
         for s in SOURCES
     ]
     return "\n".join(lines) + "\n"

@@ -129,10 +129,10 @@ def _scores(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"<dt>{_escape(term)}</dt><dd>{_escape(text)}</dd>"
         for term, text in terms(scores, readouts)
     )
-    found = f'<ul class="verdict">\n{items}\n</ul>' if items else ""
+    verdicts = f'<ul class="verdict">\n{items}\n</ul>' if items else ""
     over = mean_over(entry or {} for model in scores.values() for entry in (model or {}).values())
     mean = f"<p>mIoU: {over}.</p>\n" if over else ""
-    yield "Scores", f"{found}\n{score_table(scores, readouts)}\n{mean}<dl>\n{words}\n</dl>"
+    yield "Scores", f"{verdicts}\n{score_table(scores, readouts)}\n{mean}<dl>\n{words}\n</dl>"
     classes, notes = list(results.get("classes") or ()), results.get("class_notes")
     by_class = class_table(scores, classes, readouts, notes)
     if by_class:
@@ -216,5 +216,5 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 def _paragraphs(text: str, style: str = "") -> str:
     mark = f' class="{style}"' if style else ""
-    found = (" ".join(part.split()) for part in text.split("\n\n"))
-    return "\n".join(f"<p{mark}>{_escape(part)}</p>" for part in found if part)
+    parts = (" ".join(part.split()) for part in text.split("\n\n"))
+    return "\n".join(f"<p{mark}>{_escape(part)}</p>" for part in parts if part)

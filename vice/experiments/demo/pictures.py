@@ -110,8 +110,8 @@ def make_pictures(
     sections.append(Section("Embeddings", TEXTS["pca"], pca))
     if labels is None:
         vectors = sample_vectors(embed(read_shown(images, _FIT_IMAGES), predictor), seed)
-        found = draw_clusters(shown, trained, vectors, folder / "clusters.png", clusters, seed)
-        sections.append(Section("Clusters", TEXTS["clusters"], found))
+        sheets = draw_clusters(shown, trained, vectors, folder / "clusters.png", clusters, seed)
+        sections.append(Section("Clusters", TEXTS["clusters"], sheets))
     if extra:
         trained = list(embed(extra, predictor))
         path = folder / "photographs.png"
@@ -246,12 +246,12 @@ def draw_clusters(
 def sample_vectors(embeddings: Iterable[np.ndarray], seed: int = 0) -> np.ndarray:
     """Draws up to 2,000 pixels of each embedding: float32, (N, D)."""
     rng = np.random.default_rng(seed)
-    found = []
+    drawn = []
     for embedding in embeddings:
         pixels = embedding.reshape(len(embedding), -1).T
         count = min(_FIT_PIXELS, len(pixels))
-        found.append(pixels[rng.choice(len(pixels), count, replace=False)])
-    return np.concatenate(found)
+        drawn.append(pixels[rng.choice(len(pixels), count, replace=False)])
+    return np.concatenate(drawn)
 
 
 def _mutual(regions: np.ndarray) -> int:

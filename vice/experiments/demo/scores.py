@@ -61,10 +61,10 @@ def verdict(scores: Scores, readouts: Readouts | None = None) -> list[tuple[bool
     sentences = []
     for readout, score in (scores.get("trained") or {}).items():
         others = {
-            model: found["miou"]
+            model: entry["miou"]
             for model in scores
             if model != "trained"
-            and _is_number((found := _entry(scores, model, readout)).get("miou"))
+            and _is_number((entry := _entry(scores, model, readout)).get("miou"))
         }
         if not _is_number((score or {}).get("miou")) or not others:
             continue
@@ -122,8 +122,8 @@ def class_table(
     """
     columns = [
         (model, readout, _by_class(score["iou_per_class"], classes))
-        for model, found in scores.items()
-        for readout, score in (found or {}).items()
+        for model, by_readout in scores.items()
+        for readout, score in (by_readout or {}).items()
         if (score or {}).get("iou_per_class") is not None
     ]
     if not columns:
@@ -143,7 +143,7 @@ def class_table(
 
 def terms(scores: Scores, readouts: Readouts | None = None) -> list[tuple[str, str]]:
     """The words of a report that its scores use, and what each means."""
-    keys = {key for found in scores.values() for key in found or ()}
+    keys = {key for by_readout in scores.values() for key in by_readout or ()}
     used = {(readouts or {}).get(key, {}).get("matching") for key in keys}
     matched = [
         (f"{label} matching", MATCHINGS[name])

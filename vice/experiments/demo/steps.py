@@ -54,8 +54,8 @@ def run_demo(out: Path, images: Path | None = None, overrides: Sequence[str] = (
         sections = _labelled_pictures(run_dir, data, out)
     else:
         run_dir = train("vice/folder", images, out / "train", overrides)
-        found = survey(images).to_dict()
-        results = {"title": f"ViCE on {images.name}", "summary": _FOLDER_SUMMARY, "found": found}
+        contents = survey(images).to_dict()
+        results = {"title": f"ViCE on {images.name}", "summary": _FOLDER_SUMMARY, "found": contents}
         sections = make_pictures(run_dir, out, list_images(images), **_views(run_dir))
     results |= {
         "config": read_config(run_dir).get("VICE", {}),
@@ -141,9 +141,9 @@ def _unless_done(
     weights = str(card.get("sha256"))
     if done.is_file() and note.is_file() and note.read_text(encoding="utf-8") == weights:
         return read_json(done, f"delete {folder}, to score again")
-    found = evaluate(out_dir=folder, **arguments)
+    result = evaluate(out_dir=folder, **arguments)
     write_text(note, weights)
-    return found
+    return result
 
 
 _QUIET: dict[str, Any] = {"log_level": "ERROR", "max_maps": 6}
@@ -185,9 +185,9 @@ def verdict(results: Mapping[str, Any]) -> list[str]:
     """What the scores say, a line each, for the end of the terminal's output."""
     lines = []
     for kind in results["scores"]["trained"]:
-        found = {name: entry[kind] for name, entry in results["scores"].items()}
-        figures = ", ".join(f"{name} {100 * entry['miou']:.1f}" for name, entry in found.items())
-        over = mean_over(found.values())
+        entries = {name: entry[kind] for name, entry in results["scores"].items()}
+        figures = ", ".join(f"{name} {100 * entry['miou']:.1f}" for name, entry in entries.items())
+        over = mean_over(entries.values())
         lines.append(f"  {_meaning(kind)}: {figures}{f' ({over})' if over else ''}")
     return lines
 

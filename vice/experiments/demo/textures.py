@@ -16,7 +16,7 @@ from vice.errors import UserError
 
 SPLITS = ("train", "val")
 PHOTOGRAPHS = ("chelsea", "coffee", "astronaut", "rocket", "hubble_deep_field", "retina")
-LICENCES = {
+LICENSES = {
     "chelsea": "CC0, Stefan van der Walt",
     "coffee": "CC0, Rachel Michetti, courtesy of Pikolo Espresso Bar",
     "astronaut": "public domain, NASA Great Images database",
@@ -74,7 +74,7 @@ SOURCES = (
 
 
 def load_picture(name: str) -> np.ndarray:
-    """Reads one of the pictures named in ``LICENCES``.
+    """Reads one of the pictures named in ``LICENSES``.
 
     Args:
         name: Its scikit-image name, for example ``"chelsea"``.
@@ -85,8 +85,8 @@ def load_picture(name: str) -> np.ndarray:
     Raises:
         UserError: Nobody knows the name, or scikit-image is not installed.
     """
-    if name not in LICENCES:
-        raise UserError(f"no demo picture is called {name!r}; choose one of {', '.join(LICENCES)}")
+    if name not in LICENSES:
+        raise UserError(f"no demo picture is called {name!r}; choose one of {', '.join(LICENSES)}")
     try:
         from skimage import data
     except ImportError as error:
@@ -122,10 +122,10 @@ def load_texture(source: TextureSource, split: str) -> np.ndarray:
     return _flatten((np.asarray(patch, np.float32) / 255.0) ** source.gamma)
 
 
-def _flatten(grey: np.ndarray, sigma: float = 16.0) -> np.ndarray:
+def _flatten(gray: np.ndarray, sigma: float = 16.0) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
-    detail = grey - gaussian_filter(grey, sigma, mode="reflect")
+    detail = gray - gaussian_filter(gray, sigma, mode="reflect")
     detail -= detail.mean()
     detail /= detail.std()
     return np.clip(detail, -3.0, 3.0)

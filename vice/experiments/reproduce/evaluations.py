@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vice.evaluation.compare import readouts
-from vice.experiments.reproduce.plan import Plan
-from vice.experiments.reproduce.tables import Row, merge
+from vice.experiments.reproduce.plan import ReproducePlan
+from vice.experiments.reproduce.tables import Experiment, merge
 from vice.runtime.files import read_json
 from vice.runtime.run_folder import RESULTS_NAME
 
@@ -19,7 +19,7 @@ from vice.runtime.run_folder import RESULTS_NAME
 Scores = dict[str, dict[str, float | None]]
 
 
-def arguments_of(row: Row, label: str, plan: Plan) -> dict[str, Any]:
+def arguments_of(row: Experiment, label: str, plan: ReproducePlan) -> dict[str, Any]:
     """Arguments of one evaluation of a row, at the plan's scale and on its data.
 
     Args:
@@ -31,18 +31,18 @@ def arguments_of(row: Row, label: str, plan: Plan) -> dict[str, Any]:
         ``kind`` and the arguments of that kind of evaluation.
     """
     said = row.evaluate[label]
-    found = merge(said, plan.scale.evaluate.get(said["kind"], {}))
+    arguments = merge(said, plan.scale.evaluate.get(said["kind"], {}))
     # What makes the row different is not the scale's to change.
-    found["changes"] = {**found.get("changes", {}), **said.get("changes", {})}
+    arguments["changes"] = {**arguments.get("changes", {}), **said.get("changes", {})}
     for name in ("dataset", "fit_dataset"):
-        if found.get(name):
-            found[name] = plan.dataset(found[name])
-    if not found["changes"]:
-        del found["changes"]
-    return found
+        if arguments.get(name):
+            arguments[name] = plan.dataset(arguments[name])
+    if not arguments["changes"]:
+        del arguments["changes"]
+    return arguments
 
 
-def evaluate(row: Row, spec: str, seed: int, folder: Path, plan: Plan) -> Scores:
+def evaluate(row: Experiment, spec: str, seed: int, folder: Path, plan: ReproducePlan) -> Scores:
     """Takes all evaluations of a row; those that are done are read.
 
     Args:
@@ -57,7 +57,7 @@ def evaluate(row: Row, spec: str, seed: int, folder: Path, plan: Plan) -> Scores
 
     Raises:
         UserError: An evaluation says what is wrong.
-        NotDone: As `Plan.require`.
+        NotDone: As `ReproducePlan.require`.
     """
     scores: Scores = {}
     for label in row.evaluate:
@@ -72,17 +72,17 @@ def evaluate(row: Row, spec: str, seed: int, folder: Path, plan: Plan) -> Scores
         else:
             plan.require(out)
             result = _evaluate(kind, spec, seed, out, plan, arguments)
-        for name, found in readouts(result).items():
+        for name, figures in readouts(result).items():
             column = name if kind == "clusters" else label
-            scores[column] = {metric: found[metric] for metric in ("miou", "accuracy")}
-            if iou := found.get("iou_per_class"):
+            scores[column] = {metric: figures[metric] for metric in ("miou", "accuracy")}
+            if iou := figures.get("iou_per_class"):
                 counted = sum(value is not None for value in iou.values())
                 scores[column] |= {"classes_in_mean": counted, "classes": len(iou)}
     return scores
 
 
 def _evaluate(
-    kind: str, spec: str, seed: int, out: Path, plan: Plan, arguments: dict[str, Any]
+    kind: str, spec: str, seed: int, out: Path, plan: ReproducePlan, arguments: dict[str, Any]
 ) -> dict[str, Any]:
     # MMSegmentation takes seconds to import, and a list of the tables needs none of it.
     from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters

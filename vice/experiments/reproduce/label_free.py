@@ -18,8 +18,8 @@ from vice.evaluation.checkpoint_selection import choose_checkpoint
 from vice.evaluation.label_free import HeldOutViews
 from vice.evaluation.protocols import default_protocol, get_protocol
 from vice.evaluation.seed_stability import cluster_stability
-from vice.experiments.reproduce.plan import Plan
-from vice.experiments.reproduce.tables import Row
+from vice.experiments.reproduce.plan import ReproducePlan
+from vice.experiments.reproduce.tables import Experiment
 from vice.models.checkpoint import load_checkpoint
 from vice.runtime.files import read_json, write_json
 from vice.runtime.run_folder import CARD_NAME, CHOICE_NAME, SCORES_NAME, STABILITY_NAME, read_config
@@ -29,7 +29,7 @@ _VIEW_KEYS = ("STANDARDIZE", "SUPERPIXELS", "VIEWS", "PHOTOMETRIC", "LOSS")
 _SHARES = ("loss_over_lnk", "agreement", "cosine", "mutual_information")
 
 
-def choose(row: Row, run_dir: Path, seed: int, plan: Plan) -> dict[str, Any]:
+def choose(row: Experiment, run_dir: Path, seed: int, plan: ReproducePlan) -> dict[str, Any]:
     """The checkpoint of a run that is chosen without labels; found once and then read.
 
     The images are those of the scored split of the data that was trained on, without their labels,
@@ -45,7 +45,7 @@ def choose(row: Row, run_dir: Path, seed: int, plan: Plan) -> dict[str, Any]:
         What `vice.evaluation.checkpoint_selection.Choice.to_dict` gives.
 
     Raises:
-        NotDone: As `Plan.require`, here and below.
+        NotDone: As `ReproducePlan.require`, here and below.
     """
     file = run_dir / CHOICE_NAME
     if file.is_file():
@@ -57,7 +57,9 @@ def choose(row: Row, run_dir: Path, seed: int, plan: Plan) -> dict[str, Any]:
     return choice
 
 
-def last_scores(row: Row, run_dir: Path, settings: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+def last_scores(
+    row: Experiment, run_dir: Path, settings: Mapping[str, Any], plan: ReproducePlan
+) -> dict[str, Any]:
     """Label-free scores of a run's last checkpoint, in views that all rows share.
 
     In its own views a row could win by easier ones. Found once and then read, from the run's
@@ -89,9 +91,9 @@ def last_scores(row: Row, run_dir: Path, settings: Mapping[str, Any], plan: Plan
         checkpoint = load_checkpoint(run_dir, device=_device(plan))
         prototypes = checkpoint.required_prototypes()
         scores = _views(tuple(held_out), text).measure(checkpoint.embedder, prototypes)
-        found = {name: getattr(scores, name) for name in _SHARES}
-        found["perplexity_over_k"] = scores.perplexity / len(prototypes)
-        known = {**asked, "scores": found}
+        shares = {name: getattr(scores, name) for name in _SHARES}
+        shares["perplexity_over_k"] = scores.perplexity / len(prototypes)
+        known = {**asked, "scores": shares}
         write_json(file, known)
     return dict(known["scores"])
 
@@ -102,7 +104,9 @@ def _views(images: tuple[str, ...], settings: str) -> HeldOutViews:
     return HeldOutViews(images, json.loads(settings))
 
 
-def stability(row: Row, run_dirs: Mapping[int, Path], plan: Plan) -> list[dict[str, Any]]:
+def stability(
+    row: Experiment, run_dirs: Mapping[int, Path], plan: ReproducePlan
+) -> list[dict[str, Any]]:
     """How far the last checkpoints of a row's seeds agree; found once and then read.
 
     The images are those of `choose`, of the size that was trained on. The result is kept in the
@@ -132,17 +136,17 @@ def stability(row: Row, run_dirs: Mapping[int, Path], plan: Plan) -> list[dict[s
     if {name: known.get(name) for name in asked} == asked:
         return list(known["pairs"])
     plan.require(file)
-    found = cluster_stability(folders, held_out, sizes=sizes, device=_device(plan))
-    pairs = [{"seeds": [asked["seeds"][i] for i in pair], **found[pair]} for pair in found]
+    agreement = cluster_stability(folders, held_out, sizes=sizes, device=_device(plan))
+    pairs = [{"seeds": [asked["seeds"][i] for i in pair], **agreement[pair]} for pair in agreement]
     write_json(file, {**asked, "pairs": pairs})
     return pairs
 
 
-def _device(plan: Plan) -> str:
+def _device(plan: ReproducePlan) -> str:
     return plan.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _held_out(row: Row, plan: Plan) -> list[Path]:
+def _held_out(row: Experiment, plan: ReproducePlan) -> list[Path]:
     name = plan.dataset(row.trained_on)
     known = name if name in DATASETS else "folder"
     split = get_protocol(default_protocol(known), known).score_split

@@ -21,7 +21,7 @@ from vice.datasets.labelled_set import list_checksum
 from vice.datasets.subsets import take_subset
 from vice.errors import UserError
 from vice.evaluation.protocols import default_protocol, get_protocol
-from vice.experiments.reproduce.tables import Row, Scale, key_of
+from vice.experiments.reproduce.tables import Experiment, Scale, key_of
 from vice.names import printable
 from vice.runtime.files import write_text
 from vice.runtime.overrides import expand, quote
@@ -32,7 +32,7 @@ class NotDone(Exception):
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReproducePlan:
     """What the user asks for.
 
     Attributes:
@@ -103,7 +103,7 @@ class Run:
         return hashlib.sha256(content.encode()).hexdigest()[:10]
 
 
-def plan_run(row: Row, plan: Plan, seed: int) -> Run:
+def plan_run(row: Experiment, plan: ReproducePlan, seed: int) -> Run:
     """Composes the training of a row; nothing has to be there for it.
 
     Args:
@@ -135,20 +135,20 @@ def plan_run(row: Row, plan: Plan, seed: int) -> Run:
     return Run(row.config, overrides, seed, settings(row.config, overrides))
 
 
-def _scaled(row: Row, plan: Plan) -> list[str]:
+def _scaled(row: Experiment, plan: ReproducePlan) -> list[str]:
     """What the row says at full scale, times the scale's factors; the user's overrides win."""
     # Composing takes time, and what comes with shared parts is the same for most rows.
     shared = composed(str(row.config), row.shared) if plan.scale.factors else {}
-    own = {key_of(text): _number(text.partition("=")[2]) for text in row.own}
+    stated = {key_of(text): _number(text.partition("=")[2]) for text in row.own}
     named = {key_of(text) for text in plan.overrides}
-    found = []
+    overrides = []
     for key, factor in plan.scale.factors.items():
-        value = own[key] if key in own else _at(shared, key)
+        value = stated[key] if key in stated else _at(shared, key)
         if key not in named:
             scaled = max(1, round(value * factor)) if isinstance(value, int) else value * factor
             # 0 switches something off at any scale.
-            found.append(f"{key}={scaled if value else 0}")
-    return found
+            overrides.append(f"{key}={scaled if value else 0}")
+    return overrides
 
 
 def _at(nested: Mapping[str, Any], key: str) -> Any:
@@ -171,10 +171,10 @@ def composed(config: str, overrides: tuple[str, ...]) -> dict[str, Any]:
 def _composed(config: str, overrides: tuple[str, ...]) -> tuple[dict[str, Any], set[str]]:
     from omegaconf import OmegaConf
 
-    from vice.plugins.vissl.config.compose import compose_and_tell
+    from vice.plugins.vissl.config.compose import compose_with_defaults
 
-    found, filled = compose_and_tell([f"config={config}", *overrides])
-    plain: Any = OmegaConf.to_container(found, resolve=True)
+    composition, filled = compose_with_defaults([f"config={config}", *overrides])
+    plain: Any = OmegaConf.to_container(composition, resolve=True)
     return dict(plain), filled
 
 
@@ -201,7 +201,7 @@ def _is_harmless(key: str) -> bool:
     return name.startswith(HARMLESS) and name not in counts
 
 
-def run_folder(run: Run, row: Row, plan: Plan) -> tuple[Path, Path]:
+def run_folder(run: Run, row: Experiment, plan: ReproducePlan) -> tuple[Path, Path]:
     """Where a run lies and what it is trained on.
 
     Args:
@@ -217,9 +217,9 @@ def run_folder(run: Run, row: Row, plan: Plan) -> tuple[Path, Path]:
         UserError: The data set is not there.
     """
     name, limit = plan.dataset(row.trained_on), plan.scale.images
-    own = composed(run.config, run.overrides)["config"]["DATA"]["TRAIN"]["DATA_PATHS"]
-    if name == row.trained_on and own and not limit:
-        images, identity = Path(own[0]), name
+    paths = composed(run.config, run.overrides)["config"]["DATA"]["TRAIN"]["DATA_PATHS"]
+    if name == row.trained_on and paths and not limit:
+        images, identity = Path(paths[0]), name
     else:
         images, identity = _write_list(name, limit, plan)
     backbone, trunk = (run.settings[f"MODEL.TRUNK.{key}"] for key in ("VICE.backbone", "NAME"))
@@ -230,7 +230,7 @@ def run_folder(run: Run, row: Row, plan: Plan) -> tuple[Path, Path]:
     return plan.out / "runs" / folder, images
 
 
-def _write_list(name: str, limit: int, plan: Plan) -> tuple[Path, str]:
+def _write_list(name: str, limit: int, plan: ReproducePlan) -> tuple[Path, str]:
     known = name if name in DATASETS else "folder"
     split = get_protocol(default_protocol(known), known).fit_split
     data = open_dataset(name, plan.data_root)
@@ -257,7 +257,7 @@ def parse_datasets(texts: Sequence[str]) -> dict[str, str]:
     Raises:
         UserError: A name that no benchmark has.
     """
-    found = {}
+    replacements = {}
     for text in texts:
         name, equals, replacement = text.partition("=")
         if not equals or os.path.isdir(expand(text)):
@@ -265,5 +265,5 @@ def parse_datasets(texts: Sequence[str]) -> dict[str, str]:
         elif name not in DATASETS:
             raise UserError(f"--dataset {text}: {name} is none of {', '.join(DATASETS)}")
         known = replacement in DATASETS
-        found[name] = replacement if known else expand(replacement)
-    return found
+        replacements[name] = replacement if known else expand(replacement)
+    return replacements

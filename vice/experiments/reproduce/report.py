@@ -11,9 +11,9 @@ from vice.evaluation.checkpoint_selection import RULE
 from vice.evaluation.compare import markdown_line, spread
 from vice.evaluation.matchings import MATCHINGS
 from vice.experiments.reproduce.evaluations import Scores
-from vice.experiments.reproduce.plan import Plan
+from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.runner import Outcome, RowOutcome
-from vice.experiments.reproduce.tables import Row, Table
+from vice.experiments.reproduce.tables import Experiment, PaperTable
 from vice.runtime.files import write_json, write_text
 from vice.scoring import mean_over
 
@@ -28,7 +28,7 @@ LABEL_FREE = {
 HEAD = ("row", "read-out", "published", "source", "last checkpoint", "label-free choice", "seeds")
 
 
-def write_report(table: Table, outcome: Outcome, plan: Plan) -> Path:
+def write_report(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> Path:
     """Writes ``tables/<table>-<scale>.md`` and ``.json`` into the plan's folder.
 
     Args:
@@ -49,7 +49,7 @@ def write_report(table: Table, outcome: Outcome, plan: Plan) -> Path:
     return file
 
 
-def to_markdown(table: Table, outcome: Outcome, plan: Plan) -> str:
+def to_markdown(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> str:
     """The table, what the scale and the data change, and what failed.
 
     mIoU / accuracy in percent, mean ± standard deviation over seeds; a difference of mIoU to the
@@ -67,13 +67,14 @@ def to_markdown(table: Table, outcome: Outcome, plan: Plan) -> str:
     baseline = outcome.rows.get(table.baseline)
     owners: dict[str, str] = {}
     for row in table.rows:
-        found = outcome.rows[row.name]
+        row_outcome = outcome.rows[row.name]
         name = row.name
-        first = owners.setdefault(found.run or row.name, row.name)
+        first = owners.setdefault(row_outcome.run or row.name, row.name)
         if first != row.name:
             name += f" (the same run as {first!r} here)"
         lines += [
-            markdown_line([name, *cells]) for cells in _cells(table, row, found, baseline, plan)
+            markdown_line([name, *cells])
+            for cells in _cells(table, row, row_outcome, baseline, plan)
         ]
     lines += [*_label_free(table, outcome), "", *_notes(plan, outcome)]
     lines += [f"- failed: {line}" for line in outcome.failures]
@@ -82,44 +83,50 @@ def to_markdown(table: Table, outcome: Outcome, plan: Plan) -> str:
 
 
 def _cells(
-    table: Table, row: Row, found: RowOutcome, baseline: RowOutcome | None, plan: Plan
+    table: PaperTable,
+    row: Experiment,
+    outcome: RowOutcome,
+    baseline: RowOutcome | None,
+    plan: ReproducePlan,
 ) -> list[list[str]]:
     """A line for each read-out that is published or measured."""
-    names = dict.fromkeys([*row.published, *(name for scores in found.last for name in scores)])
+    names = dict.fromkeys([*row.published, *(name for scores in outcome.last for name in scores)])
     names.pop("training", None)
     source = row.source or table.source
     lines = []
     for name in names or ["-"]:
         figures = row.published.get(name)
         shown = figure(figures, plan.comparable())
-        base = None if baseline is None or baseline is found else baseline
-        last = measured(found.last, name, base.last if base else [])
-        chosen = measured(found.chosen, name, base.chosen if base else [])
-        if found.epochs:
-            chosen += " (last)" if found.same else f" (epoch {', '.join(map(str, found.epochs))})"
-        seeds = sum(name in scores for scores in found.last)
+        base = None if baseline is None or baseline is outcome else baseline
+        last = measured(outcome.last, name, base.last if base else [])
+        chosen = measured(outcome.chosen, name, base.chosen if base else [])
+        if outcome.epochs:
+            chosen += (
+                " (last)" if outcome.same else f" (epoch {', '.join(map(str, outcome.epochs))})"
+            )
+        seeds = sum(name in scores for scores in outcome.last)
         lines.append([name, shown, source if figures else "-", last, chosen, str(seeds or "-")])
-    if found.stability:
+    if outcome.stability:
         kinds = ("adjusted_rand_index", "normalized_mutual_information")
-        ari, nmi = (spread([pair[kind] for pair in found.stability]) for kind in kinds)
-        seeds = len({seed for pair in found.stability for seed in pair["seeds"]})
+        ari, nmi = (spread([pair[kind] for pair in outcome.stability]) for kind in kinds)
+        seeds = len({seed for pair in outcome.stability for seed in pair["seeds"]})
         lines.append([STABILITY, "-", "-", f"ARI {ari} / NMI {nmi}", "-", str(seeds)])
-    if found.seconds or "training" in row.published:
+    if outcome.seconds or "training" in row.published:
         time = row.published.get("training")
-        mean = sum(found.seconds) / len(found.seconds) if found.seconds else None
+        mean = sum(outcome.seconds) / len(outcome.seconds) if outcome.seconds else None
         taken = "-" if mean is None else f"{mean:.0f} s"
         shown = "-" if time is None else f"{time}{'' if plan.comparable() else ' †'}"
         lines.append(["training", shown, source if time else "-", taken, "-", "-"])
     return lines
 
 
-def _label_free(table: Table, outcome: Outcome) -> list[str]:
+def _label_free(table: PaperTable, outcome: Outcome) -> list[str]:
     """The second table; nothing where no row was trained."""
     rows = {row.name: outcome.rows[row.name].label_free for row in table.rows}
     lines = []
     for name, scores in rows.items():
         if scores:
-            cells = [spread([found[key] for found in scores]) for key in LABEL_FREE]
+            cells = [spread([entry[key] for entry in scores]) for key in LABEL_FREE]
             lines.append(markdown_line([name, *cells, str(len(scores))]))
     if not lines:
         return []
@@ -152,17 +159,17 @@ def measured(scores: Sequence[Scores], name: str, baseline: Sequence[Scores]) ->
         name: The read-out.
         baseline: The baseline's scores; empty for no difference.
     """
-    found = [entry[name] for entry in scores if name in entry]
-    if not found:
+    entries = [entry[name] for entry in scores if name in entry]
+    if not entries:
         return "-"
-    if "milliseconds" in found[0]:
+    if "milliseconds" in entries[0]:
         # Shares become percent there, and milliseconds are none.
-        return f"{spread([_value(entry, 'milliseconds') / 100 for entry in found])} ms"
-    text = " / ".join(spread([entry[key] for entry in found]) for key in ("miou", "accuracy"))
+        return f"{spread([_value(entry, 'milliseconds') / 100 for entry in entries])} ms"
+    text = " / ".join(spread([entry[key] for entry in entries]) for key in ("miou", "accuracy"))
     reference = [entry[name] for entry in baseline if name in entry]
     if not reference:
         return text
-    means = [sum(_value(e, "miou") for e in group) / len(group) for group in (found, reference)]
+    means = [sum(_value(e, "miou") for e in group) / len(group) for group in (entries, reference)]
     return f"{text} ({100 * (means[0] - means[1]):+.2f})"
 
 
@@ -171,18 +178,22 @@ def _value(entry: Mapping[str, float | None], key: str) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _notes(plan: Plan, outcome: Outcome) -> list[str]:
+def _notes(plan: ReproducePlan, outcome: Outcome) -> list[str]:
     notes = [
         "- mIoU / accuracy in %, mean ± standard deviation over seeds. No label has a say in which "
         f"checkpoint is scored: it is the last one, or that of the {RULE}, on images that were not "
         "trained on."
     ]
-    taken = [scores for found in outcome.rows.values() for scores in (*found.last, *found.chosen)]
+    taken = [
+        scores
+        for row_outcome in outcome.rows.values()
+        for scores in (*row_outcome.last, *row_outcome.chosen)
+    ]
     if over := mean_over(entry for scores in taken for entry in scores.values()):
         notes.append(f"- mIoU: {over}; each results.json has its own number.")
     names = {name.rpartition(" ")[2] for scores in taken for name in scores}
     notes += [f"- {name}: {text}" for name, text in MATCHINGS.items() if name in names]
-    if any(found.stability for found in outcome.rows.values()):
+    if any(row_outcome.stability for row_outcome in outcome.rows.values()):
         notes.append(
             f"- {STABILITY}: adjusted Rand index and normalised mutual information between the "
             "nearest prototypes of all pixels of those images, in %, over pairs of last "
@@ -197,7 +208,7 @@ def _notes(plan: Plan, outcome: Outcome) -> list[str]:
     return notes
 
 
-def changes(plan: Plan) -> list[str]:
+def changes(plan: ReproducePlan) -> list[str]:
     """What scale, data and overrides change against the papers' setting, a line each."""
     scale, lines = plan.scale, []
     if scale.factors:
@@ -207,7 +218,7 @@ def changes(plan: Plan) -> list[str]:
         lines.append(f"- training: {', '.join(map(_short, scale.train))}")
     if scale.images:
         lines.append(f"- training images: at most {scale.images}")
-    lines += [f"- {kind}: {_flat(found)}" for kind, found in scale.evaluate.items()]
+    lines += [f"- {kind}: {_flat(settings)}" for kind, settings in scale.evaluate.items()]
     lines += [
         f"- data: {new} in place of {'all data sets' if old == '*' else old}"
         for old, new in plan.datasets.items()

@@ -12,11 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError, one_line
+from vice.experiments.reproduce.announce import announce_datasets
 from vice.experiments.reproduce.evaluations import Scores, arguments_of, evaluate
-from vice.experiments.reproduce.found import announce_datasets
 from vice.experiments.reproduce.label_free import choose, last_scores, stability
-from vice.experiments.reproduce.plan import NotDone, Plan, Run, composed, plan_run, run_folder
-from vice.experiments.reproduce.tables import Row, Table
+from vice.experiments.reproduce.plan import (
+    NotDone,
+    ReproducePlan,
+    Run,
+    composed,
+    plan_run,
+    run_folder,
+)
+from vice.experiments.reproduce.tables import Experiment, PaperTable
 from vice.experiments.reproduce.trainings import Waiting, ensure_trained, training_seconds
 from vice.runtime.progress import progress
 
@@ -65,8 +72,8 @@ class Outcome:
 
 
 def reproduce(
-    table: Table,
-    plan: Plan,
+    table: PaperTable,
+    plan: ReproducePlan,
     on_row: Callable[[Outcome], None] = lambda outcome: None,
     rows: Collection[str] | None = None,
 ) -> Outcome:
@@ -92,7 +99,7 @@ def reproduce(
     # A run that several rows share is tried once.
     failed: dict[Path, Exception] = {}
 
-    def trained(row: Row, seed: int) -> bool:
+    def trained(row: Experiment, seed: int) -> bool:
         work_on = partial(_train, outcome, row, seed, plan, failed)
         return _guarded(outcome, f"{row.name}, seed {seed}", work_on)
 
@@ -113,17 +120,17 @@ def reproduce(
         compared = row.config is not None and not (row.untrained or row.initial)
         if len(seeds) > 1 and compared:
             only_done = plan.only_done or (rows is not None and row.name not in rows)
-            own = dataclasses.replace(plan, only_done=only_done)
-            compare = partial(_compare_seeds, outcome.rows[row.name], row, seeds, own)
+            seed_plan = dataclasses.replace(plan, only_done=only_done)
+            compare = partial(_compare_seeds, outcome.rows[row.name], row, seeds, seed_plan)
             _guarded(outcome, f"{row.name}, stability between seeds", compare)
     return outcome
 
 
 def _collect(
-    table: Table,
+    table: PaperTable,
     outcome: Outcome,
-    work: Sequence[tuple[Row, int]],
-    plan: Plan,
+    work: Sequence[tuple[Experiment, int]],
+    plan: ReproducePlan,
     scored: dict[str, list[int]],
 ) -> None:
     """What is done of some rows; nothing is said of what is not, or could not be."""
@@ -135,7 +142,7 @@ def _collect(
             scored.setdefault(row.name, []).append(seed)
 
 
-def shown(table: Table, outcome: Outcome, rows: Collection[str]) -> Table:
+def reported_rows(table: PaperTable, outcome: Outcome, rows: Collection[str]) -> PaperTable:
     """A table without the rows that were not asked for and of which nothing is done.
 
     Args:
@@ -147,7 +154,7 @@ def shown(table: Table, outcome: Outcome, rows: Collection[str]) -> Table:
     return dataclasses.replace(table, rows=tuple(kept))
 
 
-def _has_work(row: Row) -> bool:
+def _has_work(row: Experiment) -> bool:
     return bool(row.evaluate) and (row.config is not None or row.spec is not None)
 
 
@@ -172,7 +179,7 @@ def _guarded(outcome: Outcome, where: str, work: Callable[[], None]) -> bool:
 
 
 def _train(
-    outcome: Outcome, row: Row, seed: int, plan: Plan, failed: dict[Path, Exception]
+    outcome: Outcome, row: Experiment, seed: int, plan: ReproducePlan, failed: dict[Path, Exception]
 ) -> None:
     if row.config is None or row.untrained:
         return
@@ -187,55 +194,63 @@ def _train(
         raise
 
 
-def _place(row: Row, seed: int, plan: Plan) -> tuple[Run, Path, Path]:
+def _place(row: Experiment, seed: int, plan: ReproducePlan) -> tuple[Run, Path, Path]:
     run = plan_run(row, plan, seed)
     folder, images = run_folder(run, row, plan)
     return run, folder, images
 
 
-def _views(table: Table, row: Row, plan: Plan) -> Mapping[str, Any]:
+def _views(table: PaperTable, row: Experiment, plan: ReproducePlan) -> Mapping[str, Any]:
     """``VICE`` of the training whose views a row is measured in without labels."""
-    known = {found.name: found for found in table.rows if found.config is not None}
+    known = {each.name: each for each in table.rows if each.config is not None}
     run = plan_run(known.get(table.baseline, row), plan, 0)
     return dict(composed(run.config, run.overrides)["config"]["VICE"])
 
 
-def _score(table: Table, found: RowOutcome, row: Row, seed: int, plan: Plan) -> None:
+def _score(
+    table: PaperTable, outcome: RowOutcome, row: Experiment, seed: int, plan: ReproducePlan
+) -> None:
     if row.untrained:
         plan.require(row.name)
-        found.last.append(_time(row, seed, plan))
+        outcome.last.append(_time(row, seed, plan))
         return
     if row.config is None:
         from_imagenet = str(row.spec).startswith("imagenet:")
         spec = plan.scale.finetuned if from_imagenet and plan.scale.finetuned else str(row.spec)
-        found.last.append(evaluate(row, spec, seed, plan.out / "eval" / _plain(spec), plan))
+        outcome.last.append(evaluate(row, spec, seed, plan.out / "eval" / _plain(spec), plan))
         return
     _, folder, _ = _place(row, seed, plan)
-    place = plan.out / "eval" / folder.name
+    results_folder = plan.out / "eval" / folder.name
     if row.initial:
-        found.last.append(evaluate(row, f"random:{folder}", seed, place / "initial", plan))
+        outcome.last.append(
+            evaluate(row, f"random:{folder}", seed, results_folder / "initial", plan)
+        )
         return
-    last = evaluate(row, str(folder), seed, place / "last", plan)
+    last = evaluate(row, str(folder), seed, results_folder / "last", plan)
     choice = choose(row, folder, seed, plan)
     chosen = last
     if not choice["last"]:
-        chosen = evaluate(row, choice["path"], seed, place / f"epoch{choice['epoch']}", plan)
+        chosen = evaluate(
+            row, choice["path"], seed, results_folder / f"epoch{choice['epoch']}", plan
+        )
     label_free = last_scores(row, folder, _views(table, row, plan), plan)
-    found.last.append(last)
-    found.chosen.append(chosen)
-    found.label_free.append(label_free)
-    found.epochs.append(choice["epoch"])
-    found.same = found.same and choice["last"]
+    outcome.last.append(last)
+    outcome.chosen.append(chosen)
+    outcome.label_free.append(label_free)
+    outcome.epochs.append(choice["epoch"])
+    outcome.same = outcome.same and choice["last"]
     if (seconds := training_seconds(folder)) is not None:
-        found.seconds.append(seconds)
+        outcome.seconds.append(seconds)
 
 
-def _compare_seeds(found: RowOutcome, row: Row, seeds: Sequence[int], plan: Plan) -> None:
+def _compare_seeds(
+    outcome: RowOutcome, row: Experiment, seeds: Sequence[int], plan: ReproducePlan
+) -> None:
     folders = {seed: _place(row, seed, plan)[1] for seed in seeds}
-    found.stability = stability(row, folders, plan)
+    outcome.stability = stability(row, folders, plan)
 
 
-def _time(row: Row, seed: int, plan: Plan) -> Scores:
+def _time(row: Experiment, seed: int, plan: ReproducePlan) -> Scores:
     from vice.experiments.reproduce.step_time import time_step
 
     run = plan_run(row, plan, seed)

@@ -106,9 +106,9 @@ class NoiseSource:
 def _marked(
     model: nn.Module, inputs: list[torch.Tensor], marks: list[float], device: str
 ) -> torch.Tensor:
-    found = torch.cat([model(each) for each in inputs])
+    output = torch.cat([model(each) for each in inputs])
     marks.append(_now(device))
-    return found
+    return output
 
 
 def _now(device: str) -> float:

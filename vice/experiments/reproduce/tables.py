@@ -24,7 +24,7 @@ KINDS = ("linear", "clusters", "finetune", "timing")
 
 
 @dataclass(frozen=True)
-class Row:
+class Experiment:
     """One experiment.
 
     Attributes:
@@ -55,7 +55,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     """One table or figure of the papers.
 
     Attributes:
@@ -72,7 +72,7 @@ class Table:
     source: str
     about: str
     baseline: str
-    rows: tuple[Row, ...]
+    rows: tuple[Experiment, ...]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def table_names() -> list[str]:
     return sorted(file.stem for file in _folder().glob("*.yaml"))
 
 
-def load_table(name: str) -> Table:
+def load_table(name: str) -> PaperTable:
     """Reads a table.
 
     Args:
@@ -134,7 +134,7 @@ def load_table(name: str) -> Table:
     missing = {*published, content.get("baseline") or names[0]} - set(names)
     if missing or len(set(names)) < len(names):
         raise UserError(f"{file}: rows must have different names, and {sorted(missing)} are none")
-    return Table(
+    return PaperTable(
         name,
         content["title"],
         content.get("source", ""),
@@ -144,7 +144,7 @@ def load_table(name: str) -> Table:
     )
 
 
-def select_rows(table: Table, patterns: Sequence[str]) -> Table:
+def select_rows(table: PaperTable, patterns: Sequence[str]) -> PaperTable:
     """The rows of a table whose names match one of some patterns, and its baseline.
 
     Args:
@@ -178,10 +178,10 @@ def load_scale(name: str) -> Scale:
     scales = _read(_folder() / "_base" / "scales.yaml")
     if name not in scales:
         raise UserError(f"scale {name!r} is unknown; choose one of {', '.join(scales)}")
-    found = dict(scales[name])
-    before = scales[found.pop("train_as")]["train"] if "train_as" in found else []
-    train = tuple(_last_of_each([*before, *found.pop("train", [])]))
-    return Scale(name=name, train=train, **found)
+    options = dict(scales[name])
+    before = scales[options.pop("train_as")]["train"] if "train_as" in options else []
+    train = tuple(_last_of_each([*before, *options.pop("train", [])]))
+    return Scale(name=name, train=train, **options)
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,8 +208,8 @@ def _row(
     parts: Mapping[str, Any],
     published: Mapping[str, Any],
     file: Path,
-) -> Row:
-    own = [override for part in chosen for override in part.get("train", ())]
+) -> Experiment:
+    overrides = [override for part in chosen for override in part.get("train", ())]
     whole: dict[str, Any] = dict(base)
     for part in chosen:
         whole = _join(whole, _compose({**part, "train": []}, parts, file))
@@ -219,16 +219,20 @@ def _row(
         label: {**arguments, "kind": arguments.get("kind", label)}
         for label, arguments in (whole.get("evaluate") or {}).items()
     }
-    return Row(
+    return Experiment(
         name,
         whole.get("config"),
         tuple(whole.get("train", ())),
-        tuple(own),
+        tuple(overrides),
         whole.get("trained_on", ""),
         whole.get("spec"),
         whole.get("untrained", False),
         whole.get("initial", False),
-        {label: found for label, found in evaluations.items() if found["kind"] in kinds},
+        {
+            label: arguments
+            for label, arguments in evaluations.items()
+            if arguments["kind"] in kinds
+        },
         {**whole.get("published", {}), **published.get(name, {})},
         whole.get("source", ""),
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vice.experiments.reproduce.plan import Plan, Run
+from vice.experiments.reproduce.plan import ReproducePlan, Run
 from vice.experiments.train import submit, train
 from vice.models.training_state import final_state
 from vice.runtime.files import make_folder, read_json, write_json
@@ -24,7 +24,7 @@ class Waiting(Exception):
     """A training is in SLURM's hands; the same command goes on later."""
 
 
-def ensure_trained(run: Run, folder: Path, images: Path, plan: Plan) -> None:
+def ensure_trained(run: Run, folder: Path, images: Path, plan: ReproducePlan) -> None:
     """Trains, resumes or submits a run; one that is done is left as it is.
 
     Args:
@@ -37,7 +37,7 @@ def ensure_trained(run: Run, folder: Path, images: Path, plan: Plan) -> None:
         UserError: Training says what is wrong.
         RuntimeError: Training crashed.
         Waiting: It was submitted, now or before.
-        NotDone: As `Plan.require`.
+        NotDone: As `ReproducePlan.require`.
     """
     if is_done(folder):
         return
@@ -56,7 +56,7 @@ def training_seconds(folder: Path) -> float | None:
     return seconds
 
 
-def _submitted(run: Run, folder: Path, images: Path, plan: Plan) -> str:
+def _submitted(run: Run, folder: Path, images: Path, plan: ReproducePlan) -> str:
     from vice.plugins.vissl.slurm import job_state
 
     known = _record(folder).get("job")
@@ -71,8 +71,8 @@ def _submitted(run: Run, folder: Path, images: Path, plan: Plan) -> str:
 
 def _record(folder: Path) -> dict[str, Any]:
     file = folder / RECORD_NAME
-    found: dict[str, Any] = read_json(file, "delete it") if file.is_file() else {}
-    return found
+    record: dict[str, Any] = read_json(file, "delete it") if file.is_file() else {}
+    return record
 
 
 def _write_record(folder: Path, content: Mapping[str, Any]) -> None:

@@ -49,10 +49,10 @@ class SharedEmbedder:
         Args:
             backbone: Config of a `ViceBackbone`, or of another backbone.
         """
-        own = backbone.get("type") == ViceBackbone.__name__ and backbone.get("frozen", True)
+        is_vice = backbone.get("type") == ViceBackbone.__name__ and backbone.get("frozen", True)
         asked = {"spec": None, "seed": 0, "cache_bytes": 0}
         asked.update({name: backbone[name] for name in asked if name in backbone})
-        return {**backbone, **({"shared": self} if own and asked == self.origin else {})}
+        return {**backbone, **({"shared": self} if is_vice and asked == self.origin else {})}
 
     @cached_property
     def digest(self) -> str:

@@ -37,8 +37,8 @@ class NumberedSampler(InfiniteSampler):
 
     def __iter__(self) -> Iterator[Draw]:
         """Yields what `vice.plugins.mmseg.dataset.ViceDataset` takes as an index."""
-        for place, image in enumerate(super().__iter__(), self.first):
-            yield Draw(image, (self.seed, place * self.world_size + self.rank))
+        for position, image in enumerate(super().__iter__(), self.first):
+            yield Draw(image, (self.seed, position * self.world_size + self.rank))
 
 
 @MODELS.register_module()

@@ -40,8 +40,8 @@ class ClusterHead(BaseDecodeHead):
         num_classes: int | None = None,
         in_index: int = -1,
     ) -> None:
-        found = Centroids.load(centroids)
-        clusters, dim = found.vectors.shape
+        loaded = Centroids.load(centroids)
+        clusters, dim = loaded.vectors.shape
         super().__init__(
             dim,
             dim,
@@ -53,7 +53,7 @@ class ClusterHead(BaseDecodeHead):
             loss_decode={"type": "CrossEntropyLoss", "avg_non_ignore": True},
             init_cfg=None,
         )
-        concepts = found.concepts()
+        concepts = loaded.concepts()
         # Buffers go where the head goes; the layer of the base class is not needed.
         self.register_buffer("vectors", concepts.vectors, persistent=False)
         self.register_buffer("bias", concepts.bias, persistent=False)

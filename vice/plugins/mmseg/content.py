@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from vice.datasets import LabelledSet, Pair
+from vice.datasets import ImageLabelPair, LabelledSet
 from vice.errors import UserError
 from vice.evaluation.task import Task
 from vice.images.fingerprints import count_shared
@@ -17,7 +17,9 @@ logger = logging.getLogger(__name__)
 
 
 def look_at_images(
-    task: Task, sets: tuple[LabelledSet, LabelledSet], fitted: Sequence[Pair] | None = None
+    task: Task,
+    sets: tuple[LabelledSet, LabelledSet],
+    fitted: Sequence[ImageLabelPair] | None = None,
 ) -> dict[str, Any]:
     """Reads all images of both splits once, says what they hold, and which are in both.
 
@@ -38,7 +40,7 @@ def look_at_images(
 
 
 def _look(
-    task: Task, sets: tuple[LabelledSet, LabelledSet], fitted: Sequence[Pair] | None
+    task: Task, sets: tuple[LabelledSet, LabelledSet], fitted: Sequence[ImageLabelPair] | None
 ) -> dict[str, Any]:
     protocol = task.protocol
     if fitted is None:
@@ -46,16 +48,16 @@ def _look(
     pairs = {"fit": fitted, "score": sets[1].pairs(protocol.score_split)}
     splits = {"fit": protocol.fit_split, "score": protocol.score_split}
     names = {role: f"{data.name} {splits[role]}" for role, data in zip(pairs, sets, strict=True)}
-    found = {role: _survey(names[role], [one.image for one in pairs[role]]) for role in pairs}
-    same, near = count_shared(found["score"].prints, found["fit"].prints)
+    surveys = {role: _survey(names[role], [each.image for each in pairs[role]]) for role in pairs}
+    same, near = count_shared(surveys["score"].prints, surveys["fit"].prints)
     if same or near:
         logger.warning(
             "%d of %d scored images (%s) are among those that are fitted on (%s), and %d more "
             "have a near duplicate there: scores are better than on new images",
-            same, found["score"].looked, names["score"], names["fit"], near,
+            same, surveys["score"].looked, names["score"], names["fit"], near,
         )  # fmt: skip
     return {
-        **{role: one.describe() for role, one in found.items()},
+        **{role: each.describe() for role, each in surveys.items()},
         "shared": {"exact": same, "near": near},
     }
 
@@ -68,12 +70,12 @@ def _survey(name: str, images: Sequence[Any]) -> Survey:
             "cannot be used)"
         )
     logger.info("%s: %s", name, survey)
-    found = survey.duplicates()
-    if found.flat or found.repeated or found.near:
+    duplicates = survey.duplicates()
+    if duplicates.flat or duplicates.repeated or duplicates.near:
         logger.warning(
             "%s: of %d images, %d are of one colour, %d equal others and %d are near duplicates",
-            name, found.images, found.flat, found.repeated, found.near,
+            name, duplicates.images, duplicates.flat, duplicates.repeated, duplicates.near,
         )  # fmt: skip
-    for warning in content_warnings(found):
+    for warning in content_warnings(duplicates):
         logger.warning("%s: %s", name, warning)
     return survey

@@ -9,7 +9,7 @@ from mmengine.registry import DefaultScope
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from vice.datasets import Pair, open_dataset
+from vice.datasets import ImageLabelPair, open_dataset
 from vice.datasets.subsets import take_subset
 from vice.errors import UserError
 from vice.evaluation.protocols import Protocol
@@ -98,7 +98,7 @@ class ViceDataset(BaseSegDataset):
         return {**super().get_data_info(idx), "vice_dataset": self.source}
 
 
-def keep_subset(pairs: list[Pair], fraction: float, seed: int) -> list[Pair]:
+def keep_subset(pairs: list[ImageLabelPair], fraction: float, seed: int) -> list[ImageLabelPair]:
     """The pairs whose image's stem `take_subset` takes, in their order."""
     kept = take_subset([pair.image.stem for pair in pairs], fraction, seed)
     return [pair for pair in pairs if pair.image.stem in kept]

@@ -99,8 +99,8 @@ def evaluate_clusters(
         config.model.backbone.cache_bytes = cache_bytes
         config.model.upsample = task.protocol.upsample
         budget = {"memory_limit": memory_limit, "gpu": faiss_gpu}
-        found = _fit(config, task, clusters, shared, budget, meter)
-        _add_heads(config, Path(folder), found)
+        fits = _fit(config, task, clusters, shared, budget, meter)
+        _add_heads(config, Path(folder), fits)
         fit_tables, metric = _count_both(config, task, shared, meter)
     arguments = {
         "clusters": list(clusters),
@@ -111,11 +111,11 @@ def evaluate_clusters(
 
     def write() -> dict[str, Any]:
         task.out_dir.mkdir(parents=True, exist_ok=True)
-        _add_heads(config, task.out_dir, found)
+        _add_heads(config, task.out_dir, fits)
         result = {
             **describe("clusters", task, sets, shared.describe()),
             "content": content,
-            **_write_clusters(task, found, fit_tables, metric, sets[1].classes),
+            **_write_clusters(task, fits, fit_tables, metric, sets[1].classes),
         }
         return finish(result, task, arguments, config, meter, start)
 
@@ -132,7 +132,7 @@ def _fit(
 ) -> dict[int, Centroids]:
     with meter.step("sample pixels"):
         vectors = sample_split(config, task, shared, task.protocol.kmeans_pixels)
-    found, spherical = {}, is_spherical(shared.embedder)
+    fits, spherical = {}, is_spherical(shared.embedder)
     for k in clusters:
         with meter.step(f"k-means {k}"):
             fit = partial(
@@ -144,18 +144,18 @@ def _fit(
                 iterations=task.protocol.kmeans_iterations,
                 **budget,
             )
-            found[k] = on_first_rank(fit)
-    return found
+            fits[k] = on_first_rank(fit)
+    return fits
 
 
-def _add_heads(config: Config, folder: Path, found: dict[int, Centroids]) -> None:
-    files = {k: str(folder / f"centroids_{k}.safetensors") for k in found}
-    for k, centroids in found.items():
+def _add_heads(config: Config, folder: Path, fits: dict[int, Centroids]) -> None:
+    files = {k: str(folder / f"centroids_{k}.safetensors") for k in fits}
+    for k, centroids in fits.items():
         centroids.save(files[k])
     config.model.decode_head = [
         {"type": "ClusterHead", "centroids": file} for file in files.values()
     ]
-    config.test_evaluator.num_clusters = list(found)
+    config.test_evaluator.num_clusters = list(fits)
 
 
 def _count_both(
@@ -180,7 +180,7 @@ def _count(
 
 def _write_clusters(
     task: Task,
-    found: dict[int, Centroids],
+    fits: dict[int, Centroids],
     fit_tables: list[CountTable],
     metric: CountMetric,
     classes: tuple[str, ...],
@@ -189,7 +189,7 @@ def _write_clusters(
     _write_counts(task, fit_tables, metric.tables)
     mappings = {
         k: _match(task, fit_tables[i] if fit_tables else None, table)
-        for i, (k, table) in enumerate(zip(found, metric.tables, strict=True))
+        for i, (k, table) in enumerate(zip(fits, metric.tables, strict=True))
     }
     first = {f"clusters_{k}": next(iter(of.values())) for k, of in mappings.items()}
     entries = {
@@ -197,13 +197,13 @@ def _write_clusters(
             **_scores(task, table, mappings[k], classes),
             "empty_clusters": int(((fit_tables or metric.tables)[i].counts.sum(1) == 0).sum()),
             "kmeans": {
-                "vectors": found[k].vectors_fitted,
-                "distinct_vectors": found[k].distinct,
-                "non_empty_clusters": found[k].occupied,
+                "vectors": fits[k].vectors_fitted,
+                "distinct_vectors": fits[k].distinct,
+                "non_empty_clusters": fits[k].occupied,
             },
-            "objective": found[k].objective,
+            "objective": fits[k].objective,
         }
-        for i, (k, table) in enumerate(zip(found, metric.tables, strict=True))
+        for i, (k, table) in enumerate(zip(fits, metric.tables, strict=True))
     }
     fitted = fit_tables[0].counts.sum(0) > 0 if fit_tables else None
     return {
@@ -231,12 +231,12 @@ def _write_counts(task: Task, fit: list[CountTable], score: list[CountTable]) ->
 
 def _match(task: Task, fit: CountTable | None, score: CountTable) -> dict[str, Tensor]:
     """The matchings that the protocol asks for: name to class of each cluster."""
-    found = {}
+    mappings = {}
     for name in task.protocol.matchings:
         table = fit if name == "greedy" else score
         assert table is not None
-        found[name] = table.greedy() if name == "greedy" else table.hungarian()
-    return found
+        mappings[name] = table.greedy() if name == "greedy" else table.hungarian()
+    return mappings
 
 
 def _scores(

@@ -105,12 +105,12 @@ class LinearHead(BaseDecodeHead):
         labels = self._stack_batch_gt(batch_data_samples)
         self.seen.index_fill_(0, labels.flatten(), True)
         if get_world_size() > 1:
-            own = (labels != self.ignore_index).sum().float()
-            mean = own.clone()
+            count = (labels != self.ignore_index).sum().float()
+            mean = count.clone()
             all_reduce(mean, "mean")
             for name in losses:
                 if "loss" in name:
-                    losses[name] = losses[name] * own / mean.clamp(min=1e-6)
+                    losses[name] = losses[name] * count / mean.clamp(min=1e-6)
         return losses
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:

@@ -20,7 +20,7 @@ from vice.scoring import CountTable
 
 
 @dataclass(frozen=True)
-class Sample:
+class ScoredImage:
     """One scored image.
 
     Attributes:
@@ -78,7 +78,7 @@ class CountMetric(BaseMetric):
         self.mappings = None if mappings is None else [torch.as_tensor(m) for m in mappings]
         self.max_samples = max_samples
         self.tables: list[CountTable] = []
-        self.samples: list[Sample] = []
+        self.samples: list[ScoredImage] = []
         self.training: Training | None = None
         self._sums: list[CountTable] = []
         self._last: list[CountTable] = []
@@ -171,11 +171,11 @@ class CountMetric(BaseMetric):
         if image is None or self._seen * get_world_size() + get_rank() >= self.max_samples:
             return
         self.samples.append(
-            Sample(
+            ScoredImage(
                 Path(sample["img_path"]).stem,
                 image.flip(0).permute(1, 2, 0).to(torch.uint8).cpu().numpy(),
                 label.to(torch.uint8).cpu().numpy(),
-                [found.to(torch.int32).cpu().numpy() for found in predictions],
+                [prediction.to(torch.int32).cpu().numpy() for prediction in predictions],
             )
         )
 

@@ -12,7 +12,7 @@ import numpy as np
 from mmengine.config import Config
 from torch import Tensor
 
-from vice.datasets.labelled_pixels import absent_classes, tell_absent
+from vice.datasets.labelled_pixels import absent_classes, warn_absent_classes
 from vice.errors import UserError
 from vice.evaluation.results import plain, scores
 from vice.evaluation.task import Task
@@ -139,9 +139,9 @@ def absent(
     Returns:
         ``"fit"`` (None where no labels were used) and ``"score"``.
     """
-    found = absent_classes(classes, {"fit": fitted, "score": table.counts.sum(0) > 0})
-    tell_absent(found, {"fit": task.protocol.fit_split, "score": task.protocol.score_split})
-    return found
+    names = absent_classes(classes, {"fit": fitted, "score": table.counts.sum(0) > 0})
+    warn_absent_classes(names, {"fit": task.protocol.fit_split, "score": task.protocol.score_split})
+    return names
 
 
 def draw_confusion(
@@ -170,8 +170,10 @@ def write_samples(
     rows, written = [], []
     for sample in metric.samples:
         maps = {
-            name: mapping.numpy().astype(np.uint8)[found]
-            for (name, mapping), found in zip(mappings.items(), sample.predictions, strict=True)
+            name: mapping.numpy().astype(np.uint8)[prediction]
+            for (name, mapping), prediction in zip(
+                mappings.items(), sample.predictions, strict=True
+            )
         }
         for name, classes in maps.items():
             path = task.out_dir / "maps" / name / f"{sample.name}.png"

@@ -73,9 +73,9 @@ class WatchHook(Hook):
         """Looks at the last steps, and keeps what training has seen."""
         self.watch.look()
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        found = getattr(getattr(model, "decode_head", None), "seen", None)
-        if isinstance(found, Tensor) and self._losses:
-            seen = found.int()
+        seen_classes = getattr(getattr(model, "decode_head", None), "seen", None)
+        if isinstance(seen_classes, Tensor) and self._losses:
+            seen = seen_classes.int()
             all_reduce(seen, "max")
             loss = torch.stack(list(self._losses)).mean()
             all_reduce(loss, "mean")

@@ -31,6 +31,6 @@ def vice_collator(batch: list[dict[str, Any]]) -> dict[str, Any]:
         "data_idx": [index],
         "data_valid": [torch.tensor([item["data_valid"][0] for item in batch])],
         "skipped": [reason for sample in samples for reason in sample.skipped],
-        "content": [one.content for one in samples if one.content is not None],
+        "content": [sample.content for sample in samples if sample.content is not None],
         "method": samples[0].collate([sample.drawn for sample in samples]),
     }

@@ -18,7 +18,7 @@ from vice.errors import UserError
 from vice.images import ImageError, list_images, read_image, standardize
 from vice.images.fingerprints import Fingerprint, fingerprint
 from vice.methods import Unusable, build_method
-from vice.runtime.preemption import leave_to_parent
+from vice.runtime.preemption import ignore_job_signals
 from vice.superpixels import Superpixels
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ class ViceImages:
             UserError: Too many images in a row cannot be used.
         """
         if get_worker_info() is not None:
-            leave_to_parent()
+            ignore_job_signals()
         rng = np.random.default_rng([self.seed, self.epoch, int(index)])
         position, skipped = int(index) % len(self.paths), list[str]()
         while True:

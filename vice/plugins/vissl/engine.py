@@ -24,7 +24,7 @@ from vice.models.training_state import remove_parts
 from vice.plugins.vissl.hooks.run import vice_hooks
 from vice.plugins.vissl.option_keys import spelled, with_keys
 from vice.plugins.vissl.run_log import run_log
-from vice.runtime.failures import first_to_fail
+from vice.runtime.failures import report_failure
 from vice.runtime.folder_lock import sole_writer
 from vice.runtime.interrupts import held_back
 from vice.runtime.loader_faults import loader_fault
@@ -80,12 +80,12 @@ class ViceEngine(Engine):
                     cfg, dist_run_id, checkpoint_path, checkpoint_folder, local_rank, node_id, hooks
                 )
             except Exception as error:
-                told = with_keys(loader_fault(error) or error)
+                reported = with_keys(loader_fault(error) or error)
                 if ranks > 1:
-                    explain(roster, told)
-                if told is error:
+                    explain(roster, reported)
+                if reported is error:
                     raise
-                raise told from error
+                raise reported from error
 
 
 def _start_helpers(method: str) -> None:
@@ -105,7 +105,7 @@ def explain(roster: Roster, error: Exception) -> None:
         RuntimeError: The others stopped answering.
     """
     line = next(iter(str(error).splitlines()), "")
-    first = first_to_fail(roster, f"{type(error).__name__}: {line}")
+    first = report_failure(roster, f"{type(error).__name__}: {line}")
     if first:
         logger.info("this rank ends because another failed first: %s", first)
         time.sleep(COURTESY)

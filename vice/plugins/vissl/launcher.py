@@ -30,7 +30,7 @@ from vissl.utils.slurm import get_node_id
 from vice.errors import UserError, one_line
 from vice.models.training_state import LINK_NAME
 from vice.plugins.vissl.config.configure import write_config
-from vice.plugins.vissl.config.inputs import write_found
+from vice.plugins.vissl.config.inputs import write_contents
 from vice.plugins.vissl.engine import NAME as ENGINE
 from vice.plugins.vissl.hooks.run import vice_hooks
 from vice.plugins.vissl.option_keys import spelled
@@ -79,7 +79,7 @@ def run_here(
         prepare_resume(config)
         if node_id == 0:
             write_config(config)
-            write_found(config)
+            write_contents(config)
         if notice.signal_number:
             raise Preempted(_too_early(notice))
         if is_training_finished(config, get_checkpoint_folder(config)):
@@ -162,9 +162,9 @@ def _wait(context: Any, refusals: Path, notice: Notice) -> None:
         while not context.join(grace_period=GRACE):
             pass
     except ProcessRaisedException as error:
-        left = refusals / str(error.error_index)
-        if left.is_file():
-            text = left.read_bytes().decode("utf-8", "surrogateescape")
+        refusal = refusals / str(error.error_index)
+        if refusal.is_file():
+            text = refusal.read_bytes().decode("utf-8", "surrogateescape")
             raise UserError(text) from error
         raise
     except ProcessExitedException as error:

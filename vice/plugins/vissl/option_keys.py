@@ -60,7 +60,7 @@ def spelled() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = with_keys(loader_fault(error) or error)
-        if told is error:
+        reported = with_keys(loader_fault(error) or error)
+        if reported is error:
             raise
-        raise told from error
+        raise reported from error

@@ -16,7 +16,7 @@ from vice.methods import Source, Stopped, Unusable
 from vice.plugins.vissl.dataset import Images
 from vice.plugins.vissl.hooks.base import embedder_of, head_of
 from vice.runtime.collectives import rank, world_size
-from vice.runtime.preemption import Notice, leave_to_parent
+from vice.runtime.preemption import Notice, ignore_job_signals
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class _Read(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[int, Any, str]:
         if get_worker_info() is not None:
-            leave_to_parent()
+            ignore_job_signals()
         try:
             return index, self.read(self.images, index), ""
         except (ImageError, Unusable) as error:
@@ -68,7 +68,7 @@ class TrainingContext:
         order: Sequence[int] | None = None,
     ) -> Iterator[list[tuple[int, Any]]]:
         """As `vice.methods.Context.run`; the part of a rank is a contiguous piece of each batch."""
-        indices = list(range(self.num_images)) if order is None else [int(one) for one in order]
+        indices = list(range(self.num_images)) if order is None else [int(index) for index in order]
         share = -(-batch_size // world_size())
         first = rank() * share
         # A batch of all ranks begins at each of these; the last ones may leave a rank nothing.

@@ -73,15 +73,15 @@ def run_log(folder: Path, rank: int, node: int, *, to_stdout: bool = False) -> I
         file.setFormatter(logging.Formatter(named))
         file.setLevel(logging.WARNING if rank else logging.INFO)
         guard([file, terminal])
-        file.handleError = partial(_tell_once, path, set())  # type: ignore[method-assign]
+        file.handleError = partial(_warn_once, path, set())  # type: ignore[method-assign]
         with _only([file, terminal]):
             yield
 
 
-def _tell_once(path: Path, told: set[Path], record: logging.LogRecord) -> None:
-    if path not in told:
-        told.add(path)
-        interrupts.tell(f"cannot write {path}: {sys.exc_info()[1]}; training goes on")
+def _warn_once(path: Path, warned: set[Path], record: logging.LogRecord) -> None:
+    if path not in warned:
+        warned.add(path)
+        interrupts.write_to_terminal(f"cannot write {path}: {sys.exc_info()[1]}; training goes on")
 
 
 @contextmanager
@@ -89,15 +89,15 @@ def _only(handlers: list[logging.Handler]) -> Iterator[None]:
     """Lets all loggers write to these handlers alone; VISSL's, which would change that, too."""
     root, kept = logging.root, list(logging.root.handlers)
     level, raises = root.level, logging.raiseExceptions
-    own = [logging.getLogger(name) for name in ("torch", "mmengine", "vice")]
-    theirs = [(each, list(each.handlers), each.propagate) for each in own]
+    loggers = [logging.getLogger(name) for name in ("torch", "mmengine", "vice")]
+    before_loggers = [(each, list(each.handlers), each.propagate) for each in loggers]
     vissls = vissl.engines.train.setup_logging
     try:
         root.handlers = handlers
         root.setLevel(logging.INFO)
         # A terminal that is lost must not fill the log with tracebacks.
         logging.raiseExceptions = False
-        for each in own:
+        for each in loggers:
             each.handlers, each.propagate = [], True
         vissl.engines.train.setup_logging = lambda *_, **__: None
         logging.captureWarnings(True)
@@ -105,7 +105,7 @@ def _only(handlers: list[logging.Handler]) -> Iterator[None]:
     finally:
         logging.captureWarnings(False)
         vissl.engines.train.setup_logging = vissls
-        for each, before, propagate in theirs:
+        for each, before, propagate in before_loggers:
             each.handlers, each.propagate = before, propagate
         root.handlers, logging.raiseExceptions = kept, raises
         root.setLevel(level)
@@ -146,9 +146,11 @@ def _leading_to(path: Path) -> Iterator[tuple[TextIO, TextIO]]:
 def _log(path: Path) -> TextIO:
     try:
         # Libraries print as well, and a full disk is none of their business.
-        return open_log(path, interrupts.tell)
+        return open_log(path, interrupts.write_to_terminal)
     except OSError as error:
-        interrupts.tell(f"cannot write {path}: {error.strerror}; training goes on without a log")
+        interrupts.write_to_terminal(
+            f"cannot write {path}: {error.strerror}; training goes on without a log"
+        )
         return open(os.devnull, "w", encoding="utf-8")
 
 

@@ -32,15 +32,15 @@ def join_step(config: Any, environment: Mapping[str, str] = os.environ) -> None:
         raise UserError(f"training starts its own processes: use no torchrun, but {processes}")
     if config.SLURM.USE_SLURM or config.DISTRIBUTED.RUN_ID != "auto":
         return
-    place = read_environment(environment) if "SLURM_STEP_NUM_TASKS" in environment else None
-    if place is None:
+    process = read_environment(environment) if "SLURM_STEP_NUM_TASKS" in environment else None
+    if process is None:
         return
     nodes = int(environment["SLURM_STEP_NUM_NODES"])
-    if nodes != place.world_size:
+    if nodes != process.world_size:
         raise UserError(
-            f"srun started {place.world_size} tasks on {nodes} nodes: use --ntasks-per-node=1, and "
-            f"{processes}"
+            f"srun started {process.world_size} tasks on {nodes} nodes: use --ntasks-per-node=1, "
+            f"and {processes}"
         )
-    port = place.port if str(config.SLURM.PORT_ID) == "auto" else int(config.SLURM.PORT_ID)
+    port = process.port if str(config.SLURM.PORT_ID) == "auto" else int(config.SLURM.PORT_ID)
     config.DISTRIBUTED.NUM_NODES = nodes
-    config.DISTRIBUTED.RUN_ID = f"{place.address}:{port}"
+    config.DISTRIBUTED.RUN_ID = f"{process.address}:{port}"

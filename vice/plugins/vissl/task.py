@@ -62,10 +62,10 @@ class FinishedBatches:
         return len(self.batches)
 
     def __next__(self) -> dict[str, Any]:
-        found: dict[str, Any] = next(self.batches)
+        item: dict[str, Any] = next(self.batches)
         self.task.note("in the forward pass", self.task.iteration)
-        batch = self.task.method.finish(found["method"], self.task.device)
+        batch = self.task.method.finish(item["method"], self.task.device)
         self.task.base_loss.batch = batch
         # VISSL gives each of a list a forward pass of its own (SINGLE_PASS_EVERY_CROP).
-        found["data"] = batch.inputs if len(batch.inputs) == 1 else [batch.inputs]
-        return found
+        item["data"] = batch.inputs if len(batch.inputs) == 1 else [batch.inputs]
+        return item

@@ -12,7 +12,7 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.experiments.benchmark.data import block_regions
 from vice.experiments.benchmark.kernels.sass import Code
-from vice.experiments.benchmark.timing import Row
+from vice.experiments.benchmark.timing import Measurement
 
 if TYPE_CHECKING:
     from vice.experiments.benchmark.kernels.launches import Launch
@@ -74,7 +74,7 @@ def least_seconds(code: Code, programs: int, warps: int, tensors: int) -> dict[s
     }
 
 
-def kernels(device: str, *, small: bool) -> list[Row]:
+def kernels(device: str, *, small: bool) -> list[Measurement]:
     """Every kernel of a step at the paper's size, compiled for sm_90, and a bound of its time.
 
     20 views of 400 pixels, 128 dimensions at stride 4 (two views where it is small, with the same
@@ -86,17 +86,17 @@ def kernels(device: str, *, small: bool) -> list[Row]:
 
     regions = block_regions(2 if small else 20, SIDE, REGION, "cpu").int()
     crossed = regions_a_block(regions, 4)
-    rows = [Row("regions a block", 0.0, note=f"{crossed:.3g}: trips of the loop over them")]
+    rows = [Measurement("regions a block", 0.0, note=f"{crossed:.3g}: trips of the loop over them")]
     try:
         for way in WAYS:
             for dtype in (torch.float32, torch.bfloat16):
                 rows += _of_way(way, regions, dtype, crossed)
     except UserError as error:
-        rows.append(Row("skipped", 0.0, note=str(error)))
+        rows.append(Measurement("skipped", 0.0, note=str(error)))
     return rows
 
 
-def _of_way(way: str, regions: Tensor, dtype: torch.dtype, crossed: float) -> list[Row]:
+def _of_way(way: str, regions: Tensor, dtype: torch.dtype, crossed: float) -> list[Measurement]:
     from vice.experiments.benchmark.kernels import launches
 
     by_name: dict[str, list[Launch]] = defaultdict(list)
@@ -117,13 +117,13 @@ def _of_way(way: str, regions: Tensor, dtype: torch.dtype, crossed: float) -> li
         bound = max(needed.values())
         total += bound
         title = f"{way}, {name}, {label}"
-        rows.append(Row(f"{title}: compiled", 0.0, note=_resources(code, warps)))
+        rows.append(Measurement(f"{title}: compiled", 0.0, note=_resources(code, warps)))
         shares = ", ".join(f"{what} {seconds / floor:.2g}" for what, seconds in needed.items())
         note = f"the greatest of {shares}; {code.executed()['all']:.0f} instructions a warp"
-        rows.append(Row(f"{title}: lower bound", bound, "floor", bound / floor, note))
+        rows.append(Measurement(f"{title}: lower bound", bound, "floor", bound / floor, note))
     title = f"{way}, all kernels, {label}"
     note = "not a measurement; without what is not a kernel of ViCE"
-    rows.append(Row(f"{title}: lower bound", total, "floor", total / floor, note))
+    rows.append(Measurement(f"{title}: lower bound", total, "floor", total / floor, note))
     return rows
 
 

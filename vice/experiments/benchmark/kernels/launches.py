@@ -51,22 +51,22 @@ class Launch(NamedTuple):
 
     def bytes_of_tensors(self) -> int:
         """What its arguments hold, each once."""
-        tensors = [one for one in self.positional if isinstance(one, Tensor)]
-        return sum(one.numel() * one.element_size() for one in tensors)
+        tensors = [each for each in self.positional if isinstance(each, Tensor)]
+        return sum(each.numel() * each.element_size() for each in tensors)
 
 
 @contextmanager
 def recorded() -> Iterator[list[Launch]]:
     """Notes what would be launched, instead of launching it; results are not computed."""
-    found: list[Launch] = []
+    launched: list[Launch] = []
 
     def run(self: Any, *args: Any, grid: Any, warmup: bool, **named: Any) -> None:
-        found.append(Launch(self, tuple(grid), args, named))
+        launched.append(Launch(self, tuple(grid), args, named))
 
     launching = JITFunction.run
     JITFunction.run = run
     try:
-        yield found
+        yield launched
     finally:
         JITFunction.run = launching
 
@@ -87,11 +87,11 @@ def launches(
     shape = (maps, height // stride, width // stride, dim)
     cells = torch.ones(shape, dtype=dtype).permute(0, 3, 1, 2).requires_grad_()
     numbered = index_regions(regions)
-    with recorded() as found:
+    with recorded() as launched:
         _pool(way, cells, numbered).sum().backward()
-    if not found:
+    if not launched:
         raise UserError("TRITON_INTERPRET is set: unset it to see what Triton compiles")
-    return found
+    return launched
 
 
 def _pool(way: str, cells: Tensor, numbered: RegionIndex) -> Tensor:
@@ -148,13 +148,13 @@ def _tool() -> str:
     try:
         return str(knobs.nvidia.cuobjdump.path)
     except RuntimeError:
-        found = shutil.which("cuobjdump", path="/usr/local/cuda/bin")
-    if found is None:
+        path = shutil.which("cuobjdump", path="/usr/local/cuda/bin")
+    if path is None:
         raise UserError(
             "cuobjdump is neither in Triton's wheel nor in /usr/local/cuda/bin: install the CUDA "
             "toolkit, or set TRITON_CUOBJDUMP_PATH to it"
         )
-    return found
+    return path
 
 
 def _output(tool: str, *arguments: str) -> str:

@@ -48,16 +48,16 @@ class Instruction(NamedTuple):
     @property
     def kind(self) -> str:
         """One of ``KINDS``, or "other"."""
-        return next((kind for kind, one in _KINDS.items() if one.match(self.name)), "other")
+        return next((kind for kind, pattern in _KINDS.items() if pattern.match(self.name)), "other")
 
     @property
     def width(self) -> int:
         """Bytes that a lane loads, stores or adds at once."""
         if self.kind == "atomic":
-            found = _VECTOR.search(self.name)
-            return 4 * int(found[1]) if found else 4
-        found = _LOAD_BITS.search(self.name)
-        return int(found[1]) // 8 if found else 4
+            match = _VECTOR.search(self.name)
+            return 4 * int(match[1]) if match else 4
+        match = _LOAD_BITS.search(self.name)
+        return int(match[1]) // 8 if match else 4
 
 
 @dataclass
@@ -82,12 +82,12 @@ class Loop:
     @property
     def adds(self) -> bool:
         """Whether anything in it is added to memory."""
-        return any(one.kind == "atomic" for one in self.body)
+        return any(each.kind == "atomic" for each in self.body)
 
     @property
     def touches_memory(self) -> bool:
         """Whether anything in it loads, stores or adds."""
-        return any(one.kind in ("load", "store", "atomic") for one in self.body)
+        return any(each.kind in ("load", "store", "atomic") for each in self.body)
 
 
 @dataclass
@@ -110,37 +110,37 @@ class Code:
 
     def executed(self) -> dict[str, float]:
         """Instructions of a warp by kind, loops as often as they are run; "all" is their sum."""
-        return self._sum(lambda one: 1)
+        return self._sum(lambda each: 1)
 
     def bytes_of(self, *kinds: str) -> float:
         """Bytes that all 32 lanes of a warp move with instructions of some kinds."""
-        moved = self._sum(lambda one: 32 * one.width)
+        moved = self._sum(lambda each: 32 * each.width)
         return sum(moved[kind] for kind in kinds)
 
     def static(self) -> Counter[str]:
         """Instructions by kind and, where they go to global memory, bytes of a lane."""
-        found: Counter[str] = Counter()
-        for one in [*self.straight, *(one for loop in self.loops for one in loop.body)]:
-            wide = one.kind in ("load", "store", "atomic")
-            found[f"{one.kind} of {one.width} bytes" if wide else one.kind] += 1
-        return found
+        counts: Counter[str] = Counter()
+        for each in [*self.straight, *(each for loop in self.loops for each in loop.body)]:
+            wide = each.kind in ("load", "store", "atomic")
+            counts[f"{each.kind} of {each.width} bytes" if wide else each.kind] += 1
+        return counts
 
     def _sum(self, value: Callable[[Instruction], float]) -> dict[str, float]:
-        found: dict[str, float] = defaultdict(float)
+        sums: dict[str, float] = defaultdict(float)
         for part in [Loop(self.straight), *self.loops]:
-            for one in part.body:
-                found[one.kind] += part.times * value(one)
-                found["all"] += part.times * value(one)
-        return found
+            for each in part.body:
+                sums[each.kind] += part.times * value(each)
+                sums["all"] += part.times * value(each)
+        return sums
 
 
 def instructions(listing: str) -> list[Instruction]:
     """Those that cuobjdump lists, in order, without the padding at the end."""
-    found = [_LINE.match(line) for line in listing.splitlines()]
+    matches = [_LINE.match(line) for line in listing.splitlines()]
     return [
-        Instruction(int(one[1], 16), (one[2] or "").strip(), one[3], one[4].strip())
-        for one in found
-        if one and one[3] != "NOP"
+        Instruction(int(match[1], 16), (match[2] or "").strip(), match[3], match[4].strip())
+        for match in matches
+        if match and match[3] != "NOP"
     ]
 
 
@@ -150,7 +150,7 @@ def follow(code: Sequence[Instruction]) -> Code:
     Where the compiler does not know that a warp is together it adds a second way for one that is
     not (`BRA.DIV`). That way is never taken here, since every branch depends on the program alone.
     """
-    place = {one.address: number for number, one in enumerate(code)}
+    index_of = {instruction.address: number for number, instruction in enumerate(code)}
     reached: set[int] = set()
     spans: set[tuple[int, int]] = set()
     ahead = [0]
@@ -158,15 +158,17 @@ def follow(code: Sequence[Instruction]) -> Code:
         number = ahead.pop()
         while number < len(code) and number not in reached:
             reached.add(number)
-            one = code[number]
-            jumps = one.name.startswith("BRA") and one.name != "BRA.DIV"
-            target = _TARGET.search(one.rest) if jumps else None
-            if target and int(target[1], 16) in place:
-                to = place[int(target[1], 16)]
+            instruction = code[number]
+            jumps = instruction.name.startswith("BRA") and instruction.name != "BRA.DIV"
+            target = _TARGET.search(instruction.rest) if jumps else None
+            if target and int(target[1], 16) in index_of:
+                to = index_of[int(target[1], 16)]
                 if to < number:
                     spans.add((to, number))
                 ahead.append(to)
-            if not one.predicate and (one.name == "EXIT" or (jumps and "P" not in one.rest)):
+            if not instruction.predicate and (
+                instruction.name == "EXIT" or (jumps and "P" not in instruction.rest)
+            ):
                 break
             number += 1
     return _split(code, reached, spans)

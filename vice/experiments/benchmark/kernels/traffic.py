@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vice.errors import UserError
 from vice.experiments.benchmark.data import block_regions
-from vice.experiments.benchmark.timing import Row
+from vice.experiments.benchmark.timing import Measurement
 from vice.losses import DenseSwAVLoss
 from vice.models import Prototypes, build_embedder
 
@@ -35,7 +35,7 @@ class Sizes:
     Attributes:
         parameters: Numbers with a gradient.
         buffers: Bytes of the model's buffers; rank 0's are sent to all before each step.
-        normalised: Channels of each synchronised batch normalisation; empty on a CPU.
+        normalized: Channels of each synchronised batch normalisation; empty on a CPU.
         prototypes: K.
         iterations: Of Sinkhorn.
         group: Ranks that share batch statistics, those of a node.
@@ -43,7 +43,7 @@ class Sizes:
 
     parameters: int
     buffers: int
-    normalised: tuple[int, ...] = ()
+    normalized: tuple[int, ...] = ()
     prototypes: int = 128
     iterations: int = 3
     group: int = 4
@@ -55,7 +55,7 @@ class Sizes:
         return cls(
             parameters=sum(p.numel() for p in model.parameters()),
             buffers=sum(b.numel() * b.element_size() for b in model.buffers()),
-            normalised=tuple(norms) if synchronised else (),
+            normalized=tuple(norms) if synchronised else (),
             prototypes=prototypes,
         )
 
@@ -68,8 +68,8 @@ def payload(sizes: Sizes) -> dict[str, tuple[str, int]]:
     """
     counts = FLOAT
     health = (5 + sizes.prototypes) * DOUBLE
-    gathered = sum(2 * channels + 1 for channels in sizes.normalised) * FLOAT
-    returned = sum(2 * channels for channels in sizes.normalised) * FLOAT
+    gathered = sum(2 * channels + 1 for channels in sizes.normalized) * FLOAT
+    returned = sum(2 * channels for channels in sizes.normalized) * FLOAT
     return {
         "gradients": ("sum", sizes.parameters * FLOAT),
         "buffers": ("broadcast", sizes.buffers),
@@ -96,7 +96,7 @@ def sent(sizes: Sizes, ranks: int) -> dict[str, float]:
     return {name: times[kind] * size for name, (kind, size) in payload(sizes).items()}
 
 
-def traffic(device: str, *, small: bool) -> list[Row]:
+def traffic(device: str, *, small: bool) -> list[Measurement]:
     """Bytes of a step at the paper's size, and those that real processes sent at a small one.
 
     The counters are those of the machine's own interface: other programs that use it are counted
@@ -112,13 +112,15 @@ def traffic(device: str, *, small: bool) -> list[Row]:
         parts = sent(paper, ranks)
         shares = ", ".join(f"{name} {_mib(size / ranks)}" for name, size in parts.items())
         each = sum(parts.values()) / ranks
-        rows.append(Row(f"{ranks} ranks, on paper", 0.0, note=f"{_mib(each)} a rank: {shares}"))
+        rows.append(
+            Measurement(f"{ranks} ranks, on paper", 0.0, note=f"{_mib(each)} a rank: {shares}")
+        )
     for ranks in (1, 2, 4):
         sizes, measured = count(ranks)
         expected = sum(sent(sizes, ranks).values())
         ratio = measured / expected if expected else float("nan")
         note = f"{_mib(measured)} sent by all, {_mib(expected)} expected"
-        rows.append(Row(f"{ranks} processes, counted", 0.0, "on paper", ratio, note))
+        rows.append(Measurement(f"{ranks} processes, counted", 0.0, "on paper", ratio, note))
     return rows
 
 

@@ -33,21 +33,25 @@ def check_values(composed: DictConfig) -> None:
             go with another one.
     """
     plain: Any = OmegaConf.to_container(composed.config, resolve=True)
-    own = groups(method_of(composed.config))
-    for prefix, group in {**own, **VISSL}.items():
+    method_groups = groups(method_of(composed.config))
+    for prefix, group in {**method_groups, **VISSL}.items():
         key = ".".join(filter(None, ("config", prefix)))
         check(
-            group, group_at(plain, prefix), key, inner_groups(prefix, own), others=prefix in VISSL
+            group,
+            group_at(plain, prefix),
+            key,
+            inner_groups(prefix, method_groups),
+            others=prefix in VISSL,
         )
     _check_together(plain)
-    _check_built(plain, own)
+    _check_built(plain, method_groups)
     _check_slurm(plain["SLURM"])
     _check_initial_weights(plain["MODEL"])
     for key in _FOLDERS:
         above, _, name = key.rpartition(".")
         # Not every method has regions.
-        found = above in own or not above.startswith("VICE.")
-        path = group_at(plain, above).get(name) if found else None
+        exists = above in method_groups or not above.startswith("VICE.")
+        path = group_at(plain, above).get(name) if exists else None
         if path is not None:
             check_folder(f"config.{key}", path)
     nodes = plain["DISTRIBUTED"]["NUM_NODES"]
@@ -77,10 +81,10 @@ def _check_together(plain: dict[str, Any]) -> None:
         )
 
 
-def _check_built(plain: dict[str, Any], own: Mapping[str, Group]) -> None:
+def _check_built(plain: dict[str, Any], method_groups: Mapping[str, Group]) -> None:
     """Builds what the options are for; on no device, so that it costs no memory."""
     trunk = plain["MODEL"]["TRUNK"]["VICE"]
-    for prefix, group in own.items():
+    for prefix, group in method_groups.items():
         if isinstance(group, type):
             values = {name: group_at(plain, prefix)[name] for name in options_of(group)}
             # A folder is made by the run itself.

@@ -47,10 +47,10 @@ def compose(overrides: list[str]) -> DictConfig:
     Raises:
         UserError: What Hydra or OmegaConf object to, in one message with the nearest valid key.
     """
-    return compose_and_tell(overrides)[0]
+    return compose_with_defaults(overrides)[0]
 
 
-def compose_and_tell(
+def compose_with_defaults(
     overrides: list[str], *, finish: Callable[[Any], None] = absolute_paths
 ) -> tuple[DictConfig, set[str]]:
     """`compose`, and the keys (without ``config.``) whose values are defaults of the schema.
@@ -83,7 +83,7 @@ def compose_and_tell(
 
 def help_text(overrides: list[str]) -> str:
     """Every option of a configuration: its value there, what it means and what it may be."""
-    config = compose_and_tell(overrides, finish=lambda plain: None)[0].config
+    config = compose_with_defaults(overrides, finish=lambda plain: None)[0].config
     plain = OmegaConf.to_container(config)
     lines: list[str] = []
     for prefix, group in {**groups(method_of(config)), **VISSL}.items():

@@ -139,16 +139,16 @@ def check_batches(config: DictConfig) -> int:
     Raises:
         UserError: No image, or fewer than a batch over all processes.
     """
-    found = len(list_images(Path(str(config.DATA.TRAIN.DATA_PATHS[0]))))
+    num_images = len(list_images(Path(str(config.DATA.TRAIN.DATA_PATHS[0]))))
     wanted = int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config)
     least = int(config.VICE.DATASET.min_images_per_epoch)
-    if max(found, least) < wanted:
+    if max(num_images, least) < wanted:
         raise UserError(
-            f"{found} images do not fill a batch of {wanted}: lower "
+            f"{num_images} images do not fill a batch of {wanted}: lower "
             "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA, or repeat the images with "
             f"config.VICE.DATASET.min_images_per_epoch={wanted}"
         )
-    return found
+    return num_images
 
 
 def _log_scale(config: DictConfig, images: int) -> None:

@@ -68,12 +68,12 @@ def earlier(settings: Mapping[str, str], filled: Collection[str]) -> dict[str, s
         settings: Dotted key to value as text; those of version 0.1 stay as they are.
         filled: Keys whose values are defaults because nothing else was said.
     """
-    found = {
+    stated = {
         key: value
         for key, value in _renamed(settings).items()
         if key not in filled or _UNNAMED.get(key) != value
     }
-    return found if "VICE.METHOD.name" in found else {**found, **_told(found)}
+    return stated if "VICE.METHOD.name" in stated else {**stated, **_vissl_settings(stated)}
 
 
 def comparable(settings: Mapping[str, str]) -> dict[str, str]:
@@ -89,17 +89,17 @@ def comparable(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _renamed(settings: Mapping[str, str]) -> dict[str, str]:
-    found = dict(settings)
+    renamed = dict(settings)
     for key, value in _FIRST.items():
-        if found.get(key) == value:
-            del found[key]
+        if renamed.get(key) == value:
+            del renamed[key]
     names = {decoder: name for name, decoder in DECODERS.items()}
-    if found.get(_NAME) == TRUNK and found.get(_DECODER) in names:
-        found[_NAME] = names[found.pop(_DECODER)]
-    return found
+    if renamed.get(_NAME) == TRUNK and renamed.get(_DECODER) in names:
+        renamed[_NAME] = names[renamed.pop(_DECODER)]
+    return renamed
 
 
-def _told(settings: dict[str, str]) -> dict[str, str]:
+def _vissl_settings(settings: dict[str, str]) -> dict[str, str]:
     """What version 0.1 told VISSL of its one method, taken from where it stands now."""
     if settings.get("LOSS.name") != "vice_method":
         return {}

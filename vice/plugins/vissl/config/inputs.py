@@ -94,13 +94,13 @@ def announce_data(config: Any) -> dict[str, Any]:
     health = config.VICE.HEALTH
     held_out = [str(path) for path in health.held_out_paths] if health.held_out else []
     contents = [survey(path) for path in (str(config.DATA.TRAIN.DATA_PATHS[0]), *held_out)]
-    for found in contents:
-        announce(found)
-    train, *others = (found.to_dict() for found in contents)
+    for content in contents:
+        announce(content)
+    train, *others = (content.to_dict() for content in contents)
     return {"train": train, "held_out": others}
 
 
-def write_found(config: Any) -> None:
+def write_contents(config: Any) -> None:
     """Writes what `announce_data` returns into the run folder, as ``images.json``."""
     write_json(Path(config.CHECKPOINT.DIR) / FOUND_NAME, announce_data(config))
 

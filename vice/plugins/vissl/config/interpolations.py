@@ -41,18 +41,18 @@ def check_interpolations(composed: DictConfig) -> None:
 def _resolvers(text: str) -> Iterator[str]:
     """Each ``${...:...}`` of a text, from its beginning on; only resolvers have a colon inside."""
     begun: list[int] = []
-    for place, letter in enumerate(text):
-        if text.startswith("${", place) and not _is_escaped(text, place):
-            begun.append(place)
+    for position, letter in enumerate(text):
+        if text.startswith("${", position) and not _is_escaped(text, position):
+            begun.append(position)
         elif letter == "}" and begun:
             begun.pop()
         elif letter == ":" and begun:
             yield text[begun[-1] :]
 
 
-def _is_escaped(text: str, place: int) -> bool:
+def _is_escaped(text: str, position: int) -> bool:
     """Whether an odd number of backslashes stands before a place: then it is plain text."""
-    before = text[:place]
+    before = text[:position]
     return (len(before) - len(before.rstrip("\\"))) % 2 == 1
 
 

@@ -181,7 +181,7 @@ def _objection(key: PathKey, typed: str, values: list[str] | None) -> str:
     paths = [unescape(value) for value in values]
     missing = [path for path in paths if path is None or not os.path.lexists(expand(path))]
     meant = _meant(key, typed) if missing else None
-    if meant is None or meant == paths or not all(os.path.lexists(expand(one)) for one in meant):
+    if meant is None or meant == paths or not all(os.path.lexists(expand(path)) for path in meant):
         return ""
     return f"Hydra reads {', '.join(map(str, paths))}, which does not exist"
 
@@ -208,11 +208,11 @@ def _without_quotes(text: str) -> str:
 
 def _retyped(overrides: Sequence[str], new: dict[int, str], dropped: range) -> str:
     """The command that was typed, with some overrides replaced and some left out."""
-    words, left = [], dict(enumerate(overrides))
+    words, remaining = [], dict(enumerate(overrides))
     typed = sys.argv if Path(sys.argv[0]).name in _TOOLS else [f"tools/{_TOOLS[0]}", *overrides]
     for word in typed[1:]:
-        number = next((number for number, override in left.items() if override == word), -1)
-        left.pop(number, None)
+        number = next((number for number, override in remaining.items() if override == word), -1)
+        remaining.pop(number, None)
         if number not in dropped:
             words.append(new.get(number, word))
     return " ".join(["python", *map(shell_word, [typed[0], *words])])

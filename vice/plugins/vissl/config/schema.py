@@ -37,13 +37,13 @@ def groups(method: str) -> dict[str, Group]:
     Raises:
         UserError: There is no such method.
     """
-    found = find_method(method)
+    method_class = find_method(method)
     return {
         "VICE": RunOptions,
-        "VICE.METHOD": {"name": _NAME, **options_of(found.Options)},
+        "VICE.METHOD": {"name": _NAME, **options_of(method_class.Options)},
         "VICE.DATASET": DataOptions,
         "VICE.STANDARDIZE": StandardSize,
-        **{f"VICE.{name}": group for name, group in found.sections.items()},
+        **{f"VICE.{name}": group for name, group in method_class.sections.items()},
         "VICE.SCHEDULE": ScheduleOptions,
         "VICE.HEALTH": HealthOptions,
         "MODEL.TRUNK.VICE": EmbedderOptions,
@@ -66,18 +66,18 @@ def known_keys(more: Iterable[str] = ()) -> dict[str, str]:
     Args:
         more: Methods beside those of ViCE.
     """
-    found = {}
+    keys = {}
     for prefix, group in _all_groups(more):
         if "." in prefix:
-            found[f"config.{prefix}"] = "a group of keys"
-        found |= {f"config.{prefix}.{name}": o.rule.text for name, o in options_of(group).items()}
-    return found
+            keys[f"config.{prefix}"] = "a group of keys"
+        keys |= {f"config.{prefix}.{name}": o.rule.text for name, o in options_of(group).items()}
+    return keys
 
 
-def inner_groups(prefix: str, own: Iterable[str]) -> set[str]:
+def inner_groups(prefix: str, method_groups: Iterable[str]) -> set[str]:
     """Names of the groups that stand in another one: some, and those of ViCE's methods."""
     start = f"{prefix}."
-    keys = (*own, *(key for key, _ in _all_groups()))
+    keys = (*method_groups, *(key for key, _ in _all_groups()))
     names = (key.removeprefix(start) for key in keys if key.startswith(start))
     return {name for name in names if "." not in name}
 

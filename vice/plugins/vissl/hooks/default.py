@@ -76,11 +76,11 @@ def _with_own_writer(cfg: Any) -> list[ClassyHook]:
     finally:
         setup.USE_TENSORBOARD = True
     writer = EventLog(f"{get_checkpoint_folder(cfg)}/tb_logs", setup.FLUSH_EVERY_N_MIN * 60)
-    own = TensorBoardHook(
+    tensorboard = TensorBoardHook(
         tb_writer=writer,
         log_params=setup.LOG_PARAMS,
         log_params_every_n_iterations=setup.LOG_PARAMS_EVERY_N_ITERS,
         log_params_gradients=setup.LOG_PARAMS_GRADIENTS,
         log_activation_statistics=cfg.MONITORING.MONITOR_ACTIVATION_STATISTICS,
     )
-    return [own, *hooks]
+    return [tensorboard, *hooks]

@@ -125,9 +125,9 @@ def undone_if_skipped(task: Any, kept: list[torch.Tensor]) -> Iterator[None]:
 def _copy(into: list[torch.Tensor], values: list[torch.Tensor]) -> None:
     # Together only what has one kind and place: of a mixture each would be copied by itself.
     kinds: dict[Any, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
-    for own, value in zip(into, values, strict=True):
-        pair = kinds.setdefault((own.device, own.dtype), ([], []))
-        pair[0].append(own)
+    for target, value in zip(into, values, strict=True):
+        pair = kinds.setdefault((target.device, target.dtype), ([], []))
+        pair[0].append(target)
         pair[1].append(value)
-    for own, value in kinds.values():
-        torch._foreach_copy_(own, value)
+    for target, value in kinds.values():
+        torch._foreach_copy_(target, value)

@@ -51,7 +51,7 @@ class MethodHook(SilentHook):
                 task.method.before_training(self.context)
             task.method.before_epoch(self.context)
         except Stopped:
-            self.saver.leave_before_epoch(task)
+            self.saver.exit_before_epoch(task)
         task.epoch_begun = True
 
     def on_update(self, task: Any) -> None:

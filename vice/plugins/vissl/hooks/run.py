@@ -25,7 +25,7 @@ from vice.plugins.vissl.hooks.default import default_hooks
 from vice.plugins.vissl.hooks.finite import FiniteHook
 from vice.plugins.vissl.hooks.method import MethodHook
 from vice.plugins.vissl.hooks.saving import SaveHook
-from vice.plugins.vissl.hooks.telling import TellHook
+from vice.plugins.vissl.hooks.telling import ProgressHook
 from vice.plugins.vissl.hooks.watching import watch_hooks
 from vice.plugins.vissl.option_keys import KEYS
 from vice.plugins.vissl.resuming import settings_of
@@ -59,8 +59,8 @@ class HealthHook(SilentHook):
     def on_start(self, task: Any) -> None:
         """Opens the files, at the iteration that training starts from."""
         method = task.method
-        own = {name: f"config.VICE.METHOD.{name}" for name in options_of(method.Options)}
-        self.monitor = HealthMonitor(method.signs(), method.measures, keys={**KEYS, **own})
+        method_keys = {name: f"config.VICE.METHOD.{name}" for name in options_of(method.Options)}
+        self.monitor = HealthMonitor(method.signs(), method.measures, keys={**KEYS, **method_keys})
         if is_primary():
             self.log = HealthLog(self.folder, task.iteration)
 
@@ -88,7 +88,7 @@ class HealthHook(SilentHook):
     def on_phase_end(self, task: Any) -> None:
         """Says after the first epoch what its images hold."""
         if self.log is not None:
-            self.content.tell()
+            self.content.warn()
 
     def on_end(self, task: Any) -> None:
         """Counts the images that were left out."""
@@ -233,7 +233,7 @@ def vice_hooks(
         RosterHook(roster),
         FiniteHook(folder, int(cfg.VICE.MAX_NONFINITE_STEPS)),
         HealthHook(folder, max(int(cfg.LOG_FREQUENCY), 1)),
-        TellHook(folder, LOG_NAME),
+        ProgressHook(folder, LOG_NAME),
         ExportHook(folder),
         *watch_hooks(cfg, notice),
         *[hook for hook in default if not isinstance(hook, LogLossMetricsCheckpointHook)],

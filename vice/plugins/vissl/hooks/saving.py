@@ -109,7 +109,7 @@ class SaveHook(SilentHook):
         if stop or (self.every_steps > 0 and task.iteration % self.every_steps == 0):
             self._save(task, inside=True, must=stop)
         if stop:
-            self._leave(task)
+            self._exit(task)
 
     def on_phase_end(self, task: Any) -> None:
         """After each epoch."""
@@ -126,7 +126,7 @@ class SaveHook(SilentHook):
             with self._optional():
                 remove_old(self.folder, 0)
         if stop and not final:
-            self._leave(task)
+            self._exit(task)
 
     def _save(self, task: Any, *, inside: bool, must: bool) -> None:
         task.method.before_saving(task.base_loss.criterion)
@@ -173,7 +173,7 @@ class SaveHook(SilentHook):
         files = {name: digest_file(self.folder / name) for name in task.method.files()}
         return {"epoch_begun": True, "files": files}
 
-    def leave_before_epoch(self, task: Any) -> None:
+    def exit_before_epoch(self, task: Any) -> None:
         """Saves and ends while an epoch is being prepared, which is begun anew on resuming.
 
         Raises:
@@ -181,15 +181,15 @@ class SaveHook(SilentHook):
         """
         if task.iteration:
             self._save(task, inside=True, must=True)
-        self._leave(task)
+        self._exit(task)
 
-    def _leave(self, task: Any) -> None:
+    def _exit(self, task: Any) -> None:
         # Data loaders have nothing more to do, and would outlive a SIGTERM by design.
         end_helpers()
         task.data_iterator = None
         # Nobody may end, and take the others down, before the state is on disk.
         if self.roster is not None:
-            self.roster.leave_together()
+            self.roster.exit_barrier()
         if not task.iteration:
             raise Preempted(f"{too_early(self.notice.name)}: the same command begins again")
         raise Preempted(
@@ -225,10 +225,10 @@ def _name(task: Any, inside: bool) -> str:
 
 
 def _random_states(device: torch.device) -> list[dict[str, torch.Tensor]]:
-    own = get_random_state(device)
+    state = get_random_state(device)
     # Collectives of a GPU take tensors of the GPU.
     gathered = {
-        name: [part.cpu() for part in all_gather(value.to(device))] for name, value in own.items()
+        name: [part.cpu() for part in all_gather(value.to(device))] for name, value in state.items()
     }
     ranks = len(next(iter(gathered.values())))
     return [{name: parts[number] for name, parts in gathered.items()} for number in range(ranks)]

@@ -1,4 +1,4 @@
-"""Hook that tells the terminal how a training is getting on, in some twenty lines."""
+"""Progress of a training on the terminal, in some twenty lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(NAME)
 LEAST, SHARE, MOST = 10.0, 0.1, 600.0
 
 
-class TellHook(SilentHook):
+class ProgressHook(SilentHook):
     """Says where the training is, what its loss is and how long it will take.
 
     Args:
@@ -33,7 +33,7 @@ class TellHook(SilentHook):
         super().__init__()
         self.folder = Path(folder)
         self.log = log
-        self.start = self.told = 0.0
+        self.start = self.last_line = 0.0
         self.first = 0
         self.identity = (0, 0)
 
@@ -68,11 +68,11 @@ class TellHook(SilentHook):
         if not self.start:
             # The first step waits for the images, and compiles: it says nothing of the others.
             self.start, self.first = now, done
-        elif now - self.told < min(max(SHARE * (now - self.start), LEAST), MOST):
+        elif now - self.last_line < min(max(SHARE * (now - self.start), LEAST), MOST):
             return
-        self.told = now
+        self.last_line = now
         steps = done - self.first
-        left = (now - self.start) / max(steps, 1) * (task.max_iteration - done)
+        remaining = (now - self.start) / max(steps, 1) * (task.max_iteration - done)
         logger.info(
             "training: step %d of %d, epoch %d of %d, loss %.4g%s",
             done,
@@ -80,7 +80,7 @@ class TellHook(SilentHook):
             task.train_phase_idx + 1,
             task.num_epochs,
             task.loss.health["loss"],
-            f", {clock(left)} left" if steps else "",
+            f", {clock(remaining)} left" if steps else "",
         )
 
     def on_end(self, task: Any) -> None:
@@ -103,5 +103,5 @@ def _is_another(folder: Path, identity: tuple[int, int]) -> bool:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
+    status = folder.stat()
+    return status.st_dev, status.st_ino

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 _SIDE = 256
 
 
-class WatchHook(SilentHook):
+class AfterEpochHook(SilentHook):
     """Looks at the model after each epoch.
 
     Args:
@@ -47,7 +47,7 @@ class WatchHook(SilentHook):
     def __init__(self, notice: Notice) -> None:
         super().__init__()
         self.notice = notice
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def prepare(self, task: Any) -> None:
         """Before the first step: reads what is going to be looked at."""
@@ -76,12 +76,12 @@ class WatchHook(SilentHook):
         # A full disk, a full GPU, numbers that are none: hours of training are worth more.
         except Exception as error:
             text = f"{type(self).__name__}: {type(error).__name__}: {error}"
-            if text not in self._told:
-                self._told.add(text)
+            if text not in self._warned:
+                self._warned.add(text)
                 logger.error("%s. Training goes on without it", text)
 
 
-class PicturesHook(WatchHook):
+class PicturesHook(AfterEpochHook):
     """Draws regions, embedding and nearest prototypes of a few training images after each epoch.
 
     The sheet goes to TensorBoard (``Pictures/embedding``) and to ``pictures/epoch_N.png``, N from
@@ -91,7 +91,7 @@ class PicturesHook(WatchHook):
         folder: The run folder.
         count: How many images, drawn by the run's seed; 0 for no pictures.
         superpixels: ``VICE.SUPERPIXELS``.
-        notice: As in `WatchHook`.
+        notice: As in `AfterEpochHook`.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class PicturesHook(WatchHook):
         save_png(sheet, path)
 
 
-class HeldOutHook(WatchHook):
+class HeldOutHook(AfterEpochHook):
     """Measures the model without labels on images that are not trained on, after each epoch.
 
     The scores go to TensorBoard (``HeldOut/...``) and, a line an epoch, to ``held_out.jsonl``,
@@ -144,7 +144,7 @@ class HeldOutHook(WatchHook):
         paths: Folders or lists of images.
         count: At most so many of all their images, drawn at random.
         settings: ``VICE``: how views are made and compared.
-        notice: As in `WatchHook`.
+        notice: As in `AfterEpochHook`.
     """
 
     def __init__(
@@ -177,14 +177,14 @@ class HeldOutHook(WatchHook):
         if self.views is None or self.log is None or concepts is None:
             return
         scores = self.views.measure(embedder_of(task), concepts.vectors)
-        step, found = task.iteration - 1, dataclasses.asdict(scores)
-        self.log.write({"iteration": step, "epoch": task.train_phase_idx, **found})
+        step, values = task.iteration - 1, dataclasses.asdict(scores)
+        self.log.write({"iteration": step, "epoch": task.train_phase_idx, **values})
         for writer in writers_of(task):
-            for name, value in found.items():
+            for name, value in values.items():
                 writer.add_scalar(f"HeldOut/{name}", value, step)
 
 
-def watch_hooks(cfg: Any, notice: Notice) -> list[WatchHook]:
+def watch_hooks(cfg: Any, notice: Notice) -> list[AfterEpochHook]:
     """The hooks that ``VICE.HEALTH`` asks for.
 
     Args:
@@ -192,7 +192,7 @@ def watch_hooks(cfg: Any, notice: Notice) -> list[WatchHook]:
         notice: Whether this process was asked to stop.
     """
     folder, wanted = str(cfg.CHECKPOINT.DIR), cfg.VICE.HEALTH
-    hooks: list[WatchHook] = []
+    hooks: list[AfterEpochHook] = []
     if int(wanted.pictures):
         superpixels = cfg.VICE.get("SUPERPIXELS", {})
         hooks.append(PicturesHook(folder, int(wanted.pictures), superpixels, notice))

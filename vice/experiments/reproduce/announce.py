@@ -8,14 +8,16 @@ from collections.abc import Collection
 from vice.datasets import DATASETS, open_dataset
 from vice.errors import UserError
 from vice.evaluation.protocols import default_protocol, get_protocol
-from vice.experiments.reproduce.plan import Plan
-from vice.experiments.reproduce.tables import Table
+from vice.experiments.reproduce.plan import ReproducePlan
+from vice.experiments.reproduce.tables import PaperTable
 from vice.images.lists import announce
 
 logger = logging.getLogger(__name__)
 
 
-def announce_datasets(table: Table, plan: Plan, rows: Collection[str] | None = None) -> None:
+def announce_datasets(
+    table: PaperTable, plan: ReproducePlan, rows: Collection[str] | None = None
+) -> None:
     """Says of each data set of a table what lies in the folders of its splits.
 
     What is missing is named in a line as well; the rows that need it fail on their own.
