@@ -152,7 +152,12 @@ def nearest(key: str, known: Collection[str]) -> str:
 
 def make(cls: type[_Made], values: Mapping[str, Any]) -> _Made:
     """A dataclass of options from the plain values of a configuration, which knows lists only."""
-    return cls(**{name: _frozen(value) for name, value in values.items()})
+    return cls(**frozen(values))
+
+
+def frozen(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a configuration, which knows lists only, as the classes of the core take them."""
+    return {name: _frozen(value) for name, value in values.items()}
 
 
 def describe(

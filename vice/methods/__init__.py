@@ -11,11 +11,12 @@ from vice.methods.base import Batch, Method, Unusable
 from vice.methods.context import Context, Source, Stopped
 from vice.methods.signs import Measure, Sign
 from vice.methods.vice_swav import ViceSwAV
-from vice.options import make
+from vice.options import frozen, make
 
 __all__ = [
     "DEFAULT",
     "METHODS",
+    "NAMES",
     "Batch",
     "Context",
     "Measure",
@@ -26,12 +27,13 @@ __all__ = [
     "Unusable",
     "build_method",
     "find_method",
-    "frozen",
 ]
 
 METHODS: dict[str, type[Method]] = {
     "vice": ViceSwAV,
 }
+#: What a name may be, in words.
+NAMES = f"one of {', '.join(METHODS)}, or MODULE:CLASS"
 #: What a configuration that names none is trained with.
 DEFAULT = "vice"
 
@@ -56,15 +58,14 @@ def find_method(name: str) -> type[Method]:
     if name in METHODS:
         return METHODS[name]
     module, _, attribute = name.partition(":")
-    known = f"one of {', '.join(METHODS)}, or MODULE:CLASS"
     if not attribute:
-        raise UserError(f"there is no method {name!r}; the name must be {known}")
+        raise UserError(f"there is no method {name!r}; the name must be {NAMES}")
     try:
         method_class = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(f"the method {name!r} cannot be imported ({error})") from error
     if not (isinstance(method_class, type) and issubclass(method_class, Method)):
-        raise UserError(f"{name!r} is no vice.methods.Method; the name must be {known}")
+        raise UserError(f"{name!r} is no vice.methods.Method; the name must be {NAMES}")
     return method_class
 
 
@@ -82,10 +83,3 @@ def build_method(settings: Mapping[str, Any]) -> Method:
         for name, group in settings.items()
     }
     return method(make(method.Options, options), groups)
-
-
-def frozen(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a configuration, which knows lists only, as the classes of the core take them."""
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in group.items()
-    }

@@ -1,8 +1,8 @@
 """Training states on disk: written whole or not at all, checked, and found again.
 
 A state is a PyTorch file of tensors and plain containers. Such a file is a zip archive, which
-carries a CRC-32 of every record, so it says itself whether it is whole; nothing beside it can be
-lost or fall out of step.
+carries a CRC-32 of every record, so it says itself whether it is whole. Files that a method needs
+beside it stand in it with their checksums.
 """
 
 from __future__ import annotations

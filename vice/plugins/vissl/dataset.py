@@ -24,6 +24,8 @@ from vice.superpixels import Superpixels
 logger = logging.getLogger(__name__)
 
 SOURCE = "vice_images"
+#: What makes an image give no sample.
+UNUSABLE = (ImageError, Unusable)
 #: Images tried in place of one that cannot be used, before the data is called unusable.
 MAX_REPLACEMENTS = 50
 
@@ -67,6 +69,10 @@ class Images:
     def path(self, index: int) -> str:
         """The file."""
         return self.paths[index]
+
+    def refusal(self, index: int, error: Exception) -> str:
+        """Which file cannot be used, and why; errors of reading name it themselves."""
+        return str(error) if isinstance(error, ImageError) else f"{self.path(index)}: {error}"
 
     def image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
@@ -139,10 +145,8 @@ class ViceImages:
             try:
                 drawn = self.method.sample(self.images, position, rng)
                 break
-            except ImageError as error:
-                skipped.append(str(error))
-            except Unusable as error:
-                skipped.append(f"{self.paths[position]}: {error}")
+            except UNUSABLE as error:
+                skipped.append(self.images.refusal(position, error))
             position = self._another(rng, skipped)
         sample = MethodSample(drawn, self.method.collate, skipped, self._content(position))
         return sample, not skipped

@@ -11,9 +11,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from vice.images import ImageError
-from vice.methods import Source, Stopped, Unusable
-from vice.plugins.vissl.dataset import Images
+from vice.methods import Source, Stopped
+from vice.plugins.vissl.dataset import UNUSABLE, Images
 from vice.plugins.vissl.hooks.base import embedder_of, head_of
 from vice.runtime.collectives import rank, world_size
 from vice.runtime.preemption import Notice, ignore_job_signals
@@ -33,8 +32,8 @@ class _Read(Dataset[Any]):
             ignore_job_signals()
         try:
             return index, self.read(self.images, index), ""
-        except (ImageError, Unusable) as error:
-            return index, None, f"{self.images.path(index)}: {error}"
+        except UNUSABLE as error:
+            return index, None, self.images.refusal(index, error)
 
 
 class TrainingContext:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, open_dict
 
 from vice.errors import UserError
 from vice.images import StandardSize
-from vice.methods import DEFAULT, METHODS, find_method
+from vice.methods import DEFAULT, METHODS, NAMES, find_method
 from vice.models import EmbedderOptions
 from vice.models.execution import Execution
 from vice.options import Group, Option, Rule, defaults, options_of, require
@@ -22,7 +22,7 @@ from vice.plugins.vissl.config.options import (
 )
 
 _NAME = Option(
-    Rule(f"one of {', '.join(METHODS)}, or MODULE:CLASS", lambda value: isinstance(value, str)),
+    Rule(NAMES, lambda value: isinstance(value, str)),
     "method of training",
     DEFAULT,
 )
