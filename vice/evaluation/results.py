@@ -9,6 +9,7 @@ from typing import Any
 
 from vice.datasets import LabelledSet
 from vice.datasets.labelled_set import list_checksum
+from vice.evaluation.published_scores import describe_published
 from vice.evaluation.task import Task
 from vice.runtime.collectives import world_size
 from vice.runtime.provenance import versions
@@ -16,19 +17,32 @@ from vice.scoring import CountTable
 from vice.scoring import Mapping as ClassMapping
 
 
-def scores(table: CountTable, mapping: ClassMapping, classes: tuple[str, ...]) -> dict[str, Any]:
+def scores(
+    table: CountTable, mapping: ClassMapping, classes: tuple[str, ...], *, over: str = "present"
+) -> dict[str, Any]:
     """Scores of a table under a mapping.
+
+    Args:
+        table: The counts.
+        mapping: Class of each cluster, (K,).
+        classes: Class names.
+        over: Classes that ``miou`` is the mean of, ``"present"`` (in the labels or predicted) or
+            ``"all"``, of which one that never occurs counts 0.
 
     Returns:
         ``miou``, ``accuracy`` and ``iou_per_class`` in [0, 1]; None for a class that is neither
         in the labels nor predicted. ``classes_in_mean``: how many classes ``miou`` is the mean of.
     """
-    iou = table.iou_per_class(mapping).tolist()
+    iou = table.iou_per_class(mapping)
+    if over == "all":
+        iou = iou.nan_to_num(0)
     return {
-        "miou": _number(table.miou(mapping)),
+        "miou": _number(float(iou.nanmean())),
         "accuracy": _number(table.accuracy(mapping)),
-        "classes_in_mean": sum(not math.isnan(value) for value in iou),
-        "iou_per_class": {c: _number(value) for c, value in zip(classes, iou, strict=True)},
+        "classes_in_mean": int((~iou.isnan()).sum()),
+        "iou_per_class": {
+            c: _number(value) for c, value in zip(classes, iou.tolist(), strict=True)
+        },
     }
 
 
@@ -38,7 +52,7 @@ def describe(
     """The part of a result that says what was done.
 
     Args:
-        kind: ``"linear"``, ``"clusters"`` or ``"finetune"``.
+        kind: A key of `vice.evaluation.protocol_effects.KINDS`.
         task: What was scored on what.
         sets: Data sets that were fitted on and scored.
         model: What is known of the embedder: digest, width and so on.
@@ -66,6 +80,7 @@ def describe(
             "changed": protocol.changed(),
             "fields": dataclasses.asdict(protocol),
         },
+        "published": describe_published(kind, protocol),
         "dataset": {
             "name": score.name,
             "fit_name": fit.name,
