@@ -11,7 +11,6 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.models.foreign import read_tensors
-from vice.names import utf8_path
 
 logger = logging.getLogger(__name__)
 #: Whole files of a Hugging Face folder, and the indexes of its shards, preferred ones first.
@@ -81,21 +80,6 @@ def read_weights(path: str | Path) -> Any:
             f"{file} is one of several shards: give their folder, with the {_INDEX[1:]} in it"
         )
     return read_tensors(file)
-
-
-def header(file: str | Path) -> dict[str, str]:
-    """The metadata of a safetensors file.
-
-    Raises:
-        UserError: Not a whole one.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with utf8_path(file) as name, safe_open(name, framework="pt") as archive:
-            return archive.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is not a whole safetensors file ({error})") from error
 
 
 def _inside(folder: str | Path) -> Path | None:
