@@ -93,7 +93,7 @@ class HeldOutViews:
         self.photometric = Photometric(**self.settings["PHOTOMETRIC"])
         self.pairs = _draw_pairs(images, self.settings, seed, self.photometric)
 
-    # No inference_mode: the model may be one in training, and what a module keeps for its next
+    # inference_mode is out: the model may be one in training, and what a module keeps for its next
     # call must then be fit for a backward pass.
     @torch.no_grad()
     def measure(self, embedder: nn.Module, prototypes: Tensor) -> LabelFreeScores:

@@ -206,7 +206,7 @@ def _fresh_config(kind: str, text: str) -> dict[str, Any]:
 
 
 def _find(path: Path) -> Path:
-    # os.path has an answer for names too long for the disk, too; Path raises.
+    # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.exists(path):
         raise UserError(f"checkpoint {path} does not exist; give a run folder or a file")
     if path.is_file():

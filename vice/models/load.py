@@ -98,7 +98,7 @@ def _is_foreign(spec: str) -> bool:
     from vice.runtime.run_folder import ARCHITECTURE_NAME
 
     file, key = split_key(spec)
-    # os.path has an answer for names too long for the disk, too; Path raises.
+    # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if os.path.isdir(file):
         return not holds_run(file) and holds_weights(file)
     if not os.path.isfile(file):

@@ -66,7 +66,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """Name of the first tensor with a NaN or an infinity; None if there is none."""
     for name, value in tensors.items():
-        # Eight-bit floats know no check of their own.
+        # float8 has no check of its own; a double may be beyond the type it is used in.
         if not (value.float() if value.is_floating_point() else value).isfinite().all():
             return name
     return None

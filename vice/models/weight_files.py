@@ -125,7 +125,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not isinstance(names, dict) or not names:
         raise UserError(f"{index} is no index of shards: its weight_map is empty; copy it again")
     for shard in names.values():
-        # A shard lies beside its index; anything else would be somebody else's file.
+        # Path traversal: a shard lies beside its index; anything else is somebody else's file.
         if not isinstance(shard, str) or os.path.basename(shard) != shard or shard in ("", ".."):
             raise UserError(f"{index}: {shard!r} is no name of a file beside it; copy it again")
     return names

@@ -151,7 +151,7 @@ def flatten(content: Any, file: str) -> State:
                 flat[prefix + key] = value
                 continue
             if isinstance(value, list | tuple):
-                # Lists of a million samples are no networks.
+                # Search bound: lists of a million samples are no networks.
                 lists -= 1
                 value = value if lists >= 0 and len(value) <= _LONGEST_LIST else None
             if (
@@ -238,7 +238,7 @@ def _best(whole: dict[str, Match], chosen: dict[str, Match], file: str) -> str:
             f"({chosen[near[0]].problem}); choose others with {file}#{label(next(iter(whole)))}"
         )
     equal = [prefix for prefix in whole if role(prefix) == first]
-    # A prefix that a network strips by itself, and copies of one network, make no difference.
+    # Duplicates: a prefix that a network strips itself, and copies of one, make no difference.
     differ = [p for p in equal if not same(whole[p].tensors, whole[equal[0]].tensors)]
     if differ:
         names = ", ".join(label(prefix) for prefix in [equal[0], *differ])
