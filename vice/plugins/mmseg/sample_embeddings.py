@@ -71,7 +71,7 @@ def embed_images(
     device = task.device or get_device()
     loader_config = copy.deepcopy(config.test_dataloader)
     loader_config.dataset = dataset
-    # Nothing is repeated to give all ranks the same number of images.
+    # Sampler padding is off: no image is repeated to give all ranks the same number.
     loader_config.sampler.round_up = False
     with DefaultScope.overwrite_default_scope("mmseg"):
         loader = Runner.build_dataloader(loader_config, seed=task.seed)
@@ -121,7 +121,7 @@ def sample_split(
     logger.info("sampling at most %d pixels: %.0f MiB, twice that in between", pixels, mib)
     sampler = PixelSampler(pixels, task.seed)
     dataset = dataset_config(task, "train" if labelled else "fit")
-    # A probe is fitted without the mirror average, whatever its optimizer.
+    # Flip average is off: a probe is fitted without it, whatever its optimizer.
     for image in embed_images(config, task, shared, dataset, training=labelled):
         labels = image.sample.gt_sem_seg.data[0] if labelled else None
         sampler.add(image.embedding, image.size, image.index, labels)
