@@ -76,7 +76,8 @@ def test_retrieval_from_the_command_line(folder, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     last = done.stdout.strip().splitlines()[-1]
-    assert last.startswith("retrieval: mIoU / accuracy in %, by matching: none 100.00 / 100.00 (")
+    # One row of patches lies across the border of the two classes.
+    assert last.startswith("retrieval: mIoU / accuracy in %, by matching: none 99.7")
     assert (tmp_path / "results.json").is_file()
 
 
