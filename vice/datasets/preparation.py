@@ -1,7 +1,7 @@
 """From the official archives to the folders that training and scoring read.
 
-Nothing is converted: images and label maps stay as published, by link where they lie unpacked
-already, and label values get their meaning when they are read (`vice.datasets.label_sets`).
+Images and label maps stay as published, by link where they lie unpacked already (only SBD's masks,
+which are MATLAB files, are converted: `vice.datasets.voc_preparation`), and label values get their meaning when they are read (`vice.datasets.label_sets`).
 """
 
 from __future__ import annotations
