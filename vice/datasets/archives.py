@@ -93,7 +93,7 @@ def in_threads(
     try:
         return list(progress(pool.map(work, items), len(items), label))
     finally:
-        # Whoever stops this waits for the files that are being written, not for all others.
+        # Cancellation: who stops this waits for files that are being written, not for all others.
         pool.shutdown(cancel_futures=True)
 
 
@@ -104,7 +104,7 @@ def _unpack_zip(wanted: Extract, threads: int) -> None:
     local = threading.local()
 
     def write(member: tuple[zipfile.ZipInfo, Path]) -> None:
-        # A file handle of its own for each thread: reading through one would take turns.
+        # File handles: each thread has its own; reading through one would take turns.
         if not hasattr(local, "archive"):
             local.archive = zipfile.ZipFile(wanted.archive)
         item, file = member
@@ -116,7 +116,7 @@ def _unpack_zip(wanted: Extract, threads: int) -> None:
 
 def _unpack_tar(wanted: Extract, threads: int) -> None:
     with tarfile.open(wanted.archive) as opened:
-        # A compressed tar can only be read from its beginning to its end.
+        # Order: a compressed tar can only be read from its beginning to its end.
         for reader, file in progress(_missing(opened, wanted), None, _label(wanted)):
             _write(reader, file)
 
@@ -126,7 +126,7 @@ def _missing(opened: tarfile.TarFile, wanted: Extract) -> Iterator[tuple[IO[byte
         file = wanted.path(item.name) if item.isfile() else None
         if file and not _is_there(file, item.size):
             reader = opened.extractfile(item)
-            assert reader is not None  # It is a file.
+            assert reader is not None  # Regular file: it has content.
             with reader:
                 yield reader, file
 

@@ -1,7 +1,8 @@
 """From the official archives to the folders that training and scoring read.
 
 Images and label maps stay as published, by link where they lie unpacked already (only SBD's masks,
-which are MATLAB files, are converted: `vice.datasets.voc_preparation`), and label values get their meaning when they are read (`vice.datasets.label_sets`).
+which are MATLAB files, are converted: `vice.datasets.voc_preparation`), and label values get their
+meaning when they are read (`vice.datasets.label_sets`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from vice.datasets.archives import Extract, in_threads, unpack
 from vice.datasets.label_counts import count_labels
 from vice.datasets.releases import RELEASES, SCORING, TRAINING, ReleasePart
 from vice.datasets.split_files import name_some
+from vice.datasets.voc import AUGMENTED
 from vice.datasets.voc_preparation import check_lists, make_trainaug
 from vice.errors import UserError
 from vice.images.lists import Contents, announce
@@ -113,6 +115,8 @@ def _announce(name: str, source: Path) -> None:
         return
     wanted = {part.archive for part in RELEASES[name]}
     wanted |= {Path(f).parts[0] for part in RELEASES[name] for f in (part.folder, *part.extracted)}
+    if name == "voc21":
+        wanted |= {AUGMENTED, f"{AUGMENTED}.zip"}
     contents = Contents(source, "archives and folders of the release")
     for entry in sorted(source.iterdir()):
         if entry.name in wanted:
@@ -188,7 +192,7 @@ def _is_whole(file: Path) -> bool:
     end = _ENDS.get(file.suffix, b"")
     with file.open("rb") as opened:
         size = opened.seek(0, os.SEEK_END)
-        # Some writers pad a JPEG with zeros.
+        # Padding: some writers end a JPEG with zeros.
         opened.seek(max(0, size - 64))
         return size > 0 and opened.read().rstrip(b"\0").endswith(end)
 

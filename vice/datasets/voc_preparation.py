@@ -108,7 +108,7 @@ def read_sbd(file: Path) -> np.ndarray:
     loadmat = _loadmat(file)
     try:
         mask = np.asarray(loadmat(str(file))["GTcls"][0, 0]["Segmentation"])
-    # The reader meets broken bytes with almost any exception.
+    # Catch-all: the reader meets broken bytes with almost any exception.
     except Exception as error:
         raise UserError(
             f"{file}: no GTcls.Segmentation can be read from it ({error}); unpack {SBD.archive} "
@@ -187,7 +187,7 @@ def _fill(
     def put(name: str) -> None:
         file = target / f"{name}.png"
         if name in given:
-            file.unlink(missing_ok=True)  # a link whose aim is gone
+            file.unlink(missing_ok=True)  # Dangling link: its aim is gone.
             os.symlink(given[name].resolve(), file)
         elif name in official:
             replace_atomically(file, lambda new: shutil.copyfile(official[name], new))
