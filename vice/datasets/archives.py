@@ -109,7 +109,7 @@ def _unpack_zip(wanted: Extract, threads: int) -> None:
             local.archive = zipfile.ZipFile(wanted.archive)
         item, file = member
         with local.archive.open(item) as reader:
-            _write(reader, file)
+            write_member(reader, file)
 
     in_threads(write, missing, _label(wanted), threads)
 
@@ -118,7 +118,7 @@ def _unpack_tar(wanted: Extract, threads: int) -> None:
     with tarfile.open(wanted.archive) as opened:
         # Order: a compressed tar can only be read from its beginning to its end.
         for reader, file in progress(_missing(opened, wanted), None, _label(wanted)):
-            _write(reader, file)
+            write_member(reader, file)
 
 
 def _missing(opened: tarfile.TarFile, wanted: Extract) -> Iterator[tuple[IO[bytes], Path]]:
@@ -139,7 +139,16 @@ def _is_there(file: Path, size: int) -> bool:
     return file.is_file() and file.stat().st_size == size
 
 
-def _write(reader: IO[bytes], file: Path) -> None:
+def write_member(reader: IO[bytes], file: Path) -> None:
+    """Writes a member of an archive, whole or not at all.
+
+    Args:
+        reader: Its content.
+        file: Where it goes.
+
+    Raises:
+        UserError: The disk cannot be written.
+    """
     make_folder(file.parent)
     partial = file.with_name(f"{file.name}.part")
     with disk_errors(file):
