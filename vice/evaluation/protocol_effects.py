@@ -97,7 +97,8 @@ def _of_epochs(protocol: Protocol, reasons: dict[str, str]) -> dict[str, str]:
 
 
 def _of_clusters(protocol: Protocol) -> dict[str, str]:
-    way, reasons = protocol.clusters, {}
+    way = protocol.clusters
+    reasons: dict[str, str] = {}
     if way != "minibatch":
         reasons |= dict.fromkeys(_MINIBATCH, f"clusters={way} has no groups of images")
     if way != "objects":

@@ -95,8 +95,10 @@ _MASKCONTRAST = {
 SCORES: tuple[PublishedScore, ...] = (
     *_RETRIEVAL,
     *(
-        PublishedScore("clusters", "picie2021_minibatch", data, "27 hungarian", *rest)
-        for data, *rest in _PICIE
+        PublishedScore(
+            "clusters", "picie2021_minibatch", data, "27 hungarian", model, miou, accuracy, source
+        )
+        for data, model, miou, accuracy, source in _PICIE
     ),
     *(
         PublishedScore(

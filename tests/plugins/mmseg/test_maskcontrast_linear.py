@@ -67,8 +67,8 @@ def test_image_and_labels_are_turned_alike_and_bare_places_are_background():
         assert turned["img"].shape == image.shape and turned["gt_seg_map"].shape == label.shape
         found = np.rint(turned["img"][..., 0] / 100)
         assert (found == turned["gt_seg_map"]).mean() > 0.93
-        corner = turned["gt_seg_map"][0, 0]
-        assert corner == (0 if turned["img"][0, 0, 0] < 50 else 2)
+        bare = turned["gt_seg_map"] == 0
+        assert not bare.any() or turned["img"][bare].mean() < 60
     np.random.seed(0)
     results = {"img": image, "gt_seg_map": label, "seg_fields": ["gt_seg_map"]}
     half = ViceTurn(0.0, (0.5, 0.5)).transform(results)["gt_seg_map"]

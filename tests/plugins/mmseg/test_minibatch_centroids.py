@@ -26,7 +26,7 @@ def unit_vectors(path):
     pixels = np.array(Image.open(path)).transpose(2, 0, 1)
     with torch.no_grad():
         return torch.nn.functional.normalize(
-            TinyEmbedder().eval()(normalize(torch.from_numpy(pixels)[None])), dim=1
+            TinyEmbedder(seed=5).eval()(normalize(torch.from_numpy(pixels)[None])), dim=1
         )
 
 
