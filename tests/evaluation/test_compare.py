@@ -10,14 +10,8 @@ import numpy as np
 import pytest
 
 from vice.errors import UserError
-from vice.evaluation.compare import (
-    differences,
-    make_tables,
-    read_results,
-    row_names,
-    to_html,
-    to_markdown,
-)
+from vice.evaluation.compare import differences, make_tables, read_results, row_names
+from vice.evaluation.comparison_page import to_html, to_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,7 +70,8 @@ def test_other_settings_are_never_put_into_one_table() -> None:
     assert len(tables) == 3
     (sentence,) = differences(tables)
     assert sentence == (
-        "Table 1 and table 2 are not comparable: protocol.iterations (500 against 12000)."
+        "Table 1 and table 2 are not comparable, and not paired: protocol.iterations (500 against "
+        "12000)."
     )
     assert sentence in to_markdown(tables) and sentence in to_html(tables)
     fewer = copy.deepcopy(linear("other"))

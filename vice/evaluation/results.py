@@ -16,12 +16,24 @@ from vice.scoring import CountTable
 from vice.scoring import Mapping as ClassMapping
 
 
-def scores(table: CountTable, mapping: ClassMapping, classes: tuple[str, ...]) -> dict[str, Any]:
+def scores(
+    table: CountTable,
+    mapping: ClassMapping,
+    classes: tuple[str, ...],
+    interval: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Scores of a table under a mapping.
+
+    Args:
+        table: The counts.
+        mapping: Class of each cluster.
+        classes: Class names.
+        interval: Of the scores, see `vice.evaluation.intervals.score_intervals`.
 
     Returns:
         ``miou``, ``accuracy`` and ``iou_per_class`` in [0, 1]; None for a class that is neither
         in the labels nor predicted. ``classes_in_mean``: how many classes ``miou`` is the mean of.
+        ``interval`` as it was given.
     """
     iou = table.iou_per_class(mapping).tolist()
     return {
@@ -29,6 +41,7 @@ def scores(table: CountTable, mapping: ClassMapping, classes: tuple[str, ...]) -
         "accuracy": _number(table.accuracy(mapping)),
         "classes_in_mean": sum(not math.isnan(value) for value in iou),
         "iou_per_class": {c: _number(value) for c, value in zip(classes, iou, strict=True)},
+        "interval": interval,
     }
 
 

@@ -1,0 +1,174 @@
+"""Confidence intervals of scores: a bootstrap over the images of the scored split.
+
+An image, not a pixel, is what is drawn: pixels of one image are far from independent. The interval
+says how far a score would move with other images of the same kind; it knows nothing of seeds,
+trainings or how the split was chosen.
+
+Source: Efron and Tibshirani, An Introduction to the Bootstrap, section 13.3 (percentile interval).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from vice.evaluation.image_counts import ImageTables
+
+#: Number of resamples, and seed of all of them.
+RESAMPLES = 1000
+SEED = 0
+#: Share of the resampled scores that an interval holds.
+LEVEL = 0.95
+METHOD = "percentile bootstrap over images"
+#: Stands for a mapping that is matched anew in each resample (`vice.scoring.CountTable.hungarian`).
+MATCH_ANEW = None
+#: Most bytes of resampled tables and weights that are held at once.
+_MEMORY = 64 * 2**20
+logger = logging.getLogger(__name__)
+
+#: Resampled scores, float64 (R,) each, NaN where a resample has none: ``"miou"``, ``"accuracy"``.
+ResampledScores = dict[str, np.ndarray]
+
+
+def resampled_scores(
+    tables: ImageTables,
+    mappings: Mapping[str, Tensor | None],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> dict[str, ResampledScores]:
+    """Scores of resamples of the images, drawn with replacement.
+
+    Which images a resample holds depends on the seed, its number and the number of images alone, so
+    that scores of several embedders on the same images are those of the same resamples. Sums of
+    counts are exact, so that their order does not matter.
+
+    Memory, beside the tables, is 24 bytes for each of their cells, and at most 64 MiB for
+    resamples, or that of one resample if it takes more: 8 bytes for each image, 32 for each cell
+    of a whole table.
+
+    Args:
+        tables: Counts of each image.
+        mappings: Name to the class of each cluster, (K,), or to ``MATCH_ANEW``: the Hungarian
+            matching on the counts of each resample.
+        resamples: Number of resamples R.
+        seed: Of all resamples.
+
+    Returns:
+        Name of the mapping to scores in [0, 1], float64 (R,), NaN for a resample without a
+        labelled pixel.
+    """
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in mappings}
+    for counts in _resampled_counts(tables, resamples, seed):
+        for name, mapping in mappings.items():
+            classes = _match(counts) if mapping is MATCH_ANEW else mapping.numpy()[None]
+            parts[name].append(_scores(counts, classes))
+    scores = {name: np.concatenate(found, 1) for name, found in parts.items()}
+    return {name: {"miou": miou, "accuracy": acc} for name, (miou, acc) in scores.items()}
+
+
+def score_intervals(
+    tables: ImageTables, mappings: Mapping[str, Tensor | None]
+) -> dict[str, dict[str, Any] | None]:
+    """What a result says of the intervals of its scores.
+
+    Args:
+        tables: Counts of each image.
+        mappings: As in `resampled_scores`.
+
+    Returns:
+        Name of the mapping to ``miou`` and ``accuracy`` (low and high, see `interval`),
+        ``method``, ``level``, ``resamples``, ``seed``, ``images``, and ``undefined``: how many
+        resamples held no labelled pixel and were left out. None where there is a single image.
+    """
+    if tables.images < 2:
+        logger.warning("no interval: it takes at least two scored images, not %d", tables.images)
+        return dict.fromkeys(mappings)
+    drawn = resampled_scores(tables, mappings)
+    return {name: describe_interval(scores, tables.images) for name, scores in drawn.items()}
+
+
+def describe_interval(scores: ResampledScores, images: int) -> dict[str, Any]:
+    """Intervals of resampled scores and how they were found, for ``results.json``."""
+    return {
+        **{name: interval(values) for name, values in scores.items()},
+        "method": METHOD,
+        "level": LEVEL,
+        "resamples": RESAMPLES,
+        "seed": SEED,
+        "images": images,
+        "undefined": int(np.isnan(scores["miou"]).sum()),
+    }
+
+
+def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
+    """The percentile interval of resampled values.
+
+    Args:
+        values: (R,); NaNs are left out.
+        level: Share of the values that it holds.
+
+    Returns:
+        Low and high; None if no value is left.
+    """
+    values = values[~np.isnan(values)]
+    if len(values) == 0:
+        return None
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def interval_text(found: Sequence[float] | None) -> str:
+    """An interval of shares in percent, for example `` [24.10, 26.02]``; empty where is none."""
+    return "" if found is None else f" [{100 * found[0]:.2f}, {100 * found[1]:.2f}]"
+
+
+def draw_images(images: int, resample: int, seed: int = SEED) -> np.ndarray:
+    """How often each image is in a resample: int64 (N,), with the sum N."""
+    chosen = np.random.default_rng([seed, resample]).integers(images, size=images)
+    return np.bincount(chosen, minlength=images)
+
+
+def _resampled_counts(tables: ImageTables, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Tables of resamples, float64 (R', K, C), some at a time; whole numbers below 2^53."""
+    from scipy.sparse import csr_matrix
+
+    shape = tables.images, tables.num_cells
+    by_image = csr_matrix((tables.counts.astype(float), tables.cells, tables.starts), shape)
+    by_cell = by_image.T.tocsr()
+    chunk = max(1, _MEMORY // (8 * (4 * tables.num_cells + tables.images)))
+    for first in range(0, resamples, chunk):
+        numbers = range(first, min(first + chunk, resamples))
+        weights = np.stack([draw_images(tables.images, r, seed) for r in numbers], 1, dtype=float)
+        sums = np.ascontiguousarray((by_cell @ weights).T)
+        yield sums.reshape(len(numbers), tables.num_clusters, tables.num_classes)
+
+
+def _match(counts: np.ndarray) -> np.ndarray:
+    """`vice.scoring.CountTable.hungarian` of many tables: (R, K, C) to classes (R, K)."""
+    from scipy.optimize import linear_sum_assignment
+
+    most = counts.sum(1).argmax(1)
+    classes = np.where(counts.any(2), counts.argmax(2), most[:, None])
+    for table, mapping in zip(counts, classes, strict=True):
+        clusters, matched = linear_sum_assignment(table, maximize=True)
+        mapping[clusters] = matched
+    return classes
+
+
+def _scores(counts: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """MIoU and accuracy, (2, R), of tables (R, K, C) under mappings (R, K) or (1, K)."""
+    hits = np.take_along_axis(counts, classes[..., None], 2)[..., 0]
+    one_hot = (classes[..., None] == np.arange(counts.shape[2])).astype(float)
+    hits = np.matmul(hits[:, None], one_hot)[:, 0]
+    predicted = np.matmul(counts.sum(2)[:, None], one_hot)[:, 0]
+    true = counts.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        iou = hits / (predicted + true - hits)
+        occurs = ~np.isnan(iou)
+        miou = np.where(occurs, iou, 0).sum(1) / occurs.sum(1)
+        return np.stack([miou, hits.sum(1) / true.sum(1)])
