@@ -12,6 +12,7 @@ import pytest
 from vice.errors import UserError
 from vice.evaluation.compare import differences, make_tables, read_results, row_names
 from vice.evaluation.comparison_page import to_html, to_markdown
+from vice.evaluation.paired import pair_tables, pairing_sections
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -129,7 +130,9 @@ def test_command_line(tmp_path) -> None:
     tool = [sys.executable, str(ROOT / "tools" / "compare.py")]
     folders = [str(tmp_path / "a"), str(tmp_path / "b")]
     shown = subprocess.run([*tool, *folders], capture_output=True, text=True, check=True).stdout
-    assert shown == to_markdown(make_tables(read_results(folders)))
+    tables = make_tables(read_results(folders))
+    assert shown == to_markdown(tables, pairing_sections(pair_tables(tables)))
+    assert "Table 1: run, other cannot be paired, without per_image.npz in" in shown
     subprocess.run([*tool, *folders, "--out", str(tmp_path / "t.html")], check=True)
     assert "<table>" in (tmp_path / "t.html").read_text()
     done = subprocess.run([*tool, str(tmp_path)], capture_output=True, text=True)

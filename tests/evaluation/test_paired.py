@@ -137,10 +137,10 @@ def test_what_cannot_be_paired_is_said(rng, tmp_path):
     (pairing,) = pair_tables(tables)
     assert list(pairing.rows) == ["c"]
     assert pairing.notes == [
-        f"Table 1: b is not paired, since {folders[1]} has no per_image.npz: evaluate again."
+        f"Table 1: b cannot be paired, without per_image.npz in {folders[1]}: evaluate again."
     ]
     (pairing,) = pair_tables(tables, against="b")
-    assert not pairing.rows and "b is not paired" in pairing_sections([pairing])[0].notes[0]
+    assert not pairing.rows and "b cannot be paired" in pairing_sections([pairing])[0].notes[0]
     with pytest.raises(UserError, match="--against d: no table has such a row; there are a, b, c"):
         pair_tables(tables, against="d")
 

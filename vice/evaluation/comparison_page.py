@@ -16,7 +16,7 @@ from vice.visualize.page_style import CSS, scrolling
 
 @dataclass(frozen=True)
 class Section:
-    """A table as it is shown, with sentences below it."""
+    """A table as it is shown, with sentences below it; without lines there are only these."""
 
     title: str
     unit: str
@@ -39,7 +39,8 @@ def to_markdown(tables: Sequence[ComparisonTable], further: Sequence[Section] = 
         lines = [f"**{section.title}**, {section.unit}", ""]
         lines += [markdown_line(section.head), markdown_line(["---"] * len(section.head))]
         lines += [markdown_line(cells) for cells in section.lines]
-        parts += ["\n".join(lines), *section.notes]
+        parts += ["\n".join(lines)] if section.lines else []
+        parts += section.notes
     parts += [f"- {term}: {text}" for term, text in _matchings(tables)]
     return "\n\n".join([*parts, *differences(tables)]) + "\n"
 
@@ -55,7 +56,7 @@ def to_html(tables: Sequence[ComparisonTable], further: Sequence[Section] = ()) 
         )
         title = printable(f"{section.title}, {section.unit}")
         shown = scrolling(f"<table><tr>{head}</tr>{rows}</table>")
-        parts.append(f"<h2>{escape(title)}</h2>{shown}")
+        parts += [f"<h2>{escape(title)}</h2>{shown}"] if section.lines else []
         parts += [f"<p>{escape(printable(note))}</p>" for note in section.notes]
     legend = "".join(
         f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in _matchings(tables)

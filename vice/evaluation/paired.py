@@ -144,18 +144,18 @@ def _pair(number: int, table: ComparisonTable, against: str | None) -> Pairing:
         reference = str(against)
     elif against is not None:
         notes.append(f"Table {number} has no row {against}: differences are to {reference}.")
-    cells: dict[str, dict[str, dict[str, _Scores]]] = {}
-    for row, by_readout in table.members.items():
-        missing = sorted(
-            {str(r.get("folder", "?")) for of in by_readout.values() for r in of if not _has(r)}
+    without = _without_counts(table)
+    if without:
+        folders = ", ".join(folder for of in without.values() for folder in of)
+        notes.append(
+            f"Table {number}: {', '.join(without)} cannot be paired, without {PER_IMAGE_NAME} in "
+            f"{folders}: evaluate again."
         )
-        if missing:
-            notes.append(
-                f"Table {number}: {row} is not paired, since {', '.join(missing)} "
-                f"has no {PER_IMAGE_NAME}: evaluate again."
-            )
-        else:
-            cells[row] = {name: _cell(of, name) for name, of in by_readout.items()}
+    cells = {
+        row: {name: _cell(of, name) for name, of in by_readout.items()}
+        for row, by_readout in table.members.items()
+        if row not in without
+    }
     rows = {
         row: {
             name: {m: _difference(of[name][m], cells[reference][name][m]) for m in METRICS}
@@ -168,8 +168,15 @@ def _pair(number: int, table: ComparisonTable, against: str | None) -> Pairing:
     return Pairing(number, reference, table.settings["images.score"], rows, notes)
 
 
-def _has(result: Mapping[str, Any]) -> bool:
-    return "folder" in result and (Path(result["folder"]) / PER_IMAGE_NAME).is_file()
+def _without_counts(table: ComparisonTable) -> dict[str, list[str]]:
+    """Rows some of whose results lack the counts of their images, with the folders."""
+    lacking: dict[str, list[str]] = {}
+    for row, by_readout in table.members.items():
+        folders = {str(r.get("folder", "?")) for of in by_readout.values() for r in of}
+        lacks = sorted(f for f in folders if not (Path(f) / PER_IMAGE_NAME).is_file())
+        if lacks:
+            lacking[row] = lacks
+    return lacking
 
 
 #: A score (None: there is none) and its values in the resamples.
