@@ -46,7 +46,7 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
             yield image
     except UserError:
         raise
-    # Decoders meet broken bytes with almost any exception, as in `vice.images.read_image`.
+    # Catch-all: decoders meet broken bytes with almost any exception, as in `images.read_image`.
     except Exception as error:
         raise UserError(f"{path}: cannot be read as an image ({error})") from error
 
@@ -65,9 +65,9 @@ def geometry(path: Path, *, label: bool = False) -> Geometry:
 
 def _geometry(image: Image.Image) -> Geometry:
     orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-    # Viewers, and Pillow, leave pixels alone under numbers that EXIF does not have.
+    # EXIF orientation: viewers, and Pillow, leave pixels alone under numbers that it does not have.
     orientation = orientation if orientation in range(1, 9) else 1
-    # Pillow turns a TIFF while it reads it, and its header already gives the turned size.
+    # TIFF orientation: Pillow turns one while reading; its header gives the turned size already.
     turned = image.format == "TIFF" and orientation >= 5
     return Geometry(image.size[::-1] if turned else image.size, orientation)
 
@@ -147,7 +147,7 @@ def read_stored(
     with opened(path) as image:
         check_header(path, image)
         palette = image.getpalette("RGB") if image.mode == "P" else None
-        # Pillow keeps the palette where it turns an image.
+        # Palette: Pillow keeps it where it turns an image.
         stored = np.array(ImageOps.exif_transpose(image) if upright else image)
     if palette and num_classes is not None:
         _check_palette(path, np.array(palette, np.uint8).reshape(-1, 3), stored, num_classes)
@@ -193,7 +193,7 @@ def _check_palette(
     if (shown != shown[:, :1]).any() or (values == used).all():
         return
     classes = values[values != IGNORE]
-    # Black and white stand for two classes: by their grey values one would be left, and void.
+    # Binary mask: black and white are two classes; read by grey value one is left, and void.
     if len(set(classes.tolist())) >= 2 and (classes < num_classes).all():
         index = int(np.flatnonzero(values != used)[0])
         raise UserError(

@@ -143,7 +143,7 @@ def _unpack(archive: Path, part: ReleasePart, target: Path, threads: int) -> Non
         local = threading.local()
 
         def write(item: zipfile.ZipInfo) -> None:
-            # A file handle of its own for each thread: reading through one would take turns.
+            # File handles, one a thread: reading through one would take turns.
             if not hasattr(local, "archive"):
                 local.archive = zipfile.ZipFile(archive)
             _write_member(local.archive, item, _member_path(item, part, target))
@@ -205,7 +205,7 @@ def _is_whole(file: Path) -> bool:
     end = _ENDS[file.suffix]
     with file.open("rb") as opened:
         size = opened.seek(0, os.SEEK_END)
-        # Some writers pad a JPEG with zeros.
+        # Padding: some writers end a JPEG with zeros.
         opened.seek(max(0, size - 64))
         return opened.read().rstrip(b"\0").endswith(end)
 
@@ -219,7 +219,7 @@ def _in_threads(
     try:
         return list(progress(pool.map(work, items), len(items), label))
     finally:
-        # Whoever stops this waits for the files that are being written, not for all others.
+        # Cancellation: who stops this waits for files that are being written, not for all others.
         pool.shutdown(cancel_futures=True)
 
 

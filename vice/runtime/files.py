@@ -69,14 +69,14 @@ def replace_atomically(path: Path, write: Callable[[str], Any]) -> None:
         try:
             write(name)
             _to_disk(name)
-            # mkstemp makes files private; a checkpoint is as readable as any other file.
+            # File mode: mkstemp makes files private; a checkpoint is as readable as any other file.
             umask = os.umask(0)
             os.umask(umask)
             os.chmod(name, 0o666 & ~umask)
             os.replace(name, path)
             _to_disk(path.parent)
         finally:
-            # Gone already if it was put in place; a disk that fails may keep it.
+            # Temporary file: gone already if it was put in place; a disk that fails may keep it.
             with contextlib.suppress(OSError):
                 os.unlink(name)
 
@@ -130,7 +130,7 @@ def read_json(path: Path, remedy: str, holds: type = dict) -> Any:
         raise
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
-    # What is nested without end is no content of ours either.
+    # RecursionError: what is nested without end is no content of ours either.
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is broken ({brief(error)}); {remedy}") from error
 
@@ -147,7 +147,7 @@ def append(path: Path, data: bytes) -> None:
             while rest:
                 rest = rest[file.write(rest) :]
         except OSError:
-            # Making a file shorter takes no space.
+            # Truncation takes no space.
             with contextlib.suppress(OSError):
                 file.truncate(size)
             raise
@@ -233,10 +233,10 @@ def _to_disk(path: str | Path) -> None:
     try:
         handle = os.open(path, os.O_RDONLY)
     except PermissionError:
-        # Windows opens no folders, and keeps their names without being asked.
+        # Directory fsync: Windows opens no folders, and keeps their names without being asked.
         return
     try:
-        # Some network file systems have no such thing for folders.
+        # Directory fsync: some network file systems have none.
         with contextlib.suppress(OSError):
             os.fsync(handle)
     finally:
