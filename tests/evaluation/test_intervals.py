@@ -23,6 +23,7 @@ from vice.evaluation.intervals import (
     resampled_scores,
     score_intervals,
 )
+from vice.evaluation.results import scores
 from vice.scoring import CountTable
 
 
@@ -117,6 +118,33 @@ def test_an_interval_is_that_of_quantiles_and_says_how_it_was_found(rng):
     assert (said["level"], said["seed"], said["undefined"]) == (0.95, 0, 0)
     assert interval_text(said["miou"]) == f" [{100 * low:.2f}, {100 * high:.2f}]"
     assert interval_text(None) == ""
+
+
+def test_parts_of_the_classes_have_intervals_under_the_mapping_of_the_whole(rng):
+    whole, tables = draw_tables(rng, 10, 6, 4)
+    mappings = {"greedy": torch.tensor([0, 1, 2, 3, 2, 1]), "hungarian": MATCH_ANEW}
+    said = score_intervals(tables, mappings, {"stuff": [1, 3]})
+    for name, mapping in mappings.items():
+        drawn = []
+        for resample in range(RESAMPLES):
+            table = CountTable(6, 4)
+            weights = draw_images(10, resample)
+            table.counts = torch.from_numpy((whole * weights[:, None, None]).sum(0))
+            part = table.restricted(table.hungarian() if mapping is None else mapping, [1, 3])
+            drawn.append((part.miou(part.identity()), part.accuracy(part.identity())))
+        low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
+        for m, metric in enumerate(("miou", "accuracy")):
+            assert said[name]["parts"]["stuff"][metric] == pytest.approx((low[m], high[m]))
+        assert said[name]["miou"] == score_intervals(tables, mappings)[name]["miou"]
+    table, classes = (
+        tables.total(),
+        tuple(f"{c}-{k}" for c, k in enumerate(2 * ["things", "stuff"])),
+    )
+    part = {"miou": (0.1, 0.2)}
+    given = {"miou": (0.3, 0.4), "parts": {"things2": part, "stuff2": part}}
+    found = scores(table, mappings["greedy"], classes, given)
+    assert found["interval"] == {"miou": (0.3, 0.4)}
+    assert [each["interval"] for each in found["parts"].values()] == [part, part]
 
 
 def test_resamples_without_a_labelled_pixel_are_counted_and_one_image_has_no_interval():

@@ -17,6 +17,8 @@ from vice.labels import IGNORE
 EXIF_ORIENTATION = 274
 #: Formats that give back the very values that were written.
 _LOSSLESS = ("BMP", "GIF", "PNG", "PPM", "TIFF")
+#: Sides of a label map that was scaled by whole pixels; one that was turned or cut is beyond it.
+_SAME_RATIO = 1.05
 _REMEDY = "save it as PNG, 8-bit grey, with the class index as the value of each pixel"
 
 
@@ -72,7 +74,7 @@ def _geometry(image: Image.Image) -> Geometry:
     return Geometry(image.size[::-1] if turned else image.size, orientation)
 
 
-def check_alignment(image: Path, label: Path, *, upright: bool) -> None:
+def check_alignment(image: Path, label: Path, *, upright: bool, resizable: bool = False) -> bool:
     """Sees to it that the pixels of a label map are those of its image.
 
     A file is turned as its own EXIF orientation says. A photograph with an orientation and a label
@@ -83,6 +85,11 @@ def check_alignment(image: Path, label: Path, *, upright: bool) -> None:
         image: An image file.
         label: Its label map.
         upright: False where both are read as they are stored, whatever EXIF says.
+        resizable: Whether a label map of the same shape in another size will do, see `same_shape`;
+            for files that are read as stored.
+
+    Returns:
+        Whether the label map is to be resized.
 
     Raises:
         UserError: A file cannot be read, sizes differ, or the EXIF orientations leave it open how
@@ -90,8 +97,10 @@ def check_alignment(image: Path, label: Path, *, upright: bool) -> None:
     """
     of_image, of_label = geometry(image), geometry(label, label=True)
     if not upright:
+        if resizable and same_shape(of_label.size, of_image.size):
+            return of_label.size != of_image.size
         _check_sizes(image, label, of_image.size, of_label.size)
-        return
+        return False
     turned = of_image.orientation
     if of_label.orientation not in (1, turned):
         raise UserError(
@@ -100,10 +109,10 @@ def check_alignment(image: Path, label: Path, *, upright: bool) -> None:
         )
     if turned == 1 or of_label.orientation == turned:
         _check_sizes(image, label, of_image.upright, of_label.upright)
-        return
+        return False
     told_apart = of_image.upright != of_image.size
     if told_apart and of_label.size == of_image.upright:
-        return
+        return False
     as_stored = of_label.size == of_image.size
     if not as_stored:
         _check_sizes(image, label, of_image.upright, of_label.size)
@@ -113,6 +122,25 @@ def check_alignment(image: Path, label: Path, *, upright: bool) -> None:
         + ": if it belongs to the pixels as stored, remove the EXIF orientation of the image; if "
         "it belongs to what viewers show, save the image upright"
     )
+
+
+def same_shape(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    """Whether two sizes differ by scale and rounding alone: sides in one ratio, within 5 %."""
+    a, b = first[0] * second[1], first[1] * second[0]
+    return max(a, b) <= _SAME_RATIO * min(a, b)
+
+
+def resize_nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes a label map to the nearest pixel.
+
+    Args:
+        labels: uint8 (H, W).
+        size: Height and width.
+
+    Returns:
+        uint8, of that size.
+    """
+    return np.array(Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST))
 
 
 def _check_sizes(

@@ -30,6 +30,9 @@ MATCH_ANEW = None
 _MEMORY = 64 * 2**20
 logger = logging.getLogger(__name__)
 
+#: Name of all classes among their parts.
+_WHOLE = ""
+
 #: Resampled scores, float64 (R,) each, NaN where a resample has none: ``"miou"``, ``"accuracy"``.
 ResampledScores = dict[str, np.ndarray]
 
@@ -62,34 +65,39 @@ def resampled_scores(
         Name of the mapping to scores in [0, 1], float64 (R,), NaN for a resample without a
         labelled pixel.
     """
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in mappings}
-    for counts in _resampled_counts(tables, resamples, seed):
-        for name, mapping in mappings.items():
-            classes = _match(counts) if mapping is MATCH_ANEW else mapping.numpy()[None]
-            parts[name].append(_scores(counts, classes))
-    scores = {name: np.concatenate(found, 1) for name, found in parts.items()}
-    return {name: {"miou": miou, "accuracy": acc} for name, (miou, acc) in scores.items()}
+    drawn = _resample(tables, mappings, {_WHOLE: range(tables.num_classes)}, resamples, seed)
+    return {name: of[_WHOLE] for name, of in drawn.items()}
 
 
 def score_intervals(
-    tables: ImageTables, mappings: Mapping[str, Tensor | None]
+    tables: ImageTables,
+    mappings: Mapping[str, Tensor | None],
+    parts: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, dict[str, Any] | None]:
     """What a result says of the intervals of its scores.
 
     Args:
         tables: Counts of each image.
         mappings: As in `resampled_scores`.
+        parts: Name to the classes of parts that are scored for themselves, too, under the mapping
+            of the whole (see `vice.scoring.CountTable.restricted`).
 
     Returns:
         Name of the mapping to ``miou`` and ``accuracy`` (low and high, see `interval`),
         ``method``, ``level``, ``resamples``, ``seed``, ``images``, and ``undefined``: how many
-        resamples held no labelled pixel and were left out. None where there is a single image.
+        resamples held no labelled pixel and were left out; with parts, ``parts``: name to the same
+        of each. None where there is a single image.
     """
     if tables.images < 2:
         logger.warning("no interval: it takes at least two scored images, not %d", tables.images)
         return dict.fromkeys(mappings)
-    drawn = resampled_scores(tables, mappings)
-    return {name: describe_interval(scores, tables.images) for name, scores in drawn.items()}
+    chosen = {_WHOLE: range(tables.num_classes), **(parts or {})}
+    intervals: dict[str, dict[str, Any] | None] = {}
+    for name, of in _resample(tables, mappings, chosen, RESAMPLES, SEED).items():
+        said = {part: describe_interval(scores, tables.images) for part, scores in of.items()}
+        whole = said.pop(_WHOLE)
+        intervals[name] = {**whole, "parts": said} if said else whole
+    return intervals
 
 
 def describe_interval(scores: ResampledScores, images: int) -> dict[str, Any]:
@@ -133,6 +141,30 @@ def draw_images(images: int, resample: int, seed: int = SEED) -> np.ndarray:
     return np.bincount(chosen, minlength=images)
 
 
+def _resample(
+    tables: ImageTables,
+    mappings: Mapping[str, Tensor | None],
+    parts: Mapping[str, Sequence[int]],
+    resamples: int,
+    seed: int,
+) -> dict[str, dict[str, ResampledScores]]:
+    """Mapping to part of the classes to its scores."""
+    found: dict[tuple[str, str], list[np.ndarray]] = {(m, p): [] for m in mappings for p in parts}
+    for counts in _resampled_counts(tables, resamples, seed):
+        for name, mapping in mappings.items():
+            classes = _match(counts) if mapping is None else mapping.numpy()[None]
+            confusion = _confusion(counts, classes)
+            for part, indices in parts.items():
+                found[name, part].append(_scores(confusion, list(indices)))
+    return {
+        name: {
+            part: dict(zip(("miou", "accuracy"), np.concatenate(found[name, part], 1), strict=True))
+            for part in parts
+        }
+        for name in mappings
+    }
+
+
 def _resampled_counts(tables: ImageTables, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Tables of resamples, float64 (R', K, C), some at a time; whole numbers below 2^53."""
     from scipy.sparse import csr_matrix
@@ -160,13 +192,17 @@ def _match(counts: np.ndarray) -> np.ndarray:
     return classes
 
 
-def _scores(counts: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """MIoU and accuracy, (2, R), of tables (R, K, C) under mappings (R, K) or (1, K)."""
-    hits = np.take_along_axis(counts, classes[..., None], 2)[..., 0]
-    one_hot = (classes[..., None] == np.arange(counts.shape[2])).astype(float)
-    hits = np.matmul(hits[:, None], one_hot)[:, 0]
-    predicted = np.matmul(counts.sum(2)[:, None], one_hot)[:, 0]
-    true = counts.sum(1)
+def _confusion(counts: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Predicted by true classes (R, C, C), of tables (R, K, C) under mappings (R, K) or (1, K)."""
+    one_hot = (np.arange(counts.shape[2])[:, None] == classes[:, None]).astype(float)
+    return np.matmul(one_hot, counts)
+
+
+def _scores(confusion: np.ndarray, part: list[int]) -> np.ndarray:
+    """MIoU and accuracy, (2, R), among some classes of confusion matrices (R, C, C)."""
+    confusion = confusion[:, part][:, :, part]
+    hits = np.diagonal(confusion, axis1=1, axis2=2)
+    predicted, true = confusion.sum(2), confusion.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
         iou = hits / (predicted + true - hits)
         occurs = ~np.isnan(iou)

@@ -133,7 +133,16 @@ def task_arguments(
 
 
 def percent(scores: dict[str, Any]) -> str:
-    """Gives mIoU and accuracy in percent, with their intervals, and over how many classes."""
+    """Gives mIoU and accuracy in percent, with their intervals, and over how many classes.
+
+    Those of parts of the classes follow, see `vice.evaluation.results.scores`.
+    """
+    whole = _percent(scores)
+    parts = [f"{name} {_percent(part)}" for name, part in scores.get("parts", {}).items()]
+    return f"{whole} [{', '.join(parts)}]" if parts else whole
+
+
+def _percent(scores: dict[str, Any]) -> str:
     intervals = scores.get("interval") or {}
     text = " / ".join(
         ("-" if scores[name] is None else f"{100 * scores[name]:.2f}")

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from vice.datasets import LabelledSet
+from vice.datasets.label_sets import partition
 from vice.datasets.labelled_set import list_checksum
 from vice.evaluation.task import Task
 from vice.runtime.collectives import world_size
@@ -33,15 +34,38 @@ def scores(
     Returns:
         ``miou``, ``accuracy`` and ``iou_per_class`` in [0, 1]; None for a class that is neither
         in the labels nor predicted. ``classes_in_mean``: how many classes ``miou`` is the mean of.
-        ``interval`` as it was given.
+        ``interval``: as it was given, without its parts. Where the classes have parts (see
+        `vice.datasets.label_sets.partition`), ``parts``: the same of each, under the mapping of the
+        whole (see `CountTable.restricted`), and ``share_within``.
     """
+    whole = dict(interval) if interval else None
+    intervals = whole.pop("parts", {}) if whole else {}
+    found = {**_scores(table, mapping, classes), "interval": whole}
+    parts = {
+        name: {
+            **_part_scores(table, mapping, classes, indices),
+            "interval": intervals.get(name),
+        }
+        for name, indices in partition(classes).items()
+    }
+    return {**found, "parts": parts} if parts else found
+
+
+def _part_scores(
+    table: CountTable, mapping: ClassMapping, classes: tuple[str, ...], indices: tuple[int, ...]
+) -> dict[str, Any]:
+    part = table.restricted(mapping, indices)
+    found = _scores(part, part.identity(), tuple(classes[index] for index in indices))
+    return {**found, "share_within": _number(table.share_within(mapping, indices))}
+
+
+def _scores(table: CountTable, mapping: ClassMapping, classes: tuple[str, ...]) -> dict[str, Any]:
     iou = table.iou_per_class(mapping).tolist()
     return {
         "miou": _number(table.miou(mapping)),
         "accuracy": _number(table.accuracy(mapping)),
         "classes_in_mean": sum(not math.isnan(value) for value in iou),
         "iou_per_class": {c: _number(value) for c, value in zip(classes, iou, strict=True)},
-        "interval": interval,
     }
 
 
@@ -87,6 +111,7 @@ def describe(
             "splits": splits,
             "images": {k: len(listed) for k, listed in names.items()},
             "list_checksums": {k: list_checksum(listed) for k, listed in names.items()},
+            **_resized(of, splits, labels),
             "found": {
                 k: [content.to_dict() for content in of[k].contents(split, labels=labels[k])]
                 for k, split in splits.items()
@@ -95,6 +120,18 @@ def describe(
         "model": model,
         "versions": versions(),
     }
+
+
+def _resized(
+    of: dict[str, LabelledSet], splits: dict[str, str], labels: dict[str, bool]
+) -> dict[str, Any]:
+    """How many label maps were resized to their image, of data sets where that happens."""
+    counts = {
+        role: data.count_resized(data.pairs(splits[role]), f"counting {data.name} {splits[role]}")
+        for role, data in of.items()
+        if data.resizes_labels and labels[role]
+    }
+    return {"resized_labels": counts} if counts else {}
 
 
 def plain(value: Any) -> Any:

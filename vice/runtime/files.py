@@ -17,6 +17,18 @@ from vice.runtime.loader_faults import loader_fault
 from vice.runtime.regular_file import open_regular
 
 #: A disk or quota that is full, read-only, gone or broken, or a limit on the size of files.
+#: By the system's words for it: what to do where space is not what is missing.
+_REMEDIES = {
+    **dict.fromkeys(map(os.strerror, (errno.EACCES, errno.EPERM, errno.EROFS)), "make it writable"),
+    **dict.fromkeys(
+        map(os.strerror, (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)),
+        "move away what lies in its place",
+    ),
+    os.strerror(errno.EFBIG): "free some space, raise the limit of a file's size (ulimit -f)",
+    os.strerror(errno.ENOENT): "put its folder back",
+    os.strerror(errno.EIO): "look at the disk",
+    os.strerror(errno.ENAMETOOLONG): "shorten its name",
+}
 _DISK_ERRORS = frozenset(
     getattr(errno, name, 0)
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EFBIG", "ENXIO", "ENODEV", "ESTALE")
@@ -189,9 +201,10 @@ def disk_errors(path: str | Path, *, any_os_error: bool = False) -> Iterator[Non
         if not reason:
             raise
         named = _named_file(error) or path
-        raise UserError(
-            f"cannot write {named}: {reason}; free some space or choose another folder"
-        ) from error
+        remedy = _REMEDIES.get(reason, "free some space")
+        raise UserError(f"cannot write {named}: {reason}; {remedy} or choose another folder") from (
+            error
+        )
 
 
 def disk_reason(error: BaseException) -> str:

@@ -199,7 +199,7 @@ def _write_clusters(
         str(k): {name: MATCH_ANEW if name == "hungarian" else each for name, each in of.items()}
         for k, of in mappings.items()
     }
-    intervals = resample(task, images, resampled, meter)
+    intervals = resample(task, images, resampled, classes, meter)
     first = {f"clusters_{k}": next(iter(of.values())) for k, of in mappings.items()}
     entries = {
         str(k): {

@@ -12,6 +12,7 @@ import numpy as np
 from mmengine.config import Config
 from torch import Tensor
 
+from vice.datasets.label_sets import partition
 from vice.datasets.labelled_pixels import absent_classes, warn_absent_classes
 from vice.errors import UserError
 from vice.evaluation.image_counts import ImageTables, save_image_tables
@@ -87,7 +88,7 @@ def class_scores(
     table = metric.tables[0]
     identity = table.identity()
     (images,) = metric.image_tables
-    intervals = resample(task, {kind: images}, {kind: {kind: identity}}, meter)[kind]
+    intervals = resample(task, {kind: images}, {kind: {kind: identity}}, classes, meter)[kind]
     return {
         kind: {
             **scores(table, identity, classes, intervals[kind]),
@@ -104,6 +105,7 @@ def resample(
     task: Task,
     tables: Mapping[str, ImageTables],
     mappings: Mapping[str, Mapping[str, Tensor | None]],
+    classes: tuple[str, ...],
     meter: StepMeter,
 ) -> dict[str, dict[str, Any]]:
     """Intervals of scores, with the counts of each image written to ``per_image.npz``.
@@ -113,6 +115,7 @@ def resample(
         tables: Name to the counts of each image.
         mappings: Name of the tables to their mappings, see
             `vice.evaluation.intervals.resampled_scores`.
+        classes: Class names.
         meter: Gets the step.
 
     Returns:
@@ -120,7 +123,8 @@ def resample(
     """
     with meter.step("intervals"):
         save_image_tables(task.out_dir / PER_IMAGE_NAME, tables)
-        return {name: score_intervals(tables[name], mappings[name]) for name in tables}
+        parts = partition(classes)
+        return {name: score_intervals(tables[name], mappings[name], parts) for name in tables}
 
 
 def training_outcome(metric: CountMetric, num_classes: int) -> tuple[float, Tensor]:
