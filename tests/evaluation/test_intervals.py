@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,6 @@ from vice.evaluation.image_counts import (
     save_image_tables,
 )
 from vice.evaluation.intervals import (
-    MATCH_ANEW,
     RESAMPLES,
     draw_images,
     interval,
@@ -75,7 +76,7 @@ def loop_match(table):
 def test_resamples_equal_a_loop_in_float64(rng, clusters, classes):
     whole, tables = draw_tables(rng, 12, clusters, classes)
     fixed = torch.from_numpy(rng.integers(classes, size=clusters))
-    found = resampled_scores(tables, {"greedy": fixed, "hungarian": MATCH_ANEW}, resamples=40)
+    found = resampled_scores(tables, {"greedy": fixed, "hungarian": "hungarian"}, resamples=40)
     for resample in range(40):
         chosen = np.random.default_rng([0, resample]).integers(12, size=12)
         table = np.zeros(whole.shape[1:])
@@ -90,18 +91,26 @@ def test_resamples_equal_a_loop_in_float64(rng, clusters, classes):
 def test_scores_of_each_resample_are_those_of_the_count_table(rng, monkeypatch):
     """The same bits of matching as the published score, whatever is held at once."""
     whole, tables = draw_tables(rng, 6, 7, 3)
-    mappings = {"hungarian": MATCH_ANEW}
-    found = resampled_scores(tables, mappings, resamples=30, seed=3)["hungarian"]
-    for resample in range(30):
+    mappings = {name: name for name in ("hungarian", "hungarian_iou")}
+    found = resampled_scores(tables, mappings, resamples=30, seed=3)
+    for name, resample in product(mappings, range(30)):
         table = CountTable(7, 3)
         weights = draw_images(6, resample, seed=3)
         table.counts = torch.from_numpy((whole * weights[:, None, None]).sum(0))
-        mapping = table.hungarian()
-        assert found["miou"][resample] == pytest.approx(table.miou(mapping), rel=1e-12)
-        assert found["accuracy"][resample] == pytest.approx(table.accuracy(mapping), rel=1e-12)
+        mapping = getattr(table, name)()
+        scores = found[name]["miou"][resample], found[name]["accuracy"][resample]
+        assert scores == pytest.approx((table.miou(mapping), table.accuracy(mapping)), rel=1e-12)
     monkeypatch.setattr("vice.evaluation.intervals._MEMORY", 1)
-    again = resampled_scores(tables, mappings, resamples=30, seed=3)["hungarian"]
-    assert all(np.array_equal(again[name], found[name]) for name in found)
+    again = resampled_scores(tables, mappings, resamples=30, seed=3)
+    for name in mappings:
+        assert all(np.array_equal(again[name][m], found[name][m]) for m in ("miou", "accuracy"))
+
+
+def test_absent_classes_count_zero_where_the_mean_is_over_all():
+    whole = np.zeros((3, 3, 3), np.int64)
+    whole[:, 0, 0] = 5
+    mean = resampled_scores(keep(whole), {"linear": torch.arange(3)}, over="all")["linear"]["miou"]
+    assert np.allclose(mean, 1 / 3)
 
 
 def test_an_interval_is_that_of_quantiles_and_says_how_it_was_found(rng):
@@ -122,7 +131,7 @@ def test_an_interval_is_that_of_quantiles_and_says_how_it_was_found(rng):
 
 def test_parts_of_the_classes_have_intervals_under_the_mapping_of_the_whole(rng):
     whole, tables = draw_tables(rng, 10, 6, 4)
-    mappings = {"greedy": torch.tensor([0, 1, 2, 3, 2, 1]), "hungarian": MATCH_ANEW}
+    mappings = {"greedy": torch.tensor([0, 1, 2, 3, 2, 1]), "hungarian": "hungarian"}
     said = score_intervals(tables, mappings, {"stuff": [1, 3]})
     for name, mapping in mappings.items():
         drawn = []
@@ -130,7 +139,7 @@ def test_parts_of_the_classes_have_intervals_under_the_mapping_of_the_whole(rng)
             table = CountTable(6, 4)
             weights = draw_images(10, resample)
             table.counts = torch.from_numpy((whole * weights[:, None, None]).sum(0))
-            part = table.restricted(table.hungarian() if mapping is None else mapping, [1, 3])
+            part = table.restricted(table.hungarian() if name == "hungarian" else mapping, [1, 3])
             drawn.append((part.miou(part.identity()), part.accuracy(part.identity())))
         low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
         for m, metric in enumerate(("miou", "accuracy")):
@@ -174,7 +183,7 @@ def simulate(rng, images):
 def test_intervals_cover_the_population_as_often_as_they_say(rng):
     everything = simulate(rng, 20_000).sum(0)
     truth = loop_scores(everything, range(4))
-    mappings = {"linear": torch.arange(4), "hungarian": MATCH_ANEW}
+    mappings = {"linear": torch.arange(4), "hungarian": "hungarian"}
     trials, hits = 150, {(name, m): 0 for name in mappings for m in range(2)}
     for _ in range(trials):
         found = resampled_scores(keep(simulate(rng, 80)), mappings, resamples=200)

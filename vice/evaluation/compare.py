@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError, brief
+from vice.evaluation.protocol_effects import KINDS
 from vice.evaluation.protocols import hashed_fields
 from vice.runtime.files import read_json
 from vice.runtime.run_folder import RESULTS_NAME
 from vice.scoring import mean_over
 
 logger = logging.getLogger(__name__)
-KINDS = ("linear", "clusters", "finetune")
 #: Arguments that change a score and are in no protocol.
 ASKED_FOR = ("fraction", "subset_seed", "backbone_lr_mult", "crop", "options")
 
@@ -252,10 +252,13 @@ def _twice(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> st
 
 def readouts(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The scores of a result by read-out, for example ``linear`` or ``27 greedy``."""
+    fields = result["protocol"]["fields"]
+    if result["kind"] == "retrieval":
+        return {f"retrieval {m}": result["retrieval"][m] for m in fields["retrieval_matchings"]}
     if result["kind"] != "clusters":
         return {result["kind"]: result[result["kind"]]}
     return {
         f"{k} {matching}": entry[matching]
         for k, entry in result["clusters"].items()
-        for matching in result["protocol"]["fields"]["matchings"]
+        for matching in fields["matchings"]
     }

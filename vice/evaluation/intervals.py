@@ -24,8 +24,8 @@ SEED = 0
 #: Share of the resampled scores that an interval holds.
 LEVEL = 0.95
 METHOD = "percentile bootstrap over images"
-#: Stands for a mapping that is matched anew in each resample (`vice.scoring.CountTable.hungarian`).
-MATCH_ANEW = None
+#: Matchings on the scored labels, which are therefore taken anew in each resample.
+MATCHED_ANEW = ("hungarian", "hungarian_iou")
 #: Most bytes of resampled tables and weights that are held at once.
 _MEMORY = 64 * 2**20
 logger = logging.getLogger(__name__)
@@ -39,8 +39,9 @@ ResampledScores = dict[str, np.ndarray]
 
 def resampled_scores(
     tables: ImageTables,
-    mappings: Mapping[str, Tensor | None],
+    mappings: Mapping[str, Tensor | str],
     *,
+    over: str = "present",
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> dict[str, ResampledScores]:
@@ -56,8 +57,9 @@ def resampled_scores(
 
     Args:
         tables: Counts of each image.
-        mappings: Name to the class of each cluster, (K,), or to ``MATCH_ANEW``: the Hungarian
-            matching on the counts of each resample.
+        mappings: Name to the class of each cluster, (K,), or to one of ``MATCHED_ANEW``: that
+            matching on the counts of each resample (see `vice.scoring.CountTable`).
+        over: As in `vice.evaluation.results.scores`.
         resamples: Number of resamples R.
         seed: Of all resamples.
 
@@ -65,14 +67,21 @@ def resampled_scores(
         Name of the mapping to scores in [0, 1], float64 (R,), NaN for a resample without a
         labelled pixel.
     """
-    drawn = _resample(tables, mappings, {_WHOLE: range(tables.num_classes)}, resamples, seed)
+    drawn = _resample(tables, mappings, {_WHOLE: range(tables.num_classes)}, over, resamples, seed)
     return {name: of[_WHOLE] for name, of in drawn.items()}
+
+
+def resampled_mapping(name: str, mapping: Tensor) -> Tensor | str:
+    """What `resampled_scores` takes for a matching: its mapping, or its name if matched anew."""
+    return name if name in MATCHED_ANEW else mapping
 
 
 def score_intervals(
     tables: ImageTables,
-    mappings: Mapping[str, Tensor | None],
+    mappings: Mapping[str, Tensor | str],
     parts: Mapping[str, Sequence[int]] | None = None,
+    *,
+    over: str = "present",
 ) -> dict[str, dict[str, Any] | None]:
     """What a result says of the intervals of its scores.
 
@@ -81,6 +90,7 @@ def score_intervals(
         mappings: As in `resampled_scores`.
         parts: Name to the classes of parts that are scored for themselves, too, under the mapping
             of the whole (see `vice.scoring.CountTable.restricted`).
+        over: As in `vice.evaluation.results.scores`.
 
     Returns:
         Name of the mapping to ``miou`` and ``accuracy`` (low and high, see `interval`),
@@ -93,7 +103,7 @@ def score_intervals(
         return dict.fromkeys(mappings)
     chosen = {_WHOLE: range(tables.num_classes), **(parts or {})}
     intervals: dict[str, dict[str, Any] | None] = {}
-    for name, of in _resample(tables, mappings, chosen, RESAMPLES, SEED).items():
+    for name, of in _resample(tables, mappings, chosen, over, RESAMPLES, SEED).items():
         said = {part: describe_interval(scores, tables.images) for part, scores in of.items()}
         whole = said.pop(_WHOLE)
         intervals[name] = {**whole, "parts": said} if said else whole
@@ -143,8 +153,9 @@ def draw_images(images: int, resample: int, seed: int = SEED) -> np.ndarray:
 
 def _resample(
     tables: ImageTables,
-    mappings: Mapping[str, Tensor | None],
+    mappings: Mapping[str, Tensor | str],
     parts: Mapping[str, Sequence[int]],
+    over: str,
     resamples: int,
     seed: int,
 ) -> dict[str, dict[str, ResampledScores]]:
@@ -152,10 +163,13 @@ def _resample(
     found: dict[tuple[str, str], list[np.ndarray]] = {(m, p): [] for m in mappings for p in parts}
     for counts in _resampled_counts(tables, resamples, seed):
         for name, mapping in mappings.items():
-            classes = _match(counts) if mapping is None else mapping.numpy()[None]
+            if isinstance(mapping, str):
+                classes = _match(counts, mapping)
+            else:
+                classes = mapping.numpy()[None]
             confusion = _confusion(counts, classes)
             for part, indices in parts.items():
-                found[name, part].append(_scores(confusion, list(indices)))
+                found[name, part].append(_scores(confusion, list(indices), over))
     return {
         name: {
             part: dict(zip(("miou", "accuracy"), np.concatenate(found[name, part], 1), strict=True))
@@ -180,13 +194,19 @@ def _resampled_counts(tables: ImageTables, resamples: int, seed: int) -> Iterato
         yield sums.reshape(len(numbers), tables.num_clusters, tables.num_classes)
 
 
-def _match(counts: np.ndarray) -> np.ndarray:
-    """`vice.scoring.CountTable.hungarian` of many tables: (R, K, C) to classes (R, K)."""
+def _match(counts: np.ndarray, name: str) -> np.ndarray:
+    """A matching of ``MATCHED_ANEW`` of many tables: (R, K, C) to classes (R, K)."""
     from scipy.optimize import linear_sum_assignment
 
-    most = counts.sum(1).argmax(1)
-    classes = np.where(counts.any(2), counts.argmax(2), most[:, None])
-    for table, mapping in zip(counts, classes, strict=True):
+    if name == "hungarian":
+        worth = counts
+        most = counts.sum(1).argmax(1)
+        classes = np.where(counts.any(2), counts.argmax(2), most[:, None])
+    else:
+        union = counts.sum(2, keepdims=True) + counts.sum(1, keepdims=True) - counts
+        worth = counts / np.maximum(union, 1)
+        classes = worth.argmax(2)
+    for table, mapping in zip(worth, classes, strict=True):
         clusters, matched = linear_sum_assignment(table, maximize=True)
         mapping[clusters] = matched
     return classes
@@ -198,7 +218,7 @@ def _confusion(counts: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return np.matmul(one_hot, counts)
 
 
-def _scores(confusion: np.ndarray, part: list[int]) -> np.ndarray:
+def _scores(confusion: np.ndarray, part: list[int], over: str) -> np.ndarray:
     """MIoU and accuracy, (2, R), among some classes of confusion matrices (R, C, C)."""
     confusion = confusion[:, part][:, :, part]
     hits = np.diagonal(confusion, axis1=1, axis2=2)
@@ -206,5 +226,6 @@ def _scores(confusion: np.ndarray, part: list[int]) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         iou = hits / (predicted + true - hits)
         occurs = ~np.isnan(iou)
-        miou = np.where(occurs, iou, 0).sum(1) / occurs.sum(1)
+        mean_over = len(part) if over == "all" else occurs.sum(1)
+        miou = np.where(occurs, iou, 0).sum(1) / mean_over
         return np.stack([miou, hits.sum(1) / true.sum(1)])

@@ -22,17 +22,20 @@ from vice.evaluation.comparison_page import Section
 from vice.evaluation.image_counts import ImageTables, load_image_tables
 from vice.evaluation.intervals import (
     LEVEL,
-    MATCH_ANEW,
+    MATCHED_ANEW,
     RESAMPLES,
     ResampledScores,
     interval,
+    resampled_mapping,
     resampled_scores,
 )
+from vice.evaluation.matchings import match
+from vice.evaluation.results import scores
 from vice.names import printable
 from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
 
 METRICS = ("miou", "accuracy")
-_LEFT_OUT = (AttributeError, KeyError, TypeError, ValueError, IndexError)
+_LACKING = (AttributeError, KeyError, TypeError, ValueError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -204,35 +207,37 @@ def _cell(results: Sequence[Mapping[str, Any]], readout: str) -> dict[str, _Scor
 def _resample(result: Mapping[str, Any], readout: str) -> ResampledScores:
     path = Path(result["folder"]) / PER_IMAGE_NAME
     try:
-        tables, mapping = _tables(result, readout, path)
+        over = result["protocol"]["fields"].get("miou_over", "present")
+        tables, mapping = _tables(result, readout, path, over)
     except UserError:
         raise
-    except _LEFT_OUT as error:
+    except _LACKING as error:
         raise UserError(
             f"{path.parent} lacks a part that pairing needs ({brief(error)}); evaluate again"
         ) from error
-    return resampled_scores(tables, {readout: mapping})[readout]
+    return resampled_scores(tables, {readout: mapping}, over=over)[readout]
 
 
 def _tables(
-    result: Mapping[str, Any], readout: str, path: Path
-) -> tuple[ImageTables, Tensor | None]:
+    result: Mapping[str, Any], readout: str, path: Path, over: str
+) -> tuple[ImageTables, Tensor | str]:
     """Counts of each image and the mapping of a read-out, which must give the result's score."""
-    classes, images = len(result["classes"]), result["dataset"]["images"]["score"]
+    classes, images = tuple(result["classes"]), result["dataset"]["images"]["score"]
     name, _, matching = readout.partition(" ")
-    keys = result["clusters"] if matching else [readout]
-    shapes = {key: (int(key) if matching else classes, classes) for key in keys}
+    sizes = {name: len(classes)}
+    if result["kind"] == "clusters":
+        sizes = {key: int(key) for key in result["clusters"]}
+    shapes = {key: (size, len(classes)) for key, size in sizes.items()}
     tables = load_image_tables(path, shapes, images)[name]
     total, said = tables.total(), readouts(result)[readout]
-    if matching == "hungarian":
-        mapping = total.hungarian()
-    elif matching:
-        mapping = torch.tensor(said["mapping"])
+    if matching in MATCHED_ANEW:
+        mapping = match(matching, total)
     else:
-        mapping = total.identity()
-    if said["miou"] is not None and abs(total.miou(mapping) - said["miou"]) > 1e-9:
+        mapping = torch.tensor(said["mapping"]) if matching else total.identity()
+    again = scores(total, mapping, classes, over=over)["miou"]
+    if said["miou"] is not None and (again is None or abs(again - said["miou"]) > 1e-9):
         raise UserError(
             f"{path}: its counts give another mIoU than the {RESULTS_NAME} beside it; evaluate "
             "again"
         )
-    return tables, MATCH_ANEW if matching == "hungarian" else mapping
+    return tables, resampled_mapping(matching, mapping)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from vice.errors import UserError
 from vice.evaluation.image_counts import load_image_tables
-from vice.evaluation.intervals import MATCH_ANEW, score_intervals
+from vice.evaluation.intervals import resampled_mapping, score_intervals
 from vice.evaluation.results import plain
 from vice.models.centroids import Centroids
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
@@ -38,7 +38,7 @@ def test_clusters_are_found_and_leave_evidence(tiny, make_folder, tmp_path):
             assert entry[kind]["mapping"] == mapping.tolist()
             assert entry[kind]["miou"] == pytest.approx(score.miou(mapping))
             # Only the matching that sees the scored labels is taken anew in each resample.
-            again = {kind: mapping if kind == "greedy" else MATCH_ANEW}
+            again = {kind: resampled_mapping(kind, mapping)}
             assert plain(score_intervals(images[k], again)[kind]) == entry[kind]["interval"]
         assert torch.equal(images[k].total().counts, score.counts)
         assert json.loads((out / f"mapping_{k}.json").read_text()) == fit.greedy().tolist()

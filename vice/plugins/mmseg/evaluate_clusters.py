@@ -19,7 +19,8 @@ from torch import Tensor
 
 from vice.clustering import DEFAULT_MEMORY, Centroids, fit_kmeans
 from vice.errors import UserError
-from vice.evaluation.intervals import MATCH_ANEW
+from vice.evaluation.intervals import resampled_mapping
+from vice.evaluation.matchings import MATCHING_NAMES, ON_FIT, match, needs_fit_labels
 from vice.evaluation.results import describe, scores
 from vice.evaluation.task import Task, make_task
 from vice.models.load import is_spherical
@@ -90,7 +91,7 @@ def evaluate_clusters(
     task = make_task(spec, dataset, out_dir, **task_arguments)
     _check_clusters(clusters, task)
     with meter.step("check data"):
-        fit_labels = "greedy" in task.protocol.matchings
+        fit_labels = needs_fit_labels(task.protocol.matchings)
         sets = task.open(fit_labels=fit_labels)
         task.require_labels(sets, fit=fit_labels)
         content = look_at_images(task, sets)
@@ -165,7 +166,7 @@ def _count_both(
 ) -> tuple[list[CountTable], CountMetric]:
     """Counts on the fitted split, if the greedy matching is asked for, and on the scored one."""
     fit_tables: list[CountTable] = []
-    if "greedy" in task.protocol.matchings:
+    if needs_fit_labels(task.protocol.matchings):
         with meter.step("map the clusters"):
             fit_tables = _count(config, dataset_config(task, "fit"), shared, keep=False).tables
     config.test_evaluator.update(max_samples=task.max_maps, per_image=True)
@@ -196,7 +197,7 @@ def _write_clusters(
     }
     images = {str(k): each for k, each in zip(fits, metric.image_tables, strict=True)}
     resampled = {
-        str(k): {name: MATCH_ANEW if name == "hungarian" else each for name, each in of.items()}
+        str(k): {name: resampled_mapping(name, each) for name, each in of.items()}
         for k, of in mappings.items()
     }
     intervals = resample(task, images, resampled, classes, meter)
@@ -242,9 +243,9 @@ def _match(task: Task, fit: CountTable | None, score: CountTable) -> dict[str, T
     """The matchings that the protocol asks for: name to class of each cluster."""
     mappings = {}
     for name in task.protocol.matchings:
-        table = fit if name == "greedy" else score
+        table = fit if name in ON_FIT else score
         assert table is not None
-        mappings[name] = table.greedy() if name == "greedy" else table.hungarian()
+        mappings[name] = match(name, table)
     return mappings
 
 
@@ -255,12 +256,12 @@ def _scores(
     classes: tuple[str, ...],
     intervals: dict[str, Any],
 ) -> dict[str, Any]:
-    splits = {"greedy": task.protocol.fit_split, "hungarian": task.protocol.score_split}
+    protocol = task.protocol
     return {
         name: {
-            **scores(table, mapping, classes, intervals[name]),
+            **scores(table, mapping, classes, intervals[name], over=protocol.miou_over),
             "mapping": mapping.tolist(),
-            "fitted_on": splits[name],
+            "fitted_on": protocol.fit_split if name in ON_FIT else protocol.score_split,
         }
         for name, mapping in mappings.items()
     }
@@ -271,8 +272,10 @@ def _check_clusters(clusters: Sequence[int], task: Task) -> None:
         raise UserError(
             f"clusters {list(clusters)}: give one or more different numbers, each at least 1"
         )
-    if not task.protocol.fit_labels and "greedy" in task.protocol.matchings:
+    protocol = task.protocol
+    if not protocol.fit_labels and needs_fit_labels(protocol.matchings):
+        name = next(name for name in protocol.matchings if name in ON_FIT)
         raise UserError(
-            f"the greedy matching needs labels on {task.protocol.fit_split}: set matchings to "
-            "hungarian alone"
+            f"the {MATCHING_NAMES[name]} matching needs labels on {protocol.fit_split}: set "
+            "matchings to hungarian alone"
         )

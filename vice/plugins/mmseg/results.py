@@ -17,6 +17,7 @@ from vice.datasets.labelled_pixels import absent_classes, warn_absent_classes
 from vice.errors import UserError
 from vice.evaluation.image_counts import ImageTables, save_image_tables
 from vice.evaluation.intervals import score_intervals
+from vice.evaluation.published_scores import published_scores
 from vice.evaluation.results import plain, scores
 from vice.evaluation.task import Task
 from vice.plugins.mmseg.metric import CountMetric
@@ -63,6 +64,8 @@ def finish(
         }
     )
     write_json(task.out_dir / RESULTS_NAME, result, allow_nan=False)
+    for score in published_scores(result["kind"], task.protocol):
+        logger.info("published under this protocol, in %%: %s", score)
     logger.info("results: %s", task.out_dir / RESULTS_NAME)
     return result
 
@@ -86,12 +89,12 @@ def class_scores(
         meter: Gets the step of the intervals.
     """
     table = metric.tables[0]
-    identity = table.identity()
+    identity, over = table.identity(), task.protocol.miou_over
     (images,) = metric.image_tables
     intervals = resample(task, {kind: images}, {kind: {kind: identity}}, classes, meter)[kind]
     return {
         kind: {
-            **scores(table, identity, classes, intervals[kind]),
+            **scores(table, identity, classes, intervals[kind], over=over),
             "fitted_on": task.protocol.fit_split,
         },
         "absent": absent(task, classes, fitted, table),
@@ -104,7 +107,7 @@ def class_scores(
 def resample(
     task: Task,
     tables: Mapping[str, ImageTables],
-    mappings: Mapping[str, Mapping[str, Tensor | None]],
+    mappings: Mapping[str, Mapping[str, Tensor | str]],
     classes: tuple[str, ...],
     meter: StepMeter,
 ) -> dict[str, dict[str, Any]]:
@@ -124,7 +127,10 @@ def resample(
     with meter.step("intervals"):
         save_image_tables(task.out_dir / PER_IMAGE_NAME, tables)
         parts = partition(classes)
-        return {name: score_intervals(tables[name], mappings[name], parts) for name in tables}
+        over = task.protocol.miou_over
+        return {
+            name: score_intervals(tables[name], mappings[name], parts, over=over) for name in tables
+        }
 
 
 def training_outcome(metric: CountMetric, num_classes: int) -> tuple[float, Tensor]:
