@@ -83,11 +83,23 @@ def prepare(
                 done.append(_place_list(split, root, lists or source))
             except UserError as error:
                 wrong.append(str(error))
+    if name == "cityscapes" and purpose != TRAINING:
+        done += _list_unlabelled(root)
     for line in done:
         logger.info("%s", line)
     if wrong:
         raise UserError("; ".join(wrong))
     return done
+
+
+def _list_unlabelled(root: Path) -> list[str]:
+    """Writes the list of the images that PiCIE trains on, if they are there."""
+    folders = ("leftImg8bit/test", "leftImg8bit/train_extra")
+    if not all((root / folder).is_dir() for folder in folders):
+        return []
+    target = curated.TRAINED_ON["cityscapes"]
+    count = curated.write_image_list(root, folders, "_leftImg8bit.png", target)
+    return [f"{root / target}: {count} images of {' and '.join(folders)}"]
 
 
 def _announce(name: str, source: Path) -> None:
@@ -241,4 +253,6 @@ def _place_list(split: str, root: Path, folder: Path) -> str:
     lost = [name for name in ids if not (root / "images" / f"{split}2017" / f"{name}.jpg").exists()]
     if lost:
         raise UserError(f"{len(lost)} listed images of {split}2017 are missing: {name_some(lost)}")
+    if split == "train":
+        curated.write_id_list(root, split, ids, curated.TRAINED_ON["coco27"])
     return f"{target}: {len(ids)} ids, SHA-256 {known.checksum[:12]}"
