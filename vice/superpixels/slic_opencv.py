@@ -51,7 +51,7 @@ def slic(
             "must all be positive"
         )
     height, width = image.shape[:2]
-    # OpenCV crashes the process on images shorter than half a region.
+    # Minimum size: OpenCV crashes the process on images shorter than half a region.
     missing = [(0, max(0, region_size - side)) for side in (height, width)]
     padded = np.pad(image, [*missing, (0, 0)], mode="edge") if np.any(missing) else image
     run = _slic_opencv if backend() == "opencv" else _slic_skimage
@@ -103,7 +103,7 @@ def _slic_skimage(image: np.ndarray, size: int, ruler: float, iterations: int) -
     # sigma 0.8 cut off at one pixel is OpenCV's default 3x3 kernel.
     smooth = gaussian(image, sigma=0.8, truncate=1.25, channel_axis=-1)
     lab = rgb2lab(smooth) * (2.55, 1.0, 1.0)  # the scale of 8-bit Lab, which `ruler` refers to
-    # It stretches the image to [0, 1]; dividing the ruler alike restores the balance.
+    # Normalization: it stretches the image to [0, 1]; the ruler is divided alike.
     span = float(lab.max() - lab.min()) or 1.0
     return segment(
         lab,

@@ -86,7 +86,7 @@ class Superpixels:
         if method == "slic":
             ruler, iterations = self.ruler, self.iterations
             self._make = partial(slic, region_size=region_size, ruler=ruler, iterations=iterations)
-            # Without opencv-contrib and without a cache, the first image says what is missing.
+            # Missing opencv-contrib: without a cache, the first image says what is missing.
             library = backend() if cache_dir is not None else ""
             key = f"slic-{library}-v{VERSION}-{region_size}-{float(ruler)}-{iterations}"
         elif method == "felzenszwalb":
@@ -97,7 +97,7 @@ class Superpixels:
             compactness = self.compactness
             self._make = partial(watershed, region_size=region_size, compactness=compactness)
             key = f"watershed-v{VERSION}-{region_size}-{float(compactness)}"
-        # Grids are quicker made than read, and files are there already.
+        # Cache is off: grids are quicker made than read, and files are there already.
         if cache_dir is not None and key:
             self.cache = RegionCache(cache_dir, key)
 
@@ -144,7 +144,7 @@ class Superpixels:
         if self.files is None:
             return image, self(image)
         regions = self.files.read(path, (whole.shape[0], whole.shape[1]))
-        # Small regions may be gone in the new size.
+        # Renumbering: small regions may be gone in the new size.
         return image, relabel(standardize(regions, **sizes, interpolation="nearest"))
 
     def _grid(self, image: np.ndarray) -> np.ndarray:

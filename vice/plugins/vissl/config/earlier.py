@@ -78,7 +78,7 @@ def earlier(settings: Mapping[str, str], filled: Collection[str]) -> dict[str, s
 
 def comparable(settings: Mapping[str, str]) -> dict[str, str]:
     """Settings of any version in a form in which what means the same is equal."""
-    # What a loss was given beside its own options is set elsewhere.
+    # Loss parameters: what it was given beside its own options is set elsewhere.
     loss = {
         key.replace(_LOSS, "VICE.LOSS."): value
         for key, value in settings.items()
