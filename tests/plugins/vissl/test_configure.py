@@ -9,14 +9,15 @@ from omegaconf import OmegaConf
 from tests.plugins.vissl.conftest import overrides
 from vice.errors import UserError
 from vice.paths import experiment_names
+from vice.plugins.vissl.config.compose import compose
 from vice.plugins.vissl.config.configure import (
     check_batches,
     check_data,
-    compose,
     configure,
     set_schedule,
 )
 from vice.plugins.vissl.config.machines import check_machines, choose_device
+from vice.plugins.vissl.resuming import flatten
 from vice.plugins.vissl.trunks import DECODERS, TRUNK
 
 
@@ -61,6 +62,23 @@ def test_the_papers_numbers(name, trunk, backbone, size, region, epochs):
     lengths = config.OPTIMIZER.param_schedulers.lr.lengths
     assert lengths[0] == pytest.approx(0.02 * 4 / epochs)
     assert sum(lengths) == pytest.approx(1)
+
+
+def test_the_release_differs_from_the_papers_where_it_is_said_to():
+    """The authors' configs: docs/papers.md, and SPEC's sections on views, regions and the loss."""
+    flat = [
+        dict(flatten(OmegaConf.to_container(compose([f"config=vice/{name}"]).config)))
+        for name in ("coco_highres", "coco_highres_release")
+    ]
+    papers, release = ({k: v for k, v in f.items() if k != "CHECKPOINT.DIR"} for f in flat)
+    assert {key: value for key, value in release.items() if papers.get(key) != value} == {
+        "VICE.SUPERPIXELS.blur_sigma": "4.0",
+        "VICE.VIEWS.scale": "[0.5, 1.5]",
+        "VICE.LOSS.region_vector": "representative",
+        "VICE.LOSS.reduction": "region",
+        "VICE.LOSS.align_corners": "True",
+    }
+    assert release["VICE.LOSS.coherence_gradient"] == "constant"
 
 
 @pytest.mark.parametrize(("nodes", "gpus", "peak"), [(1, 4, 0.04), (1, 1, 0.01), (8, 4, 0.32)])

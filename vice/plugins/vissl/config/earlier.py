@@ -35,6 +35,8 @@ _UNNAMED = {
     "MODEL.TRUNK.VICE.stages": "4",
     "MODEL.TRUNK.VICE.frozen": "False",
 }
+#: Options that version 0.1 did not have at all, and the value that comes to what it did.
+_YOUNGER = {"VICE.LOSS.coherence_gradient": "through", "VICE.SUPERPIXELS.blur_sigma": "None"}
 
 
 def name_trunk(config: DictConfig, overrides: Collection[str]) -> None:
@@ -70,7 +72,7 @@ def earlier(settings: Mapping[str, str], filled: Collection[str]) -> dict[str, s
     """
     stated = {
         key: value
-        for key, value in _renamed(settings).items()
+        for key, value in without_younger(_renamed(settings)).items()
         if key not in filled or _UNNAMED.get(key) != value
     }
     return stated if "VICE.METHOD.name" in stated else {**stated, **_vissl_settings(stated)}
@@ -85,7 +87,35 @@ def comparable(settings: Mapping[str, str]) -> dict[str, str]:
         if key.startswith(_LOSS)
     }
     said = {key: value for key, value in loss.items() if key in settings}
-    return {**_UNNAMED, **_renamed(settings), **said}
+    return _counting({**_UNNAMED, **_YOUNGER, **_renamed(settings), **said})
+
+
+def without_younger(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings without the options that version 0.1 did not have, where they change nothing.
+
+    Args:
+        settings: Dotted key to value as text.
+    """
+    counting = _counting(settings).items()
+    return {key: value for key, value in counting if _YOUNGER.get(key) != value}
+
+
+def begun_without(settings: Mapping[str, str]) -> dict[str, str]:
+    """Options that a run was begun without, and the values that it was trained with all the same.
+
+    Args:
+        settings: Dotted key to value as text, of the run's state.
+    """
+    younger = {key: value for key, value in comparable(settings).items() if key in _YOUNGER}
+    return {key: value for key, value in younger.items() if key not in settings}
+
+
+def _counting(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings without the gradient of a coherence that the loss does not have."""
+    counting = dict(settings)
+    if counting.get("VICE.LOSS.region_vector") != "representative":
+        counting.pop("VICE.LOSS.coherence_gradient", None)
+    return counting
 
 
 def _renamed(settings: Mapping[str, str]) -> dict[str, str]:
