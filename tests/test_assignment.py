@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.helpers import oracles
 from tests.helpers.processes import run_processes
-from vice.assignment import sinkhorn
+from vice.assignment import perplexity, sinkhorn
 from vice.losses.queue import RegionQueue
 
 
@@ -150,3 +150,9 @@ def test_ragged_ranks_assign_like_one():
         found = np.concatenate(run_processes(_ragged_share, ranks))
         error = np.linalg.norm(found - one.numpy()) / np.linalg.norm(one.numpy())
         assert found.dtype == np.float32 and error < 1e-6
+
+
+def test_perplexity_counts_what_is_used():
+    assert perplexity(np.array([0.25, 0.25, 0.0, 0.5])) == pytest.approx(2**1.5)
+    assert perplexity(torch.full((7,), 1 / 7)) == pytest.approx(7)
+    assert perplexity(torch.zeros(3)) == 0

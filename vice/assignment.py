@@ -1,9 +1,11 @@
-"""Soft assignment of region vectors to prototypes, and the queue that enlarges its batch."""
+"""Soft assignment of region vectors to prototypes, and how evenly these are used."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -65,3 +67,26 @@ def _global_logsumexp(values: Tensor, group: Any) -> Tensor:
     top = top.clamp(min=torch.finfo(top.dtype).min)
     total = all_reduce_((values - top).exp().sum(dim=0), "sum", group)
     return top + total.log()
+
+
+def entropy(shares: np.ndarray | Tensor) -> float:
+    """Shannon entropy in nats.
+
+    Args:
+        shares: Probabilities, any shape; what is 0 adds nothing.
+    """
+    present = np.asarray(shares, np.float64)
+    present = present[present > 0]
+    return float(-(present * np.log(present)).sum())
+
+
+def perplexity(shares: np.ndarray | Tensor) -> float:
+    """Clusters in effective use: the exponential of the entropy.
+
+    Args:
+        shares: (K,), how much of all is in each.
+
+    Returns:
+        1 to K; 0 where all shares are 0.
+    """
+    return math.exp(entropy(shares)) if float(shares.sum()) > 0 else 0.0

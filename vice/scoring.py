@@ -172,6 +172,55 @@ class CountTable:
         matrix = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
         return matrix.index_add_(0, classes, self.counts).T.contiguous()
 
+    def restricted(self, mapping: Mapping, classes: Sequence[int]) -> CountTable:
+        """The part of the table that lies among some of the classes, both labels and predictions.
+
+        The mapping stays that of the whole table: clusters are matched once, on all classes, and
+        then rows (clusters of other classes) and columns (pixels of other classes) are left out.
+        Pixels of these classes that were given another one are thus counted nowhere; see
+        `share_within`.
+
+        Args:
+            mapping: Class of each cluster, (K,), of all classes.
+            classes: Indices of P classes, none twice.
+
+        Returns:
+            A table of P predicted classes by P classes, in the order of ``classes``; its mapping
+            is `identity`.
+
+        Raises:
+            UserError: The mapping does not fit, or no classes, one twice or out of range.
+
+        Example:
+            >>> import torch
+            >>> from vice.scoring import CountTable
+            >>> table = CountTable(num_clusters=3, num_classes=3)
+            >>> table.counts = torch.tensor([[6, 1, 0], [2, 5, 1], [0, 3, 9]])
+            >>> part = table.restricted([0, 1, 2], [1, 2])
+            >>> part.counts.tolist(), part.accuracy(part.identity())
+            ([[5, 1], [3, 9]], 0.7777777777777778)
+        """
+        chosen = torch.as_tensor(classes, dtype=torch.int64)
+        _check_range(chosen, self.num_classes, "classes")
+        if len(set(chosen.tolist())) != len(chosen) or not len(chosen):
+            raise UserError(f"classes {chosen.tolist()}: give one or more different ones")
+        part = CountTable(len(chosen), len(chosen))
+        part.counts = self.confusion(mapping)[chosen][:, chosen].T.contiguous()
+        return part
+
+    def share_within(self, mapping: Mapping, classes: Sequence[int]) -> float:
+        """Share of the pixels of some classes that were given one of them.
+
+        Args:
+            mapping: Class of each cluster, (K,).
+            classes: As in `restricted`.
+
+        Returns:
+            A value in [0, 1]; NaN where they have no pixel.
+        """
+        within = self.restricted(mapping, classes).counts.sum().double()
+        return float(within / self.counts[:, list(classes)].sum())
+
     def iou_per_class(self, mapping: Mapping) -> Tensor:
         """Intersection over union of each class.
 

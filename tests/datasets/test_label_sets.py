@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vice.datasets.label_sets import label_set, label_set_names
+from vice.datasets.label_sets import label_set, label_set_names, partition, table_checksum
 from vice.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -15,7 +15,8 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 def test_sizes_and_ignored_values():
     sizes = {name: len(label_set(name).classes) for name in label_set_names()}
     assert sizes == {
-        "camvid11": 11, "cityscapes19": 19, "cityscapes27": 27, "coco27": 27, "msrc21": 21,
+        "ade150": 150, "camvid11": 11, "cityscapes19": 19, "cityscapes27": 27, "coco27": 27,
+        "msrc21": 21, "voc21": 21,
     }  # fmt: skip
     for name in label_set_names():
         labels = label_set(name)
@@ -88,5 +89,41 @@ def test_apply_maps_and_names_what_it_does_not_know():
     assert label_set("coco27").apply(stored, "x.png").tolist() == [[9, 17, 255]]
     with pytest.raises(UserError, match=r"x\.png: holds the value 182"):
         label_set("coco27").apply(stored + np.array([[0, 91, 0]], np.uint8), "x.png")
-    with pytest.raises(UserError, match="'ade150' is unknown; choose camvid11, cityscapes19"):
-        label_set("ade150")
+    with pytest.raises(UserError, match="'pascal' is unknown; choose ade150, camvid11, cityscap"):
+        label_set("pascal")
+
+
+#: A table that is changed changes what published scores mean, and the hash of every protocol.
+CHECKSUMS = {
+    "ade150": "945652d730bb", "camvid11": "764df9ad53bd", "cityscapes19": "977ca0d8378d",
+    "cityscapes27": "5090a09ac1b4", "coco27": "d9d43049b9c6", "msrc21": "28d5695a9bb4",
+    "voc21": "4694ac43c477",
+}  # fmt: skip
+
+
+def test_tables_are_those_that_scores_were_published_with():
+    assert {name: table_checksum(name)[:12] for name in label_set_names()} == CHECKSUMS
+
+
+def test_voc_and_ade20k():
+    datasets = pytest.importorskip("mmseg.datasets")
+    voc, ade = label_set("voc21"), label_set("ade150")
+    assert voc.classes == datasets.PascalVOCDataset.METAINFO["classes"]
+    assert list(voc.classes[1:]) == sorted(voc.classes[1:])
+    # One name has a space too many there.
+    names = tuple(name.strip() for name in datasets.ADE20KDataset.METAINFO["classes"])
+    assert ade.classes == names and len(set(names)) == 150
+    assert voc.apply(np.array([[0, 20, 255]], np.uint8), "x").tolist() == [[0, 20, 255]]
+    assert ade.apply(np.array([[0, 1, 150]], np.uint8), "x").tolist() == [[255, 0, 149]]
+    for labels, wrong in ((voc, 21), (ade, 151)):
+        with pytest.raises(UserError, match=f"holds the value {wrong}"):
+            labels.apply(np.array([[wrong]], np.uint8), "x")
+
+
+def test_things_and_stuff_are_parts_of_the_27_classes():
+    coco = label_set("coco27").classes
+    assert partition(coco) == {"things12": tuple(range(12)), "stuff15": tuple(range(12, 27))}
+    assert partition(coco[::-1])["stuff15"] == tuple(range(15))
+    for others in ("cityscapes27", "voc21", "msrc21"):
+        assert partition(label_set(others).classes) == {}
+    assert partition([*coco, "sky"]) == partition(coco[:12]) == partition(()) == {}

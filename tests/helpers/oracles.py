@@ -25,6 +25,11 @@ def upsample(embedding: np.ndarray, height: int, width: int) -> np.ndarray:
     return out
 
 
+def wave(shape: tuple[int, ...], factor: float, shift: float) -> np.ndarray:
+    """sin(factor * i + shift) at flat index i, float64."""
+    return np.sin(factor * np.arange(np.prod(shape)) + shift).reshape(shape)
+
+
 def unit(vector: np.ndarray) -> np.ndarray:
     return vector / max(float(np.sqrt((vector**2).sum())), 1e-12)
 

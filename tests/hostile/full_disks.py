@@ -181,13 +181,13 @@ def _save_table(out: Path, rng: Rng) -> None:
 
 
 def _unpack(out: Path, rng: Rng) -> None:
-    from vice.datasets.preparation import _write_member
+    from vice.datasets.archives import write_member
 
     archive = out.parent / "a.zip"
     if not archive.exists():
         raise AssertionError("no archive")
-    with zipfile.ZipFile(archive) as opened:
-        _write_member(opened, opened.infolist()[0], out / "unpacked.jpg")
+    with zipfile.ZipFile(archive) as opened, opened.open(opened.infolist()[0]) as reader:
+        write_member(reader, out / "unpacked.jpg")
 
 
 def _with_archive(make: Make) -> Make:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
 
 from vice.errors import UserError
-from vice.runtime.files import read_json, replace_atomically, write_json
+from vice.runtime.files import disk_errors, read_json, replace_atomically, write_json
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -54,3 +55,20 @@ def test_json_that_cannot_be_opened_is_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="pipe is no regular file"):
         read_json(tmp_path / "pipe", "look")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space or"),
+        (errno.EROFS, "make it writable or"),
+        (errno.EISDIR, "move away what lies in its place or"),
+        (errno.EFBIG, "ulimit"),
+        (errno.EIO, "look at the disk or"),
+    ],
+)
+def test_the_remedy_is_that_of_the_reason(number, remedy):
+    with pytest.raises(UserError) as raised, disk_errors("x", any_os_error=True):
+        raise OSError(number, os.strerror(number), "folder/file")
+    assert str(raised.value).startswith(f"cannot write folder/file: {os.strerror(number)}; ")
+    assert remedy in str(raised.value) and str(raised.value).endswith("choose another folder")

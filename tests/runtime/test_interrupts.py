@@ -53,8 +53,8 @@ def interrupted(body: str, times: int = 1, pause: float = 0.3, number: int = sig
         "run(lambda: (ready(), time.sleep(60)))",
         # Threads, as prepare_data has them.
         """
-        from vice.datasets.preparation import _in_threads
-        run(lambda: (ready(), _in_threads(lambda _: time.sleep(0.5), range(400), "x", 4)))
+        from vice.datasets.archives import in_threads
+        run(lambda: (ready(), in_threads(lambda _: time.sleep(0.5), range(400), "x", 4)))
         """,
         # Forked data loaders, as the evaluations have them.
         """

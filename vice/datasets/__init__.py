@@ -6,10 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from vice.datasets.ade20k import Ade20k
 from vice.datasets.label_sets import label_set
 from vice.datasets.labelled_folder import open_folder
 from vice.datasets.labelled_set import ImageLabelPair, LabelledSet
 from vice.datasets.official import CamVid, Cityscapes, CocoStuff, open_as_folder
+from vice.datasets.voc import PascalVoc
 from vice.errors import UserError
 
 __all__ = ["DATASETS", "Benchmark", "ImageLabelPair", "LabelledSet", "open_dataset"]
@@ -38,6 +40,8 @@ DATASETS = {
     "cityscapes19": Benchmark("cityscapes19", "cityscapes", Cityscapes),
     "camvid": Benchmark("camvid11", "camvid", CamVid),
     "msrc21": Benchmark("msrc21", "msrc21", None, "test"),
+    "voc21": Benchmark("voc21", "voc", PascalVoc),
+    "ade150": Benchmark("ade150", "ade20k", Ade20k),
 }
 
 
@@ -70,7 +74,22 @@ def open_dataset(name: str | Path, data_root: str | Path | None = None) -> Label
             f"{root}: no such folder, so no {name}; name the folder above it with --data-root or "
             "VICE_DATA (tools/prepare_data.py prepares the official archives)"
         )
-    labels = label_set(known.labels)
     if known.layout is None or (root / "classes.txt").is_file():
-        return open_as_folder(root, str(name), labels.classes)
-    return known.layout(root, labels.classes, labels, str(name))
+        return open_as_folder(root, str(name), label_set(known.labels).classes)
+    return open_release(str(name), root)
+
+
+def open_release(name: str, root: Path) -> LabelledSet:
+    """Opens a benchmark in the layout of its release.
+
+    Args:
+        name: A key of ``DATASETS`` that has such a layout.
+        root: Its folder, whatever that is called.
+
+    Returns:
+        The data set.
+    """
+    layout, labels = DATASETS[name].layout, label_set(DATASETS[name].labels)
+    if layout is None:
+        raise ValueError(f"{name} has the plain layout only")
+    return layout(root, labels.classes, labels, name)

@@ -107,7 +107,7 @@ def _is_heading(lines: Sequence[str]) -> bool:
         return False
     if first.isdigit() and not any(line.split()[0].isdigit() for line in others):
         return True  # the number of classes
-    # A title over numbered lines.
+    # Header line: a title over numbered lines.
     numbers = [line.split()[0] for line in others]
     named = all(len(line.split()) > 1 for line in others)
     if (len(others) < 2 and numbers != ["0"]) or not named or not all(map(str.isdecimal, numbers)):

@@ -51,7 +51,7 @@ def look_at(labels: np.ndarray) -> Look:
     between = borders = 0
     for lines in (labels, labels.T):
         first, middle, last = lines[:, :-2], lines[:, 1:-1], lines[:, 2:]
-        # A border of ignored pixels is no class; values between one and 255 are out of range.
+        # Ignore index: a border of 255 is no class; values between one and 255 are out of range.
         rising = (first < middle) & (middle < last) & (last != IGNORE)
         falling = (first > middle) & (middle > last) & (first != IGNORE)
         between += int((rising | falling).sum())
@@ -100,7 +100,7 @@ def audit(
         check_palettes(first, [look.values for look in looks])
     seen = {value for look in looks for value in look.values}
     counted = len(looks)
-    # Only a split that seems to have one class is read to its end.
+    # Early exit: only a split that seems to have one class is read to its end.
     for file in rest:
         if len(seen - {IGNORE}) >= 2:
             break

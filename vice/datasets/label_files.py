@@ -17,6 +17,8 @@ from vice.labels import IGNORE
 EXIF_ORIENTATION = 274
 #: Formats that give back the very values that were written.
 _LOSSLESS = ("BMP", "GIF", "PNG", "PPM", "TIFF")
+#: Sides of a label map that was scaled by whole pixels; one that was turned or cut is beyond it.
+_SAME_RATIO = 1.05
 _REMEDY = "save it as PNG, 8-bit grey, with the class index as the value of each pixel"
 
 
@@ -46,7 +48,7 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
             yield image
     except UserError:
         raise
-    # Decoders meet broken bytes with almost any exception, as in `vice.images.read_image`.
+    # Catch-all: decoders meet broken bytes with almost any exception, as in `images.read_image`.
     except Exception as error:
         raise UserError(f"{path}: cannot be read as an image ({error})") from error
 
@@ -65,14 +67,14 @@ def geometry(path: Path, *, label: bool = False) -> Geometry:
 
 def _geometry(image: Image.Image) -> Geometry:
     orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-    # Viewers, and Pillow, leave pixels alone under numbers that EXIF does not have.
+    # EXIF orientation: viewers, and Pillow, leave pixels alone under numbers that it does not have.
     orientation = orientation if orientation in range(1, 9) else 1
-    # Pillow turns a TIFF while it reads it, and its header already gives the turned size.
+    # TIFF orientation: Pillow turns one while reading; its header gives the turned size already.
     turned = image.format == "TIFF" and orientation >= 5
     return Geometry(image.size[::-1] if turned else image.size, orientation)
 
 
-def check_alignment(image: Path, label: Path, *, upright: bool) -> None:
+def check_alignment(image: Path, label: Path, *, upright: bool, resizable: bool = False) -> bool:
     """Sees to it that the pixels of a label map are those of its image.
 
     A file is turned as its own EXIF orientation says. A photograph with an orientation and a label
@@ -83,6 +85,11 @@ def check_alignment(image: Path, label: Path, *, upright: bool) -> None:
         image: An image file.
         label: Its label map.
         upright: False where both are read as they are stored, whatever EXIF says.
+        resizable: Whether a label map of the same shape in another size will do, see `same_shape`;
+            for files that are read as stored.
+
+    Returns:
+        Whether the label map is to be resized.
 
     Raises:
         UserError: A file cannot be read, sizes differ, or the EXIF orientations leave it open how
@@ -90,8 +97,10 @@ def check_alignment(image: Path, label: Path, *, upright: bool) -> None:
     """
     of_image, of_label = geometry(image), geometry(label, label=True)
     if not upright:
+        if resizable and same_shape(of_label.size, of_image.size):
+            return of_label.size != of_image.size
         _check_sizes(image, label, of_image.size, of_label.size)
-        return
+        return False
     turned = of_image.orientation
     if of_label.orientation not in (1, turned):
         raise UserError(
@@ -100,10 +109,10 @@ def check_alignment(image: Path, label: Path, *, upright: bool) -> None:
         )
     if turned == 1 or of_label.orientation == turned:
         _check_sizes(image, label, of_image.upright, of_label.upright)
-        return
+        return False
     told_apart = of_image.upright != of_image.size
     if told_apart and of_label.size == of_image.upright:
-        return
+        return False
     as_stored = of_label.size == of_image.size
     if not as_stored:
         _check_sizes(image, label, of_image.upright, of_label.size)
@@ -113,6 +122,25 @@ def check_alignment(image: Path, label: Path, *, upright: bool) -> None:
         + ": if it belongs to the pixels as stored, remove the EXIF orientation of the image; if "
         "it belongs to what viewers show, save the image upright"
     )
+
+
+def same_shape(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    """Whether two sizes differ by scale and rounding alone: sides in one ratio, within 5 %."""
+    a, b = first[0] * second[1], first[1] * second[0]
+    return max(a, b) <= _SAME_RATIO * min(a, b)
+
+
+def resize_nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes a label map to the nearest pixel.
+
+    Args:
+        labels: uint8 (H, W).
+        size: Height and width.
+
+    Returns:
+        uint8, of that size.
+    """
+    return np.array(Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST))
 
 
 def _check_sizes(
@@ -147,7 +175,7 @@ def read_stored(
     with opened(path) as image:
         check_header(path, image)
         palette = image.getpalette("RGB") if image.mode == "P" else None
-        # Pillow keeps the palette where it turns an image.
+        # Palette: Pillow keeps it where it turns an image.
         stored = np.array(ImageOps.exif_transpose(image) if upright else image)
     if palette and num_classes is not None:
         _check_palette(path, np.array(palette, np.uint8).reshape(-1, 3), stored, num_classes)
@@ -193,7 +221,7 @@ def _check_palette(
     if (shown != shown[:, :1]).any() or (values == used).all():
         return
     classes = values[values != IGNORE]
-    # Black and white stand for two classes: by their grey values one would be left, and void.
+    # Binary mask: black and white are two classes; read by grey value one is left, and void.
     if len(set(classes.tolist())) >= 2 and (classes < num_classes).all():
         index = int(np.flatnonzero(values != used)[0])
         raise UserError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from vice.datasets.label_files import opened
 from vice.errors import UserError
@@ -39,6 +41,33 @@ def check_palettes(files: Sequence[Path], values: Sequence[Sequence[int]]) -> No
                     f"that of {first}, so that an index is not one class: write the class index "
                     "of each pixel as 8-bit grey PNG, the same for all files"
                 )
+
+
+def check_known_palette(file: Path, stored: np.ndarray, known: Mapping[int, Color]) -> None:
+    """Refuses a palette that shows the color of one class at the index of another.
+
+    A program that saves a colored mask as a palette image numbers the colors anew. Grey files, and
+    palettes that share no color with the data set's, are left alone.
+
+    Args:
+        file: A label map.
+        stored: Its indices, uint8 (H, W).
+        known: Color of each stored value of the data set, none twice.
+
+    Raises:
+        UserError: Names the file, the color, its index there and in the data set.
+    """
+    colors = _palette(file)
+    index_of = {color: index for index, color in known.items()}
+    for index in np.unique(stored).tolist():
+        color = colors[index] if index < len(colors) else None
+        wanted = index_of.get(color, index) if color else index
+        if wanted != index and colors[wanted : wanted + 1] != [color]:
+            raise UserError(
+                f"{file}: the color {color} has index {index} in its palette and {wanted} in the "
+                "data set's, as after saving the colors instead of the indices: unpack the "
+                "original file again"
+            )
 
 
 def _palette(file: Path) -> list[Color]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,28 @@ def label_set_names() -> list[str]:
     return sorted(path.stem for path in TABLES.glob("*.csv"))
 
 
+#: How the names of classes say which part of a label set they belong to.
+_PARTS = ("things", "stuff")
+
+
+def partition(classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The parts of a label set that are scored for themselves, too.
+
+    Args:
+        classes: Class names in index order.
+
+    Returns:
+        Name of each part to the indices of its classes: for the 27 classes of COCO-Stuff
+        ``things12`` (0-11) and ``stuff15`` (12-26). Empty unless every name ends in ``-things`` or
+        ``-stuff``, and both occur.
+    """
+    names = list(enumerate(classes))
+    parts = [tuple(i for i, name in names if name.endswith(f"-{part}")) for part in _PARTS]
+    if not all(parts) or sum(map(len, parts)) < len(classes):
+        return {}
+    return {f"{name}{len(part)}": part for name, part in zip(_PARTS, parts, strict=True)}
+
+
 @cache
 def table_checksum(name: str) -> str:
     """SHA-256 of the table of a label set."""
@@ -80,7 +103,8 @@ def label_set(name: str) -> LabelSet:
     Args:
         name: ``"coco27"`` (COCO-Stuff's 182 fine classes as 27 coarse ones; value = COCO-Stuff id
             minus 1), ``"cityscapes27"`` and ``"cityscapes19"`` (label ids 0-33), ``"camvid11"``
-            (SegNet's version, 0-11) or ``"msrc21"``.
+            (SegNet's version, 0-11), ``"msrc21"``, ``"voc21"`` (PASCAL VOC, 0-20) or ``"ade150"``
+            (ADE20K of the challenge, 0 to be ignored, 1-150).
 
     Returns:
         The label set.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,22 @@ from pathlib import Path
 import numpy as np
 
 from vice.datasets.label_audit import audit, out_of_range
-from vice.datasets.label_files import check_alignment, geometry, read_stored
+from vice.datasets.label_files import (
+    check_alignment,
+    geometry,
+    read_stored,
+    resize_nearest,
+    same_shape,
+)
 from vice.datasets.label_sets import LabelSet
+from vice.errors import UserError
 from vice.images import check_format
 from vice.images.lists import Contents, announce
 from vice.labels import IGNORE
 from vice.names import name_bytes
 from vice.runtime.progress import progress
 
+logger = logging.getLogger(__name__)
 THREADS = 8
 
 
@@ -72,6 +81,14 @@ class LabelledSet(ABC):
         """
         return self.label_set is None
 
+    @property
+    def resizes_labels(self) -> bool:
+        """Whether a label map of the same shape as its image, in another size, is resized to it.
+
+        Elsewhere it is refused.
+        """
+        return False
+
     def contents(self, split: str, *, labels: bool = True) -> list[Contents]:
         """What lies in the folders of a split: what is read of it, and what is left out.
 
@@ -120,18 +137,39 @@ class LabelledSet(ABC):
         for content in self.contents(split, labels=labels):
             announce(content)
         pairs = self.pairs(split, labels=labels)
-        with ThreadPoolExecutor(THREADS) as pool:
-            checked = pool.map(self._check_pair, pairs)
-            for _ in progress(checked, len(pairs), f"checking {self.name} {split}"):
-                pass
+        resized = self.count_resized(pairs, f"checking {self.name} {split}")
+        if resized:
+            logger.warning(
+                "%s %s: %d of %d label maps have another size than their image and are resized to "
+                "it, to the nearest pixel", self.name, split, resized, len(pairs),
+            )  # fmt: skip
         return pairs
 
-    def _check_pair(self, pair: ImageLabelPair) -> None:
+    def count_resized(self, pairs: Sequence[ImageLabelPair], title: str) -> int:
+        """Looks at the headers of images and label maps.
+
+        Args:
+            pairs: As `pairs` returns them.
+            title: What is being done, for the log.
+
+        Returns:
+            How many label maps will be resized to their image.
+
+        Raises:
+            UserError: See `check`.
+        """
+        with ThreadPoolExecutor(THREADS) as pool:
+            return sum(progress(pool.map(self._check_pair, pairs), len(pairs), title))
+
+    def _check_pair(self, pair: ImageLabelPair) -> bool:
+        """Whether the label map will be resized."""
         check_format(pair.image)
         if pair.label is None:
             geometry(pair.image)
-        else:
-            check_alignment(pair.image, pair.label, upright=self.upright)
+            return False
+        return check_alignment(
+            pair.image, pair.label, upright=self.upright, resizable=self.resizes_labels
+        )
 
     def audit(self, split: str) -> int:
         """Reads label maps of a split and makes sure that they can be what they are taken for.
@@ -160,25 +198,46 @@ class LabelledSet(ABC):
         pairs = self.pairs(split, labels=labels)
         return [pair.image.relative_to(self.root).as_posix() for pair in pairs]
 
-    def read_label(self, path: str | Path) -> np.ndarray:
+    def read_label(self, path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
         """Reads a label map as class indices.
 
         Args:
             path: The file.
+            size: Height and width of its image; None: whatever the label map has.
 
         Returns:
             uint8 (H, W), 255 = ignore.
 
         Raises:
-            UserError: The file cannot be read, is not 8-bit grey or palette, or holds a value
-                that is no class.
+            UserError: The file cannot be read, is not 8-bit grey or palette, holds a value that
+                is no class, or is not of the size of its image (see `resizes_labels`).
         """
+        labels = self.read_classes(path)
+        if size is None or labels.shape == size:
+            return labels
+        if self.resizes_labels and same_shape(labels.shape, size):
+            return resize_nearest(labels, size)
+        raise UserError(
+            f"{path}: {labels.shape[1]}x{labels.shape[0]} pixels, but its image has "
+            f"{size[1]}x{size[0]}; they must match"
+        )
+
+    def read_classes(self, path: str | Path) -> np.ndarray:
+        """Reads a label map as class indices in its own size; see `read_label`."""
         if self.label_set is not None:
-            return self.label_set.apply(read_stored(path), path)
+            return self.label_set.apply(self.read_published(path), path)
         stored = read_stored(path, upright=True, num_classes=len(self.classes))
         if ((stored >= len(self.classes)) & (stored != IGNORE)).any():
             raise out_of_range(path, stored, self.name, len(self.classes))
         return stored
+
+    def read_published(self, path: str | Path) -> np.ndarray:
+        """Reads a label map of a release as it is stored, uint8 (H, W).
+
+        Raises:
+            UserError: See `read_label`; or the values cannot be those of the release.
+        """
+        return read_stored(path)
 
 
 def list_checksum(names: Iterable[str]) -> str:

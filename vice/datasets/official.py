@@ -74,7 +74,7 @@ class Cityscapes(LabelledSet):
     def _count(self, folder: Path, ending: str, kind: str) -> Contents:
         contents = Contents(folder, kind)
         for path in folder.glob("*/*"):
-            # A release has more maps of each frame; only those of one ending are read.
+            # Suffix filter: a release has more maps of each frame; those of one ending are read.
             contents.take(path.name, (".png",) if path.name.endswith(ending) else ())
         return contents
 

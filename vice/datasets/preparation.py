@@ -1,7 +1,8 @@
 """From the official archives to the folders that training and scoring read.
 
-Nothing is converted: images and label maps stay as published, by link where they lie unpacked
-already, and label values get their meaning when they are read (`vice.datasets.label_sets`).
+Images and label maps stay as published, by link where they lie unpacked already (only SBD's masks,
+which are MATLAB files, are converted: `vice.datasets.voc_preparation`), and label values get their
+meaning when they are read (`vice.datasets.label_sets`).
 """
 
 from __future__ import annotations
@@ -9,21 +10,20 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import threading
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from vice.datasets import curated
+from vice.datasets import ade20k, curated, open_release
+from vice.datasets.archives import Extract, in_threads, unpack
+from vice.datasets.label_counts import count_labels
 from vice.datasets.releases import RELEASES, SCORING, TRAINING, ReleasePart
 from vice.datasets.split_files import name_some
+from vice.datasets.voc import AUGMENTED
+from vice.datasets.voc_preparation import check_lists, make_trainaug
 from vice.errors import UserError
 from vice.images.lists import Contents, announce
-from vice.runtime.files import disk_errors, make_folder
-from vice.runtime.progress import progress
+from vice.runtime.files import make_folder, replace_atomically
 
 logger = logging.getLogger(__name__)
 #: The last bytes of a whole file of each kind.
@@ -77,10 +77,10 @@ def prepare(
                 wrong.append(_how_to_get(part, root, source))
         except UserError as error:
             wrong.append(str(error))
-    if name == "coco27" and purpose != TRAINING:
-        for split in curated.CURATED:
+    if purpose != TRAINING:
+        for step in _last_steps(name, root, source, lists or source, threads, whole=not wrong):
             try:
-                done.append(_place_list(split, root, lists or source))
+                done.append(step())
             except UserError as error:
                 wrong.append(str(error))
     for line in done:
@@ -90,12 +90,33 @@ def prepare(
     return done
 
 
+def _last_steps(
+    name: str, root: Path, source: Path, lists: Path, threads: int, *, whole: bool
+) -> list[Callable[[], str]]:
+    """What is done once the parts of a release are in place; each gives a line about it."""
+    if name == "coco27":
+        return [partial(_place_list, split, root, lists) for split in curated.CURATED]
+    splits = {"voc21": ("train", "val"), "ade150": tuple(ade20k.SPLITS)}.get(name, ())
+    if not whole or not splits:
+        return []
+    steps = [partial(_read_labels, name, root, split, threads) for split in splits]
+    if name == "voc21":
+        return [partial(check_lists, root), *steps, partial(make_trainaug, root, source, threads)]
+    return [*steps]
+
+
+def _read_labels(name: str, root: Path, split: str, threads: int) -> str:
+    return count_labels(open_release(name, root), split, threads).line()
+
+
 def _announce(name: str, source: Path) -> None:
     """Says which of a release's archives, or of the folders out of them, lie in the source."""
     if not source.is_dir():
         return
     wanted = {part.archive for part in RELEASES[name]}
     wanted |= {Path(f).parts[0] for part in RELEASES[name] for f in (part.folder, *part.extracted)}
+    if name == "voc21":
+        wanted |= {AUGMENTED, f"{AUGMENTED}.zip"}
     contents = Contents(source, "archives and folders of the release")
     for entry in sorted(source.iterdir()):
         if entry.name in wanted:
@@ -111,15 +132,26 @@ def _place(part: ReleasePart, root: Path, source: Path, threads: int) -> bool:
     """Makes a part's folder; False where nothing to make it of is found."""
     target, archive = root / part.folder, source / part.archive
     if not target.is_symlink() and archive.is_file():
-        _unpack(archive, part, target, threads)
-    elif not target.exists():
+        unpack(Extract(archive, part.inside, part.ending, target), threads)
+    elif part.copied or not target.exists():
         for unpacked in (source / folder for folder in part.extracted):
             if next(unpacked.glob(f"**/*{part.ending}"), None) is not None:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                os.symlink(unpacked.resolve(), target, target_is_directory=True)
-                logger.info("%s links to %s", target, unpacked)
+                if part.copied:
+                    _copy(unpacked, target, part.ending)
+                else:
+                    os.symlink(unpacked.resolve(), target, target_is_directory=True)
+                    logger.info("%s links to %s", target, unpacked)
                 break
     return target.is_dir()
+
+
+def _copy(folder: Path, target: Path, ending: str) -> None:
+    make_folder(target)
+    for file in sorted(folder.glob(f"*{ending}")):
+        there = target / file.name
+        if not there.is_file() or there.read_bytes() != file.read_bytes():
+            replace_atomically(there, partial(shutil.copyfile, file))
 
 
 def _how_to_get(part: ReleasePart, root: Path, source: Path) -> str:
@@ -128,51 +160,6 @@ def _how_to_get(part: ReleasePart, root: Path, source: Path) -> str:
         f"{' nor '.join(part.extracted)} with files *{part.ending}: download {part.archive} from "
         f"{part.site} and name its folder with --source"
     )
-
-
-def _unpack(archive: Path, part: ReleasePart, target: Path, threads: int) -> None:
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            members = [
-                item
-                for item in opened.infolist()
-                if item.filename.startswith(f"{part.inside}/")
-                and item.filename.endswith(part.ending)
-            ]
-        missing = [item for item in members if not _is_there(item, part, target)]
-        local = threading.local()
-
-        def write(item: zipfile.ZipInfo) -> None:
-            # A file handle of its own for each thread: reading through one would take turns.
-            if not hasattr(local, "archive"):
-                local.archive = zipfile.ZipFile(archive)
-            _write_member(local.archive, item, _member_path(item, part, target))
-
-        _in_threads(write, missing, f"unpacking {archive.name} to {part.folder}", threads)
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{archive} is corrupt ({error}); download it again") from error
-
-
-def _member_path(item: zipfile.ZipInfo, part: ReleasePart, target: Path) -> Path:
-    return target / item.filename[len(part.inside) + 1 :]
-
-
-def _is_there(item: zipfile.ZipInfo, part: ReleasePart, target: Path) -> bool:
-    file = _member_path(item, part, target)
-    return file.is_file() and file.stat().st_size == item.file_size
-
-
-def _write_member(archive: zipfile.ZipFile, item: zipfile.ZipInfo, file: Path) -> None:
-    make_folder(file.parent)
-    partial = file.with_name(f"{file.name}.part")
-    with disk_errors(file):
-        try:
-            with archive.open(item) as reader, partial.open("wb") as writer:
-                shutil.copyfileobj(reader, writer)
-            os.replace(partial, file)
-        finally:
-            with suppress(OSError):
-                partial.unlink()
 
 
 def _verify(part: ReleasePart, target: Path, threads: int) -> str:
@@ -185,7 +172,7 @@ def _verify(part: ReleasePart, target: Path, threads: int) -> str:
         UserError: Files are missing or cut off.
     """
     files = sorted(target.glob(f"**/*{part.ending}"))
-    whole = _in_threads(_is_whole, files, f"verifying {part.folder}", threads)
+    whole = in_threads(_is_whole, files, f"verifying {part.folder}", threads)
     broken = [file for file, good in zip(files, whole, strict=True) if not good]
     if broken:
         raise UserError(
@@ -202,25 +189,12 @@ def _verify(part: ReleasePart, target: Path, threads: int) -> str:
 
 def _is_whole(file: Path) -> bool:
     """Whether a file ends as its format says; a download or a copy that stopped does not."""
-    end = _ENDS[file.suffix]
+    end = _ENDS.get(file.suffix, b"")
     with file.open("rb") as opened:
         size = opened.seek(0, os.SEEK_END)
-        # Some writers pad a JPEG with zeros.
+        # Padding: some writers end a JPEG with zeros.
         opened.seek(max(0, size - 64))
-        return opened.read().rstrip(b"\0").endswith(end)
-
-
-def _in_threads(
-    work: Callable[..., object], items: Sequence[object], label: str, threads: int
-) -> list[object]:
-    if not items:
-        return []
-    pool = ThreadPoolExecutor(threads)
-    try:
-        return list(progress(pool.map(work, items), len(items), label))
-    finally:
-        # Whoever stops this waits for the files that are being written, not for all others.
-        pool.shutdown(cancel_futures=True)
+        return size > 0 and opened.read().rstrip(b"\0").endswith(end)
 
 
 def _place_list(split: str, root: Path, folder: Path) -> str:

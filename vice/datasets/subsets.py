@@ -29,7 +29,7 @@ def take_subset(names: Sequence[str], fraction: float, seed: int) -> frozenset[s
     """
     if not 0 < fraction <= 1:
         raise UserError(f"fraction {fraction} is not above 0 and at most 1")
-    # 0.29 * 100 is 28.999...: round away what floating point adds before rounding down.
+    # Floating-point error: 0.29 * 100 is 28.999..., and rounding down would make it 28.
     count = max(1, int(round(len(names) * fraction, 6)))
     ranked = sorted(names, key=lambda name: hashlib.sha256(name_bytes(f"{seed}:{name}")).digest())
     return frozenset(ranked[:count])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from vice.assignment import entropy
+
 
 def contingency(first: np.ndarray, second: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Counts how often each label of one labelling meets each label of the other.
@@ -37,7 +39,7 @@ def normalized_mutual_information(table: np.ndarray) -> float:
     present = joint > 0
     expected = np.outer(rows, columns)[present]
     information = float((joint[present] * np.log(joint[present] / expected)).sum())
-    entropies = _entropy(rows) + _entropy(columns)
+    entropies = entropy(rows) + entropy(columns)
     if entropies <= 0:
         return 0.0
     return min(max(2 * information / entropies, 0.0), 1.0)
@@ -63,11 +65,6 @@ def adjusted_rand_index(table: np.ndarray) -> float:
     most = (rows + columns) / 2
     # Singletons: no pair is together in either, so both agree.
     return 1.0 if most == expected else float((together - expected) / (most - expected))
-
-
-def _entropy(shares: np.ndarray) -> float:
-    present = shares[shares > 0]
-    return float(-(present * np.log(present)).sum())
 
 
 def _pairs(counts: np.ndarray) -> np.ndarray:

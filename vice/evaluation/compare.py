@@ -269,7 +269,7 @@ def _table(
 
 
 def _fits(spec: str, pattern: str) -> bool:
-    # Glob characters, such as brackets, may be part of a name.
+    # Globbing: its characters, such as brackets, may be part of a name.
     return spec == pattern or fnmatch(spec, pattern)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vice.assignment import sinkhorn
+from vice.assignment import perplexity, sinkhorn
 from vice.errors import UserError
 from vice.evaluation.agreement import contingency, normalized_mutual_information
 from vice.images import ImageError
@@ -93,7 +93,7 @@ class HeldOutViews:
         self.photometric = Photometric(**self.settings["PHOTOMETRIC"])
         self.pairs = _draw_pairs(images, self.settings, seed, self.photometric)
 
-    # No inference_mode: the model may be one in training, and what a module keeps for its next
+    # inference_mode is out: the model may be one in training, and what a module keeps for its next
     # call must then be fit for a backward pass.
     @torch.no_grad()
     def measure(self, embedder: nn.Module, prototypes: Tensor) -> LabelFreeScores:
@@ -123,10 +123,9 @@ class HeldOutViews:
         nearest = Concepts(prototypes).nearest(vectors.flatten(0, 1))
         best = nearest.view(2, -1).cpu().numpy()
         table = contingency(best[0], best[1], (len(prototypes), len(prototypes)))
-        shares = table.sum(1)[table.sum(1) > 0] / table.sum()
         loss = _loss(scores, image.to(scores.device), len(self.pairs), self.settings["LOSS"])
         return LabelFreeScores(
-            perplexity=float(np.exp(-(shares * np.log(shares)).sum())),
+            perplexity=perplexity(table.sum(1) / table.sum()),
             loss_over_lnk=loss / math.log(len(prototypes)),
             agreement=float((best[0] == best[1]).mean()),
             cosine=float((vectors[0] * vectors[1]).sum(-1).mean()),

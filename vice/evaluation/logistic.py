@@ -169,7 +169,7 @@ class _Problem:
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         slope = torch.zeros_like(values)
         for rows, targets in self._parts:
-            # float32 carries the products; sums that cancel near the minimum are float64.
+            # Mixed precision: products are float32; sums that cancel near the minimum are float64.
             log_p = ((rows @ weight.T).double() + bias).log_softmax(1)
             loss -= log_p.gather(1, targets[:, None]).sum()
             excess = log_p.exp_()

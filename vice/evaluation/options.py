@@ -132,7 +132,16 @@ def task_arguments(
 
 
 def percent(scores: dict[str, Any]) -> str:
-    """Gives mIoU and accuracy in percent, and over how many classes, for the terminal."""
+    """Gives mIoU and accuracy in percent, and over how many classes, for the terminal.
+
+    Those of parts of the classes follow, see `vice.evaluation.results.scores`.
+    """
+    whole = _percent(scores)
+    parts = [f"{name} {_percent(part)}" for name, part in scores.get("parts", {}).items()]
+    return f"{whole} [{', '.join(parts)}]" if parts else whole
+
+
+def _percent(scores: dict[str, Any]) -> str:
     shown = [scores[name] for name in ("miou", "accuracy")]
     text = " / ".join("-" if value is None else f"{100 * value:.2f}" for value in shown)
     over = mean_over([scores])

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from vice.datasets import LabelledSet
+from vice.datasets.label_sets import partition
 from vice.datasets.labelled_set import list_checksum
 from vice.evaluation.task import Task
 from vice.runtime.collectives import world_size
@@ -22,7 +23,27 @@ def scores(table: CountTable, mapping: ClassMapping, classes: tuple[str, ...]) -
     Returns:
         ``miou``, ``accuracy`` and ``iou_per_class`` in [0, 1]; None for a class that is neither
         in the labels nor predicted. ``classes_in_mean``: how many classes ``miou`` is the mean of.
+        Where the classes have parts (see `vice.datasets.label_sets.partition`), ``parts``: the
+        same of each, under the mapping of the whole (see `CountTable.restricted`), and
+        ``share_within``.
     """
+    found = _scores(table, mapping, classes)
+    parts = {
+        name: _part_scores(table, mapping, classes, indices)
+        for name, indices in partition(classes).items()
+    }
+    return {**found, "parts": parts} if parts else found
+
+
+def _part_scores(
+    table: CountTable, mapping: ClassMapping, classes: tuple[str, ...], indices: tuple[int, ...]
+) -> dict[str, Any]:
+    part = table.restricted(mapping, indices)
+    found = _scores(part, part.identity(), tuple(classes[index] for index in indices))
+    return {**found, "share_within": _number(table.share_within(mapping, indices))}
+
+
+def _scores(table: CountTable, mapping: ClassMapping, classes: tuple[str, ...]) -> dict[str, Any]:
     iou = table.iou_per_class(mapping).tolist()
     return {
         "miou": _number(table.miou(mapping)),
@@ -74,6 +95,7 @@ def describe(
             "splits": splits,
             "images": {k: len(listed) for k, listed in names.items()},
             "list_checksums": {k: list_checksum(listed) for k, listed in names.items()},
+            **_resized(of, splits, labels),
             "found": {
                 k: [content.to_dict() for content in of[k].contents(split, labels=labels[k])]
                 for k, split in splits.items()
@@ -82,6 +104,18 @@ def describe(
         "model": model,
         "versions": versions(),
     }
+
+
+def _resized(
+    of: dict[str, LabelledSet], splits: dict[str, str], labels: dict[str, bool]
+) -> dict[str, Any]:
+    """How many label maps were resized to their image, of data sets where that happens."""
+    counts = {
+        role: data.count_resized(data.pairs(splits[role]), f"counting {data.name} {splits[role]}")
+        for role, data in of.items()
+        if data.resizes_labels and labels[role]
+    }
+    return {"resized_labels": counts} if counts else {}
 
 
 def plain(value: Any) -> Any:

@@ -62,12 +62,12 @@ def fingerprint(image: np.ndarray) -> Fingerprint:
     import cv2
 
     pixels = np.ascontiguousarray(image)
-    # One pass over the image; its cells can be divided into eight and into nine.
+    # Area average in one pass over the image; its cells can be divided into eight and into nine.
     small = _shrunk(pixels, 9 * _SIDE, 9 * _SIDE)
     digest = hashlib.sha1(repr(pixels.shape).encode(), usedforsecurity=False)
     digest.update(pixels.data)
     _, deviation = cv2.meanStdDev(pixels)
-    # Small images would not be averaged but enlarged: their cells are then copies of pixels.
+    # Upsampling: small images are not averaged but enlarged, and their cells are copies of pixels.
     wide = cv2.cvtColor(_shrunk(small, _SIDE, _SIDE + 1), cv2.COLOR_RGB2GRAY)
     high = cv2.cvtColor(_shrunk(small, _SIDE + 1, _SIDE), cv2.COLOR_RGB2GRAY)
     right, below = wide[:, 1:] > wide[:, :-1], high[1:] > high[:-1]
@@ -177,7 +177,7 @@ def near_duplicates(prints: Sequence[Fingerprint], group: np.ndarray | None = No
     group = np.arange(count) if group is None else group
     owner = np.tile(np.arange(count), 2)
     for first in range(0, packed.shape[1], _BAND_BYTES):
-        # Entries of one part lie together, and those that agree in more next to each other.
+        # Sorted order: entries of one part lie together, and those that agree in more adjoin.
         turned = np.roll(packed, -first, axis=1)
         keys = np.ascontiguousarray(turned[:, :8]).view(">u8")[:, 0].astype(np.uint64)
         order = np.argsort(keys, kind="stable")
@@ -202,7 +202,7 @@ def _with_mirrored(prints: Sequence[Fingerprint]) -> tuple[np.ndarray, np.ndarra
     thumbs = np.frombuffer(b"".join(each.thumbnail for each in prints), np.uint8)
     thumbs = thumbs.reshape(-1, _SIDE, _SIDE, 3)
     bits = np.unpackbits(packed, axis=1).reshape(-1, 2, _SIDE, _SIDE)[..., ::-1].copy()
-    # What was brighter than its right neighbour is so no longer, but for equal ones.
+    # Mirror image: what was brighter than its right neighbour is so no longer, but for equal ones.
     bits[:, 0] = 1 - bits[:, 0]
     mirrored = np.packbits(bits.reshape(len(prints), -1), axis=1)
     both = np.concatenate([thumbs, thumbs[:, :, ::-1]])

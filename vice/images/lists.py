@@ -86,7 +86,7 @@ class Contents:
         partly = "" if self.looked_at >= total else f" among the first {self.looked_at}"
         parts += [f"{number} {why}{partly}" for why, number in self.unusable.items()]
         text = " ".join(f"{self.place}: {'; '.join(parts)}".split())
-        # Names that are not UTF-8 must not end what writes them into a log.
+        # Undecodable names must not end what writes them into a log.
         return text.encode("utf-8", "backslashreplace").decode()
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _survey(path: Path, root: str | Path | None) -> tuple[list[Path], Contents]:
         contents.take(path.name, SUFFIXES)
         return [path], contents
     paths = _read_list(path, Path(root) if root is not None else path.parent)
-    # A list means what it names, whatever its suffix.
+    # Suffix filter: a list means what it names, whatever its suffix.
     contents.used = Counter(_suffix(entry.name) for entry in paths)
     return paths, contents
 
@@ -206,14 +206,14 @@ def _read_list(path: Path, root: Path) -> list[Path]:
         raise UserError(
             f"{path}: neither a folder, an image nor a UTF-8 text file with one path a line"
         )
-    # Names that are not UTF-8 are bytes like any others. Only a line feed ends a line: a name may
+    # Undecodable names are bytes like any others. Only a line feed ends a line: a name may
     # hold every other character that `str.splitlines` splits at.
     text = data.decode("utf-8-sig", "surrogateescape")
     lines = text.split("\n" if "\n" in text else "\r")
     paths = [_entry(root, line.removesuffix("\r")) for line in lines if line.strip()]
     if not paths:
         raise UserError(f"{path}: the image list is empty; write one image path a line")
-    # Stops at the first that exists: a list of 100,000 on a network disk is not checked whole.
+    # Early exit at the first that exists: a list of 100,000 on a network disk is not checked whole.
     if not any(os.path.exists(entry) for entry in paths):
         raise UserError(
             f"{path}: none of its {len(paths)} images exists (the first is {paths[0]}); "

@@ -140,12 +140,12 @@ def _notes(image: Image.Image, layout: TiffLayout | None) -> list[str]:
 def _has_frames(image: Image.Image, layout: TiffLayout | None) -> bool:
     if layout is not None:
         return layout.pages
-    # A phone's JPEG holds a preview or a depth map as its second picture.
+    # Multi-picture JPEG: a phone's holds a preview or a depth map as its second.
     if image.format not in ("GIF", "PNG", "WEBP", "AVIF"):
         return False
     try:
         return bool(getattr(image, "is_animated", False))
-    # The first frame is good, whatever a look at the second meets.
+    # Animation: the first frame is good, whatever a look at the second meets.
     except Exception:
         return False
 
@@ -217,7 +217,7 @@ def _decode_colors(source: Source) -> _Deep:
         share = alpha[..., None] / float(FULL)
         premultiplied = layout is not None and layout.premultiplied
         shown = (shown if premultiplied else shown * share) + FULL * (1 - share)
-        # Premultiplied colours beyond their alpha exist in files; nothing is whiter than white.
+        # Clipping: files hold premultiplied colours beyond their alpha; white is the most.
         shown = np.minimum(shown, FULL)
     rgb = scaled(shown, white)
     rgb = np.repeat(rgb, 3, axis=2) if rgb.shape[2] == 1 else rgb
@@ -233,10 +233,10 @@ def _samples_of_16_bit(source: Source, raw: str) -> np.ndarray:
     and with the other one, gives both.
     """
     if raw == "LA;16B":
-        # Four bytes a pixel: grey high, low, alpha high, low.
+        # Big-endian samples, four bytes a pixel: grey high, low, alpha high, low.
         parts = source.values(_with_raw_mode(source.image, "RGBA")).astype(np.uint16)
         return parts[..., ::2] << 8 | parts[..., 1::2]
-    # Premultiplied samples are wanted as they are stored.
+    # Premultiplied alpha: samples are wanted as they are stored.
     raw = raw.replace("RGBa", "RGBA")
     if raw not in _LOW_BYTES:
         raise UnclearPixels(f"its pixels are {raw}, of which not all bits can be read: {REMEDY}")
@@ -247,7 +247,7 @@ def _samples_of_16_bit(source: Source, raw: str) -> np.ndarray:
 
 
 def _with_raw_mode(image: Any, raw: str) -> Image.Image:
-    # The last entry of a tile: the raw mode, alone or before options of the codec.
+    # Raw mode: the last entry of a tile, alone or before options of the codec.
     image.tile = [
         tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:]))
         for tile in image.tile
@@ -299,7 +299,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     from PIL import Image
 
     if image.mode in _TRANSPARENT or "transparency" in image.info:
-        # Pillow knows the way from premultiplied grey to grey alone.
+        # Premultiplied alpha: Pillow knows the way from such grey to grey alone.
         image = image.convert("LA") if image.mode == "La" else image
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))

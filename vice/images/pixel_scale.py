@@ -36,7 +36,7 @@ def white_of_16_bit(samples: np.ndarray, stated_bits: int | None = None) -> int:
         UnclearPixels: Neither the file nor its samples say.
     """
     high = int(samples.max())
-    # Black is 0 on every scale.
+    # Black level: 0 on every scale.
     if high == 0:
         return FULL
     if stated_bits is not None and stated_bits < 16:
@@ -124,5 +124,5 @@ def check_scaled_16_bit(pixels: np.ndarray) -> None:
     Raises:
         UnclearPixels: They need not have been samples of 16 bits.
     """
-    # The least sample that is rounded to each level.
+    # Quantization thresholds: the least sample that is rounded to each level.
     white_of_16_bit(np.maximum(pixels.astype(np.int64) * 257 - 128, 0))

@@ -79,7 +79,7 @@ def decode_image(path: str | Path, *, upright: bool = True) -> Decoded:
     from PIL import Image, UnidentifiedImageError
 
     path = Path(path)
-    # os.path has an answer for names too long for the disk, too; Path raises.
+    # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.isfile(path):
         raise ImageError(f"{path}: no such image file; check the path or the image list")
     layout = None
@@ -102,7 +102,7 @@ def decode_image(path: str | Path, *, upright: bool = True) -> Decoded:
         raise ImageError(
             f"{path}: {error}; shrink the image, or raise PIL.Image.MAX_IMAGE_PIXELS to trust it"
         ) from error
-    # Decoders meet broken bytes with almost any exception (struct.error, zlib.error, SyntaxError).
+    # Catch-all: decoders meet broken bytes with struct.error, zlib.error, SyntaxError and others.
     except Exception as error:
         raise ImageError(
             f"{path}: cannot be read as an image ({error}); replace or remove the file"
@@ -135,7 +135,7 @@ def _lost_bits(image: Any) -> bool:
     try:
         with open_picture(image.filename) as again:
             return has_16_bit_colors(again)
-    # An image that is from no file, or from one that has gone.
+    # In-memory image: from no file, or from one that has gone.
     except (AttributeError, OSError, ValueError):
         return False
 
@@ -274,7 +274,7 @@ def resize(
             known = ", ".join(("auto", "nearest", *named))
             raise UserError(f"resize: unknown interpolation {interpolation!r}; use one of {known}")
         return cv2.resize(image, (width, height), interpolation=named[interpolation])
-    # With one call cv2 would drop anti-aliasing as soon as the other axis grows.
+    # Separable resize: with one call cv2 drops anti-aliasing as soon as the other axis grows.
     small = min(image.shape[0], height), min(image.shape[1], width)
     if image.shape[:2] != small:
         image = cv2.resize(image, small[::-1], interpolation=cv2.INTER_AREA)

@@ -97,7 +97,7 @@ def survey_images(
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, most).astype(int)]
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         looked_at = pool.map(_look_at, paths)
-        # A sample is quickly done.
+        # Progress: a sample is too quickly done for any.
         for facts in looked_at if most else progress(looked_at, len(paths), label):
             _add(survey, facts)
     return survey

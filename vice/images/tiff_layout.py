@@ -98,11 +98,11 @@ def read_layout(path: str | Path) -> TiffLayout | None:
             big = head[:4] in MAGIC[2:]
             directory = ImageFileDirectory_v2(head + file.read(8) if big else head)
             page = _load(directory, file, directory.next)
-            # Past the end of a file that is cut off Pillow finds no tags and no error.
+            # Truncated file: past its end Pillow finds no tags and no error.
             if not page.keys() >= {_WIDTH, _HEIGHT}:
                 return None
             following = _next_page(directory, file) if directory.next else {}
-        # Broken tags raise almost anything; Pillow says what is wrong when it opens the file.
+        # Catch-all: broken tags raise almost anything; Pillow says what is wrong when it opens it.
         except Exception:
             return None
     return layout_of(page, following)
@@ -117,7 +117,7 @@ def _load(directory: Any, file: Any, offset: int) -> dict[int, Any]:
 def _next_page(directory: Any, file: Any) -> dict[int, Any]:
     try:
         return _load(directory, file, directory.next)
-    # A broken second page leaves the first as good as it is.
+    # Multi-page TIFF: a broken second page leaves the first as good as it is.
     except Exception:
         return {}
 
@@ -157,7 +157,7 @@ def _tuple(value: Any) -> tuple[int, ...]:
 
 def _for_each(value: Any, bands: int) -> tuple[int, ...]:
     values = _tuple(value)
-    # Some writers give the value once; a count of millions is a lie, not a table to build.
+    # Tag count: some writers give the value once; one of millions is a lie, not a table to build.
     return values * bands if len(values) == 1 and bands <= 1024 else values
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vice.assignment import sinkhorn
+from vice.assignment import perplexity, sinkhorn
 from vice.errors import OptionError
 from vice.losses.queue import RegionQueue
 from vice.regions import (
@@ -267,11 +267,10 @@ class DenseSwAVLoss(HostBuffers):
     def _read_health(self, sums: Tensor) -> dict[str, float]:
         value = float(sums[0]) / world_size(self.group)
         share = sums[5:] / sums[5:].sum().clamp(min=1e-12)
-        entropy = -(share * share.clamp(min=1e-12).log()).sum()
         return {
             "loss": value,
             "loss_over_lnk": value / math.log(max(self.num_prototypes, 2)),
-            "perplexity": float(entropy.exp()) if float(sums[1]) else 0.0,
+            "perplexity": perplexity(share),
             "regions_per_view": float(sums[1] / sums[2].clamp(min=1)),
             "discarded_share": float(sums[3] / sums[4].clamp(min=1)),
             "queue_length": float(len(self.queue)),

@@ -11,9 +11,14 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.models.concepts import Concepts
-from vice.names import utf8_path
-from vice.runtime.files import replace_atomically
-from vice.runtime.provenance import digest_tensors
+from vice.models.own_files import (
+    CHECKSUM,
+    checksum,
+    first_not_finite,
+    is_damaged,
+    read_safetensors,
+    write_safetensors,
+)
 
 FORMAT = "vice-centroids-1"
 
@@ -58,18 +63,15 @@ class Centroids:
         Raises:
             UserError: The folder cannot be written or the disk is full.
         """
-        from safetensors.torch import save
-
         meta = {
             "format": FORMAT,
             "spherical": json.dumps(self.spherical),
             "objective": json.dumps(self.objective),
             "seed": json.dumps(self.seed),
         }
-        tensors = {"vectors": self.vectors.contiguous()}
-        meta["sha256"] = _checksum(meta, tensors)
-        data = save(tensors, metadata=meta)
-        replace_atomically(Path(path), lambda new: Path(new).write_bytes(data))
+        tensors = {"vectors": self.vectors}
+        meta[CHECKSUM] = checksum(meta, tensors)
+        write_safetensors(path, tensors, meta)
 
     @classmethod
     def load(cls, path: str | Path) -> Centroids:
@@ -78,36 +80,20 @@ class Centroids:
         Raises:
             UserError: The file is missing, damaged, or was not written by `save`.
         """
-        from safetensors import SafetensorError, safe_open
-
         if not Path(path).is_file():
             raise UserError(f"{path}: no such centroid file; fit one with tools/eval_cluster.py")
-        try:
-            with utf8_path(path) as name, safe_open(name, framework="pt") as file:
-                meta = file.metadata() or {}
-                vectors = file.get_tensor("vectors") if meta.get("format") == FORMAT else None
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: cannot be read as centroids ({error})") from error
+        meta, tensors = read_safetensors(path)
+        vectors = tensors.get("vectors") if meta.get("format") == FORMAT else None
         if vectors is None:
             raise UserError(f"{path}: not a centroid file of ViCE (format {FORMAT})")
-        # Files of earlier versions have no checksum.
-        expected = _checksum(meta, {"vectors": vectors})
-        if meta.get("sha256", expected) != expected:
+        if is_damaged(meta, tensors):
             raise UserError(
                 f"{path}: damaged, its checksum is not that of its content; fit it again"
             )
-        if vectors.ndim != 2 or not len(vectors) or not _are_finite(vectors):
+        whole = vectors.is_floating_point() and first_not_finite(tensors) is None
+        if vectors.ndim != 2 or not len(vectors) or not whole:
             raise UserError(f"{path}: holds no (K, D) table of finite numbers; fit it again")
         return cls(vectors=vectors, **_read_meta(meta, path))
-
-
-def _checksum(meta: dict[str, str], tensors: dict[str, Tensor]) -> str:
-    text = json.dumps({name: meta[name] for name in sorted(meta) if name != "sha256"})
-    return digest_tensors(tensors, text)
-
-
-def _are_finite(vectors: Tensor) -> bool:
-    return vectors.is_floating_point() and bool(vectors.isfinite().all())
 
 
 def _read_meta(meta: dict[str, str], path: str | Path) -> dict[str, Any]:

@@ -22,10 +22,16 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.models import Concepts, Embedder, Prototypes, build_embedder, seeded_embedder
 from vice.models.concepts import SPACES, UNIT
+from vice.models.own_files import (
+    CHECKSUM,
+    checksum,
+    first_not_finite,
+    is_damaged,
+    read_safetensors,
+    write_safetensors,
+)
 from vice.models.training_state import PATTERN, SUFFIX, furthest_snapshot
-from vice.names import utf8_path
-from vice.runtime.files import make_folder, replace_atomically, write_text
-from vice.runtime.provenance import digest_tensors
+from vice.runtime.files import make_folder, write_text
 from vice.runtime.run_folder import CARD_NAME, WEIGHTS_NAME
 
 logger = logging.getLogger(__name__)
@@ -103,8 +109,6 @@ def save_run(
     Raises:
         UserError: The folder cannot be written or the disk is full; files there are as they were.
     """
-    from safetensors.torch import save
-
     folder = Path(run_dir)
     make_folder(folder)
     tensors = {f"embedder.{name}": value for name, value in embedder.state_dict().items()}
@@ -113,7 +117,6 @@ def save_run(
         tensors["prototypes.weight"] = stored.vectors
     if stored is not None and stored.bias is not None:
         tensors["prototypes.bias"] = stored.bias
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     card = {
         "format": FORMAT,
         "embedder": embedder.config,
@@ -122,12 +125,10 @@ def save_run(
     }
     if stored is not None and stored.space != UNIT:
         card["space"] = stored.space
-    card["sha256"] = _checksum(card, tensors)
+    card[CHECKSUM] = checksum(card, tensors)
     text = json.dumps(card, indent=2, sort_keys=True)
     path = folder / WEIGHTS_NAME
-    # Atomic write: safetensors' writer takes UTF-8 names only, and leaves parts when it is killed.
-    data = save(tensors, metadata={"vice": text})
-    replace_atomically(path, lambda new: Path(new).write_bytes(data))
+    write_safetensors(path, tensors, {"vice": text})
     write_text(folder / CARD_NAME, text + "\n")
     return path
 
@@ -154,7 +155,12 @@ def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
         from vice.models.foreign import read_vissl_run
 
         card, tensors = read_vissl_run(file)
-    _check_finite(tensors, file)
+    broken = first_not_finite(tensors)
+    if broken is not None:
+        raise UserError(
+            f"{file}: {broken} holds values that are not finite: the training diverged; take an "
+            "earlier checkpoint"
+        )
     embedder = _build(card, tensors, file)
     concepts = _concepts(card, _under(tensors, "prototypes."), embedder.dim, file)
     embedder.eval().requires_grad_(False).to(device)
@@ -200,7 +206,7 @@ def _fresh_config(kind: str, text: str) -> dict[str, Any]:
 
 
 def _find(path: Path) -> Path:
-    # os.path has an answer for names too long for the disk, too; Path raises.
+    # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.exists(path):
         raise UserError(f"checkpoint {path} does not exist; give a run folder or a file")
     if path.is_file():
@@ -240,14 +246,7 @@ def holds_run(folder: str | Path) -> bool:
 
 
 def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with utf8_path(file) as name, safe_open(name, framework="pt") as archive:
-            metadata = archive.metadata() or {}
-            tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is not a whole safetensors file ({error})") from error
+    metadata, tensors = read_safetensors(file)
     try:
         card = json.loads(metadata["vice"])
     except (KeyError, json.JSONDecodeError, RecursionError) as error:
@@ -258,19 +257,11 @@ def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(f"{file} was not written by ViCE: its header has no architecture")
     if card.get("format") != FORMAT:
         raise UserError(f"{file} has format {card.get('format')}; this version reads {FORMAT}")
-    # Checksum: files of earlier versions have none.
-    if card.get("sha256", expected := _checksum(card, tensors)) != expected:
+    if is_damaged(card, tensors):
         raise UserError(
             f"{file} is damaged: its checksum is not that of its content; copy it again"
         )
     return card, tensors
-
-
-def _checksum(card: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    text = json.dumps(
-        {name: value for name, value in card.items() if name != "sha256"}, sort_keys=True
-    )
-    return digest_tensors(tensors, text)
 
 
 def _build(card: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> Embedder:
@@ -323,15 +314,6 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)
     }
-
-
-def _check_finite(tensors: dict[str, Tensor], file: Path) -> None:
-    for name, value in tensors.items():
-        if not value.isfinite().all():
-            raise UserError(
-                f"{file}: {name} holds values that are not finite: the training diverged; take an "
-                "earlier checkpoint"
-            )
 
 
 def _fit(module: torch.nn.Module, tensors: dict[str, Tensor], file: Path) -> None:

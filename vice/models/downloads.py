@@ -28,7 +28,7 @@ def hub_asked_once() -> Iterator[None]:
     if not before:
         try:
             get_session().head(constants.ENDPOINT, timeout=PATIENCE)
-        # Its HTTP library is another one in each of its major versions.
+        # HTTP errors: the hub's library is another one in each of its major versions.
         except Exception as error:
             hub = constants.ENDPOINT
             logger.info("%s does not answer (%s): only the cache is used", hub, error)

@@ -82,7 +82,7 @@ class Embedder(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             features = self.backbone(images)
         dense = self.decoder(features)
-        # Backbones that scale images up to whole patches cover them with another number of pixels.
+        # Patch size: backbones that scale images up to whole ones cover other numbers of pixels.
         size = tuple(-(-length // self.stride) for length in images.shape[-2:])
         if dense.shape[-2:] != size:
             dense = F.interpolate(dense, size, mode="bilinear", align_corners=False)
@@ -209,7 +209,7 @@ def _decoder(
 
 def _set_padding(conv: nn.Conv2d, mode: str) -> None:
     conv.padding_mode = mode
-    # The constructor derives this from the padding, which dilation may have changed since.
+    # Padding: the constructor derives this from it, and dilation may have changed it since.
     rows, columns = conv.padding
     conv._reversed_padding_repeated_twice = [columns, columns, rows, rows]
 

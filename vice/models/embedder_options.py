@@ -41,7 +41,7 @@ class EmbedderOptions:
         "stride of the backbone's last stage: 32 for fpn, 8 (null) or 16 for deeplabv3plus",
     )
     align_corners: bool = option(False, FLAG, "of every bilinear upsampling inside the decoder")
-    # From random weights all pixels start in nearly the same direction, and swapped prediction
+    # Symmetry breaking: from random weights all pixels start in nearly one direction, and the loss
     # first has to break that symmetry; centering does it at once.
     centre: bool = option(
         False,
@@ -49,7 +49,7 @@ class EmbedderOptions:
         "whether to end in a batch normalization without scale and shift, which helps from random "
         "weights (not in the papers)",
     )
-    # From random weights, zeros tell the network where the border is, and regions can be matched
+    # Border cue: from random weights, zeros tell where the border is, and regions can be matched
     # between views by their place instead of by what they show.
     padding: str = option(
         "zeros",

@@ -100,7 +100,7 @@ def finite_entries(values: Tensor) -> Tensor:
         bool (B,) on its device; nothing waits for that device.
     """
     flat = values.detach().reshape(len(values), -1)
-    # NaN wins in both. Two reductions are a tenth of the time of isfinite on each number.
+    # NaN propagation: it wins in both. Two reductions take a tenth of isfinite on each number.
     return torch.isfinite(flat.amax(1)) & torch.isfinite(flat.amin(1))
 
 

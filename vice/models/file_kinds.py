@@ -50,7 +50,7 @@ def _is_text(head: bytes) -> bool:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        # A character may be cut at the end of what was read.
+        # Multi-byte characters may be cut at the end of what was read.
         if error.start < len(head) - 3:
             return False
         text = head[: error.start].decode("utf-8")

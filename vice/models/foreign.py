@@ -47,7 +47,7 @@ def read_tensors(file: str | Path, *, strict: bool = False) -> Any:
         raise
     except IsProgram as error:
         raise UserError(refusal(file, error)) from error
-    # Broken bytes meet almost any exception in what they are taken for.
+    # Catch-all: broken bytes raise almost any exception in what they are taken for.
     except Exception as error:
         raise UserError(
             f"{file} is not a whole PyTorch checkpoint ({brief(error)}); copy it again, or save "

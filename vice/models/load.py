@@ -93,17 +93,18 @@ def _timm(spec: str) -> nn.Module:
 def _is_foreign(spec: str) -> bool:
     """Whether these are weights that no training of ViCE wrote."""
     from vice.models.checkpoint import holds_run
-    from vice.models.weight_files import header, holds_weights, split_key
+    from vice.models.own_files import read_metadata
+    from vice.models.weight_files import holds_weights, split_key
     from vice.runtime.run_folder import ARCHITECTURE_NAME
 
     file, key = split_key(spec)
-    # os.path has an answer for names too long for the disk, too; Path raises.
+    # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if os.path.isdir(file):
         return not holds_run(file) and holds_weights(file)
     if not os.path.isfile(file):
         return False
     if file.endswith(".safetensors"):
-        is_vice = "vice" in header(file)
+        is_vice = "vice" in read_metadata(file)
     else:
         is_vice = os.path.isfile(os.path.join(os.path.dirname(file), ARCHITECTURE_NAME))
     if is_vice and key:

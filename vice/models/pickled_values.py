@@ -71,7 +71,7 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 def _bytes(value: Any = b"", encoding: str = "") -> bytearray:
-    # A number would be a length.
+    # Constructor argument: a number would be a length.
     return bytearray(_encode(value, encoding) if isinstance(value, str) else bytes(value[:]))
 
 

@@ -30,7 +30,7 @@ class Prototypes(nn.Linear):
     @classmethod
     def of(cls, vectors: Tensor) -> Prototypes:
         """Prototypes that are not trained, of vectors (K, D) whose memory they share."""
-        # No memory is filled with random numbers first.
+        # Meta device: no memory is filled with random numbers first.
         with torch.device("meta"):
             made = cls(vectors.shape[1], vectors.shape[0])
         made.weight = nn.Parameter(vectors, requires_grad=False)

@@ -50,7 +50,7 @@ class DataUnpickler(pickle._Unpickler):
         *,
         strict: bool = False,
     ) -> None:
-        # Not the compiled one, which takes memory for any memo number and any length.
+        # Pure-Python unpickler: the compiled one takes memory for any memo number and any length.
         super().__init__(file, fix_imports=False, encoding="utf-8")
         self.find = find
         self.strict = strict
@@ -64,14 +64,14 @@ class DataUnpickler(pickle._Unpickler):
             raise
         except EOFError as error:
             raise ValueError("it is cut short") from error
-        # Opcodes that do not fit together meet almost any exception.
+        # Catch-all: opcodes that do not fit together raise almost any exception.
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"its pickle is not whole ({reason})") from error
 
     def find_class(self, module: str, name: str) -> Any:
         """What a pickle gets for a name."""
-        # Python 2's name.
+        # Python 2 name.
         kind = f"{'builtins' if module == '__builtin__' else module}.{name}"
         if kind in CALLS:
             return Allowed(kind, CALLS[kind])
@@ -140,7 +140,7 @@ def _build(self: Any) -> None:
         for group in groups:
             target.update(group)
     elif isinstance(target, OrderedDict):
-        # Any other attribute would take the place of a method.
+        # Attribute filter: any other would take the place of a method.
         for group in groups:
             if isinstance(group.get("_metadata"), dict):
                 target._metadata = group["_metadata"]  # type: ignore[attr-defined]

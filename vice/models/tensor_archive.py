@@ -82,7 +82,7 @@ class TensorArchive:
             ValueError: It is not whole or not what `torch.save` writes.
         """
         prefix = self._prefix()
-        # Byte order is said by newer files only.
+        # Endianness: only newer files say it.
         order = f"{prefix}byteorder"
         swapped = order in self._records and bytes(self._record(order)) == b"big"
         storages: dict[Any, Storage] = {}

@@ -180,7 +180,7 @@ def timm_features(
     Raises:
         UserError: As the two classes.
     """
-    # Where the names do not tell, the architecture does; without memory on this device.
+    # Meta device: where the names do not tell, the architecture does, without memory.
     with torch.device("meta"):
         plan = _create(name)
     if len(set(reductions(plan))) > 1:
@@ -224,7 +224,7 @@ def _create(name: str, *, download: bool = False) -> Any:
         raise UserError(f"timm:{name} needs timm: pip install timm") from error
     if not _is_known(name):
         raise UserError(f"timm has no model {name!r}; did you mean {' or '.join(_nearest(name))}?")
-    # Transformers take images of any size only when told so; others do not know the option.
+    # Dynamic size: transformers take any only when told so; others do not know the option.
     with hub_asked_once() if download else nullcontext():
         for options in ({"dynamic_img_size": True}, {}):
             try:
@@ -246,7 +246,7 @@ def _is_known(name: str) -> bool:
     import timm
 
     try:
-        # Raises for a tag that the architecture does not have.
+        # Pretrained tag: raises for one that the architecture does not have.
         return timm.is_model(name) and (
             "." not in name or timm.models.get_pretrained_cfg(name) is not None
         )
@@ -261,7 +261,7 @@ def _nearest(name: str) -> list[str]:
     known = timm.list_pretrained() if "." in name else timm.list_models()
     lowered = name.lower()
     near = difflib.get_close_matches(lowered, known, n=3, cutoff=0.6)
-    # Of a name that is cut short, the models of its family, or with weights of that name.
+    # Prefix: of a name cut short, the models of its family, or with weights of that name.
     family = [model for model in known if model.startswith(lowered.partition("_")[0])]
     family = family or [model for model in timm.list_pretrained() if lowered in model]
     return near or family[:3] or difflib.get_close_matches(lowered, known, n=1, cutoff=0.0)

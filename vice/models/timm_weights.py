@@ -76,11 +76,11 @@ def _match(state: State, net: nn.Module, wanted: dict[str, Tensor], name: str) -
             )
     try:
         filtered = _filtered(tensors, net)
-    # It trusts the weights to be of this architecture, and meets others with almost any exception.
+    # Catch-all: timm trusts weights to be of this architecture, and raises anything at others.
     except Exception as error:
         problem = f"they are of another architecture ({type(error).__name__}: {error})"
         return Match(problem=problem)
-    # What was renamed still lies where it lay.
+    # Storage identity: what was renamed still lies where it lay.
     places = {value.data_ptr() for value in filtered.values()}
     dropped = {
         key: value
@@ -115,10 +115,10 @@ def _filtered(state: State, net: nn.Module) -> State:
         return state
     state = dict(state)
     if "register_tokens" in state or "blocks.0.mlp.w12.weight" in state:
-        # By this timm knows the weights of DINOv2, and not all copies of them have it.
+        # Mask token: by it timm knows weights of DINOv2, and not all copies have it.
         state.setdefault("mask_token", torch.zeros(1, 1))
     arguments = (state, net) if len(signature(rename).parameters) > 1 else (state,)
-    # Some rules talk to the terminal.
+    # Standard output: some rules talk to the terminal.
     with contextlib.redirect_stdout(io.StringIO()):
         renamed = rename(*arguments)
     return {key: value for key, value in renamed.items() if isinstance(value, Tensor)}

@@ -113,7 +113,7 @@ def read_snapshot(path: Path, *, numbers: bool = True) -> dict[str, Any]:
             state = TensorArchive(file).read(strict=True, numbers=numbers)
     except IsProgram as error:
         raise UserError(refusal(path, error)) from error
-    # Broken bytes meet almost any exception in what they are taken for.
+    # Catch-all: broken bytes raise almost any exception in what they are taken for.
     except Exception as error:
         raise UserError(f"{path} holds more than tensors, or less: {brief(error)}") from error
     if not isinstance(state, dict) or type(state.get("iteration")) is not int:
@@ -164,7 +164,7 @@ def furthest_snapshot(folder: Path, *, finished: bool = True, to_resume: bool = 
 def _position(path: Path) -> tuple[int, int]:
     state = read_snapshot(path, numbers=False)
     phase = state.get("phase_idx", -1)
-    # An epoch's last step and its end have one iteration; the end is further.
+    # Tie: an epoch's last step and its end have one iteration; the end is further.
     return state["iteration"], phase if type(phase) is int else -1
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.models.foreign import read_tensors
-from vice.names import utf8_path
 
 logger = logging.getLogger(__name__)
 #: Whole files of a Hugging Face folder, and the indexes of its shards, preferred ones first.
@@ -83,21 +82,6 @@ def read_weights(path: str | Path) -> Any:
     return read_tensors(file)
 
 
-def header(file: str | Path) -> dict[str, str]:
-    """The metadata of a safetensors file.
-
-    Raises:
-        UserError: Not a whole one.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with utf8_path(file) as name, safe_open(name, framework="pt") as archive:
-            return archive.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is not a whole safetensors file ({error})") from error
-
-
 def _inside(folder: str | Path) -> Path | None:
     if not os.path.isdir(folder):
         return None
@@ -141,7 +125,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not isinstance(names, dict) or not names:
         raise UserError(f"{index} is no index of shards: its weight_map is empty; copy it again")
     for shard in names.values():
-        # A shard lies beside its index; anything else would be somebody else's file.
+        # Path traversal: a shard lies beside its index; anything else is somebody else's file.
         if not isinstance(shard, str) or os.path.basename(shard) != shard or shard in ("", ".."):
             raise UserError(f"{index}: {shard!r} is no name of a file beside it; copy it again")
     return names

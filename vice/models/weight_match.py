@@ -61,7 +61,7 @@ def compare(
         layout: Whose names the file has.
         name: What the user calls the network.
     """
-    # Files of old versions of PyTorch lack the counters of batch normalisation.
+    # Batch-norm counters: files of old versions of PyTorch lack them.
     needed = [key for key in wanted if not key.endswith("num_batches_tracked")]
     missing = [key for key in needed if key not in tensors]
     unlike = [key for key in needed if key in tensors and not _alike(tensors[key], wanted[key])]

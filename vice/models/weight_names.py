@@ -68,7 +68,7 @@ def hugging_face_vit(state: State) -> State | None:
     if not any(key.startswith("embeddings.patch_embeddings.") for key in state):
         return None
     gated = any(key.endswith("mlp.gate_proj.weight") for key in state)
-    # DINOv3 has rotary positions, and its authors call the registers storage.
+    # DINOv3: rotary positions, and its authors call the registers storage.
     rotary = "embeddings.position_embeddings" not in state
     renamed: State = {}
     for key, value in state.items():

@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.models.own_files import first_not_finite
 from vice.models.pickled_values import Inert
 from vice.models.weight_match import Match, State, same
 
@@ -105,7 +106,9 @@ def find_weights(
     best = _best(whole, chosen, file)
     match = chosen[best]
     others = [label(prefix) for prefix in whole if not same(whole[prefix].tensors, match.tensors)]
-    _check_finite(match, file)
+    broken = first_not_finite(match.tensors)
+    if broken is not None:
+        raise UserError(f"{file}: {broken} holds values that are not finite")
     _say(file, best, match, others, name)
     source = {
         "file": file,
@@ -148,7 +151,7 @@ def flatten(content: Any, file: str) -> State:
                 flat[prefix + key] = value
                 continue
             if isinstance(value, list | tuple):
-                # Lists of a million samples are no networks.
+                # Search bound: lists of a million samples are no networks.
                 lists -= 1
                 value = value if lists >= 0 and len(value) <= _LONGEST_LIST else None
             if (
@@ -235,7 +238,7 @@ def _best(whole: dict[str, Match], chosen: dict[str, Match], file: str) -> str:
             f"({chosen[near[0]].problem}); choose others with {file}#{label(next(iter(whole)))}"
         )
     equal = [prefix for prefix in whole if role(prefix) == first]
-    # A prefix that a network strips by itself, and copies of one network, make no difference.
+    # Duplicates: a prefix that a network strips itself, and copies of one, make no difference.
     differ = [p for p in equal if not same(whole[p].tensors, whole[equal[0]].tensors)]
     if differ:
         names = ", ".join(label(prefix) for prefix in [equal[0], *differ])
@@ -268,13 +271,6 @@ def _whole_module(content: Any) -> str | None:
         if isinstance(value, Inert) and "_modules" in value:
             return value.kind
     return None
-
-
-def _check_finite(match: Match, file: str) -> None:
-    for key, value in match.tensors.items():
-        # In the type that it is used in: a double may be beyond it, and eight bits know no check.
-        if not value.float().isfinite().all():
-            raise UserError(f"{file}: {key} holds values that are not finite")
 
 
 def _say(file: str, best: str, match: Match, others: list[str], name: str) -> None:

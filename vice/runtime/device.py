@@ -19,7 +19,7 @@ def to_device(array: np.ndarray, device: torch.device | str) -> Tensor:
     """
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     if torch.device(device).type == "cuda":
-        # From other memory the copy would begin when all that was told before is done.
+        # Pinned memory: from other memory the copy waits for all that was queued before.
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 

@@ -27,13 +27,13 @@ def check_device(device: str | torch.device, option: str = "device") -> torch.de
     Raises:
         UserError: No device of PyTorch's, or none of this machine.
     """
-    # Command lines import this module for their help texts, which need no PyTorch.
+    # Lazy import: command lines load this for their help texts, which need no PyTorch.
     import torch
 
     try:
         checked = torch.device(device)
         torch.zeros(1, device=checked).cpu()
-    # What is wrong with a device is almost any exception: a name, a driver, a number too high.
+    # Catch-all: a wrong name, driver or number raises almost any exception.
     except Exception as error:
         reason = _REASONS.get(str(device).partition(":")[0]) or next(
             iter(str(error).splitlines()), type(error).__name__

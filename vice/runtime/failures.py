@@ -35,7 +35,7 @@ def report_failure(roster: Roster, reason: str) -> str:
     """
     entry = f"rank {roster.rank} on {roster.host}: {reason}"
     with suppress(dist.DistError, RuntimeError):
-        # An empty expectation writes only where nothing was written before.
+        # Compare-and-set: an empty expectation writes only where nothing was written before.
         first = roster.store.compare_set(_FAILED, "", entry).decode()
         return "" if first == entry else first
     return "rank 0, which no longer answers"
@@ -67,15 +67,15 @@ def _agree(roster: Roster, text: str) -> tuple[bool, bool]:
     end = time.monotonic() + AGREE_SECONDS
     report_failure(roster, text)
     speaks, shared = True, False
-    # Without the store the first process has gone already, of a failure of its own.
+    # Store gone: the first process has left already, of a failure of its own.
     with suppress(RuntimeError):
         store.add(key, 1)
-        # One line is enough where each has met a wrong file of its own.
+        # Election: one line is enough where each has met a wrong file of its own.
         speaks = store.add("vice/told", 1) == 1
         shared = _all_reach(roster, key, end)
         store.add("vice/asked", 1)
         if roster.rank == 0:
-            # The store goes with this process; nobody must be left asking.
+            # Barrier: the store goes with this process; nobody must be left asking.
             _all_reach(roster, "vice/asked", end + 1)
     return speaks, shared
 

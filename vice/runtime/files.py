@@ -17,6 +17,18 @@ from vice.runtime.loader_faults import loader_fault
 from vice.runtime.regular_file import open_regular
 
 #: A disk or quota that is full, read-only, gone or broken, or a limit on the size of files.
+#: By the system's words for it: what to do where space is not what is missing.
+_REMEDIES = {
+    **dict.fromkeys(map(os.strerror, (errno.EACCES, errno.EPERM, errno.EROFS)), "make it writable"),
+    **dict.fromkeys(
+        map(os.strerror, (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)),
+        "move away what lies in its place",
+    ),
+    os.strerror(errno.EFBIG): "free some space, raise the limit of a file's size (ulimit -f)",
+    os.strerror(errno.ENOENT): "put its folder back",
+    os.strerror(errno.EIO): "look at the disk",
+    os.strerror(errno.ENAMETOOLONG): "shorten its name",
+}
 _DISK_ERRORS = frozenset(
     getattr(errno, name, 0)
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EFBIG", "ENXIO", "ENODEV", "ESTALE")
@@ -69,14 +81,14 @@ def replace_atomically(path: Path, write: Callable[[str], Any]) -> None:
         try:
             write(name)
             _to_disk(name)
-            # mkstemp makes files private; a checkpoint is as readable as any other file.
+            # File mode: mkstemp makes files private; a checkpoint is as readable as any other file.
             umask = os.umask(0)
             os.umask(umask)
             os.chmod(name, 0o666 & ~umask)
             os.replace(name, path)
             _to_disk(path.parent)
         finally:
-            # Gone already if it was put in place; a disk that fails may keep it.
+            # Temporary file: gone already if it was put in place; a disk that fails may keep it.
             with contextlib.suppress(OSError):
                 os.unlink(name)
 
@@ -130,7 +142,7 @@ def read_json(path: Path, remedy: str, holds: type = dict) -> Any:
         raise
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
-    # What is nested without end is no content of ours either.
+    # RecursionError: what is nested without end is no content of ours either.
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is broken ({brief(error)}); {remedy}") from error
 
@@ -147,7 +159,7 @@ def append(path: Path, data: bytes) -> None:
             while rest:
                 rest = rest[file.write(rest) :]
         except OSError:
-            # Making a file shorter takes no space.
+            # Truncation takes no space.
             with contextlib.suppress(OSError):
                 file.truncate(size)
             raise
@@ -189,9 +201,10 @@ def disk_errors(path: str | Path, *, any_os_error: bool = False) -> Iterator[Non
         if not reason:
             raise
         named = _named_file(error) or path
-        raise UserError(
-            f"cannot write {named}: {reason}; free some space or choose another folder"
-        ) from error
+        remedy = _REMEDIES.get(reason, "free some space")
+        raise UserError(f"cannot write {named}: {reason}; {remedy} or choose another folder") from (
+            error
+        )
 
 
 def disk_reason(error: BaseException) -> str:
@@ -233,10 +246,10 @@ def _to_disk(path: str | Path) -> None:
     try:
         handle = os.open(path, os.O_RDONLY)
     except PermissionError:
-        # Windows opens no folders, and keeps their names without being asked.
+        # Directory fsync: Windows opens no folders, and keeps their names without being asked.
         return
     try:
-        # Some network file systems have no such thing for folders.
+        # Directory fsync: some network file systems have none.
         with contextlib.suppress(OSError):
             os.fsync(handle)
     finally:

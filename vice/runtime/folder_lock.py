@@ -33,7 +33,7 @@ def sole_launcher(folder: Path, wait: float = WAIT) -> Iterator[None]:
         UserError: Another process goes on writing there, or the folder cannot be made.
     """
     with _held(folder, LAUNCH_LOCK_NAME, wait):
-        # The processes of a run whose own launcher was killed may still be about to end.
+        # Orphans: processes of a run whose launcher was killed may still be about to end.
         with _held(folder, LOCK_NAME, wait):
             pass
         yield
@@ -59,7 +59,7 @@ def _held(folder: Path, name: str, wait: float) -> Iterator[None]:
     with _opened(folder, name) as lock:
         _acquire(lock, folder, wait)
         with contextlib.suppress(OSError):
-            # For those who wait; a disk that does not take it changes nothing.
+            # Lock owner, for those who wait; a disk that does not take it changes nothing.
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {socket.gethostname()}")
             lock.flush()

@@ -59,7 +59,7 @@ def end_now(message: str, status: int = INTERRUPTED) -> NoReturn:
         with suppress(OSError):
             os.kill(child, signal.SIGKILL)
     for child in children:
-        # Not all systems clear away what nobody has waited for.
+        # Zombies: not all systems clear away what nobody has waited for.
         with suppress(OSError):
             os.waitpid(child, 0)
     if message:
@@ -70,7 +70,7 @@ def end_now(message: str, status: int = INTERRUPTED) -> NoReturn:
 def end_helpers() -> None:
     """Ends the processes that load data for an interrupted one, before they can complain."""
     if hasattr(signal, "SIGCHLD"):
-        # PyTorch would take the end of a data loader for a failure.
+        # SIGCHLD: PyTorch would take the end of a data loader for a failure.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for child in multiprocessing.active_children():
         if child.daemon:
@@ -110,7 +110,7 @@ def open_closed_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            # The lowest free number is this one, since those before it are open.
+            # File descriptor: the lowest free one is this, since those before it are open.
             os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
@@ -131,7 +131,7 @@ def held_back(numbers: Iterable[int]) -> Iterator[None]:
     numbers = tuple(numbers)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
-        # Python starts this helper with the first process, and then lets signals through.
+        # Resource tracker: Python starts it with the first process, and lets signals through.
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
         yield
@@ -198,7 +198,7 @@ def _handle_kept(handler: Any) -> None:
         signal.signal(number, handler)
 
 
-# What is registered first is done last.
+# Last in, first out: what is registered first is done last.
 atexit.register(_handle_kept, signal.SIG_IGN)
 _forked_ignore = False
 
@@ -251,7 +251,7 @@ def give_up_unread() -> bool:
             stream.flush()
         except (OSError, ValueError):
             dropped = True
-            # The interpreter writes out once more when it ends, and would complain.
+            # Flush: the interpreter does so once more when it ends, and would complain.
             with suppress(OSError, ValueError, AttributeError):
                 empty = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(empty, stream.fileno())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vice.errors import UserError
 
-# Below the ports that Linux hands out by itself, and away from SLURM's own.
+# Port range: below what Linux hands out by itself, and away from SLURM's own.
 FIRST_PORT, PORTS = 20_000, 12_000
 STEPS_OF_A_JOB = 16
 
@@ -87,7 +87,7 @@ def local_device(device: str | None, local_rank: int, gpus: int) -> str:
         return "cpu"
     if device not in (None, "cuda"):
         raise UserError(f"device {device} cannot serve several processes: name cpu, cuda or none")
-    # A scheduler may show each process its own GPU alone, which then has the index 0.
+    # CUDA_VISIBLE_DEVICES: a scheduler may show each process its own GPU alone, then index 0.
     index = 0 if gpus == 1 else local_rank
     if index >= gpus:
         raise UserError(

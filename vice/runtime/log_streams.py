@@ -81,7 +81,7 @@ def guard(handlers: Iterable[logging.Handler]) -> None:
         make_lenient(stream)
         handler.handleError = _Once(handler)  # type: ignore[method-assign]
         if stream not in (None, sys.stdout, sys.stderr):
-            # Runs before whoever opened the stream closes it.
+            # Exit order: runs before whoever opened the stream closes it.
             atexit.register(_close, stream)
 
 
@@ -109,7 +109,7 @@ def _show_controls(record: logging.LogRecord) -> bool:
     if isinstance(record.args, tuple):
         record.args = tuple(map(_show_argument, record.args))
     text = record.getMessage()
-    # Lines and tabs of the message itself are meant to be so.
+    # White space: lines and tabs of the message itself are meant to be so.
     parts = _LAYOUT.split(redact_text(text))
     shown = "".join(part if part in "\n\t" else printable(part) for part in parts)
     if shown != text:

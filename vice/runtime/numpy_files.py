@@ -26,7 +26,7 @@ def read_npy(path: str | Path) -> np.ndarray:
         UserError: It is no regular file.
     """
     with open_regular(path) as file:
-        # Not numpy.load, which takes an archive for a mapping.
+        # Single array: not numpy.load, which takes an archive for a mapping.
         return np.lib.format.read_array(file, allow_pickle=False)
 
 

@@ -20,7 +20,7 @@ def quote(path: str | Path) -> str:
 def quote_value(text: str) -> str:
     """A string of OmegaConf, whose ``${...}`` still counts, as a value in Hydra's grammar."""
     mark = '"' if "'" in text and '"' not in text else "'"
-    # Inside quotes, a backslash is special only before a quote.
+    # Escaping: inside quotes, a backslash is special only before a quote.
     special = re.compile(rf"(\\*)({mark}|\Z)")
     inside = special.sub(lambda match: match[1] * 2 + ("\\" + mark if match[2] else ""), text)
     return f"{mark}{inside}{mark}"

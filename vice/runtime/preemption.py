@@ -67,7 +67,7 @@ class Notice:
 
     def given_anywhere(self, device: torch.device) -> bool:
         """Whether any rank was asked to stop; a collective call, the same answer on all."""
-        # Command lines import this module for their help texts, which need no PyTorch.
+        # Lazy import: command lines load this for their help texts, which need no PyTorch.
         import torch
 
         from vice.runtime.collectives import all_reduce_
@@ -94,17 +94,17 @@ class _Watch:
     def install(self) -> None:
         for number in SIGNALS:
             handler = signal.getsignal(number)
-            # nohup, and shells that start a job in the background, have these ignored.
+            # SIG_IGN: nohup, and shells that start a job in the background, have these ignored.
             if number in MANAGED or handler is not signal.SIG_IGN:
                 self.before[number] = signal.SIG_DFL if handler is None else handler
                 signal.signal(number, self.note)
         if self.for_another:
-            # The process that has started this one held them back until now.
+            # Signal mask: the process that has started this one held them back until now.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def remove(self) -> None:
         for number, handler in self.before.items():
-            # To a process that trains for another nothing but SIGTERM means anything any more, and
+            # Process group: to one that trains for another nothing but SIGTERM means anything, and
             # not that either to one that ends because it was asked to.
             over = self.for_another and (number != signal.SIGTERM or self.notice.signal_number)
             signal.signal(number, signal.SIG_IGN if over else handler)

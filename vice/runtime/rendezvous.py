@@ -22,9 +22,9 @@ from vice.errors import OptionError, UserError
 from vice.runtime.failures import raise_on_one_rank
 from vice.runtime.launch import local_device, read_environment
 
-# Nodes do not start at the same second, and may load their packages over a slow network.
+# Skew: nodes do not start at the same second, and may load packages over a slow network.
 JOIN_TIMEOUT = timedelta(minutes=10)
-# While the first process checks files or fits clusters, all others wait for it.
+# Collective timeout: all wait while the first process checks files or fits clusters.
 WAIT_TIMEOUT = timedelta(hours=1)
 #: Most ranks that a message names.
 NAMED = 8
@@ -74,7 +74,7 @@ class Roster:
         others = [f"vice/left{rank}" for rank in range(1, self.ranks)]
         if self.rank == 0:
             self.store.set("vice/leave", "")
-            # Who does not answer by now has nothing more to say.
+            # Grace period: who does not answer by now has nothing more to say.
             with suppress(dist.DistError, RuntimeError):
                 self.store.wait(others, timedelta(seconds=10))
         else:
@@ -131,7 +131,7 @@ def rendezvous(
         )
     except (dist.DistError, RuntimeError, ValueError, OSError) as error:
         raise RendezvousError(str(error).partition("\n")[0]) from error
-    # What an earlier attempt has left in the store is none of this one's.
+    # Key prefix: what an earlier attempt has left in the store is none of this one's.
     store = dist.PrefixStore(attempt, store) if attempt else store
     roster = Roster(store, rank, ranks, timeout)
     roster.note("starting")

@@ -65,6 +65,6 @@ def _peak_bytes() -> int | None:
         import resource
     except ImportError:
         return None
-    # getrusage counts in KiB on Linux and in bytes on macOS.
+    # Units: getrusage counts in KiB on Linux and in bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -72,7 +72,7 @@ class RegionCache:
         try:
             with open_npz(path, 4 * shape[0] * shape[1]) as archive:
                 regions = archive["regions"]
-                # Files of earlier versions do not say whose they are.
+                # Owner: files of earlier versions do not say it.
                 key = str(archive["key"]) if "key" in archive else _key(path)
             if key != _key(path):
                 raise ValueError(f"holds the map of image {key}")
@@ -83,7 +83,7 @@ class RegionCache:
         except FileNotFoundError:
             return None
         except _UNREADABLE as error:
-            # It is written anew right after this; where that fails, it is reported once.
+            # Removal: it is written anew right after this; where that fails, it is reported once.
             if path not in self._reported:
                 logger.warning("%s: broken superpixel cache file (%s); recomputed", path, error)
             self._reported.add(path)

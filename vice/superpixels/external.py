@@ -38,7 +38,7 @@ class RegionFiles:
                 "{Superpixels.folder}=FOLDER"
             )
         self.folder = Path(folder)
-        # os.path has an answer for names too long for the disk, too; Path raises.
+        # Path length: os.path has an answer for names too long for the disk, too; Path raises.
         if not os.path.isdir(self.folder):
             raise UserError(f"superpixels: folder {folder} of region maps does not exist")
 
@@ -93,7 +93,7 @@ def from_file(path: str | Path, expected_shape: tuple[int, int] | None = None) -
     if not os.path.isfile(path):
         raise ImageError(f"{path}: no such region map; check the path")
     try:
-        # Integers of 64 bits are the widest.
+        # Sort key: integers of 64 bits are the widest.
         pixels = 2**27 if expected_shape is None else math.prod(expected_shape)
         labels = _load_labels(path, 8 * pixels)
     except Exception as error:  # as for images, decoders raise almost anything

@@ -79,7 +79,7 @@ def fill_cache(
     mine, report = list(paths)[number::shards], FillReport()
     work = (dict(standardize_options), dict(superpixel_options))
     context = multiprocessing.get_context("spawn")
-    # A Ctrl-C reaches the whole terminal; these processes are ended by the one that started them.
+    # SIGINT reaches the whole terminal; these processes are ended by the one that started them.
     with held_back(PERSONAL):
         started = context.Pool(workers, _start, work)
     with started as pool:
@@ -101,7 +101,7 @@ def _start(standardize_options: dict[str, Any], superpixel_options: dict[str, An
     global _options, _superpixels
     import cv2
 
-    # The processes share the cores between them.
+    # Thread oversubscription: the processes share the cores between them.
     cv2.setNumThreads(1)
     _options, _superpixels = standardize_options, Superpixels(**superpixel_options)
 

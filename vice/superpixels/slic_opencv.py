@@ -59,7 +59,7 @@ def slic(
     if blur_sigma is not None and not blur_sigma > 0:
         raise UserError(f"slic: blur_sigma {blur_sigma} must be positive, or None")
     height, width = image.shape[:2]
-    # OpenCV crashes the process on images shorter than half a region.
+    # Minimum size: OpenCV crashes the process on images shorter than half a region.
     missing = [(0, max(0, region_size - side)) for side in (height, width)]
     padded = np.pad(image, [*missing, (0, 0)], mode="edge") if np.any(missing) else image
     run = _slic_opencv if backend() == "opencv" else _slic_skimage
@@ -118,7 +118,7 @@ def _slic_skimage(
     sigma = blur_sigma or 0.8
     smooth = gaussian(image, sigma=sigma, truncate=1 / sigma, channel_axis=-1)
     lab = rgb2lab(smooth) * (2.55, 1.0, 1.0)  # the scale of 8-bit Lab, which `ruler` refers to
-    # It stretches the image to [0, 1]; dividing the ruler alike restores the balance.
+    # Normalization: it stretches the image to [0, 1]; the ruler is divided alike.
     span = float(lab.max() - lab.min()) or 1.0
     return segment(
         lab,

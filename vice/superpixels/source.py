@@ -98,10 +98,10 @@ class Superpixels:
                 iterations=iterations,
                 blur_sigma=blur_sigma,
             )
-            # Without opencv-contrib and without a cache, the first image says what is missing.
+            # Missing opencv-contrib: without a cache, the first image says what is missing.
             library = backend() if cache_dir is not None else ""
             key = f"slic-{library}-v{VERSION}-{region_size}-{float(ruler)}-{iterations}"
-            # Maps that are there were made with the kernel that no number is said for.
+            # Cache keys: maps that are there were made with the kernel that no number is said for.
             key += "" if blur_sigma is None else f"-blur{float(blur_sigma)}"
         elif method == "felzenszwalb":
             scale, sigma, min_size = self.scale, self.sigma, self.min_size
@@ -111,7 +111,7 @@ class Superpixels:
             compactness = self.compactness
             self._make = partial(watershed, region_size=region_size, compactness=compactness)
             key = f"watershed-v{VERSION}-{region_size}-{float(compactness)}"
-        # Grids are quicker made than read, and files are there already.
+        # Cache is off: grids are quicker made than read, and files are there already.
         if cache_dir is not None and key:
             self.cache = RegionCache(cache_dir, key)
 
@@ -158,7 +158,7 @@ class Superpixels:
         if self.files is None:
             return image, self(image)
         regions = self.files.read(path, (whole.shape[0], whole.shape[1]))
-        # Small regions may be gone in the new size.
+        # Renumbering: small regions may be gone in the new size.
         return image, relabel(standardize(regions, **sizes, interpolation="nearest"))
 
     def _grid(self, image: np.ndarray) -> np.ndarray:

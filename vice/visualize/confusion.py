@@ -45,14 +45,14 @@ def plot_confusion(
     axes = figure.add_subplot()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     ticks = range(len(classes))
-    # A name has the room of a label.
+    # Tick labels: a name has the room of one.
     shown = map(printable, classes)
     names = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in shown]
     axes.set_xticks(ticks, names, rotation=90, fontsize=8, parse_math=False)
     axes.set_yticks(ticks, names, fontsize=8, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    # Names may hold what matplotlib would read as a formula.
+    # Mathtext: names may hold what matplotlib would read as a formula.
     axes.set_title("\n".join(map(printable, title.split("\n"))), fontsize=10, parse_math=False)
     for row, column in zip(*np.nonzero(shares >= 1), strict=True):
         share = shares[row, column]

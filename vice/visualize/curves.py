@@ -64,7 +64,7 @@ def plot_curves(records: Sequence[Record], path: str | Path, *, columns: int = 3
         note(axes, records)
     path = Path(path)
     make_folder(path.parent)
-    # Without the version of matplotlib in the file, equal curves are equal bytes.
+    # Metadata: without the version of matplotlib in the file, equal curves are equal bytes.
     replace_atomically(
         path, lambda new: figure.savefig(new, format="png", metadata={"Software": None})
     )

@@ -139,7 +139,7 @@ def _principal_components(maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarra
     centered = pixels - mean[:, None]
     _, vectors = np.linalg.eigh(centered @ centered.T / pixels.shape[1])
     axes = vectors[:, ::-1][:, :3].T
-    # An eigenvector's sign is arbitrary: fix it, or colours flip between machines.
+    # Eigenvector sign is arbitrary: fix it, or colours flip between machines.
     strongest = np.abs(axes).argmax(1)
     axes = axes * np.sign(axes[np.arange(len(axes)), strongest])[:, None]
     components = np.zeros((3, len(mean)))

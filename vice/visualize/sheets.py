@@ -12,7 +12,7 @@ from vice.runtime.files import make_folder, replace_atomically
 
 PAPER = (255, 255, 255)
 INK = (40, 40, 40)
-# A panorama of 10,000 x 50 must not make a sheet 50,000 pixels wide.
+# Aspect limit: a panorama of 10,000 x 50 must not make a sheet 50,000 pixels wide.
 WIDEST = 4
 
 
@@ -28,7 +28,7 @@ def save_png(picture: np.ndarray, path: str | Path) -> Path:
     path = Path(path)
     image = Image.fromarray(np.ascontiguousarray(picture))
     make_folder(path.parent)
-    # Named, since the file is written under another suffix first.
+    # Format by name, since the file is written under another suffix first.
     replace_atomically(path, lambda new: image.save(new, format="PNG", optimize=False))
     return path
 

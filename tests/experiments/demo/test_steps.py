@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import vice
+from tests.helpers.canary import CANARIES, leaks
 from vice.errors import UserError
 from vice.experiments.demo import steps
 from vice.experiments.demo.mosaics import CLASSES, make_mosaics
@@ -32,6 +33,8 @@ SHORT = (
 
 
 def test_mosaics_are_trained_on_scored_and_shown(tmp_path, monkeypatch):
+    for name, value in CANARIES.items():
+        monkeypatch.setenv(name, value)
     few = functools.partial(make_mosaics, train=6, val=4, size=80)
     monkeypatch.setattr(steps, "make_mosaics", few)
     monkeypatch.setitem(steps._PROBE["changes"], "linear_iterations", 3)
@@ -59,6 +62,7 @@ def test_mosaics_are_trained_on_scored_and_shown(tmp_path, monkeypatch):
     assert weights.stat().st_mtime_ns == before and again["scores"] == results["scores"]
     with pytest.raises(UserError, match="was trained on .*choose another output folder"):
         steps.run_demo(out, tmp_path)
+    assert leaks(out) == []
 
 
 def test_own_images_give_pictures_without_scores(tmp_path, caplog):

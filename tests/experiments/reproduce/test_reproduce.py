@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import slurm
+from tests.helpers.canary import CANARIES, leaks
 from tests.helpers.forked import Forked
 
 pytest.importorskip("vissl")
@@ -18,7 +19,12 @@ pytest.importorskip("mmseg")
 from vice.experiments.reproduce.step_time import PARTS, time_step
 
 ROOT = Path(__file__).resolve().parents[3]
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    **CANARIES,
+}
 
 
 def call(*arguments, environment=ENVIRONMENT):
@@ -77,6 +83,7 @@ def test_two_rows_are_trained_and_scored_and_a_third_fails_alone(stripes, tmp_pa
     (other,) = re.findall(r"^\| superpixels[^D]* \| linear \| .*$", done.stdout, re.M)
     known = [json.loads(file.read_text())["linear"]["miou"] for file in results]
     assert other.endswith("| 1 |") and any(f"| {100 * miou:.2f} /" in other for miou in known)
+    assert leaks(out) == []
 
 
 @pytest.mark.slow
@@ -90,6 +97,8 @@ def test_slurm_gets_the_trainings_and_the_next_call_goes_on(cluster, stripes, tm
         "+config.SLURM.ADDITIONAL_PARAMETERS.begin='now+1hour'",
     ]  # fmt: skip
     environment = {**ENVIRONMENT, **cluster}
+    # SLURM's own commands would sign with this one.
+    environment.pop("SLURM_JWT")
     done = call(*arguments, environment=environment)
     assert done.returncode == 0, done.stderr
     waiting = "- waiting: from ImageNet, seed 0"
@@ -105,6 +114,8 @@ def test_slurm_gets_the_trainings_and_the_next_call_goes_on(cluster, stripes, tm
     assert done.returncode == 0, done.stderr
     assert "waiting" not in done.stdout and "| from ImageNet | linear | 31.55" in done.stdout
     assert len(list((tmp_path / "out").glob("eval/*/last/linear-*/results.json"))) == 1
+    # What SLURM's scripts and logs hold is in the folder, too.
+    assert leaks(tmp_path / "out") == []
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from tests.helpers import trees
-from vice.datasets import open_dataset
+from vice.datasets import DATASETS, open_dataset
 from vice.datasets.preparation import prepare
 from vice.errors import UserError
 from vice.evaluation.protocols import get_protocol
@@ -26,6 +26,7 @@ from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 
 QUIET = {"log_level": "ERROR", "device": "cpu"}
 FEW = {"kmeans_pixels": 2000}
+PALETTE = trees.voc_colors()
 STEPS = {"linear_iterations": 2, "linear_batch": 2}
 
 
@@ -67,6 +68,26 @@ def test_linear_scores_every_labelled_pixel_at_its_own_size(tiny, data, tmp_path
     assert (tmp_path / "out" / "samples.png").is_file()
 
 
+@pytest.mark.parametrize("name", ["voc21", "ade150"])
+def test_voc_and_ade20k_are_scored(tiny, tmp_path, monkeypatch, name):
+    trees.shrink(monkeypatch)
+    (trees.voc if name == "voc21" else trees.ade)(tmp_path / "downloads")
+    root = tmp_path / "data" / DATASETS[name].folder
+    prepare(name, root, tmp_path / "downloads")
+    if name == "voc21":
+        (file,) = (pair.label for pair in open_dataset(name, root.parent).pairs("val"))
+        trees.palette_png(np.asarray(Image.open(file)).repeat(2, 0).repeat(2, 1), file, PALETTE)
+    changes = {**STEPS, **({"fit_split": "trainaug"} if name == "voc21" else {})}
+    result = evaluate_linear(
+        tiny, name, tmp_path / "out", data_root=root.parent, changes=changes, **QUIET
+    )
+    counts, scale = true_counts(root.parent, name, "val"), 4 if name == "voc21" else 1
+    assert np.array(result["confusion"]).sum(1).tolist() == [n // scale for n in counts]
+    resized = {"fit": 0, "score": 1} if name == "voc21" else None
+    assert result["dataset"].get("resized_labels") == resized
+    assert "parts" not in result["linear"]
+
+
 @pytest.mark.parametrize("protocol", ["picie2021", "stego2022", "vice2022_lowres"])
 def test_square_protocols_score_the_central_square(tiny, data, tmp_path, protocol):
     result = evaluate_clusters(
@@ -86,6 +107,13 @@ def test_square_protocols_score_the_central_square(tiny, data, tmp_path, protoco
         )
     else:
         assert found.tolist() == true_counts(data, "coco27", "val", square)
+    whole = result["clusters"]["30"]["hungarian"]
+    assert list(whole["parts"]) == ["things12", "stuff15"]
+    stuff = np.array(whole["mapping"]) >= 12
+    right = [counts["score"]["30"][k][c] for k, c in enumerate(whole["mapping"]) if stuff[k]]
+    among = np.array(counts["score"]["30"])[stuff][:, 12:].sum()
+    assert whole["parts"]["stuff15"]["accuracy"] == pytest.approx(sum(right) / among)
+    assert list(whole["parts"]["stuff15"]["iou_per_class"]) == result["classes"][12:]
     matchings = get_protocol(protocol, "coco27").matchings
     assert ("greedy" in result["clusters"]["30"]) == ("greedy" in matchings)
     assert bool(counts["fit"]) == ("greedy" in matchings)
@@ -146,7 +174,6 @@ def test_the_configs_say_what_the_protocols_say(name):
     assert config.train_cfg.max_iters == protocol.linear_iterations
     assert config.train_dataloader.batch_size == protocol.linear_batch
     if protocol.dataset != "folder":
-        from vice.datasets import DATASETS
         from vice.datasets.label_sets import label_set
 
         classes = label_set(DATASETS[protocol.dataset].labels).classes

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from tests.helpers.canary import CANARIES, CANARY, leaks
 from tests.hostile.full_disks import limit
 from vice.errors import UserError
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
@@ -14,7 +15,6 @@ from vice.plugins.mmseg.finetune import finetune
 
 from .helpers import LINEAR
 
-CANARY = "c4n4ry-7f3a9e"
 NAMES = (b"stra\xdfe", b"a\nb", b"\x1b[31m", b"x" * 245, b"$q'$_{")
 
 
@@ -24,16 +24,15 @@ def test_names_that_are_not_utf_8_and_secrets(tiny, make_folder, tmp_path, monke
         for number, name in enumerate(NAMES):
             path = next((root / kind / "val").glob(f"{number:02d}.*"))
             path.rename(path.with_name(os.fsdecode(name) + path.suffix))
-    for name in ("PLAIN", "SLURM_JWT", "CUDA_NOTE", "WANDB_API_KEY"):
-        monkeypatch.setenv(name, CANARY)
+    for name, value in CANARIES.items():
+        monkeypatch.setenv(name, value)
     out = tmp_path / os.fsdecode(b"out\xfc")
     result = evaluate_linear(tiny, root, out, **{**LINEAR, "log_level": "INFO"}, max_maps=99)
     assert json.loads((out / "results.json").read_text(encoding="utf-8")) == result
     assert sorted(os.fsencode(path.stem) for path in (out / "maps/linear").iterdir()) == sorted(
         NAMES
     )
-    files = [path for path in out.rglob("*") if path.is_file()]
-    assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
+    assert leaks(out) == []
     said = "".join(capfd.readouterr())
     assert CANARY not in said and "Traceback" not in said
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.canary import CANARIES, leaks
 from tests.helpers.forked import ROOT, Forked
 from vice.errors import UserError
 from vice.experiments.repeat import repeat
@@ -26,7 +27,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_a_results_directory_is_enough_to_take_it_again(make_folder, tmp_path, kind):
+def test_a_results_directory_is_enough_to_take_it_again(make_folder, tmp_path, monkeypatch, kind):
+    for name, value in CANARIES.items():
+        monkeypatch.setenv(name, value)
     evaluate, options = CASES[kind]
     root = make_folder()
     old = evaluate(SPEC, root, tmp_path / "old", changes=STEPS, **options, **QUIET)
@@ -41,6 +44,7 @@ def test_a_results_directory_is_enough_to_take_it_again(make_folder, tmp_path, k
     (tmp_path / "old" / "results.json").write_text(json.dumps(spoilt))
     (line,) = repeat(tmp_path / "old", tmp_path / "newer")
     assert "accuracy" in line
+    assert leaks(tmp_path) == []
 
 
 def test_other_images_weights_or_places_are_refused(make_folder, tmp_path):

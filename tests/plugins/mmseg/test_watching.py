@@ -159,3 +159,9 @@ def test_ctrl_c_while_a_runner_clears_up_leaves_nothing(tmp_path, monkeypatch):
         (tmp_path / "runner.part").mkdir()
         (tmp_path / "runner.part" / "log").touch()
     assert len(calls) == 3 and not list(tmp_path.iterdir())
+
+
+def test_the_terminal_shows_the_parts_beside_the_whole():
+    part = {"miou": None, "accuracy": 0.5}
+    scores = {"miou": 0.25, "accuracy": 0.5, "parts": {"things12": part, "stuff15": part}}
+    assert percent(scores) == "25.00 / 50.00 [things12 - / 50.00, stuff15 - / 50.00]"

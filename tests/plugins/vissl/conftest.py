@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import made_once
+from tests.helpers.canary import CANARIES
 from tests.helpers.forked import Forked
 from tests.helpers.kills import LONG, undisturbed
 
@@ -17,9 +18,6 @@ REPO = Path(__file__).parents[3]
 #: Of runs that are stopped and go on.
 EPOCHS = 6
 
-CANARY = "c4n4ry-7f3a9e"
-#: Variables that nothing may write anywhere, some under names like those that are logged.
-CANARIES = {"PLAIN": CANARY, "SLURM_JWT": CANARY, "CUDA_NOTE": CANARY, "WANDB_API_KEY": CANARY}
 #: A run of seconds: two epochs of three steps with two images of two 48-pixel views.
 TINY = [
     "config=vice/folder",

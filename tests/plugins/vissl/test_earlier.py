@@ -71,7 +71,8 @@ def test_a_run_of_version_0_1_is_resumed(resume):
 def test_a_run_goes_on_with_the_gradient_that_it_was_begun_with(resume, caplog):
     """States from before there was a choice went through representatives."""
     asked = "config.VICE.LOSS.region_vector=representative"
-    begun = {"VICE.LOSS.region_vector": "representative"}
+    keys = ("VICE.LOSS.region_vector", "LOSS.vice_dense_swav.region_vector")
+    begun = dict.fromkeys(keys, "representative")
     through = "config.VICE.LOSS.coherence_gradient=through"
     assert resume(asked, **begun).VICE.LOSS.coherence_gradient == "through"
     assert caplog.text.count("goes on with through, which it was trained with") == 1
@@ -83,6 +84,8 @@ def test_a_run_goes_on_with_the_gradient_that_it_was_begun_with(resume, caplog):
     assert resume(asked, **chosen).VICE.LOSS.coherence_gradient == "constant"
     with pytest.raises(UserError, match="coherence_gradient was constant, is through"):
         resume(asked, through, **chosen)
+    with pytest.raises(UserError, match=r"settings: VICE\.LOSS\.region_vector was pixel, is rep"):
+        resume(asked)
     # Where there are no representatives, nothing depends on it.
     assert resume(through).VICE.LOSS.coherence_gradient == "through"
     assert resume().VICE.LOSS.coherence_gradient == "constant"

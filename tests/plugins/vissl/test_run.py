@@ -13,7 +13,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tests.plugins.vissl.conftest import CANARY, overrides, run_tool, write_images
+from tests.helpers.canary import leaks
+from tests.plugins.vissl.conftest import overrides, run_tool, write_images
 from vice.models.checkpoint import load_checkpoint
 from vice.runtime.health_log import read_health
 
@@ -50,8 +51,7 @@ def test_the_terminal_shows_what_a_person_needs_and_the_log_has_the_rest(trained
 
 def test_no_secret_of_the_environment_is_in_any_file(trained):
     """The environment holds canaries (conftest.py); terminal and log are among the files."""
-    files = [path for path in trained.rglob("*") if path.is_file()]
-    assert [path.name for path in files if CANARY.encode() in path.read_bytes()] == []
+    assert leaks(trained) == []
     log = (trained / "log.txt").read_text()
     assert "OMP_NUM_THREADS:\t1" in log and "other variables are set and not logged" in log
 

@@ -66,7 +66,7 @@ def _cost(sizes: dict[str, int], device: str, small: bool) -> float:
     leaf = torch.randn(views, sizes["dim"], side // 4, side // 4, device=device, requires_grad=True)
     regions = block_regions(1, side, sizes["region"], device).expand(views, -1, -1).contiguous()
     criterion = DenseSwAVLoss(views, sizes["prototypes"], sizes["dim"]).to(device)
-    # The check for enough regions would forbid the sweep's sparsest corner.
+    # Validation is off: the check for enough regions would forbid the sweep's sparsest corner.
     criterion.iteration += 1
     weight = Prototypes(sizes["dim"], sizes["prototypes"]).to(device).weight
     call = both_ways(lambda: criterion(leaf, weight, regions), leaf)

@@ -116,7 +116,7 @@ def loading(device: str, *, small: bool) -> list[Measurement]:
         for on_device, parts in ways.items():
             single, fed = 0.0, 0.0
             for workers in WORKERS:
-                # What lies ready at the start or stays behind must weigh little.
+                # Steady state: what lies ready at the start or stays behind must weigh little.
                 count = max(batches, 8 * workers)
                 length = BATCH * (count + 4 * workers)
                 each, size = _measure(Pictures(paths, length, *parts), workers, count, device)
@@ -159,7 +159,7 @@ def _step_against_loader(pictures: Pictures, fed: float, setting: Setting) -> Me
     """Demand of a step (no `torch.compile`, with what is left to its device) against 8 workers."""
     batch = collate([pictures[index] for index in range(BATCH)])
     sampler, change = pictures.sampler, pictures.change
-    # In a training they are copied while the step before runs.
+    # Asynchronous copy: in a training they are copied while the step before runs.
     batch["images"] = [images.to(setting.device) for images in batch["images"]]
 
     def step() -> None:
@@ -199,7 +199,7 @@ def _measure(pictures: Pictures, workers: int, batches: int, device: str) -> tup
         worker_init_fn=_one_thread,
     )
     iterator = iter(loader)
-    # Beyond what was prefetched while the workers started: the steady rate.
+    # Steady state: beyond what was prefetched while the workers started.
     for batch in itertools.islice(iterator, 2 * workers):
         if device != "cpu":  # else its cores are the workers'
             _finish(pictures.sampler, pictures.change, device, batch)

@@ -34,7 +34,7 @@ def _peak_on_cpu(call: Callable[[], object]) -> int:
         for event in recorded.profiler.kineto_results.events()
         if event.name() == "[memory]"
     ]
-    # Two events of one moment have no order; taking the allocation first errs on the safe side.
+    # Ties: events of one moment have no order; the allocation first errs on the safe side.
     live = peak = 0
     for _, size in sorted(events, key=lambda event: (event[0], -event[1])):
         live += size

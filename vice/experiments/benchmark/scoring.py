@@ -48,7 +48,7 @@ def kmeans(device: str, *, small: bool) -> list[Measurement]:
 
     count, k, dim = (8_000, 64, 64) if small else (200_000, 256, 128)
     on_gpu = device != "cpu" and hasattr(faiss, "StandardGpuResources")
-    # Blobs that overlap: centres to find, and no two ways of the same objective.
+    # Overlapping blobs: centres to find, and no two ways of the same objective.
     centers = 2 * torch.randn(k, dim, generator=torch.Generator().manual_seed(0))
     vectors = torch.randn(count, dim) + centers[torch.randint(k, (count,))]
     vectors = F.normalize(vectors, dim=1)

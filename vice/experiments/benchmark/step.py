@@ -40,7 +40,7 @@ class Setting:
     def __post_init__(self) -> None:
         self.views, self.images, side = (2, 2, 96) if self.small else (5, 4, 400)
         if self.device == "cpu" and not self.small:
-            # The ratio is that of more images, which would take minutes a step.
+            # Batch size: the ratio is that of more images, which would take minutes a step.
             self.images = 1
         backbone, decoder = ("resnet18", "fpn") if self.small else ("resnet50", "deeplabv3plus")
         self.label = f"{backbone} + {decoder}, {' + '.join(self.ways) or 'float32'}"
@@ -94,7 +94,7 @@ class Setting:
                 self.criterion(output, self.prototypes.weight, batch).backward()
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-        # Switching it on warns too, that not all such operations are known.
+        # Warnings: switching it on warns too, that not all such operations are known.
         return sum("called a synchronizing" in str(warning.message) for warning in caught)
 
 
@@ -117,7 +117,7 @@ def step(device: str, *, small: bool) -> list[Measurement]:
     last = settings[-1]
     if device != "cpu":
         settings.append(Setting(choices[-1], device, small, "representative"))
-    # Of weights whose gradients the step with the loss leaves.
+    # Memory of weights whose gradients the step with the loss leaves.
     optimizer = Lars(
         [*last.model.parameters(), *last.prototypes.parameters()], lr=1e-6, momentum=0.9
     )
@@ -165,7 +165,7 @@ def operators(device: str, *, small: bool) -> list[Measurement]:
     with profile(activities=kinds) as recorded:
         setting.whole()
     name = "self_cpu_time_total" if device == "cpu" else "self_device_time_total"
-    # A GPU's kernels have entries of their own beside the operators that launched them.
+    # Kernel events of a GPU stand beside the operators that launched them.
     times = {
         entry.key: float(getattr(entry, name))
         for entry in recorded.key_averages()

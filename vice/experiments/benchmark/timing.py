@@ -65,7 +65,7 @@ def measured(
             Measurement(f"skipped: no {error.name}", 0.0, note=f"needs `pip install {package}`")
         ]
     except Exception as error:
-        # What the other parts measure must not be lost with it.
+        # Catch-all: what the other parts measure must not be lost with it.
         logger.exception("this part failed; the others go on")
         return [Measurement(FAILED, 0.0, note=f"{type(error).__name__}: {one_line(error)}")]
 

@@ -273,7 +273,7 @@ def _regions(item: Shown, superpixels: Superpixels) -> np.ndarray:
         return superpixels(item.pixels)
     if item.path is None:
         raise ImageError(f"{item.name} has no file, so there is no region map of that name")
-    # As `_shrink` does with the image.
+    # Nearest-neighbor resize, to the size that `_shrink` gives the image.
     return superpixels.read(item.path, min_side=1, max_side=_MAX_SIDE)[1]
 
 

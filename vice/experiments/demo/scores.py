@@ -177,7 +177,7 @@ def _entry(scores: Scores, model: str, readout: str) -> Mapping[str, Any]:
 
 
 def _name(text: str) -> str:
-    # Isolated, so that a name written from right to left leaves what stands beside it in order.
+    # Bidirectional isolation: a name written from right to left leaves its neighbours in order.
     text = printable(text)
     if len(text) > LONG_NAME:
         return f'<bdi class="long" title="{escape(text)}">{escape(text)}</bdi>'

@@ -86,7 +86,7 @@ def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
     Returns:
         The part of ``results.json`` that holds scores, shares in [0, 1].
     """
-    # MMSegmentation takes seconds to import and is not needed for unlabelled images.
+    # Lazy import: MMSegmentation takes seconds and is not needed for unlabelled images.
     from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
     from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 

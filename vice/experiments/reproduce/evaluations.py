@@ -32,7 +32,7 @@ def arguments_of(row: Experiment, label: str, plan: ReproducePlan) -> dict[str, 
     """
     said = row.evaluate[label]
     arguments = merge(said, plan.scale.evaluate.get(said["kind"], {}))
-    # What makes the row different is not the scale's to change.
+    # Precedence: what makes the row different is not the scale's to change.
     arguments["changes"] = {**arguments.get("changes", {}), **said.get("changes", {})}
     for name in ("dataset", "fit_dataset"):
         if arguments.get(name):
@@ -84,7 +84,7 @@ def evaluate(row: Experiment, spec: str, seed: int, folder: Path, plan: Reproduc
 def _evaluate(
     kind: str, spec: str, seed: int, out: Path, plan: ReproducePlan, arguments: dict[str, Any]
 ) -> dict[str, Any]:
-    # MMSegmentation takes seconds to import, and a list of the tables needs none of it.
+    # Lazy import: MMSegmentation takes seconds, and a list of the tables needs none of it.
     from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
     from vice.plugins.mmseg.evaluate_linear import evaluate_linear
     from vice.plugins.mmseg.finetune import finetune

@@ -127,7 +127,7 @@ def plan_run(row: Experiment, plan: ReproducePlan, seed: int) -> Run:
         *row.own,
         *_scaled(row, plan),
         *root,
-        # Runs of the same superpixels share them.
+        # Shared cache: runs of the same superpixels have one.
         f"config.VICE.SUPERPIXELS.cache_dir={quote(plan.out.absolute() / 'superpixels')}",
         *plan.overrides,
         f"config.SEED_VALUE={seed}",
@@ -137,7 +137,7 @@ def plan_run(row: Experiment, plan: ReproducePlan, seed: int) -> Run:
 
 def _scaled(row: Experiment, plan: ReproducePlan) -> list[str]:
     """What the row says at full scale, times the scale's factors; the user's overrides win."""
-    # Composing takes time, and what comes with shared parts is the same for most rows.
+    # Memoization: composing takes time, and what comes with shared parts is the same for most rows.
     shared = composed(str(row.config), row.shared) if plan.scale.factors else {}
     stated = {key_of(text): _number(text.partition("=")[2]) for text in row.own}
     named = {key_of(text) for text in plan.overrides}
@@ -146,7 +146,7 @@ def _scaled(row: Experiment, plan: ReproducePlan) -> list[str]:
         value = stated[key] if key in stated else _at(shared, key)
         if key not in named:
             scaled = max(1, round(value * factor)) if isinstance(value, int) else value * factor
-            # 0 switches something off at any scale.
+            # Zero switches something off at any scale.
             overrides.append(f"{key}={scaled if value else 0}")
     return overrides
 
@@ -196,7 +196,7 @@ def _is_harmless(key: str) -> bool:
     from vice.plugins.vissl.resuming import HARMLESS
 
     name = key.removeprefix("config.")
-    # Together with the batch a process, these say how many images make a step.
+    # Global batch: together with the batch a process, these say how many images make a step.
     counts = ("DISTRIBUTED.NUM_NODES", "DISTRIBUTED.NUM_PROC_PER_NODE")
     return name.startswith(HARMLESS) and name not in counts
 
@@ -224,7 +224,7 @@ def run_folder(run: Run, row: Experiment, plan: ReproducePlan) -> tuple[Path, Pa
         images, identity = _write_list(name, limit, plan)
     backbone, trunk = (run.settings[f"MODEL.TRUNK.{key}"] for key in ("VICE.backbone", "NAME"))
     decoder = trunk.removeprefix("vice_resnet_")
-    # Names of timm's models hold colons, and slashes.
+    # Separators: names of timm's models hold colons, and slashes.
     model = re.sub(r"[^\w.-]", "-", f"{backbone}-{decoder}")
     folder = f"{model}-{plan.scale.name}-seed{run.seed}-{run.key(identity)}"
     return plan.out / "runs" / folder, images

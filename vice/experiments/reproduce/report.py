@@ -163,7 +163,7 @@ def measured(scores: Sequence[Scores], name: str, baseline: Sequence[Scores]) ->
     if not entries:
         return "-"
     if "milliseconds" in entries[0]:
-        # Shares become percent there, and milliseconds are none.
+        # Units: shares become percent there, and milliseconds are none.
         return f"{spread([_value(entry, 'milliseconds') / 100 for entry in entries])} ms"
     text = " / ".join(spread([entry[key] for entry in entries]) for key in ("miou", "accuracy"))
     reference = [entry[name] for entry in baseline if name in entry]

@@ -96,7 +96,7 @@ def reproduce(
     outcome = Outcome({row.name: RowOutcome() for row in table.rows})
     work = [(row, seed) for row in table.rows for seed in range(plan.seeds) if _has_work(row)]
     scored: dict[str, list[int]] = {}
-    # A run that several rows share is tried once.
+    # Memoization: a run that several rows share is tried once.
     failed: dict[Path, Exception] = {}
 
     def trained(row: Experiment, seed: int) -> bool:
@@ -168,7 +168,7 @@ def _guarded(outcome: Outcome, where: str, work: Callable[[], None]) -> bool:
         outcome.waiting.append(f"{where}: {state}")
     except UserError as error:
         outcome.failures.append(f"{where}: {one_line(error)}")
-    # Whatever happens to one row, hours of work on the others must not be lost.
+    # Catch-all: whatever happens to one row, hours of work on the others must not be lost.
     except Exception as error:
         logger.exception("%s failed", where)
         last = str(error).strip().splitlines()[-1:]

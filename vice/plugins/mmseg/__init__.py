@@ -10,7 +10,7 @@ import warnings
 
 try:
     with warnings.catch_warnings():
-        # mmcv-lite has no compiled operators, as MMSegmentation says at each start; none is used.
+        # Warning filter: mmcv-lite has no compiled operators, as each start says; none is used.
         warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeform")
         import mmcv
         import mmengine

@@ -49,12 +49,12 @@ class ClusterHead(BaseDecodeHead):
             out_channels=clusters,
             dropout_ratio=0,
             in_index=in_index,
-            # Never used; the base class wants one, and warns about its own default.
+            # Loss: never used; the base class wants one, and warns about its own default.
             loss_decode={"type": "CrossEntropyLoss", "avg_non_ignore": True},
             init_cfg=None,
         )
         concepts = loaded.concepts()
-        # Buffers go where the head goes; the layer of the base class is not needed.
+        # Buffers move with the head; the layer of the base class is not needed.
         self.register_buffer("vectors", concepts.vectors, persistent=False)
         self.register_buffer("bias", concepts.bias, persistent=False)
         self.conv_seg = nn.Identity()

@@ -70,7 +70,7 @@ class ClusterSegmentor(EncoderDecoder):
 
     def _assign(self, scores: Tensor, size: tuple[int, int], meta: dict[str, Any]) -> Tensor:
         if self.upsample == "classes":
-            # A one-channel map of cluster ids survives nearest-neighbour sampling unchanged.
+            # Nearest-neighbor sampling leaves a one-channel map of cluster ids unchanged.
             ids = argmax_upsampled(scores, (scores.shape[2], scores.shape[3]))[:, None].float()
             ids = F.interpolate(ids, size, mode="nearest-exact")
             ids = F.interpolate(_unpad(ids, size, meta), _size(meta), mode="nearest-exact")

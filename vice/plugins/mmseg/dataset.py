@@ -57,7 +57,7 @@ class ViceDataset(BaseSegDataset):
         self.protocol = resolve_protocol(protocol, dataset)
         self.role = role
         self.fraction, self.subset_seed = fraction, subset_seed
-        # The transforms are found by their plain names wherever this is called from.
+        # Registry scope: transforms are found by plain names wherever this is called from.
         with DefaultScope.overwrite_default_scope("mmseg"):
             super().__init__(
                 data_prefix={},
@@ -88,7 +88,7 @@ class ViceDataset(BaseSegDataset):
     def __getitem__(self, idx: int | Draw) -> dict[str, Any]:
         """One sample; what is random in the transforms of a `Draw` follows from its seed alone."""
         if isinstance(idx, Draw):
-            # MMCV's transforms draw from NumPy's global generator.
+            # Global RNG: MMCV's transforms draw from NumPy's.
             np.random.seed(idx.seed)
             idx = idx.image
         return super().__getitem__(idx)

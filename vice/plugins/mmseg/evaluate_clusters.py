@@ -92,7 +92,7 @@ def evaluate_clusters(
         sets = task.open(fit_labels=fit_labels)
         task.require_labels(sets, fit=fit_labels)
         content = look_at_images(task, sets)
-    # Results of an earlier evaluation stay as they are until this one has succeeded.
+    # Atomicity: results of an earlier evaluation stay until this one has succeeded.
     with TemporaryDirectory() as folder:
         shared = share_embedder(spec, task.seed, cache_bytes)
         config = finish_config(load_config("cluster_folder", task), task)

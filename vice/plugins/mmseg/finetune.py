@@ -93,12 +93,12 @@ def finetune(
     model = shared.describe()
     if any(isinstance(module, _BatchNorm) for module in shared.embedder.modules()):
         check_batch_norm(task)
-    # What is trained is loaded anew.
+    # Fresh weights: what is trained is loaded anew.
     del shared
     config = load_config("finetune_folder", task)
     set_probe(config, task, model["dim"], len(score.classes))
     config.sync_bn = "torch"
-    # A checkpoint's network may hold layers that give the embedding nothing.
+    # Unused parameters: a checkpoint may hold layers that give the embedding nothing.
     config.find_unused_parameters = True
     keys = config.optim_wrapper.paramwise_cfg.custom_keys
     keys["backbone.embedder"].lr_mult = backbone_lr_mult

@@ -71,7 +71,7 @@ class CountMetric(BaseMetric):
         max_samples: int = 0,
         prefix: str | None = None,
     ) -> None:
-        # MMEngine warns of every metric that goes by its plain names.
+        # Prefix: MMEngine warns of every metric that has none.
         super().__init__(prefix=prefix or "unused")
         self.prefix = prefix
         self.num_clusters = None if num_clusters is None else list(num_clusters)
@@ -153,7 +153,7 @@ class CountMetric(BaseMetric):
         self._sums, self._last, self._seen = [], [], 0
 
     def _merge_last(self) -> None:
-        # Only the last image of a rank can be one that the sampler repeated.
+        # Sampler padding: only the last image of a rank can be a repeated one.
         if not self._sums:
             self._sums = self._new_tables()
         for total, table in zip(self._sums, self._last or self._new_tables(), strict=True):

@@ -23,7 +23,7 @@ def build_pipeline(protocol: Protocol, role: str) -> list[Step]:
     """
     fitting = role != "score"
     crop = (protocol.fit_crop if fitting else 0) or protocol.crop
-    # A label map stays as stored when it is read after the image was resized.
+    # Order of transforms: a label map read after the image was resized stays as stored.
     together = protocol.score_at == "input" or role == "train" or protocol.fit_crops != "whole"
     geometry = [*_resize(protocol, fitting), *_crop(crop)]
     labels = [{"type": "ViceLoadLabels"}] if protocol.fit_labels or not fitting else []
@@ -66,7 +66,7 @@ def _resize(protocol: Protocol, fitting: bool) -> list[Step]:
     step = {"type": "Resize", "interpolation": protocol.interpolation}
     if protocol.resize == "exact":
         return [{**step, "scale": (size[1], size[0]), "keep_ratio": False}]
-    # MMCV fits the image between a longer and a shorter side; a longer side without end leaves
+    # Resize bounds: MMCV takes a longer and a shorter side; a longer side without end leaves
     # the shorter one to decide.
     scale = (10**6, size[0]) if protocol.resize == "short" else tuple(size)
     return [{**step, "scale": scale, "keep_ratio": True}]

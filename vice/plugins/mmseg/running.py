@@ -50,7 +50,7 @@ def load_config(name: str, task: Task) -> Config:
     config.device = task.device
     config.launcher = "pytorch" if world_size() > 1 else "none"
     config.randomness = {"seed": task.seed}
-    # Draws only when MMSegmentation's own test tool asks it to, and warns when it may not.
+    # Visualization hook: draws only when MMSegmentation's own test tool asks it to, else warns.
     config.default_hooks.pop("visualization", None)
     config.model.backbone.update(
         spec=task.spec, seed=task.seed, flip_average=task.protocol.flip_average
@@ -89,7 +89,7 @@ def set_probe(config: Config, task: Task, dim: int, num_classes: int) -> None:
         upsample=protocol.upsample,
     )
     config.test_evaluator.max_samples = task.max_maps
-    # The scored split is looked at once, when training has ended.
+    # No validation: the scored split is looked at once, when training has ended.
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
     if protocol.linear_optimizer == "lbfgs":
         # The runner trains nothing: it is given the weights.
@@ -157,7 +157,7 @@ def run(
         UserError: Numbers that are not finite, or no labelled pixel that could be scored.
     """
     config = config.copy()
-    # Two runners of one name would share their logger, message hub and visualizer.
+    # Global registries: two runners of one name share logger, message hub and visualizer.
     config.experiment_name = config.visualizer.name = f"vice_{time.time_ns()}"
     with _staged(config, keep):
         runner = make_runner(config, shared)
@@ -187,7 +187,7 @@ def _staged(config: Config, keep: bool) -> Iterator[None]:
         if not keep:
             on_first_rank(lambda: shutil.rmtree(staging))
     except BaseException:
-        # Also what a Ctrl-C has kept from being removed.
+        # Interrupts: also what a Ctrl-C has kept from being removed.
         if rank() == 0:
             shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -199,7 +199,7 @@ def _move_into(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for entry in source.iterdir():
         if entry.name == LAST_NAME:
-            # It holds the path of the weights.
+            # Absolute path: it holds that of the weights.
             before, after = (os.fsencode(str(path)) for path in (source, target))
             entry.write_bytes(entry.read_bytes().replace(before, after))
         os.replace(entry, target / entry.name)

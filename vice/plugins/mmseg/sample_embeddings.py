@@ -56,11 +56,11 @@ def sample_split(
     device = task.device or get_device()
     loader_config = copy.deepcopy(config.test_dataloader)
     loader_config.dataset = dataset_config(task, "train" if labelled else "fit")
-    # Nothing is repeated to give all ranks the same number of images.
+    # Sampler padding is off: no image is repeated to give all ranks the same number.
     loader_config.sampler.round_up = False
     with DefaultScope.overwrite_default_scope("mmseg"):
         loader = Runner.build_dataloader(loader_config, seed=task.seed)
-        # A probe is fitted without the mirror average, whatever its optimizer.
+        # Flip average is off: a probe is fitted without it, whatever its optimizer.
         backbone = MODELS.build(shared.hand_to(config.model.backbone)).to(device).train(labelled)
         preprocessor = MODELS.build(config.model.data_preprocessor).to(device)
         mib = pixels * backbone.dim * 4 / 2**20

@@ -11,7 +11,6 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from vice.errors import UserError
 from vice.images import read_image
 
 
@@ -53,14 +52,8 @@ class ViceLoadLabels(BaseTransform):
             UserError: It cannot be read, holds a value that is no class, or is not of the size
                 of its image.
         """
-        path = results["seg_map_path"]
-        labels = results["vice_dataset"].read_label(path)
-        if labels.shape != tuple(results["ori_shape"]):
-            raise UserError(
-                f"{path}: {labels.shape[1]}x{labels.shape[0]} pixels, but its image has "
-                f"{results['ori_shape'][1]}x{results['ori_shape'][0]}; they must match"
-            )
-        results["gt_seg_map"] = labels
+        size = tuple(results["ori_shape"])
+        results["gt_seg_map"] = results["vice_dataset"].read_label(results["seg_map_path"], size)
         results["seg_fields"].append("gt_seg_map")
         return results
 

@@ -169,6 +169,6 @@ class ViceImages:
 
 DATASET_SOURCE_MAP.setdefault(SOURCE, ViceImages)
 DATA_SOURCES_WITH_SUBSET_SUPPORT.add(SOURCE)
-# VISSL looks for the labels of every data set by name; this one has none.
+# Label source: VISSL looks for every data set's by name; this one has none.
 if not VisslDatasetCatalog.has_data(SOURCE):
     VisslDatasetCatalog.register_data(SOURCE, {"train": ["", ""], "val": ["", ""]})

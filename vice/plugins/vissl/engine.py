@@ -120,6 +120,6 @@ def explain(roster: Roster, error: Exception) -> None:
 def _is_communication(error: Exception) -> bool:
     if isinstance(error, torch.distributed.DistError):
         return True
-    # gloo and NCCL also raise plain RuntimeErrors; both name themselves or the connection.
+    # RuntimeError: gloo and NCCL raise it too; both name themselves or the connection.
     words = ("gloo", "NCCL", "Connection", "Timed out", "timed out")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

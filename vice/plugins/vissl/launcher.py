@@ -67,10 +67,10 @@ def run_here(
     """
     processes = int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
     if config.MACHINE.DEVICE == "cpu" and processes > 1:
-        # Several processes with a thread per core each would fight for the cores.
+        # Thread oversubscription: processes with a thread per core each fight for the cores.
         share = max((os.cpu_count() or 1) // processes, 1)
         os.environ.setdefault("OMP_NUM_THREADS", str(share))
-    # srun starts one command on all nodes.
+    # Node number: srun starts one command on all nodes.
     node_id = get_node_id(node_id)
     with ExitStack() as stack:
         notice = stack.enter_context(watch_signals())
@@ -124,7 +124,7 @@ def _train(local_rank: int, refusals: str, *arguments: Any) -> None:
         try:
             _distributed_worker(local_rank, *arguments)
         except UserError as error:
-            # A traceback is all that a process hands to its parent, and classes have moved before.
+            # Error file: a process hands its parent a traceback alone, and classes move.
             text = one_line(error).encode("utf-8", "surrogateescape")
             Path(refusals, str(local_rank)).write_bytes(text)
             raise
@@ -136,7 +136,7 @@ def _spawn(
     notice.begun = torch.multiprocessing.get_context("spawn").RawValue("b", 0)
     started = partial(hooks, begun=notice.begun)
     with TemporaryDirectory(prefix="vice-") as refusals:
-        # A signal to all processes at once must find none that has yet to learn what to do.
+        # Signal mask: a signal to all processes must find none that has yet to learn what to do.
         with held_back(SIGNALS):
             context = torch.multiprocessing.spawn(
                 _train, (refusals, *arguments, started), nprocs=processes, join=False
@@ -156,7 +156,7 @@ def _wait(context: Any, refusals: Path, notice: Notice) -> None:
         UserError: What the process that ended first has left there, or that it was killed.
         Preempted: The run was asked to stop.
     """
-    # It warns of each process that it ends after another; what is told is what came of the run.
+    # Log level: it warns of each process that it ends; what is told is what came of the run.
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     try:
         while not context.join(grace_period=GRACE):

@@ -70,7 +70,7 @@ class TrainingContext:
         indices = list(range(self.num_images)) if order is None else [int(index) for index in order]
         share = -(-batch_size // world_size())
         first = rank() * share
-        # A batch of all ranks begins at each of these; the last ones may leave a rank nothing.
+        # Global batches begin at each of these; the last ones may leave a rank nothing.
         parts = [
             indices[start : start + batch_size][first : first + share]
             for start in range(0, len(indices), batch_size)
@@ -83,7 +83,7 @@ class TrainingContext:
             num_workers=workers,
             collate_fn=_as_it_is,
             multiprocessing_context=start_method if workers else None,
-            # The training's own random numbers stay what they would be without this pass.
+            # RNG state: the training's own numbers stay what they would be without this pass.
             generator=torch.Generator().manual_seed(self.seed),
         )
         refused: list[str] = []

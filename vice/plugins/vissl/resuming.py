@@ -66,7 +66,7 @@ def settings_of(config: Any) -> dict[str, str]:
     Args:
         config: VISSL's configuration (``config.*``).
     """
-    # States are files that others may read.
+    # Redaction: states are files that others may read.
     settings = _compared(redact(dict(flatten(config))))
     ranks = int(config.DISTRIBUTED.NUM_NODES) * int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
     settings["images a step"] = str(int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * ranks)

@@ -95,7 +95,7 @@ def _only(handlers: list[logging.Handler]) -> Iterator[None]:
     try:
         root.handlers = handlers
         root.setLevel(logging.INFO)
-        # A terminal that is lost must not fill the log with tracebacks.
+        # Broken pipe: a terminal that is lost must not fill the log with tracebacks.
         logging.raiseExceptions = False
         for each in loggers:
             each.handlers, each.propagate = [], True
@@ -145,7 +145,7 @@ def _leading_to(path: Path) -> Iterator[tuple[TextIO, TextIO]]:
 
 def _log(path: Path) -> TextIO:
     try:
-        # Libraries print as well, and a full disk is none of their business.
+        # Disk errors: libraries print as well, and a full disk is none of their business.
         return open_log(path, interrupts.write_to_terminal)
     except OSError as error:
         interrupts.write_to_terminal(

@@ -49,7 +49,7 @@ class SlurmRun:
         number = getattr(signal, f"SIG{environment.USR_SIG}")
         submitits = signal.getsignal(number)
         try:
-            # Not even the seconds before training starts are without a watch.
+            # Signal handlers: not even the seconds before training starts are without.
             with watch_signals():
                 run_here(self.config, environment.global_rank, self.engine_name)
         except Preempted:
@@ -57,7 +57,7 @@ class SlurmRun:
                 # Everything is saved: submitit may now do what it does for this signal.
                 signal.signal(number, submitits)
                 os.kill(os.getpid(), number)
-                # Only the first task queues the job again, and SLURM then ends the others, by the
+                # Requeueing is the first task's, and SLURM then ends the others, by the
                 # signal that submitit has them ignore.
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 time.sleep(WAIT)
@@ -92,7 +92,7 @@ def submit(config: Any, engine_name: str) -> str:
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=MOST_LIMITS)
     executor.update_parameters(**_parameters(config))
     try:
-        # What sbatch says is told below, once.
+        # Standard error: what sbatch says is told below, once.
         with redirect_stderr(StringIO()):
             return str(executor.submit(SlurmRun(config, engine_name)).job_id)
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
@@ -116,7 +116,7 @@ def _parameters(config: Any) -> dict[str, Any]:
         "mem": f"{slurm.MEM_GB}GB",
         "signal_delay_s": int(config.VICE.STOP_NOTICE_SECONDS),
         "additional_parameters": dict(slurm.ADDITIONAL_PARAMETERS or {}),
-        # A node that is lost must not keep the others waiting for ever.
+        # Node failure: one that is lost must not keep the others waiting for ever.
         "srun_args": [f"--wait={WAIT}"],
     }
     if config.MACHINE.DEVICE == "gpu":

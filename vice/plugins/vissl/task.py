@@ -66,6 +66,6 @@ class FinishedBatches:
         self.task.note("in the forward pass", self.task.iteration)
         batch = self.task.method.finish(item["method"], self.task.device)
         self.task.base_loss.batch = batch
-        # VISSL gives each of a list a forward pass of its own (SINGLE_PASS_EVERY_CROP).
+        # Forward passes: VISSL gives each of a list its own (SINGLE_PASS_EVERY_CROP).
         item["data"] = batch.inputs if len(batch.inputs) == 1 else [batch.inputs]
         return item

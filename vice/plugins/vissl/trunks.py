@@ -45,5 +45,5 @@ class EmbedderTrunk(nn.Module):
         return [self.execution.run(self.embedder, images)]
 
 
-# A run's own file may be given to VISSL's tools long after.
+# Earlier names: a run's own file may be given to VISSL's tools long after.
 MODEL_TRUNKS_REGISTRY.update(dict.fromkeys(DECODERS, EmbedderTrunk))

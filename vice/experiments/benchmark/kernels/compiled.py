@@ -37,7 +37,7 @@ def occupancy(registers: int, shared: int, warps: int) -> int:
         shared: Bytes of a program.
         warps: Of a program.
     """
-    # Each scheduler has a quarter of the registers and gives them out by 256 a warp.
+    # Occupancy: each scheduler has a quarter of the registers and gives them out by 256 a warp.
     by_registers = REGISTERS // SCHEDULERS // (32 * -(-registers // 8) * 8) * SCHEDULERS // warps
     by_memory = SHARED // (shared + 1024)
     return min(PROGRAMS, WARPS // warps, by_registers, by_memory)
@@ -46,7 +46,7 @@ def occupancy(registers: int, shared: int, warps: int) -> int:
 def regions_a_block(regions: Tensor, stride: int) -> float:
     """Mean number of regions among the pixels between the same four cells, over all blocks."""
     maps, height, width = regions.shape
-    # Pixel centres lie half a cell off.
+    # Half-pixel centers: they lie half a cell off.
     y, x = ((torch.arange(side) + stride - stride // 2) // stride for side in (height, width))
     block = y[:, None] * (width // stride + 1) + x
     numbers = (torch.arange(maps)[:, None, None] << 40) | (block << 20) | regions.long()
@@ -111,7 +111,7 @@ def _of_way(way: str, regions: Tensor, dtype: torch.dtype, crossed: float) -> li
         needed: Counter[str] = Counter()
         for launch in same:
             programs = math.prod(launch.grid)
-            # Programs that handle a region each read but a few cells.
+            # Memory traffic: programs that handle a region each read but a few cells.
             tensors = launch.bytes_of_tensors() if len(launch.grid) > 1 else 0
             needed.update(least_seconds(code, programs, warps, tensors))
         bound = max(needed.values())

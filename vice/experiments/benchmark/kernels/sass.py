@@ -175,7 +175,7 @@ def follow(code: Sequence[Instruction]) -> Code:
 
 
 def _split(code: Sequence[Instruction], reached: set[int], spans: set[tuple[int, int]]) -> Code:
-    # Two ways back to the same instruction are one loop.
+    # Loop header: two ways back to the same instruction are one loop.
     ends: dict[int, int] = {}
     for first, last in spans:
         ends[first] = max(last, ends.get(first, last))

@@ -49,7 +49,7 @@ def check_values(composed: DictConfig) -> None:
     _check_initial_weights(plain["MODEL"])
     for key in _FOLDERS:
         above, _, name = key.rpartition(".")
-        # Not every method has regions.
+        # Optional groups: not every method has regions.
         exists = above in method_groups or not above.startswith("VICE.")
         path = group_at(plain, above).get(name) if exists else None
         if path is not None:
@@ -87,7 +87,7 @@ def _check_built(plain: dict[str, Any], method_groups: Mapping[str, Group]) -> N
     for prefix, group in method_groups.items():
         if isinstance(group, type):
             values = {name: group_at(plain, prefix)[name] for name in options_of(group)}
-            # A folder is made by the run itself.
+            # Side effects: a folder is made by the run itself.
             values |= {"cache_dir": None} if "cache_dir" in values else {}
             with _blamed(prefix):
                 make(group, values)
@@ -112,7 +112,7 @@ def _check_initial_weights(model: dict[str, Any]) -> None:
     """VISSL's own key for a file of weights; it is looked into before VISSL reads it."""
     file = (model.get("WEIGHTS_INIT") or {}).get("PARAMS_FILE")
     if file:
-        # VISSL reads it as PyTorch does by default, which takes no foreign class either.
+        # Strict: VISSL reads it as PyTorch does by default, which takes no foreign class either.
         read_tensors(str(file), strict=True)
 
 

@@ -66,7 +66,7 @@ def compose_with_defaults(
         composed, filled = _compose(overrides)
         check_interpolations(composed)
         composed = _resolved(composed, finish)
-    # Hydra means some of its ValueErrors for the user.
+    # ValueError: Hydra means some of its own for the user.
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_explain(error, overrides)) from error
     if "VICE" not in composed.config:
@@ -76,7 +76,7 @@ def compose_with_defaults(
         )
     name_trunk(composed.config, overrides)
     _leave_to_others(composed.config, overrides)
-    # VISSL reads keys that it fills in later; from here on new keys are its own business.
+    # Struct mode ends: VISSL reads keys that it fills in later.
     OmegaConf.set_struct(composed, False)
     return composed, filled
 
@@ -139,7 +139,7 @@ def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
     known = known_keys(named)
     keys = [text.partition("=")[0].lstrip("+") for text in overrides]
     for key in keys:
-        # Hydra knows only what stands in a file.
+        # Hydra's overrides know only what stands in a file.
         if key.startswith("~") and key[1:] in known:
             raise UserError(f"{key[1:]} is missing: must be {known[key[1:]]}")
     overrides = [
@@ -147,7 +147,7 @@ def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
         for key, text in zip(keys, overrides, strict=True)
     ]
     with warnings.catch_warnings():
-        # VISSL names no Hydra version whose defaults it wants; those of 1.1 are right for it.
+        # Version base: VISSL names no Hydra version; the defaults of 1.1 are right for it.
         warnings.filterwarnings("ignore", message="(?s).*version_base")
         composed = compose_hydra_configuration(overrides)
     return composed, fill(composed)
@@ -156,7 +156,7 @@ def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
 def _resolved(composed: DictConfig, finish: Callable[[Any], None]) -> DictConfig:
     plain: Any = OmegaConf.to_container(composed, resolve=True)
     finish(plain)
-    # A path that holds ${...} is no interpolation when it is read again.
+    # Escaping: a path that holds ${...} is no interpolation when it is read again.
     change_texts(plain, escape)
     resolved = OmegaConf.create(plain)
     OmegaConf.set_struct(resolved, True)

@@ -68,7 +68,7 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
 
 def _set_head(config: DictConfig) -> None:
     """Tells VISSL of the method's head: how to build it, and what of it is trained later."""
-    # VISSL hands a head the configuration of the model alone, and what stands here.
+    # Head parameters: VISSL hands a head the model's configuration alone, and these.
     config.MODEL.HEAD.PARAMS = [["vice_method", {"settings": config.VICE}]]
     if not config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP:
         settings: Any = OmegaConf.to_container(config.VICE)
@@ -89,7 +89,7 @@ def write_config(config: Any) -> None:
     Raises:
         UserError: The folder cannot be written.
     """
-    # VISSL has turned names of data types into types by now.
+    # Data types: VISSL has turned their names into types by now.
     plain = json.dumps(redact(config), default=lambda value: str(value).removeprefix("torch."))
     text = yaml.safe_dump(json.loads(plain))
     write_text(Path(config.CHECKPOINT.DIR) / CONFIG_NAME, text)

@@ -35,8 +35,9 @@ _UNNAMED = {
     "MODEL.TRUNK.VICE.stages": "4",
     "MODEL.TRUNK.VICE.frozen": "False",
 }
+_COHERENCE = "VICE.LOSS.coherence_gradient"
 #: Options that version 0.1 did not have at all, and the value that comes to what it did.
-_YOUNGER = {"VICE.LOSS.coherence_gradient": "through", "VICE.SUPERPIXELS.blur_sigma": "None"}
+_YOUNGER = {_COHERENCE: "through", "VICE.SUPERPIXELS.blur_sigma": "None"}
 
 
 def name_trunk(config: DictConfig, overrides: Collection[str]) -> None:
@@ -80,14 +81,15 @@ def earlier(settings: Mapping[str, str], filled: Collection[str]) -> dict[str, s
 
 def comparable(settings: Mapping[str, str]) -> dict[str, str]:
     """Settings of any version in a form in which what means the same is equal."""
-    # What a loss was given beside its own options is set elsewhere.
+    # Loss parameters: what it was given beside its own options is set elsewhere.
     loss = {
         key.replace(_LOSS, "VICE.LOSS."): value
         for key, value in settings.items()
         if key.startswith(_LOSS)
     }
     said = {key: value for key, value in loss.items() if key in settings}
-    return _counting({**_UNNAMED, **_YOUNGER, **_renamed(settings), **said})
+    stated = {**_UNNAMED, **_YOUNGER, **_renamed(settings), **said}
+    return stated if _has_coherence(stated) else {**stated, _COHERENCE: "constant"}
 
 
 def without_younger(settings: Mapping[str, str]) -> dict[str, str]:
@@ -96,8 +98,12 @@ def without_younger(settings: Mapping[str, str]) -> dict[str, str]:
     Args:
         settings: Dotted key to value as text.
     """
-    counting = _counting(settings).items()
-    return {key: value for key, value in counting if _YOUNGER.get(key) != value}
+    idle = set() if _has_coherence(settings) else {_COHERENCE}
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in idle and _YOUNGER.get(key) != value
+    }
 
 
 def begun_without(settings: Mapping[str, str]) -> dict[str, str]:
@@ -110,12 +116,9 @@ def begun_without(settings: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in younger.items() if key not in settings}
 
 
-def _counting(settings: Mapping[str, str]) -> dict[str, str]:
-    """Settings without the gradient of a coherence that the loss does not have."""
-    counting = dict(settings)
-    if counting.get("VICE.LOSS.region_vector") != "representative":
-        counting.pop("VICE.LOSS.coherence_gradient", None)
-    return counting
+def _has_coherence(settings: Mapping[str, str]) -> bool:
+    """Whether the loss has a coherence, which without it no option can change."""
+    return settings.get("VICE.LOSS.region_vector") == "representative"
 
 
 def _renamed(settings: Mapping[str, str]) -> dict[str, str]:

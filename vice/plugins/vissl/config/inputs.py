@@ -43,7 +43,7 @@ def check_data(config: DictConfig) -> None:
             f"{key} must be a list with one path, a folder or a file of paths, such as "
             f'"{key}=[path/to/photos]"'
         )
-    # os.path has an answer for names too long for the disk, too; Path raises.
+    # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.exists(paths[0]):
         raise UserError(f"{key}: {paths[0]} does not exist; {remedy}")
     _check_folder(key, Path(paths[0]), Path(str(config.CHECKPOINT.DIR)))
@@ -64,7 +64,7 @@ def _check_folder(key: str, images: Path, run: Path) -> None:
         inside = run.resolve().relative_to(images.resolve()).parts
     except ValueError:
         return
-    # Names that begin with a dot are not looked into.
+    # Hidden folders are not looked into.
     if not any(part.startswith(".") for part in inside):
         raise UserError(
             f"config.CHECKPOINT.DIR: {run} lies in the folder of images {images}, where the "

@@ -59,7 +59,7 @@ def choose_device(config: DictConfig) -> None:
 def _leave_to_device(config: DictConfig, gpu: bool) -> None:
     """Decides whether workers or the training step, on its device, finish the views."""
     cut, change = config.VICE.CUT_ON, config.VICE.PHOTOMETRIC_ON
-    # Views that the device cuts can only be changed after it.
+    # Order of operations: views that the device cuts can only be changed after it.
     changes = change == "device" or (change == AUTO and (gpu or cut == "device"))
     cuts = cut == "device" or (cut == AUTO and gpu and changes)
     config.VICE.PHOTOMETRIC_ON = "device" if changes else "workers"

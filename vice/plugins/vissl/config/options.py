@@ -90,7 +90,7 @@ class HealthOptions:
     held_out_paths: tuple[str, ...] = option(
         (), list_of(PATH, 0, 16), "folders or lists of images to measure on, without labels"
     )
-    # Their views are kept in memory.
+    # Memory: their views are kept in it.
     held_out: int = option(32, whole(0, 256), "at most so many of those images are measured on")
 
 

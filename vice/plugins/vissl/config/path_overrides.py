@@ -189,7 +189,7 @@ def _objection(key: PathKey, typed: str, values: list[str] | None) -> str:
 def _meant(key: PathKey, typed: str) -> list[str] | None:
     """The paths that a text is likely to mean: those that exist, or the text as it stands."""
     if not key.several and os.path.lexists(expand(typed)):
-        # With the spaces around it, which Hydra's grammar drops.
+        # Surrounding spaces count, which Hydra's grammar drops.
         return [typed]
     text = typed.strip(" \t")
     inside = text.removeprefix("[").removesuffix("]") if key.several else text

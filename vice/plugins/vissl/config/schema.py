@@ -117,7 +117,7 @@ def fill(composed: DictConfig) -> set[str]:
                 above[name] = {}
             node = node_at(config, prefix)
             for key, value in defaults(group).items() if is_group(node) else ():
-                # A key whose value cannot be resolved is there all the same.
+                # Interpolations: a key whose value cannot be resolved is there all the same.
                 if node._get_node(key) is None:
                     node[key] = value
                     filled.add(f"{prefix}.{key}")

@@ -56,7 +56,7 @@ def default_hooks(cfg: Any) -> list[ClassyHook]:
     hooks = _with_own_writer(cfg)
     streams = []
     for hook in hooks:
-        # The losses as JSON lines; VISSL keeps the file open and ends with the disk.
+        # JSON lines of the losses: VISSL keeps the file open and ends with the disk.
         stream = getattr(hook, "json_stdout_logger", None)
         if stream is not None:
             hook.json_stdout_logger = PatientStream(Path(stream.name))
@@ -69,7 +69,7 @@ def _with_own_writer(cfg: Any) -> list[ClassyHook]:
     setup = cfg.HOOKS.TENSORBOARD_SETUP
     if not setup.USE_TENSORBOARD:
         return list(default_hook_generator(cfg))
-    # VISSL's writer would make its folder and file at once, and fail with the disk.
+    # Lazy open: VISSL's writer makes its folder and file at once, and fails with the disk.
     setup.USE_TENSORBOARD = False
     try:
         hooks = list(default_hook_generator(cfg))

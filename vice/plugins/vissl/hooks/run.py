@@ -217,7 +217,7 @@ def vice_hooks(
     """
     folder, saving = str(cfg.CHECKPOINT.DIR), cfg.CHECKPOINT
     notice = notice or Notice()
-    # A shared number of zero counts as false.
+    # Truth value: a shared number of zero counts as false.
     notice.begun = notice.begun if begun is None else begun
     default = default_hooks(cfg)
     saver = SaveHook(

@@ -149,11 +149,11 @@ class SaveHook(SilentHook):
         except UserError as error:
             if must:
                 raise
-            # Hours of training are worth more than one of many states.
+            # Disk errors: hours of training are worth more than one of many states.
             logger.error("%s. Training goes on and tries again at the next state", error)
             return
         logger.info("saved %s", path)
-        # Resuming looks for the furthest state itself.
+        # Symbolic link: resuming looks for the furthest state itself.
         with self._optional():
             link_newest(self.folder, path)
             remove_old(self.folder, self.keep)
@@ -184,10 +184,10 @@ class SaveHook(SilentHook):
         self._exit(task)
 
     def _exit(self, task: Any) -> None:
-        # Data loaders have nothing more to do, and would outlive a SIGTERM by design.
+        # Data loaders have nothing more to do, and outlive a SIGTERM by design.
         end_helpers()
         task.data_iterator = None
-        # Nobody may end, and take the others down, before the state is on disk.
+        # Barrier: nobody may end, and take the others down, before the state is on disk.
         if self.roster is not None:
             self.roster.exit_barrier()
         if not task.iteration:
@@ -226,7 +226,7 @@ def _name(task: Any, inside: bool) -> str:
 
 def _random_states(device: torch.device) -> list[dict[str, torch.Tensor]]:
     state = get_random_state(device)
-    # Collectives of a GPU take tensors of the GPU.
+    # NCCL collectives take tensors of the GPU.
     gathered = {
         name: [part.cpu() for part in all_gather(value.to(device))] for name, value in state.items()
     }

@@ -66,7 +66,7 @@ class ProgressHook(SilentHook):
             )
         done, now = int(task.iteration) + 1, time.monotonic()
         if not self.start:
-            # The first step waits for the images, and compiles: it says nothing of the others.
+            # Warm-up: the first step waits for the images, and compiles.
             self.start, self.first = now, done
         elif now - self.last_line < min(max(SHARE * (now - self.start), LEAST), MOST):
             return
@@ -98,7 +98,7 @@ def _is_another(folder: Path, identity: tuple[int, int]) -> bool:
     except FileNotFoundError:
         return True
     except OSError:
-        # A disk that does not answer for a moment has lost nothing.
+        # Disk errors: one that does not answer for a moment has lost nothing.
         return False
 
 

@@ -73,7 +73,7 @@ class AfterEpochHook(SilentHook):
     def _harmless(self) -> Iterator[None]:
         try:
             yield
-        # A full disk, a full GPU, numbers that are none: hours of training are worth more.
+        # Catch-all (full disk, full GPU, NaN): hours of training are worth more.
         except Exception as error:
             text = f"{type(self).__name__}: {type(error).__name__}: {error}"
             if text not in self._warned:
@@ -109,7 +109,7 @@ class PicturesHook(AfterEpochHook):
         paths = [path for source in task.datasets["train"].data_objs for path in source.paths]
         rng = np.random.default_rng(int(task.config["SEED_VALUE"]))
         drawn = rng.choice(len(paths), min(self.count, len(paths)), replace=False)
-        # The run's own cache is for images as they are trained on.
+        # No cache: the run's own is for images as they are trained on.
         superpixels = Superpixels(**{**self.superpixels, "cache_dir": None})
         for path in (paths[index] for index in drawn):
             try:
@@ -124,7 +124,7 @@ class PicturesHook(AfterEpochHook):
             return
         predictor = Predictor(Checkpoint(embedder_of(task)), task.device)
         images, regions = zip(*self.shown, strict=True)
-        # A model of stride 4 has no more to show than half the size.
+        # Resolution: a model of stride 4 has no more to show than half the size.
         embeddings = [predictor.embed(image)[:, ::2, ::2].numpy() for image in images]
         sheet = draw_embeddings(images, regions, embeddings, concepts.to("cpu"))
         for writer in writers_of(task):
