@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from tests.plugins.vissl.conftest import overrides
 from vice.errors import UserError
+from vice.options import flatten
 from vice.paths import experiment_names
 from vice.plugins.vissl.config.compose import compose
 from vice.plugins.vissl.config.configure import (
@@ -17,7 +18,6 @@ from vice.plugins.vissl.config.configure import (
     set_schedule,
 )
 from vice.plugins.vissl.config.machines import check_machines, choose_device
-from vice.plugins.vissl.resuming import flatten
 from vice.plugins.vissl.trunks import DECODERS, TRUNK
 
 

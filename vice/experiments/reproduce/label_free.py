@@ -21,6 +21,7 @@ from vice.evaluation.seed_stability import cluster_stability
 from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.tables import Experiment
 from vice.models.checkpoint import load_checkpoint
+from vice.options import flatten
 from vice.runtime.files import read_json, write_json
 from vice.runtime.run_folder import CARD_NAME, CHOICE_NAME, SCORES_NAME, STABILITY_NAME, read_config
 
@@ -100,7 +101,6 @@ def last_scores(
 def _view_settings(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """How views are made and compared, as version 0.1 wrote it, so that scores are found again."""
     from vice.plugins.vissl.config.earlier import without_younger
-    from vice.plugins.vissl.resuming import flatten
 
     method = {name: settings[name] for name in _VIEW_KEYS}
     method["SUPERPIXELS"] = {**method["SUPERPIXELS"], "cache_dir": None}
