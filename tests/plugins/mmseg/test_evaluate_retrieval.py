@@ -94,7 +94,7 @@ def test_a_small_memory_on_a_subset_is_repeated_and_compared(tiny, make_folder, 
     assert table.columns == ["retrieval none", "retrieval hungarian_iou"]
     assert table.settings["fraction"] == 0.5
     other = evaluate_retrieval("lab", make_folder("same"), tmp_path / "lab", **RETRIEVAL)
-    for name, entry in other["retrieval"].items():
+    for entry in other["retrieval"].values():
         for metric in ("miou", "accuracy"):
             low, high = entry["interval"][metric]
             assert low <= high and entry["interval"]["images"] == 5
