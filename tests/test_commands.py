@@ -34,6 +34,7 @@ WHERE_IT_ENDS = {
     "cache_superpixels.py": (START, "as training"),
     "eval_linear.py": (START, "thousands of steps at full size; the data set is opened"),
     "eval_cluster.py": (START, "k-means at full size; the data set is opened"),
+    "eval_retrieval.py": (START, "as eval_cluster.py"),
     "finetune.py": (START, "as eval_linear.py"),
     "reproduce.py": (START, "trains for hours; the first training is composed"),
     "prepare_data.py": (END, ""),

@@ -185,6 +185,25 @@ def test_identity_needs_as_many_clusters_as_classes():
         CountTable(4, 3).identity()
 
 
+def test_matchings_on_iou_differ_from_those_on_counts():
+    table = CountTable(3, 3)
+    table.counts[:] = torch.tensor([[7, 6, 1], [37, 10, 2], [57, 12, 24]])
+    assert table.hungarian_iou().tolist() == [1, 0, 2]
+    assert 100 * table.miou(table.hungarian_iou()) == pytest.approx(24.80334317)
+    assert table.hungarian().tolist() == [2, 1, 0]
+    assert table.argmax_iou().tolist() == [1, 0, 0]
+    assert table.greedy().tolist() == [0, 0, 0]
+
+
+def test_more_clusters_than_classes_and_empty_ones_on_iou():
+    table = CountTable(4, 2)
+    table.counts[:] = torch.tensor([[8, 0], [0, 5], [2, 1], [0, 0]])
+    assert table.pair_ious()[0].tolist() == [0.8, 0]
+    assert table.pair_ious()[2].tolist() == [pytest.approx(2 / 11), pytest.approx(1 / 8)]
+    assert table.pair_ious()[3].tolist() == [0, 0]
+    assert table.hungarian_iou().tolist() == [0, 1, 0, 0]
+
+
 @pytest.mark.parametrize("clusters", [3, 6, 40])
 def test_a_part_counts_the_pixels_whose_class_and_prediction_are_in_it(clusters):
     rng = np.random.default_rng(clusters)

@@ -252,3 +252,10 @@ SHARE = number(0, 1)
 POSITIVE = number(1e-6, 1e6)
 PIXELS = whole(1, 2**14)
 STEPS = whole(0, 10**9)
+
+
+def flatten(node: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested groups as dotted keys with their values as text."""
+    if not isinstance(node, dict):
+        return [(prefix.rstrip("."), str(node))]
+    return [item for key, value in node.items() for item in flatten(value, f"{prefix}{key}.")]

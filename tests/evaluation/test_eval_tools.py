@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("tool", ["eval_linear.py", "eval_cluster.py"])
+@pytest.mark.parametrize("tool", ["eval_linear.py", "eval_cluster.py", "eval_retrieval.py"])
 def test_help_has_an_example_and_loads_no_framework(tool):
     done = call(tool, "--help")
     assert done.returncode == 0 and "example:" in done.stdout
@@ -67,6 +67,18 @@ def test_linear_from_the_command_line(folder, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1].startswith("linear: mIoU / accuracy ")
+
+
+def test_retrieval_from_the_command_line(folder, tmp_path):
+    done = call(
+        "eval_retrieval.py", "lab", "--dataset", folder, "--out", tmp_path, "--device", "cpu",
+        "--set", "size=32,32", "retrieval_patch=4",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    # One row of patches lies across the border of the two classes.
+    assert last.startswith("retrieval: mIoU / accuracy in %, by matching: none 99.7")
+    assert (tmp_path / "results.json").is_file()
 
 
 def test_bad_input_is_one_line(folder, tmp_path):

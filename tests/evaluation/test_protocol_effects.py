@@ -19,7 +19,10 @@ OTHER = {
     "matchings": ("hungarian",), "kmeans_pixels": 77, "kmeans_iterations": 3,
     "linear_optimizer": "adam", "linear_lr": 0.5, "linear_iterations": 9, "linear_batch": 2,
     "linear_flip": False, "linear_photometric": True, "linear_bottleneck": 6, "linear_pixels": 70,
-    "linear_l2": 0.5, "fit_size": (21,), "size": (27,), "resize": "none",
+    "linear_l2": 0.5, "std": "original", "miou_over": "all", "retrieval_memory": 50,
+    "retrieval_neighbours": 2, "retrieval_temperature": 0.5, "retrieval_grid": "patch",
+    "retrieval_patch": 8, "retrieval_ignored": "class0", "retrieval_matchings": ("hungarian",),
+    "fit_size": (21,), "size": (27,), "resize": "none",
 }  # fmt: skip
 BASES = {
     "native": {},
@@ -28,6 +31,7 @@ BASES = {
     "fit cut": {"fit_crop": 15},
     "five": {"fit_crops": "five"},
     "lbfgs": {"linear_optimizer": "lbfgs"},
+    "patches": {"retrieval_grid": "patch"},
 }
 #: What `--set` changes that belongs together.
 WITH = {"resize": {"size": ()}}
@@ -54,9 +58,9 @@ def what_happens(kind, protocol, root):
     from vice.plugins.mmseg.dataset import CROPS
     from vice.plugins.mmseg.pipelines import build_pipeline, optimizer, schedule
 
-    roles = ("fit" if kind == "clusters" else "train", "score")
+    roles = ("fit" if kind in ("clusters", "retrieval") else "train", "score")
     found = [protocol.fit_split, protocol.score_split, protocol.fit_labels]
-    found += [protocol.flip_average, protocol.upsample]
+    found += [protocol.flip_average, protocol.upsample, protocol.std, protocol.miou_over]
     for role in roles:
         source = open_dataset(root)
         split = protocol.score_split if role == "score" else protocol.fit_split
@@ -74,6 +78,13 @@ def what_happens(kind, protocol, root):
         found.append(split)
     if kind == "clusters":
         return [*found, protocol.matchings, protocol.kmeans_pixels, protocol.kmeans_iterations]
+    if kind == "retrieval":
+        patch = protocol.retrieval_grid == "patch" and protocol.retrieval_patch
+        return [
+            *found, patch, protocol.retrieval_memory, protocol.retrieval_neighbours,
+            protocol.retrieval_temperature, protocol.retrieval_ignored,
+            protocol.retrieval_matchings,
+        ]  # fmt: skip
     found.append(protocol.linear_iterations)
     if protocol.linear_optimizer == "lbfgs":
         return [*found, "lbfgs", protocol.linear_pixels, protocol.linear_l2]
@@ -108,8 +119,8 @@ def test_each_field_either_changes_what_happens_or_is_refused(kind, base, data):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_field_in_vain_is_named_with_the_reason(kind):
-    field = "linear_lr" if kind == "clusters" else "kmeans_pixels"
-    protocol = get_protocol("native", **{field: 3 if kind != "clusters" else 3.0})
+    field, value = ("linear_lr", 3.0) if kind == "clusters" else ("kmeans_pixels", 3)
+    protocol = get_protocol("native", **{field: value})
     with pytest.raises(UserError, match=rf"{field}=3.* nothing else: .*; leave it out"):
         check_effects(kind, protocol)
 

@@ -106,6 +106,9 @@ def _become(
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    # Module search path: an interpreter that starts from nothing reads this variable.
+    wanted = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [path for path in wanted if path and path not in sys.path]
     # The command is to find what a process finds that nobody has forked.
     multiprocessing.set_start_method(None, force=True)
     if file_bytes is not None:

@@ -157,9 +157,9 @@ def _save_maps(out: Path, rng: Rng) -> None:
 
 
 def _save_subset(out: Path, rng: Rng) -> None:
-    from vice.plugins.mmseg.finetune import _write_subset
+    from vice.plugins.mmseg.subset_list import write_subset
 
-    _write_subset([f"image{n}" for n in range(99)], SimpleNamespace(out_dir=out))
+    write_subset([f"image{n}" for n in range(99)], SimpleNamespace(out_dir=out))
 
 
 def _save_results(out: Path, rng: Rng) -> None:

@@ -181,9 +181,9 @@ def _subset(folder: Path, rng: Rng) -> Any:
     names = [path.stem for path in _odd_images(folder / "photos", rng)]
 
     def run() -> Any:
-        from vice.plugins.mmseg.finetune import _write_subset
+        from vice.plugins.mmseg.subset_list import write_subset
 
-        _write_subset(names, SimpleNamespace(out_dir=folder / "out"))
+        write_subset(names, SimpleNamespace(out_dir=folder / "out"))
         return (folder / "out" / "subset.txt").read_bytes().split(b"\n")[:-1]
 
     return run, lambda lines: _wrong(len(lines) != len(names), f"{len(lines)} lines")

@@ -116,7 +116,7 @@ def test_training_says_so_before_it_starts(
 ) -> None:
     pytest.importorskip("vissl")
     from vice.errors import UserError
-    from vice.plugins.vissl.config.inputs import look_at_images
+    from vice.images.survey import look_at_images
 
     rng = np.random.default_rng(0)
     write(tmp_path, [content.flat(rng) for _ in range(4)])

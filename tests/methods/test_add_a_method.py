@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.forked import Forked
 from tests.helpers.kills import differences
 from tests.plugins.vissl.conftest import REPO, overrides, write_images
 
@@ -88,18 +87,16 @@ def train(modules: Path, images: Path, out: Path, ranks: int, stops: str = "") -
     )
     arguments = [text for text in arguments if not text.startswith(ELSEWHERE)]
     environment = {
-        **os.environ,
         "PYTHONPATH": os.pathsep.join([str(REPO), str(modules)]),
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "STOPS": stops,
         "DONE": str(out.parent),
     }
-    command = [sys.executable, str(REPO / "tools" / "run_distributed.py"), *arguments]
-    with open(out.with_suffix(".log"), "ab") as log:
-        return subprocess.run(
-            command, env=environment, stderr=log, stdout=log, timeout=300
-        ).returncode
+    done = Forked([REPO / "tools" / "run_distributed.py", *arguments], **environment).wait()
+    with open(out.with_suffix(".log"), "a") as log:
+        log.write(done.stdout + done.stderr)
+    return done.returncode
 
 
 #: Options of ViCE, which this method does not have.

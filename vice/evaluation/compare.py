@@ -15,6 +15,7 @@ from typing import Any
 
 from vice.errors import UserError, brief
 from vice.evaluation.matchings import MATCHINGS
+from vice.evaluation.protocol_effects import KINDS
 from vice.evaluation.protocols import hashed_fields
 from vice.names import printable
 from vice.runtime.files import read_json
@@ -23,7 +24,6 @@ from vice.scoring import mean_over
 from vice.visualize.page_style import CSS, scrolling
 
 logger = logging.getLogger(__name__)
-KINDS = ("linear", "clusters", "finetune")
 #: Arguments that change a score and are in no protocol.
 ASKED_FOR = ("fraction", "subset_seed", "backbone_lr_mult", "crop", "options")
 
@@ -298,12 +298,15 @@ def _matchings(tables: Sequence[ComparisonTable]) -> list[tuple[str, str]]:
 
 def readouts(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The scores of a result by read-out, for example ``linear`` or ``27 greedy``."""
+    fields = result["protocol"]["fields"]
+    if result["kind"] == "retrieval":
+        return {f"retrieval {m}": result["retrieval"][m] for m in fields["retrieval_matchings"]}
     if result["kind"] != "clusters":
         return {result["kind"]: result[result["kind"]]}
     return {
         f"{k} {matching}": entry[matching]
         for k, entry in result["clusters"].items()
-        for matching in result["protocol"]["fields"]["matchings"]
+        for matching in fields["matchings"]
     }
 
 

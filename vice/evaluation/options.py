@@ -89,7 +89,7 @@ def task_arguments(
 
     Args:
         args: The parsed command line.
-        kind: ``"linear"``, ``"clusters"`` or ``"finetune"``.
+        kind: A key of `vice.evaluation.protocol_effects.KINDS`.
         detail: What else is in the name of the default results directory.
         **fields: Option to the field of the protocol that it changes.
 

@@ -12,7 +12,7 @@ from typing import Any
 from vice.errors import UserError
 from vice.evaluation.protocols import Protocol, get_protocol
 
-KINDS = ("linear", "clusters", "finetune")
+KINDS = ("linear", "clusters", "finetune", "retrieval")
 _KMEANS = ("kmeans_pixels", "kmeans_iterations", "matchings")
 _STEPS = ("linear_lr", "linear_batch", "linear_flip", "linear_photometric", "linear_bottleneck")
 _SAMPLE = ("linear_pixels", "linear_l2")
@@ -22,7 +22,7 @@ def check_effects(kind: str, protocol: Protocol) -> None:
     """Refuses a protocol that differs from its published form in a field without effect.
 
     Args:
-        kind: ``"linear"``, ``"clusters"`` or ``"finetune"``.
+        kind: A key of ``KINDS``.
         protocol: The protocol.
 
     Raises:
@@ -42,7 +42,7 @@ def without_effect(kind: str, protocol: Protocol) -> dict[str, str]:
     """Fields that cannot change a result, given the others.
 
     Args:
-        kind: ``"linear"``, ``"clusters"`` or ``"finetune"``.
+        kind: A key of ``KINDS``.
         protocol: The protocol.
 
     Returns:
@@ -57,13 +57,30 @@ def without_effect(kind: str, protocol: Protocol) -> dict[str, str]:
 
 
 def _of_kind(kind: str, protocol: Protocol) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    if kind != "retrieval":
+        reasons |= dict.fromkeys(_named("retrieval_"), f"the {kind} evaluation retrieves nothing")
+    if kind in ("clusters", "retrieval"):
+        reasons |= dict.fromkeys(_named("linear_"), f"{kind}: there is no probe")
+    if kind != "clusters":
+        reasons |= dict.fromkeys(_KMEANS, f"the {kind} evaluation has no clusters")
+    if kind == "retrieval":
+        return reasons | _of_retrieval(protocol)
     if kind == "clusters":
-        linear = [f.name for f in dataclasses.fields(Protocol) if f.name.startswith("linear_")]
-        return dict.fromkeys(linear, "clusters have no probe")
-    reasons = dict.fromkeys(_KMEANS, f"the {kind} evaluation has no clusters")
+        return reasons
     if protocol.linear_optimizer == "lbfgs":
         return reasons | dict.fromkeys(_STEPS, "linear_optimizer=lbfgs takes no steps over images")
     return reasons | dict.fromkeys(_SAMPLE, "only linear_optimizer=lbfgs draws a sample of pixels")
+
+
+def _of_retrieval(protocol: Protocol) -> dict[str, str]:
+    if protocol.retrieval_grid == "native":
+        return {"retrieval_patch": "with retrieval_grid=native each cell is a patch"}
+    return {}
+
+
+def _named(prefix: str) -> list[str]:
+    return [f.name for f in dataclasses.fields(Protocol) if f.name.startswith(prefix)]
 
 
 def _of_sizes(kind: str, protocol: Protocol) -> dict[str, str]:
@@ -78,7 +95,8 @@ def _of_sizes(kind: str, protocol: Protocol) -> dict[str, str]:
     if protocol.fit_crop == protocol.crop:
         reasons["fit_crop"] = "the fitted split is cut to that size without it"
     # Resizing: a train image is always resized with its labels, and so is one of five crops.
-    fit_matters = kind == "clusters" and protocol.fit_crop and protocol.fit_crops == "whole"
+    unaugmented = kind in ("clusters", "retrieval")
+    fit_matters = unaugmented and protocol.fit_crop and protocol.fit_crops == "whole"
     if protocol.resize == "none" and not protocol.crop and not fit_matters:
         reasons["score_at"] = "images are scored at their own size"
     return reasons

@@ -18,6 +18,7 @@ from typing import Any
 from vice.datasets import DATASETS
 from vice.datasets.label_sets import table_checksum
 from vice.errors import UserError
+from vice.evaluation.protocol_checks import check_protocol
 from vice.evaluation.published import CITYSCAPES, FOR, PROTOCOLS
 
 
@@ -71,6 +72,21 @@ class Protocol:
         linear_l2: Weight of its penalty: it minimises mean cross-entropy + linear_l2 / 2 · Σ w²
             over the weights w on standardised features (mean 0, deviation 1 over the sample); the
             biases are free.
+        std: Deviations that images are normalised with: ``"imagenet"``, or ``"original"``, those
+            of the harness that `vice.evaluation.retrieval` names, whose third is 0.255.
+        miou_over: Classes that mIoU is the mean of: ``"present"`` (in the labels or predicted), or
+            ``"all"``; one that never occurs then counts 0.
+        retrieval_memory: Number of vectors M that the memory of nearest-neighbour retrieval aims
+            at: each train image gives max(1, M // images) patches.
+        retrieval_neighbours: Neighbours k of a patch.
+        retrieval_temperature: Of the softmax over their cosines.
+        retrieval_grid: What a patch is: ``"native"``, a cell of the embedding, or ``"patch"``, the
+            mean of the cells in a square of ``retrieval_patch`` pixels.
+        retrieval_patch: Side of that square.
+        retrieval_ignored: Ignored pixels of the memory's images: ``"left_out"``, or ``"class0"``,
+            counted as the first class.
+        retrieval_matchings: Which classes predictions count as: ``"none"``, as they are,
+            ``"hungarian"``, ``"hungarian_iou"`` (see `vice.evaluation.matchings`).
     """
 
     name: str
@@ -102,47 +118,18 @@ class Protocol:
     linear_bottleneck: int = 0
     linear_pixels: int = 200_000
     linear_l2: float = 1e-4
+    std: str = "imagenet"
+    miou_over: str = "present"
+    retrieval_memory: int = 102_400
+    retrieval_neighbours: int = 30
+    retrieval_temperature: float = 0.02
+    retrieval_grid: str = "native"
+    retrieval_patch: int = 16
+    retrieval_ignored: str = "left_out"
+    retrieval_matchings: tuple[str, ...] = ("none",)
 
     def __post_init__(self) -> None:
-        for field, known in _CHOICES.items():
-            value = getattr(self, field)
-            wrong = [v for v in (value if isinstance(value, tuple) else [value]) if v not in known]
-            if wrong:
-                raise UserError(f"protocol: {field} is {wrong[0]!r}; choose {', '.join(known)}")
-        for field in _AT_LEAST_ONE:
-            if getattr(self, field) < 1:
-                raise UserError(f"protocol: {field} is {getattr(self, field)}; at least 1")
-        for field, (least, most) in _BETWEEN.items():
-            value = getattr(self, field)
-            numbers = value if isinstance(value, tuple) else (value,)
-            if not all(type(v) in (int, float) and least <= v <= most for v in numbers):
-                raise UserError(f"protocol: {field} is {value}; from {least:g} to {most:g}")
-        if not self.matchings or len(set(self.matchings)) < len(self.matchings):
-            raise UserError(f"protocol: matchings is {self.matchings}; one or more different ones")
-        for field in ("fit_split", "score_split"):
-            _check_split(field, getattr(self, field))
-        if len(self.size) != _SIZES[self.resize]:
-            raise UserError(
-                f"protocol: resize={self.resize} needs {_SIZES[self.resize]} numbers in size, not "
-                f"{len(self.size)}"
-            )
-        if self.fit_size and self.resize != "none" and len(self.fit_size) != len(self.size):
-            raise UserError(
-                f"protocol: resize={self.resize} needs {len(self.size)} numbers in fit_size, not "
-                f"{len(self.fit_size)}"
-            )
-        if (self.resize, self.resize_library) == ("within", "torchvision"):
-            raise UserError("protocol: resize=within needs resize_library=opencv")
-        if self.linear_optimizer == "lbfgs" and self.linear_bottleneck:
-            raise UserError(
-                "protocol: linear_optimizer=lbfgs fits the plain probe alone: set "
-                "linear_bottleneck=0, or linear_optimizer=sgd"
-            )
-        if set(self.fit_split.split("+")) & set(self.score_split.split("+")):
-            raise UserError(
-                f"fitting and scoring on one split ({self.score_split}) measures memory, not "
-                "generalisation: name two splits"
-            )
+        check_protocol(self)
 
     @property
     def hash(self) -> str:
@@ -170,44 +157,20 @@ class Protocol:
         return f"{self.name}{changed} ({self.hash})"
 
 
-_CHOICES = {
-    "fit_crops": ("whole", "five"),
-    "resize": ("none", "short", "within", "exact"),
-    "interpolation": ("bilinear", "bicubic", "nearest"),
-    "resize_library": ("torchvision", "opencv"),
-    "score_at": ("original", "input"),
-    "upsample": ("scores", "classes"),
-    "matchings": ("greedy", "hungarian"),
-    "linear_optimizer": ("sgd", "adam", "lbfgs"),
-}
-_AT_LEAST_ONE = (
-    "kmeans_pixels",
-    "kmeans_iterations",
-    "linear_iterations",
-    "linear_batch",
+#: Fields that results of earlier releases do not have; their defaults are what was done then.
+_YOUNGER = (
     "linear_pixels",
+    "linear_l2",
+    "std",
+    "miou_over",
+    "retrieval_memory",
+    "retrieval_neighbours",
+    "retrieval_temperature",
+    "retrieval_grid",
+    "retrieval_patch",
+    "retrieval_ignored",
+    "retrieval_matchings",
 )
-#: Fields that results of the first release do not have, with their defaults.
-_YOUNGER = {"linear_pixels": 200_000, "linear_l2": 1e-4}
-_BETWEEN = {
-    "size": (1, 2**16),
-    "fit_size": (1, 2**16),
-    "crop": (0, 2**16),
-    "fit_crop": (0, 2**16),
-    "fit_crop_ratio": (1e-3, 1),
-    "linear_lr": (0, 1e6),
-    "linear_bottleneck": (0, 2**16),
-    "linear_l2": (1e-12, 1e6),
-}
-_SIZES = {"none": 0, "short": 1, "within": 2, "exact": 2}
-
-
-def _check_split(field: str, value: str) -> None:
-    for name in value.split("+"):
-        if not name.strip() or name in (".", "..") or set(name) & set("/\\\0"):
-            raise UserError(
-                f"protocol: {field} is {value!r}; the name of a split, or several joined with +"
-            )
 
 
 def get_protocol(name: str, dataset: str = "folder", **changes: Any) -> Protocol:
@@ -242,7 +205,10 @@ def get_protocol(name: str, dataset: str = "folder", **changes: Any) -> Protocol
 
 def hashed_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields that enter the hash, which lack younger ones at their default, as older results do."""
-    return {k: v for k, v in fields.items() if (k, v) not in _YOUNGER.items()}
+    defaults = {field.name: field.default for field in dataclasses.fields(Protocol)}
+    # JSON has lists for tuples.
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return {k: v for k, v in fields.items() if k not in _YOUNGER or values[k] != defaults[k]}
 
 
 def default_protocol(dataset: str) -> str:

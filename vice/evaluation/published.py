@@ -9,6 +9,18 @@ from typing import Any
 
 CITYSCAPES = ("cityscapes27", "cityscapes19")
 
+#: Dense retrieval: whole images squashed to a square, scored there.
+_HUMMINGBIRD = {
+    "resize": "exact",
+    "resize_library": "torchvision",
+    "score_at": "input",
+    "std": "original",
+    "miou_over": "all",
+    "retrieval_grid": "patch",
+    "retrieval_ignored": "class0",
+    "retrieval_matchings": ("none", "hungarian_iou"),
+}
+
 #: Protocol to fields; a key of `FOR` overrides them for single data sets.
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "native": {},
@@ -45,6 +57,8 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "linear_iterations": 5000,
         "linear_flip": False,
     },
+    "hummingbird2023": {**_HUMMINGBIRD, "size": (512, 512), "retrieval_patch": 16},
+    "hummingbird2023_patch14": {**_HUMMINGBIRD, "size": (504, 504), "retrieval_patch": 14},
 }
 
 FOR: dict[tuple[str, str], dict[str, Any]] = {
@@ -84,4 +98,11 @@ NOTES = {
     "mirror image, Hungarian; fitted on five crops of half the sides at 224. The paper's "
     "clusters are learnt by gradient; here every embedder gets the same FAISS k-means. No CRF: "
     "published figures with CRF do not compare.",
+    "hummingbird2023": "Dense nearest-neighbour retrieval (Balazevic et al., NeurIPS 2023), as "
+    "open-hummingbird-eval 2.0 does it: images squashed to 512 x 512, one vector a patch of 16 "
+    "pixels, 102,400 train patches in the memory (1,024,000 and 10,240,000 by "
+    "retrieval_memory=...), 30 neighbours, temperature 0.02. The harness counts ignored pixels of "
+    "the memory as class 0, normalises the third channel by 0.255, and matches classes by "
+    "Hungarian IoU although predictions are classes; the score without a matching stands first.",
+    "hummingbird2023_patch14": "The same for transformers with patches of 14 pixels: 504 x 504.",
 }

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
-from vice.evaluation.compare import read_results
+from vice.evaluation.compare import read_results, readouts
 from vice.evaluation.protocols import Protocol, from_dict
 from vice.evaluation.task import Task, make_task
 from vice.models.load import names_code
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
+from vice.plugins.mmseg.evaluate_retrieval import evaluate_retrieval
 from vice.plugins.mmseg.finetune import finetune
 from vice.runtime.run_folder import RESULTS_NAME
 
@@ -23,6 +24,7 @@ EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "linear": evaluate_linear,
     "clusters": evaluate_clusters,
     "finetune": finetune,
+    "retrieval": evaluate_retrieval,
 }
 _TASK_ONLY = ("protocol", "out_dir", "spec", "dataset", "data_root", "fit_dataset")
 
@@ -123,7 +125,7 @@ def _scores(result: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             for name in result["protocol"]["fields"]["matchings"]
         }
     else:
-        parts = {result["kind"]: result[result["kind"]]}
+        parts = dict(readouts(result))
     for name, entry in parts.items():
         for score in ("miou", "accuracy"):
             yield f"{name}, {score}", entry[score]

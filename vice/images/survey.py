@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vice.errors import UserError
 from vice.images.fingerprints import Duplicates, Fingerprint, count_duplicates, fingerprint
+from vice.images.lists import list_images
 from vice.images.read import ImageError, decode_image
 from vice.runtime.progress import progress
 
@@ -21,6 +23,9 @@ logger = logging.getLogger(__name__)
 THREADS = 8
 #: Images that are looked at before a training.
 SAMPLE = 64
+#: Share of images of one colour, or of repetitions, above which hardly anything can be learnt.
+MOST_EMPTY = 0.5
+MOST_REPEATED = 0.9
 
 
 @dataclass
@@ -147,8 +152,27 @@ def content_warnings(duplicates: Duplicates) -> list[str]:
     return said
 
 
-#: Share of images of one colour, or of repetitions, above which hardly anything can be learnt.
-MOST_EMPTY = 0.5
+def look_at_images(path: str | Path) -> None:
+    """Says what a sample of the images to train on holds, and refuses what cannot be trained on.
 
+    Args:
+        path: Folder or list of images.
 
-MOST_REPEATED = 0.9
+    Raises:
+        UserError: More than half of the images that were looked at cannot be used.
+    """
+    survey = survey_images(list_images(path), most=SAMPLE)
+    refused = survey.refused
+    if 2 * len(refused) > survey.looked:
+        raise UserError(
+            f"{path}: {len(refused)} of {survey.looked} images that were looked at cannot be "
+            f"trained on; the first is {refused[0]}"
+        )
+    logger.info("%s: %s", path, survey)
+    if refused:
+        logger.warning(
+            "%d of %d images that were looked at cannot be used and will be skipped; the first is "
+            "%s", len(refused), survey.looked, refused[0],
+        )  # fmt: skip
+    for warning in content_warnings(survey.duplicates()):
+        logger.warning("ALARM: of those that were looked at, %s", warning)

@@ -57,7 +57,7 @@ def training_seconds(folder: Path) -> float | None:
 
 
 def _submitted(run: Run, folder: Path, images: Path, plan: ReproducePlan) -> str:
-    from vice.plugins.vissl.slurm import job_state
+    from vice.runtime.slurm import job_state
 
     known = _record(folder).get("job")
     state = job_state(known) if known else ""

@@ -30,6 +30,7 @@ from vice.plugins.mmseg.cluster_segmentor import ClusterSegmentor
 from vice.plugins.mmseg.dataset import ViceDataset
 from vice.plugins.mmseg.linear_head import LinearHead
 from vice.plugins.mmseg.metric import CountMetric
+from vice.plugins.mmseg.retrieval_head import RetrievalHead
 from vice.plugins.mmseg.transforms import (
     ViceFiveCrop,
     ViceLoadImage,
@@ -46,6 +47,7 @@ __all__ = [
     "EvenPreProcessor",
     "LinearHead",
     "NumberedSampler",
+    "RetrievalHead",
     "ViceBackbone",
     "ViceDataset",
     "ViceFiveCrop",

@@ -30,6 +30,8 @@ class SharedEmbedder:
         embedder: The module.
         embed: The module with its outputs checked, behind an `EmbeddingCache` where there is a
             budget.
+        head: Arguments of a decode head that are no part of a config, such as a memory; handed
+            over with the embedder.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class SharedEmbedder:
     ) -> None:
         self.embedder = embedder
         self.origin = origin
+        self.head: dict[str, Any] = {}
         checked = CheckedEmbedder(embedder)
         self.embed = EmbeddingCache(checked, cache_bytes) if cache_bytes else checked
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vice.clustering import DEFAULT_MEMORY, Centroids, fit_kmeans
 from vice.errors import UserError
+from vice.evaluation.matchings import MATCHING_NAMES, ON_FIT, match, needs_fit_labels
 from vice.evaluation.results import describe, scores
 from vice.evaluation.task import Task, make_task
 from vice.models.load import is_spherical
@@ -88,7 +89,7 @@ def evaluate_clusters(
     task = make_task(spec, dataset, out_dir, **task_arguments)
     _check_clusters(clusters, task)
     with meter.step("check data"):
-        fit_labels = "greedy" in task.protocol.matchings
+        fit_labels = needs_fit_labels(task.protocol.matchings)
         sets = task.open(fit_labels=fit_labels)
         task.require_labels(sets, fit=fit_labels)
         content = look_at_images(task, sets)
@@ -163,7 +164,7 @@ def _count_both(
 ) -> tuple[list[CountTable], CountMetric]:
     """Counts on the fitted split, if the greedy matching is asked for, and on the scored one."""
     fit_tables: list[CountTable] = []
-    if "greedy" in task.protocol.matchings:
+    if needs_fit_labels(task.protocol.matchings):
         with meter.step("map the clusters"):
             fit_tables = _count(config, dataset_config(task, "fit"), shared, keep=False).tables
     config.test_evaluator.max_samples = task.max_maps
@@ -233,21 +234,21 @@ def _match(task: Task, fit: CountTable | None, score: CountTable) -> dict[str, T
     """The matchings that the protocol asks for: name to class of each cluster."""
     mappings = {}
     for name in task.protocol.matchings:
-        table = fit if name == "greedy" else score
+        table = fit if name in ON_FIT else score
         assert table is not None
-        mappings[name] = table.greedy() if name == "greedy" else table.hungarian()
+        mappings[name] = match(name, table)
     return mappings
 
 
 def _scores(
     task: Task, table: CountTable, mappings: dict[str, Tensor], classes: tuple[str, ...]
 ) -> dict[str, Any]:
-    splits = {"greedy": task.protocol.fit_split, "hungarian": task.protocol.score_split}
+    protocol = task.protocol
     return {
         name: {
-            **scores(table, mapping, classes),
+            **scores(table, mapping, classes, over=protocol.miou_over),
             "mapping": mapping.tolist(),
-            "fitted_on": splits[name],
+            "fitted_on": protocol.fit_split if name in ON_FIT else protocol.score_split,
         }
         for name, mapping in mappings.items()
     }
@@ -258,8 +259,10 @@ def _check_clusters(clusters: Sequence[int], task: Task) -> None:
         raise UserError(
             f"clusters {list(clusters)}: give one or more different numbers, each at least 1"
         )
-    if not task.protocol.fit_labels and "greedy" in task.protocol.matchings:
+    protocol = task.protocol
+    if not protocol.fit_labels and needs_fit_labels(protocol.matchings):
+        name = next(name for name in protocol.matchings if name in ON_FIT)
         raise UserError(
-            f"the greedy matching needs labels on {task.protocol.fit_split}: set matchings to "
-            "hungarian alone"
+            f"the {MATCHING_NAMES[name]} matching needs labels on {protocol.fit_split}: set "
+            "matchings to hungarian alone"
         )

@@ -8,11 +8,9 @@ from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vice.datasets.labelled_set import list_checksum
 from vice.errors import UserError
 from vice.evaluation.results import describe
 from vice.evaluation.task import Task, make_task
-from vice.names import printable
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.dataset import keep_subset
@@ -28,11 +26,9 @@ from vice.plugins.mmseg.running import (
     run,
     set_probe,
 )
+from vice.plugins.mmseg.subset_list import write_subset
 from vice.runtime.collectives import on_first_rank
-from vice.runtime.files import write_text
 from vice.runtime.step_meter import StepMeter
-
-SUBSET_NAME = "subset.txt"
 
 
 @names_full_disk
@@ -121,11 +117,10 @@ def finetune(
     loss, fitted = training_outcome(metric, len(score.classes))
 
     def write() -> dict[str, Any]:
-        _write_subset(names, task)
         result = {
             **describe("finetune", task, sets, model),
             "content": content,
-            "subset": {"images": len(names), "checksum": list_checksum(names), "file": SUBSET_NAME},
+            "subset": write_subset(names, task),
             "loss": loss,
             **class_scores("finetune", metric, task, score.classes, fitted),
         }
@@ -139,12 +134,3 @@ def _pipeline(task: Task, crop: int) -> list[dict[str, Any]]:
     if crop:
         steps.append({"type": "RandomCrop", "crop_size": (crop, crop), "cat_max_ratio": 0.75})
     return [*steps, pack]
-
-
-def _line(name: str) -> str:
-    """A name on a line; one with a line break in it as it is shown elsewhere."""
-    return f"{printable(name) if len(name.splitlines()) > 1 else name}\n"
-
-
-def _write_subset(names: list[str], task: Task) -> None:
-    write_text(task.out_dir / SUBSET_NAME, "".join(map(_line, names)))

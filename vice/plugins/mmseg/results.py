@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vice.datasets.labelled_pixels import absent_classes, warn_absent_classes
 from vice.errors import UserError
+from vice.evaluation.published_scores import published_scores
 from vice.evaluation.results import plain, scores
 from vice.evaluation.task import Task
 from vice.plugins.mmseg.metric import CountMetric
@@ -60,6 +61,8 @@ def finish(
         }
     )
     write_json(task.out_dir / RESULTS_NAME, result, allow_nan=False)
+    for score in published_scores(result["kind"], task.protocol):
+        logger.info("published under this protocol, in %%: %s", score)
     logger.info("results: %s", task.out_dir / RESULTS_NAME)
     return result
 
@@ -81,9 +84,9 @@ def class_scores(
         fitted: bool (C,), whether a class has a pixel that was fitted on.
     """
     table = metric.tables[0]
-    identity = table.identity()
+    identity, over = table.identity(), task.protocol.miou_over
     return {
-        kind: {**scores(table, identity, classes), "fitted_on": task.protocol.fit_split},
+        kind: {**scores(table, identity, classes, over=over), "fitted_on": task.protocol.fit_split},
         "absent": absent(task, classes, fitted, table),
         "confusion": table.confusion(identity).tolist(),
         **write_samples(metric, task, {kind: identity}, len(classes)),

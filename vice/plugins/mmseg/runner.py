@@ -72,6 +72,8 @@ def make_runner(config: Config, shared: SharedEmbedder | None) -> DeviceRunner:
             # Not into the config: that is written down, and copied with all that is in it.
             if shared is not None and isinstance(model, dict):
                 model = {**model, "backbone": shared.hand_to(model["backbone"])}
+                if shared.head:
+                    model["decode_head"] = {**model["decode_head"], **shared.head}
             return super().build_model(model)
 
     runner = SharingRunner.from_cfg(config)

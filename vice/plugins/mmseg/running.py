@@ -33,6 +33,9 @@ from vice.plugins.mmseg.watching import training_of
 from vice.runtime.collectives import on_first_rank, rank, world_size
 from vice.runtime.files import disk_errors
 
+#: Third deviation of the harness of dense retrieval, see `vice.evaluation.protocols.Protocol`.
+HARNESS_STD = 0.255
+
 
 def load_config(name: str, task: Task) -> Config:
     """Reads ``configs/mmseg/<name>.py`` and fills in the task.
@@ -55,6 +58,8 @@ def load_config(name: str, task: Task) -> Config:
     config.model.backbone.update(
         spec=task.spec, seed=task.seed, flip_average=task.protocol.flip_average
     )
+    if task.protocol.std == "original":
+        config.model.data_preprocessor.std[2] = 255 * HARNESS_STD
     for kind in ("train", "val", "test"):
         loader = config.get(f"{kind}_dataloader")
         if loader is not None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -24,7 +27,67 @@ from vice.runtime.progress import progress
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class EmbeddedImage:
+    """One image of a split that things are fitted on.
+
+    Attributes:
+        embedding: float32 (D, h, w), not normalised.
+        size: (H, W) of the network's input.
+        sample: Its `SegDataSample`, with the label map where the pipeline reads it.
+        index: Number of the image, or of its crop, in the data set.
+    """
+
+    embedding: Tensor
+    size: tuple[int, int]
+    sample: Any
+    index: int
+
+
 @torch.no_grad()
+def embed_images(
+    config: Config,
+    task: Task,
+    shared: SharedEmbedder,
+    dataset: dict[str, Any],
+    *,
+    training: bool = False,
+) -> Iterator[EmbeddedImage]:
+    """Embeds this rank's share of the images of a data set.
+
+    Args:
+        config: Its test loader, data preprocessor and backbone are used.
+        task: What is scored on what.
+        shared: Handed to the backbone if that means it.
+        dataset: Config of the data set, see `vice.plugins.mmseg.running.dataset_config`.
+        training: Whether the embedding is that of a probe's training, without the mirror average.
+
+    Yields:
+        The images in their order.
+
+    Raises:
+        UserError: An embedding that is not finite; it names the image.
+    """
+    device = task.device or get_device()
+    loader_config = copy.deepcopy(config.test_dataloader)
+    loader_config.dataset = dataset
+    # Sampler padding is off: no image is repeated to give all ranks the same number.
+    loader_config.sampler.round_up = False
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        loader = Runner.build_dataloader(loader_config, seed=task.seed)
+        backbone = MODELS.build(shared.hand_to(config.model.backbone)).to(device).train(training)
+        preprocessor = MODELS.build(config.model.data_preprocessor).to(device)
+        index = rank()
+        for batch in progress(loader, len(loader), f"embedding {task.protocol.fit_split} images"):
+            data = preprocessor(batch, False)
+            backbone.watch.names = image_names(data["data_samples"])
+            embeddings, size = backbone(data["inputs"])[-1], tuple(data["inputs"].shape[2:])
+            for embedding, sample in zip(embeddings, data["data_samples"], strict=True):
+                yield EmbeddedImage(embedding, size, sample, index)
+                index += world_size()
+        backbone.watch.look()
+
+
 def sample_split(
     config: Config,
     task: Task,
@@ -53,27 +116,14 @@ def sample_split(
     Raises:
         UserError: An embedding that is not finite; it names the image.
     """
-    device = task.device or get_device()
-    loader_config = copy.deepcopy(config.test_dataloader)
-    loader_config.dataset = dataset_config(task, "train" if labelled else "fit")
-    # Sampler padding is off: no image is repeated to give all ranks the same number.
-    loader_config.sampler.round_up = False
-    with DefaultScope.overwrite_default_scope("mmseg"):
-        loader = Runner.build_dataloader(loader_config, seed=task.seed)
-        # Flip average is off: a probe is fitted without it, whatever its optimizer.
-        backbone = MODELS.build(shared.hand_to(config.model.backbone)).to(device).train(labelled)
-        preprocessor = MODELS.build(config.model.data_preprocessor).to(device)
-        mib = pixels * backbone.dim * 4 / 2**20
-        logger.info("sampling at most %d pixels: %.0f MiB, twice that in between", pixels, mib)
-        sampler, index = PixelSampler(pixels, task.seed), rank()
-        for batch in progress(loader, len(loader), f"embedding {task.protocol.fit_split} images"):
-            data = preprocessor(batch, False)
-            backbone.watch.names = image_names(data["data_samples"])
-            embeddings = backbone(data["inputs"])[-1]
-            for embedding, sample in zip(embeddings, data["data_samples"], strict=True):
-                labels = sample.gt_sem_seg.data[0] if labelled else None
-                sampler.add(embedding, tuple(data["inputs"].shape[2:]), index, labels)
-                index += world_size()
-        backbone.watch.look()
+    dim = shared.embedder.dim
+    mib = pixels * dim * 4 / 2**20
+    logger.info("sampling at most %d pixels: %.0f MiB, twice that in between", pixels, mib)
+    sampler = PixelSampler(pixels, task.seed)
+    dataset = dataset_config(task, "train" if labelled else "fit")
+    # Flip average is off: a probe is fitted without it, whatever its optimizer.
+    for image in embed_images(config, task, shared, dataset, training=labelled):
+        labels = image.sample.gt_sem_seg.data[0] if labelled else None
+        sampler.add(image.embedding, image.size, image.index, labels)
     sampler.gather(cpu_group())
     return sampler.vectors() if rank() == 0 else None

@@ -9,7 +9,9 @@ from typing import Any
 from vice._version import __version__
 from vice.errors import UserError
 from vice.models.training_state import PATTERN, link_newest, newest_snapshot, read_snapshot
+from vice.options import flatten
 from vice.plugins.vissl.config.earlier import comparable
+from vice.plugins.vissl.config.machines import world
 from vice.redaction import redact
 from vice.runtime.files import disk_errors
 
@@ -66,8 +68,8 @@ def settings_of(config: Any) -> dict[str, str]:
     """
     # Redaction: states are files that others may read.
     settings = _compared(redact(dict(flatten(config))))
-    ranks = int(config.DISTRIBUTED.NUM_NODES) * int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
-    settings["images a step"] = str(int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * ranks)
+    images = int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config)
+    settings["images a step"] = str(images)
     settings.pop("DATA.TRAIN.BATCHSIZE_PER_REPLICA", None)
     settings[_VERSION] = __version__
     return settings
@@ -76,13 +78,6 @@ def settings_of(config: Any) -> dict[str, str]:
 def _compared(settings: dict[str, str]) -> dict[str, str]:
     skipped = HARMLESS + DERIVED
     return {key: value for key, value in settings.items() if not key.startswith(skipped)}
-
-
-def flatten(node: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested groups as dotted keys with their values as text."""
-    if not isinstance(node, dict):
-        return [(prefix.rstrip("."), str(node))]
-    return [item for key, value in node.items() for item in flatten(value, f"{prefix}{key}.")]
 
 
 def prepare_resume(config: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from contextlib import redirect_stderr
@@ -18,6 +17,7 @@ from vice.errors import UserError
 from vice.plugins.vissl.launcher import run_here
 from vice.plugins.vissl.slurm_step import meeting_port
 from vice.runtime.preemption import Preempted, watch_signals
+from vice.runtime.slurm import job_state
 
 #: Times that a job that ran into its time limit is queued again.
 MOST_LIMITS = 100
@@ -122,13 +122,3 @@ def _parameters(config: Any) -> dict[str, Any]:
     if config.MACHINE.DEVICE == "gpu":
         options["gpus_per_node"] = processes
     return {name: value for name, value in options.items() if value}
-
-
-def job_state(job: str) -> str:
-    """State of a job as SLURM names it, for example RUNNING; empty if it does not answer."""
-    command = ["squeue", "--noheader", "--jobs", job, "--format", "%T"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()

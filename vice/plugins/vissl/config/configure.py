@@ -13,10 +13,11 @@ from vissl.utils.hydra_config import convert_to_attrdict
 
 from vice.errors import UserError
 from vice.images import list_images
+from vice.images.survey import look_at_images
 from vice.methods import build_method
 from vice.plugins.vissl.config.checks import check_values
 from vice.plugins.vissl.config.compose import change_texts, compose
-from vice.plugins.vissl.config.inputs import announce_data, check_data, look_at_images
+from vice.plugins.vissl.config.inputs import announce_data, check_data
 from vice.plugins.vissl.config.machines import check_machines, choose_device, world
 from vice.plugins.vissl.option_keys import spelled
 from vice.plugins.vissl.slurm_step import join_step

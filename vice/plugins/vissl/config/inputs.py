@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from vice.errors import UserError
 from vice.images import list_images
 from vice.images.lists import announce, survey
-from vice.images.survey import SAMPLE, content_warnings, survey_images
 from vice.models.weight_files import holds_weights, split_key
 from vice.runtime.files import write_json
 from vice.runtime.overrides import shell_word
@@ -125,29 +124,3 @@ def _check_weights(trunk: DictConfig) -> None:
             f"config.MODEL.TRUNK.VICE.weights: {weights} is no file; give a file of weights, "
             "imagenet or null"
         )
-
-
-def look_at_images(path: str | Path) -> None:
-    """Says what a sample of the images to train on holds, and refuses what cannot be trained on.
-
-    Args:
-        path: Folder or list of images.
-
-    Raises:
-        UserError: More than half of the images that were looked at cannot be used.
-    """
-    survey = survey_images(list_images(path), most=SAMPLE)
-    refused = survey.refused
-    if 2 * len(refused) > survey.looked:
-        raise UserError(
-            f"{path}: {len(refused)} of {survey.looked} images that were looked at cannot be "
-            f"trained on; the first is {refused[0]}"
-        )
-    logger.info("%s: %s", path, survey)
-    if refused:
-        logger.warning(
-            "%d of %d images that were looked at cannot be used and will be skipped; the first is "
-            "%s", len(refused), survey.looked, refused[0],
-        )  # fmt: skip
-    for warning in content_warnings(survey.duplicates()):
-        logger.warning("ALARM: of those that were looked at, %s", warning)

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from classy_vision.generic.distributed_util import is_primary
-from torch import nn
 
 from vice.evaluation.label_free import HeldOutViews
 from vice.images import ImageError, list_images
 from vice.models.checkpoint import Checkpoint
+from vice.models.modes import evaluating
 from vice.models.training_state import remove_parts
 from vice.plugins.vissl.hooks.base import SilentHook, concepts_of, embedder_of, writers_of
 from vice.predictor import Predictor
@@ -200,16 +199,3 @@ def watch_hooks(cfg: Any, notice: Notice) -> list[AfterEpochHook]:
         paths = [str(path) for path in wanted.held_out_paths]
         hooks.append(HeldOutHook(folder, paths, int(wanted.held_out), cfg.VICE, notice))
     return hooks
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; then each module is in the mode that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -1,0 +1,113 @@
+"""What the fields of a protocol may be, and which go together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vice.errors import UserError
+
+if TYPE_CHECKING:
+    from vice.evaluation.protocols import Protocol
+
+_CHOICES = {
+    "fit_crops": ("whole", "five"),
+    "resize": ("none", "short", "within", "exact"),
+    "interpolation": ("bilinear", "bicubic", "nearest"),
+    "resize_library": ("torchvision", "opencv"),
+    "score_at": ("original", "input"),
+    "std": ("imagenet", "original"),
+    "upsample": ("scores", "classes"),
+    "miou_over": ("present", "all"),
+    "matchings": ("greedy", "hungarian", "argmax_iou", "hungarian_iou"),
+    "linear_optimizer": ("sgd", "adam", "lbfgs"),
+    "retrieval_grid": ("native", "patch"),
+    "retrieval_ignored": ("left_out", "class0"),
+    "retrieval_matchings": ("none", "hungarian", "hungarian_iou"),
+}
+_AT_LEAST_ONE = (
+    "kmeans_pixels",
+    "kmeans_iterations",
+    "linear_iterations",
+    "linear_batch",
+    "linear_pixels",
+    "retrieval_memory",
+    "retrieval_neighbours",
+)
+_BETWEEN = {
+    "size": (1, 2**16),
+    "fit_size": (1, 2**16),
+    "crop": (0, 2**16),
+    "fit_crop": (0, 2**16),
+    "fit_crop_ratio": (1e-3, 1),
+    "linear_lr": (0, 1e6),
+    "linear_bottleneck": (0, 2**16),
+    "linear_l2": (1e-12, 1e6),
+    "retrieval_temperature": (1e-6, 1e6),
+    "retrieval_patch": (1, 2**16),
+}
+_DIFFERENT = ("matchings", "retrieval_matchings")
+_SIZES = {"none": 0, "short": 1, "within": 2, "exact": 2}
+
+
+def check_protocol(protocol: Protocol) -> None:
+    """Refuses fields that are not allowed, by themselves or together.
+
+    Raises:
+        UserError: It names the field.
+    """
+    _check_values(protocol)
+    for field in ("fit_split", "score_split"):
+        _check_split(field, getattr(protocol, field))
+    _check_sizes(protocol)
+    if protocol.linear_optimizer == "lbfgs" and protocol.linear_bottleneck:
+        raise UserError(
+            "protocol: linear_optimizer=lbfgs fits the plain probe alone: set "
+            "linear_bottleneck=0, or linear_optimizer=sgd"
+        )
+    if set(protocol.fit_split.split("+")) & set(protocol.score_split.split("+")):
+        raise UserError(
+            f"fitting and scoring on one split ({protocol.score_split}) measures memory, not "
+            "generalisation: name two splits"
+        )
+
+
+def _check_values(protocol: Protocol) -> None:
+    for field, known in _CHOICES.items():
+        value = getattr(protocol, field)
+        wrong = [v for v in (value if isinstance(value, tuple) else [value]) if v not in known]
+        if wrong:
+            raise UserError(f"protocol: {field} is {wrong[0]!r}; choose {', '.join(known)}")
+    for field in _AT_LEAST_ONE:
+        if getattr(protocol, field) < 1:
+            raise UserError(f"protocol: {field} is {getattr(protocol, field)}; at least 1")
+    for field, (least, most) in _BETWEEN.items():
+        value = getattr(protocol, field)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(type(v) in (int, float) and least <= v <= most for v in numbers):
+            raise UserError(f"protocol: {field} is {value}; from {least:g} to {most:g}")
+    for field in _DIFFERENT:
+        value = getattr(protocol, field)
+        if not value or len(set(value)) < len(value):
+            raise UserError(f"protocol: {field} is {value}; one or more different ones")
+
+
+def _check_sizes(protocol: Protocol) -> None:
+    resize, size, fit_size = protocol.resize, protocol.size, protocol.fit_size
+    if len(size) != _SIZES[resize]:
+        raise UserError(
+            f"protocol: resize={resize} needs {_SIZES[resize]} numbers in size, not {len(size)}"
+        )
+    if fit_size and resize != "none" and len(fit_size) != len(size):
+        raise UserError(
+            f"protocol: resize={resize} needs {len(size)} numbers in fit_size, not {len(fit_size)}"
+        )
+    if (resize, protocol.resize_library) == ("within", "torchvision"):
+        raise UserError("protocol: resize=within needs resize_library=opencv")
+
+
+def _check_split(field: str, value: str) -> None:
+    for name in value.split("+"):
+        if not name.strip() or name in (".", "..") or set(name) & set("/\\\0"):
+            raise UserError(
+                f"protocol: {field} is {value!r}; the name of a split, or several joined with +"
+            )

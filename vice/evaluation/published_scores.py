@@ -1,0 +1,93 @@
+"""Scores that papers and their repositories print, under the protocol that they were taken with.
+
+Each was read at its source. A score stands beside a result only if protocol, data set and every
+changed field agree; what else differs (the trunk, the training) its model's name says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vice.evaluation.protocols import Protocol
+
+
+@dataclass(frozen=True)
+class PublishedScore:
+    """One score of a paper or repository.
+
+    Attributes:
+        kind: Kind of evaluation, a key of `vice.evaluation.protocol_effects.KINDS`.
+        protocol: Name of the protocol.
+        dataset: Data set.
+        readout: As `vice.evaluation.compare.readouts` names it.
+        model: What was scored.
+        miou: In percent; None where it is not given.
+        accuracy: In percent; None where it is not given.
+        source: Where it stands.
+        changes: Fields of the protocol that were set otherwise.
+    """
+
+    kind: str
+    protocol: str
+    dataset: str
+    readout: str
+    model: str
+    miou: float | None
+    accuracy: float | None
+    source: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        shown = ["-" if value is None else f"{value:g}" for value in (self.miou, self.accuracy)]
+        return f"{self.model}, {self.readout}: {' / '.join(shown)} ({self.source})"
+
+
+#: mIoU on VOC 2012 with memories of 102,400, 1,024,000 and 10,240,000 vectors.
+_HUMMINGBIRD = {
+    "hummingbird2023": {
+        "DINO ViT-S/16": (37.2, 43.1, 46.6),
+        "DINO ViT-B/16": (44.9, 50.8, 55.7),
+    },
+    "hummingbird2023_patch14": {
+        "DINOv2 ViT-S/14": (70.2, 74.9, 77.0),
+        "DINOv2 ViT-B/14": (69.1, 74.6, 76.9),
+        "DINOv2 ViT-L/14": (64.6, 71.7, 74.8),
+        "DINOv2 ViT-g/14": (62.3, 69.9, 73.6),
+    },
+}
+
+SCORES: tuple[PublishedScore, ...] = tuple(
+    PublishedScore(
+        "retrieval",
+        protocol,
+        "voc21",
+        "retrieval hungarian_iou",
+        model,
+        miou,
+        None,
+        "open-hummingbird-eval 2.0, README",
+        {} if memory == 102_400 else {"retrieval_memory": memory},
+    )
+    for protocol, models in _HUMMINGBIRD.items()
+    for model, scores in models.items()
+    for memory, miou in zip((102_400, 1_024_000, 10_240_000), scores, strict=True)
+)
+
+
+def published_scores(kind: str, protocol: Protocol) -> list[PublishedScore]:
+    """Scores that were published of the same kind, under the same protocol on the same data."""
+    changes = protocol.changed()
+    return [
+        score
+        for score in SCORES
+        if (score.kind, score.protocol, score.dataset) == (kind, protocol.name, protocol.dataset)
+        and dict(score.changes) == changes
+    ]
+
+
+def describe_published(kind: str, protocol: Protocol) -> list[dict[str, Any]]:
+    """The same for ``results.json``."""
+    return [asdict(score) for score in published_scores(kind, protocol)]
