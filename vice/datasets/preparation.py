@@ -23,7 +23,7 @@ from vice.datasets.voc import AUGMENTED
 from vice.datasets.voc_preparation import check_lists, make_trainaug
 from vice.errors import UserError
 from vice.images.lists import Contents, announce
-from vice.runtime.files import make_folder, replace_atomically
+from vice.runtime.files import disk_errors, make_folder, replace_atomically
 
 logger = logging.getLogger(__name__)
 #: Images of Cityscapes that PiCIE trains on, where they are there.
@@ -88,7 +88,8 @@ def prepare(
     for line in done:
         logger.info("%s", line)
     if wrong:
-        raise UserError("; ".join(wrong))
+        # Duplicates: several parts may come out of one archive.
+        raise UserError("; ".join(dict.fromkeys(wrong)))
     return done
 
 
@@ -147,11 +148,12 @@ def _place(part: ReleasePart, root: Path, source: Path, threads: int) -> bool:
     elif part.copied or not target.exists():
         for unpacked in (source / folder for folder in part.extracted):
             if next(unpacked.glob(f"**/*{part.ending}"), None) is not None:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(target.parent)
                 if part.copied:
                     _copy(unpacked, target, part.ending)
                 else:
-                    os.symlink(unpacked.resolve(), target, target_is_directory=True)
+                    with disk_errors(target, any_os_error=True):
+                        os.symlink(unpacked.resolve(), target, target_is_directory=True)
                     logger.info("%s links to %s", target, unpacked)
                 break
     return target.is_dir()
