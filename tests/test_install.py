@@ -107,7 +107,7 @@ def test_wheel_finds_its_configs_from_anywhere(installed, tmp_path):
     assert "vice/coco_highres" in listed and "vice/folder" in listed
     composed = call(
         "-c",
-        "from vice.plugins.vissl.config.configure import compose;"
+        "from vice.plugins.vissl.config.compose import compose;"
         "print(compose(['config=vice/coco_highres']).config.MODEL.TRUNK.VICE.decoder)",
         cwd=tmp_path,
         **environment,

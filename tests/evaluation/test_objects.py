@@ -57,7 +57,7 @@ def test_the_table_is_that_of_the_predicted_maps():
         objects.counts.append(count_foreground(mask, label, 3))
         rows, columns = np.arange(8) * 4 // 8, np.arange(9) * 6 // 9
         table.update(np.where(mask.numpy()[rows][:, columns], 1 + cluster, 0), label)
-    assert torch.equal(objects.table(clusters, 4).counts, table.counts)
+    assert torch.equal(objects.tables(clusters, 4).total().counts, table.counts)
     assert objects.without == 0
 
 

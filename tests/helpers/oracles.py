@@ -51,9 +51,15 @@ def pool(embeddings: np.ndarray, regions: np.ndarray, mode: str) -> dict[tuple[i
 
 
 def representative(
-    embeddings: np.ndarray, regions: np.ndarray, prototypes: np.ndarray
+    embeddings: np.ndarray,
+    regions: np.ndarray,
+    prototypes: np.ndarray,
+    targets: dict[tuple[int, int], np.ndarray] | None = None,
 ) -> dict[tuple[int, int], tuple]:
-    """{(map, id): (vector, coherence)}: the pixel with the best score, mean distance to it."""
+    """{(map, id): (vector, coherence)}: the pixel with the best score, mean distance to it.
+
+    Distances are those to ``targets`` where these are given.
+    """
     found: dict[tuple[int, int], list[np.ndarray]] = {}
     for number, (embedding, ids) in enumerate(zip(embeddings, regions, strict=True)):
         dense = upsample(embedding, *ids.shape)
@@ -64,7 +70,8 @@ def representative(
     out = {}
     for key, pixels in sorted(found.items()):
         best = max(pixels, key=lambda pixel: float((prototypes @ pixel).max()))
-        distance = [float(np.sqrt(((pixel - best) ** 2).sum())) for pixel in pixels]
+        target = best if targets is None else targets[key]
+        distance = [float(np.sqrt(((pixel - target) ** 2).sum())) for pixel in pixels]
         out[key] = (best, float(np.mean(distance)))
     return out
 

@@ -15,6 +15,7 @@ from tests.helpers import oracles
 from tests.helpers.processes import run_processes
 from vice.errors import UserError
 from vice.losses import DenseSwAVLoss, MutualRegions
+from vice.regions import representative_regions
 
 
 def random_batch(rng, *, views, images, dim=5, concepts=4, side=12):
@@ -75,7 +76,10 @@ def test_gradients(rng, region_vector):
     regions = torch.from_numpy(regions)
 
     def value(dense):
-        fixed = DenseSwAVLoss(2, 4, 3, region_vector=region_vector).double()
+        # A representative that is a constant has no such differences.
+        fixed = DenseSwAVLoss(
+            2, 4, 3, region_vector=region_vector, coherence_gradient="through"
+        ).double()
         fixed._assign = lambda *_: table  # type: ignore[method-assign]
         return fixed(dense, weights, regions)
 
@@ -105,6 +109,33 @@ def test_representative_adds_half_the_coherence(rng):
         per_image.setdefault(n, []).append(-float(q[row] @ log_p))
     swapped = np.mean([np.mean(losses) for losses in per_image.values()])
     assert total == pytest.approx((swapped + coherence) / 2, rel=1e-9)
+
+
+def test_representatives_are_constants_of_their_coherence_by_default(rng):
+    """The gradient differs by half of the coherence's, in the mean over regions and views."""
+    embeddings, prototypes, regions = random_batch(rng, views=2, images=2)
+    maps, weights = torch.from_numpy(regions), torch.from_numpy(prototypes)
+
+    def gradient_of(function):
+        leaf = torch.from_numpy(embeddings).requires_grad_()
+        return torch.autograd.grad(function(leaf), leaf)[0]
+
+    def loss(**options):
+        mode = DenseSwAVLoss(2, 4, 5, region_vector="representative", **options).double()
+        return gradient_of(lambda leaf: mode(leaf, weights, maps))
+
+    batch = MutualRegions.of(maps, 2)
+
+    def coherence(gradient):
+        return lambda leaf: batch.mutual(
+            representative_regions(leaf, batch.numbered, weights, coherence_gradient=gradient)[1]
+        ).mean()
+
+    expected = (gradient_of(coherence("through")) - gradient_of(coherence("constant"))) / 2
+    assert float(expected.norm()) > 0.01
+    difference = loss(coherence_gradient="through") - loss(coherence_gradient="constant")
+    torch.testing.assert_close(difference, expected)
+    assert torch.equal(loss(), loss(coherence_gradient="constant"))
 
 
 def test_batch_without_mutual_regions():
@@ -161,6 +192,7 @@ def test_more_prototypes_than_vectors_is_refused_with_a_remedy():
         ({"num_views": 1}, "num_views must be at least 2"),
         ({"reduction": "sum"}, "reduction must be one of"),
         ({"region_vector": "median"}, "region_vector must be one of"),
+        ({"coherence_gradient": "half"}, "coherence_gradient must be one of"),
     ],
 )
 def test_wrong_arguments(arguments, message):

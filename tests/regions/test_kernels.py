@@ -28,7 +28,8 @@ def test_the_kernels_give_the_plain_paths_numbers():
         pytest.skip("this Triton's interpreter is older than this NumPy: install numpy<2.4")
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) == (7 + 6) * (4 + 1 + 1) + 2
+    assert len(found) == (7 + 6) * 4 + (2 + 3) * 2 + 2
+    assert sum(name.endswith("through") for name in found) == (6 * 4 + 3 * 2) // 2
     for name, entry in found.items():
         # Both start from the same rounded embedding; only its gradient is rounded once more.
         rounding = 1e-5 if "float32" in name else 1e-2
@@ -69,6 +70,37 @@ def test_the_kernels_compile_for_gpus_that_are_not_here_and_spill_nothing(way, c
         assert counted["fence"] == 0, name
         if name == "backward" and capability >= 90:
             assert counted["atomic of 16 bytes"] >= 4 and not counted["atomic of 8 bytes"], name
+
+
+def test_representatives_that_are_constants_cost_less():
+    """What pulls at them is not added up, nor read."""
+    pytest.importorskip("triton")
+    from vice.experiments.benchmark.kernels import launches
+
+    counted = {}
+    for through in (False, True):
+        found = launches.launches(
+            "representatives",
+            block_regions(2, 80, 9, "cpu"),
+            dtype=torch.bfloat16,
+            through=through,
+        )
+        assert {launch.name for launch in found} == KERNELS["representatives"]
+        for launch in found:
+            if launch.name in ("backward", "to_chosen"):
+                code = launches.disassembled(launches.compiled(launch, 90))
+                assert code.stack == 0 and code.static()["spill"] == 0, launch.name
+                counted[launch.name, through] = code.static()
+    assert atomics(counted["backward", False]) < atomics(counted["backward", True])
+    assert loads(counted["to_chosen", False]) < loads(counted["to_chosen", True])
+
+
+def atomics(counted) -> int:
+    return sum(number for name, number in counted.items() if name.startswith("atomic"))
+
+
+def loads(counted) -> int:
+    return sum(number for name, number in counted.items() if name.startswith("load"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

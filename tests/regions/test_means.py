@@ -23,7 +23,10 @@ def pool(mode, embeddings, regions):
         prototypes = torch.eye(
             embeddings.shape[1], dtype=embeddings.dtype, device=embeddings.device
         )
-        pooled, coherence = representative_regions(embeddings, regions, prototypes)
+        # The gradient that takes more.
+        pooled, coherence = representative_regions(
+            embeddings, regions, prototypes, coherence_gradient="through"
+        )
         return pooled.vectors, coherence
     vectors = pool_regions(embeddings, regions, normalize=mode).vectors
     return vectors, vectors.new_zeros(len(vectors))

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from tests.conftest import ragged_regions
 from tests.helpers import oracles
 from vice.experiments.benchmark.pooling import upsample
-from vice.regions import representative_regions
+from vice.regions import COHERENCE_GRADIENTS, representative_regions
+
+BOTH = pytest.mark.parametrize("gradient", COHERENCE_GRADIENTS)
 
 
 @given(seed=st.integers(0, 10_000))
@@ -32,15 +34,84 @@ def test_representatives_equal_the_loop(seed):
         assert np.isclose(float(coherence[row]), distance, atol=1e-10)
 
 
-def test_gradient_of_coherence_is_finite_at_the_representative(rng):
+@BOTH
+def test_gradient_is_the_loops_finite_difference(rng, gradient):
+    """Of vectors and coherence; where the representative is a constant, distances are to it."""
+    embeddings = rng.normal(size=(2, 3, 2, 2))
+    prototypes = np.eye(3)
+    regions = ragged_regions(rng, 2, 6, 5)
+    start = oracles.representative(embeddings, regions, prototypes)
+    targets = {key: vector for key, (vector, _) in start.items()}
+    weights = rng.normal(size=(len(start), 4))
+
+    def value(changed):
+        fixed = targets if gradient == "constant" else None
+        found = oracles.representative(changed, regions, prototypes, fixed).values()
+        parts = [np.append(vector, distance) for vector, distance in found]
+        return float((np.stack(parts) * weights).sum())
+
+    wanted, step = np.zeros(embeddings.size), 1e-6
+    for place in range(embeddings.size):
+        ends = []
+        for sign in (1, -1):
+            changed = embeddings.copy()
+            changed.flat[place] += sign * step
+            ends.append(value(changed))
+        wanted[place] = (ends[0] - ends[1]) / (2 * step)
+    leaf = torch.from_numpy(embeddings).requires_grad_()
+    pooled, coherence = representative_regions(
+        leaf,
+        torch.from_numpy(regions),
+        torch.from_numpy(prototypes),
+        coherence_gradient=gradient,
+    )
+    found = torch.cat([pooled.vectors, coherence.unsqueeze(1)], 1)
+    (found * torch.from_numpy(weights)).sum().backward()
+    np.testing.assert_allclose(leaf.grad.flatten().numpy(), wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_only_the_gradient_of_coherence_depends_on_what_the_representative_is(rng):
+    embeddings = torch.from_numpy(rng.normal(size=(2, 5, 3, 4)))
+    regions = torch.from_numpy(ragged_regions(rng, 2, 12, 14))
+    prototypes = F.normalize(torch.from_numpy(rng.normal(size=(7, 5))), dim=1)
+    found = {}
+    for gradient in COHERENCE_GRADIENTS:
+        leaf = embeddings.clone().requires_grad_()
+        pooled, coherence = representative_regions(
+            leaf, regions, prototypes, coherence_gradient=gradient
+        )
+        weights = torch.linspace(-1, 1, pooled.vectors.numel(), dtype=torch.float64)
+        (of_vectors,) = torch.autograd.grad(
+            (pooled.vectors.flatten() * weights).sum(), leaf, retain_graph=True
+        )
+        (of_coherence,) = torch.autograd.grad(coherence.sum(), leaf)
+        found[gradient] = pooled.vectors, coherence, of_vectors, of_coherence
+    *same, one = found["constant"]
+    *others, other = found["through"]
+    for value, expected in zip(same, others, strict=True):
+        assert torch.equal(value, expected)
+    assert (one - other).norm() > 0.05 * other.norm()
+
+
+def test_another_gradient_is_refused():
+    with pytest.raises(ValueError, match="coherence_gradient must be one of .*not 'half'"):
+        representative_regions(
+            torch.ones(1, 2, 1, 1), torch.zeros(1, 2, 2), torch.eye(2), coherence_gradient="half"
+        )
+
+
+@BOTH
+def test_gradient_of_coherence_is_finite_at_the_representative(rng, gradient):
     embeddings = torch.from_numpy(rng.normal(size=(1, 3, 2, 2))).requires_grad_()
     prototypes = torch.eye(3, dtype=torch.float64)
-    _, coherence = representative_regions(embeddings, torch.zeros(1, 6, 6), prototypes)
+    _, coherence = representative_regions(
+        embeddings, torch.zeros(1, 6, 6), prototypes, coherence_gradient=gradient
+    )
     coherence.sum().backward()
     assert bool(torch.isfinite(embeddings.grad).all())
 
 
-def dense_representatives(embeddings, regions, prototypes):
+def dense_representatives(embeddings, regions, prototypes, gradient):
     """By PyTorch's own upsampling and gradient, one region at a time, in the order of the index."""
     vectors, coherence = [], []
     for embedding, ids in zip(embeddings, regions, strict=True):
@@ -48,28 +119,33 @@ def dense_representatives(embeddings, regions, prototypes):
         for number in ids[ids >= 0].unique():
             pixels = F.normalize(rows[ids.flatten() == number], dim=1)
             best = int((pixels.detach() @ prototypes.t()).amax(1).argmax())
-            others = torch.cat([pixels[:best], pixels[best + 1 :]])
-            distance = (others - pixels[best]).norm(dim=1)
+            target = pixels[best] if gradient == "through" else pixels[best].detach()
+            apart = pixels - target
+            # Copies of it, as beyond the last cell: rounding is no direction.
+            distance = apart[apart.detach().norm(dim=1) > 1e-12].norm(dim=1)
             vectors.append(pixels[best])
             coherence.append(distance.sum() / len(pixels))
     return torch.stack(vectors), torch.stack(coherence)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_gradient_is_that_of_the_dense_formula(seed):
+@BOTH
+@pytest.mark.parametrize("seed", range(3))
+def test_gradient_is_that_of_the_dense_formula(seed, gradient):
     rng = np.random.default_rng(seed)
     exact = torch.from_numpy(rng.normal(size=(3, 12, 4, 5))).requires_grad_()
     regions = torch.from_numpy(ragged_regions(rng, 3, 17, 21))
     prototypes = F.normalize(torch.from_numpy(rng.normal(size=(30, 12))), dim=1)
-    expected = dense_representatives(exact, regions, prototypes)
+    expected = dense_representatives(exact, regions, prototypes, gradient)
     targets = [torch.from_numpy(rng.normal(size=part.shape)) for part in expected]
     (wanted,) = torch.autograd.grad(weigh(expected, targets), exact)
     for dtype, tolerance in ((torch.float64, 1e-11), (torch.float32, 1e-5)):
         leaf = exact.detach().to(dtype).requires_grad_()
-        pooled, coherence = representative_regions(leaf, regions, prototypes)
+        pooled, coherence = representative_regions(
+            leaf, regions, prototypes, coherence_gradient=gradient
+        )
         found = (pooled.vectors, coherence)
-        (gradient,) = torch.autograd.grad(weigh(found, targets), leaf)
-        for one, other in ((found[0], expected[0]), (coherence, expected[1]), (gradient, wanted)):
+        (slope,) = torch.autograd.grad(weigh(found, targets), leaf)
+        for one, other in ((found[0], expected[0]), (coherence, expected[1]), (slope, wanted)):
             assert (one.double() - other).norm() <= tolerance * other.norm()
 
 
@@ -101,7 +177,10 @@ def test_gradcheck(rng):
     prototypes = torch.eye(3, dtype=torch.float64)
 
     def function(value):
-        pooled, coherence = representative_regions(value, regions, prototypes)
+        # Where it is a constant, differences with it held fixed are taken above.
+        pooled, coherence = representative_regions(
+            value, regions, prototypes, coherence_gradient="through"
+        )
         return pooled.vectors, coherence
 
     assert torch.autograd.gradcheck(function, (embeddings,))

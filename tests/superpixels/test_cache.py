@@ -49,10 +49,10 @@ def test_cache_key_holds_content_shape_and_parameters(tmp_path: Path) -> None:
     Superpixels(cache_dir=tmp_path)(NOISE)
     Superpixels(cache_dir=tmp_path)(other)
     Superpixels(cache_dir=tmp_path)(NOISE.reshape(130, 90, 3))
-    for options in ({"region_size": 10}, {"ruler": 20.0}, {"iterations": 2}):
+    for options in ({"region_size": 10}, {"ruler": 20.0}, {"iterations": 2}, {"blur_sigma": 4.0}):
         expected = slic(NOISE, **options)
         np.testing.assert_array_equal(Superpixels(cache_dir=tmp_path, **options)(NOISE), expected)
-    assert len(cached(tmp_path)) == 6
+    assert len(cached(tmp_path)) == 7
 
 
 def test_cache_key_holds_the_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Iterator
 
@@ -35,14 +36,20 @@ def assert_contiguous(regions: np.ndarray) -> None:
 
 
 @needs_contrib
-def test_slic_is_opencv_on_the_blurred_lab_image() -> None:
-    kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
+@pytest.mark.parametrize(
+    ("blur_sigma", "line"), [(None, [64, 128, 64]), (0.8, [61, 134, 61]), (4.0, [84, 88, 84])]
+)
+def test_slic_is_opencv_on_the_blurred_lab_image(blur_sigma, line) -> None:
+    # OpenCV blurs bytes in fixed point, with a Gaussian in 256ths.
+    side = math.exp(-1 / (2 * blur_sigma**2)) if blur_sigma else 0.5
+    np.testing.assert_allclose(line, 256 * np.array([side, 1, side]) / (1 + 2 * side), atol=1)
+    kernel = np.outer(line, line) / 256**2
     blurred = cv2.filter2D(NOISE.astype(np.float64), -1, kernel, borderType=cv2.BORDER_REFLECT_101)
     lab = cv2.cvtColor(np.floor(blurred + 0.5).astype(np.uint8), cv2.COLOR_RGB2LAB)
     solver = cv2.ximgproc.createSuperpixelSLIC(lab, cv2.ximgproc.SLIC, 15, 12.0)
     solver.iterate(3)
     expected = np.unique(solver.getLabels(), return_inverse=True)[1].reshape(90, 130)
-    actual = slic(NOISE, region_size=15, ruler=12.0, iterations=3)
+    actual = slic(NOISE, region_size=15, ruler=12.0, iterations=3, blur_sigma=blur_sigma)
     np.testing.assert_array_equal(actual, expected)
     assert_contiguous(actual)
 
@@ -94,7 +101,7 @@ def test_slic_wants_rgb(bad: np.ndarray) -> None:
 
 
 def test_bad_parameters() -> None:
-    for options in ({"region_size": 0}, {"ruler": 0.0}, {"iterations": 0}):
+    for options in ({"region_size": 0}, {"ruler": 0.0}, {"iterations": 0}, {"blur_sigma": 0.0}):
         with pytest.raises(UserError, match="positive"):
             slic(NOISE, **options)
     with pytest.raises(UserError, match="region_size 0"):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.evaluation.image_counts import ImageTables, image_cells
 from vice.labels import IGNORE
 from vice.scoring import CountTable
 
@@ -97,18 +98,20 @@ class ObjectVectors:
         """Images without foreground."""
         return sum(not bool(vector.any()) for vector in self.vectors)
 
-    def table(self, clusters: Sequence[int] | np.ndarray, num_clusters: int) -> CountTable:
+    def tables(self, clusters: Sequence[int] | np.ndarray, num_clusters: int) -> ImageTables:
         """Counts of a clustering: cluster 0 is the background, an object's is 1 + its own.
 
         Args:
             clusters: Of each image, in 0..num_clusters - 2.
             num_clusters: Number of clusters K, the background being one.
         """
-        table = CountTable(num_clusters, self.counts[0].shape[1])
+        images, classes = [], self.counts[0].shape[1]
         for cluster, counts in zip(clusters, self.counts, strict=True):
-            table.counts[0] += torch.from_numpy(counts[0])
-            table.counts[1 + int(cluster)] += torch.from_numpy(counts[1])
-        return table
+            table = CountTable(num_clusters, classes)
+            table.counts[0] = torch.from_numpy(counts[0])
+            table.counts[1 + int(cluster)] = torch.from_numpy(counts[1])
+            images.append(image_cells(table))
+        return ImageTables.of(images, num_clusters, classes)
 
 
 class ObjectClusters:

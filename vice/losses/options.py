@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vice.losses.swav import REDUCTIONS, REGION_VECTORS
 from vice.options import FLAG, STEPS, number, one_of, option, whole
+from vice.regions import COHERENCE_GRADIENTS
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,12 @@ class LossOptions:
         one_of(*REGION_VECTORS),
         "what is scaled to unit length: pixels (the papers), regions, or representatives with a "
         "loss of coherence (the authors' configs)",
+    )
+    coherence_gradient: str = option(
+        "constant",
+        one_of(*COHERENCE_GRADIENTS),
+        "what a representative is to the gradient of the coherence: a constant (the authors' "
+        "criterion), or a pixel that it goes through as well; counts with representatives only",
     )
     align_corners: bool = option(
         False, FLAG, "how embeddings are upsampled to the size of the views"

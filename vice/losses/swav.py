@@ -12,7 +12,12 @@ from torch import Tensor
 from vice.assignment import perplexity, sinkhorn
 from vice.errors import OptionError
 from vice.losses.queue import RegionQueue
-from vice.regions import MutualRegions, pool_regions, representative_regions
+from vice.regions import (
+    COHERENCE_GRADIENTS,
+    MutualRegions,
+    pool_regions,
+    representative_regions,
+)
 from vice.runtime.collectives import all_reduce_, world_size
 from vice.runtime.device import Arriving, HostBuffers
 
@@ -65,6 +70,8 @@ class DenseSwAVLoss(HostBuffers):
         region_vector: ``"pixel"`` (papers), ``"region"`` or ``"representative"`` (authors'
             configs); see `vice.regions.pool`. The last adds the coherence loss: the total is the
             mean of the two.
+        coherence_gradient: ``"constant"`` (authors' criterion) or ``"through"``; see
+            `vice.regions.representative_regions`. Counts with representatives only.
         align_corners: How embeddings are upsampled to the views' size.
         group: Process group; None is the default group.
 
@@ -109,18 +116,20 @@ class DenseSwAVLoss(HostBuffers):
         queue_start: int = 313,
         reduction: str = "image",
         region_vector: str = "pixel",
+        coherence_gradient: str = "constant",
         align_corners: bool = False,
         group: Any = None,
     ) -> None:
         super().__init__()
         if num_views < 2:
             raise ValueError(f"num_views must be at least 2, not {num_views}")
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be one of {REDUCTIONS}, not {reduction!r}")
-        if region_vector not in REGION_VECTORS:
-            raise ValueError(
-                f"region_vector must be one of {REGION_VECTORS}, not {region_vector!r}"
-            )
+        for name, value, known in (
+            ("reduction", reduction, REDUCTIONS),
+            ("region_vector", region_vector, REGION_VECTORS),
+            ("coherence_gradient", coherence_gradient, COHERENCE_GRADIENTS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {known}, not {value!r}")
         self.num_views = num_views
         self.num_prototypes = num_prototypes
         self.temperature = temperature
@@ -129,6 +138,7 @@ class DenseSwAVLoss(HostBuffers):
         self.queue_start = queue_start
         self.reduction = reduction
         self.region_vector = region_vector
+        self.coherence_gradient = coherence_gradient
         self.align_corners = align_corners
         self.group = group
         self.queue = RegionQueue(queue_length, dim, group)
@@ -187,7 +197,11 @@ class DenseSwAVLoss(HostBuffers):
         corners = self.align_corners
         if self.region_vector == "representative":
             pooled, coherence = representative_regions(
-                embeddings, batch.numbered, prototypes, align_corners=corners
+                embeddings,
+                batch.numbered,
+                prototypes,
+                align_corners=corners,
+                coherence_gradient=self.coherence_gradient,
             )
             return batch.vectors(pooled.vectors), batch.mutual(coherence)
         pooled = pool_regions(

@@ -10,8 +10,10 @@ from vice.regions.pool import (
     region_representatives,
     representative_regions,
 )
+from vice.regions.representatives import COHERENCE_GRADIENTS
 
 __all__ = [
+    "COHERENCE_GRADIENTS",
     "NORMALIZE_MODES",
     "MutualRegions",
     "RegionIndex",

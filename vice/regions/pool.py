@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vice.regions.means import PooledMeans
 from vice.regions.numbering import RegionIndex, _numbered
-from vice.regions.representatives import Representatives
+from vice.regions.representatives import COHERENCE_GRADIENTS, Representatives
 
 logger = logging.getLogger(__name__)
 NORMALIZE_MODES = ("pixel", "region")
@@ -124,6 +124,7 @@ def representative_regions(
     num_regions: int | None = None,
     *,
     align_corners: bool = False,
+    coherence_gradient: str = "constant",
 ) -> tuple[RegionVectors, Tensor]:
     """The pixel that fits a prototype best stands for its region (authors' high-res configs).
 
@@ -136,6 +137,9 @@ def representative_regions(
         prototypes: (K, D) unit rows.
         num_regions: Exclusive upper bound on the region ids.
         align_corners: How the embedding is upsampled to (h, w).
+        coherence_gradient: What the representative is to the gradient of the coherence:
+            ``"constant"``, a fixed target (the authors' criterion), or ``"through"``, a pixel as
+            the others are.
 
     Returns:
         The unit vectors of the representatives as `RegionVectors`, and the coherence (R,): the
@@ -143,12 +147,18 @@ def representative_regions(
         Between equal scores the first pixel in scan order wins.
 
     Raises:
-        ValueError: Batch sizes that differ, or an id outside ``num_regions``.
+        ValueError: Batch sizes that differ, an id outside ``num_regions``, or an unknown
+            ``coherence_gradient``.
     """
+    if coherence_gradient not in COHERENCE_GRADIENTS:
+        raise ValueError(
+            f"coherence_gradient must be one of {COHERENCE_GRADIENTS}, not {coherence_gradient!r}"
+        )
     numbered = _numbered(embeddings, regions, num_regions)
+    options = {"align_corners": align_corners, "through": coherence_gradient == "through"}
     with torch.autocast(embeddings.device.type, enabled=False):
         vectors, coherence = region_representatives(
-            embeddings, prototypes.detach(), numbered, align_corners=align_corners
+            embeddings, prototypes.detach(), numbered, options
         )
     return RegionVectors(vectors, numbered.counts, numbered.index), coherence
 
@@ -157,8 +167,7 @@ def region_representatives(
     embeddings: Tensor,
     prototypes: Tensor,
     numbered: RegionIndex,
-    *,
-    align_corners: bool,
+    options: dict[str, bool],
 ) -> tuple[Tensor, Tensor]:
     """Representatives (R, D) and coherence (R,) by the path that `region_means` would take."""
     if (kernels := _kernels_for(embeddings)) is not None:
@@ -166,7 +175,7 @@ def region_representatives(
     else:
         function, taken = Representatives, _full(embeddings)
     like = torch.float64 if taken.dtype == torch.float64 else torch.float32
-    return function.apply(taken, prototypes.to(like), numbered, align_corners)
+    return function.apply(taken, prototypes.to(like), numbered, options)
 
 
 def _full(embeddings: Tensor) -> Tensor:

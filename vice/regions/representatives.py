@@ -10,7 +10,11 @@ pixel with the best score, v, stands for it (the authors' high-res configs). Wha
   inner products would lose the digits of small distances;
 - the gradient of sum_p a_p |p - v|^2 / 2, with a_p = g / |p - v| held fixed, is that of the sum of
   distances: c_p p - v along p's length removed, c_p = <p, v>, so a stencil and a transposed
-  sparse matrix again, and with respect to v the weighted sum of p, a sparse matrix times Y.
+  sparse matrix again;
+- v is a pixel itself, and whether distances move it is a choice. ``"constant"``: it is their fixed
+  target (the authors' criterion); ``"through"``: the gradient with respect to v, the weighted sum
+  of v - p, a sparse matrix times Y, goes to that pixel as well. Values are the same, and so is the
+  gradient of whatever else v is used for.
 """
 
 from __future__ import annotations
@@ -22,9 +26,16 @@ from torch import Tensor
 
 from vice.regions.fragments import EPSILON, NOISE, Layout, OneMap
 
+#: What of the coherence's gradient reaches the representatives: nothing, or all of it.
+COHERENCE_GRADIENTS = ("constant", "through")
+
 
 class Representatives(torch.autograd.Function):
-    """Representatives (R, D) and coherence (R,) of an embedding (B, D, h', w')."""
+    """Representatives (R, D) and coherence (R,) of an embedding (B, D, h', w').
+
+    ``options``: ``align_corners`` as in `torch.nn.functional.interpolate`, and ``through``, whether
+    the gradient of the coherence reaches the representatives.
+    """
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -32,10 +43,10 @@ class Representatives(torch.autograd.Function):
         embeddings: Tensor,
         prototypes: Tensor,
         numbered: Any,
-        align_corners: bool,
+        options: dict[str, bool],
     ) -> tuple[Tensor, Tensor]:
         """Scores, choice and distances of each map in turn."""
-        layout = Layout(embeddings, numbered, align_corners)
+        layout = Layout(embeddings, numbered, options["align_corners"])
         vectors = embeddings.new_zeros(numbered.counts.numel(), embeddings.shape[1])
         coherence = embeddings.new_zeros(numbered.counts.numel())
         kept: dict[int, tuple[Tensor, Tensor]] = {}
@@ -53,7 +64,7 @@ class Representatives(torch.autograd.Function):
             kept[number] = (chosen, distance)
         coherence /= numbered.counts
         ctx.save_for_backward(embeddings, vectors, numbered.counts)
-        ctx.layout, ctx.kept = layout, kept
+        ctx.layout, ctx.kept, ctx.through = layout, kept, options["through"]
         return vectors, coherence
 
     @staticmethod
@@ -68,7 +79,9 @@ class Representatives(torch.autograd.Function):
             for number, fragments in ctx.layout.maps(embeddings):
                 of_sums = of_coherence[fragments.rows] / counts[fragments.rows]
                 map_values = (vectors[fragments.rows], of_vectors[fragments.rows], of_sums)
-                input_gradient[number] = _gradient(fragments, ctx.kept[number], map_values)
+                input_gradient[number] = _gradient(
+                    fragments, ctx.kept[number], map_values, through=ctx.through
+                )
         return input_gradient, None, None, None
 
 
@@ -122,7 +135,11 @@ def _distances(fragments: OneMap, lengths: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _gradient(
-    fragments: OneMap, kept: tuple[Tensor, Tensor], map_values: tuple[Tensor, Tensor, Tensor]
+    fragments: OneMap,
+    kept: tuple[Tensor, Tensor],
+    map_values: tuple[Tensor, Tensor, Tensor],
+    *,
+    through: bool,
 ) -> Tensor:
     """Gradient (D, h', w') of one map.
 
@@ -131,6 +148,7 @@ def _gradient(
         kept: Chosen pixels, distance of each pixel.
         map_values: Of each of its regions the vector, the vector's gradient, and that of the sum of
             distances.
+        through: Whether distances pull at their representative, too.
     """
     chosen, distance = kept
     # Recomputed: cheaper than to keep it.
@@ -144,8 +162,10 @@ def _gradient(
     closeness = (1 + vectors.square().sum(1)[row] - distance.square()) / 2
     closeness = torch.where(lengths < 1 / EPSILON, closeness, 1)
     fragments.subtract_stencil(of_cells, -pull * lengths.square() * closeness)
-    total = pull.new_zeros(len(vectors)).index_add_(0, row, pull)
-    reaction = of_vectors + total.unsqueeze(1) * vectors - fragments.times_cells(weights)
+    reaction = of_vectors
+    if through:
+        total = pull.new_zeros(len(vectors)).index_add_(0, row, pull)
+        reaction = of_vectors + total.unsqueeze(1) * vectors - fragments.times_cells(weights)
     _add_at(fragments, of_cells, chosen, through_length(reaction, vectors, lengths[chosen]))
     return of_cells.T.view(fragments.shape)
 

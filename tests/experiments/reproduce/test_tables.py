@@ -264,6 +264,8 @@ def test_groups_are_merged_deeply():
         ("ablation_lowres", "superpixels of 10 px, masking, DeepLabV3+", "b99b8987c3"),
         ("photographs", "four stages of the network", "365a4edad8"),
         ("photographs_imagenet", "ViCE", "2780404da8"),
+        ("photographs", "representatives", "9b292fe3fb"),
+        ("photographs_imagenet", "representatives", "52a49c9631"),
     ],
 )
 def test_runs_of_version_0_1_are_found_again(table, name, key, tmp_path):

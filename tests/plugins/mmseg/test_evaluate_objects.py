@@ -90,6 +90,8 @@ def test_objects_are_clustered_whoever_finds_the_foreground(
             seeds = entry[name]["seeds"]
             assert [each["seed"] for each in seeds] == [1234, 1235]
             assert entry[name]["miou"] == np.mean([each["miou"] for each in seeds]) > 0.8
+            low, high = entry[name]["interval"]["miou"]
+            assert low <= entry[name]["miou"] <= high and entry[name]["interval"]["images"] == 6
         counts = np.array(json.loads((out / "counts.json").read_text())["score"]["3"])
         # Every labelled pixel is counted, in one of the background and two objects.
         assert counts.sum() == 6 * 39 * 44 and (counts.sum(1) > 0).all()

@@ -37,6 +37,7 @@ def test_the_rate_falls_at_the_epoch_and_batches_are_whole():
         for _ in range(60):
             rates.append(weights.param_groups[0]["lr"])
             for _ in range(2):
+                weights.step()
                 scheduler.step()
         assert rates == pytest.approx([0.1] * epoch + [0.01] * (60 - epoch))
     with pytest.raises(UserError, match="15 train images make no whole batch of 16"):

@@ -9,7 +9,8 @@ from vice.errors import UserError
 from vice.options import one_of, options_of, whole
 from vice.paths import experiment_names
 from vice.plugins.vissl.config.checks import check_values
-from vice.plugins.vissl.config.configure import compose, configure
+from vice.plugins.vissl.config.compose import compose
+from vice.plugins.vissl.config.configure import configure
 from vice.plugins.vissl.config.schema import groups
 
 

@@ -8,11 +8,13 @@ from omegaconf import OmegaConf
 
 from tests.plugins.vissl.conftest import overrides
 from vice.errors import UserError
+from vice.methods import DEFAULT, METHODS
+from vice.options import flatten
 from vice.paths import experiment_names
+from vice.plugins.vissl.config.compose import compose
 from vice.plugins.vissl.config.configure import (
     check_batches,
     check_data,
-    compose,
     configure,
     set_schedule,
 )
@@ -23,7 +25,8 @@ from vice.plugins.vissl.trunks import DECODERS, TRUNK
 @pytest.mark.parametrize("name", experiment_names())
 def test_every_config_composes(name):
     config = compose([f"config={name}"]).config
-    assert config.VICE.METHOD.name == "vice"
+    first = name.removeprefix("vice/").partition("_")[0]
+    assert config.VICE.METHOD.name == (first if first in METHODS else DEFAULT)
     assert OmegaConf.to_container(config, resolve=False) == OmegaConf.to_container(
         config, resolve=True
     )
@@ -61,6 +64,24 @@ def test_the_papers_numbers(name, trunk, backbone, size, region, epochs):
     lengths = config.OPTIMIZER.param_schedulers.lr.lengths
     assert lengths[0] == pytest.approx(0.02 * 4 / epochs)
     assert sum(lengths) == pytest.approx(1)
+
+
+def test_the_release_differs_from_the_papers_where_it_is_said_to():
+    """The authors' configs: docs/papers.md, and SPEC's sections on views, regions and the loss."""
+    flat = [
+        dict(flatten(OmegaConf.to_container(compose([f"config=vice/{name}"]).config)))
+        for name in ("coco_highres", "coco_highres_release")
+    ]
+    folders = ("CHECKPOINT.DIR", "SLURM.LOG_FOLDER", "VICE.SUPERPIXELS.cache_dir")
+    papers, release = ({k: v for k, v in f.items() if k not in folders} for f in flat)
+    assert {key: value for key, value in release.items() if papers.get(key) != value} == {
+        "VICE.SUPERPIXELS.blur_sigma": "4.0",
+        "VICE.VIEWS.scale": "[0.5, 1.5]",
+        "VICE.LOSS.region_vector": "representative",
+        "VICE.LOSS.reduction": "region",
+        "VICE.LOSS.align_corners": "True",
+    }
+    assert release["VICE.LOSS.coherence_gradient"] == "constant"
 
 
 @pytest.mark.parametrize(("nodes", "gpus", "peak"), [(1, 4, 0.04), (1, 1, 0.01), (8, 4, 0.32)])

@@ -54,7 +54,9 @@ def resume(images, tmp_path):
         path.parent.mkdir(exist_ok=True)
         write_snapshot(path, state)
         own = [f"config.DATA.TRAIN.DATA_PATHS=[{images}]", f"config.CHECKPOINT.DIR={tmp_path}/run"]
-        check_settings(path, configure([*BEGUN, *own, *more])[1])
+        config = configure([*BEGUN, *own, *more])[1]
+        check_settings(path, config)
+        return config
 
     return look
 
@@ -64,6 +66,50 @@ def test_a_run_of_version_0_1_is_resumed(resume):
     resume("config.MODEL.TRUNK.NAME=vice_resnet_fpn", "config.VICE.VIEWS.canny_low=10.0")
     resume(**{"VICE.VIEWS.canny_low": "10.0"})
     resume("config.VICE.VIEWS.canny_low=11", **{"VICE.VIEWS.canny_low": "11"})
+
+
+def test_a_run_goes_on_with_the_gradient_that_it_was_begun_with(resume, caplog):
+    """States from before there was a choice went through representatives."""
+    asked = "config.VICE.LOSS.region_vector=representative"
+    keys = ("VICE.LOSS.region_vector", "LOSS.vice_dense_swav.region_vector")
+    begun = dict.fromkeys(keys, "representative")
+    through = "config.VICE.LOSS.coherence_gradient=through"
+    assert resume(asked, **begun).VICE.LOSS.coherence_gradient == "through"
+    assert caplog.text.count("goes on with through, which it was trained with") == 1
+    caplog.clear()
+    assert resume(asked, through, **begun).VICE.LOSS.coherence_gradient == "through"
+    with pytest.raises(UserError, match=r"coherence_gradient was through, is constant\. Set"):
+        resume(asked, "config.VICE.LOSS.coherence_gradient=constant", **begun)
+    chosen = {**begun, "VICE.LOSS.coherence_gradient": "constant"}
+    assert resume(asked, **chosen).VICE.LOSS.coherence_gradient == "constant"
+    with pytest.raises(UserError, match="coherence_gradient was constant, is through"):
+        resume(asked, through, **chosen)
+    with pytest.raises(UserError, match=r"settings: VICE\.LOSS\.region_vector was pixel, is rep"):
+        resume(asked)
+    # Where there are no representatives, nothing depends on it.
+    assert resume(through).VICE.LOSS.coherence_gradient == "through"
+    assert resume().VICE.LOSS.coherence_gradient == "constant"
+    assert "goes on with" not in caplog.text
+    # A folder without states is no run that goes on.
+    own = ["config.CHECKPOINT.AUTO_RESUME=false"]
+    with pytest.raises(UserError, match="coherence_gradient was through, is constant"):
+        resume(asked, *own, **begun)
+
+
+def test_what_version_0_1_lacked_and_did_not_do_is_said():
+    given = ["config=vice/folder", "config.VICE.LOSS.region_vector=representative"]
+    key = "VICE.LOSS.coherence_gradient"
+
+    def written(*more):
+        composed, filled = compose_with_defaults([*given, *more])
+        return earlier(dict(flatten(OmegaConf.to_container(composed.config))), filled)
+
+    assert written()[key] == "constant"
+    assert key not in written(f"config.{key}=through")
+    assert key not in written("config.VICE.LOSS.region_vector=pixel")
+    blurred = written("config.VICE.SUPERPIXELS.blur_sigma=4.0")
+    assert blurred["VICE.SUPERPIXELS.blur_sigma"] == "4.0"
+    assert "VICE.SUPERPIXELS.blur_sigma" not in written()
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,10 @@ def _means(embeddings: Tensor, regions: Tensor | RegionIndex, mode: str) -> Tens
 def _representatives(
     embeddings: Tensor, regions: Tensor | RegionIndex, prototypes: Tensor
 ) -> Tensor:
-    pooled, coherence = representative_regions(embeddings, regions, prototypes)
+    # The dearer of the two gradients.
+    pooled, coherence = representative_regions(
+        embeddings, regions, prototypes, coherence_gradient="through"
+    )
     return torch.cat([pooled.vectors, coherence.unsqueeze(1)], 1)
 
 

@@ -21,6 +21,7 @@ from vice.evaluation.seed_stability import cluster_stability
 from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.tables import Experiment
 from vice.models.checkpoint import load_checkpoint
+from vice.options import flatten
 from vice.runtime.files import read_json, write_json
 from vice.runtime.run_folder import CARD_NAME, CHOICE_NAME, SCORES_NAME, STABILITY_NAME, read_config
 
@@ -76,8 +77,7 @@ def last_scores(
         ``mutual_information`` as in `vice.evaluation.label_free.LabelFreeScores`.
     """
     held_out = [image.as_posix() for image in _held_out(row, plan)]
-    method = {name: settings[name] for name in _VIEW_KEYS}
-    method["SUPERPIXELS"] = {**method["SUPERPIXELS"], "cache_dir": None}
+    method = _view_settings(settings)
     text = json.dumps(method, sort_keys=True)
     asked = {
         "weights": read_json(run_dir / CARD_NAME, _REMEDY).get("sha256"),
@@ -96,6 +96,19 @@ def last_scores(
         known = {**asked, "scores": shares}
         write_json(file, known)
     return dict(known["scores"])
+
+
+def _view_settings(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """How views are made and compared, as version 0.1 wrote it, so that scores are found again."""
+    from vice.plugins.vissl.config.earlier import without_younger
+
+    method = {name: settings[name] for name in _VIEW_KEYS}
+    method["SUPERPIXELS"] = {**method["SUPERPIXELS"], "cache_dir": None}
+    kept = without_younger(dict(flatten(method, "VICE.")))
+    return {
+        group: {name: value for name, value in options.items() if f"VICE.{group}.{name}" in kept}
+        for group, options in method.items()
+    }
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,12 @@ from torch import Tensor
 
 from vice.datasets import LabelledSet
 from vice.errors import UserError
+from vice.evaluation.intervals import (
+    ResampledScores,
+    describe_interval,
+    resampled_mapping,
+    resampled_scores,
+)
 from vice.evaluation.matchings import ON_FIT, match, needs_fit_labels
 from vice.evaluation.objects import (
     ObjectClusters,
@@ -205,9 +211,10 @@ def _clusters(
     protocol = task.protocol
     fitted, scored = (torch.stack(each.vectors).numpy() for each in (fit, score))
     entries: dict[str, Any] = {}
-    tables: dict[int, CountTable] = {}
+    first: dict[int, CountTable] = {}
     for k in clusters:
         by_seed: dict[str, list[dict[str, Any]]] = {name: [] for name in protocol.matchings}
+        drawn: dict[str, list[ResampledScores]] = {name: [] for name in protocol.matchings}
         for seed in protocol.objects_seeds:
             found = ObjectClusters(
                 fitted,
@@ -216,22 +223,39 @@ def _clusters(
                 batch=protocol.objects_batch,
                 seed=seed,
             )
-            table = score.table(found.assign(scored), k)
-            tables.setdefault(k, table)
-            for name in protocol.matchings:
-                source = fit.table(found.assign(fitted), k) if name in ON_FIT else table
-                mapping = match(name, source)
+            images = score.tables(found.assign(scored), k)
+            table = images.total()
+            first.setdefault(k, table)
+            mappings = {
+                name: match(
+                    name, fit.tables(found.assign(fitted), k).total() if name in ON_FIT else table
+                )
+                for name in protocol.matchings
+            }
+            resampled = resampled_scores(
+                images,
+                {name: resampled_mapping(name, mapping) for name, mapping in mappings.items()},
+                over=protocol.miou_over,
+            )
+            for name, mapping in mappings.items():
                 of = scores(table, mapping, classes, over=protocol.miou_over)
                 by_seed[name].append({"seed": seed, **of, "mapping": mapping.tolist()})
+                drawn[name].append(resampled[name])
         entries[str(k)] = {
             name: {
                 **mean_scores(found_scores),
+                "interval": describe_interval(_mean(drawn[name]), len(score.vectors)),
                 "seeds": found_scores,
                 "fitted_on": protocol.fit_split if name in ON_FIT else protocol.score_split,
             }
             for name, found_scores in by_seed.items()
         }
-    return entries, tables
+    return entries, first
+
+
+def _mean(drawn: Sequence[ResampledScores]) -> ResampledScores:
+    """Means over seeds in each resample, so that an interval is one over images."""
+    return {name: np.mean([each[name] for each in drawn], axis=0) for name in drawn[0]}
 
 
 def _describe(objects: ObjectVectors) -> dict[str, int]:

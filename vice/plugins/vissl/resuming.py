@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from vice._version import __version__
 from vice.errors import UserError
 from vice.models.training_state import PATTERN, link_newest, newest_snapshot, read_snapshot
 from vice.options import flatten
-from vice.plugins.vissl.config.earlier import comparable
+from vice.plugins.vissl.config.earlier import begun_without, comparable
 from vice.plugins.vissl.config.machines import world
+from vice.plugins.vissl.config.schema import node_at
 from vice.redaction import redact
 from vice.runtime.files import disk_errors
 
@@ -113,6 +115,44 @@ def prepare_resume(config: Any) -> None:
     check_settings(newest, config)
     config.CHECKPOINT.USE_SYMLINK_CHECKPOINT_FOR_RESUME = True
     logger.info("resuming from %s", newest)
+
+
+def keep_begun(config: Any, filled: Collection[str]) -> None:
+    """Sets options that a run was begun without to what it was trained with, in place; says so.
+
+    A run goes on under the command that began it. What the command or its config names stays, and
+    is refused by `check_settings` if it is something else.
+
+    Args:
+        config: ``config.*``, composed.
+        filled: Keys whose values are defaults because nothing else was said.
+    """
+    if not config.CHECKPOINT.AUTO_RESUME:
+        return
+    for key, value in begun_without(_settings_in(Path(config.CHECKPOINT.DIR))).items():
+        group, _, name = key.rpartition(".")
+        if key in filled and str(node_at(config, group)[name]) != value:
+            node_at(config, group)[name] = value
+            logger.warning(
+                "the run in %s was begun before there was config.%s: it goes on with %s, which it "
+                "was trained with",
+                config.CHECKPOINT.DIR,
+                key,
+                value,
+            )
+
+
+def _settings_in(folder: Path) -> dict[str, str]:
+    """Settings in a run folder's states, which are all of one run; empty if none says them."""
+    for path in sorted(folder.glob(PATTERN)):
+        try:
+            settings = read_snapshot(path, numbers=False).get("vice", {}).get("settings")
+        except UserError:
+            # Damage is told of, and mended, where the run is resumed.
+            continue
+        if settings:
+            return dict(settings)
+    return {}
 
 
 def check_settings(path: Path, config: Any) -> None:

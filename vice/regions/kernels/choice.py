@@ -105,7 +105,7 @@ def _to_chosen(
     dim, height, width, pixels_y, pixels_x,
     stride_b, stride_d, stride_y, stride_x,
     epsilon, before, count,
-    DIM: tl.constexpr,
+    DIM: tl.constexpr, THROUGH: tl.constexpr,
 ):  # fmt: skip
     region, d = tl.program_id(0).to(tl.int64), tl.arange(0, DIM)
     place = tl.load(chosen + region) - before
@@ -119,11 +119,12 @@ def _to_chosen(
     own = region * dim + d
     vector = tl.load(vectors + own, mask=some, other=0.0)
     reaction = tl.load(of_vectors + own, mask=some, other=0.0)
-    reaction += tl.load(totals + region) * vector - tl.load(pulled + own, mask=some, other=0.0)
+    if THROUGH:
+        reaction += tl.load(totals + region) * vector - tl.load(pulled + own, mask=some, other=0.0)
     length = tl.load(inverse + place)
     # The gradient of z from that of z times its inverse length.
-    through = tl.where(length < 1 / epsilon, tl.sum(reaction * vector), 0.0)
-    reaction = length * (reaction - through * vector)
+    along_it = tl.where(length < 1 / epsilon, tl.sum(reaction * vector), 0.0)
+    reaction = length * (reaction - along_it * vector)
     upper, lower = (1 - down) * reaction, down * reaction
     add_to_cells(
         found, (1 - along) * upper, (1 - along) * lower, around, left, d, some,
@@ -161,7 +162,13 @@ def choose(
 
 
 def add_to_chosen(
-    found: Tensor, part: Part, plan: Plan, kept: tuple[Tensor, ...], own: tuple[Tensor, ...]
+    found: Tensor,
+    part: Part,
+    plan: Plan,
+    kept: tuple[Tensor, ...],
+    own: tuple[Tensor, ...],
+    *,
+    through: bool,
 ) -> None:
     """Adds to cells of some maps what their regions' chosen pixels get.
 
@@ -172,12 +179,13 @@ def add_to_chosen(
         kept: Inverse length of each of all pixels; of each region its pixel and its vector.
         own: Of each region the gradient of its vector, the sum of its pixels' unit vectors, each
             weighted by its pull, and the sum of those pulls.
+        through: Whether these pulls count; if not, they are not read.
     """
     inverse, *of_regions = kept
     count = part.pixels.stop - part.pixels.start
     _to_chosen[(plan.none,)](
         found, *_axes(plan), inverse[part.pixels], *of_regions, *own, *plan.numbers(found),
-        EPSILON, part.pixels.start, count, **_whole_cells(plan),
+        EPSILON, part.pixels.start, count, **_whole_cells(plan), THROUGH=through,
     )  # fmt: skip
 
 

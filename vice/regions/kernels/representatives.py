@@ -3,7 +3,7 @@
 One kernel takes the pixels' lengths; `vice.regions.kernels.choice` chooses by them; one more takes
 the distances from the chosen pixels, of which each region keeps the sum. The gradient is one more
 pass, in which a program adds to cells what its pixels' distances give, and to each region's vector
-what pulls at it, before the chosen pixels get theirs.
+what pulls at it where that counts, before the chosen pixels get theirs.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ def _backward(
     stride_b, stride_d, stride_y, stride_x,
     epsilon, none,
     SIDE_Y: tl.constexpr, SIDE_X: tl.constexpr, DIM: tl.constexpr, ALONG: tl.constexpr,
+    THROUGH: tl.constexpr,
 ):  # fmt: skip
     around, d = row_of_cells(height), tl.arange(0, DIM)
     first, end = stretch(width, ALONG)
@@ -137,8 +138,9 @@ def _backward(
             weight = pull * length
             s0, s1 = tl.sum(weight * w0), tl.sum(weight * w1)
             s2, s3 = tl.sum(weight * w2), tl.sum(weight * w3)
-            add(pulled + of_region, s0 * c0 + s1 * c1 + s2 * c2 + s3 * c3, d < dim)
-            add(totals + region, tl.sum(pull), None)
+            if THROUGH:
+                add(pulled + of_region, s0 * c0 + s1 * c1 + s2 * c2 + s3 * c3, d < dim)
+                add(totals + region, tl.sum(pull), None)
             o0 -= s0 * vector
             o1 -= s1 * vector
             o2 -= s2 * vector
@@ -170,14 +172,14 @@ class FusedRepresentatives(torch.autograd.Function):
         embeddings: Tensor,
         prototypes: Tensor,
         numbered: Any,
-        align_corners: bool,
+        options: dict[str, bool],
     ) -> tuple[Tensor, Tensor]:
         """Scores, choice and distances."""
         embeddings = as_read(embeddings)
-        plan = Plan(embeddings, numbered, align_corners=align_corners)
+        plan = Plan(embeddings, numbered, align_corners=options["align_corners"])
         count = plan.none
         empty = embeddings.new_zeros(0, embeddings.shape[1], dtype=torch.float32)
-        ctx.plan = plan
+        ctx.plan, ctx.through = plan, options["through"]
         if not count:
             ctx.save_for_backward(embeddings)
             return empty, empty[:, 0]
@@ -207,12 +209,19 @@ class FusedRepresentatives(torch.autograd.Function):
         if not kept:
             return torch.zeros_like(embeddings), None, None, None
         with torch.autocast(of_vectors.device.type, enabled=False):
-            found = _gradient(embeddings, kept, ctx.plan, (of_vectors, of_coherence))
+            found = _gradient(
+                embeddings, kept, ctx.plan, (of_vectors, of_coherence), through=ctx.through
+            )
         return found, None, None, None
 
 
 def _gradient(
-    embeddings: Tensor, kept: list[Tensor], plan: Plan, gradients_of: tuple[Tensor, Tensor]
+    embeddings: Tensor,
+    kept: list[Tensor],
+    plan: Plan,
+    gradients_of: tuple[Tensor, Tensor],
+    *,
+    through: bool,
 ) -> Tensor:
     """Gradient of the embedding, (B, D, h', w') as it is.
 
@@ -222,18 +231,21 @@ def _gradient(
             and the number of pixels.
         plan: Of the kernels.
         gradients_of: Of the vectors and of the coherence.
+        through: Whether distances pull at their region's vector, too.
     """
     inverse, distance, vectors, chosen, counts = kept
     of_vectors, of_coherence = gradients_of
     of_vectors, of_sums = of_vectors.contiguous(), (of_coherence / counts).contiguous()
-    pulled, totals = torch.zeros_like(vectors), torch.zeros_like(of_sums)
+    # Memory: where nothing pulls at the vectors, nothing is added up, and these are not read.
+    pulled, totals = (torch.zeros_like(part) if through else part for part in (vectors, of_sums))
     found = torch.empty_like(embeddings)
     for part, into in gradients(found, plan):
         _backward[part.stretches](
             embeddings[part.maps], *part.tensors, inverse[part.pixels], distance[part.pixels],
             vectors, of_sums, into, pulled, totals, *plan.numbers(into), EPSILON, plan.none,
-            **plan.constants,
+            **plan.constants, THROUGH=through,
         )  # fmt: skip
         # A region's pixels are all of one map: what pulls at its vector is complete.
-        add_to_chosen(into, part, plan, (inverse, chosen, vectors), (of_vectors, pulled, totals))
+        own = (of_vectors, pulled, totals)
+        add_to_chosen(into, part, plan, (inverse, chosen, vectors), own, through=through)
     return found

@@ -72,7 +72,13 @@ def recorded() -> Iterator[list[Launch]]:
 
 
 def launches(
-    way: str, regions: Tensor, *, dim: int = 128, stride: int = 4, dtype: torch.dtype
+    way: str,
+    regions: Tensor,
+    *,
+    dim: int = 128,
+    stride: int = 4,
+    dtype: torch.dtype,
+    through: bool = True,
 ) -> list[Launch]:
     """What one of ``WAYS`` launches, forward and backward.
 
@@ -82,22 +88,24 @@ def launches(
         dim: D of the embedding (B, D, h / stride, w / stride), which is in channels_last.
         stride: Pixels between cells.
         dtype: Of the embedding.
+        through: Whether the gradient of the coherence reaches representatives, which costs more.
     """
     maps, height, width = regions.shape
     shape = (maps, height // stride, width // stride, dim)
     cells = torch.ones(shape, dtype=dtype).permute(0, 3, 1, 2).requires_grad_()
     numbered = index_regions(regions)
     with recorded() as launched:
-        _pool(way, cells, numbered).sum().backward()
+        _pool(way, cells, numbered, through=through).sum().backward()
     if not launched:
         raise UserError("TRITON_INTERPRET is set: unset it to see what Triton compiles")
     return launched
 
 
-def _pool(way: str, cells: Tensor, numbered: RegionIndex) -> Tensor:
+def _pool(way: str, cells: Tensor, numbered: RegionIndex, *, through: bool) -> Tensor:
     if way == "representatives":
         prototypes = F.normalize(torch.ones(cells.shape[1], cells.shape[1]), dim=1)
-        vectors, coherence = FusedRepresentatives.apply(cells, prototypes, numbered, False)
+        options = {"align_corners": False, "through": through}
+        vectors, coherence = FusedRepresentatives.apply(cells, prototypes, numbered, options)
         return torch.cat([vectors, coherence.unsqueeze(1)], 1)
     options = {"normalize": way == "pixel", "align_corners": False}
     means: Tensor = FusedMeans.apply(cells, numbered, options)

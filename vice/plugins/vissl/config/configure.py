@@ -16,10 +16,11 @@ from vice.images import list_images
 from vice.images.survey import look_at_images
 from vice.methods import build_method
 from vice.plugins.vissl.config.checks import check_values
-from vice.plugins.vissl.config.compose import change_texts, compose
+from vice.plugins.vissl.config.compose import change_texts, compose_with_defaults
 from vice.plugins.vissl.config.inputs import announce_data, check_data
 from vice.plugins.vissl.config.machines import check_machines, choose_device, world
 from vice.plugins.vissl.option_keys import spelled
+from vice.plugins.vissl.resuming import keep_begun
 from vice.plugins.vissl.slurm_step import join_step
 from vice.redaction import redact
 from vice.runtime.files import write_text
@@ -43,9 +44,10 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
         UserError: An unknown config or key, a value out of range, missing data, or a machine
             that the configuration does not fit.
     """
-    composed = compose(overrides)
+    composed, filled = compose_with_defaults(overrides)
     config = composed.config
     check_values(composed)
+    keep_begun(config, filled)
     check_data(config)
     choose_device(config)
     join_step(config)

@@ -35,6 +35,9 @@ _UNNAMED = {
     "MODEL.TRUNK.VICE.stages": "4",
     "MODEL.TRUNK.VICE.frozen": "False",
 }
+_COHERENCE = "VICE.LOSS.coherence_gradient"
+#: Options that version 0.1 did not have at all, and the value that comes to what it did.
+_YOUNGER = {_COHERENCE: "through", "VICE.SUPERPIXELS.blur_sigma": "None"}
 
 
 def name_trunk(config: DictConfig, overrides: Collection[str]) -> None:
@@ -70,7 +73,7 @@ def earlier(settings: Mapping[str, str], filled: Collection[str]) -> dict[str, s
     """
     stated = {
         key: value
-        for key, value in _renamed(settings).items()
+        for key, value in without_younger(_renamed(settings)).items()
         if key not in filled or _UNNAMED.get(key) != value
     }
     return stated if "VICE.METHOD.name" in stated else {**stated, **_vissl_settings(stated)}
@@ -85,7 +88,37 @@ def comparable(settings: Mapping[str, str]) -> dict[str, str]:
         if key.startswith(_LOSS)
     }
     said = {key: value for key, value in loss.items() if key in settings}
-    return {**_UNNAMED, **_renamed(settings), **said}
+    stated = {**_UNNAMED, **_YOUNGER, **_renamed(settings), **said}
+    return stated if _has_coherence(stated) else {**stated, _COHERENCE: "constant"}
+
+
+def without_younger(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings without the options that version 0.1 did not have, where they change nothing.
+
+    Args:
+        settings: Dotted key to value as text.
+    """
+    idle = set() if _has_coherence(settings) else {_COHERENCE}
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in idle and _YOUNGER.get(key) != value
+    }
+
+
+def begun_without(settings: Mapping[str, str]) -> dict[str, str]:
+    """Options that a run was begun without, and the values that it was trained with all the same.
+
+    Args:
+        settings: Dotted key to value as text, of the run's state.
+    """
+    younger = {key: value for key, value in comparable(settings).items() if key in _YOUNGER}
+    return {key: value for key, value in younger.items() if key not in settings}
+
+
+def _has_coherence(settings: Mapping[str, str]) -> bool:
+    """Whether the loss has a coherence, which without it no option can change."""
+    return settings.get("VICE.LOSS.region_vector") == "representative"
 
 
 def _renamed(settings: Mapping[str, str]) -> dict[str, str]:
