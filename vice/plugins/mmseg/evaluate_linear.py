@@ -50,7 +50,7 @@ def evaluate_linear(
     Args:
         spec: The embedder, as in `vice.models.load.load_extractor`.
         dataset: As in `vice.datasets.open_dataset`.
-        out_dir: Gets ``results.json``, ``confusion.png``, ``samples.png``,
+        out_dir: Gets ``results.json``, ``per_image.npz``, ``confusion.png``, ``samples.png``,
             ``maps/linear/<stem>.png`` and ``runner/`` (config, log, weights).
         cache_bytes: Budget for keeping embeddings, so that an image seen again costs nothing.
         **task_arguments: Further arguments of `vice.evaluation.task.make_task`: ``protocol``,
@@ -91,7 +91,7 @@ def evaluate_linear(
             **describe("linear", task, sets, shared.describe()),
             "content": content,
             "probe": probe,
-            **class_scores("linear", metric, task, sets[1].classes, fitted),
+            **class_scores("linear", metric, task, sets[1].classes, fitted, meter),
         }
         return finish(result, task, {"cache_bytes": cache_bytes}, config, meter, start)
 

@@ -54,9 +54,9 @@ def finetune(
     Args:
         spec: Where the weights start, as in `vice.models.load.load_extractor`.
         dataset: As in `vice.datasets.open_dataset`.
-        out_dir: Gets ``results.json``, ``subset.txt`` (the images that were trained on, a line
-            each), ``confusion.png``, ``samples.png``, ``maps/finetune/<stem>.png`` and ``runner/``
-            (config, log, weights).
+        out_dir: Gets ``results.json``, ``per_image.npz``, ``subset.txt`` (the images that were
+            trained on, a line each), ``confusion.png``, ``samples.png``,
+            ``maps/finetune/<stem>.png`` and ``runner/`` (config, log, weights).
         fraction: Share of the fitted split, in (0, 1].
         subset_seed: Which subset of that size, see `vice.datasets.subsets.take_subset`.
         backbone_lr_mult: Learning rate of the backbone as a share of the others'.
@@ -122,7 +122,7 @@ def finetune(
             "content": content,
             "subset": write_subset(names, task),
             "loss": loss,
-            **class_scores("finetune", metric, task, score.classes, fitted),
+            **class_scores("finetune", metric, task, score.classes, fitted, meter),
         }
         return finish(result, task, arguments, config, meter, start)
 

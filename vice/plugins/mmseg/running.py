@@ -93,7 +93,7 @@ def set_probe(config: Config, task: Task, dim: int, num_classes: int) -> None:
         bottleneck=protocol.linear_bottleneck or None,
         upsample=protocol.upsample,
     )
-    config.test_evaluator.max_samples = task.max_maps
+    config.test_evaluator.update(max_samples=task.max_maps, per_image=True)
     # No validation: the scored split is looked at once, when training has ended.
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
     if protocol.linear_optimizer == "lbfgs":
