@@ -38,9 +38,9 @@ class LabelCounts:
     def line(self) -> str:
         """All of it as one line for the user."""
         return (
-            f"{self.title}: {self.maps} images and label maps, {self.classes} of {self.of} classes; "
-            f"{len(self.ignoring)} with pixels to be ignored, {self.resized} of another size than "
-            "their image"
+            f"{self.title}: {self.maps} images and label maps, {self.classes} of {self.of} "
+            f"classes; {len(self.ignoring)} with pixels to be ignored, {self.resized} of another "
+            "size than their image"
         )
 
 
