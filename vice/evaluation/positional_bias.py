@@ -4,7 +4,7 @@ A network with padding can tell pixels by their place alone, and a data set whos
 places rewards it. Position is predicted from frozen vectors by least squares, fitted on one split
 and scored on another. Then the directions that predict it are projected out along what vectors hold
 of them, so that no linear map says more of the position than a constant, and vectors change as
-little as can be (Belrose et al., "LEACE: perfect linear concept erasure in closed form", 2023).
+little as can be (`fit_eraser`).
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def fit_eraser(vectors: Tensor, positions: Tensor, least: float = LEAST) -> Posi
     Raises:
         UserError: Vectors that are not finite.
 
-    Source: Belrose et al. 2023, theorem 4.2.
+    Source: Belrose et al., "LEACE: perfect linear concept erasure in closed form" (2023).
     """
     mean, moment, cross = _moments(vectors, positions)
     values, axes = torch.linalg.eigh(moment)

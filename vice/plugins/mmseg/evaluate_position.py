@@ -93,11 +93,10 @@ def evaluate_position(
         seed=task.seed,
         device=task.device or get_device(),
     )
+    with meter.step("fit and score"):
+        found = on_first_rank(lambda: measure_bias(_parts(drawn[0]), _parts(drawn[1]), asked))
 
     def write() -> dict[str, Any]:
-        with meter.step("fit and score"):
-            fit, score = map(_parts, drawn)
-            found = measure_bias(fit, score, asked)
         task.out_dir.mkdir(parents=True, exist_ok=True)
         result = {
             **describe("position", task, sets, shared.describe()),
