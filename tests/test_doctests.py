@@ -22,6 +22,7 @@ DOORS = (
     "vice.assignment:sinkhorn",
     "vice.losses:DenseSwAVLoss",
     "vice.scoring:CountTable",
+    "vice.scoring:CountTable.restricted",
     "vice.clustering:fit_kmeans",
     "vice.minibatch_kmeans:MiniBatchKMeans",
     "vice.losses.picie:automatic_shares",

@@ -2,6 +2,8 @@
 """Puts results directories side by side, mean and standard deviation over seeds.
 
 Results that were not taken in the same way get tables of their own, and a line says what differs.
+Rows of one table are paired over the same resamples of the scored images: which differences to the
+first row (or the one that --against names) lie within chance.
 
 Examples:
     python tools/compare.py outputs/msrc21/*
@@ -12,7 +14,9 @@ Examples:
 import argparse
 
 from vice.cli import Parser, run
-from vice.evaluation.compare import make_tables, read_results, row_names, to_html, to_markdown
+from vice.evaluation.compare import make_tables, read_results, row_names
+from vice.evaluation.comparison_page import to_html, to_markdown
+from vice.evaluation.paired import pair_tables, pairing_sections
 from vice.paths import typed_path
 from vice.runtime.files import write_text
 
@@ -29,13 +33,15 @@ def main() -> None:
         metavar="NAME=PATTERN",
         help="put all embedders whose name matches into one row",
     )
+    add("--against", metavar="ROW", help="row that the others are paired with (the first)")
     args = parser.parse_args()
     tables = make_tables(read_results(args.folders), row_names(args.row))
+    paired = pairing_sections(pair_tables(tables, args.against))
     if args.out is None:
-        print(to_markdown(tables), end="")
+        print(to_markdown(tables, paired), end="")
     else:
-        page = to_html(tables) if args.out.suffix == ".html" else to_markdown(tables)
-        write_text(args.out, page)
+        to_page = to_html if args.out.suffix == ".html" else to_markdown
+        write_text(args.out, to_page(tables, paired))
 
 
 if __name__ == "__main__":

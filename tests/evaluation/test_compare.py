@@ -10,14 +10,9 @@ import numpy as np
 import pytest
 
 from vice.errors import UserError
-from vice.evaluation.compare import (
-    differences,
-    make_tables,
-    read_results,
-    row_names,
-    to_html,
-    to_markdown,
-)
+from vice.evaluation.compare import differences, make_tables, read_results, row_names
+from vice.evaluation.comparison_page import to_html, to_markdown
+from vice.evaluation.paired import pair_tables, pairing_sections
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,7 +78,8 @@ def test_other_settings_are_never_put_into_one_table() -> None:
     assert len(tables) == 3
     (sentence,) = differences(tables)
     assert sentence == (
-        "Table 1 and table 2 are not comparable: protocol.iterations (500 against 12000)."
+        "Table 1 and table 2 are not comparable, and not paired: protocol.iterations (500 against "
+        "12000)."
     )
     assert sentence in to_markdown(tables) and sentence in to_html(tables)
     fewer = copy.deepcopy(linear("other"))
@@ -141,7 +137,9 @@ def test_command_line(tmp_path) -> None:
     tool = [sys.executable, str(ROOT / "tools" / "compare.py")]
     folders = [str(tmp_path / "a"), str(tmp_path / "b")]
     shown = subprocess.run([*tool, *folders], capture_output=True, text=True, check=True).stdout
-    assert shown == to_markdown(make_tables(read_results(folders)))
+    tables = make_tables(read_results(folders))
+    assert shown == to_markdown(tables, pairing_sections(pair_tables(tables)))
+    assert "Table 1: run, other cannot be paired, without per_image.npz in" in shown
     subprocess.run([*tool, *folders, "--out", str(tmp_path / "t.html")], check=True)
     assert "<table>" in (tmp_path / "t.html").read_text()
     done = subprocess.run([*tool, str(tmp_path)], capture_output=True, text=True)

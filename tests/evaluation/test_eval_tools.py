@@ -65,7 +65,8 @@ def test_clusters_from_the_command_line(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     last = done.stdout.strip().splitlines()[-1]
     assert last.startswith(
-        "mIoU / accuracy in %: 2 clusters greedy 100.00 / 100.00 (mean over 2 of 2 classes), hung"
+        "mIoU / accuracy in %: 2 clusters greedy 100.00 [100.00, 100.00] / 100.00 [100.00, 100.00] "
+        "(mean over 2 of 2 classes), hung"
     )
     assert (tmp_path / "results.json").is_file()
 

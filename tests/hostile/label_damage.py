@@ -295,7 +295,7 @@ def good_classes(root: Path, rng: Rng) -> None:
 
 def _aligned(records: Any) -> str | None:
     """Sizes agree, and in the turned photograph the pixels of class 1 are the bright ones."""
-    wrong = labels._fits(records)
+    wrong = labels.fits(records)
     record = records[2]  # the first of val
     label, image = record["gt_seg_map"], record["img"]
     if wrong is None and image[label == 1].mean() < image[label == 0].mean() + 100:

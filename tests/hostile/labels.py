@@ -38,7 +38,7 @@ def evaluate(dataset: str, out: Path, data_root: Path | None = None) -> Any:
     return found
 
 
-def _fits(records: Any) -> str | None:
+def fits(records: Any) -> str | None:
     for record in records:
         labels, size = record["gt_seg_map"], record["img"].shape[:2]
         if labels.shape != size or labels.dtype != np.uint8:
@@ -55,7 +55,7 @@ def _folder(change: Change, folder: Path, rng: Rng) -> Action:
         run=lambda: evaluate(str(root), out),
         command=(*command, "--clusters", "2", "--pixels", "500"),
         names=(str(root), "data"),
-        check=_fits,
+        check=fits,
         writes=(out,),
     )
 
@@ -182,7 +182,7 @@ def _official(kind: str, damage: str, folder: Path, rng: Rng) -> Action:
     return Action(
         run=lambda: evaluate(name, folder / "out", folder / "data"),
         names=(str(root),),
-        check=_fits,
+        check=fits,
     )
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from tests.hostile import runs
 from tests.hostile.case import Action, Expected, Family, Make
-from vice.evaluation.compare import make_tables, read_results, to_markdown
+from vice.evaluation.compare import make_tables, read_results
+from vice.evaluation.comparison_page import to_markdown
 from vice.evaluation.options import evaluation_parser, task_arguments
 from vice.evaluation.protocols import get_protocol
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib
+import tempfile
+from collections.abc import Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,10 +28,20 @@ from vice.models.checkpoint import save_run
 from vice.normalize import denormalize
 from vice.options import check, defaults, options_of
 from vice.regions import pool as region_vectors
+from vice.runtime.collectives import on_first_rank, rank, world_size
 
 IMAGES, DIM = 4, 8
 #: Sizes that make a step of milliseconds; the name of a group, and options by name.
-SMALL = {
+CLUSTERS = {
+    "image_side": 64,
+    "view_side": 32,
+    "clusters": 6,
+    "kmeans_images": 2,
+    "init_batches": 1,
+    "kmeans_iterations": 4,
+}
+SMALL: dict[str, dict[str, Any]] = {
+    "METHOD": {"picie": {**CLUSTERS, "over_clusters": 9}, "mdc": CLUSTERS},
     "VIEWS": {"num_views": 2, "size": 32},
     "PROTOTYPES": {"num_prototypes": 6, "dim": DIM},
     "LOSS": {"queue_length": 16, "queue_start": 1},
@@ -45,12 +58,31 @@ def settings_of(name: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         key: {**defaults(group), **SMALL.get(key, {})} for key, group in groups.items()
     }
-    found["METHOD"] = {"name": name, **defaults(made.Options)}
+    own = SMALL["METHOD"].get(name, {})
+    found["METHOD"] = {"name": name, **defaults(made.Options), **own}
     return {**found, "CUT_ON": "workers", "PHOTOMETRIC_ON": "workers"}
 
 
+class InProcess(SimpleNamespace):
+    """A `vice.methods.Context` whose passes read here; a rank has a piece of each batch."""
+
+    def run(self, read: Any, batch_size: int, order: Any = None) -> Iterator[list[tuple[int, Any]]]:
+        indices = list(range(self.num_images)) if order is None else [int(index) for index in order]
+        share = -(-batch_size // world_size())
+        for start in range(0, len(indices), batch_size):
+            batch = indices[start : start + batch_size]
+            own = batch[rank() * share : (rank() + 1) * share]
+            yield [(index, read(self.source, index)) for index in own]
+
+    def reset_optimizer(self, parameters: Any) -> None:
+        self.reset = [*self.reset, *parameters]
+
+    def check(self) -> None:
+        pass
+
+
 class Parts:
-    """Everything that is trained, and a batch, from one seed."""
+    """Everything that is trained, and a batch, from one seed, in the first epoch."""
 
     def __init__(self, name: str, images: range = range(IMAGES)) -> None:
         settings = settings_of(name)
@@ -61,14 +93,17 @@ class Parts:
         torch.manual_seed(0)
         self.head, self.loss = self.method.head(DIM), self.method.loss()
         source = NoiseSource(settings, IMAGES)
+        folder = on_first_rank(lambda: tempfile.mkdtemp(prefix="contract"))
+        self.context: Any = InProcess(
+            embedder=self.embedder, head=self.head, device=torch.device("cpu"), seed=0, epoch=0,
+            num_images=IMAGES, folder=Path(folder), source=source, reset=[],
+        )  # fmt: skip
+        self.method.before_training(self.context)
+        self.method.before_epoch(self.context)
         samples = [
             self.method.sample(source, index, np.random.default_rng([7, index])) for index in images
         ]
         self.batch = self.method.finish(self.method.collate(samples), torch.device("cpu"))
-        self.context: Any = SimpleNamespace(
-            embedder=self.embedder, head=self.head, device=torch.device("cpu"), seed=0, epoch=0
-        )
-        self.method.before_training(self.context)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -171,18 +206,25 @@ def test_what_is_exported_is_what_is_loaded(name, tmp_path):
     image = (denormalize(first)[0].permute(1, 2, 0) * 255).round().byte().numpy()
     pixels = vice.normalize.normalize(torch.from_numpy(image).permute(2, 0, 1)[None])
     with torch.no_grad():
-        dense = nn.functional.interpolate(
-            parts.embedder(pixels), image.shape[:2], mode="bilinear", align_corners=False
-        )
-    expected = nn.functional.normalize(dense, dim=1)[0]
+        coarse = parts.embedder(pixels)
+    expected = nn.functional.normalize(enlarged(coarse, image), dim=1)[0]
     torch.testing.assert_close(loaded.embed(image), expected, rtol=0, atol=1e-5)
     if concepts is not None:
         scores = torch.einsum("kd,dhw->khw", concepts.vectors, expected)
         if concepts.bias is not None:
+            # With a bias vectors are of unit length at the model's stride.
+            units = enlarged(nn.functional.normalize(coarse, dim=1), image)[0]
+            scores = torch.einsum("kd,dhw->khw", concepts.vectors, units)
             scores += concepts.bias[:, None, None]
         best = scores.topk(2, dim=0).values
         clear = best[0] - best[1] > 1e-4
+        assert float(clear.float().mean()) > 0.5
         assert bool((loaded.segment(image) == scores.argmax(0))[clear].all())
+
+
+def enlarged(maps: torch.Tensor, image: np.ndarray) -> torch.Tensor:
+    size = image.shape[:2]
+    return nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 @EVERY

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vice.datasets.label_files import opened
 from vice.datasets.labelled_set import ImageLabelPair, LabelledSet
 from vice.datasets.split_files import Folder, by_stem, check_partners, count
 from vice.errors import UserError
@@ -65,6 +66,13 @@ class Ade20k(LabelledSet):
 
     def read_published(self, path: str | Path) -> np.ndarray:
         """Reads values, and refuses those whose 0 has become 255, as after shifting them by 1."""
+        with opened(path) as image:
+            mode = image.mode
+        if mode == "P":
+            raise UserError(
+                f"{path}: has a palette, which no annotation of the challenge does, and its "
+                "indices may have been numbered anew: unpack ADEChallengeData2016.zip again"
+            )
         stored = super().read_published(path)
         if (stored == IGNORE).any():
             raise UserError(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from vice.errors import UserError
+from vice.errors import UserError, brief
 from vice.runtime.files import disk_errors, make_folder
 from vice.runtime.progress import progress
 
@@ -80,7 +80,9 @@ def unpack(wanted: Extract, threads: int) -> None:
     try:
         (_unpack_tar if is_tar else _unpack_zip)(wanted, threads)
     except _CORRUPT as error:
-        raise UserError(f"{wanted.archive} is corrupt ({error}); download it again") from error
+        raise UserError(
+            f"{wanted.archive} is corrupt ({brief(error)}); download it again"
+        ) from error
 
 
 def in_threads(

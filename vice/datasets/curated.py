@@ -29,6 +29,11 @@ class CuratedList:
     checksum: str
 
 
+#: Images that PiCIE trains on, a path a line, as `vice.datasets.preparation` writes them.
+TRAINED_ON = {
+    "coco27": "curated/train2017/images.txt",
+    "cityscapes": "curated/test_train_extra.txt",
+}
 CURATED = {
     "train": CuratedList(
         f"curated/train2017/{PUBLISHED_NAME}",
@@ -88,3 +93,29 @@ def read_list(root: Path, split: str) -> list[str]:
 def write_list(path: Path, ids: Sequence[str]) -> None:
     """Writes ids, one a line, all or none."""
     write_text(path, "".join(f"{name}\n" for name in ids))
+
+
+def write_id_list(root: Path, split: str, ids: Sequence[str], target: str) -> None:
+    """Writes the images of ids as a list to train on, relative to the list, all or none."""
+    above = "../" * target.count("/")
+    text = "".join(f"{above}images/{split}2017/{name}.jpg\n" for name in ids)
+    write_text(root / target, text)
+
+
+def write_image_list(root: Path, folders: Sequence[str], ending: str, target: str) -> int:
+    """Writes the files of folders as a list to train on, relative to the list, all or none.
+
+    Args:
+        root: The data set's folder.
+        folders: Below it, each searched with its subfolders.
+        ending: How the names end.
+        target: The list, below the data set's folder.
+
+    Returns:
+        How many there are.
+    """
+    files = [file for folder in folders for file in sorted((root / folder).rglob(f"*{ending}"))]
+    above = "../" * target.count("/")
+    names = [f"{above}{file.relative_to(root).as_posix()}\n" for file in files]
+    write_text(root / target, "".join(names))
+    return len(files)

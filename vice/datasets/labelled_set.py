@@ -237,7 +237,8 @@ class LabelledSet(ABC):
         Raises:
             UserError: See `read_label`; or the values cannot be those of the release.
         """
-        return read_stored(path)
+        assert self.label_set is not None
+        return read_stored(path, num_classes=len(self.label_set.fine_names))
 
 
 def list_checksum(names: Iterable[str]) -> str:

@@ -23,10 +23,13 @@ from vice.datasets.voc import AUGMENTED
 from vice.datasets.voc_preparation import check_lists, make_trainaug
 from vice.errors import UserError
 from vice.images.lists import Contents, announce
-from vice.runtime.files import make_folder, replace_atomically
+from vice.runtime.files import disk_errors, make_folder, replace_atomically
 
 logger = logging.getLogger(__name__)
-#: The last bytes of a whole file of each kind.
+#: Images of Cityscapes that PiCIE trains on, where they are there.
+_UNLABELLED = ("leftImg8bit/test", "leftImg8bit/train_extra")
+#: How a whole file of each kind ends, somewhere in its last bytes.
+_TAIL = 1024
 _ENDS = {".jpg": b"\xff\xd9", ".png": b"IEND\xaeB`\x82"}
 
 
@@ -86,7 +89,8 @@ def prepare(
     for line in done:
         logger.info("%s", line)
     if wrong:
-        raise UserError("; ".join(wrong))
+        # Duplicates: several parts may come out of one archive.
+        raise UserError("; ".join(dict.fromkeys(wrong)))
     return done
 
 
@@ -96,6 +100,8 @@ def _last_steps(
     """What is done once the parts of a release are in place; each gives a line about it."""
     if name == "coco27":
         return [partial(_place_list, split, root, lists) for split in curated.CURATED]
+    if name == "cityscapes" and all((root / folder).is_dir() for folder in _UNLABELLED):
+        return [partial(_list_unlabelled, root)]
     splits = {"voc21": ("train", "val"), "ade150": tuple(ade20k.SPLITS)}.get(name, ())
     if not whole or not splits:
         return []
@@ -107,6 +113,13 @@ def _last_steps(
 
 def _read_labels(name: str, root: Path, split: str, threads: int) -> str:
     return count_labels(open_release(name, root), split, threads).line()
+
+
+def _list_unlabelled(root: Path) -> str:
+    """Writes the list of the images that PiCIE trains on."""
+    target = curated.TRAINED_ON["cityscapes"]
+    count = curated.write_image_list(root, _UNLABELLED, "_leftImg8bit.png", target)
+    return f"{root / target}: {count} images of {' and '.join(_UNLABELLED)}"
 
 
 def _announce(name: str, source: Path) -> None:
@@ -136,11 +149,12 @@ def _place(part: ReleasePart, root: Path, source: Path, threads: int) -> bool:
     elif part.copied or not target.exists():
         for unpacked in (source / folder for folder in part.extracted):
             if next(unpacked.glob(f"**/*{part.ending}"), None) is not None:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(target.parent)
                 if part.copied:
                     _copy(unpacked, target, part.ending)
                 else:
-                    os.symlink(unpacked.resolve(), target, target_is_directory=True)
+                    with disk_errors(target, any_os_error=True):
+                        os.symlink(unpacked.resolve(), target, target_is_directory=True)
                     logger.info("%s links to %s", target, unpacked)
                 break
     return target.is_dir()
@@ -192,9 +206,9 @@ def _is_whole(file: Path) -> bool:
     end = _ENDS.get(file.suffix, b"")
     with file.open("rb") as opened:
         size = opened.seek(0, os.SEEK_END)
-        # Padding: some writers end a JPEG with zeros.
-        opened.seek(max(0, size - 64))
-        return size > 0 and opened.read().rstrip(b"\0").endswith(end)
+        # Trailing bytes: some writers add zeros or notes of their own behind the end.
+        opened.seek(max(0, size - _TAIL))
+        return size > 0 and end in opened.read()
 
 
 def _place_list(split: str, root: Path, folder: Path) -> str:
@@ -215,4 +229,6 @@ def _place_list(split: str, root: Path, folder: Path) -> str:
     lost = [name for name in ids if not (root / "images" / f"{split}2017" / f"{name}.jpg").exists()]
     if lost:
         raise UserError(f"{len(lost)} listed images of {split}2017 are missing: {name_some(lost)}")
+    if split == "train":
+        curated.write_id_list(root, split, ids, curated.TRAINED_ON["coco27"])
     return f"{target}: {len(ids)} ids, SHA-256 {known.checksum[:12]}"

@@ -27,7 +27,7 @@ from vice.datasets.voc import (
     read_split,
 )
 from vice.errors import UserError
-from vice.runtime.files import make_folder, replace_atomically, write_text
+from vice.runtime.files import disk_errors, make_folder, replace_atomically, write_text
 
 
 def check_lists(root: Path) -> str:
@@ -187,8 +187,9 @@ def _fill(
     def put(name: str) -> None:
         file = target / f"{name}.png"
         if name in given:
-            file.unlink(missing_ok=True)  # Dangling link: its aim is gone.
-            os.symlink(given[name].resolve(), file)
+            with disk_errors(file, any_os_error=True):
+                file.unlink(missing_ok=True)  # Dangling link: its aim is gone.
+                os.symlink(given[name].resolve(), file)
         elif name in official:
             replace_atomically(file, lambda new: shutil.copyfile(official[name], new))
         else:

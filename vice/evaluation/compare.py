@@ -1,27 +1,25 @@
-"""Comparison tables of many results directories, and a plain word where there can be none."""
+"""Tables of many results directories, and a plain word where there can be none.
+
+`vice.evaluation.comparison_page` shows them.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError, brief
-from vice.evaluation.matchings import MATCHINGS
 from vice.evaluation.protocol_effects import KINDS
 from vice.evaluation.protocols import hashed_fields
-from vice.names import printable
 from vice.runtime.files import read_json
 from vice.runtime.run_folder import RESULTS_NAME
 from vice.scoring import mean_over
-from vice.visualize.page_style import CSS, scrolling
 
 logger = logging.getLogger(__name__)
 #: Kinds of results whose scores are no pairs of mIoU and accuracy.
@@ -40,6 +38,7 @@ class ComparisonTable:
         columns: Names of the read-outs.
         rows: Embedder to read-out to (mIoU, accuracy) of each seed, shares in [0, 1].
         mean: Over how many classes the mIoUs are means, see `vice.scoring.mean_over`.
+        members: The results of each cell, in the order of its scores.
     """
 
     title: str
@@ -47,6 +46,7 @@ class ComparisonTable:
     columns: Sequence[str]
     rows: Mapping[str, Mapping[str, list[tuple[float | None, float | None]]]]
     mean: str = ""
+    members: Mapping[str, Mapping[str, list[Mapping[str, Any]]]] = field(default_factory=dict)
 
     @property
     def subject(self) -> tuple[str, str]:
@@ -188,48 +188,10 @@ def differences(tables: Sequence[ComparisonTable]) -> list[str]:
             ]
             unlike = unlike or ["the hash of the protocol, that is, the meaning of stored labels"]
             sentences.append(
-                f"Table {j + 1} and table {i + 1} are not comparable: {', '.join(unlike)}."
+                f"Table {j + 1} and table {i + 1} are not comparable, and not paired: "
+                f"{', '.join(unlike)}."
             )
     return sentences
-
-
-def to_markdown(tables: Sequence[ComparisonTable]) -> str:
-    """The tables as Markdown: mIoU / accuracy in percent, mean ± sd over seeds."""
-    parts = []
-    for number, table in enumerate(tables, 1):
-        head = ["embedder", "seeds", *table.columns]
-        lines = [f"**Table {number}. {table.title}**, {_unit(table)}", ""]
-        lines += [markdown_line(head), markdown_line(["---"] * len(head))]
-        lines += [markdown_line(cells) for cells in _cells(table)]
-        parts.append("\n".join(lines))
-    parts += [f"- {term}: {text}" for term, text in _matchings(tables)]
-    return "\n\n".join([*parts, *differences(tables)]) + "\n"
-
-
-def to_html(tables: Sequence[ComparisonTable]) -> str:
-    """The same as `to_markdown`, as a page."""
-    parts = []
-    for number, table in enumerate(tables, 1):
-        head = "".join(f"<th>{escape(c)}</th>" for c in ["embedder", "seeds", *table.columns])
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(printable(cell))}</td>" for cell in cells) + "</tr>"
-            for cells in _cells(table)
-        )
-        title = f"Table {number}. {table.title}, {_unit(table)}"
-        shown = scrolling(f"<table><tr>{head}</tr>{rows}</table>")
-        parts.append(f"<h2>{escape(title)}</h2>{shown}")
-    legend = "".join(
-        f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in _matchings(tables)
-    )
-    parts += [f"<dl>{legend}</dl>"] if legend else []
-    parts += [f"<p>{escape(sentence)}</p>" for sentence in differences(tables)]
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>ViCE: results compared</title><style>{CSS}</style>\n<main>"
-        + "\n".join(parts)
-        + "\n</main></html>\n"
-    )
 
 
 def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,6 +215,7 @@ def _table(
     settings: dict[str, Any], members: Sequence[Mapping[str, Any]], names: Mapping[str, str]
 ) -> ComparisonTable:
     rows: dict[str, dict[str, list[tuple[float | None, float | None]]]] = {}
+    cells: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     columns: dict[str, None] = {}
     seen: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     counted: list[Mapping[str, Any]] = []
@@ -268,11 +231,12 @@ def _table(
             row = next((name for p, name in names.items() if _fits(spec, p)), spec)
             cell = rows.setdefault(row, {}).setdefault(name, [])
             cell.append((scores["miou"], scores["accuracy"]))
+            cells.setdefault(row, {}).setdefault(name, []).append(result)
     title = (
         f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}, "
         f"{settings['protocol']} ({settings['hash']})"
     )
-    return ComparisonTable(title, settings, list(columns), rows, mean_over(counted))
+    return ComparisonTable(title, settings, list(columns), rows, mean_over(counted), cells)
 
 
 def _fits(spec: str, pattern: str) -> bool:
@@ -293,16 +257,6 @@ def _twice(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> st
     )
 
 
-def _unit(table: ComparisonTable) -> str:
-    return f"mIoU ({table.mean}) / accuracy in %" if table.mean else "mIoU / accuracy in %"
-
-
-def _matchings(tables: Sequence[ComparisonTable]) -> list[tuple[str, str]]:
-    """The matchings that columns are named by, and what each is."""
-    used = {column.rpartition(" ")[2] for table in tables for column in table.columns}
-    return [(name, text) for name, text in MATCHINGS.items() if name in used]
-
-
 def readouts(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The scores of a result by read-out, for example ``linear`` or ``27 greedy``."""
     fields = result["protocol"]["fields"]
@@ -315,32 +269,3 @@ def readouts(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         for k, entry in result["clusters"].items()
         for matching in fields["matchings"]
     }
-
-
-def _cells(table: ComparisonTable) -> list[list[str]]:
-    lines = []
-    for spec, by_readout in table.rows.items():
-        seeds = max(len(values) for values in by_readout.values())
-        cells = [
-            " / ".join(map(spread, zip(*by_readout[column], strict=True)))
-            if column in by_readout
-            else "-"
-            for column in table.columns
-        ]
-        lines.append([spec, str(seeds), *cells])
-    return lines
-
-
-def spread(values: Sequence[float | None]) -> str:
-    """Mean, and the standard deviation (n - 1) where there is more than one value."""
-    numbers = [100 * value for value in values if value is not None]
-    if not numbers:
-        return "-"
-    mean = f"{statistics.fmean(numbers):.2f}"
-    return mean if len(numbers) == 1 else f"{mean} ± {statistics.stdev(numbers):.2f}"
-
-
-def markdown_line(cells: Sequence[str]) -> str:
-    """A row of a Markdown table."""
-    shown = (" ".join(printable(cell).split()).replace("|", "\\|") for cell in cells)
-    return "| " + " | ".join(shown) + " |"

@@ -11,6 +11,7 @@ from typing import Any
 from vice.cli import Parser, number, whole
 from vice.datasets import DATASETS
 from vice.errors import UserError
+from vice.evaluation.intervals import interval_text
 from vice.evaluation.protocol_effects import check_effects
 from vice.evaluation.protocols import default_protocol, get_protocol, parse_changes
 from vice.evaluation.published import NOTES, PROTOCOLS
@@ -132,7 +133,7 @@ def task_arguments(
 
 
 def percent(scores: dict[str, Any]) -> str:
-    """Gives mIoU and accuracy in percent, and over how many classes, for the terminal.
+    """Gives mIoU and accuracy in percent, with their intervals, and over how many classes.
 
     Those of parts of the classes follow, see `vice.evaluation.results.scores`.
     """
@@ -142,7 +143,11 @@ def percent(scores: dict[str, Any]) -> str:
 
 
 def _percent(scores: dict[str, Any]) -> str:
-    shown = [scores[name] for name in ("miou", "accuracy")]
-    text = " / ".join("-" if value is None else f"{100 * value:.2f}" for value in shown)
+    intervals = scores.get("interval") or {}
+    text = " / ".join(
+        ("-" if scores[name] is None else f"{100 * scores[name]:.2f}")
+        + interval_text(intervals.get(name))
+        for name in ("miou", "accuracy")
+    )
     over = mean_over([scores])
     return f"{text} ({over})" if over else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vice.datasets import LabelledSet
@@ -19,7 +20,12 @@ from vice.scoring import Mapping as ClassMapping
 
 
 def scores(
-    table: CountTable, mapping: ClassMapping, classes: tuple[str, ...], *, over: str = "present"
+    table: CountTable,
+    mapping: ClassMapping,
+    classes: tuple[str, ...],
+    interval: dict[str, Any] | None = None,
+    *,
+    over: str = "present",
 ) -> dict[str, Any]:
     """Scores of a table under a mapping.
 
@@ -27,19 +33,25 @@ def scores(
         table: The counts.
         mapping: Class of each cluster, (K,).
         classes: Class names.
+        interval: Of the scores, see `vice.evaluation.intervals.score_intervals`.
         over: Classes that ``miou`` is the mean of, ``"present"`` (in the labels or predicted) or
             ``"all"``, of which one that never occurs counts 0.
 
     Returns:
         ``miou``, ``accuracy`` and ``iou_per_class`` in [0, 1]; None for a class that is neither
         in the labels nor predicted. ``classes_in_mean``: how many classes ``miou`` is the mean of.
-        Where the classes have parts (see `vice.datasets.label_sets.partition`), ``parts``: the
-        same of each, under the mapping of the whole (see `CountTable.restricted`), and
-        ``share_within``.
+        ``interval``: as it was given, without its parts. Where the classes have parts (see
+        `vice.datasets.label_sets.partition`), ``parts``: the same of each, under the mapping of the
+        whole (see `CountTable.restricted`), and ``share_within``.
     """
-    found = _scores(table, mapping, classes, over)
+    whole = dict(interval) if interval else None
+    intervals = whole.pop("parts", {}) if whole else {}
+    found = {**_scores(table, mapping, classes, over), "interval": whole}
     parts = {
-        name: _part_scores(table, mapping, classes, indices, over)
+        name: {
+            **_part_scores(table, mapping, classes, indices, over),
+            "interval": intervals.get(name),
+        }
         for name, indices in partition(classes).items()
     }
     return {**found, "parts": parts} if parts else found
@@ -71,6 +83,31 @@ def _scores(
             c: _number(value) for c, value in zip(classes, iou.tolist(), strict=True)
         },
     }
+
+
+def mean_scores(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over several results of one kind, such as those of several seeds.
+
+    Args:
+        found: What `scores` returns, at least one.
+
+    Returns:
+        The same keys without parts; a class is None where it is so in all.
+    """
+    classes = {
+        name: _mean([each["iou_per_class"][name] for each in found])
+        for name in found[0]["iou_per_class"]
+    }
+    return {
+        **{name: _mean([each[name] for each in found]) for name in ("miou", "accuracy")},
+        "classes_in_mean": sum(value is not None for value in classes.values()),
+        "iou_per_class": classes,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def describe(

@@ -164,7 +164,7 @@ class PiCIELoss(nn.Module):
             if self.views == 2:
                 views[1] = crop_resize(views[1], boxes, flips, views[1].shape[-1])
             vectors = [F.normalize(view, dim=1) for view in views]
-            fixed = [each.to(vectors[0]) for each in (classifiers, biases, weights)]
+            fixed = [each.to(vectors[0]) for each in (classifiers, biases, weights.detach())]
             sets = self._sets(fixed, labels)
             terms = self._terms(vectors, sets)
         # The sums of this rank, by the weights and pixels of all of them.

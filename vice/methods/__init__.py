@@ -9,6 +9,8 @@ from typing import Any
 from vice.errors import UserError
 from vice.methods.base import Batch, Method, Unusable
 from vice.methods.context import Context, Source, Stopped
+from vice.methods.mdc import MDC
+from vice.methods.picie import PiCIE
 from vice.methods.signs import Measure, Sign
 from vice.methods.vice_swav import ViceSwAV
 from vice.options import frozen, make
@@ -31,6 +33,8 @@ __all__ = [
 
 METHODS: dict[str, type[Method]] = {
     "vice": ViceSwAV,
+    "picie": PiCIE,
+    "mdc": MDC,
 }
 #: What a name may be, in words.
 NAMES = f"one of {', '.join(METHODS)}, or MODULE:CLASS"

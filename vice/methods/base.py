@@ -105,6 +105,9 @@ class Method(ABC):
     def after_step(self, context: Context) -> None:  # noqa: B027
         """After each step that was taken."""
 
+    def before_export(self, context: Context) -> None:  # noqa: B027
+        """After the last epoch, on every rank, before its export."""
+
     def before_saving(self, loss: nn.Module) -> None:  # noqa: B027
         """On every rank, before the first one's state is saved: gathers what differs by rank."""
 

@@ -18,6 +18,11 @@ class Stopped(BaseException):
 class Source(Protocol):
     """The images of a training, read where they are asked for; indices run from 0 to its length."""
 
+    #: Of the run, and of the epoch that is read for, from 0: what is drawn by these and an index
+    #: alone is the same in every pass of an epoch.
+    seed: int
+    epoch: int
+
     def __len__(self) -> int: ...
 
     def path(self, index: int) -> str: ...  # noqa: D102

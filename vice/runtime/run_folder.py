@@ -34,6 +34,8 @@ LOCK_NAME = ".lock"
 LAUNCH_LOCK_NAME = ".launch.lock"
 #: What an evaluation, or the demo, leaves in its own folder.
 RESULTS_NAME = "results.json"
+#: Beside it: the counts of each scored image.
+PER_IMAGE_NAME = "per_image.npz"
 #: Kept by the reproduction of a paper's table: how long a run took, the checkpoint that was chosen
 #: without labels, label-free scores of the last one, and agreement between seeds.
 RECORD_NAME = "reproduce.json"

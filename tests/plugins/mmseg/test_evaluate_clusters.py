@@ -9,6 +9,9 @@ import torch
 from PIL import Image
 
 from vice.errors import UserError
+from vice.evaluation.image_counts import load_image_tables
+from vice.evaluation.intervals import resampled_mapping, score_intervals
+from vice.evaluation.results import plain
 from vice.models.centroids import Centroids
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.scoring import CountTable
@@ -25,6 +28,8 @@ def test_clusters_are_found_and_leave_evidence(tiny, make_folder, tmp_path):
     assert nine["greedy"]["fitted_on"] == "train" and nine["hungarian"]["fitted_on"] == "val"
     assert json.loads((out / "results.json").read_text()) == result
     counts = json.loads((out / "counts.json").read_text())
+    images = load_image_tables(out / "per_image.npz", {k: (int(k), 4) for k in counts["score"]}, 5)
+    assert "intervals" in result["steps"]
     for k, entry in result["clusters"].items():
         fit, score = CountTable(int(k), 4), CountTable(int(k), 4)
         fit.counts[:] = torch.tensor(counts["fit"][k])
@@ -32,6 +37,10 @@ def test_clusters_are_found_and_leave_evidence(tiny, make_folder, tmp_path):
         for kind, mapping in (("greedy", fit.greedy()), ("hungarian", score.hungarian())):
             assert entry[kind]["mapping"] == mapping.tolist()
             assert entry[kind]["miou"] == pytest.approx(score.miou(mapping))
+            # Only the matching that sees the scored labels is taken anew in each resample.
+            again = {kind: resampled_mapping(kind, mapping)}
+            assert plain(score_intervals(images[k], again)[kind]) == entry[kind]["interval"]
+        assert torch.equal(images[k].total().counts, score.counts)
         assert json.loads((out / f"mapping_{k}.json").read_text()) == fit.greedy().tolist()
         table = rescore(root, out / "maps" / f"clusters_{k}", 4)
         assert table.accuracy(table.identity()) == pytest.approx(entry["greedy"]["accuracy"])

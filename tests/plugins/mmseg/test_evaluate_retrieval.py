@@ -11,6 +11,7 @@ from PIL import Image
 from vice.datasets.subsets import take_subset
 from vice.errors import UserError
 from vice.evaluation.compare import make_tables, read_results
+from vice.evaluation.paired import pair_tables
 from vice.evaluation.published import PROTOCOLS
 from vice.evaluation.retrieval import count_labels, to_patches
 from vice.experiments.repeat import repeat
@@ -92,6 +93,17 @@ def test_a_small_memory_on_a_subset_is_repeated_and_compared(tiny, make_folder, 
     (table,) = make_tables(read_results([out]))
     assert table.columns == ["retrieval none", "retrieval hungarian_iou"]
     assert table.settings["fraction"] == 0.5
+    other = evaluate_retrieval("lab", make_folder("same"), tmp_path / "lab", **RETRIEVAL)
+    for entry in other["retrieval"].values():
+        for metric in ("miou", "accuracy"):
+            low, high = entry["interval"][metric]
+            assert low <= high and entry["interval"]["images"] == 5
+    results = read_results([tmp_path / "lab", tmp_path / "lab"])
+    results[1]["spec"] = "again"
+    (pairing,) = pair_tables(make_tables(results))
+    assert list(pairing.rows["again"]) == [f"retrieval {name}" for name in other["retrieval"]]
+    for of in pairing.rows["again"].values():
+        assert (of["miou"].value, of["miou"].low, of["miou"].high) == (0, 0, 0)
 
 
 def test_the_scored_labels_are_seen_by_the_matching_alone(tiny, make_folder, tmp_path, poison):

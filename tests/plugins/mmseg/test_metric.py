@@ -8,6 +8,7 @@ from sklearn.metrics import jaccard_score
 from tests.helpers.processes import run_processes
 from vice.errors import UserError
 from vice.plugins.mmseg import CountMetric
+from vice.scoring import CountTable
 
 CLASSES = ["a", "b", "c"]
 
@@ -42,7 +43,11 @@ def scores(metric, size, rank=0, ranks=1):
 
 
 def rank_scores(rank, ranks, sizes):
-    return {size: scores(CountMetric([3, 4]), size, rank, ranks) for size in sizes}
+    found = {}
+    for size in sizes:
+        metric = CountMetric([3, 4], per_image=True)
+        found[size] = scores(metric, size, rank, ranks), metric.image_tables
+    return found
 
 
 def test_classes_equal_scikit_learn_and_mmsegmentations_own_metric():
@@ -79,9 +84,34 @@ def test_clusters_report_each_set_and_both_matchings():
 def test_two_ranks_equal_one_and_repeated_images_count_once():
     sizes = [7, 8, 1]
     (one,) = run_processes(rank_scores, 1, sizes)
-    for found in run_processes(rank_scores, 2, sizes):
+    two = run_processes(rank_scores, 2, sizes)
+    for found in two:
         for size in sizes:
-            assert found[size] == pytest.approx(one[size], nan_ok=True)
+            assert found[size][0] == pytest.approx(one[size][0], nan_ok=True)
+    for size in sizes:
+        assert two[1][size][1] == []
+        for first, second in zip(one[size][1], two[0][size][1], strict=True):
+            assert (first.num_clusters, first.images) == (second.num_clusters, size)
+            for part in ("starts", "cells", "counts"):
+                np.testing.assert_array_equal(getattr(first, part), getattr(second, part))
+
+
+def test_counts_of_single_images_are_kept_in_order():
+    metric = CountMetric([3, 4], per_image=True)
+    scores(metric, 5)
+    for table, images in zip(metric.tables, metric.image_tables, strict=True):
+        assert torch.equal(images.total().counts, table.counts)
+    clusters = metric.image_tables[1]
+    for i in range(5):
+        given, table = sample(i, 4), CountTable(4, 3)
+        table.update(given["pred_clusters"]["data"][1], given["gt_sem_seg"]["data"][0])
+        part = slice(*clusters.starts[i : i + 2].tolist())
+        flat = np.zeros(12, int)
+        flat[clusters.cells[part]] = clusters.counts[part]
+        assert flat.reshape(4, 3).tolist() == table.counts.tolist()
+    again = CountMetric()
+    scores(again, 5)
+    assert again.image_tables == []
 
 
 def test_state_starts_afresh_after_each_evaluation():

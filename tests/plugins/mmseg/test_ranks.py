@@ -53,7 +53,7 @@ def assert_same_clusters(one, two, clusters):
         vectors = [Centroids.load(folder / name).vectors for folder in (one, two)]
         assert torch.equal(*vectors)
     files = ["counts.json", *(f"mapping_{k}.json" for k in clusters), *first["maps"]]
-    for name in [*files, "samples.png"]:
+    for name in [*files, "samples.png", "per_image.npz"]:
         assert (one / name).read_bytes() == (two / name).read_bytes()
 
 

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from tests.plugins.vissl.conftest import overrides
 from vice.errors import UserError
+from vice.methods import DEFAULT, METHODS
 from vice.options import flatten
 from vice.paths import experiment_names
 from vice.plugins.vissl.config.compose import compose
@@ -24,7 +25,8 @@ from vice.plugins.vissl.trunks import DECODERS, TRUNK
 @pytest.mark.parametrize("name", experiment_names())
 def test_every_config_composes(name):
     config = compose([f"config={name}"]).config
-    assert config.VICE.METHOD.name == "vice"
+    first = name.removeprefix("vice/").partition("_")[0]
+    assert config.VICE.METHOD.name == (first if first in METHODS else DEFAULT)
     assert OmegaConf.to_container(config, resolve=False) == OmegaConf.to_container(
         config, resolve=True
     )

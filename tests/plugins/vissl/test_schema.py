@@ -85,10 +85,21 @@ def test_what_does_not_fit_the_schema_is_named(override, message):
 def test_help_names_every_option_with_its_value(name):
     lines = help_text([f"config={name}"]).splitlines()
     shown = dict(line.split("=", 1) for line in lines if line.startswith("config."))
-    wanted = all_options()
-    assert set(shown) == {f"config.{key}" for key in wanted}
     config = compose([f"config={name}"]).config
-    for key in ("VICE.VIEWS.size", "VICE.PROTOTYPES.dim", "MODEL.TRUNK.VICE.dim", "SEED_VALUE"):
+    of_vissl = {key for key in all_options() if not key.startswith(("VICE", "MODEL.TRUNK."))}
+    of_method = {
+        f"{prefix}.{option}"
+        for prefix, group in groups(config.VICE.METHOD.name).items()
+        for option in options_of(group)
+    }
+    wanted = {
+        key: option
+        for key, option in all_options().items()
+        if key in of_vissl | of_method | {"MODEL.TRUNK.NAME"}
+    }
+    assert set(shown) == {f"config.{key}" for key in wanted}
+    some = {"VICE.VIEWS.size", "VICE.METHOD.clusters", "MODEL.TRUNK.VICE.dim", "SEED_VALUE"}
+    for key in some & set(wanted):
         assert shown[f"config.{key}"] == str(OmegaConf.select(config, key))
     text = " ".join(" ".join(lines).split())
     for option in wanted.values():

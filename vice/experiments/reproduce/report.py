@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.evaluation.checkpoint_selection import RULE
-from vice.evaluation.compare import markdown_line, spread
+from vice.evaluation.comparison_page import markdown_line, spread
 from vice.evaluation.matchings import MATCHINGS
 from vice.experiments.reproduce.evaluations import Scores
 from vice.experiments.reproduce.plan import ReproducePlan

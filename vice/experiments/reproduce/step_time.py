@@ -80,6 +80,8 @@ class NoiseSource:
         count: How many.
     """
 
+    seed = epoch = 0
+
     def __init__(self, settings: Mapping[str, Any], count: int) -> None:
         self.count = count
         self.side = int(settings["STANDARDIZE"]["max_side"])

@@ -19,14 +19,17 @@ from torch import Tensor
 
 from vice.clustering import DEFAULT_MEMORY, Centroids, fit_kmeans
 from vice.errors import UserError
+from vice.evaluation.intervals import resampled_mapping
 from vice.evaluation.matchings import MATCHING_NAMES, ON_FIT, match, needs_fit_labels
 from vice.evaluation.results import describe, scores
 from vice.evaluation.task import Task, make_task
 from vice.models.load import is_spherical
 from vice.plugins.mmseg.backbone import SharedEmbedder, share_embedder
 from vice.plugins.mmseg.content import look_at_images
+from vice.plugins.mmseg.evaluate_objects import evaluate_objects
 from vice.plugins.mmseg.metric import CountMetric
-from vice.plugins.mmseg.results import absent, draw_confusion, finish, write_samples
+from vice.plugins.mmseg.minibatch_centroids import fit_minibatch
+from vice.plugins.mmseg.results import absent, draw_confusion, finish, resample, write_samples
 from vice.plugins.mmseg.running import (
     dataset_config,
     finish_config,
@@ -53,6 +56,7 @@ def evaluate_clusters(
     memory_limit: int = DEFAULT_MEMORY,
     cache_bytes: int = 0,
     faiss_gpu: bool = False,
+    masks: str | None = None,
     **task_arguments: Any,
 ) -> dict[str, Any]:
     """Clusters the embeddings of one split and scores the clusters on another.
@@ -66,14 +70,17 @@ def evaluate_clusters(
     Args:
         spec: The embedder, as in `vice.models.load.load_extractor`.
         dataset: As in `vice.datasets.open_dataset`.
-        out_dir: Gets ``results.json``, ``counts.json``, ``confusion_<K>_<matching>.png``,
-            ``samples.png``, ``maps/clusters_<K>/<stem>.png`` (the protocol's first matching),
+        out_dir: Gets ``results.json``, ``per_image.npz``, ``counts.json``,
+            ``confusion_<K>_<matching>.png``, ``samples.png``,
+            ``maps/clusters_<K>/<stem>.png`` (the protocol's first matching),
             ``runner/``, ``centroids_<K>.safetensors``, and with the greedy matching
             ``mapping_<K>.json``.
         clusters: Numbers of clusters K.
         memory_limit: Most bytes that k-means works on.
         cache_bytes: Budget for keeping embeddings between the two passes over the fitted split.
         faiss_gpu: Whether k-means runs on FAISS's GPUs.
+        masks: Folder of foreground masks, see
+            `vice.plugins.mmseg.evaluate_objects.evaluate_objects`.
         **task_arguments: Further arguments of `vice.evaluation.task.make_task`.
 
     Returns:
@@ -88,6 +95,10 @@ def evaluate_clusters(
     start, meter = time.monotonic(), StepMeter()
     task = make_task(spec, dataset, out_dir, **task_arguments)
     _check_clusters(clusters, task)
+    if task.protocol.clusters == "objects":
+        return evaluate_objects(task, clusters, masks=masks, cache_bytes=cache_bytes)
+    if masks is not None:
+        raise UserError("--masks: only clusters=objects has a foreground")
     with meter.step("check data"):
         fit_labels = needs_fit_labels(task.protocol.matchings)
         sets = task.open(fit_labels=fit_labels)
@@ -95,12 +106,16 @@ def evaluate_clusters(
         content = look_at_images(task, sets)
     # Atomicity: results of an earlier evaluation stay until this one has succeeded.
     with TemporaryDirectory() as folder:
-        shared = share_embedder(spec, task.seed, cache_bytes)
+        shared = share_embedder(spec, task.seed, cache_bytes, task.protocol.features)
         config = finish_config(load_config("cluster_folder", task), task)
         config.model.backbone.cache_bytes = cache_bytes
         config.model.upsample = task.protocol.upsample
         budget = {"memory_limit": memory_limit, "gpu": faiss_gpu}
-        fits = _fit(config, task, clusters, shared, budget, meter)
+        if task.protocol.clusters == "minibatch":
+            with meter.step("mini-batch k-means"):
+                fits = fit_minibatch(config, task, shared, clusters, sets[0], Path(folder))
+        else:
+            fits = _fit(config, task, clusters, shared, budget, meter)
         _add_heads(config, Path(folder), fits)
         fit_tables, metric = _count_both(config, task, shared, meter)
     arguments = {
@@ -116,7 +131,7 @@ def evaluate_clusters(
         result = {
             **describe("clusters", task, sets, shared.describe()),
             "content": content,
-            **_write_clusters(task, fits, fit_tables, metric, sets[1].classes),
+            **_write_clusters(task, fits, fit_tables, metric, sets[1].classes, meter),
         }
         return finish(result, task, arguments, config, meter, start)
 
@@ -167,7 +182,7 @@ def _count_both(
     if needs_fit_labels(task.protocol.matchings):
         with meter.step("map the clusters"):
             fit_tables = _count(config, dataset_config(task, "fit"), shared, keep=False).tables
-    config.test_evaluator.max_samples = task.max_maps
+    config.test_evaluator.update(max_samples=task.max_maps, per_image=True)
     with meter.step("score"):
         return fit_tables, _count(config, dataset_config(task, "score"), shared)
 
@@ -185,6 +200,7 @@ def _write_clusters(
     fit_tables: list[CountTable],
     metric: CountMetric,
     classes: tuple[str, ...],
+    meter: StepMeter,
 ) -> dict[str, Any]:
     """The part of a result that the tables give, with counts, maps and pictures written."""
     _write_counts(task, fit_tables, metric.tables)
@@ -192,10 +208,16 @@ def _write_clusters(
         k: _match(task, fit_tables[i] if fit_tables else None, table)
         for i, (k, table) in enumerate(zip(fits, metric.tables, strict=True))
     }
+    images = {str(k): each for k, each in zip(fits, metric.image_tables, strict=True)}
+    resampled = {
+        str(k): {name: resampled_mapping(name, each) for name, each in of.items()}
+        for k, of in mappings.items()
+    }
+    intervals = resample(task, images, resampled, classes, meter)
     first = {f"clusters_{k}": next(iter(of.values())) for k, of in mappings.items()}
     entries = {
         str(k): {
-            **_scores(task, table, mappings[k], classes),
+            **_scores(task, table, mappings[k], classes, intervals[str(k)]),
             "empty_clusters": int(((fit_tables or metric.tables)[i].counts.sum(1) == 0).sum()),
             "kmeans": {
                 "vectors": fits[k].vectors_fitted,
@@ -241,12 +263,16 @@ def _match(task: Task, fit: CountTable | None, score: CountTable) -> dict[str, T
 
 
 def _scores(
-    task: Task, table: CountTable, mappings: dict[str, Tensor], classes: tuple[str, ...]
+    task: Task,
+    table: CountTable,
+    mappings: dict[str, Tensor],
+    classes: tuple[str, ...],
+    intervals: dict[str, Any],
 ) -> dict[str, Any]:
     protocol = task.protocol
     return {
         name: {
-            **scores(table, mapping, classes, over=protocol.miou_over),
+            **scores(table, mapping, classes, intervals[name], over=protocol.miou_over),
             "mapping": mapping.tolist(),
             "fitted_on": protocol.fit_split if name in ON_FIT else protocol.score_split,
         }

@@ -13,6 +13,7 @@ from mmengine.device import get_device
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.evaluation.intervals import resampled_mapping
 from vice.evaluation.matchings import match
 from vice.evaluation.neighbours import choose_search
 from vice.evaluation.results import describe, scores
@@ -28,7 +29,7 @@ from vice.plugins.mmseg.backbone import SharedEmbedder, share_embedder
 from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.dataset import CROPS, keep_subset
 from vice.plugins.mmseg.metric import CountMetric
-from vice.plugins.mmseg.results import absent, draw_confusion, finish, write_samples
+from vice.plugins.mmseg.results import absent, draw_confusion, finish, resample, write_samples
 from vice.plugins.mmseg.running import (
     dataset_config,
     finish_config,
@@ -69,9 +70,10 @@ def evaluate_retrieval(
     Args:
         spec: The embedder, as in `vice.models.load.load_extractor`.
         dataset: As in `vice.datasets.open_dataset`.
-        out_dir: Gets ``results.json``, ``confusion_<matching>.png``, ``samples.png``,
-            ``maps/retrieval/<stem>.png`` (the protocol's first matching), ``runner/`` and, of a
-            subset, ``subset.txt`` (the images that the memory is of, a line each).
+        out_dir: Gets ``results.json``, ``per_image.npz``, ``confusion_<matching>.png``,
+            ``samples.png``, ``maps/retrieval/<stem>.png`` (the protocol's first matching),
+            ``runner/`` and, of a subset, ``subset.txt`` (the images that the memory is of, a line
+            each).
         fraction: Share of the fitted split that the memory is of, in (0, 1].
         subset_seed: Which subset of that size, see `vice.datasets.subsets.take_subset`.
         memory_limit: Most bytes of the memory and the search in it.
@@ -98,12 +100,12 @@ def evaluate_retrieval(
         pairs = keep_subset(sets[0].pairs(task.protocol.fit_split), fraction, subset_seed)
         task.require_labels(sets, fit=True, pairs=pairs)
         content = look_at_images(task, sets, pairs)
-    shared = share_embedder(spec, task.seed, cache_bytes)
+    shared = share_embedder(spec, task.seed, cache_bytes, task.protocol.features)
     config = finish_config(load_config("retrieval_folder", task), task)
     config.model.backbone.cache_bytes = cache_bytes
     config.model.decode_head.patch = _patch(task)
     config.model.decode_head.upsample = task.protocol.upsample
-    config.test_evaluator.max_samples = task.max_maps
+    config.test_evaluator.update(max_samples=task.max_maps, per_image=True)
     classes = sets[1].classes
     subset = {"fraction": fraction, "subset_seed": subset_seed}
     with meter.step("fill the memory"):
@@ -123,7 +125,7 @@ def evaluate_retrieval(
             "content": content,
             **({"subset": write_subset(names, task)} if fraction < 1 else {}),
             "memory": {**known, **memory.describe()},
-            **_write_scores(task, metric, memory.labels.sum(0) > 0, classes),
+            **_write_scores(task, metric, memory.labels.sum(0) > 0, classes, meter),
         }
         return finish(result, task, arguments, config, meter, start)
 
@@ -210,15 +212,19 @@ def _tell_time(memory: RetrievalMemory, cells: float, images: int) -> None:
 
 
 def _write_scores(
-    task: Task, metric: CountMetric, fitted: Tensor, classes: tuple[str, ...]
+    task: Task, metric: CountMetric, fitted: Tensor, classes: tuple[str, ...], meter: StepMeter
 ) -> dict[str, Any]:
     """The part of a result that the table gives, with maps and pictures written."""
     (table,) = metric.tables
     protocol = task.protocol
     mappings = {name: match(name, table) for name in protocol.retrieval_matchings}
+    (images,) = metric.image_tables
+    resampled = {name: resampled_mapping(name, each) for name, each in mappings.items()}
+    kind = "retrieval"
+    intervals = resample(task, {kind: images}, {kind: resampled}, classes, meter)[kind]
     entries = {
         name: {
-            **scores(table, mapping, classes, over=protocol.miou_over),
+            **scores(table, mapping, classes, intervals[name], over=protocol.miou_over),
             "mapping": mapping.tolist(),
             "fitted_on": protocol.fit_split if name == "none" else protocol.score_split,
         }

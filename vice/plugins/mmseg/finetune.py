@@ -13,7 +13,7 @@ from vice.evaluation.results import describe
 from vice.evaluation.task import Task, make_task
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import look_at_images
-from vice.plugins.mmseg.dataset import keep_subset
+from vice.plugins.mmseg.dataset import CROPS, keep_subset
 from vice.plugins.mmseg.pipelines import build_pipeline
 from vice.plugins.mmseg.results import class_scores, finish, training_outcome
 from vice.plugins.mmseg.running import (
@@ -54,9 +54,9 @@ def finetune(
     Args:
         spec: Where the weights start, as in `vice.models.load.load_extractor`.
         dataset: As in `vice.datasets.open_dataset`.
-        out_dir: Gets ``results.json``, ``subset.txt`` (the images that were trained on, a line
-            each), ``confusion.png``, ``samples.png``, ``maps/finetune/<stem>.png`` and ``runner/``
-            (config, log, weights).
+        out_dir: Gets ``results.json``, ``per_image.npz``, ``subset.txt`` (the images that were
+            trained on, a line each), ``confusion.png``, ``samples.png``,
+            ``maps/finetune/<stem>.png`` and ``runner/`` (config, log, weights).
         fraction: Share of the fitted split, in (0, 1].
         subset_seed: Which subset of that size, see `vice.datasets.subsets.take_subset`.
         backbone_lr_mult: Learning rate of the backbone as a share of the others'.
@@ -85,14 +85,16 @@ def finetune(
     with meter.step("look at images"):
         content = look_at_images(task, sets, pairs)
     names = [pair.image.stem for pair in pairs]
-    shared = share_embedder(spec, task.seed)
+    shared = share_embedder(spec, task.seed, features=task.protocol.features)
     model = shared.describe()
     if any(isinstance(module, _BatchNorm) for module in shared.embedder.modules()):
         check_batch_norm(task)
     # Fresh weights: what is trained is loaded anew.
     del shared
     config = load_config("finetune_folder", task)
-    set_probe(config, task, model["dim"], len(score.classes))
+    set_probe(
+        config, task, model["dim"], len(score.classes), len(pairs) * CROPS[task.protocol.fit_crops]
+    )
     config.sync_bn = "torch"
     # Unused parameters: a checkpoint may hold layers that give the embedding nothing.
     config.find_unused_parameters = True
@@ -122,7 +124,7 @@ def finetune(
             "content": content,
             "subset": write_subset(names, task),
             "loss": loss,
-            **class_scores("finetune", metric, task, score.classes, fitted),
+            **class_scores("finetune", metric, task, score.classes, fitted, meter),
         }
         return finish(result, task, arguments, config, meter, start)
 

@@ -15,6 +15,7 @@ from mmseg.registry import METRICS
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.evaluation.image_counts import ImageCells, ImageTables, image_cells
 from vice.plugins.mmseg.watching import Training
 from vice.scoring import CountTable
 
@@ -52,6 +53,8 @@ class CountMetric(BaseMetric):
 
     Attributes:
         tables: After `evaluate`: the summed table of each set of clusters (one for classes).
+        image_tables: After `evaluate` with ``per_image``: on rank 0 the tables of single images of
+            each set, in the order of the data set, whatever the number of ranks; else none.
         samples: The first images of the data set; after `evaluate` rank 0 has them in order, the
             other ranks none.
         training: What the run's training has seen, if there was one.
@@ -60,6 +63,8 @@ class CountMetric(BaseMetric):
         num_clusters: Number of clusters of each set.
         mappings: Class of each cluster, for each set.
         max_samples: How many images to keep with their predictions, for pictures.
+        per_image: Whether the table of each image is kept too: 8 bytes for each of its cells that
+            holds a pixel.
         prefix: Put before each name.
     """
 
@@ -69,6 +74,7 @@ class CountMetric(BaseMetric):
         *,
         mappings: Sequence[Sequence[int]] | None = None,
         max_samples: int = 0,
+        per_image: bool = False,
         prefix: str | None = None,
     ) -> None:
         # Prefix: MMEngine warns of every metric that has none.
@@ -77,9 +83,12 @@ class CountMetric(BaseMetric):
         self.num_clusters = None if num_clusters is None else list(num_clusters)
         self.mappings = None if mappings is None else [torch.as_tensor(m) for m in mappings]
         self.max_samples = max_samples
+        self.per_image = per_image
         self.tables: list[CountTable] = []
+        self.image_tables: list[ImageTables] = []
         self.samples: list[ScoredImage] = []
         self.training: Training | None = None
+        self._cells: list[list[ImageCells]] = []
         self._sums: list[CountTable] = []
         self._last: list[CountTable] = []
         self._seen = 0
@@ -98,6 +107,8 @@ class CountMetric(BaseMetric):
             self._last = self._new_tables()
             for table, prediction in zip(self._last, predictions, strict=True):
                 _count(table, prediction, label, sample)
+            if self.per_image:
+                self._cells.append([image_cells(table) for table in self._last])
             self._keep(image, label, predictions, sample)
             self._seen += 1
 
@@ -117,6 +128,8 @@ class CountMetric(BaseMetric):
             all_reduce(table.counts)
         if self.max_samples:
             self.samples = collect_results(self.samples, size, device="gpu") or []
+        if self.per_image:
+            self._gather_images(size)
         self._reset()
         scores = self.compute_metrics(self.tables)
         return {f"{self.prefix}/{k}" if self.prefix else k: v for k, v in scores.items()}
@@ -150,7 +163,15 @@ class CountMetric(BaseMetric):
         return [CountTable(k, classes) for k in self.num_clusters or [classes]]
 
     def _reset(self) -> None:
-        self._sums, self._last, self._seen = [], [], 0
+        self._sums, self._last, self._cells, self._seen = [], [], [], 0
+
+    def _gather_images(self, size: int) -> None:
+        # In the order of the data set, without those that a sampler repeated.
+        images = collect_results(self._cells, size, device="gpu")
+        self.image_tables = [
+            ImageTables.of([image[i] for image in images], table.num_clusters, table.num_classes)
+            for i, table in enumerate(self.tables if images is not None else [])
+        ]
 
     def _merge_last(self) -> None:
         # Sampler padding: only the last image of a rank can be a repeated one.

@@ -12,14 +12,17 @@ import numpy as np
 from mmengine.config import Config
 from torch import Tensor
 
+from vice.datasets.label_sets import partition
 from vice.datasets.labelled_pixels import absent_classes, warn_absent_classes
 from vice.errors import UserError
+from vice.evaluation.image_counts import ImageTables, save_image_tables
+from vice.evaluation.intervals import score_intervals
 from vice.evaluation.published_scores import published_scores
 from vice.evaluation.results import plain, scores
 from vice.evaluation.task import Task
 from vice.plugins.mmseg.metric import CountMetric
 from vice.runtime.files import write_json
-from vice.runtime.run_folder import RESULTS_NAME
+from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
 from vice.runtime.step_meter import StepMeter
 from vice.scoring import CountTable
 from vice.scoring import Mapping as ClassMapping
@@ -73,6 +76,7 @@ def class_scores(
     task: Task,
     classes: tuple[str, ...],
     fitted: Tensor,
+    meter: StepMeter,
 ) -> dict[str, Any]:
     """The part of a result that a classifier's table gives, with maps and pictures written.
 
@@ -82,16 +86,51 @@ def class_scores(
         task: What was scored on what.
         classes: Class names.
         fitted: bool (C,), whether a class has a pixel that was fitted on.
+        meter: Gets the step of the intervals.
     """
     table = metric.tables[0]
     identity, over = table.identity(), task.protocol.miou_over
+    (images,) = metric.image_tables
+    intervals = resample(task, {kind: images}, {kind: {kind: identity}}, classes, meter)[kind]
     return {
-        kind: {**scores(table, identity, classes, over=over), "fitted_on": task.protocol.fit_split},
+        kind: {
+            **scores(table, identity, classes, intervals[kind], over=over),
+            "fitted_on": task.protocol.fit_split,
+        },
         "absent": absent(task, classes, fitted, table),
         "confusion": table.confusion(identity).tolist(),
         **write_samples(metric, task, {kind: identity}, len(classes)),
         "pictures": [draw_confusion(table, identity, classes, task, "confusion")],
     }
+
+
+def resample(
+    task: Task,
+    tables: Mapping[str, ImageTables],
+    mappings: Mapping[str, Mapping[str, Tensor | str]],
+    classes: tuple[str, ...],
+    meter: StepMeter,
+) -> dict[str, dict[str, Any]]:
+    """Intervals of scores, with the counts of each image written to ``per_image.npz``.
+
+    Args:
+        task: Says where to.
+        tables: Name to the counts of each image.
+        mappings: Name of the tables to their mappings, see
+            `vice.evaluation.intervals.resampled_scores`.
+        classes: Class names.
+        meter: Gets the step.
+
+    Returns:
+        Name of the tables to what `vice.evaluation.intervals.score_intervals` gives.
+    """
+    with meter.step("intervals"):
+        save_image_tables(task.out_dir / PER_IMAGE_NAME, tables)
+        parts = partition(classes)
+        over = task.protocol.miou_over
+        return {
+            name: score_intervals(tables[name], mappings[name], parts, over=over) for name in tables
+        }
 
 
 def training_outcome(metric: CountMetric, num_classes: int) -> tuple[float, Tensor]:

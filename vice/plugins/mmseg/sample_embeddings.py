@@ -36,12 +36,20 @@ class EmbeddedImage:
         size: (H, W) of the network's input.
         sample: Its `SegDataSample`, with the label map where the pipeline reads it.
         index: Number of the image, or of its crop, in the data set.
+        image: What went into the network, float32 (3, H, W).
     """
 
     embedding: Tensor
     size: tuple[int, int]
     sample: Any
     index: int
+    image: Tensor
+
+    @property
+    def label(self) -> Tensor | None:
+        """Its label map, integer (H, W), 255 = ignored; None where the pipeline reads none."""
+        labels = getattr(self.sample, "gt_sem_seg", None)
+        return None if labels is None else labels.data[0]
 
 
 @torch.no_grad()
@@ -84,8 +92,10 @@ def embed_images(
             data = preprocessor(batch, False)
             backbone.watch.names = image_names(data["data_samples"])
             embeddings, size = backbone(data["inputs"])[-1], tuple(data["inputs"].shape[2:])
-            for embedding, sample in zip(embeddings, data["data_samples"], strict=True):
-                yield EmbeddedImage(embedding, size, sample, index)
+            for embedding, sample, image in zip(
+                embeddings, data["data_samples"], data["inputs"], strict=True
+            ):
+                yield EmbeddedImage(embedding, size, sample, index, image)
                 index += world_size()
         backbone.watch.look()
 

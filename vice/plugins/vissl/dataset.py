@@ -54,10 +54,12 @@ class Images:
     Args:
         paths: Files.
         settings: ``config.VICE``; ``SUPERPIXELS`` is there if the method has regions.
+        seed: Of the run.
     """
 
-    def __init__(self, paths: list[str], settings: Mapping[str, Any]) -> None:
+    def __init__(self, paths: list[str], settings: Mapping[str, Any], seed: int = 0) -> None:
         self.paths = paths
+        self.seed, self.epoch = seed, 0
         self.standardize = dict(settings["STANDARDIZE"])
         regions = settings.get("SUPERPIXELS")
         self.superpixels = None if regions is None else Superpixels(**regions)
@@ -111,13 +113,13 @@ class ViceImages:
         self.epoch = 0
         self.first_epoch: int | None = None
         self.method = build_method(options)
-        self.images = Images(self.paths, options)
+        self.images = Images(self.paths, options, self.seed)
         wanted = int(options["DATASET"]["min_images_per_epoch"])
         self.repeats = max(1, math.ceil(wanted / len(self.paths)))
 
     def set_epoch(self, epoch: int) -> None:
         """Called by VISSL before each epoch's workers start."""
-        self.epoch = epoch
+        self.epoch = self.images.epoch = epoch
         if self.first_epoch is None:
             self.first_epoch = epoch
 

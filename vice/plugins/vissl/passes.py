@@ -67,6 +67,7 @@ class TrainingContext:
         order: Sequence[int] | None = None,
     ) -> Iterator[list[tuple[int, Any]]]:
         """As `vice.methods.Context.run`; the part of a rank is a contiguous piece of each batch."""
+        self._images.epoch = self.epoch
         indices = list(range(self.num_images)) if order is None else [int(index) for index in order]
         share = -(-batch_size // world_size())
         first = rank() * share

@@ -51,9 +51,36 @@ class MethodHook(SilentHook):
                 task.method.before_training(self.context)
             task.method.before_epoch(self.context)
         except Stopped:
-            self.saver.exit_before_epoch(task)
+            self.saver.exit_unfinished(task)
         task.epoch_begun = True
 
     def on_update(self, task: Any) -> None:
         """After a step that was taken."""
         task.method.after_step(self.context)
+
+
+class LastExportHook(SilentHook):
+    """Lets the method prepare the export of a training that is done; comes before what exports.
+
+    Args:
+        saver: As in `MethodHook`.
+    """
+
+    def __init__(self, saver: SaveHook) -> None:
+        super().__init__()
+        self.saver = saver
+
+    def on_phase_end(self, task: Any) -> None:
+        """After the last epoch.
+
+        Raises:
+            Preempted: The run was asked to stop; this work begins anew with the same command.
+        """
+        if not task.train or task.train_phase_idx != task.num_train_phases - 1:
+            return
+        task.note("preparing the export", task.iteration)
+        try:
+            task.method.before_export(TrainingContext(task, self.saver.notice))
+        except Stopped:
+            # The state of a last step: what is resumed from it has this alone to do.
+            self.saver.exit_unfinished(task)

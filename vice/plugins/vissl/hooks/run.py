@@ -23,7 +23,7 @@ from vice.options import options_of
 from vice.plugins.vissl.hooks.base import SilentHook, concepts_of, embedder_of, writers_of
 from vice.plugins.vissl.hooks.default import default_hooks
 from vice.plugins.vissl.hooks.finite import FiniteHook
-from vice.plugins.vissl.hooks.method import MethodHook
+from vice.plugins.vissl.hooks.method import LastExportHook, MethodHook
 from vice.plugins.vissl.hooks.saving import SaveHook
 from vice.plugins.vissl.hooks.telling import ProgressHook
 from vice.plugins.vissl.hooks.watching import watch_hooks
@@ -234,6 +234,7 @@ def vice_hooks(
         FiniteHook(folder, int(cfg.VICE.MAX_NONFINITE_STEPS)),
         HealthHook(folder, max(int(cfg.LOG_FREQUENCY), 1)),
         ProgressHook(folder, LOG_NAME),
+        LastExportHook(saver),
         ExportHook(folder),
         *watch_hooks(cfg, notice),
         *[hook for hook in default if not isinstance(hook, LogLossMetricsCheckpointHook)],

@@ -173,8 +173,8 @@ class SaveHook(SilentHook):
         files = {name: digest_file(self.folder / name) for name in task.method.files()}
         return {"epoch_begun": True, "files": files}
 
-    def exit_before_epoch(self, task: Any) -> None:
-        """Saves and ends while an epoch is being prepared, which is begun anew on resuming.
+    def exit_unfinished(self, task: Any) -> None:
+        """Saves and ends while an epoch or the last export is prepared, which is begun anew then.
 
         Raises:
             Preempted: Always.
