@@ -28,6 +28,7 @@ from vice.plugins.mmseg.batches import EvenPreProcessor, NumberedSampler
 from vice.plugins.mmseg.cluster_head import ClusterHead
 from vice.plugins.mmseg.cluster_segmentor import ClusterSegmentor
 from vice.plugins.mmseg.dataset import ViceDataset
+from vice.plugins.mmseg.input_size_segmentor import InputSizeSegmentor
 from vice.plugins.mmseg.linear_head import LinearHead
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.retrieval_head import RetrievalHead
@@ -37,6 +38,7 @@ from vice.plugins.mmseg.transforms import (
     ViceLoadLabels,
     ViceResize,
     ViceScoreAtInput,
+    ViceTurn,
 )
 from vice.plugins.mmseg.watching import WatchHook
 
@@ -45,6 +47,7 @@ __all__ = [
     "ClusterSegmentor",
     "CountMetric",
     "EvenPreProcessor",
+    "InputSizeSegmentor",
     "LinearHead",
     "NumberedSampler",
     "RetrievalHead",
@@ -55,6 +58,7 @@ __all__ = [
     "ViceLoadLabels",
     "ViceResize",
     "ViceScoreAtInput",
+    "ViceTurn",
     "WatchHook",
     "mmcv",
     "mmengine",

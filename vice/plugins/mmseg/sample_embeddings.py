@@ -36,12 +36,20 @@ class EmbeddedImage:
         size: (H, W) of the network's input.
         sample: Its `SegDataSample`, with the label map where the pipeline reads it.
         index: Number of the image, or of its crop, in the data set.
+        image: What went into the network, float32 (3, H, W).
     """
 
     embedding: Tensor
     size: tuple[int, int]
     sample: Any
     index: int
+    image: Tensor
+
+    @property
+    def label(self) -> Tensor | None:
+        """Its label map, integer (H, W), 255 = ignored; None where the pipeline reads none."""
+        labels = getattr(self.sample, "gt_sem_seg", None)
+        return None if labels is None else labels.data[0]
 
 
 @torch.no_grad()
@@ -78,12 +86,16 @@ def embed_images(
         backbone = MODELS.build(shared.hand_to(config.model.backbone)).to(device).train(training)
         preprocessor = MODELS.build(config.model.data_preprocessor).to(device)
         index = rank()
-        for batch in progress(loader, len(loader), f"embedding {task.protocol.fit_split} images"):
+        scoring = dataset["role"] == "score"
+        split = task.protocol.score_split if scoring else task.protocol.fit_split
+        for batch in progress(loader, len(loader), f"embedding {split} images"):
             data = preprocessor(batch, False)
             backbone.watch.names = image_names(data["data_samples"])
             embeddings, size = backbone(data["inputs"])[-1], tuple(data["inputs"].shape[2:])
-            for embedding, sample in zip(embeddings, data["data_samples"], strict=True):
-                yield EmbeddedImage(embedding, size, sample, index)
+            for embedding, sample, image in zip(
+                embeddings, data["data_samples"], data["inputs"], strict=True
+            ):
+                yield EmbeddedImage(embedding, size, sample, index, image)
                 index += world_size()
         backbone.watch.look()
 
@@ -95,8 +107,10 @@ def sample_split(
     pixels: int,
     *,
     labelled: bool = False,
+    role: str | None = None,
+    positions: bool = False,
 ) -> Tensor | None:
-    """Draws pixels uniformly from all images of the split that things are fitted on.
+    """Draws pixels uniformly from all images of the split that things are fitted on, or scored.
 
     Each rank embeds its share of the images; the sample does not depend on the number of ranks.
 
@@ -107,11 +121,14 @@ def sample_split(
         pixels: Most pixels that are drawn.
         labelled: Whether pixels are drawn from those with a label alone, as train images show
             them. Otherwise labels play no part: ignored pixels are drawn like all others.
+        role: ``"train"`` and ``"fit"`` are these two; ``"score"`` draws labelled pixels of the
+            scored split. None leaves it to ``labelled``.
+        positions: As in `vice.evaluation.pixel_sampler.PixelSampler`.
 
     Returns:
-        Their embeddings at the size of the network's input, float32 (N, D) on the CPU, not
-        normalised; None on all ranks but the first. With ``labelled`` (N, D + 1), the class of
-        each pixel being the last entry.
+        Their embeddings at the size of the network's input (of the label maps, of those that are
+        scored), float32 (N, D) on the CPU, not normalised; None on all ranks but the first. With
+        labels (N, D + 1), the class of each pixel being the last entry.
 
     Raises:
         UserError: An embedding that is not finite; it names the image.
@@ -119,11 +136,15 @@ def sample_split(
     dim = shared.embedder.dim
     mib = pixels * dim * 4 / 2**20
     logger.info("sampling at most %d pixels: %.0f MiB, twice that in between", pixels, mib)
-    sampler = PixelSampler(pixels, task.seed)
-    dataset = dataset_config(task, "train" if labelled else "fit")
+    sampler = PixelSampler(pixels, task.seed, positions=positions)
+    role = role or ("train" if labelled else "fit")
+    dataset = dataset_config(task, role)
     # Flip average is off: a probe is fitted without it, whatever its optimizer.
-    for image in embed_images(config, task, shared, dataset, training=labelled):
-        labels = image.sample.gt_sem_seg.data[0] if labelled else None
-        sampler.add(image.embedding, image.size, image.index, labels)
+    for image in embed_images(config, task, shared, dataset, training=role == "train"):
+        labels = None if role == "fit" else image.sample.gt_sem_seg.data[0]
+        size = image.size
+        if labels is not None and role == "score":
+            size = (labels.shape[0], labels.shape[1])
+        sampler.add(image.embedding, size, image.index, labels)
     sampler.gather(cpu_group())
     return sampler.vectors() if rank() == 0 else None
