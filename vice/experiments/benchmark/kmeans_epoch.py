@@ -22,10 +22,12 @@ from vice.models import build_embedder
 
 #: Of COCO's 194 batches k-means starts from 20; of their 5,120 images it keeps a million pixels.
 _BATCHES, _KEPT_OF_AN_IMAGE = 10, 195
+#: Images that are made.
+_DIFFERENT = 64
 
 
 class Textures:
-    """Images of noise that looks like one; a `vice.methods.Source`.
+    """Pictures of smooth noise; a `vice.methods.Source`.
 
     Args:
         count: How many.
@@ -75,7 +77,9 @@ class Epoch:
         self.embedder = build_embedder("resnet18", "fpn", 128).to(device)
         self.note = f"{images} images, views of {side} pixels, {batch} images a batch"
         read, source = ViewReader(self.options, 2), Textures(images, 2 * side)
-        self.drawn = [read(source, index) for index in range(images)]
+        # What they show takes no time; that they are many does.
+        drawn = [read(source, index) for index in range(min(images, _DIFFERENT))]
+        self.drawn = [drawn[index % len(drawn)] for index in range(images)]
         self.context: Any = SimpleNamespace(
             embedder=self.embedder,
             head=self.method.head(128).to(device),
