@@ -13,6 +13,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from vice.models.concepts import argmax_upsampled
+from vice.plugins.mmseg.crf_segmentor import refined_classes
 
 
 @MODELS.register_module()
@@ -28,12 +29,14 @@ class ClusterSegmentor(EncoderDecoder):
     Args:
         upsample: ``"scores"``, ``"input"`` to decide at the size of the input and repeat the
             clusters, or ``"classes"`` to do so at the stride of the embedding.
+        crf: Whether a dense conditional random field refines the softmax of twice the cosine, at
+            the size of the input.
         **kwargs: What `EncoderDecoder` takes.
     """
 
-    def __init__(self, *, upsample: str = "scores", **kwargs: Any) -> None:
+    def __init__(self, *, upsample: str = "scores", crf: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.upsample = upsample
+        self.upsample, self.crf = upsample, crf
 
     def _init_decode_head(self, decode_head: list[dict[str, Any]]) -> None:
         self.decode_head = nn.ModuleList([MODELS.build(config) for config in decode_head])
@@ -61,6 +64,12 @@ class ClusterSegmentor(EncoderDecoder):
         for head in self.decode_head:
             scores = head(embedding)
             for i, sample in enumerate(data_samples):
+                if self.crf:
+                    log = _log_probabilities(head, embedding[-1][i : i + 1], size)
+                    whole = _size(sample.metainfo)
+                    ids = refined_classes(log, inputs[i], self.data_preprocessor, whole)
+                    maps[i].append(ids.to(inputs.device))
+                    continue
                 maps[i].append(self._assign(scores[i : i + 1], size, sample.metainfo))
         for sample, clusters in zip(data_samples, maps, strict=True):
             sample.pred_clusters = PixelData(data=torch.stack(clusters))
@@ -79,6 +88,12 @@ class ClusterSegmentor(EncoderDecoder):
             ids = argmax_upsampled(scores, size)[:, None].float()
             return F.interpolate(_unpad(ids, size, meta), _size(meta), mode="nearest")[0, 0].long()
         return _place(scores, size, meta)
+
+
+def _log_probabilities(head: nn.Module, embedding: Tensor, size: tuple[int, int]) -> Tensor:
+    """Log-softmax of twice the cosine with unit centroids, (K, H, W), as STEGO has it."""
+    large = F.interpolate(embedding, size, mode="bilinear", align_corners=False)
+    return (2 * head((F.normalize(large, dim=1),))).log_softmax(1)[0]
 
 
 def _place(scores: Tensor, size: tuple[int, int], meta: dict[str, Any]) -> Tensor:
