@@ -134,7 +134,8 @@ def keep_begun(config: Any, filled: Collection[str]) -> None:
         if key in filled and str(node_at(config, group)[name]) != value:
             node_at(config, group)[name] = value
             logger.warning(
-                "the run in %s was trained with config.%s=%s: it goes on so, nothing else is asked for",
+                "the run in %s was trained with config.%s=%s: it goes on so, as nothing else is "
+                "asked for",
                 config.CHECKPOINT.DIR,
                 key,
                 value,
