@@ -35,6 +35,7 @@ from vice.plugins.mmseg.transforms import (
     ViceFiveCrop,
     ViceLoadImage,
     ViceLoadLabels,
+    VicePackBoth,
     ViceResize,
     ViceScoreAtInput,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "ViceFiveCrop",
     "ViceLoadImage",
     "ViceLoadLabels",
+    "VicePackBoth",
     "ViceResize",
     "ViceScoreAtInput",
     "WatchHook",

@@ -36,12 +36,14 @@ class EmbeddedImage:
         size: (H, W) of the network's input.
         sample: Its `SegDataSample`, with the label map where the pipeline reads it.
         index: Number of the image, or of its crop, in the data set.
+        pixels: What the pipeline gives the network, uint8 BGR (3, h, w); None once it is dropped.
     """
 
     embedding: Tensor
     size: tuple[int, int]
     sample: Any
     index: int
+    pixels: Tensor | None = None
 
 
 @torch.no_grad()
@@ -78,12 +80,15 @@ def embed_images(
         backbone = MODELS.build(shared.hand_to(config.model.backbone)).to(device).train(training)
         preprocessor = MODELS.build(config.model.data_preprocessor).to(device)
         index = rank()
-        for batch in progress(loader, len(loader), f"embedding {task.protocol.fit_split} images"):
+        scored = dataset["role"] == "score"
+        split = task.protocol.score_split if scored else task.protocol.fit_split
+        for batch in progress(loader, len(loader), f"embedding {split} images"):
             data = preprocessor(batch, False)
             backbone.watch.names = image_names(data["data_samples"])
             embeddings, size = backbone(data["inputs"])[-1], tuple(data["inputs"].shape[2:])
-            for embedding, sample in zip(embeddings, data["data_samples"], strict=True):
-                yield EmbeddedImage(embedding, size, sample, index)
+            samples = zip(embeddings, data["data_samples"], batch["inputs"], strict=True)
+            for embedding, sample, pixels in samples:
+                yield EmbeddedImage(embedding, size, sample, index, pixels)
                 index += world_size()
         backbone.watch.look()
 
