@@ -24,11 +24,9 @@ from .helpers import QUIET
 CLUSTERS = (3, 5)
 LBFGS = {"linear_optimizer": "lbfgs", "linear_pixels": 1500}
 SHOWN = {
-    "own size": {},
+    "own size": {"upsample": "classes"},
     "labels as stored": {"resize": "short", "size": (24,), "crop": 24},
-    "labels at input": {"resize": "short", "size": (24,), "score_at": "input"},
     "five crops": {"fit_crops": "five", "score_at": "input", "resize": "exact", "size": (20, 28)},
-    "classes": {"upsample": "classes"},
 }
 
 

@@ -90,9 +90,9 @@ def read_out(
         UserError: Numbers that are not finite, or no labelled pixel that could be counted.
     """
     fitted = dataset_config(task, "fit")
-    if any(readout.at_input for readout in readouts):
-        # The images are the same, with their labels at both sizes.
-        fitted["pipeline"] = build_fit_pipeline(task.protocol)
+    probes = [readout for readout in readouts if readout.at_input]
+    if probes:
+        fitted["pipeline"] = build_fit_pipeline(probes[0].task.protocol)
     again = [readout for readout in readouts if readout.again]
     kept = KeptImages(memory_limit if again else 0)
     with meter.step("embed the fitted split"), torch.no_grad():

@@ -45,7 +45,15 @@ def build_fit_pipeline(protocol: Protocol) -> list[Step]:
     The image is that of the roles ``"fit"`` and ``"train"``, which show the same one to a probe
     that is fitted to convergence. The sample has ``gt_sem_seg`` as in the role ``"fit"``, and
     ``gt_at_input`` as in the role ``"train"``.
+
+    Args:
+        protocol: That of a probe that is fitted to convergence.
+
+    Raises:
+        ValueError: It is trained by steps, on images that are changed at random.
     """
+    if _augment(protocol):
+        raise ValueError("a probe that is trained by steps sees its own images")
     fit, train = build_pipeline(protocol, "fit"), build_pipeline(protocol, "train")
     moved = protocol.resize != "none" or bool(protocol.fit_crop or protocol.crop)
     return [*train[:-1], {"type": "VicePackBoth", "reload": fit != train and moved}]

@@ -14,6 +14,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
@@ -104,7 +105,8 @@ class Readout:
     def _build(self, shared: SharedEmbedder) -> nn.Module:
         """The segmentor of the config, whose heads share this read-out's watch."""
         backbone = shared.hand_to(self.config.model.backbone)
-        model = MODELS.build({**self.config.model, "backbone": backbone})
+        with DefaultScope.overwrite_default_scope("mmseg"):
+            model = MODELS.build({**self.config.model, "backbone": backbone})
         for module in model.modules():
             if isinstance(getattr(module, "watch", None), FiniteWatch):
                 module.watch = self.watch

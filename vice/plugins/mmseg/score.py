@@ -97,7 +97,7 @@ def score(
             )
     if label_free:
         results["label_free"] = measure_views(tasks["clusters"], clusters[0], out)
-    return results
+    return {kind: results[kind] for kind in (*protocols, "label_free") if kind in results}
 
 
 def shares_passes(protocols: Mapping[str, Protocol]) -> bool:
