@@ -84,7 +84,7 @@ def score(
         shared.remove("linear")
     results: dict[str, dict[str, Any]] = {}
     if shared:
-        results |= _score_together({k: tasks[k] for k in shared}, clusters, memory_limit)
+        results |= score_together({k: tasks[k] for k in shared}, clusters, memory_limit)
     own: dict[str, Callable[..., dict[str, Any]]] = {
         "linear": evaluate_linear, "retrieval": evaluate_retrieval
     }  # fmt: skip
@@ -117,9 +117,24 @@ def _shown(protocol: Protocol) -> dict[str, Any]:
     return {k: v for k, v in dataclasses.asdict(protocol).items() if k not in KIND_FIELDS}
 
 
-def _score_together(
-    tasks: Mapping[str, Task], clusters: Sequence[int], memory_limit: int
+@process_state_kept()
+def score_together(
+    tasks: Mapping[str, Task], clusters: Sequence[int], memory_limit: int = KEPT_MEMORY
 ) -> dict[str, dict[str, Any]]:
+    """Read-outs that share one pass over each split.
+
+    Args:
+        tasks: ``"clusters"``, ``"linear"`` or both, of the same embedder, images and seed, whose
+            protocols agree (see `shares_passes`); each with its results directory.
+        clusters: As in `score`.
+        memory_limit: As in `score`.
+
+    Returns:
+        Kind to what its ``results.json`` holds.
+
+    Raises:
+        UserError: As the evaluation of each kind raises.
+    """
     start, meter = time.monotonic(), StepMeter()
     task = next(iter(tasks.values()))
     with meter.step("check data"):
