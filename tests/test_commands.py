@@ -122,13 +122,20 @@ def here(folder, monkeypatch):
     """The folder as working directory, with machines that are large enough, until they compute."""
     from vice.experiments.reproduce import plan as reproduced
     from vice.experiments.reproduce import runner as outcome
-    from vice.plugins.mmseg import evaluate_clusters, evaluate_linear, finetune
+    from vice.plugins.mmseg import (
+        evaluate_clusters,
+        evaluate_linear,
+        evaluate_objects,
+        evaluate_retrieval,
+        finetune,
+    )
     from vice.plugins.vissl import train as training
 
     monkeypatch.chdir(folder)
     monkeypatch.delenv("VICE_DATA", raising=False)
     trees.shrink(monkeypatch)
-    for module in (evaluate_linear, evaluate_clusters, finetune):
+    scoring = (evaluate_linear, evaluate_clusters, evaluate_objects, evaluate_retrieval, finetune)
+    for module in scoring:
         monkeypatch.setattr(module, "share_embedder", _stop)
     monkeypatch.setattr(training, "run_here", _stop)
     monkeypatch.setattr(training, "submit", _stop)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from vice.cli import number, run
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
 from vice.names import printable
+from vice.paths import typed_text
 
 EXAMPLE = """\
   python tools/eval_cluster.py outputs/coco_highres --dataset coco27 --clusters 27 45 128 256
@@ -21,6 +22,7 @@ def main() -> None:
     add("--iterations", type=int, help="of k-means (protocol)")
     add("--memory-gib", type=number(0, 1e6), default=2.0, help="most memory of k-means in GiB (2)")
     add("--faiss-gpu", action="store_true", help="k-means on the GPU (needs faiss-gpu)")
+    add("--masks", type=typed_text, help="foreground of each image, NAME.png (foreground=files)")
     args = parser.parse_args()
     # PyTorch and MMSegmentation take seconds to import, and help needs neither.
     from vice.runtime.rendezvous import join_from_environment
@@ -40,6 +42,7 @@ def main() -> None:
             clusters=args.clusters,
             memory_limit=int(args.memory_gib * 2**30),
             faiss_gpu=args.faiss_gpu,
+            masks=args.masks,
         )
     matchings = result["protocol"]["fields"]["matchings"]
     summary = "; ".join(

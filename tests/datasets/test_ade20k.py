@@ -35,8 +35,8 @@ def test_prepared_and_read(tmp_path, downloads, root, packed):
     lines = prepare("ade150", root, source)
     assert len(lines) == 6
     assert lines[-1] == (
-        "ade150 val: 2 images and label maps, 150 classes; 2 with pixels to be ignored, 0 of "
-        "another size than their image"
+        "ade150 val: 2 images and label maps, 150 of 150 classes; 2 with pixels to be "
+        "ignored, 0 of another size than their image"
     )
     data = open_dataset("ade150", root.parent)
     assert data.splits() == ["train", "val"] and len(data.classes) == 150
@@ -78,8 +78,8 @@ def colored(stored):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (shift, r"ADE_val_0000000.\.png: holds 255, which no annotation of the challenge does"),
-        (shift_void_to_wall, "no pixel of flag in the 2 label maps of val"),
+        (shift, r"ADE_train_0000000.\.png: holds 255, which no annotation of the challenge does"),
+        (shift_void_to_wall, "no pixel of flag in the 3 label maps of train"),
         (one_more, "holds the value 151, which label set ade150 does not know"),
         (turned, "36x44 pixels, but its image .* has 44x36; they must match"),
         (half, "22x18 pixels, but its image .* has 44x36; they must match"),
@@ -87,7 +87,7 @@ def colored(stored):
     ],
 )
 def test_other_values_and_sizes_are_refused(downloads, root, damage, message):
-    for path in annotation(downloads).parent.iterdir():
+    for path in annotation(downloads).parents[1].rglob("*.png"):
         Image.fromarray(damage(np.asarray(Image.open(path)))).save(path)
     with pytest.raises(UserError, match=message):
         prepare("ade150", root, downloads)

@@ -59,6 +59,8 @@ def test_coco_out_of_its_archives(tmp_path, downloads):
 def test_coco_by_links_to_what_is_unpacked(tmp_path, downloads):
     trees.coco(downloads)
     trees.write_lists(tmp_path / "IIC")
+    with next(downloads.glob("train2017/*.jpg")).open("ab") as longer:
+        longer.write(bytes(100) + b"a note behind the end")
     root = tmp_path / "data" / "coco"
     prepare("coco27", root, downloads, lists=tmp_path / "IIC")
     assert (root / "images/train2017").is_symlink() and (root / "annotations/val2017").is_symlink()

@@ -65,8 +65,9 @@ def test_by_links_and_out_of_sbd(downloads, root):
     assert (root / "JPEGImages").is_symlink() and (root / "sbd").is_symlink()
     assert any("ids of train 2, val 1, trainval 3" in line for line in lines)
     assert (
-        "voc21 trainaug: 4 images and label maps, 21 classes; 2 with pixels to be ignored, 0 of "
-        "another size than their image; of the 2 masks of SBD beside train, 0 have pixels of 255"
+        "voc21 trainaug: 4 images and label maps, 21 of 21 classes; 2 with pixels to be ignored, "
+        "0 of another size than their image; of the 2 masks of SBD beside train, 0 have pixels of "
+        "255"
     ) in lines
     check_prepared(root, downloads)
     # Nothing is written into what was downloaded.

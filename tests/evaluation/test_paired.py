@@ -137,7 +137,8 @@ def test_what_cannot_be_paired_is_said(rng, tmp_path):
     (pairing,) = pair_tables(tables)
     assert list(pairing.rows) == ["c"]
     assert pairing.notes == [
-        f"Table 1: b cannot be paired, without per_image.npz in {folders[1]}: evaluate again."
+        f"Table 1: b cannot be paired, without per_image.npz in {folders[1]}: evaluate again "
+        "(means over seeds, of clusters=objects, have none)."
     ]
     (pairing,) = pair_tables(tables, against="b")
     assert not pairing.rows and "b cannot be paired" in pairing_sections([pairing])[0].notes[0]

@@ -22,6 +22,11 @@ OTHER = {
     "linear_l2": 0.5, "std": "original", "miou_over": "all", "retrieval_memory": 50,
     "retrieval_neighbours": 2, "retrieval_temperature": 0.5, "retrieval_grid": "patch",
     "retrieval_patch": 8, "retrieval_ignored": "class0", "retrieval_matchings": ("hungarian",),
+    "clusters": "minibatch", "minibatch_images": 3, "minibatch_init": 3,
+    "same_split": "published", "foreground": "files", "foreground_threshold": "probability",
+    "objects_components": 2, "objects_batch": 7, "objects_seeds": (3,),
+    "features": "decoder", "linear_epochs": 2, "linear_schedule": "step", "linear_step_epoch": 3,
+    "linear_weight_decay": 0.1, "linear_rotation": 40.0, "linear_scale": (0.5, 0.6),
     "fit_size": (21,), "size": (27,), "resize": "none",
 }  # fmt: skip
 BASES = {
@@ -31,10 +36,14 @@ BASES = {
     "fit cut": {"fit_crop": 15},
     "five": {"fit_crops": "five"},
     "lbfgs": {"linear_optimizer": "lbfgs"},
+    "epochs": {"linear_epochs": 4, "linear_schedule": "step"},
+    "minibatch": {"clusters": "minibatch"},
+    "objects": {"clusters": "objects"},
+    "masks": {"clusters": "objects", "foreground": "label"},
     "patches": {"retrieval_grid": "patch"},
 }
 #: What `--set` changes that belongs together.
-WITH = {"resize": {"size": ()}}
+WITH = {"resize": {"size": ()}, "linear_schedule": {"linear_epochs": 3}}
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +65,13 @@ def what_happens(kind, protocol, root):
 
     from vice.datasets import open_dataset
     from vice.plugins.mmseg.dataset import CROPS
-    from vice.plugins.mmseg.pipelines import build_pipeline, optimizer, schedule
+    from vice.plugins.mmseg.pipelines import build_pipeline, count_steps, optimizer, schedule
 
     roles = ("fit" if kind in ("clusters", "retrieval") else "train", "score")
     found = [protocol.fit_split, protocol.score_split, protocol.fit_labels]
-    found += [protocol.flip_average, protocol.upsample, protocol.std, protocol.miou_over]
+    found += [protocol.flip_average, protocol.std, protocol.miou_over, protocol.features]
+    if kind != "clusters" or protocol.clusters != "objects":
+        found.append(protocol.upsample)
     for role in roles:
         source = open_dataset(root)
         split = protocol.score_split if role == "score" else protocol.fit_split
@@ -77,7 +88,14 @@ def what_happens(kind, protocol, root):
             found += [sample["inputs"].tolist(), label, given.ori_shape, given.img_shape]
         found.append(split)
     if kind == "clusters":
-        return [*found, protocol.matchings, protocol.kmeans_pixels, protocol.kmeans_iterations]
+        found += [protocol.matchings, protocol.clusters]
+        if protocol.clusters == "objects":
+            own = protocol.foreground == "model" and protocol.foreground_threshold
+            found += [protocol.foreground, own, protocol.objects_components]
+            return [*found, protocol.objects_batch, protocol.objects_seeds]
+        found += [protocol.kmeans_pixels, protocol.kmeans_iterations]
+        groups = protocol.minibatch_images, protocol.minibatch_init
+        return [*found, protocol.clusters == "minibatch" and groups]
     if kind == "retrieval":
         patch = protocol.retrieval_grid == "patch" and protocol.retrieval_patch
         return [
@@ -85,11 +103,17 @@ def what_happens(kind, protocol, root):
             protocol.retrieval_temperature, protocol.retrieval_ignored,
             protocol.retrieval_matchings,
         ]  # fmt: skip
-    found.append(protocol.linear_iterations)
     if protocol.linear_optimizer == "lbfgs":
-        return [*found, "lbfgs", protocol.linear_pixels, protocol.linear_l2]
+        return [
+            *found,
+            "lbfgs",
+            protocol.linear_iterations,
+            protocol.linear_pixels,
+            protocol.linear_l2,
+        ]
     return [
-        *found, optimizer(protocol), schedule(protocol), protocol.linear_batch,
+        *found, optimizer(protocol), schedule(protocol, 64), protocol.linear_batch,
+        count_steps(protocol, 64),
         protocol.linear_bottleneck,
     ]  # fmt: skip
 

@@ -62,6 +62,38 @@ GOLDEN = {
     ("stego2022", "voc21"): "cd8f0e201f05",
     ("stego2022", "ade150"): "9032854c6d39",
     ("stego2022", "folder"): "e5ddde1e7017",
+    ("picie2021_minibatch", "coco27"): "3b22883c16fa",
+    ("picie2021_minibatch", "cityscapes27"): "d30610d24dd2",
+    ("picie2021_minibatch", "cityscapes19"): "4a7f163599bf",
+    ("picie2021_minibatch", "camvid"): "466782e5b868",
+    ("picie2021_minibatch", "msrc21"): "e9a88655cd78",
+    ("picie2021_minibatch", "voc21"): "5918f8ea5784",
+    ("picie2021_minibatch", "ade150"): "6e29352f9d73",
+    ("picie2021_minibatch", "folder"): "13c5437b90b9",
+    ("maskcontrast2021_kmeans", "coco27"): "c6ca6586533e",
+    ("maskcontrast2021_kmeans", "cityscapes27"): "19fc25fe6eeb",
+    ("maskcontrast2021_kmeans", "cityscapes19"): "eeb98af73181",
+    ("maskcontrast2021_kmeans", "camvid"): "7bffef88b78b",
+    ("maskcontrast2021_kmeans", "msrc21"): "23f2ab837680",
+    ("maskcontrast2021_kmeans", "voc21"): "403e250f27ed",
+    ("maskcontrast2021_kmeans", "ade150"): "33e5a3c99db2",
+    ("maskcontrast2021_kmeans", "folder"): "e258359d4742",
+    ("maskcontrast2021_held_out", "coco27"): "65438a124830",
+    ("maskcontrast2021_held_out", "cityscapes27"): "f3ca63a7a97c",
+    ("maskcontrast2021_held_out", "cityscapes19"): "c68556469284",
+    ("maskcontrast2021_held_out", "camvid"): "88bf2bb9940e",
+    ("maskcontrast2021_held_out", "msrc21"): "c4cee7e1476b",
+    ("maskcontrast2021_held_out", "voc21"): "f45947bf893f",
+    ("maskcontrast2021_held_out", "ade150"): "4a845372d7ec",
+    ("maskcontrast2021_held_out", "folder"): "984665af6913",
+    ("maskcontrast2021_linear", "coco27"): "60b9d2e33665",
+    ("maskcontrast2021_linear", "cityscapes27"): "3e4c37ed2725",
+    ("maskcontrast2021_linear", "cityscapes19"): "eea93cb721d0",
+    ("maskcontrast2021_linear", "camvid"): "ea496aa27bfe",
+    ("maskcontrast2021_linear", "msrc21"): "471a07f7e626",
+    ("maskcontrast2021_linear", "voc21"): "930638f12e55",
+    ("maskcontrast2021_linear", "ade150"): "6d48ccb929b8",
+    ("maskcontrast2021_linear", "folder"): "3d4499167ace",
     ("hummingbird2023", "coco27"): "8b19aff94187",
     ("hummingbird2023", "cityscapes27"): "8a6bf710a933",
     ("hummingbird2023", "cityscapes19"): "7c36e45efb60",
@@ -86,7 +118,8 @@ GOLDEN = {
 def test_golden(name, dataset):
     protocol = get_protocol(name, dataset)
     assert protocol.hash == GOLDEN[name, dataset]
-    assert protocol.changed() == {} and protocol.title() == f"{name} ({protocol.hash})"
+    inside = ", fitted inside the scored split" if protocol.same_split == "published" else ""
+    assert protocol.changed() == {} and protocol.title() == f"{name}{inside} ({protocol.hash})"
     assert from_dict(dataclasses.asdict(protocol)) == protocol
 
 
@@ -106,16 +139,31 @@ OTHER = {
     "std": "original", "miou_over": "all", "retrieval_memory": 1000, "retrieval_neighbours": 1,
     "retrieval_temperature": 0.1, "retrieval_grid": "patch", "retrieval_patch": 14,
     "retrieval_ignored": "class0", "retrieval_matchings": ("none", "hungarian_iou"),
+    "clusters": "minibatch", "minibatch_images": 7, "minibatch_init": 7, "same_split": "published",
+    "foreground": "files", "foreground_threshold": "probability", "objects_components": 8,
+    "objects_batch": 8, "objects_seeds": (1,),
+    "features": "decoder", "linear_epochs": 7, "linear_schedule": "step", "linear_step_epoch": 40,
+    "linear_weight_decay": 0.1, "linear_rotation": 3.0, "linear_scale": (0.5, 2.0),
 }  # fmt: skip
 #: What results of the first release do not have.
 YOUNGER = [name for name in OTHER if name.startswith("retrieval_")]
-YOUNGER += ["linear_pixels", "linear_l2", "std", "miou_over"]
+YOUNGER += ["linear_pixels", "linear_l2", "std", "miou_over", "same_split", "clusters"]
+YOUNGER += ["minibatch_images", "minibatch_init", "foreground", "foreground_threshold"]
+YOUNGER += ["objects_components", "objects_batch", "objects_seeds", "features"]
+YOUNGER += ["linear_epochs", "linear_schedule", "linear_step_epoch", "linear_weight_decay"]
+YOUNGER += ["linear_rotation", "linear_scale"]
 
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Protocol)])
 def test_any_field_changes_the_hash(field):
     protocol = get_protocol("vice2022_lowres", "coco27")
     changes = {field: OTHER[field]} | ({"size": ()} if field == "resize" else {})
+    if field == "linear_schedule":
+        protocol = dataclasses.replace(protocol, linear_epochs=3)
+    if field == "same_split":
+        # What is fitted inside the scored split differs in the splits, too.
+        protocol = dataclasses.replace(protocol, fit_split="val+train", same_split="published")
+        changes = {"fit_split": "train", "same_split": "off"}
     assert dataclasses.replace(protocol, **changes).hash != protocol.hash
 
 
@@ -156,6 +204,11 @@ def test_a_change_is_told():
     assert protocol.title() == f"vice2022_highres, linear_iterations=500 ({protocol.hash})"
 
 
+def test_fitting_inside_the_scored_split_is_told():
+    protocol = get_protocol("native", "msrc21", fit_split="test", same_split="published")
+    assert ", fitted inside the scored split (" in protocol.title()
+
+
 def test_defaults():
     assert default_protocol("coco27") == "vice2022_highres"
     assert default_protocol("folder") == default_protocol("camvid") == "native"
@@ -176,8 +229,8 @@ def test_command_line_values():
     [
         ({"name": "stego"}, "'stego' is unknown; choose one of native"),
         ({"dataset": "ade20k"}, "data set 'ade20k' is unknown"),
-        ({"iterations": 3}, "field 'iterations' is unknown; choose one of crop"),
-        ({"upsample": "logits"}, "upsample is 'logits'; choose scores, classes"),
+        ({"iterations": 3}, "field 'iterations' is unknown; choose one of clusters"),
+        ({"upsample": "logits"}, "upsample is 'logits'; choose scores, input, classes"),
         ({"matchings": ("best",)}, "matchings is 'best'"),
         ({"linear_batch": 0}, "linear_batch is 0; at least 1"),
         ({"linear_batch": 2.5}, "linear_batch is 2.5, which is float, not int"),
@@ -189,6 +242,15 @@ def test_command_line_values():
         ({"linear_l2": 0.0}, "linear_l2 is 0.0; from 1e-12"),
         ({"score_split": "train"}, "two splits"),
         ({"score_split": "val+train"}, "two splits"),
+        ({"same_split": "published"}, "nothing is fitted inside val: leave it out"),
+        ({"name": "maskcontrast2021_kmeans", "foreground": "label"}, "bears its own name"),
+        ({"linear_schedule": "step"}, "counts epochs: set linear_epochs"),
+        ({"linear_scale": (2.0, 1.0)}, "the least and the greatest factor"),
+        ({"linear_scale": (2.0,)}, "the least and the greatest factor"),
+        ({"objects_seeds": (1, 1)}, "one or more different ones"),
+        ({"same_split": "on"}, "choose off, published"),
+        ({"kmeans_pixels": 0}, "kmeans_pixels is 0; at least 1"),
+        ({"clusters": "minibatch", "kmeans_pixels": -1}, "kmeans_pixels is -1"),
     ],
 )
 def test_bad_input_is_named(arguments, message):

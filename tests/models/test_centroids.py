@@ -76,3 +76,23 @@ def test_wrong_files_are_named(tmp_path):
 def test_centroids_of_another_model_are_refused():
     with pytest.raises(UserError, match=r"16 dimensions .* 3"):
         Centroids(torch.ones(2, 3), True).concepts().scores(embeddings())
+
+
+def test_centroids_that_keep_their_length_are_compared_with_unit_vectors(tmp_path):
+    vectors = torch.tensor([[0.2, 0.0], [0.0, 0.9]])
+    centroids = Centroids(vectors, spherical=False, unit_dot=True)
+    centroids.save(tmp_path / "c.safetensors")
+    again = Centroids.load(tmp_path / "c.safetensors")
+    assert again.unit_dot and torch.equal(again.vectors, vectors)
+    # The greatest product is neither with the nearest point nor with the nearest direction.
+    pixel = torch.tensor([[2.0, 1.0]])
+    scores = again.concepts().scores(pixel[..., None, None]).flatten()
+    torch.testing.assert_close(scores, torch.tensor([0.2 * 2, 0.9]) / 5**0.5)
+    nearest = [
+        int(each.concepts().nearest(pixel / 5**0.5))
+        for each in (again, Centroids(vectors, False), Centroids(torch.eye(2), True))
+    ]
+    assert nearest == [1, 0, 0]
+    Centroids(vectors, spherical=True).save(tmp_path / "old.safetensors")
+    assert b"unit_dot" not in (tmp_path / "old.safetensors").read_bytes()
+    assert not Centroids.load(tmp_path / "old.safetensors").unit_dot

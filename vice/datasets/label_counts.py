@@ -25,6 +25,7 @@ class LabelCounts:
         ignoring: Stems of those that hold pixels to be ignored.
         resized: Those of another size than their image.
         classes: How many classes occur.
+        of: How many there are.
     """
 
     title: str
@@ -32,13 +33,14 @@ class LabelCounts:
     ignoring: frozenset[str]
     resized: int
     classes: int
+    of: int
 
     def line(self) -> str:
         """All of it as one line for the user."""
         return (
-            f"{self.title}: {self.maps} images and label maps, {self.classes} classes; "
-            f"{len(self.ignoring)} with pixels to be ignored, {self.resized} of another size than "
-            "their image"
+            f"{self.title}: {self.maps} images and label maps, {self.classes} of {self.of} "
+            f"classes; {len(self.ignoring)} with pixels to be ignored, {self.resized} of another "
+            "size than their image"
         )
 
 
@@ -46,7 +48,7 @@ def count_labels(data: LabelledSet, split: str, threads: int) -> LabelCounts:
     """Reads all label maps of a split of a release, and what they must lie over.
 
     Args:
-        data: The data set, of which every class occurs in every split.
+        data: The data set, of which every class occurs wherever there is training.
         split: The split.
         threads: How many files are read at a time.
 
@@ -54,21 +56,22 @@ def count_labels(data: LabelledSet, split: str, threads: int) -> LabelCounts:
         The counts.
 
     Raises:
-        UserError: A file is missing or wrong, or a class is in none: then the values are not those
-            of the release.
+        UserError: A file is missing or wrong; or, of a split to train on, a class is in none: then
+            the values are not those of the release.
     """
     pairs, title = data.pairs(split), f"{data.name} {split}"
     resized = data.count_resized(pairs, f"checking {title}")
     files = [pair.label for pair in pairs if pair.label is not None]
     ignoring, seen = _read(data, files, title, threads)
     absent = [name for index, name in enumerate(data.classes) if not seen[index]]
-    if absent:
+    if absent and split.startswith("train"):
         raise UserError(
             f"{files[0].parent}: no pixel of {name_some(absent)} in the {len(files)} label maps of "
             f"{split}, and the release has all {len(data.classes)} classes there: its values were "
             "changed; unpack the official archive again"
         )
-    return LabelCounts(title, len(files), ignoring, resized, int(seen[:IGNORE].sum()))
+    present = len(data.classes) - len(absent)
+    return LabelCounts(title, len(files), ignoring, resized, present, len(data.classes))
 
 
 def _read(

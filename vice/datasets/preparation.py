@@ -28,7 +28,8 @@ from vice.runtime.files import disk_errors, make_folder, replace_atomically
 logger = logging.getLogger(__name__)
 #: Images of Cityscapes that PiCIE trains on, where they are there.
 _UNLABELLED = ("leftImg8bit/test", "leftImg8bit/train_extra")
-#: The last bytes of a whole file of each kind.
+#: How a whole file of each kind ends, somewhere in its last bytes.
+_TAIL = 1024
 _ENDS = {".jpg": b"\xff\xd9", ".png": b"IEND\xaeB`\x82"}
 
 
@@ -205,9 +206,9 @@ def _is_whole(file: Path) -> bool:
     end = _ENDS.get(file.suffix, b"")
     with file.open("rb") as opened:
         size = opened.seek(0, os.SEEK_END)
-        # Padding: some writers end a JPEG with zeros.
-        opened.seek(max(0, size - 64))
-        return size > 0 and opened.read().rstrip(b"\0").endswith(end)
+        # Trailing bytes: some writers add zeros or notes of their own behind the end.
+        opened.seek(max(0, size - _TAIL))
+        return size > 0 and end in opened.read()
 
 
 def _place_list(split: str, root: Path, folder: Path) -> str:

@@ -152,7 +152,7 @@ def _pair(number: int, table: ComparisonTable, against: str | None) -> Pairing:
         folders = ", ".join(folder for of in without.values() for folder in of)
         notes.append(
             f"Table {number}: {', '.join(without)} cannot be paired, without {PER_IMAGE_NAME} in "
-            f"{folders}: evaluate again."
+            f"{folders}: evaluate again (means over seeds, of clusters=objects, have none)."
         )
     cells = {
         row: {name: _cell(of, name) for name, of in by_readout.items()}

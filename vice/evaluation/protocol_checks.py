@@ -16,16 +16,25 @@ _CHOICES = {
     "resize_library": ("torchvision", "opencv"),
     "score_at": ("original", "input"),
     "std": ("imagenet", "original"),
-    "upsample": ("scores", "classes"),
+    "upsample": ("scores", "input", "classes"),
+    "features": ("embedding", "decoder"),
+    "linear_schedule": ("poly", "step"),
     "miou_over": ("present", "all"),
     "matchings": ("greedy", "hungarian", "argmax_iou", "hungarian_iou"),
     "linear_optimizer": ("sgd", "adam", "lbfgs"),
+    "same_split": ("off", "published"),
+    "clusters": ("kmeans", "minibatch", "objects"),
+    "foreground": ("model", "files", "label"),
+    "foreground_threshold": ("logit", "probability"),
     "retrieval_grid": ("native", "patch"),
     "retrieval_ignored": ("left_out", "class0"),
     "retrieval_matchings": ("none", "hungarian", "hungarian_iou"),
 }
 _AT_LEAST_ONE = (
-    "kmeans_pixels",
+    "minibatch_images",
+    "minibatch_init",
+    "objects_components",
+    "objects_batch",
     "kmeans_iterations",
     "linear_iterations",
     "linear_batch",
@@ -42,10 +51,18 @@ _BETWEEN = {
     "linear_lr": (0, 1e6),
     "linear_bottleneck": (0, 2**16),
     "linear_l2": (1e-12, 1e6),
+    "linear_epochs": (0, 10**6),
+    "linear_step_epoch": (1, 10**6),
+    "linear_weight_decay": (0, 1e6),
+    "linear_rotation": (0, 180),
+    "linear_scale": (1e-3, 1e3),
     "retrieval_temperature": (1e-6, 1e6),
     "retrieval_patch": (1, 2**16),
+    "objects_seeds": (0, 2**32 - 1),
 }
-_DIFFERENT = ("matchings", "retrieval_matchings")
+_DIFFERENT = ("matchings", "retrieval_matchings", "objects_seeds")
+#: Protocols that name a paper's own way of finding the foreground.
+_MODEL_ALONE = "maskcontrast2021_kmeans"
 _SIZES = {"none": 0, "short": 1, "within": 2, "exact": 2}
 
 
@@ -59,15 +76,42 @@ def check_protocol(protocol: Protocol) -> None:
     for field in ("fit_split", "score_split"):
         _check_split(field, getattr(protocol, field))
     _check_sizes(protocol)
+    _check_probe(protocol)
+    if protocol.kmeans_pixels < (0 if protocol.clusters == "minibatch" else 1):
+        raise UserError(f"protocol: kmeans_pixels is {protocol.kmeans_pixels}; at least 1")
+    _check_overlap(protocol)
+    if protocol.name == _MODEL_ALONE and protocol.foreground != "model":
+        raise UserError(
+            f"{_MODEL_ALONE} has its foreground from the model that is scored; with foreground="
+            f"{protocol.foreground} take maskcontrast2021_held_out, which bears its own name"
+        )
+
+
+def _check_probe(protocol: Protocol) -> None:
     if protocol.linear_optimizer == "lbfgs" and protocol.linear_bottleneck:
         raise UserError(
             "protocol: linear_optimizer=lbfgs fits the plain probe alone: set "
             "linear_bottleneck=0, or linear_optimizer=sgd"
         )
-    if set(protocol.fit_split.split("+")) & set(protocol.score_split.split("+")):
+    if protocol.linear_schedule == "step" and not protocol.linear_epochs:
+        raise UserError("protocol: linear_schedule=step counts epochs: set linear_epochs")
+    scale = protocol.linear_scale
+    if scale and (len(scale) != 2 or scale[0] > scale[1]):
+        raise UserError(f"protocol: linear_scale is {scale}; the least and the greatest factor")
+
+
+def _check_overlap(protocol: Protocol) -> None:
+    same = set(protocol.fit_split.split("+")) & set(protocol.score_split.split("+"))
+    if same and protocol.same_split == "off":
         raise UserError(
             f"fitting and scoring on one split ({protocol.score_split}) measures memory, not "
-            "generalisation: name two splits"
+            "generalisation: name two splits (or say same_split=published, to repeat a paper that "
+            "did)"
+        )
+    if protocol.same_split == "published" and not same:
+        raise UserError(
+            f"same_split=published, but nothing is fitted inside {protocol.score_split}: leave it "
+            "out"
         )
 
 

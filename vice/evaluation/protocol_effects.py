@@ -13,8 +13,19 @@ from vice.errors import UserError
 from vice.evaluation.protocols import Protocol, get_protocol
 
 KINDS = ("linear", "clusters", "finetune", "retrieval")
-_KMEANS = ("kmeans_pixels", "kmeans_iterations", "matchings")
-_STEPS = ("linear_lr", "linear_batch", "linear_flip", "linear_photometric", "linear_bottleneck")
+_MINIBATCH = ("minibatch_images", "minibatch_init")
+_OBJECTS = (
+    *("foreground", "foreground_threshold"),
+    *("objects_components", "objects_batch", "objects_seeds"),
+)
+_PIXELS = ("kmeans_pixels", "kmeans_iterations")
+_KMEANS = (*_PIXELS, "matchings", "clusters", *_MINIBATCH, *_OBJECTS)
+_SCHEDULE = ("linear_epochs", "linear_schedule", "linear_step_epoch", "linear_weight_decay")
+_STEPS = (
+    *("linear_lr", "linear_batch", "linear_flip", "linear_photometric", "linear_bottleneck"),
+    *("linear_rotation", "linear_scale"),
+    *_SCHEDULE,
+)
 _SAMPLE = ("linear_pixels", "linear_l2")
 
 
@@ -89,10 +100,36 @@ def _of_kind(kind: str, protocol: Protocol) -> dict[str, str]:
     if kind == "retrieval":
         return reasons | _of_retrieval(protocol)
     if kind == "clusters":
-        return reasons
+        return reasons | _of_clusters(protocol)
     if protocol.linear_optimizer == "lbfgs":
         return reasons | dict.fromkeys(_STEPS, "linear_optimizer=lbfgs takes no steps over images")
-    return reasons | dict.fromkeys(_SAMPLE, "only linear_optimizer=lbfgs draws a sample of pixels")
+    reasons |= dict.fromkeys(_SAMPLE, "only linear_optimizer=lbfgs draws a sample of pixels")
+    if protocol.linear_optimizer == "adam":
+        sgd_alone = ("linear_schedule", "linear_step_epoch", "linear_weight_decay")
+        return _of_epochs(protocol, reasons | dict.fromkeys(sgd_alone, "adam has a constant rate"))
+    if protocol.linear_schedule == "poly":
+        reasons["linear_step_epoch"] = "linear_schedule=poly has no step"
+    return _of_epochs(protocol, reasons)
+
+
+def _of_epochs(protocol: Protocol, reasons: dict[str, str]) -> dict[str, str]:
+    if protocol.linear_epochs:
+        reasons["linear_iterations"] = "linear_epochs says how long the probe is trained"
+    return reasons
+
+
+def _of_clusters(protocol: Protocol) -> dict[str, str]:
+    way = protocol.clusters
+    reasons: dict[str, str] = {}
+    if way != "minibatch":
+        reasons |= dict.fromkeys(_MINIBATCH, f"clusters={way} has no groups of images")
+    if way != "objects":
+        return reasons | dict.fromkeys(_OBJECTS, f"clusters={way} clusters pixels")
+    reasons |= dict.fromkeys(_PIXELS, "clusters=objects has one vector an image")
+    reasons["upsample"] = "clusters=objects decides for each object"
+    if protocol.foreground != "model":
+        reasons["foreground_threshold"] = f"foreground={protocol.foreground} is a mask"
+    return reasons
 
 
 def _of_retrieval(protocol: Protocol) -> dict[str, str]:

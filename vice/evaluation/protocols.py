@@ -49,8 +49,9 @@ class Protocol:
             label map is resized and cropped like the image.
         flip_average: Whether the embedding is the mean over the image and its mirror image when
             scoring, fitting centroids and mapping them.
-        upsample: ``"scores"`` (class or cluster scores are upsampled, then compared) or
-            ``"classes"`` (compared at the model's stride, then repeated).
+        upsample: ``"scores"`` (class or cluster scores are upsampled, then compared), ``"input"``
+            (upsampled to the network's input and compared there, then repeated) or ``"classes"``
+            (compared at the model's stride, then repeated).
         matchings: What the clusters' classes come from: ``"greedy"`` (majority on the fitted
             split), ``"hungarian"`` (optimal on the scored split).
         kmeans_pixels: Most pixels that k-means sees.
@@ -87,6 +88,35 @@ class Protocol:
             counted as the first class.
         retrieval_matchings: Which classes predictions count as: ``"none"``, as they are,
             ``"hungarian"``, ``"hungarian_iou"`` (see `vice.evaluation.matchings`).
+        same_split: ``"published"`` where a paper fits inside the scored split; ``"off"`` refuses
+            that.
+        clusters: What clusters are: ``"kmeans"``, of `vice.clustering.fit_kmeans`, or
+            ``"minibatch"``: PiCIE's mini-batch k-means over unit vectors at the stride of the
+            model (`vice.minibatch_kmeans`), images in an order that follows from the seed; a pixel
+            belongs to the raw centroid with the greatest inner product. ``kmeans_pixels`` is then
+            the number of pixels that Lloyd's algorithm starts from, 0 for all of the first groups.
+            Or ``"objects"``: each image has one object, the mean embedding of its foreground, and
+            K - 1 clusters of objects and the background make K (`vice.evaluation.objects`).
+        minibatch_images: Images of a group.
+        minibatch_init: Groups that Lloyd's algorithm starts from.
+        foreground: Where an object's foreground comes from: ``"model"``, a second output of the
+            embedder (raw logits); ``"files"``, masks (0 is background); ``"label"``, all labelled
+            pixels but those of class 0.
+        foreground_threshold: Of the model's: ``"logit"`` above 0.5, or ``"probability"`` above 0.5.
+        objects_components: Whitened principal components of the objects.
+        objects_batch: Objects of a step of their mini-batch k-means.
+        objects_seeds: Its seeds; scores are means over them.
+        features: Which dense output is scored: ``"embedding"``, or ``"decoder"``, the features
+            that a decoder projects the embedding from.
+        linear_epochs: Passes over the fitted split instead of ``linear_iterations`` steps, each
+            without the images that are left over of its last batch; 0 counts steps.
+        linear_schedule: Of SGD's rate: ``"poly"``, see ``linear_optimizer``, or ``"step"``, a tenth
+            from epoch ``linear_step_epoch`` on (counted from 0).
+        linear_step_epoch: That epoch.
+        linear_weight_decay: Of SGD.
+        linear_rotation: Train images are turned by up to so many degrees about their center before
+            they are resized; what is uncovered is black, and of class 0.
+        linear_scale: Least and greatest factor that they are scaled by then; empty: 1.
     """
 
     name: str
@@ -127,6 +157,22 @@ class Protocol:
     retrieval_patch: int = 16
     retrieval_ignored: str = "left_out"
     retrieval_matchings: tuple[str, ...] = ("none",)
+    same_split: str = "off"
+    clusters: str = "kmeans"
+    minibatch_images: int = 256
+    minibatch_init: int = 20
+    foreground: str = "model"
+    foreground_threshold: str = "logit"
+    features: str = "embedding"
+    linear_epochs: int = 0
+    linear_schedule: str = "poly"
+    linear_step_epoch: int = 26
+    linear_weight_decay: float = 5e-4
+    linear_rotation: float = 0.0
+    linear_scale: tuple[float, ...] = ()
+    objects_components: int = 32
+    objects_batch: int = 1000
+    objects_seeds: tuple[int, ...] = (1234, 1235, 1236, 1237, 1238)
 
     def __post_init__(self) -> None:
         check_protocol(self)
@@ -154,7 +200,8 @@ class Protocol:
     def title(self) -> str:
         """Name and hash, and what was changed, for example ``vice2022_lowres (1f2e…)``."""
         changed = "".join(f", {key}={value}" for key, value in self.changed().items())
-        return f"{self.name}{changed} ({self.hash})"
+        inside = ", fitted inside the scored split" if self.same_split == "published" else ""
+        return f"{self.name}{changed}{inside} ({self.hash})"
 
 
 #: Fields that results of earlier releases do not have; their defaults are what was done then.
@@ -170,6 +217,22 @@ _YOUNGER = (
     "retrieval_patch",
     "retrieval_ignored",
     "retrieval_matchings",
+    "same_split",
+    "clusters",
+    "minibatch_images",
+    "minibatch_init",
+    "foreground",
+    "foreground_threshold",
+    "features",
+    "linear_epochs",
+    "linear_schedule",
+    "linear_step_epoch",
+    "linear_weight_decay",
+    "linear_rotation",
+    "linear_scale",
+    "objects_components",
+    "objects_batch",
+    "objects_seeds",
 )
 
 

@@ -9,6 +9,21 @@ from typing import Any
 
 CITYSCAPES = ("cityscapes27", "cityscapes19")
 
+_PICIE = {
+    "resize": "short",
+    "size": (320,),
+    "resize_library": "torchvision",
+    "crop": 320,
+    "score_at": "input",
+    "matchings": ("hungarian",),
+}
+_MASKCONTRAST = {
+    "resize": "exact",
+    "size": (512, 512),
+    "interpolation": "bicubic",
+    "clusters": "objects",
+    "matchings": ("hungarian_iou", "argmax_iou"),
+}
 #: Dense retrieval: whole images squashed to a square, scored there.
 _HUMMINGBIRD = {
     "resize": "exact",
@@ -32,14 +47,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "score_at": "input",
         "linear_photometric": True,
     },
-    "picie2021": {
-        "resize": "short",
-        "size": (320,),
-        "resize_library": "torchvision",
-        "crop": 320,
-        "score_at": "input",
-        "matchings": ("hungarian",),
-    },
+    "picie2021": _PICIE,
     "stego2022": {
         "fit_crops": "five",
         "resize": "short",
@@ -57,11 +65,41 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "linear_iterations": 5000,
         "linear_flip": False,
     },
+    "picie2021_minibatch": {
+        **_PICIE,
+        "clusters": "minibatch",
+        "kmeans_pixels": 0,
+        "minibatch_images": 256,
+        "minibatch_init": 20,
+    },
+    "maskcontrast2021_kmeans": {
+        **_MASKCONTRAST,
+        "fit_split": "val",
+        "score_split": "val",
+        "same_split": "published",
+    },
+    "maskcontrast2021_held_out": _MASKCONTRAST,
+    "maskcontrast2021_linear": {
+        "resize": "exact",
+        "size": (512, 512),
+        "interpolation": "bicubic",
+        "upsample": "input",
+        "features": "decoder",
+        "linear_lr": 0.1,
+        "linear_epochs": 60,
+        "linear_schedule": "step",
+        "linear_step_epoch": 26,
+        "linear_weight_decay": 1e-4,
+        "linear_rotation": 5.0,
+        "linear_scale": (0.75, 1.25),
+    },
     "hummingbird2023": {**_HUMMINGBIRD, "size": (512, 512), "retrieval_patch": 16},
     "hummingbird2023_patch14": {**_HUMMINGBIRD, "size": (504, 504), "retrieval_patch": 14},
 }
 
 FOR: dict[tuple[str, str], dict[str, Any]] = {
+    ("maskcontrast2021_held_out", "voc21"): {"fit_split": "trainaug"},
+    ("maskcontrast2021_linear", "voc21"): {"fit_split": "trainaug"},
     **{("vice2022_highres", name): {"resize": "none", "size": ()} for name in CITYSCAPES},
     ("vice2022_highres", "camvid"): {"resize": "none", "size": ()},
     **{
@@ -74,12 +112,13 @@ FOR: dict[tuple[str, str], dict[str, Any]] = {
         for name in CITYSCAPES
     },
     **{
-        ("picie2021", name): {
+        (protocol, name): {
             "fit_split": "test+train_extra",
             "score_split": "val+train",
             "fit_labels": False,
         }
         for name in CITYSCAPES
+        for protocol in ("picie2021", "picie2021_minibatch")
     },
 }
 
@@ -94,10 +133,26 @@ NOTES = {
     "fitted on test + train_extra (no labels), scored on val + train. The paper's clusters are "
     "those of its own mini-batch k-means; here every embedder gets the same FAISS k-means. The "
     "paper gives no schedule for its linear probe; ViCE's is used.",
+    "picie2021_minibatch": "The same with PiCIE's own clusters, as its repository fits them for "
+    "the final score: mini-batch k-means over the unit vectors of all fitted pixels at "
+    "the model's stride (20 groups of 256 images to start from, then each group moves the "
+    "centroids), and the inner product with the raw centroids.",
     "stego2022": "STEGO (ICLR 2022). Nearest-neighbour to 320, central square, mean over the "
     "mirror image, Hungarian; fitted on five crops of half the sides at 224. The paper's "
     "clusters are learnt by gradient; here every embedder gets the same FAISS k-means. No CRF: "
     "published figures with CRF do not compare.",
+    "maskcontrast2021_kmeans": "MaskContrast (ICCV 2021), k-means on VOC: images resized to 512 x "
+    "512, one object an image (the mean embedding of the foreground that the model itself finds, "
+    "weighted by its logits), 32 whitened principal components, mini-batch k-means with five "
+    "seeds, fitted on the scored images. The background is one of the K clusters; 21 are matched "
+    "by Hungarian IoU, other numbers by argmax IoU.",
+    "maskcontrast2021_held_out": "Ours: the same, fitted on train images; the argmax IoU is taken "
+    "there, too. The foreground may come from files or labels (foreground=...).",
+    "maskcontrast2021_linear": "MaskContrast (ICCV 2021), linear probe on VOC: the features before "
+    "the decoder's last projection, images resized to 512 x 512, turned, scaled and mirrored "
+    "beforehand; 60 epochs of SGD, a tenth of the rate from epoch 26 on (the repository; the "
+    "supplement says 40: linear_step_epoch=40); compared at 512 x 512. The paper keeps the epoch "
+    "that is best on the scored labels; here it is the last.",
     "hummingbird2023": "Dense nearest-neighbour retrieval (Balazevic et al., NeurIPS 2023), as "
     "open-hummingbird-eval 2.0 does it: images squashed to 512 x 512, one vector a patch of 16 "
     "pixels, 102,400 train patches in the memory (1,024,000 and 10,240,000 by "

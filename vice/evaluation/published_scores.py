@@ -59,7 +59,7 @@ _HUMMINGBIRD = {
     },
 }
 
-SCORES: tuple[PublishedScore, ...] = tuple(
+_RETRIEVAL = tuple(
     PublishedScore(
         "retrieval",
         protocol,
@@ -74,6 +74,59 @@ SCORES: tuple[PublishedScore, ...] = tuple(
     for protocol, models in _HUMMINGBIRD.items()
     for model, scores in models.items()
     for memory, miou in zip((102_400, 1_024_000, 10_240_000), scores, strict=True)
+)
+
+#: Data set, model, mIoU, accuracy, source.
+_PICIE = (
+    ("coco27", "PiCIE", 13.84, 48.09, "PiCIE, CVPR 2021"),
+    ("coco27", "PiCIE+H", 14.36, 49.99, "PiCIE, CVPR 2021"),
+    ("coco27", "PiCIE, repository", 14.79, 51.53, "PiCIE repository, log of July 2021"),
+    ("coco27", "Modified DeepCluster", 9.79, 32.21, "PiCIE, CVPR 2021"),
+    ("cityscapes27", "PiCIE", 12.31, 65.50, "PiCIE, CVPR 2021"),
+    ("cityscapes27", "Modified DeepCluster", 7.06, 40.67, "PiCIE, CVPR 2021"),
+)
+#: mIoU on VOC 2012 with 21, 50, 100, 200 and 500 clusters.
+_MASKCONTRAST = {
+    "MaskContrast, MoCo v2, unsupervised saliency": (35.0, 41.4, 43.3, 45.0, 48.1),
+    "MaskContrast, MoCo v2, supervised saliency": (38.9, 48.8, 49.5, 51.1, 54.2),
+    "MaskContrast, ImageNet, unsupervised saliency": (41.6, 46.2, 47.3, 48.5, 51.3),
+    "MaskContrast, ImageNet, supervised saliency": (44.2, 51.4, 52.5, 53.6, 57.0),
+}
+SCORES: tuple[PublishedScore, ...] = (
+    *_RETRIEVAL,
+    *(
+        PublishedScore(
+            "clusters", "picie2021_minibatch", data, "27 hungarian", model, miou, accuracy, source
+        )
+        for data, model, miou, accuracy, source in _PICIE
+    ),
+    *(
+        PublishedScore(
+            "linear",
+            "maskcontrast2021_linear",
+            "voc21",
+            "linear",
+            f"MaskContrast, {model} saliency",
+            miou,
+            None,
+            "MaskContrast repository, README; best epoch on the scored labels",
+        )
+        for model, miou in (("MoCo v2, unsupervised", 58.4), ("ImageNet, supervised", 63.9))
+    ),
+    *(
+        PublishedScore(
+            "clusters",
+            "maskcontrast2021_kmeans",
+            "voc21",
+            f"{k} {'hungarian' if k == 21 else 'argmax'}_iou",
+            model,
+            miou,
+            None,
+            "MaskContrast, ICCV 2021, supplement table 1",
+        )
+        for model, scores in _MASKCONTRAST.items()
+        for k, miou in zip((21, 50, 100, 200, 500), scores, strict=True)
+    ),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vice.datasets import LabelledSet
@@ -82,6 +83,31 @@ def _scores(
             c: _number(value) for c, value in zip(classes, iou.tolist(), strict=True)
         },
     }
+
+
+def mean_scores(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over several results of one kind, such as those of several seeds.
+
+    Args:
+        found: What `scores` returns, at least one.
+
+    Returns:
+        The same keys without parts; a class is None where it is so in all.
+    """
+    classes = {
+        name: _mean([each["iou_per_class"][name] for each in found])
+        for name in found[0]["iou_per_class"]
+    }
+    return {
+        **{name: _mean([each[name] for each in found]) for name in ("miou", "accuracy")},
+        "classes_in_mean": sum(value is not None for value in classes.values()),
+        "iou_per_class": classes,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def describe(

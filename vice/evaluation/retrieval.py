@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
 from vice.evaluation.neighbours import nearest_neighbours, search_bytes
 from vice.labels import IGNORE
-from vice.runtime.collectives import rank, world_size
+from vice.runtime.collectives import from_each_rank
 
 #: Query vectors whose neighbours' labels are gathered at once.
 _QUERIES = 1024
@@ -242,16 +241,12 @@ class MemorySampler:
         Args:
             group: Process group that takes objects of the CPU; None is the default group.
         """
-        if world_size(group) == 1:
-            return
         own = (self._kept, [self._pixels, self._unlabelled, self._cells])
         kept: dict[int, tuple[Tensor, Tensor]] = {}
         totals = np.zeros(3, np.int64)
-        for source in range(world_size(group)):
-            sent: list[Any] = [own if rank(group) == source else None]
-            dist.broadcast_object_list(sent, group_src=source, group=group)
-            kept |= sent[0][0]
-            totals += sent[0][1]
+        for others, counted in from_each_rank(own, group):
+            kept |= others
+            totals += counted
         self._kept = kept
         self._pixels, self._unlabelled, self._cells = totals.tolist()
 

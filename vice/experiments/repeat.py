@@ -107,7 +107,7 @@ def _check(old: dict[str, Any], arguments: dict[str, Any]) -> None:
     _same(f"list of {protocol.fit_split} images", lists["fit"], checksum)
     checksum = score.checksum(protocol.score_split)
     _same(f"list of {protocol.score_split} images", lists["score"], checksum)
-    digest = share_embedder(arguments["spec"], arguments["seed"]).digest
+    digest = share_embedder(arguments["spec"], arguments["seed"], features=protocol.features).digest
     _same(f"weights of {arguments['spec']}", old["model"]["digest"], digest)
 
 

@@ -38,6 +38,8 @@ class Centroids:
             after fitting alone and stand in no file.
         distinct: How many of these differ by more than a thousandth of the greatest entry.
         occupied: How many clusters have at least one of them.
+        unit_dot: Whether the nearest centroid is instead the one with the greatest inner product
+            with a pixel's unit vector, the centroids keeping their length (PiCIE).
     """
 
     vectors: Tensor
@@ -47,12 +49,17 @@ class Centroids:
     vectors_fitted: int | None = None
     distinct: int | None = None
     occupied: int | None = None
+    unit_dot: bool = False
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def concepts(self) -> Concepts:
         """What pixels are compared with."""
+        if self.unit_dot:
+            # Zero bias: with a bias, vectors are scaled to unit length before they are compared.
+            bias = self.vectors.new_zeros(len(self))
+            return Concepts(self.vectors, bias, name="centroids")
         if self.spherical:
             return Concepts(self.vectors, name="centroids")
         return Concepts.euclidean(self.vectors, name="centroids")
@@ -69,6 +76,8 @@ class Centroids:
             "objective": json.dumps(self.objective),
             "seed": json.dumps(self.seed),
         }
+        if self.unit_dot:
+            meta["unit_dot"] = json.dumps(True)
         tensors = {"vectors": self.vectors}
         meta[CHECKSUM] = checksum(meta, tensors)
         write_safetensors(path, tensors, meta)
@@ -97,9 +106,11 @@ class Centroids:
 
 
 def _read_meta(meta: dict[str, str], path: str | Path) -> dict[str, Any]:
-    kinds = {"spherical": bool, "objective": list, "seed": int}
+    kinds = {"spherical": bool, "objective": list, "seed": int, "unit_dot": bool}
     try:
-        values = {name: json.loads(meta[name]) for name in kinds}
+        # Files of earlier versions do not say.
+        said = {"unit_dot": "false", **meta}
+        values = {name: json.loads(said[name]) for name in kinds}
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: its header is not whole ({error}); fit it again") from error
     for name, kind in kinds.items():

@@ -55,6 +55,10 @@ class DeepLabV3Plus(nn.Module):
         Returns:
             (B, D, h_0, w_0).
         """
+        return self.project(self.fused(features))
+
+    def fused(self, features: Sequence[Tensor]) -> Tensor:
+        """What the embedding is projected from, (B, width, h_0, w_0)."""
         low = self.low(features[0])
         high = F.interpolate(
             self.aspp(features[-1]),
@@ -62,7 +66,7 @@ class DeepLabV3Plus(nn.Module):
             mode="bilinear",
             align_corners=self.align_corners,
         )
-        return self.project(self.fuse(torch.cat([high, low], dim=1)))
+        return self.fuse(torch.cat([high, low], dim=1))
 
 
 class ASPP(nn.Module):

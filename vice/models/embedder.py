@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -79,14 +80,38 @@ class Embedder(nn.Module):
         Returns:
             (B, D, ceil(H / 4), ceil(W / 4)), not normalised.
         """
+        return self.centre(self._at_stride(self.decoder(self._stages(images)), images))
+
+    def decoder_features(self, images: Tensor) -> Tensor:
+        """What the decoder projects the embedding from.
+
+        Args:
+            images: As in `forward`.
+
+        Returns:
+            (B, F, ceil(H / 4), ceil(W / 4)).
+
+        Raises:
+            UserError: A decoder whose last layer is no projection.
+        """
+        fused = getattr(self.decoder, "fused", None)
+        if fused is None:
+            raise UserError(
+                f"features=decoder: {type(self.decoder).__name__} has no features before a last "
+                "projection; take features=embedding"
+            )
+        return self._at_stride(fused(self._stages(images)), images)
+
+    def _stages(self, images: Tensor) -> Sequence[Tensor]:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            features = self.backbone(images)
-        dense = self.decoder(features)
+            return self.backbone(images)
+
+    def _at_stride(self, dense: Tensor, images: Tensor) -> Tensor:
         # Patch size: backbones that scale images up to whole ones cover other numbers of pixels.
         size = tuple(-(-length // self.stride) for length in images.shape[-2:])
         if dense.shape[-2:] != size:
             dense = F.interpolate(dense, size, mode="bilinear", align_corners=False)
-        return self.centre(dense)
+        return dense
 
 
 def build_embedder(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -80,6 +80,25 @@ def broadcast_(value: Tensor, group: Any = None) -> Tensor:
     if world_size(group) > 1:
         dist.broadcast(value, group=group, group_src=0)
     return value
+
+
+def from_each_rank(value: T, group: Any = None) -> Iterator[T]:
+    """Gives every rank the values of all, one after the other.
+
+    Args:
+        value: Any that pickles.
+        group: Process group that takes objects; None is the default group.
+
+    Yields:
+        A value a rank, in their order.
+    """
+    if world_size(group) == 1:
+        yield value
+        return
+    for source in range(world_size(group)):
+        sent: list[Any] = [value if rank(group) == source else None]
+        dist.broadcast_object_list(sent, group_src=source, group=group)
+        yield sent[0]
 
 
 def on_first_rank(function: Callable[[], T], group: Any = None) -> T:

@@ -17,7 +17,7 @@ from vice.evaluation.protocols import get_protocol
 from vice.models.centroids import Centroids
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
-from vice.plugins.mmseg.score import score, shares_passes
+from vice.plugins.mmseg.score import score, sharing
 
 from .helpers import QUIET
 
@@ -126,14 +126,16 @@ def test_what_trains_by_steps_or_flips_keeps_its_own_passes(tiny, make_folder, t
     root = make_folder(train=5, val=4)
     steps = {"linear_iterations": 10, "linear_batch": 2}
     asked = {**protocols(), "linear": get_protocol("native", **steps)}
-    assert not shares_passes(asked)
+    assert sharing(asked) == ["clusters"]
     found = score(tiny, root, tmp_path / "one", protocols=asked, clusters=CLUSTERS, **QUIET)
     alone = evaluate_linear(tiny, root, tmp_path / "two", protocol=asked["linear"], **QUIET)
     assert found["linear"]["linear"] == alone["linear"] and "one_pass" not in found["linear"]
     assert found["clusters"]["one_pass"]["readouts"] == ["clusters"]
-    assert not shares_passes(protocols(flip_average=True))
-    assert not shares_passes({**protocols(), "linear": protocols(crop=24)["linear"]})
-    assert shares_passes(protocols()) and shares_passes({"linear": protocols()["linear"]})
+    assert sharing(protocols(flip_average=True)) == ["clusters"]
+    assert sharing({**protocols(), "linear": protocols(crop=24)["linear"]}) == ["clusters"]
+    assert sharing(protocols()) == ["clusters", "linear"]
+    other = {**protocols(), "clusters": get_protocol("native", clusters="minibatch")}
+    assert sharing(other) == sharing({"linear": protocols()["linear"]}) == ["linear"]
 
 
 def test_views_of_scored_images_are_compared_by_the_first_clusters(make_folder, tmp_path):

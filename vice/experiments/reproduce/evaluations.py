@@ -117,7 +117,7 @@ def _share_passes(asked: list[_Asked], spec: str, seed: int, plan: ReproducePlan
 def _score_pair(clusters: _Asked, probe: _Asked, spec: str, seed: int, plan: ReproducePlan) -> bool:
     """Whether two evaluations can share their passes; they are then scored."""
     from vice.evaluation.task import make_task
-    from vice.plugins.mmseg.score import score_together, shares_passes
+    from vice.plugins.mmseg.score import score_together, sharing
 
     common = {"seed": seed, "device": plan.device, "data_root": plan.data_root}
     tasks, numbers = {}, (27,)
@@ -129,7 +129,7 @@ def _score_pair(clusters: _Asked, probe: _Asked, spec: str, seed: int, plan: Rep
             return False
         tasks[each.kind] = make_task(spec, out_dir=each.out, **arguments)
     images = {(task.dataset, task.fit_dataset) for task in tasks.values()}
-    if len(images) > 1 or not shares_passes({k: task.protocol for k, task in tasks.items()}):
+    if len(images) > 1 or len(sharing({k: task.protocol for k, task in tasks.items()})) < 2:
         return False
     with disk_errors(clusters.out.parent):
         score_together(tasks, numbers)

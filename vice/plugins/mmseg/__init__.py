@@ -28,6 +28,7 @@ from vice.plugins.mmseg.batches import EvenPreProcessor, NumberedSampler
 from vice.plugins.mmseg.cluster_head import ClusterHead
 from vice.plugins.mmseg.cluster_segmentor import ClusterSegmentor
 from vice.plugins.mmseg.dataset import ViceDataset
+from vice.plugins.mmseg.input_size_segmentor import InputSizeSegmentor
 from vice.plugins.mmseg.linear_head import LinearHead
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.retrieval_head import RetrievalHead
@@ -38,6 +39,7 @@ from vice.plugins.mmseg.transforms import (
     VicePackBoth,
     ViceResize,
     ViceScoreAtInput,
+    ViceTurn,
 )
 from vice.plugins.mmseg.watching import WatchHook
 
@@ -46,6 +48,7 @@ __all__ = [
     "ClusterSegmentor",
     "CountMetric",
     "EvenPreProcessor",
+    "InputSizeSegmentor",
     "LinearHead",
     "NumberedSampler",
     "RetrievalHead",
@@ -57,6 +60,7 @@ __all__ = [
     "VicePackBoth",
     "ViceResize",
     "ViceScoreAtInput",
+    "ViceTurn",
     "WatchHook",
     "mmcv",
     "mmengine",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vice.errors import UserError
 from vice.evaluation.embedding_cache import EmbeddingCache
 from vice.models import load as extractors
+from vice.models.decoder_features import DecoderFeatures
 from vice.models.embeddings import NONFINITE, CheckedEmbedder, FiniteWatch, named
 from vice.runtime.provenance import digest
 
@@ -53,7 +54,7 @@ class SharedEmbedder:
             backbone: Config of a `ViceBackbone`, or of another backbone.
         """
         is_vice = backbone.get("type") == ViceBackbone.__name__ and backbone.get("frozen", True)
-        asked = {"spec": None, "seed": 0, "cache_bytes": 0}
+        asked = {"spec": None, "seed": 0, "cache_bytes": 0, "features": "embedding"}
         asked.update({name: backbone[name] for name in asked if name in backbone})
         return {**backbone, **({"shared": self} if is_vice and asked == self.origin else {})}
 
@@ -73,16 +74,24 @@ class SharedEmbedder:
         }
 
 
-def share_embedder(spec: str, seed: int = 0, cache_bytes: int = 0) -> SharedEmbedder:
+def share_embedder(
+    spec: str, seed: int = 0, cache_bytes: int = 0, features: str = "embedding"
+) -> SharedEmbedder:
     """Loads an embedder once for all backbones that it is handed to.
 
     Args:
         spec: As in `vice.models.load.load_extractor`.
         seed: Seed of random weights.
         cache_bytes: Budget for keeping embeddings.
+        features: Which dense output, ``"embedding"`` or ``"decoder"``.
     """
-    origin = {"spec": spec, "seed": seed, "cache_bytes": cache_bytes}
-    return SharedEmbedder(extractors.load_extractor(spec, seed=seed), cache_bytes, origin)
+    origin = {"spec": spec, "seed": seed, "cache_bytes": cache_bytes, "features": features}
+    return SharedEmbedder(_load(spec, seed, features), cache_bytes, origin)
+
+
+def _load(spec: str, seed: int, features: str) -> nn.Module:
+    embedder = extractors.load_extractor(spec, seed=seed)
+    return DecoderFeatures(embedder) if features == "decoder" else embedder
 
 
 @MODELS.register_module()
@@ -98,6 +107,8 @@ class ViceBackbone(BaseModule):
         flip_average: Whether the embedding, outside training, is the mean of that of the image and
             that of its mirror image, mirrored back.
         frozen: False fine-tunes the embedder.
+        features: Which dense output of ``spec``, ``"embedding"`` or ``"decoder"``, what a decoder
+            projects the embedding from.
 
     Attributes:
         dim: Width D of the embedding.
@@ -114,6 +125,7 @@ class ViceBackbone(BaseModule):
         cache_bytes: int = 0,
         flip_average: bool = False,
         frozen: bool = True,
+        features: str = "embedding",
     ) -> None:
         super().__init__()
         if (spec is None) == (embedder is None):
@@ -121,7 +133,7 @@ class ViceBackbone(BaseModule):
         if cache_bytes and not frozen:
             raise ValueError("embeddings that are being trained cannot be kept: cache_bytes=0")
         if shared is None:
-            embedder = embedder or extractors.load_extractor(str(spec), seed=seed)
+            embedder = embedder or _load(str(spec), seed, features)
             shared = SharedEmbedder(embedder, cache_bytes)
         self._source = shared
         embedder = shared.embedder

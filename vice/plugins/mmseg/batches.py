@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -26,9 +27,25 @@ class NumberedSampler(InfiniteSampler):
 
     The samples of a step are the same images with the same augmentation, however many ranks and
     data loading workers share them.
+
+    Args:
+        batch: Images of a step of all ranks: each pass leaves out those that make no whole batch.
+            0 leaves out none, and a batch may reach over the end of a pass.
+        **kwargs: What `InfiniteSampler` takes.
     """
 
     first = 0
+
+    def __init__(self, *args: Any, batch: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.whole = self.size - self.size % batch if batch else self.size
+
+    def _infinite_indices(self) -> Iterator[int]:
+        """Endless passes over the images, each in its own order."""
+        endless = super()._infinite_indices()
+        while True:
+            one_pass = list(islice(endless, self.size))
+            yield from one_pass[: self.whole]
 
     def skip(self, num_samples: int) -> None:
         """Goes on after samples that an earlier run has seen, as MMEngine asks when it resumes."""

@@ -26,8 +26,8 @@ class ClusterSegmentor(EncoderDecoder):
     they are never held for more than a band of rows when both sizes agree.
 
     Args:
-        upsample: ``"scores"``, or ``"classes"`` to decide at the stride of the embedding and
-            repeat the clusters.
+        upsample: ``"scores"``, ``"input"`` to decide at the size of the input and repeat the
+            clusters, or ``"classes"`` to do so at the stride of the embedding.
         **kwargs: What `EncoderDecoder` takes.
     """
 
@@ -91,6 +91,9 @@ class ClusterSegmentor(EncoderDecoder):
             ids = F.interpolate(ids, size, mode="nearest-exact")
             ids = F.interpolate(_unpad(ids, size, meta), _size(meta), mode="nearest-exact")
             return ids[0, 0].long()
+        if self.upsample == "input":
+            ids = argmax_upsampled(scores, size)[:, None].float()
+            return F.interpolate(_unpad(ids, size, meta), _size(meta), mode="nearest")[0, 0].long()
         return _place(scores, size, meta)
 
 

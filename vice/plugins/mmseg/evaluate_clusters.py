@@ -26,7 +26,9 @@ from vice.evaluation.task import Task, make_task
 from vice.models.load import is_spherical
 from vice.plugins.mmseg.backbone import SharedEmbedder, share_embedder
 from vice.plugins.mmseg.content import look_at_images
+from vice.plugins.mmseg.evaluate_objects import evaluate_objects
 from vice.plugins.mmseg.metric import CountMetric
+from vice.plugins.mmseg.minibatch_centroids import fit_minibatch
 from vice.plugins.mmseg.results import absent, draw_confusion, finish, resample, write_samples
 from vice.plugins.mmseg.running import (
     dataset_config,
@@ -54,6 +56,7 @@ def evaluate_clusters(
     memory_limit: int = DEFAULT_MEMORY,
     cache_bytes: int = 0,
     faiss_gpu: bool = False,
+    masks: str | None = None,
     **task_arguments: Any,
 ) -> dict[str, Any]:
     """Clusters the embeddings of one split and scores the clusters on another.
@@ -76,6 +79,8 @@ def evaluate_clusters(
         memory_limit: Most bytes that k-means works on.
         cache_bytes: Budget for keeping embeddings between the two passes over the fitted split.
         faiss_gpu: Whether k-means runs on FAISS's GPUs.
+        masks: Folder of foreground masks, see
+            `vice.plugins.mmseg.evaluate_objects.evaluate_objects`.
         **task_arguments: Further arguments of `vice.evaluation.task.make_task`.
 
     Returns:
@@ -90,6 +95,10 @@ def evaluate_clusters(
     start, meter = time.monotonic(), StepMeter()
     task = make_task(spec, dataset, out_dir, **task_arguments)
     check_clusters(clusters, task)
+    if task.protocol.clusters == "objects":
+        return evaluate_objects(task, clusters, masks=masks, cache_bytes=cache_bytes)
+    if masks is not None:
+        raise UserError("--masks: only clusters=objects has a foreground")
     with meter.step("check data"):
         fit_labels = needs_fit_labels(task.protocol.matchings)
         sets = task.open(fit_labels=fit_labels)
@@ -97,12 +106,16 @@ def evaluate_clusters(
         content = look_at_images(task, sets)
     # Atomicity: results of an earlier evaluation stay until this one has succeeded.
     with TemporaryDirectory() as folder:
-        shared = share_embedder(spec, task.seed, cache_bytes)
+        shared = share_embedder(spec, task.seed, cache_bytes, task.protocol.features)
         config = finish_config(load_config("cluster_folder", task), task)
         config.model.backbone.cache_bytes = cache_bytes
         config.model.upsample = task.protocol.upsample
         budget = {"memory_limit": memory_limit, "gpu": faiss_gpu}
-        fits = _fit(config, task, clusters, shared, budget, meter)
+        if task.protocol.clusters == "minibatch":
+            with meter.step("mini-batch k-means"):
+                fits = fit_minibatch(config, task, shared, clusters, sets[0], Path(folder))
+        else:
+            fits = _fit(config, task, clusters, shared, budget, meter)
         add_heads(config, Path(folder), fits)
         fit_tables, metric = _count_both(config, task, shared, meter)
     arguments = {

@@ -16,7 +16,9 @@ from vice.evaluation.results import describe
 from vice.evaluation.task import Task, make_task
 from vice.plugins.mmseg.backbone import SharedEmbedder, share_embedder
 from vice.plugins.mmseg.content import look_at_images
+from vice.plugins.mmseg.dataset import CROPS
 from vice.plugins.mmseg.metric import CountMetric
+from vice.plugins.mmseg.pipelines import count_steps
 from vice.plugins.mmseg.results import class_scores, finish, training_outcome
 from vice.plugins.mmseg.running import (
     finish_config,
@@ -79,12 +81,13 @@ def evaluate_linear(
         sets = task.open()
         task.require_labels(sets, fit=True)
         content = look_at_images(task, sets)
-    shared = share_embedder(spec, task.seed, cache_bytes)
+    shared = share_embedder(spec, task.seed, cache_bytes, task.protocol.features)
     config = load_config("linear_folder", task)
-    set_probe(config, task, shared.embedder.dim, len(sets[1].classes))
+    images = len(sets[0].pairs(protocol.fit_split)) * CROPS[protocol.fit_crops]
+    set_probe(config, task, shared.embedder.dim, len(sets[1].classes), images)
     config.model.backbone.cache_bytes = cache_bytes
     config = finish_config(config, task)
-    metric, probe, fitted = _run(config, task, shared, meter)
+    metric, probe, fitted = _run(config, task, shared, images, meter)
 
     def write() -> dict[str, Any]:
         result = {
@@ -99,11 +102,13 @@ def evaluate_linear(
 
 
 def _run(
-    config: Config, task: Task, shared: SharedEmbedder, meter: StepMeter
+    config: Config, task: Task, shared: SharedEmbedder, images: int, meter: StepMeter
 ) -> tuple[CountMetric, dict[str, Any], Tensor]:
     """The scores, how the probe was fitted, and on which classes, bool (C,)."""
     protocol, classes = task.protocol, config.model.decode_head.num_classes
     probe = {"optimizer": protocol.linear_optimizer, "iterations": protocol.linear_iterations}
+    if protocol.linear_optimizer != "lbfgs":
+        probe["iterations"], _ = count_steps(protocol, images)
     if protocol.linear_optimizer != "lbfgs":
         with meter.step("fit the probe and score it"):
             metric = run(config, shared, train=True)

@@ -100,7 +100,7 @@ def evaluate_retrieval(
         pairs = keep_subset(sets[0].pairs(task.protocol.fit_split), fraction, subset_seed)
         task.require_labels(sets, fit=True, pairs=pairs)
         content = look_at_images(task, sets, pairs)
-    shared = share_embedder(spec, task.seed, cache_bytes)
+    shared = share_embedder(spec, task.seed, cache_bytes, task.protocol.features)
     config = finish_config(load_config("retrieval_folder", task), task)
     config.model.backbone.cache_bytes = cache_bytes
     config.model.decode_head.patch = _patch(task)

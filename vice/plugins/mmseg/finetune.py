@@ -13,7 +13,7 @@ from vice.evaluation.results import describe
 from vice.evaluation.task import Task, make_task
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import look_at_images
-from vice.plugins.mmseg.dataset import keep_subset
+from vice.plugins.mmseg.dataset import CROPS, keep_subset
 from vice.plugins.mmseg.pipelines import build_pipeline
 from vice.plugins.mmseg.results import class_scores, finish, training_outcome
 from vice.plugins.mmseg.running import (
@@ -85,14 +85,16 @@ def finetune(
     with meter.step("look at images"):
         content = look_at_images(task, sets, pairs)
     names = [pair.image.stem for pair in pairs]
-    shared = share_embedder(spec, task.seed)
+    shared = share_embedder(spec, task.seed, features=task.protocol.features)
     model = shared.describe()
     if any(isinstance(module, _BatchNorm) for module in shared.embedder.modules()):
         check_batch_norm(task)
     # Fresh weights: what is trained is loaded anew.
     del shared
     config = load_config("finetune_folder", task)
-    set_probe(config, task, model["dim"], len(score.classes))
+    set_probe(
+        config, task, model["dim"], len(score.classes), len(pairs) * CROPS[task.protocol.fit_crops]
+    )
     config.sync_bn = "torch"
     # Unused parameters: a checkpoint may hold layers that give the embedding nothing.
     config.find_unused_parameters = True

@@ -115,7 +115,7 @@ class LinearHead(BaseDecodeHead):
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Logits at the size of the input; with ``upsample="classes"`` one-hot votes instead."""
-        if self.upsample == "scores":
+        if self.upsample != "classes":
             return super().predict_by_feat(seg_logits, batch_img_metas)
         meta = batch_img_metas[0]
         return repeat_classes(seg_logits, tuple(meta.get("pad_shape", meta["img_shape"])[:2]))

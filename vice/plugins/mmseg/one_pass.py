@@ -24,6 +24,9 @@ from vice.runtime.step_meter import StepMeter
 logger = logging.getLogger(__name__)
 
 
+_NOTHING = torch.empty(0)
+
+
 class KeptImages:
     """Embedded images of a split in main memory, all of them or none.
 
@@ -55,7 +58,8 @@ class KeptImages:
         image.sample.gt_sem_seg.data = labels
         # The pass may hand out views of a batch, and labels at the input's size are done with.
         image.sample.pop("gt_at_input", None)
-        self.images.append(dataclasses.replace(image, embedding=embedding.clone(), pixels=None))
+        kept = {"embedding": embedding.clone(), "image": _NOTHING, "pixels": _NOTHING}
+        self.images.append(dataclasses.replace(image, **kept))
 
 
 def read_out(

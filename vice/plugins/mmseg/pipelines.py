@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vice.errors import UserError
 from vice.evaluation.protocols import Protocol
 
 ROLES = ("train", "fit", "score")
@@ -26,6 +27,8 @@ def build_pipeline(protocol: Protocol, role: str) -> list[Step]:
     # Order of transforms: a label map read after the image was resized stays as stored.
     together = protocol.score_at == "input" or role == "train" or protocol.fit_crops != "whole"
     geometry = [*_resize(protocol, fitting), *_crop(crop)]
+    if role == "train":
+        geometry = [*_turn(protocol), *geometry]
     labels = [{"type": "ViceLoadLabels"}] if protocol.fit_labels or not fitting else []
     steps: list[Step] = [{"type": "ViceLoadImage"}]
     if fitting and protocol.fit_crops == "five":
@@ -63,14 +66,44 @@ def optimizer(protocol: Protocol) -> dict[str, Any]:
     """The probe's optimizer, see `vice.evaluation.protocols.Protocol`."""
     if protocol.linear_optimizer == "adam":
         return {"type": "Adam", "lr": protocol.linear_lr}
-    return {"type": "SGD", "lr": protocol.linear_lr, "momentum": 0.9, "weight_decay": 5e-4}
+    decay = protocol.linear_weight_decay
+    return {"type": "SGD", "lr": protocol.linear_lr, "momentum": 0.9, "weight_decay": decay}
 
 
-def schedule(protocol: Protocol) -> list[dict[str, Any]]:
-    """The probe's learning rate over its iterations."""
+def count_steps(protocol: Protocol, images: int) -> tuple[int, int]:
+    """Steps of the probe in all and in an epoch of whole batches; without epochs, the latter is 0.
+
+    Args:
+        protocol: The protocol.
+        images: Number of train images.
+
+    Raises:
+        UserError: Fewer images than one batch.
+    """
+    if not protocol.linear_epochs:
+        return protocol.linear_iterations, 0
+    steps = images // protocol.linear_batch
+    if not steps:
+        raise UserError(
+            f"{images} train images make no whole batch of {protocol.linear_batch}: lower "
+            "linear_batch"
+        )
+    return protocol.linear_epochs * steps, steps
+
+
+def schedule(protocol: Protocol, images: int = 0) -> list[dict[str, Any]]:
+    """The probe's learning rate over its iterations.
+
+    Args:
+        protocol: The protocol.
+        images: Number of train images, of which epochs are made.
+    """
     if protocol.linear_optimizer == "adam":
         return []
-    end = protocol.linear_iterations
+    end, epoch = count_steps(protocol, images)
+    if protocol.linear_schedule == "step":
+        milestone = protocol.linear_step_epoch * epoch
+        return [{"type": "MultiStepLR", "milestones": [milestone], "gamma": 0.1, "by_epoch": False}]
     return [
         {"type": "PolyLR", "eta_min": 1e-4, "power": 0.9, "begin": 0, "end": end, "by_epoch": False}
     ]
@@ -94,6 +127,15 @@ def _resize(protocol: Protocol, fitting: bool) -> list[Step]:
 
 def _crop(side: int) -> list[Step]:
     return [{"type": "CenterCrop", "crop_size": (side, side)}] if side else []
+
+
+def _turn(protocol: Protocol) -> list[Step]:
+    if protocol.linear_optimizer == "lbfgs" or not (
+        protocol.linear_rotation or protocol.linear_scale
+    ):
+        return []
+    scale = protocol.linear_scale or (1.0, 1.0)
+    return [{"type": "ViceTurn", "degrees": protocol.linear_rotation, "scale": tuple(scale)}]
 
 
 def _augment(protocol: Protocol) -> list[Step]:

@@ -28,6 +28,7 @@ from vice.models.centroids import Centroids
 from vice.models.embeddings import FiniteWatch
 from vice.models.load import is_spherical
 from vice.plugins.mmseg.backbone import SharedEmbedder
+from vice.plugins.mmseg.dataset import CROPS
 from vice.plugins.mmseg.evaluate_clusters import (
     add_heads,
     check_clusters,
@@ -212,7 +213,8 @@ class LinearReadout(Readout):
         self, task: Task, shared: SharedEmbedder, sets: tuple[LabelledSet, LabelledSet]
     ) -> None:
         config = load_config("linear_folder", task)
-        set_probe(config, task, shared.embedder.dim, len(sets[1].classes))
+        images = len(sets[0].pairs(task.protocol.fit_split)) * CROPS[task.protocol.fit_crops]
+        set_probe(config, task, shared.embedder.dim, len(sets[1].classes), images)
         super().__init__(task, finish_config(config, task), sets[1].classes, {})
         self.shared = shared
         self.fitted: LogisticFit | None = None

@@ -83,7 +83,7 @@ class RetrievalHead(BaseDecodeHead):
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Soft labels at the size of the input; with ``upsample="classes"`` one-hot votes."""
-        if self.upsample == "scores":
+        if self.upsample != "classes":
             return super().predict_by_feat(seg_logits, batch_img_metas)
         return repeat_classes(seg_logits, _input_size(batch_img_metas))
 

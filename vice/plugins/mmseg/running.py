@@ -27,7 +27,7 @@ from vice.evaluation.task import Task
 from vice.paths import config_root
 from vice.plugins.mmseg.backbone import SharedEmbedder
 from vice.plugins.mmseg.metric import CountMetric
-from vice.plugins.mmseg.pipelines import optimizer, schedule
+from vice.plugins.mmseg.pipelines import count_steps, optimizer, schedule
 from vice.plugins.mmseg.runner import LAST_NAME, make_runner
 from vice.plugins.mmseg.watching import training_of
 from vice.runtime.collectives import on_first_rank, rank, world_size
@@ -58,6 +58,10 @@ def load_config(name: str, task: Task) -> Config:
     config.model.backbone.update(
         spec=task.spec, seed=task.seed, flip_average=task.protocol.flip_average
     )
+    if task.protocol.features != "embedding":
+        config.model.backbone.features = task.protocol.features
+    if task.protocol.upsample == "input" and config.model.type == "EncoderDecoder":
+        config.model.type = "InputSizeSegmentor"
     if task.protocol.std == "original":
         config.model.data_preprocessor.std[2] = 255 * HARNESS_STD
     for kind in ("train", "val", "test"):
@@ -80,8 +84,15 @@ def dataset_config(task: Task, role: str) -> dict[str, Any]:
     }
 
 
-def set_probe(config: Config, task: Task, dim: int, num_classes: int) -> None:
+def set_probe(config: Config, task: Task, dim: int, num_classes: int, images: int) -> None:
     """Writes the protocol's linear head, optimizer, schedule and batch into a config.
+
+    Args:
+        config: Is changed.
+        task: What is scored on what.
+        dim: Width D of the embedding.
+        num_classes: Number of classes.
+        images: Number of train images, or of their crops.
 
     Raises:
         UserError: The batch does not divide over the ranks, or they cannot share what they train.
@@ -101,10 +112,10 @@ def set_probe(config: Config, task: Task, dim: int, num_classes: int) -> None:
         config.train_dataloader = config.train_cfg = None
         config.optim_wrapper = config.param_scheduler = None
     else:
-        _set_steps(config, task)
+        _set_steps(config, task, images)
 
 
-def _set_steps(config: Config, task: Task) -> None:
+def _set_steps(config: Config, task: Task, images: int) -> None:
     protocol, ranks = task.protocol, world_size()
     if protocol.linear_batch % ranks:
         raise UserError(
@@ -114,12 +125,14 @@ def _set_steps(config: Config, task: Task) -> None:
         )
     if protocol.linear_bottleneck:
         check_batch_norm(task)
-    end = protocol.linear_iterations
+    end, epoch = count_steps(protocol, images)
     config.train_cfg.update(max_iters=end, val_interval=end)
     config.optim_wrapper.optimizer = optimizer(protocol)
-    config.param_scheduler = schedule(protocol)
+    config.param_scheduler = schedule(protocol, images)
     config.default_hooks.checkpoint.interval = end
     config.train_dataloader.batch_size = protocol.linear_batch // ranks
+    if epoch:
+        config.train_dataloader.sampler.batch = protocol.linear_batch
 
 
 def check_batch_norm(task: Task) -> None:

@@ -36,14 +36,22 @@ class EmbeddedImage:
         size: (H, W) of the network's input.
         sample: Its `SegDataSample`, with the label map where the pipeline reads it.
         index: Number of the image, or of its crop, in the data set.
-        pixels: What the pipeline gives the network, uint8 BGR (3, h, w); None once it is dropped.
+        image: What went into the network, float32 (3, H, W).
+        pixels: What the pipeline gives, uint8 BGR (3, H, W).
     """
 
     embedding: Tensor
     size: tuple[int, int]
     sample: Any
     index: int
-    pixels: Tensor | None = None
+    image: Tensor
+    pixels: Tensor
+
+    @property
+    def label(self) -> Tensor | None:
+        """Its label map, integer (H, W), 255 = ignored; None where the pipeline reads none."""
+        labels = getattr(self.sample, "gt_sem_seg", None)
+        return None if labels is None else labels.data[0]
 
 
 @torch.no_grad()
@@ -80,15 +88,17 @@ def embed_images(
         backbone = MODELS.build(shared.hand_to(config.model.backbone)).to(device).train(training)
         preprocessor = MODELS.build(config.model.data_preprocessor).to(device)
         index = rank()
-        scored = dataset["role"] == "score"
-        split = task.protocol.score_split if scored else task.protocol.fit_split
+        scoring = dataset["role"] == "score"
+        split = task.protocol.score_split if scoring else task.protocol.fit_split
         for batch in progress(loader, len(loader), f"embedding {split} images"):
             data = preprocessor(batch, False)
             backbone.watch.names = image_names(data["data_samples"])
             embeddings, size = backbone(data["inputs"])[-1], tuple(data["inputs"].shape[2:])
-            samples = zip(embeddings, data["data_samples"], batch["inputs"], strict=True)
-            for embedding, sample, pixels in samples:
-                yield EmbeddedImage(embedding, size, sample, index, pixels)
+            samples = zip(
+                embeddings, data["data_samples"], data["inputs"], batch["inputs"], strict=True
+            )
+            for embedding, sample, image, pixels in samples:
+                yield EmbeddedImage(embedding, size, sample, index, image, pixels)
                 index += world_size()
         backbone.watch.look()
 

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from vice.evaluation.results import describe
 from vice.evaluation.task import Task, make_task
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import look_at_images
+from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.evaluate_retrieval import evaluate_retrieval
 from vice.plugins.mmseg.one_pass import read_out
@@ -74,20 +76,22 @@ def score(
     """
     if not protocols:
         raise UserError("nothing to read out: ask for a linear probe, clusters or retrieval")
+    if label_free and ("clusters" not in protocols or protocols["clusters"].clusters != "kmeans"):
+        raise UserError("views are compared by k-means clusters: ask for them (clusters=kmeans)")
     out = Path(out_dir)
     tasks = {
         kind: make_task(spec, dataset, out / kind, protocol=protocol, **task_arguments)
         for kind, protocol in protocols.items()
     }
-    shared = [kind for kind in ("clusters", "linear") if kind in tasks]
-    if "linear" in shared and not shares_passes(protocols):
-        shared.remove("linear")
+    shared = sharing(protocols)
     results: dict[str, dict[str, Any]] = {}
     if shared:
         results |= score_together({k: tasks[k] for k in shared}, clusters, memory_limit)
     own: dict[str, Callable[..., dict[str, Any]]] = {
-        "linear": evaluate_linear, "retrieval": evaluate_retrieval
-    }  # fmt: skip
+        "linear": evaluate_linear,
+        "clusters": partial(evaluate_clusters, clusters=clusters),
+        "retrieval": evaluate_retrieval,
+    }
     for kind, evaluate in own.items():
         if kind in tasks and kind not in results:
             logger.info("%s: on passes of its own", kind)
@@ -100,16 +104,19 @@ def score(
     return {kind: results[kind] for kind in (*protocols, "label_free") if kind in results}
 
 
-def shares_passes(protocols: Mapping[str, Protocol]) -> bool:
-    """Whether a linear probe can be fitted and scored on the passes of the clusters.
+def sharing(protocols: Mapping[str, Protocol]) -> list[str]:
+    """Which read-outs can be fitted and scored on the same passes: ``"clusters"``, ``"linear"``.
 
     Args:
-        protocols: Kind to its protocol; with ``"linear"``, perhaps with ``"clusters"``.
+        protocols: Kind to its protocol.
     """
-    linear = protocols["linear"]
-    if linear.linear_optimizer != "lbfgs" or linear.flip_average or not linear.fit_labels:
-        return False
-    return "clusters" not in protocols or _shown(protocols["clusters"]) == _shown(linear)
+    clusters, linear = protocols.get("clusters"), protocols.get("linear")
+    kinds = ["clusters"] if clusters is not None and clusters.clusters == "kmeans" else []
+    if linear is None or linear.linear_optimizer != "lbfgs" or not linear.fit_labels:
+        return kinds
+    # Mirror average: a probe is fitted without it, clusters with it, and both are scored with it.
+    alike = clusters is None or not kinds or _shown(clusters) == _shown(linear)
+    return [*kinds, "linear"] if alike and not linear.flip_average else kinds
 
 
 def _shown(protocol: Protocol) -> dict[str, Any]:
@@ -125,7 +132,7 @@ def score_together(
 
     Args:
         tasks: ``"clusters"``, ``"linear"`` or both, of the same embedder, images and seed, whose
-            protocols agree (see `shares_passes`); each with its results directory.
+            protocols agree (see `sharing`); each with its results directory.
         clusters: As in `score`.
         memory_limit: As in `score`.
 
@@ -142,7 +149,7 @@ def score_together(
         sets = task.open(fit_labels=fit_labels)
         task.require_labels(sets, fit=fit_labels)
         content = look_at_images(task, sets)
-    shared = share_embedder(task.spec, task.seed)
+    shared = share_embedder(task.spec, task.seed, 0, task.protocol.features)
     readouts: list[Readout] = []
     if "clusters" in tasks:
         cluster_task = tasks["clusters"]

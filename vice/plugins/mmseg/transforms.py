@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
@@ -139,6 +140,33 @@ class VicePackBoth(PackSegInputs):
         data = torch.from_numpy(at_input[None].astype(np.int64))
         packed["data_samples"].gt_at_input = PixelData(data=data)
         return packed
+
+
+@TRANSFORMS.register_module()
+class ViceTurn(BaseTransform):
+    """Turns and scales an image about its center at random; its size stays.
+
+    The image is sampled bicubically and black where nothing is left of it; its label map is
+    sampled to the nearest pixel and of class 0 there, as MaskContrast does.
+
+    Args:
+        degrees: Greatest angle to either side.
+        scale: Least and greatest factor.
+    """
+
+    def __init__(self, degrees: float, scale: tuple[float, float]) -> None:
+        self.degrees, self.scale = degrees, scale
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Draws an angle and a factor, and turns image and label map alike."""
+        height, width = results["img"].shape[:2]
+        angle = np.random.uniform(-self.degrees, self.degrees)
+        factor = np.random.uniform(*self.scale)
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, factor)
+        for key in ("img", *results["seg_fields"]):
+            flags = cv2.INTER_CUBIC if key == "img" else cv2.INTER_NEAREST
+            results[key] = cv2.warpAffine(results[key], matrix, (width, height), flags=flags)
+        return results
 
 
 @TRANSFORMS.register_module()

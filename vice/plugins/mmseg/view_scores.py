@@ -72,6 +72,7 @@ def measure_views(task: Task, clusters: int, out_dir: Path) -> dict[str, Any]:
 
 def _scores(task: Task, centroids: Centroids, images: list[Path]) -> dict[str, float]:
     device = torch.device(task.device or get_device())
-    embedder = share_embedder(task.spec, task.seed).embed.to(device)
+    shared = share_embedder(task.spec, task.seed, features=task.protocol.features)
+    embedder = shared.embed.to(device)
     views = HeldOutViews(images, {"STANDARDIZE": {}}, task.seed)
     return dataclasses.asdict(views.measure(embedder, centroids.vectors.to(device)))
