@@ -35,6 +35,7 @@ WHERE_IT_ENDS = {
     "eval_linear.py": (START, "thousands of steps at full size; the data set is opened"),
     "eval_cluster.py": (START, "k-means at full size; the data set is opened"),
     "eval_retrieval.py": (START, "as eval_cluster.py"),
+    "score.py": (START, "as eval_cluster.py"),
     "finetune.py": (START, "as eval_linear.py"),
     "reproduce.py": (START, "trains for hours; the first training is composed"),
     "prepare_data.py": (END, ""),
@@ -128,6 +129,7 @@ def here(folder, monkeypatch):
         evaluate_objects,
         evaluate_retrieval,
         finetune,
+        score,
     )
     from vice.plugins.vissl import train as training
 
@@ -135,7 +137,7 @@ def here(folder, monkeypatch):
     monkeypatch.delenv("VICE_DATA", raising=False)
     trees.shrink(monkeypatch)
     scoring = (evaluate_linear, evaluate_clusters, evaluate_objects, evaluate_retrieval, finetune)
-    for module in scoring:
+    for module in (*scoring, score):
         monkeypatch.setattr(module, "share_embedder", _stop)
     monkeypatch.setattr(training, "run_here", _stop)
     monkeypatch.setattr(training, "submit", _stop)

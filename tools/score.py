@@ -15,7 +15,7 @@ from vice.evaluation.options import evaluation_parser, percent, score_arguments
 from vice.names import printable
 
 EXAMPLE = """\
-  python tools/score.py outputs/run --dataset camvid --linear --clusters 27 128 256 \\
+  python tools/score.py outputs/demo/train --dataset outputs/demo/data --linear --clusters 6 24 \\
       --set linear_optimizer=lbfgs
 """
 

@@ -292,7 +292,7 @@ def set_weights(runner: Runner, weights: Mapping[str, Tensor]) -> None:
         "dataset_meta": runner.test_loop.dataloader.dataset.metainfo,
         "experiment_name": runner.experiment_name,
     }
-    save_fitted(model, meta, Path(runner.work_dir))
+    on_first_rank(lambda: save_fitted(model, meta, Path(runner.work_dir)))
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -309,5 +309,4 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 def save_fitted(model: nn.Module, meta: dict[str, Any], folder: Path) -> None:
     """Saves a model as ``fitted.pth``, as MMEngine's runner saves one that it has trained."""
     state = {"meta": meta, "state_dict": weights_to_cpu(get_state_dict(model))}
-    file = str(folder / FITTED_NAME)
-    on_first_rank(lambda: save_checkpoint(state, file))
+    save_checkpoint(state, str(folder / FITTED_NAME))
