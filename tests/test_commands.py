@@ -36,6 +36,8 @@ WHERE_IT_ENDS = {
     "eval_cluster.py": (START, "k-means at full size; the data set is opened"),
     "eval_retrieval.py": (START, "as eval_cluster.py"),
     "score.py": (START, "as eval_cluster.py"),
+    "eval_position.py": (START, "as eval_linear.py"),
+    "eval_boundaries.py": (START, "the model is loaded; images are found"),
     "finetune.py": (START, "as eval_linear.py"),
     "reproduce.py": (START, "trains for hours; the first training is composed"),
     "prepare_data.py": (END, ""),
@@ -54,7 +56,7 @@ GROUPS = {
         *("backbone", "decoder", "weights", "frozen", "stages", "padding", "centre"),
     },
     "config.MODEL.TRUNK.EXECUTION": {"precision", "channels_last", "compiled"},
-    "config.VICE.LOSS": {"region_vector", "reduction", "align_corners"},
+    "config.VICE.LOSS": {"region_vector", "reduction", "align_corners", "coherence_gradient"},
 }
 #: The pages that say what to type; what else they name has to exist, too.
 PAGES = ("README.md", "docs/training.md", "docs/scoring.md", "docs/papers.md")
@@ -93,6 +95,7 @@ def folder(tmp_path_factory):
         (place / name).symlink_to(ROOT / name)
     for name in ("path/to/photos", "path/to/others", "photos"):
         runs.images(place / name, rng, 12)
+    runs.images(place / "path/to/bsds500/images/val", rng, 2)
     for source in ("path/to/downloads", "downloads"):
         trees.cityscapes(trees.coco(place / source))
         trees.voc(trees.ade(place / source))
@@ -127,6 +130,7 @@ def here(folder, monkeypatch):
         evaluate_clusters,
         evaluate_linear,
         evaluate_objects,
+        evaluate_position,
         evaluate_retrieval,
         finetune,
         score,
@@ -136,9 +140,13 @@ def here(folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.delenv("VICE_DATA", raising=False)
     trees.shrink(monkeypatch)
-    scoring = (evaluate_linear, evaluate_clusters, evaluate_objects, evaluate_retrieval, finetune)
-    for module in (*scoring, score):
+    scoring = (
+        *(evaluate_linear, evaluate_clusters, evaluate_objects, evaluate_position),
+        *(evaluate_retrieval, finetune, score),
+    )
+    for module in scoring:
         monkeypatch.setattr(module, "share_embedder", _stop)
+    monkeypatch.setattr("vice.evaluation.evaluate_boundaries.load", _stop)
     monkeypatch.setattr(training, "run_here", _stop)
     monkeypatch.setattr(training, "submit", _stop)
     monkeypatch.setattr("vice.superpixels.fill.fill_cache", _stop)

@@ -18,6 +18,7 @@ from vice.experiments.benchmark.growth import growth
 from vice.experiments.benchmark.images import superpixel_outlines, superpixels, views
 from vice.experiments.benchmark.kernels.compiled import kernels
 from vice.experiments.benchmark.kernels.traffic import traffic
+from vice.experiments.benchmark.kmeans_epoch import kmeans_epoch
 from vice.experiments.benchmark.loading import loading
 from vice.experiments.benchmark.pooling import pooling
 from vice.experiments.benchmark.readouts import readouts
@@ -37,6 +38,7 @@ PARTS = {
     "loading": loading,
     "scoring": nearest,
     "kmeans": kmeans,
+    "kmeans_epoch": kmeans_epoch,
     "growth": growth,
     "kernels": kernels,
     "traffic": traffic,

@@ -16,7 +16,7 @@ from vice.errors import UserError
 from vice.evaluation.checkpoint_selection import choose_checkpoint, score_checkpoint
 from vice.evaluation.label_free import HeldOutViews
 from vice.losses import DenseSwAVLoss
-from vice.models import seeded_embedder
+from vice.models import Concepts, seeded_embedder
 from vice.models.checkpoint import save_run
 from vice.predictor import load
 from vice.views.photometric import Photometric
@@ -146,7 +146,7 @@ def test_a_model_in_training_can_go_on_after_it_was_measured(images):
     embedder = seeded_embedder(0, backbone="resnet18", decoder="fpn", dim=DIM, stages=1).eval()
     prototypes = torch.nn.functional.normalize(torch.randn(K, DIM), dim=1).requires_grad_()
     before = {name: value.clone() for name, value in embedder.state_dict().items()}
-    scores = HeldOutViews(images, SETTINGS).measure(embedder, prototypes)
+    scores = HeldOutViews(images, SETTINGS).measure(embedder, Concepts(prototypes))
     assert scores.regions > 20
     assert all(torch.equal(value, before[name]) for name, value in embedder.state_dict().items())
     embedder(torch.rand(1, 3, 32, 32)).sum().backward()

@@ -48,6 +48,13 @@ def clusters(**changes):
     return result
 
 
+@pytest.mark.parametrize("kind", ["position", "boundaries"])
+def test_read_outs_without_a_table_say_so(kind, tmp_path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps({"kind": kind, "spec": "lab"}))
+    with pytest.raises(UserError, match=f"holds the read-out {kind}, of which no table is made"):
+        read_results([tmp_path])
+
+
 def test_mean_and_deviation_over_seeds() -> None:
     values = [0.5, 0.53, 0.61]
     results = [linear(seed=seed, miou=value) for seed, value in enumerate(values)]

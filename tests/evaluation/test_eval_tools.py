@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -42,7 +43,16 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("tool", ["eval_linear.py", "eval_cluster.py", "eval_retrieval.py"])
+@pytest.mark.parametrize(
+    "tool",
+    [
+        "eval_linear.py",
+        "eval_cluster.py",
+        "eval_retrieval.py",
+        "eval_position.py",
+        "eval_boundaries.py",
+    ],
+)
 def test_help_has_an_example_and_loads_no_framework(tool):
     done = call(tool, "--help")
     assert done.returncode == 0 and "example:" in done.stdout
@@ -80,6 +90,24 @@ def test_retrieval_from_the_command_line(folder, tmp_path):
     # One row of patches lies across the border of the two classes.
     assert last.startswith("retrieval: mIoU / accuracy in %, by matching: none 99.7")
     assert (tmp_path / "results.json").is_file()
+
+
+def test_position_from_the_command_line(folder, tmp_path):
+    """A step of brightness half-way along x predicts 3/4 of its variance, and is all there is."""
+    done = call(
+        "eval_position.py", "lab", "--dataset", folder, "--out", tmp_path, "--device", "cpu",
+        "--clusters", 2,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "results.json").read_text())["position"]
+    assert found["pixels"] == {"fit": 3 * 30 * 42, "score": 3 * 30 * 42}
+    before, after = found["before"], found["after"]
+    assert before["r2"]["x"] == pytest.approx(0.75, abs=0.01)
+    assert before["r2"]["y"] == pytest.approx(0, abs=0.01)
+    assert before["linear"]["accuracy"] == 1 == before["clusters"]["2"]["greedy"]["accuracy"]
+    assert after["r2"]["x"] == pytest.approx(0, abs=0.01)
+    assert after["linear"]["accuracy"] < 0.6
+    assert "before: R² x 0.7" in done.stdout and "linear 100.00 / 100.00" in done.stdout
 
 
 def test_bad_input_is_one_line(folder, tmp_path):

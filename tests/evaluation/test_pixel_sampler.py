@@ -46,6 +46,21 @@ def test_sample_is_uniform_over_pixels_not_over_images():
     assert hits.std() < 1.2 * np.sqrt(300 * 0.1 * 0.9)
 
 
+def test_positions_are_the_places_of_the_pixels():
+    """Two channels that say where a pixel is, at the size of the image."""
+    sizes = [(5, 8), (6, 3)]
+    samplers = {flag: PixelSampler(30, 3, positions=flag) for flag in (False, True)}
+    for index, (height, width) in enumerate(sizes):
+        y, x = np.mgrid[:height, :width]
+        places = torch.from_numpy(np.stack([(x + 0.5) / width, (y + 0.5) / height]))
+        labels = torch.from_numpy((x + y) % 3)
+        for sampler in samplers.values():
+            sampler.add(places, (height, width), index, labels)
+    found, without = samplers[True].vectors(), samplers[False].vectors()
+    torch.testing.assert_close(found[:, :2], found[:, 2:4], atol=1e-6, rtol=0)
+    assert torch.equal(found[:, [0, 1, 4]], without) and len(found) == 30
+
+
 def test_sample_depends_on_the_seed_alone():
     images = number_images([(30, 20), (25, 25), (40, 40), (3, 5)])
     whole = sample([0, 1, 2, 3], images, 150)

@@ -25,7 +25,8 @@ OTHER = {
     "clusters": "minibatch", "minibatch_images": 3, "minibatch_init": 3,
     "same_split": "published", "foreground": "files", "foreground_threshold": "probability",
     "objects_components": 2, "objects_batch": 7, "objects_seeds": (3,),
-    "features": "decoder", "linear_epochs": 2, "linear_schedule": "step", "linear_step_epoch": 3,
+    "crf": "dense", "features": "decoder", "linear_epochs": 2, "linear_schedule": "step",
+    "linear_step_epoch": 3,
     "linear_weight_decay": 0.1, "linear_rotation": 40.0, "linear_scale": (0.5, 0.6),
     "fit_size": (21,), "size": (27,), "resize": "none",
 }  # fmt: skip
@@ -40,6 +41,7 @@ BASES = {
     "minibatch": {"clusters": "minibatch"},
     "objects": {"clusters": "objects"},
     "masks": {"clusters": "objects", "foreground": "label"},
+    "refined": {"crf": "dense"},
     "patches": {"retrieval_grid": "patch"},
 }
 #: What `--set` changes that belongs together.
@@ -71,7 +73,8 @@ def what_happens(kind, protocol, root):
     found = [protocol.fit_split, protocol.score_split, protocol.fit_labels]
     found += [protocol.flip_average, protocol.std, protocol.miou_over, protocol.features]
     if kind != "clusters" or protocol.clusters != "objects":
-        found.append(protocol.upsample)
+        refined = protocol.crf == "dense" and kind != "retrieval"
+        found.append("refined" if refined else protocol.upsample)
     for role in roles:
         source = open_dataset(root)
         split = protocol.score_split if role == "score" else protocol.fit_split

@@ -62,6 +62,14 @@ GOLDEN = {
     ("stego2022", "voc21"): "cd8f0e201f05",
     ("stego2022", "ade150"): "9032854c6d39",
     ("stego2022", "folder"): "e5ddde1e7017",
+    ("stego2022_crf", "coco27"): "9c270a36cae6",
+    ("stego2022_crf", "cityscapes27"): "1e04e2f6c88b",
+    ("stego2022_crf", "cityscapes19"): "1760d9fc2a29",
+    ("stego2022_crf", "camvid"): "80972e95efeb",
+    ("stego2022_crf", "msrc21"): "263059136bab",
+    ("stego2022_crf", "voc21"): "66d4ae2ff6cf",
+    ("stego2022_crf", "ade150"): "fef6fe14e074",
+    ("stego2022_crf", "folder"): "bee32f2dca34",
     ("picie2021_minibatch", "coco27"): "3b22883c16fa",
     ("picie2021_minibatch", "cityscapes27"): "d30610d24dd2",
     ("picie2021_minibatch", "cityscapes19"): "4a7f163599bf",
@@ -142,14 +150,15 @@ OTHER = {
     "clusters": "minibatch", "minibatch_images": 7, "minibatch_init": 7, "same_split": "published",
     "foreground": "files", "foreground_threshold": "probability", "objects_components": 8,
     "objects_batch": 8, "objects_seeds": (1,),
-    "features": "decoder", "linear_epochs": 7, "linear_schedule": "step", "linear_step_epoch": 40,
+    "crf": "dense", "features": "decoder", "linear_epochs": 7, "linear_schedule": "step",
+    "linear_step_epoch": 40,
     "linear_weight_decay": 0.1, "linear_rotation": 3.0, "linear_scale": (0.5, 2.0),
 }  # fmt: skip
 #: What results of the first release do not have.
 YOUNGER = [name for name in OTHER if name.startswith("retrieval_")]
 YOUNGER += ["linear_pixels", "linear_l2", "std", "miou_over", "same_split", "clusters"]
 YOUNGER += ["minibatch_images", "minibatch_init", "foreground", "foreground_threshold"]
-YOUNGER += ["objects_components", "objects_batch", "objects_seeds", "features"]
+YOUNGER += ["objects_components", "objects_batch", "objects_seeds", "features", "crf"]
 YOUNGER += ["linear_epochs", "linear_schedule", "linear_step_epoch", "linear_weight_decay"]
 YOUNGER += ["linear_rotation", "linear_scale"]
 
@@ -244,6 +253,7 @@ def test_command_line_values():
         ({"score_split": "val+train"}, "two splits"),
         ({"same_split": "published"}, "nothing is fitted inside val: leave it out"),
         ({"name": "maskcontrast2021_kmeans", "foreground": "label"}, "bears its own name"),
+        ({"crf": "dense", "upsample": "classes"}, "crf=dense refines scores"),
         ({"linear_schedule": "step"}, "counts epochs: set linear_epochs"),
         ({"linear_scale": (2.0, 1.0)}, "the least and the greatest factor"),
         ({"linear_scale": (2.0,)}, "the least and the greatest factor"),

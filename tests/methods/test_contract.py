@@ -93,7 +93,9 @@ class Parts:
         torch.manual_seed(0)
         self.head, self.loss = self.method.head(DIM), self.method.loss()
         source = NoiseSource(settings, IMAGES)
-        folder = on_first_rank(lambda: tempfile.mkdtemp(prefix="contract"))
+        # Gone with these parts; that of the first process serves all.
+        self._files = tempfile.TemporaryDirectory()
+        folder = on_first_rank(lambda: self._files.name)
         self.context: Any = InProcess(
             embedder=self.embedder, head=self.head, device=torch.device("cpu"), seed=0, epoch=0,
             num_images=IMAGES, folder=Path(folder), source=source, reset=[],

@@ -145,7 +145,7 @@ def test_a_run_folder_gives_its_furthest_whole_state(tmp_path, caplog):
     torch.save({"batch": torch.zeros(3)}, tmp_path / "nonfinite_rank0.torch")
     files[11].write_bytes(files[11].read_bytes()[:-30])
     loaded = load_checkpoint(tmp_path)
-    assert loaded.path == files[10] and len(loaded.required_prototypes()) == 13
+    assert loaded.path == files[10] and len(loaded.required_directions()) == 13
     (line,) = caplog.messages
     assert "taking model_phase10.torch" in line and "model_phase11.torch" in line
     assert files[11].exists()

@@ -192,7 +192,7 @@ def test_concepts_that_are_no_prototypes_are_not_scored_as_such(embedder, tmp_pa
     save_run(tmp_path, embedder, KINDS["euclidean"], {})
     checkpoint = load_checkpoint(tmp_path)
     with pytest.raises(UserError, match="not compared by direction alone"):
-        checkpoint.required_prototypes()
+        checkpoint.required_directions()
     assert len(checkpoint.required_concepts()) == 6
 
 

@@ -89,7 +89,7 @@ def choose_checkpoint(
     scores = {}
     for _, file in candidates:
         checkpoint = load_checkpoint(file, device=device)
-        scores[file.name] = views.measure(checkpoint.embedder, checkpoint.required_prototypes())
+        scores[file.name] = views.measure(checkpoint.embedder, checkpoint.required_directions())
         logger.info("%s: %s", file, scores[file.name])
     epoch, best = max(
         candidates, key=lambda entry: (scores[entry[1].name].mutual_information, entry[0])
@@ -119,4 +119,4 @@ def score_checkpoint(
         UserError: No prototypes, or no image with mutual regions.
     """
     views = HeldOutViews(images, settings, seed)
-    return views.measure(checkpoint.embedder, checkpoint.required_prototypes())
+    return views.measure(checkpoint.embedder, checkpoint.required_directions())

@@ -22,6 +22,8 @@ from vice.runtime.run_folder import RESULTS_NAME
 from vice.scoring import mean_over
 
 logger = logging.getLogger(__name__)
+#: Kinds of results whose scores are no pairs of mIoU and accuracy.
+OF_THEIR_OWN = ("position", "boundaries")
 #: Arguments that change a score and are in no protocol.
 ASKED_FOR = ("fraction", "subset_seed", "backbone_lr_mult", "crop", "options")
 
@@ -69,6 +71,11 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
         if not file.is_file():
             raise UserError(f"{folder} holds no {RESULTS_NAME}: {_where(folder)}")
         result = read_json(file, "evaluate again")
+        if result.get("kind") in OF_THEIR_OWN:
+            raise UserError(
+                f"{file} holds the read-out {result['kind']}, of which no table is made: leave its "
+                "folder out"
+            )
         if result.get("kind") not in KINDS:
             raise UserError(f"{file} was not written by an evaluation of ViCE")
         if "protocol" not in result:

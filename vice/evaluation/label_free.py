@@ -96,12 +96,12 @@ class HeldOutViews:
     # inference_mode is out: the model may be one in training, and what a module keeps for its next
     # call must then be fit for a backward pass.
     @torch.no_grad()
-    def measure(self, embedder: nn.Module, prototypes: Tensor) -> LabelFreeScores:
+    def measure(self, embedder: nn.Module, concepts: Concepts) -> LabelFreeScores:
         """Label-free scores of a model.
 
         Args:
             embedder: (B, 3, H, W) to (B, D, h, w), in evaluation mode.
-            prototypes: (K, D) unit vectors, on the embedder's device.
+            concepts: What unit vectors are compared with, on the embedder's device.
 
         Returns:
             The scores.
@@ -111,7 +111,7 @@ class HeldOutViews:
         """
         region_vectors = []
         for number, pair in enumerate(self.pairs):
-            vectors = self._region_vectors(embedder, pair, prototypes.device)
+            vectors = self._region_vectors(embedder, pair, concepts.vectors.device)
             rng = np.random.default_rng([self.seed, number])
             kept = np.sort(rng.permutation(vectors.shape[1])[:_MOST_REGIONS])
             region_vectors.append(vectors[:, torch.from_numpy(kept).to(vectors.device)])
@@ -119,14 +119,16 @@ class HeldOutViews:
         image = torch.cat(
             [torch.full((part.shape[1],), i) for i, part in enumerate(region_vectors)]
         )
-        scores = vectors @ prototypes.T
-        nearest = Concepts(prototypes).nearest(vectors.flatten(0, 1))
+        scores = vectors @ concepts.vectors.T
+        if concepts.bias is not None:
+            scores = scores + concepts.bias
+        nearest = concepts.nearest(vectors.flatten(0, 1))
         best = nearest.view(2, -1).cpu().numpy()
-        table = contingency(best[0], best[1], (len(prototypes), len(prototypes)))
+        table = contingency(best[0], best[1], (len(concepts), len(concepts)))
         loss = _loss(scores, image.to(scores.device), len(self.pairs), self.settings["LOSS"])
         return LabelFreeScores(
             perplexity=perplexity(table.sum(1) / table.sum()),
-            loss_over_lnk=loss / math.log(len(prototypes)),
+            loss_over_lnk=loss / math.log(len(concepts)),
             agreement=float((best[0] == best[1]).mean()),
             cosine=float((vectors[0] * vectors[1]).sum(-1).mean()),
             mutual_information=normalized_mutual_information(table),

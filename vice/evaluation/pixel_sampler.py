@@ -30,14 +30,17 @@ class PixelSampler:
     Args:
         budget: Number of pixels, at least 1.
         seed: Fixes the sample.
+        positions: Whether vectors get two more entries, x and y of the pixel's center as shares of
+            the image's width and height; a label comes after them.
     """
 
-    def __init__(self, budget: int, seed: int = 0) -> None:
+    def __init__(self, budget: int, seed: int = 0, *, positions: bool = False) -> None:
         if budget < 1:
             raise UserError(f"the pixel budget must be at least 1, not {budget}")
         self.budget = budget
         self.seen = 0
         self._seed = seed
+        self._positions = positions
         self._threshold = np.inf
         self._keys: list[np.ndarray] = []
         self._vectors: list[Tensor] = []
@@ -67,6 +70,8 @@ class PixelSampler:
             return
         pixels = torch.from_numpy(chosen)
         vectors = sample_bilinear(embedding, size, pixels).cpu()
+        if self._positions:
+            vectors = torch.cat([vectors, normalized_positions(pixels, size).to(vectors)], 1)
         if labels is not None:
             classes = labels.flatten().cpu()[pixels].to(vectors)
             vectors = torch.cat([vectors, classes[:, None]], 1)
@@ -142,6 +147,21 @@ class PixelSampler:
         self._keys, self._vectors = [keys[order]], [vectors[torch.from_numpy(order)]]
         if len(order) == self.budget:
             self._threshold = float(keys[order[-1]])
+
+
+def normalized_positions(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Centers of pixels as shares of the image's width and height.
+
+    Args:
+        pixels: int64 (N,), flat indices into (H, W).
+        size: (H, W).
+
+    Returns:
+        float32 (N, 2), x and y in (0, 1).
+    """
+    height, width = size
+    x, y = pixels % width, pixels // width
+    return torch.stack([(x + 0.5) / width, (y + 0.5) / height], 1).float()
 
 
 def sample_bilinear(embedding: Tensor, size: tuple[int, int], pixels: Tensor) -> Tensor:

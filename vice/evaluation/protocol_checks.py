@@ -18,6 +18,7 @@ _CHOICES = {
     "std": ("imagenet", "original"),
     "upsample": ("scores", "input", "classes"),
     "features": ("embedding", "decoder"),
+    "crf": ("none", "dense"),
     "linear_schedule": ("poly", "step"),
     "miou_over": ("present", "all"),
     "matchings": ("greedy", "hungarian", "argmax_iou", "hungarian_iou"),
@@ -88,6 +89,8 @@ def check_protocol(protocol: Protocol) -> None:
 
 
 def _check_probe(protocol: Protocol) -> None:
+    if protocol.crf == "dense" and protocol.upsample == "classes":
+        raise UserError("protocol: crf=dense refines scores: set upsample=scores")
     if protocol.linear_optimizer == "lbfgs" and protocol.linear_bottleneck:
         raise UserError(
             "protocol: linear_optimizer=lbfgs fits the plain probe alone: set "

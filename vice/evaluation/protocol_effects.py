@@ -86,7 +86,17 @@ def without_effect(kind: str, protocol: Protocol) -> dict[str, str]:
     """
     if kind not in KINDS:
         raise ValueError(f"evaluation {kind!r} is none of {', '.join(KINDS)}")
-    return {**_of_kind(kind, protocol), **_of_sizes(kind, protocol)}
+    return {**_of_kind(kind, protocol), **_of_sizes(kind, protocol), **_of_crf(kind, protocol)}
+
+
+def _of_crf(kind: str, protocol: Protocol) -> dict[str, str]:
+    if kind == "retrieval":
+        return {"crf": "the retrieval evaluation refines nothing"}
+    if kind == "clusters" and protocol.clusters == "objects":
+        return {"crf": "clusters=objects refines nothing"}
+    if protocol.crf == "dense":
+        return {"upsample": "crf=dense decides at the size of the network's input"}
+    return {}
 
 
 def _of_kind(kind: str, protocol: Protocol) -> dict[str, str]:

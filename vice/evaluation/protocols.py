@@ -106,6 +106,9 @@ class Protocol:
         objects_components: Whitened principal components of the objects.
         objects_batch: Objects of a step of their mini-batch k-means.
         objects_seeds: Its seeds; scores are means over them.
+        crf: ``"dense"``: predictions of probes and clusters are refined by a dense conditional
+            random field at the size of the network's input (`vice.evaluation.dense_crf`), of
+            clusters from the softmax of twice the cosine. ``"none"``: as they are.
         features: Which dense output is scored: ``"embedding"``, or ``"decoder"``, the features
             that a decoder projects the embedding from.
         linear_epochs: Passes over the fitted split instead of ``linear_iterations`` steps, each
@@ -163,6 +166,7 @@ class Protocol:
     minibatch_init: int = 20
     foreground: str = "model"
     foreground_threshold: str = "logit"
+    crf: str = "none"
     features: str = "embedding"
     linear_epochs: int = 0
     linear_schedule: str = "poly"
@@ -223,6 +227,7 @@ _YOUNGER = (
     "minibatch_init",
     "foreground",
     "foreground_threshold",
+    "crf",
     "features",
     "linear_epochs",
     "linear_schedule",

@@ -24,6 +24,23 @@ _MASKCONTRAST = {
     "clusters": "objects",
     "matchings": ("hungarian_iou", "argmax_iou"),
 }
+_STEGO = {
+    "fit_crops": "five",
+    "resize": "short",
+    "size": (320,),
+    "fit_size": (224,),
+    "interpolation": "nearest",
+    "resize_library": "torchvision",
+    "crop": 320,
+    "fit_crop": 224,
+    "score_at": "input",
+    "flip_average": True,
+    "matchings": ("hungarian",),
+    "linear_optimizer": "adam",
+    "linear_lr": 0.005,
+    "linear_iterations": 5000,
+    "linear_flip": False,
+}
 #: Dense retrieval: whole images squashed to a square, scored there.
 _HUMMINGBIRD = {
     "resize": "exact",
@@ -48,23 +65,8 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "linear_photometric": True,
     },
     "picie2021": _PICIE,
-    "stego2022": {
-        "fit_crops": "five",
-        "resize": "short",
-        "size": (320,),
-        "fit_size": (224,),
-        "interpolation": "nearest",
-        "resize_library": "torchvision",
-        "crop": 320,
-        "fit_crop": 224,
-        "score_at": "input",
-        "flip_average": True,
-        "matchings": ("hungarian",),
-        "linear_optimizer": "adam",
-        "linear_lr": 0.005,
-        "linear_iterations": 5000,
-        "linear_flip": False,
-    },
+    "stego2022": _STEGO,
+    "stego2022_crf": {**_STEGO, "crf": "dense"},
     "picie2021_minibatch": {
         **_PICIE,
         "clusters": "minibatch",
@@ -141,6 +143,8 @@ NOTES = {
     "mirror image, Hungarian; fitted on five crops of half the sides at 224. The paper's "
     "clusters are learnt by gradient; here every embedder gets the same FAISS k-means. No CRF: "
     "published figures with CRF do not compare.",
+    "stego2022_crf": "The same with the dense conditional random field of STEGO's published "
+    "figures (needs pydensecrf2): those of its linear probe compare.",
     "maskcontrast2021_kmeans": "MaskContrast (ICCV 2021), k-means on VOC: images resized to 512 x "
     "512, one object an image (the mean embedding of the foreground that the model itself finds, "
     "weighted by its logits), 32 whitened principal components, mini-batch k-means with five "

@@ -100,6 +100,16 @@ SCORES: tuple[PublishedScore, ...] = (
         )
         for data, model, miou, accuracy, source in _PICIE
     ),
+    PublishedScore(
+        "linear",
+        "stego2022_crf",
+        "coco27",
+        "linear",
+        "STEGO, DINO ViT-B/8",
+        41.0,
+        76.1,
+        "STEGO, ICLR 2022",
+    ),
     *(
         PublishedScore(
             "linear",

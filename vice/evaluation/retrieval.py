@@ -26,8 +26,8 @@ from vice.runtime.collectives import from_each_rank
 
 #: Query vectors whose neighbours' labels are gathered at once.
 _QUERIES = 1024
-#: Query vectors of the trial that tells how long a search will take.
-_TRIAL = 64
+#: Query vectors of the trial that tells how long a search will take; a GPU needs many to be busy.
+_TRIAL = {"cpu": 64, "cuda": 1024}
 
 
 def to_patches(embedding: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
@@ -165,9 +165,11 @@ class RetrievalMemory:
 
     def seconds_for(self, queries: int) -> float:
         """About how long it takes to classify so many vectors, from a trial of a few."""
-        trial = self.vectors[:_TRIAL]
+        trial = self.vectors[: _TRIAL.get(self.vectors.device.type, 64)]
+        # Warm-up: the first call of a shape loads what it runs.
+        self.classify(trial).sum().item()
         start = time.monotonic()
-        # Reading a value waits for a GPU.
+        # Synchronization: reading a value waits for a GPU.
         self.classify(trial).sum().item()
         return (time.monotonic() - start) * queries / len(trial)
 

@@ -75,6 +75,36 @@ class ClusterOptions(KeyedOptions):
     )
 
 
+class Classifier(nn.Module):
+    """What pixels are segmented with, under the names that readers of states look for.
+
+    Args:
+        clusters: K.
+        dim: D.
+        trained: Whether weight and bias are parameters, or buffers.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, clusters: int, dim: int, *, trained: bool) -> None:
+        super().__init__()
+        for name, zeros in (
+            ("weight", torch.zeros(clusters, dim)),
+            ("bias", torch.zeros(clusters)),
+        ):
+            if trained:
+                self.register_parameter(name, nn.Parameter(zeros))
+            else:
+                self.register_buffer(name, zeros)
+
+    @torch.no_grad()
+    def become(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """Takes new values, (K, D) and (K,) or zeros."""
+        self.weight.copy_(weight)
+        self.bias.zero_() if bias is None else self.bias.copy_(bias)
+
+
 class ClusterHead(nn.Module):
     """Hands the embedding on, with what it is compared with.
 
@@ -89,23 +119,17 @@ class ClusterHead(nn.Module):
         super().__init__()
         count = sum(clusters)
         self.trained = trained
+        self.prototypes = Classifier(clusters[0], dim, trained=trained)
         self.register_buffer("centroids", torch.zeros(views, count, dim))
         self.register_buffer("label_weights", torch.ones(views, count))
         self.register_buffer("epoch_numbers", torch.zeros(len(EPOCH_NUMBERS)))
-        # Of the finished embedder; zeros before.
-        self.register_buffer("last_centroids", torch.zeros(clusters[0], dim))
-        if trained:
-            self.weight = nn.Parameter(torch.zeros(count, dim))
-            self.bias = nn.Parameter(torch.zeros(count))
-        else:
-            self.register_buffer("no_bias", torch.zeros(views, count), persistent=False)
+        self.register_buffer("no_bias", torch.zeros(views, count), persistent=False)
 
     def forward(self, embeddings: Tensor) -> list[Tensor]:
         """(V * B, D, h, w) to what `vice.losses.picie.PiCIELoss` takes first."""
+        classifiers, biases = self.centroids, self.no_bias
         if self.trained:
-            classifiers, biases = self.weight[None], self.bias[None]
-        else:
-            classifiers, biases = self.centroids, self.no_bias
+            classifiers, biases = self.prototypes.weight[None], self.prototypes.bias[None]
         return [embeddings, classifiers, biases, self.label_weights, self.epoch_numbers]
 
 
@@ -196,18 +220,14 @@ class ClusterLabels(Method):
         return PiCIELoss(self.label_sets, self.views).name_epoch(EPOCH_NUMBERS)
 
     def concepts(self, head: nn.Module) -> Concepts | None:
-        """Clusters of the finished embedder; before, what the first view is compared with.
+        """What the first view is compared with; in the end, clusters of the finished embedder.
 
-        A bias of zero has pixels compared at unit length, as in the loss.
+        That there is a bias, if of zeros, has pixels compared at unit length, as in the loss.
         """
-        count = self.label_sets[0]
-        last: Tensor = head.last_centroids
-        if last.any():
-            return Concepts(last, last.new_zeros(count), name="centroids")
-        if self.trained:
-            return Concepts(head.weight.detach(), head.bias.detach(), name="clusters")
-        first: Tensor = head.centroids[0, :count]
-        return Concepts(first, first.new_zeros(count), name="centroids") if first.any() else None
+        found: Classifier = head.prototypes
+        if not found.weight.any():
+            return None
+        return Concepts(found.weight.detach(), found.bias.detach(), name="clusters")
 
     # Between epochs.
 
@@ -228,7 +248,13 @@ class ClusterLabels(Method):
             head.centroids.copy_(torch.stack(by_view))
             head.label_weights.copy_(torch.cat(frequencies, dim=1))
             head.epoch_numbers.copy_(torch.tensor(numbers))
+        head.prototypes.become(self.classifier(context, fits[0][0].centroids))
         _tell(numbers, all(kmeans.exact for sets in fits for kmeans in sets))
+
+    def classifier(self, context: Context, centroids: Tensor) -> Tensor:
+        """What an epoch begins to compare the first view with, (K, D): its centroids."""
+        del context
+        return centroids
 
     def _old_labels(self, context: Context) -> np.ndarray | None:
         if context.epoch == 0:
@@ -242,8 +268,7 @@ class ClusterLabels(Method):
     def before_export(self, context: Context) -> None:
         """Clusters of the finished embedder, since an epoch's are one epoch old."""
         kmeans = ClusterPasses(context, self.options, self.views).fit_whole(self.label_sets[0])
-        with torch.no_grad():
-            context.head.last_centroids.copy_(kmeans.centroids)
+        context.head.prototypes.become(kmeans.centroids)
 
     # What resuming inside an epoch needs.
 

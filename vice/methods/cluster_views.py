@@ -115,8 +115,9 @@ def finish_views(
     boxes, cells, flips = (
         collated[name].to(device, non_blocking=True) for name in ("boxes", "cells", "flips")
     )
-    first = normalize(collated["first"].to(device, non_blocking=True))
-    views = [crop_resize(first, boxes, flips, size)]
+    first = collated["first"].to(device, non_blocking=True).float()
+    # Both are linear, and the view has fewer pixels than the image.
+    views = [normalize(crop_resize(first, boxes, flips, size) / 255)]
     if collated["second"] is not None:
         views.append(normalize(collated["second"].to(device, non_blocking=True)))
     return views, cells, flips

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from vice.methods.cluster_labels import ClusterLabels, ClusterOptions
 from vice.methods.context import Context
@@ -43,17 +44,13 @@ class MDC(ClusterLabels):
         """A 1x1 convolution, unless the centroids take its place."""
         return not self.options.nonparametric
 
-    def before_epoch(self, context: Context) -> None:
-        """New labels, and a layer that knows nothing of the old ones."""
-        super().before_epoch(context)
+    def classifier(self, context: Context, centroids: Tensor) -> Tensor:
+        """A layer that knows nothing of the old labels, and an optimizer that does not either."""
         if not self.trained:
-            return
-        weight, bias = context.head.weight, context.head.bias
+            return centroids
+        context.reset_optimizer(context.head.prototypes.parameters())
         generator = torch.Generator().manual_seed(context.seed * 1_000_003 + context.epoch)
-        with torch.no_grad():
-            weight.copy_(_SPREAD * torch.randn(weight.shape, generator=generator))
-            bias.zero_()
-        context.reset_optimizer([weight, bias])
+        return _SPREAD * torch.randn(centroids.shape, generator=generator)
 
     def signs(self) -> Sequence[Sign]:
         """Those of all, and an embedding that gathers in its clusters."""

@@ -73,19 +73,19 @@ class Checkpoint:
             raise UserError(f"{self.path} holds no prototypes: it cannot be scored without labels")
         return self.concepts
 
-    def required_prototypes(self) -> Tensor:
-        """The prototypes, (K, D) unit vectors.
+    def required_directions(self) -> Concepts:
+        """The concepts, if a pixel's direction alone decides between them.
 
         Raises:
             UserError: The file holds none, or concepts of another kind.
         """
-        self.required_concepts()
-        if self.prototypes is None:
+        concepts = self.required_concepts()
+        if concepts.space != UNIT:
             raise UserError(
                 f"{self.path} holds concepts that are not compared by direction alone: without "
                 "labels only prototypes are scored"
             )
-        return self.prototypes.weight
+        return concepts
 
 
 def save_run(

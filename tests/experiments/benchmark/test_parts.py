@@ -14,7 +14,16 @@ import pytest
 import torch
 from PIL import Image
 
-from vice.experiments.benchmark import growth, images, loading, pooling, scoring, step, timing
+from vice.experiments.benchmark import (
+    growth,
+    images,
+    kmeans_epoch,
+    loading,
+    pooling,
+    scoring,
+    step,
+    timing,
+)
 from vice.experiments.benchmark.data import block_regions, texture
 from vice.experiments.benchmark.timing import Measurement, one_core, time_in_turn, to_markdown
 from vice.regions import pool_regions
@@ -32,7 +41,7 @@ def hurry(monkeypatch):
     def quick(calls, *, device="cpu", seconds=0.0):
         return time_in_turn(calls, device=device, seconds=0.0)
 
-    for module in (growth, images, loading, pooling, scoring, step):
+    for module in (growth, images, kmeans_epoch, loading, pooling, scoring, step):
         monkeypatch.setattr(module, "time_in_turn", quick)
 
 
@@ -46,6 +55,7 @@ def hurry(monkeypatch):
         images.views,
         scoring.nearest,
         scoring.kmeans,
+        kmeans_epoch.kmeans_epoch,
     ],
 )
 def test_parts_give_times_and_ratios(part):

@@ -5,14 +5,14 @@ import pytest
 from PIL import Image
 
 from vice.errors import UserError
-from vice.experiments.benchmark.superpixel_quality import (
+from vice.evaluation.boundaries import (
     achievable_accuracy,
     boundaries,
     boundary_recall,
     overlaps,
-    quality,
     undersegmentation_error,
 )
+from vice.experiments.benchmark.superpixel_quality import quality
 
 
 def brute(regions, truth, tolerance=2):

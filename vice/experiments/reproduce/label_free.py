@@ -89,10 +89,10 @@ def last_scores(
     if {name: known.get(name) for name in asked} != asked:
         plan.require(file)
         checkpoint = load_checkpoint(run_dir, device=_device(plan))
-        prototypes = checkpoint.required_prototypes()
-        scores = _views(tuple(held_out), text).measure(checkpoint.embedder, prototypes)
+        concepts = checkpoint.required_directions()
+        scores = _views(tuple(held_out), text).measure(checkpoint.embedder, concepts)
         shares = {name: getattr(scores, name) for name in _SHARES}
-        shares["perplexity_over_k"] = scores.perplexity / len(prototypes)
+        shares["perplexity_over_k"] = scores.perplexity / len(concepts)
         known = {**asked, "scores": shares}
         write_json(file, known)
     return dict(known["scores"])

@@ -121,28 +121,50 @@ def plan_run(row: Experiment, plan: ReproducePlan, seed: int) -> Run:
     root = []
     if plan.data_root is not None:
         root = [f"config.VICE.DATASET.root={quote(expand(plan.data_root))}"]
+    # Shared cache: runs of the same superpixels have one.
+    cache = f"config.VICE.SUPERPIXELS.cache_dir={quote(plan.out.absolute() / 'superpixels')}"
     overrides = (
-        *row.shared,
-        *plan.scale.train,
+        *_known(row, (*row.shared, *plan.scale.train)),
         *row.own,
         *_scaled(row, plan),
         *root,
-        # Shared cache: runs of the same superpixels have one.
-        f"config.VICE.SUPERPIXELS.cache_dir={quote(plan.out.absolute() / 'superpixels')}",
+        *_known(row, (cache,)),
         *plan.overrides,
         f"config.SEED_VALUE={seed}",
     )
     return Run(row.config, overrides, seed, settings(row.config, overrides))
 
 
+def _known(row: Experiment, overrides: Sequence[str]) -> list[str]:
+    """Without options of methods that the row's has not; what others share speaks of all."""
+    options = composed(str(row.config), ())["config"]["VICE"]
+    kept = []
+    for text in overrides:
+        key = key_of(text).removeprefix("config.")
+        if not key.startswith("VICE.") or _holds(options, key.removeprefix("VICE.")):
+            kept.append(text)
+    return kept
+
+
+def _holds(nested: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(nested, Mapping) or part not in nested:
+            return False
+        nested = nested[part]
+    return True
+
+
 def _scaled(row: Experiment, plan: ReproducePlan) -> list[str]:
     """What the row says at full scale, times the scale's factors; the user's overrides win."""
     # Memoization: composing takes time, and what comes with shared parts is the same for most rows.
-    shared = composed(str(row.config), row.shared) if plan.scale.factors else {}
+    usable = tuple(_known(row, row.shared))
+    shared = composed(str(row.config), usable) if plan.scale.factors else {}
     stated = {key_of(text): _number(text.partition("=")[2]) for text in row.own}
     named = {key_of(text) for text in plan.overrides}
     overrides = []
     for key, factor in plan.scale.factors.items():
+        if key not in stated and not _holds(shared, key):
+            continue
         value = stated[key] if key in stated else _at(shared, key)
         if key not in named:
             scaled = max(1, round(value * factor)) if isinstance(value, int) else value * factor

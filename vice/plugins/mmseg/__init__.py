@@ -27,6 +27,7 @@ from vice.plugins.mmseg.backbone import ViceBackbone
 from vice.plugins.mmseg.batches import EvenPreProcessor, NumberedSampler
 from vice.plugins.mmseg.cluster_head import ClusterHead
 from vice.plugins.mmseg.cluster_segmentor import ClusterSegmentor
+from vice.plugins.mmseg.crf_segmentor import CrfSegmentor
 from vice.plugins.mmseg.dataset import ViceDataset
 from vice.plugins.mmseg.input_size_segmentor import InputSizeSegmentor
 from vice.plugins.mmseg.linear_head import LinearHead
@@ -47,6 +48,7 @@ __all__ = [
     "ClusterHead",
     "ClusterSegmentor",
     "CountMetric",
+    "CrfSegmentor",
     "EvenPreProcessor",
     "InputSizeSegmentor",
     "LinearHead",

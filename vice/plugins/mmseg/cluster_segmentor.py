@@ -13,6 +13,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from vice.models.concepts import argmax_upsampled
+from vice.plugins.mmseg.crf_segmentor import refined_classes
 
 
 @MODELS.register_module()
@@ -28,12 +29,14 @@ class ClusterSegmentor(EncoderDecoder):
     Args:
         upsample: ``"scores"``, ``"input"`` to decide at the size of the input and repeat the
             clusters, or ``"classes"`` to do so at the stride of the embedding.
+        crf: Whether a dense conditional random field refines the softmax of twice the cosine, at
+            the size of the input.
         **kwargs: What `EncoderDecoder` takes.
     """
 
-    def __init__(self, *, upsample: str = "scores", **kwargs: Any) -> None:
+    def __init__(self, *, upsample: str = "scores", crf: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.upsample = upsample
+        self.upsample, self.crf = upsample, crf
 
     def _init_decode_head(self, decode_head: list[dict[str, Any]]) -> None:
         self.decode_head = nn.ModuleList([MODELS.build(config) for config in decode_head])
@@ -56,8 +59,11 @@ class ClusterSegmentor(EncoderDecoder):
         if data_samples is None:
             meta = {"ori_shape": size}
             data_samples = [SegDataSample(metainfo=meta) for _ in range(len(inputs))]
-        metas = [sample.metainfo for sample in data_samples]
-        maps = self.assign(self.extract_feat(inputs), size, metas)
+        features, metas = self.extract_feat(inputs), [sample.metainfo for sample in data_samples]
+        if self.crf:
+            maps = self._refine(features, inputs, metas)
+        else:
+            maps = self.assign(features, size, metas)
         for sample, clusters in zip(data_samples, maps, strict=True):
             sample.pred_clusters = PixelData(data=clusters)
             classes = self.decode_head[0].to_classes(clusters[0])
@@ -84,6 +90,20 @@ class ClusterSegmentor(EncoderDecoder):
                 maps[i].append(self._assign(scores[i : i + 1], size, meta))
         return [torch.stack(clusters) for clusters in maps]
 
+    def _refine(
+        self, features: tuple[Tensor, ...], inputs: Tensor, metas: list[dict[str, Any]]
+    ) -> list[Tensor]:
+        """What `assign` gives, refined by the random field."""
+        size = (inputs.shape[2], inputs.shape[3])
+        maps: list[list[Tensor]] = [[] for _ in metas]
+        for head in self.decode_head:
+            head(features)  # It refuses numbers that are not finite.
+            for i, meta in enumerate(metas):
+                log = _log_probabilities(head, features[-1][i : i + 1], size)
+                ids = refined_classes(log, inputs[i], self.data_preprocessor, _size(meta))
+                maps[i].append(ids.to(inputs.device))
+        return [torch.stack(clusters) for clusters in maps]
+
     def _assign(self, scores: Tensor, size: tuple[int, int], meta: dict[str, Any]) -> Tensor:
         if self.upsample == "classes":
             # Nearest-neighbor sampling leaves a one-channel map of cluster ids unchanged.
@@ -95,6 +115,12 @@ class ClusterSegmentor(EncoderDecoder):
             ids = argmax_upsampled(scores, size)[:, None].float()
             return F.interpolate(_unpad(ids, size, meta), _size(meta), mode="nearest")[0, 0].long()
         return _place(scores, size, meta)
+
+
+def _log_probabilities(head: nn.Module, embedding: Tensor, size: tuple[int, int]) -> Tensor:
+    """Log-softmax of twice the cosine with unit centroids, (K, H, W), as STEGO has it."""
+    large = F.interpolate(embedding, size, mode="bilinear", align_corners=False)
+    return (2 * head((F.normalize(large, dim=1),))).log_softmax(1)[0]
 
 
 def _place(scores: Tensor, size: tuple[int, int], meta: dict[str, Any]) -> Tensor:

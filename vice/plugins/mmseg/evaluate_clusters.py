@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vice.clustering import DEFAULT_MEMORY, Centroids, fit_kmeans
 from vice.errors import UserError
+from vice.evaluation.dense_crf import check_crf
 from vice.evaluation.intervals import resampled_mapping
 from vice.evaluation.matchings import MATCHING_NAMES, ON_FIT, match, needs_fit_labels
 from vice.evaluation.results import describe, scores
@@ -110,6 +111,8 @@ def evaluate_clusters(
         config = finish_config(load_config("cluster_folder", task), task)
         config.model.backbone.cache_bytes = cache_bytes
         config.model.upsample = task.protocol.upsample
+        config.model.crf = task.protocol.crf == "dense"
+        _check_crf(task, shared)
         budget = {"memory_limit": memory_limit, "gpu": faiss_gpu}
         if task.protocol.clusters == "minibatch":
             with meter.step("mini-batch k-means"):
@@ -312,6 +315,17 @@ def _scores(
         }
         for name, mapping in mappings.items()
     }
+
+
+def _check_crf(task: Task, shared: SharedEmbedder) -> None:
+    if task.protocol.crf == "none":
+        return
+    check_crf()
+    if task.protocol.clusters != "kmeans" or not is_spherical(shared.embedder):
+        raise UserError(
+            "crf=dense refines cosines with unit centroids, and these clusters have none: take "
+            "clusters=kmeans of an embedder whose directions count, or crf=none"
+        )
 
 
 def check_clusters(clusters: Sequence[int], task: Task) -> None:

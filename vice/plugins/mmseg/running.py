@@ -23,6 +23,7 @@ from mmengine.runner.checkpoint import get_state_dict, save_checkpoint, weights_
 from torch import Tensor, nn
 
 from vice.errors import UserError
+from vice.evaluation.dense_crf import check_crf
 from vice.evaluation.task import Task
 from vice.paths import config_root
 from vice.plugins.mmseg.backbone import SharedEmbedder
@@ -60,8 +61,8 @@ def load_config(name: str, task: Task) -> Config:
     )
     if task.protocol.features != "embedding":
         config.model.backbone.features = task.protocol.features
-    if task.protocol.upsample == "input" and config.model.type == "EncoderDecoder":
-        config.model.type = "InputSizeSegmentor"
+    if config.model.type == "EncoderDecoder":
+        config.model.type = _segmentor(name, task)
     if task.protocol.std == "original":
         config.model.data_preprocessor.std[2] = 255 * HARNESS_STD
     for kind in ("train", "val", "test"):
@@ -70,6 +71,14 @@ def load_config(name: str, task: Task) -> Config:
             loader.update(num_workers=task.workers, persistent_workers=task.workers > 0)
             loader.dataset = dataset_config(task, "train" if kind == "train" else "score")
     return config
+
+
+def _segmentor(name: str, task: Task) -> str:
+    """What turns a head's scores into classes."""
+    if task.protocol.crf == "dense" and not name.startswith("retrieval"):
+        check_crf()
+        return "CrfSegmentor"
+    return "InputSizeSegmentor" if task.protocol.upsample == "input" else "EncoderDecoder"
 
 
 def dataset_config(task: Task, role: str) -> dict[str, Any]:

@@ -111,6 +111,8 @@ def sharing(protocols: Mapping[str, Protocol]) -> list[str]:
         protocols: Kind to its protocol.
     """
     clusters, linear = protocols.get("clusters"), protocols.get("linear")
+    if any(protocol.crf != "none" for protocol in protocols.values()):
+        return []  # A random field refines predictions with the images beside them.
     kinds = ["clusters"] if clusters is not None and clusters.clusters == "kmeans" else []
     if linear is None or linear.linear_optimizer != "lbfgs" or not linear.fit_labels:
         return kinds

@@ -175,7 +175,7 @@ class HeldOutHook(AfterEpochHook):
         concepts = concepts_of(task)
         if self.views is None or self.log is None or concepts is None:
             return
-        scores = self.views.measure(embedder_of(task), concepts.vectors)
+        scores = self.views.measure(embedder_of(task), concepts)
         step, values = task.iteration - 1, dataclasses.asdict(scores)
         self.log.write({"iteration": step, "epoch": task.train_phase_idx, **values})
         for writer in writers_of(task):

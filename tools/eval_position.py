@@ -1,0 +1,59 @@
+#!/usr/bin/env python
+"""Says how far a frozen embedder tells where a pixel lies, and scores it with and without that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vice.cli import run
+from vice.errors import UserError
+from vice.evaluation.options import evaluation_parser, percent, task_arguments
+from vice.names import printable
+
+EXAMPLE = """\
+  python tools/eval_position.py outputs/coco_highres --dataset coco27
+  python tools/eval_position.py outputs/demo/train --dataset outputs/demo/data --clusters 27
+"""
+
+
+def main() -> None:
+    parser = evaluation_parser(__doc__, EXAMPLE)
+    parser.add_argument(
+        "--clusters", type=int, nargs="+", default=[], help="numbers of clusters to score (none)"
+    )
+    # Probes on a sample are fitted to convergence: by steps there is no sample.
+    parser.set_defaults(optimizer="lbfgs")
+    args = parser.parse_args()
+    if args.cache_gib:
+        raise UserError("--cache-gib: each image is embedded once here; leave it out")
+    # PyTorch and MMSegmentation take seconds to import, and help needs neither.
+    from vice.runtime.rendezvous import join_from_environment
+
+    with join_from_environment(args.device) as args.device:
+        task = task_arguments(args, "linear", detail="_position", optimizer="linear_optimizer")
+        task.pop("cache_bytes")
+        if args.out is None:
+            # Results of which tools/compare.py makes tables lie by themselves.
+            task["out_dir"] = str(Path("outputs", "position", Path(task["out_dir"]).name))
+        from vice.plugins.mmseg.evaluate_position import evaluate_position
+
+        result = evaluate_position(**task, clusters=args.clusters)
+    for name in ("before", "after"):
+        found = result["position"][name]
+        r2 = ", ".join(f"{axis} {_shown(value)}" for axis, value in found["r2"].items())
+        clusters = "".join(
+            f"; {k} clusters greedy {percent(matchings['greedy'])}, hungarian "
+            f"{percent(matchings['hungarian'])}"
+            for k, matchings in found["clusters"].items()
+        )
+        print(f"{name}: R² {r2}; linear {percent(found['linear'])}{clusters}")
+    print(f"mIoU / accuracy in %, of a sample; {result['protocol']['title']}, ", end="")
+    print(printable(task["out_dir"]))
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    run(main, joins=True)
