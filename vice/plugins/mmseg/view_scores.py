@@ -75,4 +75,4 @@ def _scores(task: Task, centroids: Centroids, images: list[Path]) -> dict[str, f
     shared = share_embedder(task.spec, task.seed, features=task.protocol.features)
     embedder = shared.embed.to(device)
     views = HeldOutViews(images, {"STANDARDIZE": {}}, task.seed)
-    return dataclasses.asdict(views.measure(embedder, centroids.vectors.to(device)))
+    return dataclasses.asdict(views.measure(embedder, centroids.concepts().to(device)))
