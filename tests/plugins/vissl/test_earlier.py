@@ -75,7 +75,10 @@ def test_a_run_goes_on_with_the_gradient_that_it_was_begun_with(resume, caplog):
     begun = dict.fromkeys(keys, "representative")
     through = "config.VICE.LOSS.coherence_gradient=through"
     assert resume(asked, **begun).VICE.LOSS.coherence_gradient == "through"
-    assert caplog.text.count("goes on with through, which it was trained with") == 1
+    assert caplog.text.count("coherence_gradient=through: it goes on so") == 1
+    # And once more, from a state that says what the first part went on with.
+    again = {**begun, "VICE.LOSS.coherence_gradient": "through"}
+    assert resume(asked, **again).VICE.LOSS.coherence_gradient == "through"
     caplog.clear()
     assert resume(asked, through, **begun).VICE.LOSS.coherence_gradient == "through"
     with pytest.raises(UserError, match=r"coherence_gradient was through, is constant\. Set"):
@@ -89,7 +92,7 @@ def test_a_run_goes_on_with_the_gradient_that_it_was_begun_with(resume, caplog):
     # Where there are no representatives, nothing depends on it.
     assert resume(through).VICE.LOSS.coherence_gradient == "through"
     assert resume().VICE.LOSS.coherence_gradient == "constant"
-    assert "goes on with" not in caplog.text
+    assert "goes on so" not in caplog.text
     # A folder without states is no run that goes on.
     own = ["config.CHECKPOINT.AUTO_RESUME=false"]
     with pytest.raises(UserError, match="coherence_gradient was through, is constant"):

@@ -11,7 +11,7 @@ from vice._version import __version__
 from vice.errors import UserError
 from vice.models.training_state import PATTERN, link_newest, newest_snapshot, read_snapshot
 from vice.options import flatten
-from vice.plugins.vissl.config.earlier import begun_without, comparable
+from vice.plugins.vissl.config.earlier import as_before, comparable
 from vice.plugins.vissl.config.machines import world
 from vice.plugins.vissl.config.schema import node_at
 from vice.redaction import redact
@@ -118,10 +118,10 @@ def prepare_resume(config: Any) -> None:
 
 
 def keep_begun(config: Any, filled: Collection[str]) -> None:
-    """Sets options that a run was begun without to what it was trained with, in place; says so.
+    """Sets options that are younger than a run to what it was trained with, in place; says so.
 
-    A run goes on under the command that began it. What the command or its config names stays, and
-    is refused by `check_settings` if it is something else.
+    A run goes on under the command that began it, as often as it is stopped. What the command or
+    its config names stays, and is refused by `check_settings` if it is something else.
 
     Args:
         config: ``config.*``, composed.
@@ -129,13 +129,13 @@ def keep_begun(config: Any, filled: Collection[str]) -> None:
     """
     if not config.CHECKPOINT.AUTO_RESUME:
         return
-    for key, value in begun_without(_settings_in(Path(config.CHECKPOINT.DIR))).items():
+    for key, value in as_before(_settings_in(Path(config.CHECKPOINT.DIR))).items():
         group, _, name = key.rpartition(".")
         if key in filled and str(node_at(config, group)[name]) != value:
             node_at(config, group)[name] = value
             logger.warning(
-                "the run in %s was begun before there was config.%s: it goes on with %s, which it "
-                "was trained with",
+                "the run in %s was trained with config.%s=%s: it goes on so, as nothing else is "
+                "asked for",
                 config.CHECKPOINT.DIR,
                 key,
                 value,

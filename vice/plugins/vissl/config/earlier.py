@@ -106,14 +106,19 @@ def without_younger(settings: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def begun_without(settings: Mapping[str, str]) -> dict[str, str]:
-    """Options that a run was begun without, and the values that it was trained with all the same.
+def as_before(settings: Mapping[str, str]) -> dict[str, str]:
+    """Options that version 0.1 did not have, of which a run has the value that comes to the same.
+
+    It was begun before there was the option, or goes on as one that was.
 
     Args:
-        settings: Dotted key to value as text, of the run's state.
+        settings: Dotted key to value as text, of the run's state; none of no run.
+
+    Returns:
+        Dotted key to that value.
     """
-    younger = {key: value for key, value in comparable(settings).items() if key in _YOUNGER}
-    return {key: value for key, value in younger.items() if key not in settings}
+    stated = comparable(settings) if settings else {}
+    return {key: value for key, value in _YOUNGER.items() if stated.get(key) == value}
 
 
 def _has_coherence(settings: Mapping[str, str]) -> bool:
