@@ -66,17 +66,16 @@ class _Sums:
         vectors, counts, distance = (each.to(device) for each in zeros)
         return cls(vectors.view(clusters, dim), counts, distance)
 
-    def add(self, centroids: Tensor, points: Tensor) -> None:
-        """Points (N, D) with their nearest centroids; the same bits each time."""
-        for part in points.split(_CHUNK):
-            labels, beyond = assign(centroids, part)
-            # A product with zeros and ones: sums by index have no fixed order on a GPU.
-            chosen = torch.zeros(len(centroids), len(part), dtype=part.dtype, device=part.device)
-            chosen.scatter_(0, labels[None], 1)
-            self.vectors += (chosen @ part).double()
-            self.counts += chosen.sum(1, dtype=torch.float64)
-            squares = part.square().sum(1).double() + beyond.double()
-            self.distance += squares.clamp(min=0).sum()
+    def add(self, centroids: Tensor, maps: Tensor) -> None:
+        """Points of maps (B, D, n) with their nearest centroids; the same bits each time."""
+        labels, beyond = assign(centroids, maps)
+        # A product with zeros and ones: sums by index have no fixed order on a GPU.
+        chosen = maps.new_zeros(len(maps), len(centroids), maps.shape[2])
+        chosen.scatter_(1, labels[:, None], 1)
+        self.vectors += (chosen @ maps.transpose(1, 2)).double().sum(0)
+        self.counts += chosen.sum((0, 2), dtype=torch.float64)
+        squares = maps.square().sum(1).double() + beyond.double()
+        self.distance += squares.clamp(min=0).sum()
 
     def reduced(self) -> _Sums:
         """Over all ranks."""
@@ -183,7 +182,8 @@ class MiniBatchKMeans:
         self._seen = 0
         self._groups = 0
         self._ends: list[int] = []
-        self._losses: list[float] = []
+        # Read when it is asked for: reading waits for a GPU.
+        self._losses: list[Tensor] = []
 
     @property
     def fitted(self) -> bool:
@@ -193,7 +193,7 @@ class MiniBatchKMeans:
     @property
     def loss(self) -> float:
         """Mean over groups of the mean squared distance to the nearest centroid of that time."""
-        return sum(self._losses) / max(len(self._losses), 1)
+        return float(torch.cat(self._losses).mean()) if self._losses else 0.0
 
     def concepts(self) -> Concepts:
         """Pixels belong to the centroid of greatest inner product with their direction (PiCIE)."""
@@ -208,11 +208,15 @@ class MiniBatchKMeans:
             keys: A number of each map, by which its kept points are drawn: not its position in a
                 rank's part, which depends on how many ranks there are.
         """
+        if self.fitted:
+            batches: list[Tensor] = [each[None] for each in maps]
+            if torch.is_tensor(maps):
+                batches = [maps]
+            for batch in batches:
+                self._sums.add(self.centroids, batch.flatten(2).float())
+            return
         for vectors, key in zip(maps, keys, strict=True):
             points = vectors.flatten(1).T.float()
-            if self.fitted:
-                self._sums.add(self.centroids, points)
-                continue
             self._seen += len(points)
             self._kept.append(self._draw(points, key))
 
@@ -234,7 +238,7 @@ class MiniBatchKMeans:
                 self._initialize()
         elif (self._groups - self.init_groups) % self.update_groups == 0:
             sums = self._sums.reduced()
-            self._losses.append(float(sums.distance / sums.counts.sum().clamp(min=1)))
+            self._losses.append(sums.distance / sums.counts.sum().clamp(min=1))
             self.centroids, self.counts = move(
                 self.centroids, self.counts, sums.vectors, sums.counts
             )
@@ -266,7 +270,7 @@ class MiniBatchKMeans:
         self.centroids = centroids
         # A sample stands for all points that were seen.
         self.counts = sums.counts * (seen / used)
-        self._losses.append(float(sums.distance / sums.counts.sum()))
+        self._losses.append(sums.distance / sums.counts.sum())
         self._kept = InMemory()
 
     def _sizes(self) -> tuple[int, int, bool]:
@@ -282,7 +286,8 @@ class MiniBatchKMeans:
     def _sums_of_kept(self, centroids: Tensor) -> _Sums:
         sums = _Sums.none(self.clusters, self.dim, self.device)
         for points in self._kept.parts():
-            sums.add(centroids, points.to(self.device))
+            for part in points.to(self.device).split(_CHUNK):
+                sums.add(centroids, part.T[None])
         return sums.reduced()
 
     def _first(self, used: int) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ from vice.methods.cluster_views import (
     ViewReader,
     collate_views,
     finish_views,
+    pinned,
     stack_pixels,
+    to_network,
 )
 from vice.methods.context import Context
 from vice.methods.label_maps import LabelWriter
@@ -29,6 +33,8 @@ from vice.runtime.collectives import all_reduce_, world_size
 from vice.views.feature_crop import crop_resize
 from vice.views.keyed import STRIDE, Geometry, order_of
 
+#: Pieces that are collated before the network takes them.
+_AHEAD = 2
 #: Centroids of each label set and view.
 Fits = list[list[MiniBatchKMeans]]
 
@@ -65,8 +71,8 @@ class ClusterPasses:
     def _fit(self, fits: Fits, views: Sequence[int]) -> None:
         own = [(view, sets[view]) for sets in fits for view in views]
         for part in self._run(self.read):
-            for images, samples in self._pieces(part, self.options.kmeans_bn == "train"):
-                vectors = self._embed(samples, views)
+            for images, collated in self._collated(part, self.options.kmeans_bn == "train"):
+                vectors = self._embed(collated, views)
                 for view, kmeans in own:
                     kmeans.add(vectors[view], images)
             for _, kmeans in own:
@@ -80,8 +86,8 @@ class ClusterPasses:
         with self._mode(self.options.kmeans_bn):
             for part in self._run(PlainSquare(self.options.view_side)):
                 for images, pixels in self._pieces(part, self.options.kmeans_bn == "train"):
-                    shown = normalize(stack_pixels(pixels).to(self.context.device))
-                    kmeans.add(_units(self.context.embedder(shown)), images)
+                    shown = to_network(stack_pixels(pixels), self.context.device)
+                    kmeans.add(_units(self.context.embedder(normalize(shown / 255))), images)
                 kmeans.end_group()
         kmeans.finish()
         return kmeans
@@ -98,7 +104,11 @@ class ClusterPasses:
             Of each set the shares of its labels, float64 (V, K); and the share of cells in both
             epochs' first views whose label is not the one that most cells of their old label have.
         """
-        counts = [torch.zeros(self.views, sets[0].clusters, dtype=torch.int64) for sets in fits]
+        device = self.context.device
+        counts = [
+            torch.zeros(self.views, sets[0].clusters, dtype=torch.int64, device=device)
+            for sets in fits
+        ]
         moved = torch.zeros(IGNORE + 1, IGNORE + 1, dtype=torch.int64)
         shape = (self.context.num_images, len(fits), self.views, self.cells, self.cells)
         most = -(-self.options.kmeans_images // world_size())
@@ -110,16 +120,15 @@ class ClusterPasses:
                     writer.add(images, labels)
                     for s, count in enumerate(counts):
                         for view in range(self.views):
-                            found = labels[:, s, view].flatten().long().cpu()
-                            count[view] += torch.bincount(found, minlength=count.shape[1])
+                            found = labels[:, s, view].flatten().long()
+                            count[view].scatter_add_(0, found, torch.ones_like(found))
                     if old is not None:
                         self._compare(moved, images, labels[:, 0, 0].cpu().numpy(), old)
             writer.finish()
         except BaseException:
             writer.give_up()
             raise
-        device = self.context.device
-        totals = [all_reduce_(count.to(device)).double() for count in counts]
+        totals = [all_reduce_(count).double() for count in counts]
         table = all_reduce_(moved.to(device))[:IGNORE, :IGNORE].double()
         known = float(table.sum())
         changed = 1 - float(table.amax(1).sum()) / known if known else 1.0
@@ -132,8 +141,8 @@ class ClusterPasses:
                 device=self.context.device,
             )
         ]  # fmt: skip
-        for _, samples in self._pieces(part):
-            vectors = self._embed(samples, range(self.views))
+        for _, collated in self._collated(part):
+            vectors = self._embed(collated, range(self.views))
             sets = [
                 torch.stack([assign(sets[v].centroids, vectors[v])[0] for v in vectors], dim=1)
                 for sets in fits
@@ -183,12 +192,29 @@ class ClusterPasses:
             piece = part[start : start + size]
             yield [image for image, _ in piece], [value for _, value in piece]
 
-    def _embed(self, samples: list[DrawnViews], views: Sequence[int]) -> dict[int, Tensor]:
+    def _collated(
+        self, part: list[tuple[int, DrawnViews]], whole: bool = False
+    ) -> Iterator[tuple[list[int], dict[str, Any]]]:
+        """The same collated, by a thread that is ahead of the network."""
+
+        def collate(piece: tuple[list[int], list[DrawnViews]]) -> tuple[list[int], dict[str, Any]]:
+            collated = collate_views(piece[1])
+            on_gpu = self.context.device.type == "cuda"
+            return piece[0], pinned(collated) if on_gpu else collated
+
+        with ThreadPoolExecutor(1) as pool:
+            waiting: deque[Future[tuple[list[int], dict[str, Any]]]] = deque()
+            for piece in self._pieces(part, whole):
+                waiting.append(pool.submit(collate, piece))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def _embed(self, collated: dict[str, Any], views: Sequence[int]) -> dict[int, Tensor]:
         """Unit embeddings (n, D, g, g) of views, the second's cut as the first."""
         found = {}
-        inputs, cells, flips = finish_views(
-            collate_views(samples), self.context.device, self.options.view_side
-        )
+        inputs, cells, flips = finish_views(collated, self.context.device, self.options.view_side)
         for view in views:
             dense = self.context.embedder(inputs[view]).float()
             if view == 1:

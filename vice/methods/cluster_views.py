@@ -77,7 +77,7 @@ def collate_views(samples: Sequence[DrawnViews]) -> dict[str, Any]:
     """Samples as few large tensors.
 
     Returns:
-        ``first`` and ``second``: (B, 3, h, w) uint8 (or None). ``boxes``, ``cells``: (B, 3) int64.
+        ``first`` and ``second``: (B, h, w, 3) uint8 (or None). ``boxes``, ``cells``: (B, 3) int64.
         ``flips``: (B,) bool. ``images``: (B,) int64.
     """
     geometries = [sample.geometry for sample in samples]
@@ -93,9 +93,18 @@ def collate_views(samples: Sequence[DrawnViews]) -> dict[str, Any]:
 
 
 def stack_pixels(images: Sequence[np.ndarray]) -> Tensor:
-    """Images (h, w, 3) as one (B, 3, h, w)."""
-    stacked = np.stack(images).transpose(0, 3, 1, 2)
-    return torch.from_numpy(np.ascontiguousarray(stacked))
+    """Images (h, w, 3) as one (B, h, w, 3): channels are moved to the front on the device."""
+    return torch.from_numpy(np.stack(images))
+
+
+def to_network(pixels: Tensor, device: torch.device) -> Tensor:
+    """Pixels (B, h, w, 3) uint8 as float (B, 3, h, w) on the device, still from 0 to 255."""
+    return pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().contiguous()
+
+
+def pinned(collated: dict[str, Any]) -> dict[str, Any]:
+    """The same in memory that a GPU reads while the host goes on."""
+    return {name: each if each is None else each.pin_memory() for name, each in collated.items()}
 
 
 def finish_views(
@@ -115,9 +124,9 @@ def finish_views(
     boxes, cells, flips = (
         collated[name].to(device, non_blocking=True) for name in ("boxes", "cells", "flips")
     )
-    first = collated["first"].to(device, non_blocking=True).float()
+    first = to_network(collated["first"], device)
     # Both are linear, and the view has fewer pixels than the image.
     views = [normalize(crop_resize(first, boxes, flips, size) / 255)]
     if collated["second"] is not None:
-        views.append(normalize(collated["second"].to(device, non_blocking=True)))
+        views.append(normalize(to_network(collated["second"], device) / 255))
     return views, cells, flips
