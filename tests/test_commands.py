@@ -35,6 +35,7 @@ WHERE_IT_ENDS = {
     "eval_linear.py": (START, "thousands of steps at full size; the data set is opened"),
     "eval_cluster.py": (START, "k-means at full size; the data set is opened"),
     "eval_retrieval.py": (START, "as eval_cluster.py"),
+    "score.py": (START, "as eval_cluster.py"),
     "eval_position.py": (START, "as eval_linear.py"),
     "eval_boundaries.py": (START, "the model is loaded; images are found"),
     "finetune.py": (START, "as eval_linear.py"),
@@ -132,6 +133,7 @@ def here(folder, monkeypatch):
         evaluate_position,
         evaluate_retrieval,
         finetune,
+        score,
     )
     from vice.plugins.vissl import train as training
 
@@ -140,7 +142,7 @@ def here(folder, monkeypatch):
     trees.shrink(monkeypatch)
     scoring = (
         *(evaluate_linear, evaluate_clusters, evaluate_objects, evaluate_position),
-        *(evaluate_retrieval, finetune),
+        *(evaluate_retrieval, finetune, score),
     )
     for module in scoring:
         monkeypatch.setattr(module, "share_embedder", _stop)

@@ -5,6 +5,7 @@ Examples:
     python tools/benchmark.py --small                     # a minute or two on a CPU
     python tools/benchmark.py --out docs/growth.png       # all rows, on the GPU if there is one
     python tools/benchmark.py pooling step --device cuda
+    python tools/benchmark.py scoring --labelled data/msrc21 --device cpu   # all read-outs
 """
 
 import argparse
@@ -20,6 +21,7 @@ from vice.experiments.benchmark.kernels.traffic import traffic
 from vice.experiments.benchmark.kmeans_epoch import kmeans_epoch
 from vice.experiments.benchmark.loading import loading
 from vice.experiments.benchmark.pooling import pooling
+from vice.experiments.benchmark.readouts import readouts
 from vice.experiments.benchmark.scoring import kmeans, nearest
 from vice.experiments.benchmark.step import compiled, operators, step
 from vice.experiments.benchmark.timing import FAILED, measured, to_markdown
@@ -51,6 +53,8 @@ def main() -> int:
     add = parser.add_argument
     add("--out", type=typed_path, help="picture of the growth")
     add("--images", type=typed_path, help="photographs, to sample their superpixels")
+    add("--labelled", type=typed_path, help="labelled folder, to time all read-outs of --spec on")
+    add("--spec", default="random:resnet18-fpn-128", help="(random:resnet18-fpn-128)")
     add("--bsds", type=typed_path, help="BSDS500, to compare superpixels by outlines")
     args = parser.parse_args()
     unknown = sorted(set(args.parts) - set(PARTS))
@@ -67,6 +71,11 @@ def main() -> int:
         rows = measured(PARTS[part], device, small=args.small, **more.get(part, {}))
         failed |= rows[0].part == FAILED
         print(to_markdown(part, rows, absolute=device != "cpu"), flush=True)
+    if args.labelled is not None:
+        asked = {"folder": args.labelled, "spec": args.spec}
+        rows = measured(readouts, device, small=args.small, **asked)
+        failed |= rows[0].part == FAILED
+        print(to_markdown("read-outs", rows, absolute=device != "cpu"), flush=True)
     if args.bsds is not None:
         rows = superpixel_outlines(args.bsds)
         print(to_markdown("outlines", rows, absolute=False), flush=True)

@@ -175,11 +175,32 @@ def test_tables_say_over_how_many_classes_and_what_a_matching_is() -> None:
     assert 'name="viewport"' in page and '<p class="hint">' in page
 
 
-@pytest.mark.parametrize("damage", ["no protocol fields", "score", "nan", "bytes", "deep"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "no protocol fields",
+        "score",
+        "nan",
+        "bytes",
+        "deep",
+        "interval",
+        "data set",
+        "iou",
+        "matching",
+    ],
+)
 def test_results_that_lack_something_are_named(damage, tmp_path) -> None:
     content, file = linear(), tmp_path / "results.json"
     if damage == "no protocol fields":
         del content["protocol"]["fields"]
+    elif damage == "interval":
+        content["linear"]["interval"] = {"miou": [0.1, "high"]}
+    elif damage == "data set":
+        content["dataset"]["name"] = 7
+    elif damage == "iou":
+        content["linear"]["iou_per_class"] = 0.5
+    elif damage == "matching":
+        content["kind"], content["clusters"] = "clusters", {"2": {"greedy": 1}}
     elif damage in ("score", "nan"):
         content["linear"]["miou"] = 55 if damage == "score" else float("nan")
     data = {"bytes": b"\xff{}", "deep": b"[" * 100_000}.get(damage, json.dumps(content).encode())

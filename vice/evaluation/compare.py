@@ -102,9 +102,13 @@ def _where(folder: Path) -> str:
 def _check_whole(result: Mapping[str, Any], file: Path) -> None:
     """Refuses results that lack what a table takes from them, or hold scores that are none."""
     try:
-        _settings(result)
+        if not isinstance(_settings(result)["dataset"], str):
+            raise ValueError("its data set has no name")
         hash((result["spec"], result["seed"]))
-        scores = [s[name] for s in readouts(result).values() for name in ("miou", "accuracy")]
+        found = readouts(result)
+        scores = [s[name] for s in found.values() for name in ("miou", "accuracy")]
+        for name, of in found.items():
+            _check_readout(name, of)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{file} lacks a part that an evaluation writes ({brief(error)}); evaluate again"
@@ -112,6 +116,21 @@ def _check_whole(result: Mapping[str, Any], file: Path) -> None:
     wrong = [s for s in scores if s is not None and not (_is_number(s) and 0 <= s <= 1)]
     if wrong:
         raise UserError(f"{file} holds the score {wrong[0]!r}, which is none; evaluate again")
+
+
+def _check_readout(name: Any, scores: Mapping[str, Any]) -> None:
+    """Raises a ValueError for what is shown of a read-out and is not what an evaluation writes."""
+    if not isinstance(name, str):
+        raise ValueError(f"a matching is named {name!r}")
+    ious = scores.get("iou_per_class") or {}
+    values = ious.values() if isinstance(ious, dict) else ious
+    if not all(value is None or _is_number(value) for value in values):
+        raise ValueError(f"iou_per_class of {name} holds what is no number")
+    for metric in ("miou", "accuracy"):
+        ends = (scores.get("interval") or {}).get(metric)
+        pair = isinstance(ends, list) and len(ends) == 2 and all(map(_is_number, ends))
+        if ends is not None and not pair:
+            raise ValueError(f"the interval of {name} is {ends!r}")
 
 
 def _is_number(value: Any) -> bool:

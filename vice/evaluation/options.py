@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from vice.cli import Parser, number, whole
 from vice.datasets import DATASETS
 from vice.errors import UserError
 from vice.evaluation.intervals import interval_text
-from vice.evaluation.protocol_effects import check_effects
-from vice.evaluation.protocols import default_protocol, get_protocol, parse_changes
+from vice.evaluation.protocol_effects import changes_of_kind, check_effects
+from vice.evaluation.protocols import Protocol, default_protocol, get_protocol, parse_changes
 from vice.evaluation.published import NOTES, PROTOCOLS
 from vice.paths import typed_text
 from vice.runtime.device_names import NAMES, check_device
@@ -101,6 +102,50 @@ def task_arguments(
         UserError: A field, the device or the results directory cannot be used, or a field is
             changed that has no effect.
     """
+    changes = _changes(args, **fields)
+    name = args.protocol or default_protocol(_family(args))
+    protocol = get_protocol(name, _family(args), **changes)
+    check_effects(kind, protocol)
+    return _arguments(args, protocol, kind + detail) | {"protocol": protocol}
+
+
+def score_arguments(args: argparse.Namespace, kinds: Sequence[str]) -> dict[str, Any]:
+    """What `evaluation_parser` has parsed, as arguments of `vice.plugins.mmseg.score.score`.
+
+    Each kind gets those changed fields of the protocol that have an effect on it, so that its hash
+    is that of its own tool. Retrieval follows ``hummingbird2023`` where no protocol of its own is
+    named, with the changed splits and fields of retrieval.
+
+    Args:
+        args: The parsed command line.
+        kinds: Keys of `vice.evaluation.protocol_effects.KINDS` that are asked for.
+
+    Returns:
+        Keyword arguments, with ``protocols``.
+
+    Raises:
+        UserError: As `task_arguments`, of a field without effect on any kind.
+    """
+    changes, family = _changes(args), _family(args)
+    name = args.protocol or default_protocol(family)
+    full = get_protocol(name, family, **changes)
+    protocols = {}
+    for kind in kinds:
+        if kind == "retrieval" and not name.startswith("hummingbird"):
+            splits = {k: v for k, v in changes.items() if k in ("fit_split", "score_split")}
+            own = {k: v for k, v in changes.items() if k.startswith("retrieval_")}
+            protocols[kind] = get_protocol("hummingbird2023", family, **splits, **own)
+        else:
+            protocols[kind] = get_protocol(name, family, **changes_of_kind(kind, full))
+        check_effects(kind, protocols[kind])
+    used = {field for protocol in protocols.values() for field in protocol.changed()}
+    if kinds and set(full.changed()) - used:
+        check_effects(kinds[0], full)
+    return _arguments(args, full, "score") | {"protocols": protocols}
+
+
+def _changes(args: argparse.Namespace, **fields: str) -> dict[str, Any]:
+    """Fields of the protocol that the command line changes."""
     changes = parse_changes(args.set)
     for option, field in {"split_fit": "fit_split", "split_score": "score_split", **fields}.items():
         if getattr(args, option) is not None:
@@ -108,13 +153,19 @@ def task_arguments(
                 named = option.replace("_", "-")
                 raise UserError(f"--{named} and --set {field}= are one setting: leave one out")
             changes[field] = getattr(args, option)
-    name = args.dataset if args.dataset in DATASETS else "folder"
+    return changes
+
+
+def _family(args: argparse.Namespace) -> str:
+    return args.dataset if args.dataset in DATASETS else "folder"
+
+
+def _arguments(args: argparse.Namespace, protocol: Protocol, what: str) -> dict[str, Any]:
+    """Arguments that do not depend on the kind, after a look at device and results directory."""
     if args.device is not None:
         check_device(args.device, "--device")
-    protocol = get_protocol(args.protocol or default_protocol(name), name, **changes)
-    check_effects(kind, protocol)
     data = Path(args.dataset).resolve().name
-    parts = [data, protocol.name, protocol.hash, kind + detail, args.checkpoint, f"seed{args.seed}"]
+    parts = [data, protocol.name, protocol.hash, what, args.checkpoint, f"seed{args.seed}"]
     folder = "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts)
     out = args.out or str(Path("outputs", "eval", folder))
     check_folder("--out", out)
@@ -122,7 +173,6 @@ def task_arguments(
         "spec": args.checkpoint,
         "dataset": args.dataset,
         "out_dir": out,
-        "protocol": protocol,
         "data_root": args.data_root,
         "fit_dataset": args.fit_dataset,
         "cache_bytes": int(args.cache_gib * 2**30),

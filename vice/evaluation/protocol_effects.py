@@ -29,6 +29,28 @@ _STEPS = (
 _SAMPLE = ("linear_pixels", "linear_l2")
 
 
+#: Fields that say how something is read out, and not which images are shown.
+KIND_FIELDS = frozenset(
+    f.name
+    for f in dataclasses.fields(Protocol)
+    if f.name in _KMEANS or f.name.startswith(("linear_", "retrieval_"))
+)
+
+
+def changes_of_kind(kind: str, protocol: Protocol) -> dict[str, Any]:
+    """Those changes of a protocol that an evaluation has an effect of, where kinds share options.
+
+    Args:
+        kind: A key of ``KINDS``.
+        protocol: With the changes meant for any kind.
+
+    Returns:
+        Field to its value.
+    """
+    vain = without_effect(kind, protocol)
+    return {k: v for k, v in protocol.changed().items() if k not in vain or k not in KIND_FIELDS}
+
+
 def check_effects(kind: str, protocol: Protocol) -> None:
     """Refuses a protocol that differs from its published form in a field without effect.
 

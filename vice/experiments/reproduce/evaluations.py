@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vice.evaluation.compare import readouts
 from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.tables import Experiment, merge
-from vice.runtime.files import read_json
+from vice.runtime.files import disk_errors, read_json
 from vice.runtime.run_folder import RESULTS_NAME
 
 #: Read-out to its scores, for example ``{"miou": 0.25, "accuracy": 0.6}``, shares in [0, 1]; where
@@ -60,12 +60,10 @@ def evaluate(row: Experiment, spec: str, seed: int, folder: Path, plan: Reproduc
         NotDone: As `ReproducePlan.require`.
     """
     scores: Scores = {}
-    for label in row.evaluate:
-        arguments = arguments_of(row, label, plan)
-        kind = arguments.pop("kind")
-        text = json.dumps([spec, seed, arguments, plan.data_root], sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-        out = folder / f"{kind}-{digest}"
+    asked = [_asked(row, label, spec, seed, folder, plan) for label in row.evaluate]
+    if not plan.only_done:
+        _share_passes([each for each in asked if not each.done], spec, seed, plan)
+    for label, kind, arguments, out in asked:
         done = out / RESULTS_NAME
         if done.is_file():
             result = read_json(done, "delete it to evaluate again")
@@ -79,6 +77,69 @@ def evaluate(row: Experiment, spec: str, seed: int, folder: Path, plan: Reproduc
                 counted = sum(value is not None for value in iou.values())
                 scores[column] |= {"classes_in_mean": counted, "classes": len(iou)}
     return scores
+
+
+class _Asked(NamedTuple):
+    """One evaluation of a row: its label, kind, arguments and results directory."""
+
+    label: str
+    kind: str
+    arguments: dict[str, Any]
+    out: Path
+
+    @property
+    def done(self) -> bool:
+        return (self.out / RESULTS_NAME).is_file()
+
+
+def _asked(
+    row: Experiment, label: str, spec: str, seed: int, folder: Path, plan: ReproducePlan
+) -> _Asked:
+    arguments = arguments_of(row, label, plan)
+    kind = arguments.pop("kind")
+    text = json.dumps([spec, seed, arguments, plan.data_root], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return _Asked(label, kind, arguments, folder / f"{kind}-{digest}")
+
+
+def _share_passes(asked: list[_Asked], spec: str, seed: int, plan: ReproducePlan) -> None:
+    """Scores clusters and converged probes of the same images together.
+
+    All others are left to be scored for themselves.
+    """
+    probes = [each for each in asked if each.kind == "linear"]
+    for clusters in (each for each in asked if each.kind == "clusters"):
+        for probe in probes:
+            if not probe.done and _score_pair(clusters, probe, spec, seed, plan):
+                break
+
+
+def _score_pair(clusters: _Asked, probe: _Asked, spec: str, seed: int, plan: ReproducePlan) -> bool:
+    """Whether two evaluations can share their passes; they are then scored."""
+    from vice.evaluation.task import make_task
+    from vice.plugins.mmseg.score import score_together, sharing
+
+    common = {"seed": seed, "device": plan.device, "data_root": plan.data_root}
+    tasks, numbers = {}, (27,)
+    for each in (clusters, probe):
+        arguments = {**each.arguments, **common, "log_level": "ERROR"}
+        if each.kind == "clusters":
+            numbers = arguments.pop("clusters", numbers)
+        if not arguments.keys() <= _OF_TASK:
+            return False
+        tasks[each.kind] = make_task(spec, out_dir=each.out, **arguments)
+    images = {(task.dataset, task.fit_dataset) for task in tasks.values()}
+    if len(images) > 1 or len(sharing({k: task.protocol for k, task in tasks.items()})) < 2:
+        return False
+    with disk_errors(clusters.out.parent):
+        score_together(tasks, numbers)
+    return True
+
+
+#: Arguments of a task; an evaluation that is given others keeps passes of its own.
+_OF_TASK = {
+    "dataset", "fit_dataset", "protocol", "changes", "seed", "device", "data_root", "log_level"
+}  # fmt: skip
 
 
 def _evaluate(

@@ -59,23 +59,50 @@ class ClusterSegmentor(EncoderDecoder):
         if data_samples is None:
             meta = {"ori_shape": size}
             data_samples = [SegDataSample(metainfo=meta) for _ in range(len(inputs))]
-        embedding = self.extract_feat(inputs)
-        maps: list[list[Tensor]] = [[] for _ in data_samples]
-        for head in self.decode_head:
-            scores = head(embedding)
-            for i, sample in enumerate(data_samples):
-                if self.crf:
-                    log = _log_probabilities(head, embedding[-1][i : i + 1], size)
-                    whole = _size(sample.metainfo)
-                    ids = refined_classes(log, inputs[i], self.data_preprocessor, whole)
-                    maps[i].append(ids.to(inputs.device))
-                    continue
-                maps[i].append(self._assign(scores[i : i + 1], size, sample.metainfo))
+        features, metas = self.extract_feat(inputs), [sample.metainfo for sample in data_samples]
+        if self.crf:
+            maps = self._refine(features, inputs, metas)
+        else:
+            maps = self.assign(features, size, metas)
         for sample, clusters in zip(data_samples, maps, strict=True):
-            sample.pred_clusters = PixelData(data=torch.stack(clusters))
+            sample.pred_clusters = PixelData(data=clusters)
             classes = self.decode_head[0].to_classes(clusters[0])
             sample.pred_sem_seg = PixelData(data=classes[None])
         return data_samples
+
+    def assign(
+        self, features: tuple[Tensor, ...], size: tuple[int, int], metas: list[dict[str, Any]]
+    ) -> list[Tensor]:
+        """Clusters of each pixel of images that are embedded already.
+
+        Args:
+            features: What the backbone gives for a batch.
+            size: (H, W) of the network's input.
+            metas: Say of each image how large it was.
+
+        Returns:
+            For each image int64 (heads, H, W) at its original size.
+        """
+        maps: list[list[Tensor]] = [[] for _ in metas]
+        for head in self.decode_head:
+            scores = head(features)
+            for i, meta in enumerate(metas):
+                maps[i].append(self._assign(scores[i : i + 1], size, meta))
+        return [torch.stack(clusters) for clusters in maps]
+
+    def _refine(
+        self, features: tuple[Tensor, ...], inputs: Tensor, metas: list[dict[str, Any]]
+    ) -> list[Tensor]:
+        """What `assign` gives, refined by the random field."""
+        size = (inputs.shape[2], inputs.shape[3])
+        maps: list[list[Tensor]] = [[] for _ in metas]
+        for head in self.decode_head:
+            head(features)  # It refuses numbers that are not finite.
+            for i, meta in enumerate(metas):
+                log = _log_probabilities(head, features[-1][i : i + 1], size)
+                ids = refined_classes(log, inputs[i], self.data_preprocessor, _size(meta))
+                maps[i].append(ids.to(inputs.device))
+        return [torch.stack(clusters) for clusters in maps]
 
     def _assign(self, scores: Tensor, size: tuple[int, int], meta: dict[str, Any]) -> Tensor:
         if self.upsample == "classes":

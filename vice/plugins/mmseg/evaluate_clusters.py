@@ -95,7 +95,7 @@ def evaluate_clusters(
     """
     start, meter = time.monotonic(), StepMeter()
     task = make_task(spec, dataset, out_dir, **task_arguments)
-    _check_clusters(clusters, task)
+    check_clusters(clusters, task)
     if task.protocol.clusters == "objects":
         return evaluate_objects(task, clusters, masks=masks, cache_bytes=cache_bytes)
     if masks is not None:
@@ -119,7 +119,7 @@ def evaluate_clusters(
                 fits = fit_minibatch(config, task, shared, clusters, sets[0], Path(folder))
         else:
             fits = _fit(config, task, clusters, shared, budget, meter)
-        _add_heads(config, Path(folder), fits)
+        add_heads(config, Path(folder), fits)
         fit_tables, metric = _count_both(config, task, shared, meter)
     arguments = {
         "clusters": list(clusters),
@@ -130,11 +130,11 @@ def evaluate_clusters(
 
     def write() -> dict[str, Any]:
         task.out_dir.mkdir(parents=True, exist_ok=True)
-        _add_heads(config, task.out_dir, fits)
+        add_heads(config, task.out_dir, fits)
         result = {
             **describe("clusters", task, sets, shared.describe()),
             "content": content,
-            **_write_clusters(task, fits, fit_tables, metric, sets[1].classes, meter),
+            **write_clusters(task, fits, fit_tables, metric, sets[1].classes, meter),
         }
         return finish(result, task, arguments, config, meter, start)
 
@@ -151,7 +151,31 @@ def _fit(
 ) -> dict[int, Centroids]:
     with meter.step("sample pixels"):
         vectors = sample_split(config, task, shared, task.protocol.kmeans_pixels)
-    fits, spherical = {}, is_spherical(shared.embedder)
+    return fit_clusters(vectors, task, clusters, is_spherical(shared.embedder), budget, meter)
+
+
+def fit_clusters(
+    vectors: Tensor | None,
+    task: Task,
+    clusters: Sequence[int],
+    spherical: bool,
+    budget: dict[str, Any],
+    meter: StepMeter,
+) -> dict[int, Centroids]:
+    """K-means for each number of clusters, on the first rank.
+
+    Args:
+        vectors: float32 (N, D) on the first rank, on others anything.
+        task: Gives seed and iterations.
+        clusters: Numbers of clusters K.
+        spherical: As in `vice.clustering.fit_kmeans`.
+        budget: Its ``memory_limit`` and ``gpu``.
+        meter: Gets a step for each K.
+
+    Returns:
+        K to centroids, on all ranks.
+    """
+    fits = {}
     for k in clusters:
         with meter.step(f"k-means {k}"):
             fit = partial(
@@ -167,7 +191,8 @@ def _fit(
     return fits
 
 
-def _add_heads(config: Config, folder: Path, fits: dict[int, Centroids]) -> None:
+def add_heads(config: Config, folder: Path, fits: dict[int, Centroids]) -> None:
+    """Writes centroids into a folder, and a head for each into a config."""
     files = {k: str(folder / f"centroids_{k}.safetensors") for k in fits}
     for k, centroids in fits.items():
         centroids.save(files[k])
@@ -197,7 +222,7 @@ def _count(
     return run(config, shared, train=False, keep=keep)
 
 
-def _write_clusters(
+def write_clusters(
     task: Task,
     fits: dict[int, Centroids],
     fit_tables: list[CountTable],
@@ -205,7 +230,16 @@ def _write_clusters(
     classes: tuple[str, ...],
     meter: StepMeter,
 ) -> dict[str, Any]:
-    """The part of a result that the tables give, with counts, maps and pictures written."""
+    """The part of a result that the tables give, with counts, maps and pictures written.
+
+    Args:
+        task: What was scored on what.
+        fits: K to centroids.
+        fit_tables: For each K the counts on the fitted split; empty where no matching asks.
+        metric: Holds the counts on the scored split.
+        classes: Class names.
+        meter: Gets the step of the intervals.
+    """
     _write_counts(task, fit_tables, metric.tables)
     mappings = {
         k: _match(task, fit_tables[i] if fit_tables else None, table)
@@ -294,7 +328,8 @@ def _check_crf(task: Task, shared: SharedEmbedder) -> None:
         )
 
 
-def _check_clusters(clusters: Sequence[int], task: Task) -> None:
+def check_clusters(clusters: Sequence[int], task: Task) -> None:
+    """Raises a `UserError` for numbers of clusters or matchings that cannot be had."""
     if not clusters or min(clusters) < 1 or len(set(clusters)) < len(clusters):
         raise UserError(
             f"clusters {list(clusters)}: give one or more different numbers, each at least 1"

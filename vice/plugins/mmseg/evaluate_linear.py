@@ -117,17 +117,29 @@ def _run(
     with meter.step("sample pixels"):
         sample = sample_split(config, task, shared, protocol.linear_pixels, labelled=True)
     with meter.step("fit the probe"):
-        fit = on_first_rank(lambda: _fit(sample, classes, task))
-    weights = {
-        "decode_head.conv_seg.weight": fit.weight[:, :, None, None],
-        "decode_head.conv_seg.bias": fit.bias,
-    }
+        fit = on_first_rank(lambda: fit_probe(sample, classes, task))
+    weights = probe_weights(fit)
     with meter.step("score"):
         metric = run(config, shared, train=False, weights=weights)
     return metric, {**probe, "l2": protocol.linear_l2, **fit.describe()}, fit.bias != NEVER
 
 
-def _fit(sample: Tensor | None, num_classes: int, task: Task) -> LogisticFit:
+def probe_weights(fit: LogisticFit) -> dict[str, Tensor]:
+    """The parameters of a segmentor whose linear head is a fitted probe."""
+    return {
+        "decode_head.conv_seg.weight": fit.weight[:, :, None, None],
+        "decode_head.conv_seg.bias": fit.bias,
+    }
+
+
+def fit_probe(sample: Tensor | None, num_classes: int, task: Task) -> LogisticFit:
+    """Fits a probe to convergence, on the first rank.
+
+    Args:
+        sample: float32 (N, D + 1), the class of each pixel last.
+        num_classes: Number of classes C.
+        task: Gives penalty, iterations and device.
+    """
     assert sample is not None  # The first rank holds it, and it alone fits.
     return fit_logistic(
         sample[:, :-1],

@@ -42,6 +42,26 @@ def build_pipeline(protocol: Protocol, role: str) -> list[Step]:
     return [*steps, {"type": "PackSegInputs"}]
 
 
+def build_fit_pipeline(protocol: Protocol) -> list[Step]:
+    """Transforms of a fitted image whose label map is asked for at both of its sizes.
+
+    The image is that of the roles ``"fit"`` and ``"train"``, which show the same one to a probe
+    that is fitted to convergence. The sample has ``gt_sem_seg`` as in the role ``"fit"``, and
+    ``gt_at_input`` as in the role ``"train"``.
+
+    Args:
+        protocol: That of a probe that is fitted to convergence.
+
+    Raises:
+        ValueError: It is trained by steps, on images that are changed at random.
+    """
+    if _augment(protocol):
+        raise ValueError("a probe that is trained by steps sees its own images")
+    fit, train = build_pipeline(protocol, "fit"), build_pipeline(protocol, "train")
+    moved = protocol.resize != "none" or bool(protocol.fit_crop or protocol.crop)
+    return [*train[:-1], {"type": "VicePackBoth", "reload": fit != train and moved}]
+
+
 def optimizer(protocol: Protocol) -> dict[str, Any]:
     """The probe's optimizer, see `vice.evaluation.protocols.Protocol`."""
     if protocol.linear_optimizer == "adam":

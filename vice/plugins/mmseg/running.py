@@ -20,7 +20,7 @@ from mmengine.device import get_device
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict, save_checkpoint, weights_to_cpu
-from torch import Tensor
+from torch import Tensor, nn
 
 from vice.errors import UserError
 from vice.evaluation.dense_crf import check_crf
@@ -194,7 +194,7 @@ def run(
             set_weights(runner, weights)
         runner.test()
         metric = runner.test_loop.evaluator.metrics[0]
-        _check_counted(metric, config)
+        check_counted(metric, config.test_dataloader.dataset)
     metric.training = training_of(runner.hooks)
     return metric
 
@@ -233,12 +233,12 @@ def _move_into(source: Path, target: Path) -> None:
     source.rmdir()
 
 
-def _check_counted(metric: CountMetric, config: Config) -> None:
+def check_counted(metric: CountMetric, data: Mapping[str, Any]) -> None:
+    """Raises a `UserError` where no pixel of a data set was counted."""
     if not any(int(table.counts.sum()) for table in metric.tables):
-        data = config.test_dataloader.dataset
         raise UserError(
-            f"{data.dataset}: no labelled pixel is left to count in the images of role "
-            f"{data.role!r}: all are ignored, or outside the crop of the protocol"
+            f"{data['dataset']}: no labelled pixel is left to count in the images of role "
+            f"{data['role']!r}: all are ignored, or outside the crop of the protocol"
         )
 
 
@@ -295,14 +295,27 @@ def set_weights(runner: Runner, weights: Mapping[str, Tensor]) -> None:
         ValueError: The model has no such parameter.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    unknown = model.load_state_dict(weights, strict=False).unexpected_keys
-    if unknown:
-        raise ValueError(f"the model has no parameter {', '.join(unknown)}")
+    load_weights(model, weights)
     meta = {
         "cfg": runner.cfg.pretty_text,
         "dataset_meta": runner.test_loop.dataloader.dataset.metainfo,
         "experiment_name": runner.experiment_name,
     }
+    on_first_rank(lambda: save_fitted(model, meta, Path(runner.work_dir)))
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Sets parameters of a model by name.
+
+    Raises:
+        ValueError: The model has no such parameter.
+    """
+    unknown = model.load_state_dict(weights, strict=False).unexpected_keys
+    if unknown:
+        raise ValueError(f"the model has no parameter {', '.join(unknown)}")
+
+
+def save_fitted(model: nn.Module, meta: dict[str, Any], folder: Path) -> None:
+    """Saves a model as ``fitted.pth``, as MMEngine's runner saves one that it has trained."""
     state = {"meta": meta, "state_dict": weights_to_cpu(get_state_dict(model))}
-    file = str(Path(runner.work_dir) / FITTED_NAME)
-    on_first_rank(lambda: save_checkpoint(state, file))
+    save_checkpoint(state, str(folder / FITTED_NAME))

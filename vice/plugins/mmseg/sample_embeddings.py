@@ -37,6 +37,7 @@ class EmbeddedImage:
         sample: Its `SegDataSample`, with the label map where the pipeline reads it.
         index: Number of the image, or of its crop, in the data set.
         image: What went into the network, float32 (3, H, W).
+        pixels: What the pipeline gives, uint8 BGR (3, H, W).
     """
 
     embedding: Tensor
@@ -44,6 +45,7 @@ class EmbeddedImage:
     sample: Any
     index: int
     image: Tensor
+    pixels: Tensor
 
     @property
     def label(self) -> Tensor | None:
@@ -92,10 +94,11 @@ def embed_images(
             data = preprocessor(batch, False)
             backbone.watch.names = image_names(data["data_samples"])
             embeddings, size = backbone(data["inputs"])[-1], tuple(data["inputs"].shape[2:])
-            for embedding, sample, image in zip(
-                embeddings, data["data_samples"], data["inputs"], strict=True
-            ):
-                yield EmbeddedImage(embedding, size, sample, index, image)
+            samples = zip(
+                embeddings, data["data_samples"], data["inputs"], batch["inputs"], strict=True
+            )
+            for embedding, sample, image, pixels in samples:
+                yield EmbeddedImage(embedding, size, sample, index, image, pixels)
                 index += world_size()
         backbone.watch.look()
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from mmcv.transforms import BaseTransform
+from mmengine.structures import PixelData
+from mmseg.datasets.transforms import PackSegInputs
 from mmseg.registry import TRANSFORMS
 from PIL import Image
 from torchvision.transforms import InterpolationMode
@@ -109,6 +112,34 @@ class ViceFiveCrop(BaseTransform):
             results[key] = results[key][top : top + tall, left : left + wide]
         results["img_shape"] = (tall, wide)
         return results
+
+
+@TRANSFORMS.register_module()
+class VicePackBoth(PackSegInputs):
+    """Packs an image with its label map at the size of the input and as stored.
+
+    Beside what `PackSegInputs` gives, the sample gets ``gt_at_input``, int64 (1, h, w).
+
+    Args:
+        reload: Whether the label map is stored at another size than it has by now: ``gt_sem_seg``
+            is then read anew, and ``ori_shape`` its size.
+    """
+
+    def __init__(self, *, reload: bool) -> None:
+        super().__init__()
+        self.reload = reload
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Packs."""
+        at_input = results["gt_seg_map"]
+        if self.reload:
+            # Its size was compared with the image's when it was read first.
+            labels = results["vice_dataset"].read_label(results["seg_map_path"])
+            results = {**results, "gt_seg_map": labels, "ori_shape": labels.shape}
+        packed = super().transform(results)
+        data = torch.from_numpy(at_input[None].astype(np.int64))
+        packed["data_samples"].gt_at_input = PixelData(data=data)
+        return packed
 
 
 @TRANSFORMS.register_module()

@@ -1,0 +1,56 @@
+"""Evaluations of a row that can share their passes do, and say what they said before."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("mmseg")
+
+from vice.experiments.reproduce import evaluations
+from vice.experiments.reproduce.evaluations import evaluate
+from vice.experiments.reproduce.plan import ReproducePlan
+from vice.experiments.reproduce.tables import Experiment, load_scale
+
+LBFGS = {"linear_optimizer": "lbfgs", "linear_pixels": 1000}
+ROW = Experiment(
+    "row",
+    evaluate={
+        "clusters": {"kind": "clusters", "dataset": "camvid", "clusters": [3]},
+        "converged": {"kind": "linear", "dataset": "camvid", "changes": LBFGS},
+        "steps": {"kind": "linear", "dataset": "camvid"},
+    },
+)
+
+
+def read(folder):
+    found = {
+        path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/results.json")
+    }
+    assert len(found) == 3
+    return found
+
+
+def test_clusters_and_a_converged_probe_share_passes(stripes, tmp_path, monkeypatch):
+    plan = ReproducePlan(tmp_path, load_scale("tiny"), datasets={"*": str(stripes)}, device="cpu")
+    asked = []
+    real = evaluations._evaluate
+    monkeypatch.setattr(
+        evaluations, "_evaluate", lambda kind, *rest: asked.append(kind) or real(kind, *rest)
+    )
+    spec = "random:resnet18-fpn-8"
+    together = evaluate(ROW, spec, 0, tmp_path / "one", plan)
+    assert asked == ["linear"]
+    assert evaluate(ROW, spec, 0, tmp_path / "one", plan) == together and asked == ["linear"]
+    monkeypatch.setattr(evaluations, "_share_passes", lambda *_: None)
+    assert evaluate(ROW, spec, 0, tmp_path / "two", plan) == together
+    assert asked == ["linear", "clusters", "linear", "linear"]
+    one, two = read(tmp_path / "one"), read(tmp_path / "two")
+    # Names hold the keys of finished rows.
+    assert one.keys() == two.keys()
+    shared = [name for name, result in one.items() if "one_pass" in result]
+    assert len(shared) == 2
+    for name in shared:
+        assert one[name]["protocol"] == two[name]["protocol"]
+        assert one[name][one[name]["kind"]] == two[name][two[name]["kind"]]
