@@ -83,11 +83,8 @@ def loop_classify(memory, query, k, temperature):
     ]
 
 
-@pytest.mark.parametrize("search", ["torch", "faiss"])
 @pytest.mark.parametrize("ignored", ["class0", "left_out"])
-def test_memory_and_labels_are_those_of_a_loop(search, ignored):
-    if search == "faiss":
-        pytest.importorskip("faiss")
+def test_memory_and_labels_are_those_of_a_loop(ignored):
     embeddings, labels = images()
     sampler = MemorySampler(6 * 7 + 3, IMAGES, CLASSES, seed=4, ignored=ignored)
     for index in (3, 0, 5, 1, 2, 4):
@@ -96,7 +93,7 @@ def test_memory_and_labels_are_those_of_a_loop(search, ignored):
     known = sampler.describe()
     assert (known["images"], known["patches_of_each"], known["cells"]) == (6, 7, 16)
     assert known["unlabelled"] == np.mean(labels == 255)
-    memory = sampler.memory(neighbours=5, temperature=0.1, search=search)
+    memory = sampler.memory(neighbours=5, temperature=0.1)
     expected = loop_memory(embeddings, labels, 7, 4, ignored)
     assert len(memory) == len(expected) == 42
     for name, values in zip(("vectors", "labels"), zip(*expected, strict=True), strict=True):
@@ -108,21 +105,23 @@ def test_memory_and_labels_are_those_of_a_loop(search, ignored):
     np.testing.assert_allclose(got, np.array(wanted), atol=1e-5)
 
 
-def test_the_two_searches_agree_whatever_the_blocks(monkeypatch):
-    pytest.importorskip("faiss")
+def test_neighbours_are_those_of_faiss_whatever_the_blocks(monkeypatch):
+    faiss = pytest.importorskip("faiss")
     rng = np.random.default_rng(1)
     vectors = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(300, 6))).float())
     monkeypatch.setattr("vice.evaluation.neighbours._QUERIES", 7)
     for block, k in ((300, 1), (41, 9), (4, 9), (1, 300)):
         monkeypatch.setattr("vice.evaluation.neighbours._VECTORS", block)
         values, indices = nearest_neighbours(vectors[:50], vectors, k)
-        others, same = nearest_neighbours(vectors[:50], vectors, k, search="faiss")
-        torch.testing.assert_close(values, others, atol=1e-6, rtol=0)
-        assert torch.equal(indices, same)
+        others, same = faiss.knn(
+            vectors[:50].numpy(), vectors.numpy(), k, metric=faiss.METRIC_INNER_PRODUCT
+        )
+        np.testing.assert_allclose(values, others, atol=1e-6)
+        np.testing.assert_array_equal(indices, same)
         assert torch.equal(indices[:, 0], torch.arange(50))
-    for k, search, message in ((0, "torch", "k is 0"), (301, "torch", "301"), (1, "x", "'x'")):
-        with pytest.raises(ValueError, match=message):
-            nearest_neighbours(vectors, vectors, k, search=search)
+    for k in (0, 301):
+        with pytest.raises(ValueError, match=f"k is {k}; from 1 to the number of vectors, 300"):
+            nearest_neighbours(vectors, vectors, k)
 
 
 def test_patches_of_rare_classes_are_favoured():

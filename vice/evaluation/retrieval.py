@@ -120,14 +120,12 @@ class RetrievalMemory:
         labels: float32 (M, C), the share of each class among a patch's pixels.
         neighbours: Neighbours k that are asked; all where the memory holds fewer.
         temperature: Of the softmax over the neighbours' cosines.
-        search: See `vice.evaluation.neighbours.nearest_neighbours`.
     """
 
     vectors: Tensor
     labels: Tensor
     neighbours: int = 30
     temperature: float = 0.02
-    search: str = "torch"
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -153,7 +151,7 @@ class RetrievalMemory:
         k = min(self.neighbours, len(self))
         pieces = []
         for piece in queries.split(_QUERIES):
-            cosines, indices = nearest_neighbours(piece, self.vectors, k, search=self.search)
+            cosines, indices = nearest_neighbours(piece, self.vectors, k)
             weights = (cosines / self.temperature).softmax(1)
             pieces.append(torch.einsum("qk,qkc->qc", weights, self.labels[indices]))
         return torch.cat(pieces)
@@ -184,7 +182,7 @@ class RetrievalMemory:
         }
 
     def _rules(self) -> dict[str, Any]:
-        names = ("neighbours", "temperature", "search")
+        names = ("neighbours", "temperature")
         return {name: getattr(self, name) for name in names}
 
 

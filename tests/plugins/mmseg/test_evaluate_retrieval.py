@@ -133,7 +133,7 @@ def test_images_at_their_own_size(tiny, make_folder, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"memory_limit": 2**20}, "more than memory_limit, 1 MiB: give it .*--memory-gib 0.05"),
+        ({"memory_limit": 2**20}, "more than memory_limit, 1 MiB: give it .*--memory-gib 0.03"),
         ({"changes": {**SMALL, "retrieval_patch": 3}}, "8 x 8 cells cannot be shared .* 11 x 11"),
         ({"changes": {"fit_labels": False}}, "no labels to retrieve"),
         ({"fraction": 0.0}, "fraction 0.0 is not above 0"),

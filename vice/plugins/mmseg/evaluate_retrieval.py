@@ -15,7 +15,6 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.evaluation.intervals import resampled_mapping
 from vice.evaluation.matchings import match
-from vice.evaluation.neighbours import choose_search
 from vice.evaluation.results import describe, scores
 from vice.evaluation.retrieval import (
     MemorySampler,
@@ -192,7 +191,6 @@ def _fill(
     memory = sampler.memory(
         neighbours=protocol.retrieval_neighbours,
         temperature=protocol.retrieval_temperature,
-        search=choose_search(device),
     )
     if len(memory) < protocol.retrieval_neighbours:
         logger.warning(
@@ -205,9 +203,9 @@ def _fill(
 def _tell_time(memory: RetrievalMemory, cells: float, images: int) -> None:
     queries = round(cells * images / world_size())
     logger.info(
-        "searching %d vectors for the neighbours of about %d patches with %s: about %.0f s, beside "
+        "searching %d vectors for the neighbours of about %d patches: about %.0f s, beside "
         "embedding the images",
-        len(memory), queries, memory.search, memory.seconds_for(queries),
+        len(memory), queries, memory.seconds_for(queries),
     )  # fmt: skip
 
 
