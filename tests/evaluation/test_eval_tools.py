@@ -117,3 +117,11 @@ def test_bad_input_is_one_line(folder, tmp_path):
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr and str(tmp_path / "none") in done.stderr
+
+
+def test_a_checkpoint_that_is_not_there_is_told_before_images_are_looked_at(folder, tmp_path):
+    tool = ROOT / "tools" / "eval_cluster.py"
+    done = Forked([tool, tmp_path / "none", "--dataset", folder, "--out", tmp_path / "out"]).wait()
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: checkpoint ") and "does not exist" in line

@@ -12,6 +12,7 @@ from vice.datasets import DATASETS, ImageLabelPair, LabelledSet, open_dataset
 from vice.datasets.labelled_pixels import require_labels
 from vice.errors import UserError
 from vice.evaluation.protocols import Protocol, default_protocol, from_dict, get_protocol
+from vice.models.load import require_weights
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.device_names import check_device
 
@@ -56,8 +57,9 @@ class Task:
                 only then.
 
         Raises:
-            UserError: What is wrong with one of them, or different classes.
+            UserError: What is wrong with one of them, different classes, or no such checkpoint.
         """
+        require_weights(self.spec)
         score = open_dataset(self.dataset, self.data_root)
         fit = open_dataset(self.fit_dataset, self.data_root) if self.fit_dataset else score
         check_same_classes(fit, score)

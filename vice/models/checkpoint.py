@@ -148,7 +148,7 @@ def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
         UserError: Nothing there, a broken file, weights that do not fit the architecture or are
             not finite.
     """
-    file = _find(Path(path))
+    file = find_checkpoint(path)
     if file.suffix == ".safetensors":
         card, tensors = _read_own(file)
     else:
@@ -205,7 +205,13 @@ def _fresh_config(kind: str, text: str) -> dict[str, Any]:
     return {"backbone": parts[0], "decoder": parts[1], "dim": int(parts[2])}
 
 
-def _find(path: Path) -> Path:
+def find_checkpoint(path: str | Path) -> Path:
+    """The file that `load_checkpoint` reads.
+
+    Raises:
+        UserError: There is none.
+    """
+    path = Path(path)
     # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.exists(path):
         raise UserError(f"checkpoint {path} does not exist; give a run folder or a file")

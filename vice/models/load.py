@@ -63,6 +63,18 @@ def names_a_run(spec: str) -> bool:
     return not (other or _is_callable(spec) or _is_foreign(spec))
 
 
+def require_weights(spec: str) -> None:
+    """Looks for the file or folder that `load_extractor` will read, before longer work begins.
+
+    Raises:
+        UserError: As of `load_extractor`; names that have to be fetched or imported are left to it.
+    """
+    if names_a_run(spec):
+        from vice.models.checkpoint import find_checkpoint
+
+        find_checkpoint(spec)
+
+
 def is_spherical(extractor: nn.Module) -> bool:
     """Whether only the direction of an embedding counts, so that clusters are spherical.
 
