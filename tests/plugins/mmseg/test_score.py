@@ -30,6 +30,17 @@ SHOWN = {
 }
 
 
+@pytest.fixture(autouse=True)
+def plain_pictures(monkeypatch):
+    """Confusion matrices are written as numbers: drawing them takes longer than all the rest."""
+
+    def write(matrix, classes, path, title):
+        path.write_bytes(matrix.tobytes())
+        return path
+
+    monkeypatch.setattr("vice.plugins.mmseg.results.plot_confusion", write)
+
+
 def protocols(**shown):
     return {
         "linear": get_protocol("native", **LBFGS, **shown),

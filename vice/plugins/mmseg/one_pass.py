@@ -49,7 +49,7 @@ class KeptImages:
         """Keeps an image, or gives up all where it does not fit."""
         if not self.whole:
             return
-        labels = image.sample.gt_sem_seg.data.to(torch.uint8)
+        labels = image.sample.gt_sem_seg.data.to("cpu", torch.uint8)
         embedding = image.embedding
         self.used_bytes += embedding.numel() * embedding.element_size() + labels.numel()
         if self.used_bytes > self.max_bytes:
@@ -58,7 +58,8 @@ class KeptImages:
         image.sample.gt_sem_seg.data = labels
         # The pass may hand out views of a batch, and labels at the input's size are done with.
         image.sample.pop("gt_at_input", None)
-        kept = {"embedding": embedding.clone(), "image": _NOTHING, "pixels": _NOTHING}
+        in_main_memory = embedding.to("cpu", copy=True)
+        kept = {"embedding": in_main_memory, "image": _NOTHING, "pixels": _NOTHING}
         self.images.append(dataclasses.replace(image, **kept))
 
 

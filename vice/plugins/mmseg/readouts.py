@@ -192,7 +192,8 @@ class ClusterReadout(Readout):
 
     def _count(self, metric: CountMetric, image: EmbeddedImage) -> None:
         self.watch.names = (str(image.sample.img_path),)
-        features = (image.embedding[None],)
+        # What was kept lies in main memory.
+        features = (image.embedding[None].to(self.task.device or get_device()),)
         (clusters,) = self._model.assign(features, image.size, [image.sample.metainfo])
         _process(metric, image, pred_clusters={"data": clusters})
 
