@@ -1,4 +1,4 @@
-"""Weights that were fitted outside MMEngine's runner: set in a model, and saved as it saves them."""
+"""Weights that were fitted outside the runner: set in a model, and saved as MMEngine saves them."""
 
 from __future__ import annotations
 
