@@ -133,3 +133,18 @@ def test_segment_without_prototypes(tmp_path):
     save_run(tmp_path, build_embedder(dim=4))
     with pytest.raises(UserError, match="holds no prototypes"):
         vice.load(tmp_path).segment(np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize("wrap", [dict, lambda named: list(named.values()), tuple])
+def test_named_vectors_are_concepts_in_their_order(wrap):
+    photo = np.zeros((2, 4, 3), np.uint8)
+    photo[:, 1:] = 255
+    lab = vice.load("lab", device="cpu")
+    embedding = lab.embed(photo)
+    named = {"white": embedding[:, 0, 3], "black": embedding[:, 0, 0].numpy()}
+    concepts = tuple(named.values()) if wrap is tuple else wrap(named)
+    assert lab.segment(photo, concepts).tolist() == [[1, 0, 0, 0]] * 2
+
+
+def test_doors_are_listed():
+    assert {"load", "Predictor", "__version__"} <= set(dir(vice))

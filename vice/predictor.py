@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     Picture = np.ndarray | str | Path | Image.Image
+    Vector: TypeAlias = Tensor | np.ndarray
+    Vectors: TypeAlias = Vector | Sequence[Vector] | Mapping[str, Vector] | Concepts | Centroids
 
 
 class Predictor:
@@ -87,15 +90,14 @@ class Predictor:
         return (F.normalize(dense, dim=1) if is_spherical(self.embedder) else dense)[0].cpu()
 
     @torch.no_grad()
-    def segment(
-        self, image: Picture, concepts: Tensor | np.ndarray | Concepts | Centroids | None = None
-    ) -> Tensor:
+    def segment(self, image: Picture, concepts: Vectors | None = None) -> Tensor:
         """Gives each pixel its most similar concept.
 
         Args:
             image: As in `embed`.
             concepts: (K, D) vectors, of which only the direction counts (of ``lab``: the point);
-                `Concepts`; or the centroids that `vice.clustering.fit_kmeans` or
+                a list of K vectors, or a dict of name to vector, in its order;
+                `vice.models.Concepts`; or the centroids that `vice.clustering.fit_kmeans` or
                 tools/eval_cluster.py fitted. None takes the checkpoint's own.
 
         Returns:
@@ -179,7 +181,11 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Predicto
 
 
 def _as_tensor(concepts: Any, dim: int) -> Tensor:
+    vectors = list(concepts.values()) if isinstance(concepts, Mapping) else concepts
     try:
+        if isinstance(vectors, list | tuple) and all(hasattr(each, "shape") for each in vectors):
+            return torch.stack([torch.as_tensor(each).detach().cpu() for each in vectors])
+        concepts = vectors
         return torch.as_tensor(concepts).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(

@@ -226,3 +226,17 @@ def test_rows_that_hold_nothing_are_refused() -> None:
         row_names(["a=lab", "b=lab"])
     with pytest.raises(UserError, match="a=la: no embedder has such a name; there are lab"):
         make_tables([linear("lab")], row_names(["a=la"]))
+
+
+def test_what_a_stopped_evaluation_leaves_is_left_out(tmp_path, caplog) -> None:
+    for name in ("whole", "empty", "stopped/runner.part"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "whole" / "results.json").write_text(json.dumps(linear()))
+    (result,) = read_results(tmp_path / name for name in ("empty", "stopped", "whole"))
+    assert result["folder"] == str(tmp_path / "whole")
+    assert caplog.text.count("left out: ") == 2
+    with pytest.raises(UserError, match="holds no results.json"):
+        read_results([tmp_path / "empty"])
+    (tmp_path / "empty" / "other.txt").touch()
+    with pytest.raises(UserError, match="holds no results.json"):
+        read_results([tmp_path / "empty", tmp_path / "whole"])

@@ -11,7 +11,7 @@ import pytest
 from vice.errors import UserError
 from vice.images import list_images
 from vice.images import lists as image_lists
-from vice.images.lists import announce, survey
+from vice.images.lists import announce, fingerprint_list, survey
 
 
 @pytest.fixture
@@ -98,3 +98,15 @@ def test_names_that_are_no_text(tmp_path):
     found.unreadable = [os.fsdecode(b"stra\xdfe")]
     found.line().encode()
     json.dumps(found.to_dict()).encode()
+
+
+def test_a_set_of_images_is_known_again_wherever_it_lies(photos):
+    before = fingerprint_list(list_images(photos))
+    moved = photos.rename(photos.with_name("moved"))
+    assert fingerprint_list(list_images(moved)) == before and "images (" in before
+    (moved / "a.jpg").write_bytes(b"xy")
+    other_size = fingerprint_list(list_images(moved))
+    (moved / "a.jpg").rename(moved / "z.jpg")
+    other_name = fingerprint_list(list_images(moved))
+    (moved / "z.jpg").unlink()
+    assert len({before, other_size, other_name, fingerprint_list(list_images(moved))}) == 4

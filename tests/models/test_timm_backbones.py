@@ -290,3 +290,10 @@ def test_a_resnets_local_weights(tmp_path):
 def test_wrong_arguments(arguments, message):
     with pytest.raises(UserError, match=message):
         build_embedder(**{"decoder": "auto", "dim": 4, **arguments})
+
+
+def test_a_file_of_a_narrower_model_is_told_by_what_differs(tmp_path):
+    state = timm.create_model("vit_tiny_patch16_224", num_classes=0).state_dict()
+    torch.save(state, tmp_path / "tiny.pth")
+    with pytest.raises(UserError, match=r"192, not .*384.*another architecture"):
+        load_extractor(f"timm:vit_small_patch16_224@{tmp_path}/tiny.pth")

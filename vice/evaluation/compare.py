@@ -66,7 +66,11 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
             ViCE wrote.
     """
     results = []
-    for folder in map(Path, folders):
+    places = list(map(Path, folders))
+    ended = [place for place in places if (place / RESULTS_NAME).is_file() or not _begun(place)]
+    for place in (place for place in places if place not in ended):
+        logger.warning("left out: %s holds no %s, its evaluation did not end", place, RESULTS_NAME)
+    for folder in ended or places:
         file = folder / RESULTS_NAME
         if not file.is_file():
             raise UserError(f"{folder} holds no {RESULTS_NAME}: {_where(folder)}")
@@ -87,6 +91,14 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
     named = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
     logger.info("results found: %d (%s)", len(results), named)
     return results
+
+
+def _begun(folder: Path) -> bool:
+    """Whether a folder is what an evaluation leaves that was stopped: empty, or with its log."""
+    try:
+        return {path.name.partition(".")[0] for path in folder.iterdir()} <= {"runner"}
+    except OSError:
+        return False
 
 
 def _where(folder: Path) -> str:

@@ -30,7 +30,7 @@ class Task:
         seed: Seed of everything random.
         device: ``"cpu"``, ``"cuda"`` and so on; None takes a GPU if there is one.
         workers: Data loading processes.
-        log_level: Level of MMEngine's log on the terminal.
+        log_level: Level of MMEngine's log on the terminal; its file in ``runner/`` has all.
         max_maps: For how many images of the scored split predictions are written.
         options: Entries of the config to change, dotted name to value.
     """
@@ -44,7 +44,7 @@ class Task:
     seed: int = 0
     device: str | None = None
     workers: int = 0
-    log_level: str = "INFO"
+    log_level: str = "ERROR"
     max_maps: int = 6
     options: dict[str, Any] = field(default_factory=dict)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vice.errors import UserError
+from vice.names import name_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +25,8 @@ SUFFIXES = frozenset(
 )
 #: Files whose size is looked at: on a network disk each look takes a while.
 LOOKS = 20_000
+#: Files whose size enters the fingerprint of a list.
+_SIZES = 64
 #: Suffixes and folders that a line names; the others are counted together.
 MOST_NAMED = 8
 LONGEST_SUFFIX = 12
@@ -121,6 +128,28 @@ def list_images(path: str | Path, root: str | Path | None = None) -> list[Path]:
         UserError: The path is missing, holds no image, or a list names no file that exists.
     """
     return _survey(Path(path), root)[0]
+
+
+def fingerprint_list(paths: Sequence[Path]) -> str:
+    """What tells one set of images from another, wherever it lies: how many, and a digest.
+
+    The digest is over the names below the folder that all share, in order, and over the sizes of
+    some of the files: cameras give the same names again.
+
+    Args:
+        paths: At least one.
+
+    Returns:
+        For example ``"12 images (3f0c9a5d1b7e)"``.
+    """
+    folder = os.path.commonpath([path.parent for path in paths])
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(name_bytes(os.path.relpath(path, folder)) + b"\n")
+    for number in np.unique(np.linspace(0, len(paths) - 1, _SIZES).astype(int)):
+        with suppress(OSError):
+            digest.update(b"%d " % os.stat(paths[number]).st_size)
+    return f"{len(paths)} images ({digest.hexdigest()[:12]})"
 
 
 def survey(path: str | Path, root: str | Path | None = None) -> Contents:

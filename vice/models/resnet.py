@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from vice.errors import UserError
+from vice.errors import OptionError, UserError
 from vice.models.downloads import impatient_sockets
 from vice.models.torchvision_weights import default_weights
 
@@ -97,11 +97,14 @@ def _torchvision_resnet(name: str, weights: str | None) -> nn.Module:
             net.load_state_dict(default_weights(name))
         return net
     except (urllib.error.URLError, OSError, RuntimeError) as error:
-        raise UserError(
-            f"cannot fetch torchvision's ImageNet weights for {name} ({error}); name a file "
-            f"(torchvision:{name}@FILE to score it, weights=FILE to train), copy theirs into "
-            f"{torch.hub.get_dir()}/checkpoints, or start from random weights with "
-            "weights=null"
+        raise OptionError(
+            "cannot fetch torchvision's ImageNet weights for {name} ({reason}); name a file "
+            "(torchvision:{name}@FILE to score it, {weights}=FILE to train), copy theirs into "
+            "{folder}/checkpoints, or take random weights (random:{name}-fpn-128 to score them, "
+            "{weights}=null to train)",
+            name=name,
+            reason=error,
+            folder=torch.hub.get_dir(),
         ) from error
 
 

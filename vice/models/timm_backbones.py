@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vice.errors import UserError
+from vice.errors import OptionError, UserError
 from vice.models.downloads import hub_asked_once
 from vice.models.timm_weights import load_weights
 from vice.normalize import IMAGENET_MEAN, IMAGENET_STD
@@ -233,10 +233,12 @@ def _create(name: str, *, download: bool = False) -> Any:
                 if options and isinstance(error, TypeError) and "dynamic_img_size" in str(error):
                     continue
                 reason = " ".join(str(error).split()) or type(error).__name__
-                raise UserError(
-                    f"cannot load the weights of timm:{name} ({reason}); name a file of its "
-                    f"weights (timm:{name}@FILE to score it, weights=FILE to train), or take "
-                    "random ones (random:timm:..., weights=null)"
+                raise OptionError(
+                    "cannot load the weights of timm:{name} ({reason}); name a file of its "
+                    "weights (timm:{name}@FILE to score it, {weights}=FILE to train), or take "
+                    "random ones (random:timm:... to score it, {weights}=null to train)",
+                    name=name,
+                    reason=reason,
                 ) from error
     raise AssertionError("a model of timm is made or refused")
 

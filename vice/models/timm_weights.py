@@ -78,8 +78,17 @@ def _match(state: State, net: nn.Module, wanted: dict[str, Tensor], name: str) -
         filtered = _filtered(tensors, net)
     # Catch-all: timm trusts weights to be of this architecture, and raises anything at others.
     except Exception as error:
-        problem = f"they are of another architecture ({type(error).__name__}: {error})"
-        return Match(problem=problem)
+        shared = [key for key in wanted if key in tensors]
+        reason = next(
+            (
+                f"{key} is {tuple(tensors[key].shape)}, not {tuple(wanted[key].shape)}"
+                for key in shared
+                if tensors[key].shape != wanted[key].shape
+            ),
+            f"{type(error).__name__}: {error}",
+        )
+        problem = f"they are of another architecture ({reason})"
+        return Match(problem=problem, share=len(shared) / len(wanted), other=bool(shared))
     # Storage identity: what was renamed still lies where it lay.
     places = {value.data_ptr() for value in filtered.values()}
     dropped = {

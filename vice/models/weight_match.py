@@ -69,11 +69,14 @@ def compare(
     share = (len(needed) - len(missing) - len(unlike)) / max(1, len(needed))
     more = changing(unused, wanted)
     problem = None
+    # Another width or depth of the same family: its names are all there, and few shapes.
+    wider = not missing and 2 * len(unlike) > len(needed)
     if missing or unlike:
         shapes = (f"{key} {_shape(tensors[key])}, not {_shape(wanted[key])}" for key in unlike)
         problem = (
             f"{len(missing)} are missing and {len(unlike)} have another shape, for example "
             + "; ".join([*missing, *shapes][:_SHOWN])
+            + ": it is of another architecture, name that one" * wider
         )
     elif more:
         problem = (
@@ -81,7 +84,7 @@ def compare(
             f"what is computed, for example {', '.join(more[:_SHOWN])}: it is of another "
             "architecture, name that one"
         )
-    other = bool(more) and not missing
+    other = wider or (bool(more) and not missing)
     return Match(kept, problem, share, other, tuple(sorted(unused)), layout)
 
 

@@ -10,17 +10,22 @@ from typing import TypeVar
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
+#: Seconds between two lines: a share of the time so far, up to the greatest. Long work says less
+#: and less often how far it is.
+SHARE, MOST = 0.1, 600.0
+
 
 def progress(
     items: Iterable[T], total: int | None, label: str, *, every_seconds: float = 5.0
 ) -> Iterator[T]:
-    """Yields the items and logs how far it has come, at most once every few seconds.
+    """Yields the items and logs how far it has come, at first every few seconds.
 
     Args:
         items: What to iterate over.
         total: How many items there are, or None when nobody knows (then no ETA is given).
         label: What is being done, for example ``"embedding train images"``.
-        every_seconds: Least time between two lines, in seconds.
+        every_seconds: Least time between two lines, in seconds; it grows to a tenth of the time so
+            far, and at most to ten minutes.
 
     Yields:
         The items, unchanged and in order.
@@ -31,7 +36,7 @@ def progress(
         yield item
         done += 1
         now = time.monotonic()
-        if now - last >= every_seconds:
+        if now - last >= max(every_seconds, min(SHARE * (now - start), MOST)):
             last = now
             logger.info("%s: %s", label, _describe(done, total, now - start))
     logger.info("%s: %d done in %s", label, done, clock(time.monotonic() - start))

@@ -170,6 +170,13 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(trained, images, tmp_path)
     assert done.returncode == 0
     assert "is done already" in done.stderr
     assert done.stdout == f"trained: {resumed / 'vice.safetensors'}\n"
+    # What other images would make is not what lies there.
+    said = [(resumed / name).read_bytes() for name in ("images.json", "train_config.yaml")]
+    other = write_images(tmp_path / "other", count=7)
+    done = run_tool(overrides(other, resumed), tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert re.search(r"images was 6 images \(\w+\), is 7 images \(", done.stderr)
+    assert said == [(resumed / name).read_bytes() for name in ("images.json", "train_config.yaml")]
     (resumed / "vice.safetensors").unlink()
     done = run_tool(overrides(images, resumed), tmp_path)
     assert done.returncode == 2 and "trained" not in done.stdout

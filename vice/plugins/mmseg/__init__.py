@@ -6,15 +6,19 @@ mmsegmentation 1.2.2 and its maintained continuation onedl-mmsegmentation 1.4 sh
 
 from __future__ import annotations
 
+import sys
 import warnings
+from contextlib import redirect_stdout
+from io import StringIO
 
 try:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(StringIO()) as printed:
         # Warning filter: mmcv-lite has no compiled operators, as each start says; none is used.
         warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeform")
         import mmcv
         import mmengine
         import mmseg
+        import mmseg.datasets
         import mmseg.models
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
@@ -33,6 +37,7 @@ from vice.plugins.mmseg.input_size_segmentor import InputSizeSegmentor
 from vice.plugins.mmseg.linear_head import LinearHead
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.retrieval_head import RetrievalHead
+from vice.plugins.mmseg.telling import ProgressHook
 from vice.plugins.mmseg.transforms import (
     ViceFiveCrop,
     ViceLoadImage,
@@ -44,6 +49,9 @@ from vice.plugins.mmseg.transforms import (
 )
 from vice.plugins.mmseg.watching import WatchHook
 
+# Standard output: the continuation misses its owner's own package at each start, twice.
+sys.stdout.write(printed.getvalue().replace("Could not import OneDL\n", ""))
+
 __all__ = [
     "ClusterHead",
     "ClusterSegmentor",
@@ -53,6 +61,7 @@ __all__ = [
     "InputSizeSegmentor",
     "LinearHead",
     "NumberedSampler",
+    "ProgressHook",
     "RetrievalHead",
     "ViceBackbone",
     "ViceDataset",

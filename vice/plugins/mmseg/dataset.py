@@ -66,11 +66,15 @@ class ViceDataset(BaseSegDataset):
                 **kwargs,
             )
 
+    @property
+    def split(self) -> str:
+        """The split that is read."""
+        return self.protocol.score_split if self.role == "score" else self.protocol.fit_split
+
     def load_data_list(self) -> list[dict[str, Any]]:
         """One record for each image of the split and each crop of it."""
         fitting = self.role != "score"
-        split = self.protocol.fit_split if fitting else self.protocol.score_split
-        pairs = self.source.pairs(split, labels=self.protocol.fit_labels or not fitting)
+        pairs = self.source.pairs(self.split, labels=self.protocol.fit_labels or not fitting)
         if fitting:
             pairs = keep_subset(pairs, self.fraction, self.subset_seed)
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ class DeviceRunner(Runner):
         """A log that a full disk or an odd file name does not make fail."""
         logger = super().build_logger(*arguments, **options)
         guard(logger.handlers)
+        for handler in logger.handlers:
+            # Log level: the file has what the terminal is spared.
+            if isinstance(handler, logging.FileHandler):
+                handler.setLevel(logging.INFO)
         return logger
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:

@@ -9,6 +9,7 @@ from typing import Any
 
 from vice._version import __version__
 from vice.errors import UserError
+from vice.images.lists import fingerprint_list, list_images
 from vice.models.training_state import PATTERN, link_newest, newest_snapshot, read_snapshot
 from vice.options import flatten
 from vice.plugins.vissl.config.earlier import as_before, comparable
@@ -19,6 +20,8 @@ from vice.runtime.files import disk_errors
 
 #: Stands among the settings and is no reason to refuse.
 _VERSION = "version of ViCE"
+#: Stands among the settings for DATA.TRAIN.DATA_PATHS, which may have moved.
+_IMAGES = "images"
 logger = logging.getLogger(__name__)
 
 #: Sections and keys that may change between two parts of a run without changing its result.
@@ -73,6 +76,7 @@ def settings_of(config: Any) -> dict[str, str]:
     images = int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config)
     settings["images a step"] = str(images)
     settings.pop("DATA.TRAIN.BATCHSIZE_PER_REPLICA", None)
+    settings[_IMAGES] = fingerprint_list(list_images(str(config.DATA.TRAIN.DATA_PATHS[0])))
     settings[_VERSION] = __version__
     return settings
 
@@ -168,6 +172,9 @@ def check_settings(path: Path, config: Any) -> None:
     then, now = _compared(comparable(redact(then))), comparable(settings_of(config))
     version = then.pop(_VERSION, None)
     now.pop(_VERSION)
+    if _IMAGES not in then:
+        logger.warning("%s does not say its images; they are not compared", path)
+        now.pop(_IMAGES)
     changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
     unknown = [key for key in changed if key not in then or key not in now]
     if unknown and version != __version__:

@@ -11,14 +11,14 @@ from classy_vision.generic.distributed_util import is_primary
 
 from vice.errors import UserError
 from vice.plugins.vissl.hooks.base import SilentHook
-from vice.runtime.progress import clock
+from vice.runtime.progress import MOST, SHARE, clock
 
 NAME = __name__
 logger = logging.getLogger(NAME)
 
-#: Seconds between two lines: a share of the time so far, within these limits. Ten lines come in
-#: the first hundred seconds, then one with each tenth more, until they come every ten minutes.
-LEAST, SHARE, MOST = 10.0, 0.1, 600.0
+#: Least seconds between two lines: ten lines come in the first hundred seconds, then one with each
+#: tenth more, until they come every ten minutes.
+LEAST = 10.0
 
 
 class ProgressHook(SilentHook):
