@@ -72,7 +72,7 @@ def evaluate_position(
         sets = task.open()
         task.require_labels(sets, fit=True)
         content = look_at_images(task, sets)
-    shared = share_embedder(spec, task.seed, 0)
+    shared = share_embedder(spec, task.seed, features=protocol.features)
     config = finish_config(load_config("linear_folder", task), task)
     drawn = []
     for role in ("train", "score"):

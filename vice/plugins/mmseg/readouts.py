@@ -28,21 +28,20 @@ from vice.models.centroids import Centroids
 from vice.models.embeddings import FiniteWatch
 from vice.models.load import is_spherical
 from vice.plugins.mmseg.backbone import SharedEmbedder
+from vice.plugins.mmseg.cluster_results import write_clusters
 from vice.plugins.mmseg.dataset import CROPS
 from vice.plugins.mmseg.evaluate_clusters import (
     add_heads,
     check_clusters,
     fit_clusters,
-    write_clusters,
 )
 from vice.plugins.mmseg.evaluate_linear import fit_probe, probe_weights
+from vice.plugins.mmseg.fitted_weights import load_weights, save_fitted
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.results import class_scores
 from vice.plugins.mmseg.running import (
     finish_config,
     load_config,
-    load_weights,
-    save_fitted,
     set_probe,
 )
 from vice.plugins.mmseg.sample_embeddings import EmbeddedImage

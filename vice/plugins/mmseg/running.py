@@ -17,16 +17,14 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
-from mmengine.runner.checkpoint import get_state_dict, save_checkpoint, weights_to_cpu
-from torch import Tensor, nn
+from torch import Tensor
 
 from vice.errors import UserError
 from vice.evaluation.dense_crf import check_crf
 from vice.evaluation.task import Task
 from vice.paths import config_root
 from vice.plugins.mmseg.backbone import SharedEmbedder
+from vice.plugins.mmseg.fitted_weights import set_weights
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.pipelines import count_steps, optimizer, schedule
 from vice.plugins.mmseg.runner import LAST_NAME, make_runner
@@ -174,7 +172,7 @@ def run(
         shared: Handed to the model's backbone if that means it; None: it loads its own.
         train: Whether to train first.
         weights: Parameters of the model to set instead, by name; the model is then saved as
-            ``fitted.pth`` (see `vice.plugins.mmseg.running.set_weights`).
+            ``fitted.pth`` (see `vice.plugins.mmseg.fitted_weights.set_weights`).
         keep: Whether the runner's files are kept; False where another run is to come.
 
     Returns:
@@ -277,45 +275,3 @@ def process_state_kept() -> Iterator[None]:
         mp.set_start_method(method, force=True)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
-
-
-FITTED_NAME = "fitted.pth"
-
-
-def set_weights(runner: Runner, weights: Mapping[str, Tensor]) -> None:
-    """Sets parameters of a runner's model, and saves all of it as ``fitted.pth`` beside its log.
-
-    The file is what the runner itself saves when it trains, without an optimizer's state.
-
-    Args:
-        runner: Its test loop's data set gives the classes.
-        weights: Parameter names to values; all ranks must give the same.
-
-    Raises:
-        ValueError: The model has no such parameter.
-    """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    load_weights(model, weights)
-    meta = {
-        "cfg": runner.cfg.pretty_text,
-        "dataset_meta": runner.test_loop.dataloader.dataset.metainfo,
-        "experiment_name": runner.experiment_name,
-    }
-    on_first_rank(lambda: save_fitted(model, meta, Path(runner.work_dir)))
-
-
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Sets parameters of a model by name.
-
-    Raises:
-        ValueError: The model has no such parameter.
-    """
-    unknown = model.load_state_dict(weights, strict=False).unexpected_keys
-    if unknown:
-        raise ValueError(f"the model has no parameter {', '.join(unknown)}")
-
-
-def save_fitted(model: nn.Module, meta: dict[str, Any], folder: Path) -> None:
-    """Saves a model as ``fitted.pth``, as MMEngine's runner saves one that it has trained."""
-    state = {"meta": meta, "state_dict": weights_to_cpu(get_state_dict(model))}
-    save_checkpoint(state, str(folder / FITTED_NAME))
