@@ -123,5 +123,5 @@ def test_a_checkpoint_that_is_not_there_is_told_before_images_are_looked_at(fold
     tool = ROOT / "tools" / "eval_cluster.py"
     done = Forked([tool, tmp_path / "none", "--dataset", folder, "--out", tmp_path / "out"]).wait()
     assert done.returncode == 2
-    (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("error: checkpoint ") and "does not exist" in line
+    assert done.stderr.splitlines()[-1].startswith("error: checkpoint ")
+    assert "does not exist" in done.stderr and "images" not in done.stderr
