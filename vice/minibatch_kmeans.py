@@ -20,6 +20,7 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.models.concepts import UNIT, Concepts
 from vice.runtime.collectives import all_gather, all_reduce_, rank, world_size
+from vice.runtime.device import to_device
 from vice.runtime.vector_store import InMemory, OnDisk
 
 logger = logging.getLogger(__name__)
@@ -226,7 +227,7 @@ class MiniBatchKMeans:
         self.exact = False
         rng = np.random.default_rng([self.seed, key])
         kept = np.sort(rng.permutation(len(points))[: self.each])
-        return points[torch.from_numpy(kept).to(points.device)]
+        return points[to_device(kept, points.device)]
 
     @torch.no_grad()
     def end_group(self) -> None:

@@ -55,5 +55,7 @@ def test_a_full_disk_is_an_error_with_a_remedy(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(writer, "_put", full)
+    # What is added is written while the device computes what comes next.
+    writer.add([1], labels_of([1]))
     with pytest.raises(UserError, match=r"cannot write .*labels.npy: No space left"):
-        writer.add([1], labels_of([1]))
+        writer.add([2], labels_of([2]))

@@ -33,8 +33,10 @@ from vice.runtime.collectives import all_reduce_, world_size
 from vice.views.feature_crop import crop_resize
 from vice.views.keyed import STRIDE, Geometry, order_of
 
-#: Pieces that are collated before the network takes them.
-_AHEAD = 2
+#: Threads that collate ahead of a GPU; a CPU has its cores for the network.
+_THREADS = 4
+#: Images that go through the network at a time, and what was drawn of them.
+Piece = tuple[list[int], dict[str, Any]]
 #: Centroids of each label set and view.
 Fits = list[list[MiniBatchKMeans]]
 
@@ -70,8 +72,9 @@ class ClusterPasses:
 
     def _fit(self, fits: Fits, views: Sequence[int]) -> None:
         own = [(view, sets[view]) for sets in fits for view in views]
-        for part in self._run(self.read):
-            for images, collated in self._collated(part, self.options.kmeans_bn == "train"):
+        parts = self._run(self.read)
+        for _, pieces in self._collated(parts, self.options.kmeans_bn == "train"):
+            for images, collated in pieces:
                 vectors = self._embed(collated, views)
                 for view, kmeans in own:
                     kmeans.add(vectors[view], images)
@@ -115,8 +118,8 @@ class ClusterPasses:
         writer = LabelWriter(path, shape, most, self.context.device)
         try:
             with self._mode("eval"):
-                for part in self._run(self.read):
-                    images, labels = self._label_part(part, fits)
+                for images, pieces in self._collated(self._run(self.read)):
+                    labels = self._label(pieces, fits)
                     writer.add(images, labels)
                     for s, count in enumerate(counts):
                         for view in range(self.views):
@@ -134,21 +137,22 @@ class ClusterPasses:
         changed = 1 - float(table.amax(1).sum()) / known if known else 1.0
         return [each / each.sum(1, keepdim=True).clamp(min=1) for each in totals], changed
 
-    def _label_part(self, part: list[tuple[int, Any]], fits: Fits) -> tuple[list[int], Tensor]:
+    def _label(self, pieces: Iterator[Piece], fits: Fits) -> Tensor:
+        """Labels of a part, uint8 (n, S, V, g, g)."""
         labels = [
             torch.zeros(
                 0, len(fits), self.views, self.cells, self.cells, dtype=torch.uint8,
                 device=self.context.device,
             )
         ]  # fmt: skip
-        for _, collated in self._collated(part):
+        for _, collated in pieces:
             vectors = self._embed(collated, range(self.views))
             sets = [
                 torch.stack([assign(sets[v].centroids, vectors[v])[0] for v in vectors], dim=1)
                 for sets in fits
             ]
             labels.append(torch.stack(sets, dim=1).byte())
-        return [image for image, _ in part], torch.cat(labels)
+        return torch.cat(labels)
 
     def _compare(
         self, moved: Tensor, images: Sequence[int], labels: np.ndarray, old: np.ndarray
@@ -193,23 +197,28 @@ class ClusterPasses:
             yield [image for image, _ in piece], [value for _, value in piece]
 
     def _collated(
-        self, part: list[tuple[int, DrawnViews]], whole: bool = False
-    ) -> Iterator[tuple[list[int], dict[str, Any]]]:
-        """The same collated, by a thread that is ahead of the network."""
+        self, parts: Iterator[list[tuple[int, DrawnViews]]], whole: bool = False
+    ) -> Iterator[tuple[list[int], Iterator[Piece]]]:
+        """Images of each part, and its pieces collated, by threads that are a part ahead.
 
-        def collate(piece: tuple[list[int], list[DrawnViews]]) -> tuple[list[int], dict[str, Any]]:
+        It is ahead by parts, which all ranks have as many of, and not by pieces: whatever ranks do
+        together between parts is then done in one order by all of them.
+        """
+        on_gpu = self.context.device.type == "cuda"
+
+        def collate(piece: tuple[list[int], list[DrawnViews]]) -> Piece:
             collated = collate_views(piece[1])
-            on_gpu = self.context.device.type == "cuda"
             return piece[0], pinned(collated) if on_gpu else collated
 
-        with ThreadPoolExecutor(1) as pool:
-            waiting: deque[Future[tuple[list[int], dict[str, Any]]]] = deque()
-            for piece in self._pieces(part, whole):
-                waiting.append(pool.submit(collate, piece))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        with ThreadPoolExecutor(_THREADS if on_gpu else 1) as pool:
+            ready: tuple[list[int], deque[Future[Piece]]] | None = None
+            for part in parts:
+                pieces = deque(pool.submit(collate, piece) for piece in self._pieces(part, whole))
+                if ready is not None:
+                    yield ready[0], _results(ready[1])
+                ready = [image for image, _ in part], pieces
+            if ready is not None:
+                yield ready[0], _results(ready[1])
 
     def _embed(self, collated: dict[str, Any], views: Sequence[int]) -> dict[int, Tensor]:
         """Unit embeddings (n, D, g, g) of views, the second's cut as the first."""
@@ -245,3 +254,9 @@ class ClusterPasses:
 
 def _units(dense: Tensor) -> Tensor:
     return F.normalize(dense.float(), dim=1)
+
+
+def _results(pieces: deque[Future[Piece]]) -> Iterator[Piece]:
+    # Memory: what has been taken is not kept.
+    while pieces:
+        yield pieces.popleft().result()

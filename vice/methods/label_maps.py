@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vice.labels import IGNORE
 from vice.runtime.collectives import all_gather, on_first_rank, rank
+from vice.runtime.device import Arriving
 from vice.runtime.files import disk_errors
 
 
@@ -38,6 +39,7 @@ class LabelWriter:
         self._file: IO[bytes] | None = None
         self._seen = np.zeros(shape[0], bool)
         self._start = 0
+        self._arriving: list[tuple[Arriving, Arriving]] = []
         on_first_rank(self._open)
 
     def _open(self) -> None:
@@ -58,14 +60,17 @@ class LabelWriter:
         index[: len(images)] = torch.tensor(list(images), dtype=torch.int64)
         maps = torch.zeros(self.most, *self.shape[1:], dtype=torch.uint8, device=self.device)
         maps[: len(images)] = labels
-        gathered = list(zip(all_gather(index), all_gather(maps), strict=True))
-        on_first_rank(lambda: self._write(gathered))
+        gathered = zip(all_gather(index), all_gather(maps), strict=True)
+        # Asynchronous copy: what came before is written while the device goes on.
+        before = self._arriving
+        self._arriving = [(Arriving(index), Arriving(maps)) for index, maps in gathered]
+        on_first_rank(lambda: self._write(before))
 
-    def _write(self, gathered: list[tuple[Tensor, Tensor]]) -> None:
+    def _write(self, arriving: list[tuple[Arriving, Arriving]]) -> None:
         with disk_errors(self.path, any_os_error=True):
-            for index, maps in gathered:
-                rows = maps.cpu().numpy()
-                for position, image in enumerate(index.tolist()):
+            for index, maps in arriving:
+                rows = maps.read().numpy()
+                for position, image in enumerate(index.read().tolist()):
                     if image >= 0:
                         self._put(image, rows[position].tobytes())
 
@@ -80,6 +85,7 @@ class LabelWriter:
         on_first_rank(self._finish)
 
     def _finish(self) -> None:
+        self._write(self._arriving)
         with disk_errors(self.path, any_os_error=True):
             assert self._file is not None
             nothing = bytes([IGNORE]) * int(np.prod(self.shape[1:]))
