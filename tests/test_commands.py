@@ -93,7 +93,7 @@ def folder(tmp_path_factory):
     place, rng = tmp_path_factory.mktemp("sandbox"), np.random.default_rng(0)
     for name in ("tools", "scripts", "configs", "requirements", "setup.py", "Makefile", "tests"):
         (place / name).symlink_to(ROOT / name)
-    for name in ("path/to/photos", "path/to/others", "photos"):
+    for name in ("path/to/photos", "path/to/others", "photos", "msrc21/images/train"):
         runs.images(place / name, rng, 12)
     runs.images(place / "path/to/bsds500/images/val", rng, 2)
     for source in ("path/to/downloads", "downloads"):
@@ -195,6 +195,9 @@ def _as_a_cluster(call, monkeypatch, folder):
         runs.images(images, np.random.default_rng(0), 1)
         for number in range(1, 128):
             os.link(images / "0.png", images / f"{number}.png")
+    curated = folder / "data" / "coco" / "curated" / "train2017" / "images.txt"
+    curated.parent.mkdir(parents=True, exist_ok=True)
+    curated.write_text("".join(f"{path}\n" for path in sorted(images.iterdir())))
     if call.program == "sbatch":
         step = {"STEP_NUM_TASKS": "8", "STEP_NUM_NODES": "8", "STEP_ID": "0", "PROCID": "0"}
         job = {"JOB_ID": "1", "LOCALID": "0", "STEP_NODELIST": "n[1-8]"}

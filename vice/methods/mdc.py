@@ -61,7 +61,7 @@ class MDC(ClusterLabels):
                 lambda now, _: now["kmeans_share"] < _GATHERED,
                 "collapse: the k-means loss is down to {now.kmeans_loss}, {now.kmeans_share} of "
                 "the first epoch's: the embedding gathers in its clusters, and later epochs are "
-                "worse. Train for fewer epochs (config.OPTIMIZER.num_epochs), or take an earlier "
+                "worse. Train for fewer epochs ({num_epochs}), or take an earlier "
                 "one",
             ),
         )

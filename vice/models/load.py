@@ -64,12 +64,12 @@ def names_a_run(spec: str) -> bool:
 
 
 def require_weights(spec: str) -> None:
-    """Looks for the file or folder that `load_extractor` will read, before longer work begins.
+    """Looks for the path that `load_extractor` will read, before longer work begins.
 
     Raises:
-        UserError: As of `load_extractor`; names that have to be fetched or imported are left to it.
+        UserError: As of `load_extractor`; names without a folder are left to it.
     """
-    if names_a_run(spec):
+    if os.path.dirname(spec) and names_a_run(spec):
         from vice.models.checkpoint import find_checkpoint
 
         find_checkpoint(spec)

@@ -98,7 +98,7 @@ class OnDisk:
         if share > free:
             raise OptionError(
                 "{count} vectors take {needed} GiB in {folder}, where {free} GiB are free: free "
-                "some space, or start from a sample ({init_points})",
+                "some space, or start from a sample ({init_pixels})",
                 count=self.times * vectors,
                 needed=f"{share / 2**30:.1f}",
                 folder=self.folder,

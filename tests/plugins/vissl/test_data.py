@@ -206,7 +206,8 @@ def test_a_pass_reads_every_image_once_and_counts_what_it_cannot(tmp_path, caplo
     dataset = ragged(tmp_path)
     context = TrainingContext.__new__(TrainingContext)
     context.task = SimpleNamespace(
-        config={"DATA": {"NUM_DATALOADER_WORKERS": 1}, "MULTI_PROCESSING_METHOD": "fork"}
+        config={"DATA": {"NUM_DATALOADER_WORKERS": 1}, "MULTI_PROCESSING_METHOD": "fork"},
+        train_phase_idx=0,
     )
     context.notice, context.device, context.seed = Notice(), torch.device("cpu"), 0
     context._images, context.num_images = dataset.data_objs[0].images, 4

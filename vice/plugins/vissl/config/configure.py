@@ -145,7 +145,8 @@ def check_batches(config: DictConfig) -> int:
     num_images = len(list_images(Path(str(config.DATA.TRAIN.DATA_PATHS[0]))))
     wanted = int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config)
     least = int(config.VICE.DATASET.min_images_per_epoch)
-    if max(num_images, least) < wanted:
+    drops = bool(config.DATA.TRAIN.get("DROP_LAST", False))
+    if drops and max(num_images, least) < wanted:
         raise UserError(
             f"{num_images} images do not fill a batch of {wanted}: lower "
             "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA, or repeat the images with "
