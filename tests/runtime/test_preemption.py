@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -18,7 +19,11 @@ from vice.runtime.preemption import SIGNALS, STOPPED, Notice, Preempted, watch_s
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_is_noted_and_the_handlers_come_back(number):
+def test_a_signal_is_noted_and_the_handlers_come_back(number, request):
+    # nohup, under which tests may run, has one of them ignored.
+    request.addfinalizer(partial(signal.signal, number, signal.getsignal(number)))
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
     before = [signal.getsignal(each) for each in SIGNALS]
     with watch_signals() as notice:
         assert notice.name == "no signal"
