@@ -18,6 +18,7 @@ from vice.evaluation.image_counts import (
 )
 from vice.evaluation.intervals import (
     RESAMPLES,
+    describe_interval,
     draw_images,
     interval,
     interval_text,
@@ -141,6 +142,11 @@ def test_parts_of_the_classes_have_intervals_under_the_mapping_of_the_whole(rng)
             table.counts = torch.from_numpy((whole * weights[:, None, None]).sum(0))
             part = table.restricted(table.hungarian() if name == "hungarian" else mapping, [1, 3])
             drawn.append((part.miou(part.identity()), part.accuracy(part.identity())))
+        if name == "hungarian":
+            # Matched anew: the spread of the resamples, around the score.
+            part = tables.total().restricted(tables.total().hungarian(), [1, 3])
+            score = np.array([part.miou(part.identity()), part.accuracy(part.identity())])
+            drawn = np.clip(drawn + (score - np.nanmedian(drawn, axis=0)), 0, 1)
         low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
         for m, metric in enumerate(("miou", "accuracy")):
             assert said[name]["parts"]["stuff"][metric] == pytest.approx((low[m], high[m]))
@@ -154,6 +160,22 @@ def test_parts_of_the_classes_have_intervals_under_the_mapping_of_the_whole(rng)
     found = scores(table, mappings["greedy"], classes, given)
     assert found["interval"] == {"miou": (0.3, 0.4)}
     assert [each["interval"] for each in found["parts"].values()] == [part, part]
+
+
+def test_more_clusters_than_images_can_tell_leave_the_score_inside_its_interval(rng):
+    """Matched anew on few different images, resamples score higher than all images together."""
+    whole = np.zeros((12, 60, 5), np.int64)
+    np.add.at(
+        whole, (np.repeat(range(12), 40), rng.integers(60, size=480), rng.integers(5, size=480)), 1
+    )
+    tables = keep(whole)
+    drawn = resampled_scores(tables, {"hungarian": "hungarian"})["hungarian"]["miou"]
+    score = tables.total().miou(tables.total().hungarian())
+    assert np.quantile(drawn, 0.025) > score
+    said = score_intervals(tables, {"hungarian": "hungarian"})["hungarian"]
+    low, high = said["miou"]
+    assert low < score < high and said["method"].endswith("centered at the score")
+    assert high - low == pytest.approx(np.diff(np.quantile(drawn, [0.025, 0.975]))[0])
 
 
 def test_resamples_without_a_labelled_pixel_are_counted_and_one_image_has_no_interval():
@@ -186,9 +208,17 @@ def test_intervals_cover_the_population_as_often_as_they_say(rng):
     mappings = {"linear": torch.arange(4), "hungarian": "hungarian"}
     trials, hits = 150, {(name, m): 0 for name in mappings for m in range(2)}
     for _ in range(trials):
-        found = resampled_scores(keep(simulate(rng, 80)), mappings, resamples=200)
+        tables = keep(simulate(rng, 80))
+        found = resampled_scores(tables, mappings, resamples=200)
+        total = tables.total()
+        matched = total.hungarian()
+        center = {"miou": total.miou(matched), "accuracy": total.accuracy(matched)}
+        said = {
+            "linear": describe_interval(found["linear"], 80),
+            "hungarian": describe_interval(found["hungarian"], 80, center),
+        }
         for name, m in hits:
-            low, high = interval(found[name][("miou", "accuracy")[m]])
+            low, high = said[name][("miou", "accuracy")[m]]
             hits[name, m] += low <= truth[m] <= high
     assert all(0.90 <= count / trials <= 0.99 for count in hits.values()), hits
 

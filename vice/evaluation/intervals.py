@@ -24,12 +24,16 @@ SEED = 0
 #: Share of the resampled scores that an interval holds.
 LEVEL = 0.95
 METHOD = "percentile bootstrap over images"
+#: Where a matching is taken anew: a resample has fewer different images, whose labels it is taken
+#: on, and so scores higher than it should; their spread counts, not where they lie.
+CENTERED = f"{METHOD}, centered at the score"
 #: Matchings on the scored labels, which are therefore taken anew in each resample.
 MATCHED_ANEW = ("hungarian", "hungarian_iou")
 #: Most bytes of resampled tables and weights that are held at once.
 _MEMORY = 64 * 2**20
 logger = logging.getLogger(__name__)
 
+_METRICS = ("miou", "accuracy")
 #: Name of all classes among their parts.
 _WHOLE = ""
 
@@ -95,26 +99,42 @@ def score_intervals(
     Returns:
         Name of the mapping to ``miou`` and ``accuracy`` (low and high, see `interval`),
         ``method``, ``level``, ``resamples``, ``seed``, ``images``, and ``undefined``: how many
-        resamples held no labelled pixel and were left out; with parts, ``parts``: name to the same
-        of each. None where there is a single image.
+        resamples held no labelled pixel and were left out. Where the matching is taken anew, the
+        resampled scores are moved until the score is their median. With parts, ``parts``: name to
+        the same of each. None where there is a single image.
     """
     if tables.images < 2:
         logger.warning("no interval: it takes at least two scored images, not %d", tables.images)
         return dict.fromkeys(mappings)
     chosen = {_WHOLE: range(tables.num_classes), **(parts or {})}
     intervals: dict[str, dict[str, Any] | None] = {}
+    counts = tables.total().counts.numpy()[None].astype(float)
     for name, of in _resample(tables, mappings, chosen, over, RESAMPLES, SEED).items():
-        said = {part: describe_interval(scores, tables.images) for part, scores in of.items()}
+        mapping, said = mappings[name], {}
+        for part, scores in of.items():
+            point = _part_scores(counts, mapping, {part: chosen[part]}, over)[part][:, 0]
+            center = dict(zip(_METRICS, point, strict=True)) if isinstance(mapping, str) else None
+            said[part] = describe_interval(scores, tables.images, center)
         whole = said.pop(_WHOLE)
         intervals[name] = {**whole, "parts": said} if said else whole
     return intervals
 
 
-def describe_interval(scores: ResampledScores, images: int) -> dict[str, Any]:
-    """Intervals of resampled scores and how they were found, for ``results.json``."""
+def describe_interval(
+    scores: ResampledScores, images: int, center: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Intervals of resampled scores and how they were found, for ``results.json``.
+
+    Args:
+        scores: As `resampled_scores` gives them.
+        images: Number of scored images.
+        center: The scores themselves, where a matching is taken anew in each resample.
+    """
+    if center is not None:
+        scores = {name: _centered(values, center[name]) for name, values in scores.items()}
     return {
         **{name: interval(values) for name, values in scores.items()},
-        "method": METHOD,
+        "method": METHOD if center is None else CENTERED,
         "level": LEVEL,
         "resamples": RESAMPLES,
         "seed": SEED,
@@ -163,20 +183,34 @@ def _resample(
     found: dict[tuple[str, str], list[np.ndarray]] = {(m, p): [] for m in mappings for p in parts}
     for counts in _resampled_counts(tables, resamples, seed):
         for name, mapping in mappings.items():
-            if isinstance(mapping, str):
-                classes = _match(counts, mapping)
-            else:
-                classes = mapping.numpy()[None]
-            confusion = _confusion(counts, classes)
-            for part, indices in parts.items():
-                found[name, part].append(_scores(confusion, list(indices), over))
+            for part, scored in _part_scores(counts, mapping, parts, over).items():
+                found[name, part].append(scored)
     return {
         name: {
-            part: dict(zip(("miou", "accuracy"), np.concatenate(found[name, part], 1), strict=True))
+            part: dict(zip(_METRICS, np.concatenate(found[name, part], 1), strict=True))
             for part in parts
         }
         for name in mappings
     }
+
+
+def _part_scores(
+    counts: np.ndarray,
+    mapping: Tensor | str,
+    parts: Mapping[str, Sequence[int]],
+    over: str,
+) -> dict[str, np.ndarray]:
+    """Scores (2, R) of parts of the classes, of tables (R, K, C) under one mapping."""
+    classes = _match(counts, mapping) if isinstance(mapping, str) else mapping.numpy()[None]
+    confusion = _confusion(counts, classes)
+    return {part: _scores(confusion, list(indices), over) for part, indices in parts.items()}
+
+
+def _centered(values: np.ndarray, score: float) -> np.ndarray:
+    known = values[~np.isnan(values)]
+    if len(known) == 0 or np.isnan(score):
+        return values
+    return (values + (score - np.median(known))).clip(0, 1)
 
 
 def _resampled_counts(tables: ImageTables, resamples: int, seed: int) -> Iterator[np.ndarray]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from vice.datasets import LabelledSet
 from vice.errors import UserError
 from vice.evaluation.intervals import (
+    MATCHED_ANEW,
     ResampledScores,
     describe_interval,
     resampled_mapping,
@@ -241,10 +242,15 @@ def _clusters(
                 of = scores(table, mapping, classes, over=protocol.miou_over)
                 by_seed[name].append({"seed": seed, **of, "mapping": mapping.tolist()})
                 drawn[name].append(resampled[name])
+        means = {name: mean_scores(found_scores) for name, found_scores in by_seed.items()}
         entries[str(k)] = {
             name: {
-                **mean_scores(found_scores),
-                "interval": describe_interval(_mean(drawn[name]), len(score.vectors)),
+                **means[name],
+                "interval": describe_interval(
+                    _mean(drawn[name]),
+                    len(score.vectors),
+                    means[name] if name in MATCHED_ANEW else None,
+                ),
                 "seeds": found_scores,
                 "fitted_on": protocol.fit_split if name in ON_FIT else protocol.score_split,
             }
