@@ -12,8 +12,31 @@ from vice.evaluation.task import Task
 from vice.images.fingerprints import count_shared
 from vice.images.survey import Survey, content_warnings, survey_images
 from vice.runtime.collectives import on_first_rank
+from vice.runtime.step_meter import StepMeter
 
 logger = logging.getLogger(__name__)
+
+
+def check_data(
+    task: Task, meter: StepMeter, *, fit_labels: bool = True
+) -> tuple[tuple[LabelledSet, LabelledSet], dict[str, Any]]:
+    """Opens both data sets and looks at their labels and images, as a step of the meter.
+
+    Args:
+        task: What is scored on what.
+        meter: Gets the step.
+        fit_labels: Whether labels of the fitted split are used.
+
+    Returns:
+        The data sets to fit on and to score; and what `look_at_images` gives.
+
+    Raises:
+        UserError: As of `Task.open`, `Task.require_labels` and `look_at_images`.
+    """
+    with meter.step("check data"):
+        sets = task.open(fit_labels=fit_labels)
+        task.require_labels(sets, fit=fit_labels)
+        return sets, look_at_images(task, sets)
 
 
 def look_at_images(

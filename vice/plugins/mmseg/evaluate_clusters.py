@@ -26,7 +26,7 @@ from vice.evaluation.task import Task, make_task
 from vice.models.load import is_spherical
 from vice.plugins.mmseg.backbone import SharedEmbedder, share_embedder
 from vice.plugins.mmseg.cluster_results import write_clusters
-from vice.plugins.mmseg.content import look_at_images
+from vice.plugins.mmseg.content import check_data
 from vice.plugins.mmseg.evaluate_objects import evaluate_objects
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.minibatch_centroids import fit_minibatch
@@ -99,11 +99,8 @@ def evaluate_clusters(
         return evaluate_objects(task, clusters, masks=masks, cache_bytes=cache_bytes)
     if masks is not None:
         raise UserError("--masks: only clusters=objects has a foreground")
-    with meter.step("check data"):
-        fit_labels = needs_fit_labels(task.protocol.matchings)
-        sets = task.open(fit_labels=fit_labels)
-        task.require_labels(sets, fit=fit_labels)
-        content = look_at_images(task, sets)
+    fit_labels = needs_fit_labels(task.protocol.matchings)
+    sets, content = check_data(task, meter, fit_labels=fit_labels)
     # Atomicity: results of an earlier evaluation stay until this one has succeeded.
     with TemporaryDirectory() as folder:
         shared = share_embedder(spec, task.seed, cache_bytes, task.protocol.features)

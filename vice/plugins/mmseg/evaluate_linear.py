@@ -15,7 +15,7 @@ from vice.evaluation.logistic import NEVER, LogisticFit, fit_logistic
 from vice.evaluation.results import describe
 from vice.evaluation.task import Task, make_task
 from vice.plugins.mmseg.backbone import SharedEmbedder, share_embedder
-from vice.plugins.mmseg.content import look_at_images
+from vice.plugins.mmseg.content import check_data
 from vice.plugins.mmseg.dataset import CROPS
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.pipelines import count_steps
@@ -77,10 +77,7 @@ def evaluate_linear(
             f"{protocol.name} fits on {protocol.fit_split}, which has no labels, so there is no "
             "linear probe: change fit_split and fit_labels, or evaluate clusters"
         )
-    with meter.step("check data"):
-        sets = task.open()
-        task.require_labels(sets, fit=True)
-        content = look_at_images(task, sets)
+    sets, content = check_data(task, meter)
     shared = share_embedder(spec, task.seed, cache_bytes, task.protocol.features)
     config = load_config("linear_folder", task)
     images = len(sets[0].pairs(protocol.fit_split)) * CROPS[protocol.fit_crops]

@@ -35,7 +35,7 @@ from vice.evaluation.results import describe, mean_scores, scores
 from vice.evaluation.task import Task
 from vice.labels import IGNORE
 from vice.plugins.mmseg.backbone import SharedEmbedder, share_embedder
-from vice.plugins.mmseg.content import look_at_images
+from vice.plugins.mmseg.content import check_data
 from vice.plugins.mmseg.masks import read_mask
 from vice.plugins.mmseg.results import absent, draw_confusion, finish
 from vice.plugins.mmseg.running import dataset_config, finish_config, load_config
@@ -72,10 +72,7 @@ def evaluate_objects(
     _check_numbers(clusters)
     start, meter, protocol = time.monotonic(), StepMeter(), task.protocol
     fit_labels = needs_fit_labels(protocol.matchings)
-    with meter.step("check data"):
-        sets = task.open(fit_labels=fit_labels)
-        task.require_labels(sets, fit=fit_labels)
-        content = look_at_images(task, sets)
+    sets, content = check_data(task, meter, fit_labels=fit_labels)
     shared = share_embedder(task.spec, task.seed, cache_bytes, protocol.features)
     config = load_config("cluster_folder", task)
     config.model.pop("decode_head")

@@ -16,7 +16,7 @@ from vice.evaluation.results import describe
 from vice.evaluation.task import make_task
 from vice.models.load import is_spherical
 from vice.plugins.mmseg.backbone import share_embedder
-from vice.plugins.mmseg.content import look_at_images
+from vice.plugins.mmseg.content import check_data
 from vice.plugins.mmseg.results import finish
 from vice.plugins.mmseg.running import (
     finish_config,
@@ -68,10 +68,7 @@ def evaluate_position(
             f"{protocol.name} fits on {protocol.fit_split}, which has no labels to score with and "
             "without position: change fit_split and fit_labels"
         )
-    with meter.step("check data"):
-        sets = task.open()
-        task.require_labels(sets, fit=True)
-        content = look_at_images(task, sets)
+    sets, content = check_data(task, meter)
     shared = share_embedder(spec, task.seed, features=protocol.features)
     config = finish_config(load_config("linear_folder", task), task)
     drawn = []

@@ -18,7 +18,7 @@ from vice.evaluation.protocols import Protocol
 from vice.evaluation.results import describe
 from vice.evaluation.task import Task, make_task
 from vice.plugins.mmseg.backbone import share_embedder
-from vice.plugins.mmseg.content import look_at_images
+from vice.plugins.mmseg.content import check_data
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.evaluate_retrieval import evaluate_retrieval
@@ -146,11 +146,8 @@ def score_together(
     """
     start, meter = time.monotonic(), StepMeter()
     task = next(iter(tasks.values()))
-    with meter.step("check data"):
-        fit_labels = "linear" in tasks or needs_fit_labels(task.protocol.matchings)
-        sets = task.open(fit_labels=fit_labels)
-        task.require_labels(sets, fit=fit_labels)
-        content = look_at_images(task, sets)
+    fit_labels = "linear" in tasks or needs_fit_labels(task.protocol.matchings)
+    sets, content = check_data(task, meter, fit_labels=fit_labels)
     shared = share_embedder(task.spec, task.seed, 0, task.protocol.features)
     readouts: list[Readout] = []
     if "clusters" in tasks:

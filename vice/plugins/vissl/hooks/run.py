@@ -227,7 +227,8 @@ def vice_hooks(
         int(cfg.VICE.KEEP_CHECKPOINTS),
         roster,
         notice,
-        settings_of(cfg),
+        # I/O: they list the images, and the first rank alone saves them.
+        settings_of(cfg) if roster is None or roster.rank == 0 else {},
     )
     return [
         RosterHook(roster),
