@@ -29,7 +29,7 @@ def tensor(shape: tuple[int, ...], factor: float, shift: float) -> torch.Tensor:
 
 def loss_of(queue: torch.Tensor, **options: object) -> MaskContrastLoss:
     """A loss whose queue holds given vectors (K, D)."""
-    loss = MaskContrastLoss(queue.shape[1], len(queue), **options).double()
+    loss = MaskContrastLoss(*queue.shape, **options).double()
     loss.queue.vectors.copy_(queue)
     return loss
 
@@ -105,7 +105,7 @@ def by_hand(batch: dict[str, torch.Tensor], temperature: float) -> tuple[float, 
 def test_upsampled_maps_and_several_objects_are_the_loop(most):
     batch = random_batch(most=most)
     expected = by_hand(batch, 0.3)
-    loss = MaskContrastLoss(5, 8, temperature=0.3, most=most)
+    loss = MaskContrastLoss(8, 5, temperature=0.3, most=most)
     loss.queue.vectors.copy_(batch["queue"])
     objects = Objects.of(*batch["shown"], most=most)
     loss.compare(batch["queries"], batch["logits"], batch["keys"], objects)
@@ -130,7 +130,7 @@ def test_views_without_a_common_object_have_a_loss_without_nan():
     shown = torch.zeros(2, 2, 8, 8).byte()
     shown[0, :, 0], shown[1, :, 1] = 1, 2
     queries = torch.randn(2, 5, 2, 2).requires_grad_()
-    loss = MaskContrastLoss(5, 4, most=2)
+    loss = MaskContrastLoss(4, 5, most=2)
     loss.queue.scatter(0)
     loss.compare(queries, torch.randn(2, 1, 2, 2), torch.randn(2, 5, 2, 2),
                  Objects.of(*shown, most=2)).backward()  # fmt: skip
@@ -146,7 +146,7 @@ def _share(rank: int, ranks: int) -> list[dict[str, object]]:
     """Three steps of one rank's half of each batch."""
     found = []
     for in_batch, most in CASES:
-        loss = MaskContrastLoss(5, 12, most=most, in_batch=in_batch)
+        loss = MaskContrastLoss(12, 5, most=most, in_batch=in_batch)
         loss.queue.scatter(3)
         gradients = []
         for step in range(3):

@@ -11,7 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from vice.losses.key_queue import KeyQueue
 from vice.losses.objects import Objects
-from vice.models.key_encoder import KeyEncoder
+from vice.models import Embedder
+from vice.models.key_encoder import KeyEncoder, Run
 from vice.regions import pool_regions
 from vice.regions.bilinear import axis
 from vice.runtime.collectives import all_gather, all_reduce_, rank, world_size
@@ -43,8 +44,8 @@ class MaskContrastLoss(nn.Module):
     are 5 D + 3 (B M + K) numbers, 43 MB at D = 32 and 32 images with a queue of 128.
 
     Args:
-        dim: Width D of the embedding.
         queue_keys: Prototypes K of past batches that pixels are told from.
+        dim: Width D of the embedding; that of an embedder that the loss is bound to.
         temperature: T.
         in_batch: What prototypes of the batch there are: ``"local"``, the rank's own, with weights
             of its own pixels (the original), or ``"global"``, those of all ranks, which makes two
@@ -60,8 +61,8 @@ class MaskContrastLoss(nn.Module):
 
     def __init__(
         self,
-        dim: int,
         queue_keys: int = 128,
+        dim: int = 1,
         *,
         temperature: float = 0.5,
         in_batch: str = "local",
@@ -81,6 +82,16 @@ class MaskContrastLoss(nn.Module):
         self.key = KeyEncoder(group)
         self._arriving: Arriving | None = None
         self._health: dict[str, float] = {}
+
+    def bind(self, embedder: Embedder, run: Run) -> None:
+        """Takes a copy of an embedder for the key views, and a queue as wide as its vectors.
+
+        Args:
+            embedder: What is trained.
+            run: How networks are called: with the network and images.
+        """
+        self.key.bind(embedder, run)
+        self.queue = KeyQueue(len(self.queue), embedder.dim)
 
     def forward(
         self, embeddings: Tensor, saliency: Tensor, images: Tensor, objects: Objects

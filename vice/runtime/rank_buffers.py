@@ -26,8 +26,8 @@ class RankBuffers(HostBuffers):
         self.group = group
         self._of_ranks: dict[str, list[Tensor]] = {}
         self._loaded: dict[str, list[Tensor]] = {}
-        # After the submodules, which take what the state has under their own names.
-        self.register_load_state_dict_post_hook(_take_own)
+        # Once more after the submodules, which take what the state has under their own names.
+        self.register_load_state_dict_post_hook(_take_again)
 
     def begin(self) -> None:
         """For a rank that was not there when the state was written."""
@@ -49,8 +49,19 @@ class RankBuffers(HostBuffers):
         return self._of_ranks
 
     def set_extra_state(self, state: dict[str, list[Tensor]]) -> None:
-        """Keeps the buffers of all ranks until the whole state is loaded."""
+        """Takes this rank's buffers out of those of all ranks."""
         self._loaded = state
+        self._take_own()
+
+    def _take_own(self) -> None:
+        if not self._loaded:
+            return
+        own_rank = rank(self.group)
+        if own_rank >= len(next(iter(self._loaded.values()))):
+            self.begin()
+            return
+        for name, value in self.named_buffers():
+            value.copy_(self._loaded[name][own_rank])
 
     def _sendable(self, value: Tensor) -> Tensor:
         # NCCL takes tensors of the GPU: those that stay on the host travel with the others.
@@ -58,14 +69,7 @@ class RankBuffers(HostBuffers):
         return value.to(device)
 
 
-def _take_own(module: RankBuffers, incompatible_keys: Any) -> None:
+def _take_again(module: RankBuffers, incompatible_keys: Any) -> None:
     del incompatible_keys
-    state, module._loaded = module._loaded, {}
-    if not state:
-        return
-    own_rank = rank(module.group)
-    if own_rank >= len(next(iter(state.values()))):
-        module.begin()
-        return
-    for name, value in module.named_buffers():
-        value.copy_(state[name][own_rank])
+    module._take_own()
+    module._loaded = {}

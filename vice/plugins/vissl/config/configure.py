@@ -14,7 +14,7 @@ from vissl.utils.hydra_config import convert_to_attrdict
 from vice.errors import UserError
 from vice.images import list_images
 from vice.images.survey import look_at_images
-from vice.methods import build_method
+from vice.methods import Method, build_method
 from vice.plugins.vissl.config.checks import check_values
 from vice.plugins.vissl.config.compose import change_texts, compose_with_defaults
 from vice.plugins.vissl.config.inputs import announce_data, check_data
@@ -56,9 +56,11 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
         announce_data(config)
     set_schedule(config)
     images = check_batches(config)
+    method = _build(config)
+    method.check_batch(int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config))
     look_at_images(str(config.DATA.TRAIN.DATA_PATHS[0]))
     _log_scale(config, images)
-    _set_head(config)
+    _set_parts(config, method)
     try:
         args, attributes = convert_to_attrdict(composed, dump_config=False)
     except AssertionError as error:
@@ -67,13 +69,19 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     return args, attributes
 
 
-def _set_head(config: DictConfig) -> None:
-    """Tells VISSL of the method's head: how to build it, and what of it is trained later."""
+def _build(config: DictConfig) -> Method:
+    settings: Any = OmegaConf.to_container(config.VICE)
+    return build_method(settings)
+
+
+def _set_parts(config: DictConfig, method: Method) -> None:
+    """Tells VISSL of the method's head and outputs: how to build them, what is trained later."""
     # Head parameters: VISSL hands a head the model's configuration alone, and these.
     config.MODEL.HEAD.PARAMS = [["vice_method", {"settings": config.VICE}]]
+    if method.outputs:
+        config.MODEL.TRUNK.OUTPUTS = dict(method.outputs)
     if not config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP:
-        settings: Any = OmegaConf.to_container(config.VICE)
-        later = build_method(settings).trained_later()
+        later = method.trained_later()
         config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP = [
             [f"module.heads.0.{name}", steps] for name, steps in later.items()
         ]
@@ -99,8 +107,9 @@ def write_config(config: Any) -> None:
 def set_schedule(config: DictConfig) -> None:
     """Fills VISSL's learning-rate schedule from ``config.VICE.SCHEDULE`` (both papers).
 
-    Linear warm-up to the peak, then cosine, each step. The peak follows the linear rule: base
-    rate for ``base_images`` images a step. ``peak_lr`` sets it directly.
+    Linear warm-up to the peak, then cosine, each step; or a polynomial, each epoch. The peak
+    follows the linear rule: base rate for ``base_images`` images a step. ``peak_lr`` sets it
+    directly.
 
     Raises:
         UserError: The warm-up is not shorter than the training.
@@ -110,6 +119,10 @@ def set_schedule(config: DictConfig) -> None:
     peak = schedule.peak_lr
     if peak is None:
         peak = float(schedule.base_lr) * images / int(schedule.base_images)
+    schedule.peak_lr = peak
+    if schedule.shape == "poly":
+        config.OPTIMIZER.param_schedulers = {"lr": _poly(peak, float(schedule.power))}
+        return
     epochs = int(config.OPTIMIZER.num_epochs)
     share = float(schedule.warmup_epochs) / epochs
     if not 0 <= share < 1:
@@ -130,7 +143,16 @@ def set_schedule(config: DictConfig) -> None:
             **common,
         }
     config.OPTIMIZER.param_schedulers = {"lr": rate}
-    schedule.peak_lr = peak
+
+
+def _poly(peak: float, power: float) -> dict[str, Any]:
+    return {
+        "name": "polynomial",
+        "base_value": peak,
+        "power": power,
+        "auto_lr_scaling": {"auto_scale": False},
+        "update_interval": "epoch",
+    }
 
 
 def check_batches(config: DictConfig) -> int:
