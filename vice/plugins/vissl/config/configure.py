@@ -21,6 +21,7 @@ from vice.plugins.vissl.config.inputs import announce_data, check_data
 from vice.plugins.vissl.config.machines import check_machines, choose_device, world
 from vice.plugins.vissl.option_keys import spelled
 from vice.plugins.vissl.resuming import keep_begun
+from vice.plugins.vissl.schedules import NAME as POLY
 from vice.plugins.vissl.slurm_step import join_step
 from vice.redaction import redact
 from vice.runtime.files import write_text
@@ -28,6 +29,9 @@ from vice.runtime.overrides import unescape
 from vice.runtime.run_folder import CONFIG_NAME
 
 logger = logging.getLogger(__name__)
+
+#: The peak is scaled already, and every step has its rate.
+_PLAIN = {"auto_lr_scaling": {"auto_scale": False}, "update_interval": "step"}
 
 
 @spelled()
@@ -120,10 +124,11 @@ def set_schedule(config: DictConfig) -> None:
     if peak is None:
         peak = float(schedule.base_lr) * images / int(schedule.base_images)
     schedule.peak_lr = peak
-    if schedule.shape == "poly":
-        config.OPTIMIZER.param_schedulers = {"lr": _poly(peak, float(schedule.power))}
-        return
     epochs = int(config.OPTIMIZER.num_epochs)
+    if schedule.shape == "poly":
+        poly = {"name": POLY, "base": peak, "power": float(schedule.power), "epochs": epochs}
+        config.OPTIMIZER.param_schedulers = {"lr": {**poly, **_PLAIN}}
+        return
     share = float(schedule.warmup_epochs) / epochs
     if not 0 <= share < 1:
         raise UserError(
@@ -132,27 +137,16 @@ def set_schedule(config: DictConfig) -> None:
         )
     cosine = {"name": "cosine", "start_value": peak, "end_value": peak * float(schedule.final)}
     warmup = {"name": "linear", "start_value": peak * float(schedule.start), "end_value": peak}
-    common = {"auto_lr_scaling": {"auto_scale": False}, "update_interval": "step"}
-    rate: dict[str, Any] = {**cosine, **common}
+    rate: dict[str, Any] = {**cosine, **_PLAIN}
     if share > 0:
         rate = {
             "name": "composite",
             "schedulers": [warmup, cosine],
             "interval_scaling": ["rescaled", "rescaled"],
             "lengths": [share, 1 - share],
-            **common,
+            **_PLAIN,
         }
     config.OPTIMIZER.param_schedulers = {"lr": rate}
-
-
-def _poly(peak: float, power: float) -> dict[str, Any]:
-    return {
-        "name": "polynomial",
-        "base_value": peak,
-        "power": power,
-        "auto_lr_scaling": {"auto_scale": False},
-        "update_interval": "epoch",
-    }
 
 
 def check_batches(config: DictConfig) -> int:
