@@ -29,7 +29,7 @@ class CuratedList:
     checksum: str
 
 
-#: Images that methods other than ViCE train on, a path a line, as `vice.datasets.preparation` writes them.
+#: Images that other methods train on, a path a line, as `vice.datasets.preparation` writes them.
 TRAINED_ON = {
     "coco27": "curated/train2017/images.txt",
     "cityscapes": "curated/test_train_extra.txt",

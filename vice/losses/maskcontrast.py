@@ -292,5 +292,3 @@ def pixel_cross_entropy(
 
 def _full_precision(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
-
-

@@ -44,7 +44,9 @@ class Objects:
     tries: Tensor
 
     @classmethod
-    def of(cls, queries: Tensor, keys: Tensor, most: int = 1, tries: Tensor | None = None) -> Objects:
+    def of(
+        cls, queries: Tensor, keys: Tensor, most: int = 1, tries: Tensor | None = None
+    ) -> Objects:
         """Finds them, on the host.
 
         Args:

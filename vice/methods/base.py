@@ -20,7 +20,6 @@ from vice.methods.context import Context, Source
 from vice.methods.signs import Measure, Sign
 from vice.models import Concepts, Embedder
 
-
 #: Calls a network of images, as the framework calls the one that is trained.
 Run = Callable[[nn.Module, Tensor], Tensor]
 

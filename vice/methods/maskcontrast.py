@@ -146,7 +146,7 @@ class MaskContrast(Method):
         return SalientHead(dim, self.options.clusters)
 
     def loss(self) -> MaskContrastLoss:
-        """Contrast and saliency; the queue and, once it is bound, the key encoder are part of it."""
+        """Contrast and saliency; queue and key encoder are part of it."""
         return MaskContrastLoss(
             self.options.queue_keys,
             temperature=self.options.contrast_temperature,
@@ -258,9 +258,7 @@ class MaskContrast(Method):
             ),
             Sign(
                 "flat saliency",
-                lambda now, _: (
-                    not _EVERYWHERE < now["salient_share"] < 1 - _EVERYWHERE
-                ),
+                lambda now, _: not _EVERYWHERE < now["salient_share"] < 1 - _EVERYWHERE,
                 "collapse: for {patience} steps {now.salient_share} of the pixels have been held "
                 "for salient. Lower the learning rate ({base_lr}, or peak_lr if it is set), or "
                 "look at the masks ({Foregrounds.folder})",

@@ -120,7 +120,7 @@ class ObjectViews:
     def _view(
         self, image: np.ndarray, objects: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        top, left, height, width = self._crop(*image.shape[:2], rng)
+        top, left, height, width = self._crop(image.shape[0], image.shape[1], rng)
         place = (slice(top, top + height), slice(left, left + width))
         size = (self.options.view_side, self.options.view_side)
         cut = Image.fromarray(np.ascontiguousarray(image[place]))
@@ -129,9 +129,7 @@ class ObjectViews:
         shown = np.asarray(mask.resize(size, Image.Resampling.NEAREST))
         return (pixels[:, ::-1], shown[:, ::-1]) if rng.random() < 0.5 else (pixels, shown)
 
-    def _crop(
-        self, height: int, width: int, rng: np.random.Generator
-    ) -> tuple[int, int, int, int]:
+    def _crop(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
         """First row and column, height and width of a crop, as torchvision draws them."""
         low, high = self.options.crop_ratio
         for _ in range(_CROPS):

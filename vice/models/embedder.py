@@ -21,7 +21,6 @@ from vice.models.resnet_embedder import load_resnet
 from vice.models.timm_backbones import PREFIX, TimmTransformer, timm_features
 from vice.models.weight_files import holds_weights, split_key
 
-
 #: The output by which a model tells its foreground.
 SALIENCY = "saliency"
 
@@ -202,7 +201,7 @@ def build_embedder(
     else:
         parts = _resnet_parts(backbone, decoder, output_stride, weights, stages)
     features, decoder, stride = parts
-    config = {
+    config: dict[str, Any] = {
         "backbone": backbone,
         "decoder": decoder,
         "dim": dim,

@@ -59,8 +59,8 @@ class RegionFiles:
                 if os.path.isfile(path):
                     return path
         raise ImageError(
-            f"{image}: no {self.what} {self.folder / name.name}.png (or {', '.join(SUFFIXES[1:])}); "
-            "make it, or leave the image out"
+            f"{image}: no {self.what} {self.folder / name.name}.png (or "
+            f"{', '.join(SUFFIXES[1:])}); make it, or leave the image out"
         )
 
     def read(self, image: str | Path, shape: tuple[int, int]) -> np.ndarray:

@@ -38,7 +38,8 @@ def saliency(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     small = resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
-    regions = slic(small, max(2, round((small.shape[0] * small.shape[1] / SUPERPIXELS) ** 0.5)))
+    area = small.shape[0] * small.shape[1]
+    regions = slic(small, max(2, round((area / SUPERPIXELS) ** 0.5)))
     shown = _optimized(*_describe(small, regions))[regions]
     low, high = float(shown.min()), float(shown.max())
     if high - low < 1e-6:
@@ -53,7 +54,7 @@ def salient_mask(image: np.ndarray) -> np.ndarray:
         return np.zeros(image.shape[:2], bool)
     levels = np.round(255 * found).astype(np.uint8)
     _, mask = cv2.threshold(levels, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    return resize(mask, *image.shape[:2], "nearest").astype(bool)
+    return resize(mask, image.shape[0], image.shape[1], "nearest").astype(bool)
 
 
 def _describe(

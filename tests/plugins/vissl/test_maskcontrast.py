@@ -1,4 +1,4 @@
-"""MaskContrast inside VISSL: killed in training and export, resumed to the same bits, and scored."""
+"""MaskContrast inside VISSL: killed in training and export, resumed to the same bits, loaded."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def test_killed_in_training_and_export_it_ends_with_the_same_bits_and_is_loaded(
     (tmp_path / "stopped").mkdir()
     whole, out = tmp_path / "whole", tmp_path / "stopped" / "run"
     tiny = settings(images)
-    assert train("maskcontrast_folder", images, whole, tiny=tiny) == 0, (
-        whole.with_suffix(".log").read_text()[-3000:]
-    )
+    assert train("maskcontrast_folder", images, whole, tiny=tiny) == 0, whole.with_suffix(
+        ".log"
+    ).read_text()[-3000:]
     stops = "epoch:0:SIGTERM epoch:1:SIGKILL export:1:SIGTERM"
     ended = [train("maskcontrast_folder", images, out, stops, tiny) for _ in range(4)]
     assert ended == [75, -9, 75, 0], out.with_suffix(".log").read_text()[-3000:]
@@ -103,13 +103,19 @@ def test_a_step_that_is_not_finite_leaves_key_encoder_and_queue_as_they_were():
     skipped: list[str] = []
     finite = SimpleNamespace(skip=lambda task, reason: skipped.append(reason))
     task = SimpleNamespace(base_model=embedder, loss=loss, finite=finite)
-    before = {name: value.clone() for name, value in loss.state_dict().items() if "extra" not in name}
+    before = {
+        name: value.clone() for name, value in loss.state_dict().items() if "extra" not in name
+    }
     shown = torch.zeros(2, 2, 32, 32).byte()
     shown[:, :, :9] = 1
     with undone_if_skipped(task, []):
         maps = embedder(torch.randn(2, 3, 32, 32), outputs=True)
         loss(maps[:, :4], maps[:, 4:], torch.randn(2, 3, 32, 32), Objects.of(*shown))
-        changed = [name for name, value in before.items() if not torch.equal(loss.state_dict()[name], value)]
+        changed = [
+            name
+            for name, value in before.items()
+            if not torch.equal(loss.state_dict()[name], value)
+        ]
         raise NotFinite("test")
     assert skipped == ["test"] and "queue.vectors" in changed
     assert any("running_mean" in name for name in changed)

@@ -1,4 +1,4 @@
-"""VISSL schedule ``vice_poly``: a polynomial of the epoch, also where a training goes on inside one."""
+"""VISSL schedule ``vice_poly``: a polynomial of the epoch, also on resuming inside one."""
 
 from __future__ import annotations
 
