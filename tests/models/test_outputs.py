@@ -83,7 +83,7 @@ def test_the_first_stages_stay_as_they_are_in_evaluation_mode():
 def test_the_decoder_is_torchvisions_but_for_its_last_layer():
     embedder = seeded_embedder(0, backbone="resnet18", decoder="deeplabv3", dim=7).eval()
     theirs = torchvision.models.segmentation.deeplabv3.DeepLabHead(512, 7, (12, 24, 36)).eval()
-    own = [value for value in embedder.decoder.state_dict().values()]
+    own = list(embedder.decoder.state_dict().values())
     names = list(theirs.state_dict())
     assert [tuple(value.shape) for value in own] == [
         tuple(value.shape) for value in theirs.state_dict().values()

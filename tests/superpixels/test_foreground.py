@@ -1,4 +1,4 @@
-"""Foreground of images: masks of every kind are read right, and the built-in one finds what differs."""
+"""Foreground of images: masks of every kind are read right; the built-in one finds what differs."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def test_ids_and_connected_parts_are_objects_the_largest_first(tmp_path):
     assert (objects == 1)[ids == 7].all() and (objects == 2)[ids == 900].all()
     assert objects.max() == 2 and not objects[118, 150]
     parts = foregrounds.of(np.where(ids == 900, 0, ids) == 7)
-    assert parts[50, 120] == 1 == parts.max() - 1 and parts[50, 30] == 2 or parts[50, 30] == 1
-    assert sorted(np.bincount(parts.ravel())[1:], reverse=True) == [2500, 2400]
+    assert parts[50, 120] == 1 and parts[50, 30] == 2
+    assert np.bincount(parts.ravel())[1:].tolist() == [2500, 2400]
     few = Foregrounds(folder=foregrounds.folder, objects="connected", most_objects=1)
     assert few.of(ids).max() == few.most == 1
 

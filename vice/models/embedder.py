@@ -46,6 +46,7 @@ class Embedder(nn.Module):
             8.
         outputs: The further outputs by name.
         config: The arguments of `build_embedder` that build the same architecture.
+        provenance: What a result must say of how it was trained; empty but for some methods.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Embedder(nn.Module):
         self.dim = dim
         self.stride = int(getattr(decoder, "stride", 4))
         self.config = config
+        self.provenance: dict[str, Any] = {}
         self.frozen = frozen
         for part in _frozen_parts(backbone, frozen):
             part.eval().requires_grad_(False)
