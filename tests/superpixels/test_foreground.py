@@ -99,7 +99,7 @@ def test_what_is_no_mask_of_the_image_is_told(tmp_path):
         Foregrounds(folder=folder).files.find("b.jpg")
     with pytest.raises(UserError, match="folder=FOLDER, or take the built-in"):
         Foregrounds()
-    with pytest.raises(UserError, match="gone of masks does not exist"):
+    with pytest.raises(UserError, match="gone does not exist: set .*folder=FOLDER"):
         Foregrounds(folder=tmp_path / "gone")
 
 

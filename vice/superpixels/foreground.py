@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,13 @@ class Foregrounds:
     def __post_init__(self) -> None:
         self.files, self.cache = None, None
         if self.source == "files":
-            if self.folder is None:
+            # Path length: os.path has an answer for names too long for the disk, too.
+            if self.folder is None or not os.path.isdir(self.folder):
+                wrong = "is not given" if self.folder is None else f"{self.folder} does not exist"
                 raise OptionError(
-                    "masks of the images are needed: set {Foregrounds.folder}=FOLDER, or take the "
-                    "built-in saliency ({source}=builtin)"
+                    "the folder of masks {wrong}: set {Foregrounds.folder}=FOLDER, or take the "
+                    "built-in saliency ({source}=builtin)",
+                    wrong=wrong,
                 )
             self.files = RegionFiles(self.folder, "mask")
         elif self.cache_dir is not None:
