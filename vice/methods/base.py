@@ -102,6 +102,9 @@ class Method(ABC):
     def resume_epoch(self, context: Context) -> None:  # noqa: B027
         """In its place on resuming inside an epoch, after `load_state_dict`: reads `files` back."""
 
+    def before_step(self, context: Context) -> None:  # noqa: B027
+        """After the backward pass: parameters whose ``grad`` is made None are left as they are."""
+
     def after_step(self, context: Context) -> None:  # noqa: B027
         """After each step that was taken."""
 
@@ -117,6 +120,10 @@ class Method(ABC):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
         """Takes what `state_dict` gave, on resuming."""
+
+    def supervision(self) -> str | None:
+        """What people have labelled that the training sees; stands in the card of what it makes."""
+        return None
 
     def files(self) -> Sequence[str]:
         """Files of `Context.folder` without which the state inside an epoch is not whole."""
