@@ -50,7 +50,13 @@ PAIRS = {
     "displacement": 2,
 }
 SMALL: dict[str, dict[str, Any]] = {
-    "METHOD": {"picie": {**CLUSTERS, "over_clusters": 9}, "mdc": CLUSTERS, "iic": PAIRS},
+    "METHOD": {
+        "picie": {**CLUSTERS, "over_clusters": 9},
+        "mdc": CLUSTERS,
+        "iic": PAIRS,
+        "maskcontrast": {"view_side": 32, "queue_keys": 8, "in_batch": "global", "clusters": 3},
+    },
+    "FOREGROUND": {"source": "builtin"},
     "VIEWS": {"num_views": 2, "size": 32},
     "PROTOTYPES": {"num_prototypes": 6, "dim": DIM},
     "LOSS": {"queue_length": 16, "queue_start": 1},
@@ -97,10 +103,12 @@ class Parts:
         settings = settings_of(name)
         self.method: Method = build_method(settings)
         self.embedder = seeded_embedder(
-            0, backbone="resnet18", decoder="fpn", dim=DIM, stages=1, centre=True
-        ).eval()
+            0, backbone="resnet18", decoder="fpn", dim=DIM, stages=1, centre=True,
+            outputs=self.method.outputs,
+        ).eval()  # fmt: skip
         torch.manual_seed(0)
         self.head, self.loss = self.method.head(DIM), self.method.loss()
+        self.method.bind(self.loss, self.embedder, lambda network, images: network(images))
         source = NoiseSource(settings, IMAGES)
         # Gone with these parts; that of the first process serves all.
         self._files = tempfile.TemporaryDirectory()
@@ -121,7 +129,7 @@ class Parts:
         return [*self.embedder.parameters(), *self.head.parameters()]
 
     def outputs(self) -> list[Any]:
-        embeddings = torch.cat([self.embedder(each) for each in self.batch.inputs])
+        embeddings = torch.cat([self.embedder(each, outputs=True) for each in self.batch.inputs])
         found = self.head(embeddings)
         return found if isinstance(found, list) else [found]
 

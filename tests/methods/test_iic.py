@@ -91,7 +91,7 @@ def test_labels_say_which_pixels_count_and_the_card_says_so(wanted, share, tmp_p
     source = Parts("iic").context.source
     pair = method.sample(source, 1, KEY)
     assert pair.counted.mean() == pytest.approx(share)
-    assert "by people" in method.supervision() and made().supervision() is None
+    assert "labelled" in method.provenance()["supervision"] and made().provenance() == {}
     with pytest.raises(ImageError, match="noise 2"):
         method.sample(source, 2, KEY)
 

@@ -278,13 +278,13 @@ class IIC(Method):
         """Takes what `state_dict` gave."""
         self.epoch = state["epoch"]
 
-    def supervision(self) -> str | None:
-        """The labels that say which pixels count."""
+    def provenance(self) -> Mapping[str, Any]:
+        """That labels say which pixels count."""
         if self.options.mask != "labels":
-            return None
+            return {}
         wanted = self.options.counted_labels
         values = "all but 255" if wanted is None else ", ".join(map(str, wanted))
-        return f"pixels that count in the loss are those labelled {values} by people"
+        return {"supervision": f"pixels that count in the loss are those labelled {values}"}
 
     def signs(self) -> Sequence[Sign]:
         """Collapse, standstill, and masks without a pixel."""

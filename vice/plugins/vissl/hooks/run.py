@@ -261,10 +261,10 @@ def _meta(task: Any) -> dict[str, Any]:
     """Provenance: what a result needs to be traced back to."""
     paths = [path for source in task.datasets["train"].data_objs for path in source.paths]
     names = name_bytes("\n".join(paths))
-    source, supervision = embedder_of(task).weight_source, task.method.supervision()
+    source = embedder_of(task).weight_source
     return {
         **({"weights": source} if source else {}),
-        **({"supervision": supervision} if supervision else {}),
+        **task.method.provenance(),
         "iteration": int(task.iteration),
         "epoch": int(task.train_phase_idx) + 1,
         "seed": int(task.config["SEED_VALUE"]),
