@@ -81,3 +81,32 @@ def _upsample(scores: Tensor, rows: RowsBetween, width: int) -> Tensor:
     share = rows.share
     between = scores[:, :, rows.above] * (1 - share) + scores[:, :, rows.below] * share
     return F.interpolate(between, (len(rows), width), mode="bilinear", align_corners=False)
+
+
+def columns_between(scores: Tensor, width: int) -> tuple[Tensor, Tensor] | None:
+    """Columns left of each upsampled one, int64 (W,), and the weights of both sides, (W, 2).
+
+    Weights are those that upsampling uses, to the bit: it is given ones in every third column.
+    None where its kernels, one for each memory format, do not agree.
+    """
+    columns, index = scores.shape[3], torch.arange(width)
+    third = torch.arange(columns) % 3
+    probe = torch.stack([third == number for number in range(4)])[None, :, None].to(scores.dtype)
+    found, other = (
+        F.interpolate(each, (1, width), mode="bilinear", align_corners=False)[0, :3, 0]
+        for each in (probe, probe.contiguous(memory_format=torch.channels_last))
+    )
+    if not torch.equal(found, other):
+        return None
+    position = (index.double() + 0.5) * (columns / width) - 0.5
+    nearest = position.floor().long().clamp(0, columns - 2)
+    left = nearest.clone()
+    # Rounding: upsampling may lie on the other side of a column. The third of the columns that has
+    # no weight tells.
+    for step in (-1, 1):
+        beside = (nearest + step).clamp(0, columns - 2)
+        astray = (found[(left + 2) % 3, index] != 0) & (found[(beside + 2) % 3, index] == 0)
+        left = torch.where(astray, beside, left)
+    if (found[(left + 2) % 3, index] != 0).any():
+        return None
+    return left, torch.stack([found[left % 3, index], found[(left + 1) % 3, index]], 1)
