@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     Vector: TypeAlias = Tensor | np.ndarray
     Vectors: TypeAlias = Vector | Sequence[Vector] | Mapping[str, Vector] | Concepts | Centroids
 
+#: What a vector is given to: each pixel, or each cell of the network.
+IMAGE, NATIVE = "image", "native"
+
 
 class Predictor:
     """An embedder that embeds and segments images of any size.
@@ -60,20 +63,23 @@ class Predictor:
     # Not inference_mode: the embedder may be one in training, and what a module keeps for its next
     # call must then be fit for a backward pass.
     @torch.no_grad()
-    def embed(self, image: Picture) -> Tensor:
-        """Embeds one image at its own resolution.
+    def embed(self, image: Picture, stride: str = IMAGE) -> Tensor:
+        """Embeds one image at its own resolution, or at the network's.
 
         Args:
             image: (H, W, 3) uint8 RGB, the path of an image file, or an image of Pillow, which is
                 turned as its EXIF orientation says.
+            stride: ``"image"`` for a vector of each pixel, interpolated bilinearly; ``"native"``
+                for one of each cell of the network, a sixteenth of the memory at stride 4.
 
         Returns:
-            (D, H, W) float32 on the CPU, each pixel's vector of unit length (of ``lab``, whose
-            lengths count: as it is).
+            (D, H, W), or (D, h, w), float32 on the CPU, each vector of unit length (of ``lab``,
+            whose lengths count: as it is).
 
         Raises:
             UserError: The file cannot be read, the array is not an RGB image, or its embedding is
                 not finite.
+            ValueError: Another stride.
 
         Example:
             >>> import numpy as np
@@ -84,9 +90,13 @@ class Predictor:
             >>> round(float(lengths.min()), 4), round(float(lengths.max()), 4)
             (1.0, 1.0)
         """
+        if stride not in (IMAGE, NATIVE):
+            raise ValueError(f"stride must be {IMAGE!r} or {NATIVE!r}, not {stride!r}")
         pixels = _rgb(image)
         dense = self._embed(pixels, image)
-        dense = F.interpolate(dense, size=pixels.shape[:2], mode="bilinear", align_corners=False)
+        if stride == IMAGE:
+            size = pixels.shape[:2]
+            dense = F.interpolate(dense, size=size, mode="bilinear", align_corners=False)
         return (F.normalize(dense, dim=1) if is_spherical(self.embedder) else dense)[0].cpu()
 
     @torch.no_grad()
