@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -147,6 +147,29 @@ class Predictor:
         dense = self._embed(pixels, image)
         return [each.nearest_map(dense, pixels.shape[:2])[0].cpu() for each in compared]
 
+    @torch.no_grad()
+    def saliency(self, image: Picture) -> Tensor:
+        """How likely each pixel is foreground, of a model that was trained to say so.
+
+        Args:
+            image: As in `embed`.
+
+        Returns:
+            (H, W) float32 on the CPU, raw logits: above 0 foreground is more likely.
+
+        Raises:
+            UserError: As in `embed`, or the model has no such output.
+        """
+        find = getattr(self.embedder, "foreground", None)
+        if find is None:
+            raise UserError(
+                f"{self.name} has no saliency: only methods that learn one (docs/training.md) do"
+            )
+        pixels = _rgb(image)
+        logits = self._dense(find, pixels, image)
+        size = pixels.shape[:2]
+        return F.interpolate(logits, size, mode="bilinear", align_corners=False)[0, 0].cpu()
+
     def _concepts(self, concepts: Any) -> Concepts:
         if concepts is None:
             if self.checkpoint.concepts is None:
@@ -168,8 +191,11 @@ class Predictor:
         return Concepts(F.normalize(vectors, dim=1)) if spherical else Concepts.euclidean(vectors)
 
     def _embed(self, pixels: np.ndarray, image: Any) -> Tensor:
+        return self._dense(self.embedder, pixels, image)
+
+    def _dense(self, network: Callable[[Tensor], Tensor], pixels: np.ndarray, image: Any) -> Tensor:
         batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
-        dense: Tensor = self.embedder(normalize(batch.to(self.device)))
+        dense = network(normalize(batch.to(self.device)))
         refuse_nonfinite(dense, image if isinstance(image, str | Path) else "the image")
         return dense.float()
 

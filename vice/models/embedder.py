@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vice.errors import OptionError, UserError
+from vice.models.deeplabv3 import DeepLabV3
 from vice.models.deeplabv3plus import DeepLabV3Plus
 from vice.models.embedder_options import AUTO, DECODERS, PADDINGS, EmbedderOptions
 from vice.models.fpn import FPN
@@ -18,6 +20,9 @@ from vice.models.resnet import ResNetFeatures
 from vice.models.resnet_embedder import load_resnet
 from vice.models.timm_backbones import PREFIX, TimmTransformer, timm_features
 from vice.models.weight_files import holds_weights, split_key
+
+#: The output by which a model tells its foreground.
+SALIENCY = "saliency"
 
 
 class Embedder(nn.Module):
@@ -30,12 +35,18 @@ class Embedder(nn.Module):
         config: See below.
         centre: Whether to end in a batch normalisation without scale and shift.
         frozen: Keeps the backbone as it is: no gradient, and evaluation mode (no batch statistics,
-            no dropout) whatever mode the embedder is in.
+            no dropout) whatever mode the embedder is in. A number keeps its stem and so many of
+            its stages.
+        outputs: Modules that make further dense outputs of what the decoder projects the embedding
+            from, or of the backbone's maps where it projects nothing last.
 
     Attributes:
         dim: Width D of the embedding.
-        stride: Pixels of the input for each pixel of the embedding.
+        stride: Pixels of the input for each pixel of the embedding, 4 but for deeplabv3, which has
+            8.
+        outputs: The further outputs by name.
         config: The arguments of `build_embedder` that build the same architecture.
+        provenance: What a result must say of how it was trained; empty but for some methods.
     """
 
     def __init__(
@@ -46,18 +57,22 @@ class Embedder(nn.Module):
         dim: int,
         config: dict[str, Any],
         centre: bool = False,
-        frozen: bool = False,
+        frozen: bool | int = False,
+        outputs: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.decoder = decoder
+        # Not there without any: names in states stay what they were.
+        self.outputs = nn.ModuleDict(outputs or {})
         self.centre = nn.BatchNorm2d(dim, affine=False) if centre else nn.Identity()
         self.dim = dim
-        self.stride = 4
+        self.stride = int(getattr(decoder, "stride", 4))
         self.config = config
+        self.provenance: dict[str, Any] = {}
         self.frozen = frozen
-        if frozen:
-            self.backbone.eval().requires_grad_(False)
+        for part in _frozen_parts(backbone, frozen):
+            part.eval().requires_grad_(False)
 
     @property
     def weight_source(self) -> dict[str, Any] | None:
@@ -65,22 +80,53 @@ class Embedder(nn.Module):
         return getattr(self.backbone, "weight_source", None)
 
     def train(self, mode: bool = True) -> Embedder:
-        """Sets the mode; a frozen backbone stays in evaluation mode."""
+        """Sets the mode; what is frozen stays in evaluation mode."""
         super().train(mode)
-        if self.frozen:
-            self.backbone.eval()
+        for part in _frozen_parts(self.backbone, self.frozen):
+            part.eval()
         return self
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, *, outputs: bool = False) -> Tensor:
         """Embeds images.
 
         Args:
             images: (B, 3, H, W) float, normalised with ImageNet's mean and deviation.
+            outputs: Whether the further outputs follow along the channels, in their order.
 
         Returns:
-            (B, D, ceil(H / 4), ceil(W / 4)), not normalised.
+            (B, D, ceil(H / stride), ceil(W / stride)), not normalised.
         """
-        return self.centre(self._at_stride(self.decoder(self._stages(images)), images))
+        stages = self._stages(images)
+        if not (outputs and self.outputs):
+            return self.centre(self._at_stride(self.decoder(stages), images))
+        fused = self._fused(stages)
+        dense = self.decoder(stages) if fused is stages else self.decoder.project(fused)
+        maps = [self.centre(self._at_stride(dense, images))]
+        maps += [self._at_stride(module(fused), images) for module in self.outputs.values()]
+        return torch.cat(maps, dim=1)
+
+    def output(self, name: str, images: Tensor) -> Tensor:
+        """One of the further outputs.
+
+        Args:
+            name: Its name.
+            images: As in `forward`.
+
+        Returns:
+            (B, channels, ceil(H / stride), ceil(W / stride)), raw.
+        """
+        return self._at_stride(self.outputs[name](self._fused(self._stages(images))), images)
+
+    @property
+    def foreground(self) -> Callable[[Tensor], Tensor]:
+        """From images, as in `forward`, to the logits (B, 1, h, w) of their foreground.
+
+        Raises:
+            AttributeError: There is no output ``saliency``.
+        """
+        if SALIENCY not in self.outputs:
+            raise AttributeError(f"an embedder without the output {SALIENCY}")
+        return partial(self.output, SALIENCY)
 
     def decoder_features(self, images: Tensor) -> Tensor:
         """What the decoder projects the embedding from.
@@ -89,7 +135,7 @@ class Embedder(nn.Module):
             images: As in `forward`.
 
         Returns:
-            (B, F, ceil(H / 4), ceil(W / 4)).
+            (B, F, ceil(H / stride), ceil(W / stride)).
 
         Raises:
             UserError: A decoder whose last layer is no projection.
@@ -103,8 +149,12 @@ class Embedder(nn.Module):
         return self._at_stride(fused(self._stages(images)), images)
 
     def _stages(self, images: Tensor) -> Sequence[Tensor]:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.frozen is not True):
             return self.backbone(images)
+
+    def _fused(self, stages: Sequence[Tensor]) -> Any:
+        """What further outputs are made of: the decoder's features, or the backbone's maps."""
+        return self.decoder.fused(stages) if hasattr(self.decoder, "fused") else stages
 
     def _at_stride(self, dense: Tensor, images: Tensor) -> Tensor:
         # Patch size: backbones that scale images up to whole ones cover other numbers of pixels.
@@ -125,13 +175,15 @@ def build_embedder(
     centre: bool = EmbedderOptions.centre,
     padding: str = EmbedderOptions.padding,
     stages: int = EmbedderOptions.stages,
-    frozen: bool = EmbedderOptions.frozen,
+    frozen: bool | int = EmbedderOptions.frozen,
+    outputs: Mapping[str, int] | None = None,
 ) -> Embedder:
     """Builds an embedder.
 
     `vice.models.embedder_options.EmbedderOptions` says of each argument what it is and what it
     may be. Neither ``weights`` nor ``frozen`` is a part of the architecture, so a checkpoint does
-    not hold them.
+    not hold them. ``outputs`` are further dense outputs, by name with their channels; the method of
+    a training says which there are.
 
     Returns:
         The embedder in training mode.
@@ -151,7 +203,7 @@ def build_embedder(
     else:
         parts = _resnet_parts(backbone, decoder, output_stride, weights, stages)
     features, decoder, stride = parts
-    config = {
+    config: dict[str, Any] = {
         "backbone": backbone,
         "decoder": decoder,
         "dim": dim,
@@ -161,8 +213,16 @@ def build_embedder(
         "padding": padding,
         "stages": stages,
     }
+    if outputs:
+        config["outputs"] = _checked(outputs)
     head = _decoder(features, decoder, dim, stride, align_corners)
-    embedder = Embedder(features, head, dim=dim, config=config, centre=centre, frozen=frozen)
+    more = {
+        name: _output(features, head, channels, align_corners)
+        for name, channels in config.get("outputs", {}).items()
+    }
+    embedder = Embedder(
+        features, head, dim=dim, config=config, centre=centre, frozen=frozen, outputs=more
+    )
     if padding != "zeros":
         for module in (embedder.decoder if of_timm else embedder).modules():
             if isinstance(module, nn.Conv2d):
@@ -186,7 +246,7 @@ def _resnet_parts(
     if (stride == 32) != (decoder == "fpn"):
         raise UserError(
             f"output_stride {stride} does not go with {decoder}: use 32 with fpn, 8 or 16 with "
-            "deeplabv3plus"
+            "deeplabv3plus and deeplabv3"
         )
     file = weights if weights is not None and holds_weights(split_key(weights)[0]) else None
     features = ResNetFeatures(backbone, stride, None if file else weights, stages)
@@ -229,7 +289,41 @@ def _decoder(
             features.channels, dim, patch=patch, align_corners=align_corners
         )
     assert stride is not None
+    if name == "deeplabv3":
+        return DeepLabV3(features.channels, dim, output_stride=stride)
     return DeepLabV3Plus(features.channels, dim, output_stride=stride, align_corners=align_corners)
+
+
+def _checked(outputs: Any) -> dict[str, int]:
+    """Names and channels of further outputs, which may come from a file."""
+    fits = isinstance(outputs, Mapping) and all(
+        isinstance(name, str) and name.isidentifier() and type(channels) is int and channels > 0
+        for name, channels in outputs.items()
+    )
+    if not fits:
+        raise UserError(f"outputs {outputs!r} are no names with numbers of channels")
+    return dict(outputs)
+
+
+def _output(features: Any, decoder: nn.Module, channels: int, align_corners: bool) -> nn.Module:
+    """A linear output without bias, of what a decoder projects or of the backbone's maps."""
+    projection = getattr(decoder, "project", None)
+    if hasattr(decoder, "fused") and isinstance(projection, nn.Conv2d):
+        return nn.Conv2d(projection.in_channels, channels, kernel_size=1, bias=False)
+    return FPN(features.channels, channels, align_corners=align_corners, bias=False)
+
+
+def _frozen_parts(backbone: nn.Module, frozen: bool | int) -> list[nn.Module]:
+    """The modules that stay as they are."""
+    if isinstance(frozen, bool):
+        return [backbone] if frozen else []
+    stages = backbone.first_stages(frozen) if hasattr(backbone, "first_stages") else None
+    if stages is None:
+        raise UserError(
+            f"frozen={frozen}: only torchvision's ResNets have stages to freeze by number; take "
+            "frozen=true, or false"
+        )
+    return list(stages)
 
 
 def _set_padding(conv: nn.Conv2d, mode: str) -> None:

@@ -64,6 +64,10 @@ class ResNetFeatures(nn.Module):
         self.output_stride = output_stride
         self.weight_source: dict[str, Any] | None = None
 
+    def first_stages(self, count: int) -> list[nn.Module]:
+        """The stem, and so many stages after it."""
+        return [self.stem, *(self.get_submodule(name) for name in self.names[:count])]
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Features of the stages.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,17 @@ TINY = {
 }
 
 
-def train(config: str, images: Path, out: Path, stops: str = "", **more: object) -> int:
+def train(
+    config: str,
+    images: Path,
+    out: Path,
+    stops: str = "",
+    tiny: Mapping[str, object] = TINY,
+    **more: object,
+) -> int:
     """Exit status of a training."""
     values = {
-        **TINY,
+        **tiny,
         "CHECKPOINT.DIR": out,
         **{key.replace("__", "."): v for key, v in more.items()},
     }

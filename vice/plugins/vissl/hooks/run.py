@@ -260,6 +260,7 @@ def _meta(task: Any) -> dict[str, Any]:
     source = embedder_of(task).weight_source
     return {
         **({"weights": source} if source else {}),
+        **task.method.provenance(),
         "iteration": int(task.iteration),
         "epoch": int(task.train_phase_idx) + 1,
         "seed": int(task.config["SEED_VALUE"]),
