@@ -126,9 +126,26 @@ class Predictor:
             >>> vice.load("lab", device="cpu").segment(photo, np.array([black, white])).tolist()
             [[0, 1, 1, 1], [0, 1, 1, 1]]
         """
+        return self.segment_each(image, [concepts])[0]
+
+    @torch.no_grad()
+    def segment_each(self, image: Picture, sets: Sequence[Vectors | None]) -> list[Tensor]:
+        """What `segment` gives for several sets of concepts; the image is embedded once.
+
+        Args:
+            image: As in `embed`.
+            sets: Concepts, each as in `segment`.
+
+        Returns:
+            For each set (H, W) int64 on the CPU.
+
+        Raises:
+            UserError: As in `segment`.
+        """
         pixels = _rgb(image)
-        compared = self._concepts(concepts)
-        return compared.nearest_map(self._embed(pixels, image), pixels.shape[:2])[0].cpu()
+        compared = [self._concepts(concepts) for concepts in sets]
+        dense = self._embed(pixels, image)
+        return [each.nearest_map(dense, pixels.shape[:2])[0].cpu() for each in compared]
 
     @torch.no_grad()
     def saliency(self, image: Picture) -> Tensor:
