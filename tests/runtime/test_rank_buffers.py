@@ -1,4 +1,4 @@
-"""Buffers of a rank's own, of a module and of its submodules, come back to the rank they were of."""
+"""Buffers of a rank's own, of a module and its submodules, come back to the rank they were of."""
 
 from __future__ import annotations
 
