@@ -16,6 +16,7 @@ import torch
 from vice.cli import Parser, run
 from vice.experiments.benchmark.growth import growth
 from vice.experiments.benchmark.images import superpixel_outlines, superpixels, views
+from vice.experiments.benchmark.joint import iic_joint
 from vice.experiments.benchmark.kernels.compiled import kernels
 from vice.experiments.benchmark.kernels.traffic import traffic
 from vice.experiments.benchmark.kmeans_epoch import kmeans_epoch
@@ -39,6 +40,7 @@ PARTS = {
     "scoring": nearest,
     "kmeans": kmeans,
     "kmeans_epoch": kmeans_epoch,
+    "iic_joint": iic_joint,
     "growth": growth,
     "kernels": kernels,
     "traffic": traffic,

@@ -40,10 +40,20 @@ CLUSTERS = {
     "init_batches": 1,
     "kmeans_iterations": 4,
 }
+PAIRS = {
+    "crop_side": 48,
+    "image_scale": 1.5,
+    "affine": True,
+    "clusters": 4,
+    "over_clusters": 6,
+    "sub_heads": 2,
+    "displacement": 2,
+}
 SMALL: dict[str, dict[str, Any]] = {
     "METHOD": {
         "picie": {**CLUSTERS, "over_clusters": 9},
         "mdc": CLUSTERS,
+        "iic": PAIRS,
         "maskcontrast": {"view_side": 32, "queue_keys": 8, "in_batch": "global", "clusters": 3},
     },
     "FOREGROUND": {"source": "builtin"},
@@ -133,6 +143,7 @@ class Parts:
             optimizer.zero_grad()
             value = self.value()
             value.backward()
+            self.method.before_step(self.context)
             optimizer.step()
             self.method.after_step(self.context)
             values.append(float(value.detach()))

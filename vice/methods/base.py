@@ -130,6 +130,9 @@ class Method(ABC):
     def resume_epoch(self, context: Context) -> None:  # noqa: B027
         """In its place on resuming inside an epoch, after `load_state_dict`: reads `files` back."""
 
+    def before_step(self, context: Context) -> None:  # noqa: B027
+        """After the backward pass: parameters whose ``grad`` is made None are left as they are."""
+
     def after_step(self, context: Context) -> None:  # noqa: B027
         """After each step that was taken."""
 

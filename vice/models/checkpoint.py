@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 #: What results say of a training, where its card does.
-_TOLD = ("foreground",)
+_TOLD = ("foreground", "supervision")
 
 
 @dataclass

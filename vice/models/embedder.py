@@ -18,6 +18,8 @@ from vice.models.fpn import FPN
 from vice.models.progressive_upsampling import ProgressiveUpsampling
 from vice.models.resnet import ResNetFeatures
 from vice.models.resnet_embedder import load_resnet
+from vice.models.shallow import NAME as SHALLOW
+from vice.models.shallow import ShallowFeatures
 from vice.models.timm_backbones import PREFIX, TimmTransformer, timm_features
 from vice.models.weight_files import holds_weights, split_key
 
@@ -25,8 +27,24 @@ from vice.models.weight_files import holds_weights, split_key
 SALIENCY = "saliency"
 
 
+class LastMap(nn.Module):
+    """No decoder: the last map of the backbone, as it is.
+
+    Args:
+        stride: Of the map.
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """(B, C, h, w), the last of several maps."""
+        return features[-1]
+
+
 class Embedder(nn.Module):
-    """f_theta of the papers: images to a dense embedding at stride 4.
+    """f_theta of the papers: images to a dense embedding, at stride 4 but for `LastMap`.
 
     Args:
         backbone: Images to feature maps.
@@ -42,8 +60,8 @@ class Embedder(nn.Module):
 
     Attributes:
         dim: Width D of the embedding.
-        stride: Pixels of the input for each pixel of the embedding, 4 but for deeplabv3, which has
-            8.
+        stride: Pixels of the input for each pixel of the embedding: 4 but for deeplabv3, which has
+            8, and `LastMap`, which has about the backbone's.
         outputs: The further outputs by name.
         config: The arguments of `build_embedder` that build the same architecture.
         provenance: What a result must say of how it was trained; empty but for some methods.
@@ -94,7 +112,8 @@ class Embedder(nn.Module):
             outputs: Whether the further outputs follow along the channels, in their order.
 
         Returns:
-            (B, D, ceil(H / stride), ceil(W / stride)), not normalised.
+            (B, D, ceil(H / stride), ceil(W / stride)), not normalised; of `LastMap` the size that
+            the backbone's last map has.
         """
         stages = self._stages(images)
         if not (outputs and self.outputs):
@@ -157,6 +176,8 @@ class Embedder(nn.Module):
         return self.decoder.fused(stages) if hasattr(self.decoder, "fused") else stages
 
     def _at_stride(self, dense: Tensor, images: Tensor) -> Tensor:
+        if isinstance(self.decoder, LastMap):
+            return dense
         # Patch size: backbones that scale images up to whole ones cover other numbers of pixels.
         size = tuple(-(-length // self.stride) for length in images.shape[-2:])
         if dense.shape[-2:] != size:
@@ -198,8 +219,11 @@ def build_embedder(
     if padding not in PADDINGS:
         raise UserError(f"padding {padding!r} is unknown; choose one of {', '.join(PADDINGS)}")
     of_timm = isinstance(backbone, str) and backbone.startswith(PREFIX)
+    parts: _Parts
     if of_timm:
         parts = _timm_parts(backbone, decoder, output_stride, weights, stages)
+    elif backbone == SHALLOW:
+        parts = _shallow_parts(decoder, output_stride, weights, stages, padding)
     else:
         parts = _resnet_parts(backbone, decoder, output_stride, weights, stages)
     features, decoder, stride = parts
@@ -240,10 +264,11 @@ def _resnet_parts(
     decoder = "fpn" if decoder == AUTO else decoder
     if decoder == "pup":
         raise UserError(f"pup is a decoder of ViTs; use fpn or deeplabv3plus with {backbone}")
-    if stages != 4 and decoder != "fpn":
+    if stages != 4 and decoder not in ("fpn", "none"):
         raise UserError(f"{decoder} needs all 4 stages of the backbone, not {stages}")
-    stride = output_stride or (FPN.backbone_stride if decoder == "fpn" else 8)
-    if (stride == 32) != (decoder == "fpn"):
+    dilated = decoder in ("deeplabv3plus", "deeplabv3")
+    stride = output_stride or (8 if dilated else FPN.backbone_stride)
+    if decoder != "none" and (stride == 32) != (decoder == "fpn"):
         raise UserError(
             f"output_stride {stride} does not go with {decoder}: use 32 with fpn, 8 or 16 with "
             "deeplabv3plus and deeplabv3"
@@ -256,6 +281,25 @@ def _resnet_parts(
         features.load_state_dict({name: state[name] for name in features.state_dict()})
         features.weight_source = loaded.weight_source
     return features, decoder, stride
+
+
+def _shallow_parts(
+    decoder: str, output_stride: int | None, weights: str | None, stages: int, padding: str
+) -> _Parts:
+    """The same of IIC's shallow network, which has one map."""
+    if decoder not in ("none", AUTO):
+        raise OptionError(
+            "{wrong} does not go with {backbone}, which has one map: use none, which "
+            "{build_embedder.decoder=auto} takes by itself",
+            wrong=decoder,
+            backbone=SHALLOW,
+        )
+    if (output_stride, stages, weights) != (None, 4, None):
+        raise UserError(
+            f"{SHALLOW} is one network, without weights to start from: leave output_stride null, "
+            "stages 4 and weights null"
+        )
+    return ShallowFeatures(padding), "none", None
 
 
 def _timm_parts(
@@ -281,6 +325,13 @@ def _timm_parts(
 def _decoder(
     features: Any, name: str, dim: int, stride: int | None, align_corners: bool
 ) -> nn.Module:
+    if name == "none":
+        if dim != features.channels[-1]:
+            raise UserError(
+                f"without a decoder the embedding is as wide as the last map: dim must be "
+                f"{features.channels[-1]}, not {dim}"
+            )
+        return LastMap(features.last_stride)
     if name == "fpn":
         return FPN(features.channels, dim, align_corners=align_corners)
     if name == "pup":

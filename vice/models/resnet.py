@@ -62,6 +62,7 @@ class ResNetFeatures(nn.Module):
         widths = (64, 128, 256, 512) if name in RESNETS[:2] else (256, 512, 1024, 2048)
         self.channels: tuple[int, ...] = widths[:stages]
         self.output_stride = output_stride
+        self.last_stride = min(4 * 2 ** (stages - 1), output_stride)
         self.weight_source: dict[str, Any] | None = None
 
     def first_stages(self, count: int) -> list[nn.Module]:

@@ -57,7 +57,7 @@ def train(
         REPO / "tools" / "run_distributed.py",
         f"config=vice/{config}",
         f"config.DATA.TRAIN.DATA_PATHS=[{images}]",
-        *(f"config.{key}={value}" for key, value in values.items()),
+        *(f"config.{key}={value}" for key, value in values.items() if value is not None),
     ]
     settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = Forked(command, STOPS=stops, DONE=str(out.parent), **settings).wait()
