@@ -80,7 +80,7 @@ def methods(device: str, *, small: bool) -> list[Measurement]:
     Returns:
         Of each the network alone and the step, against ViCE's.
     """
-    images, side = (1, 32) if small else (16, 128)
+    images, side = (2, 32) if small else (16, 128)
     steps = {name: Step(name, device, images, side) for name in _OPTIONS}
     calls = {
         f"{name}, {what}": getattr(step, way)
