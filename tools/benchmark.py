@@ -21,6 +21,7 @@ from vice.experiments.benchmark.kernels.compiled import kernels
 from vice.experiments.benchmark.kernels.traffic import traffic
 from vice.experiments.benchmark.kmeans_epoch import kmeans_epoch
 from vice.experiments.benchmark.loading import loading
+from vice.experiments.benchmark.methods import methods
 from vice.experiments.benchmark.pooling import pooling
 from vice.experiments.benchmark.readouts import readouts
 from vice.experiments.benchmark.scoring import kmeans, nearest
@@ -41,6 +42,7 @@ PARTS = {
     "kmeans": kmeans,
     "kmeans_epoch": kmeans_epoch,
     "iic_joint": iic_joint,
+    "methods": methods,
     "growth": growth,
     "kernels": kernels,
     "traffic": traffic,
