@@ -2,8 +2,10 @@
 
 Importing PyTorch, VISSL and MMSegmentation takes a process several times as long as a tiny
 training. Here a server imports them once, and every command is a fork of it that runs like
-``python COMMAND``: with its own arguments, environment, folder, output and exit status. Processes
-that start from nothing are tested wherever tests use ``subprocess``.
+``python COMMAND``: with its own arguments, environment, folder, output and exit status. What such
+a command spawns is spared the imports as well (`tests.helpers.fork_spawn`), unless a test asks for
+interpreters of its own. Processes that start from nothing are tested wherever tests use
+``subprocess``.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
+from tests.helpers.fork_spawn import fork_what_is_spawned
+
 ROOT = Path(__file__).resolve().parents[2]
 IMPORTED = (
     "vice.plugins.vissl.train",
@@ -29,6 +33,9 @@ IMPORTED = (
     "vice.plugins.mmseg.evaluate_linear",
     "vice.plugins.mmseg.finetune",
     "torch.utils.tensorboard",
+    "timm",
+    # Last: freezes what all others have made.
+    "tests.helpers.frozen",
 )
 
 
@@ -39,6 +46,7 @@ class Forked:
         command: A script, or ``-m`` and a module, and its arguments.
         cwd: Where it runs.
         file_bytes: Limit on the size of each file that it writes.
+        real_spawn: Whether processes that it spawns are interpreters that start from nothing.
         own_session: Whether it leads a session of its own, as a shell's command leads a group,
             and takes signals as a command at a terminal does.
         environment: Variables beside those of this process.
@@ -51,14 +59,15 @@ class Forked:
         cwd: Path = ROOT,
         file_bytes: int | None = None,
         own_session: bool = False,
+        real_spawn: bool = False,
         **environment: str,
     ) -> None:
         self.command = [str(part) for part in command]
         self._folder = tempfile.TemporaryDirectory()
         self._files = [os.path.join(self._folder.name, name) for name in ("stdout", "stderr")]
         arguments = (self.command, str(cwd), {**os.environ, **environment}, self._files, file_bytes)
-        arguments = (*arguments, own_session)
-        self._process: ForkServerProcess = _server().Process(target=_become, args=arguments)
+        arguments = (*arguments, own_session, real_spawn)
+        self._process: ForkServerProcess = server().Process(target=_become, args=arguments)
         self._process.start()
 
     @property
@@ -82,7 +91,8 @@ class Forked:
 
 
 @cache
-def _server() -> ForkServerContext:
+def server() -> ForkServerContext:
+    """Starts processes that have imported all of ``IMPORTED``."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(IMPORTED))
     return context
@@ -95,6 +105,7 @@ def _become(
     files: list[str],
     file_bytes: int | None,
     own_session: bool,
+    real_spawn: bool,
 ) -> None:
     if own_session:
         os.setsid()
@@ -102,7 +113,7 @@ def _become(
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, file in enumerate(files, start=1):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
@@ -113,6 +124,8 @@ def _become(
     multiprocessing.set_start_method(None, force=True)
     if file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    if not real_spawn:
+        fork_what_is_spawned()
     try:
         if command[0] == "-m":
             sys.argv = command[1:]
