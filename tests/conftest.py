@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import shutil
 from collections.abc import Callable
@@ -38,6 +39,11 @@ FIRST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Lets no process end with the longest tests while the others have nothing left to do."""
     items.sort(key=_turn)
+
+
+def pytest_collection_finish() -> None:
+    """All test modules, and what they need, have been imported."""
+    importlib.import_module("tests.helpers.frozen")
 
 
 def _turn(item: pytest.Item) -> int:
