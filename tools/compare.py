@@ -14,9 +14,6 @@ Examples:
 import argparse
 
 from vice.cli import Parser, run
-from vice.evaluation.compare import make_tables, read_results, row_names
-from vice.evaluation.comparison_page import to_html, to_markdown
-from vice.evaluation.paired import pair_tables, pairing_sections
 from vice.paths import typed_path
 from vice.runtime.files import write_text
 
@@ -35,6 +32,11 @@ def main() -> None:
     )
     add("--against", metavar="ROW", help="row that the others are paired with (the first)")
     args = parser.parse_args()
+    # PyTorch takes seconds to import, and help does without.
+    from vice.evaluation.compare import make_tables, read_results, row_names
+    from vice.evaluation.comparison_page import to_html, to_markdown
+    from vice.evaluation.paired import pair_tables, pairing_sections
+
     tables = make_tables(read_results(args.folders), row_names(args.row))
     paired = pairing_sections(pair_tables(tables, args.against))
     if args.out is None:

@@ -3,28 +3,25 @@
 Importing PyTorch, VISSL and MMSegmentation takes a process several times as long as a tiny
 training. Here a server imports them once, and every command is a fork of it that runs like
 ``python COMMAND``: with its own arguments, environment, folder, output and exit status. What such
-a command spawns is spared the imports as well (`tests.helpers.fork_spawn`), unless a test asks for
+a command starts is spared the imports as well (`tests.helpers.fork_spawn`), unless a test asks for
 interpreters of its own. Processes that start from nothing are tested wherever tests use
 ``subprocess``.
 """
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
 import os
 import resource
-import runpy
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
-from tests.helpers.fork_spawn import fork_what_is_spawned
+from tests.helpers.fork_spawn import become, fork_what_is_started
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORTED = (
@@ -46,7 +43,7 @@ class Forked:
         command: A script, or ``-m`` and a module, and its arguments.
         cwd: Where it runs.
         file_bytes: Limit on the size of each file that it writes.
-        real_spawn: Whether processes that it spawns are interpreters that start from nothing.
+        real_spawn: Whether what it starts are interpreters that start from nothing.
         own_session: Whether it leads a session of its own, as a shell's command leads a group,
             and takes signals as a command at a terminal does.
         environment: Variables beside those of this process.
@@ -114,24 +111,8 @@ def _become(
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    os.chdir(cwd)
-    os.environ.clear()
-    os.environ.update(environment)
-    # Module search path: an interpreter that starts from nothing reads this variable.
-    wanted = environment.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:0] = [path for path in wanted if path and path not in sys.path]
-    # The command is to find what a process finds that nobody has forked.
-    multiprocessing.set_start_method(None, force=True)
     if file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     if not real_spawn:
-        fork_what_is_spawned()
-    try:
-        if command[0] == "-m":
-            sys.argv = command[1:]
-            runpy.run_module(command[1], run_name="__main__", alter_sys=True)
-        else:
-            sys.argv = command
-            runpy.run_path(command[0], run_name="__main__")
-    finally:
-        atexit._run_exitfuncs()
+        fork_what_is_started()
+    become(command, cwd, environment)
