@@ -47,7 +47,9 @@ def assign(centroids: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         which ``|p|^2`` is missing for the squared distance.
     """
     flat = points.T[None] if points.ndim == 2 else points.flatten(2)
-    scores = (2 * centroids) @ flat - centroids.square().sum(1)[:, None]
+    beyond = -centroids.square().sum(1)[None, :, None]
+    # Fused: the product is written once, with the squares in it.
+    scores = torch.baddbmm(beyond, (2 * centroids).expand(len(flat), -1, -1), flat)
     best, labels = scores.max(dim=1)
     shape = points.shape[:1] if points.ndim == 2 else (len(points), *points.shape[2:])
     return labels.view(shape), -best.view(shape)
@@ -75,8 +77,9 @@ class _Sums:
         chosen.scatter_(1, labels[:, None], 1)
         self.vectors += (chosen @ maps.transpose(1, 2)).double().sum(0)
         self.counts += chosen.sum((0, 2), dtype=torch.float64)
-        squares = maps.square().sum(1).double() + beyond.double()
-        self.distance += squares.clamp(min=0).sum()
+        # Row-major: norms of rows are read in order, those of points would be strided.
+        squares = torch.linalg.vector_norm(maps, dim=2).double().square().sum()
+        self.distance += (squares + beyond.sum(dtype=torch.float64)).clamp(min=0)
 
     def reduced(self) -> _Sums:
         """Over all ranks."""

@@ -113,9 +113,26 @@ def test_all_that_is_missing_is_named_at_once(tmp_path, downloads):
         prepare("coco27", tmp_path / "coco", downloads)
     message = str(caught.value)
     assert "images/train2017 holds 3 files *.jpg, the official release has 4" in message
-    assert "download val2017.zip from cocodataset.org" in message
+    assert (
+        f"lacks images/val2017: download val2017.zip from cocodataset.org into {downloads}"
+        in message
+    )
     assert "no such list; copy curated/train2017/Coco164kFull_Stuff_Coarse_7.txt" in message
     assert (tmp_path / "coco/annotations/val2017").is_symlink()  # what could be done, is
+
+
+def test_what_one_site_has_is_asked_for_once_and_folders_must_be_there(tmp_path, downloads):
+    downloads.mkdir()
+    with pytest.raises(UserError) as caught:
+        prepare("coco27", tmp_path / "coco", downloads, purpose="scoring")
+    message = str(caught.value)
+    assert message.count("cocodataset.org") == 1
+    wanted = "train2017.zip, val2017.zip, stuffthingmaps_trainval2017.zip"
+    assert f"download {wanted} from cocodataset.org into {downloads}" in message
+    absent = tmp_path / "absent"
+    for option, folders in (("--source", (absent, None)), ("--lists", (downloads, absent))):
+        with pytest.raises(UserError, match=f"^{option} {absent}: no such folder; check the path$"):
+            prepare("coco27", tmp_path / "coco", folders[0], lists=folders[1])
 
 
 def test_cut_files_and_archives_are_named(tmp_path, downloads):

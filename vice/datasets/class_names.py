@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from vice.errors import UserError
 from vice.labels import IGNORE
+
+logger = logging.getLogger(__name__)
 
 MAX_CLASSES = 255
 _REMEDY = "leave one class name a line, in the order of the label indices, and nothing else"
@@ -127,6 +130,7 @@ def _strip_indices(names: list[str], path: Path) -> list[str]:
             f"{path}: the numbers in front of the names are not 0, 1, 2, ...: correct or remove "
             "them"
         )
+    logger.info("%s: the numbers in front of the names are their indices", path)
     return [numbered[index] for index in range(len(numbered))]
 
 

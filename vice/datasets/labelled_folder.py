@@ -71,7 +71,8 @@ def open_folder(root: str | Path) -> LabelledFolder:
     path = root / "classes.txt"
     if not path.is_file():
         raise UserError(
-            f"{path}: no such file; write one class name a line, in the order of the label indices"
+            f"{path}: no such file; a labelled folder has images/SPLIT, labels/SPLIT and "
+            "classes.txt (one class name a line, in the order of the label indices)"
             + nearby_names(path)
         )
     return LabelledFolder(root, read_class_names(path), name=root.resolve().name)

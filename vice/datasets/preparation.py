@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -66,10 +66,15 @@ def prepare(
     """
     if name not in RELEASES:
         raise UserError(f"data set {name!r} is unknown; choose one of {', '.join(RELEASES)}")
+    for folder, option in ((source, "--source"), (lists, "--lists")):
+        if folder is not None and not folder.is_dir():
+            raise UserError(f"{option} {folder}: no such folder; check the path")
     source = source or root
     _announce(name, source)
     wanted = (TRAINING,) if purpose == TRAINING else (TRAINING, SCORING)
-    done, wrong = [], []
+    done: list[str] = []
+    wrong: list[str] = []
+    missing: list[ReleasePart] = []
     for part in RELEASES[name]:
         if purpose == TRAINING and part.purpose != TRAINING:
             continue
@@ -77,9 +82,10 @@ def prepare(
             if _place(part, root, source, threads):
                 done.append(_verify(part, root / part.folder, threads))
             elif part.purpose in wanted:
-                wrong.append(_how_to_get(part, root, source))
+                missing.append(part)
         except UserError as error:
             wrong.append(str(error))
+    wrong = [*_how_to_get(missing, root, source), *wrong]
     if purpose != TRAINING:
         for step in _last_steps(name, root, source, lists or source, threads, whole=not wrong):
             try:
@@ -89,8 +95,7 @@ def prepare(
     for line in done:
         logger.info("%s", line)
     if wrong:
-        # Duplicates: several parts may come out of one archive.
-        raise UserError("; ".join(dict.fromkeys(wrong)))
+        raise UserError("; ".join(wrong))
     return done
 
 
@@ -168,12 +173,18 @@ def _copy(folder: Path, target: Path, ending: str) -> None:
             replace_atomically(there, partial(shutil.copyfile, file))
 
 
-def _how_to_get(part: ReleasePart, root: Path, source: Path) -> str:
-    return (
-        f"{root / part.folder} is missing, and {source} holds neither {part.archive} nor "
-        f"{' nor '.join(part.extracted)} with files *{part.ending}: download {part.archive} from "
-        f"{part.site} and name its folder with --source"
-    )
+def _how_to_get(missing: Sequence[ReleasePart], root: Path, source: Path) -> list[str]:
+    """A sentence for each site that archives are to be had from."""
+    sentences = []
+    for site in dict.fromkeys(part.site for part in missing):
+        parts = [part for part in missing if part.site == site]
+        archives = list(dict.fromkeys(part.archive for part in parts))
+        folders = ", ".join(part.folder for part in parts)
+        sentences.append(
+            f"{root} lacks {folders}: download {', '.join(archives)} from {site} into {source} "
+            "(or name with --source the folder that holds them or what was unpacked from them)"
+        )
+    return sentences
 
 
 def _verify(part: ReleasePart, target: Path, threads: int) -> str:

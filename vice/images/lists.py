@@ -205,8 +205,8 @@ def _list_folder(folder: Path, contents: Contents) -> list[Path]:
         known = " ".join(sorted(SUFFIXES))
         there = contents.line().removeprefix(f"{folder}: 0 images").lstrip("; ")
         raise UserError(
-            f"{folder}: no images in this folder or below; known suffixes: {known}"
-            + (f" ({there})" if there else "")
+            f"{folder}: no images in this folder or below; save those of another format as .jpg or "
+            f".png; known suffixes: {known}" + (f" ({there})" if there else "")
         )
     return paths
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vice.labels import IGNORE
@@ -253,7 +252,9 @@ class ClusterPasses:
 
 
 def _units(dense: Tensor) -> Tensor:
-    return F.normalize(dense.float(), dim=1)
+    dense = dense.float()
+    # Bound by memory: sums of squares read rows, the norm over channels would stride through them.
+    return dense * dense.square().sum(1, keepdim=True).clamp(min=1e-24).rsqrt()
 
 
 def _results(pieces: deque[Future[Piece]]) -> Iterator[Piece]:

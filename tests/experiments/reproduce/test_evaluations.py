@@ -14,12 +14,14 @@ from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.tables import Experiment, load_scale
 
 LBFGS = {"linear_optimizer": "lbfgs", "linear_pixels": 1000}
+MINIBATCH = {"clusters": "minibatch", "minibatch_images": 2, "minibatch_init": 1}
 ROW = Experiment(
     "row",
     evaluate={
         "clusters": {"kind": "clusters", "dataset": "camvid", "clusters": [3]},
         "converged": {"kind": "linear", "dataset": "camvid", "changes": LBFGS},
         "steps": {"kind": "linear", "dataset": "camvid"},
+        "own": {"kind": "clusters", "dataset": "camvid", "clusters": [3], "changes": MINIBATCH},
     },
 )
 
@@ -28,7 +30,7 @@ def read(folder):
     found = {
         path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/results.json")
     }
-    assert len(found) == 3
+    assert len(found) == 4
     return found
 
 
@@ -41,11 +43,13 @@ def test_clusters_and_a_converged_probe_share_passes(stripes, tmp_path, monkeypa
     )
     spec = "random:resnet18-fpn-8"
     together = evaluate(ROW, spec, 0, tmp_path / "one", plan)
-    assert asked == ["linear"]
-    assert evaluate(ROW, spec, 0, tmp_path / "one", plan) == together and asked == ["linear"]
+    assert asked == ["linear", "clusters"]
+    # Two evaluations of clusters stand under names of their own.
+    assert {"3 greedy", "own 3 greedy"} < together.keys()
+    assert evaluate(ROW, spec, 0, tmp_path / "one", plan) == together and len(asked) == 2
     monkeypatch.setattr(evaluations, "_share_passes", lambda *_: None)
     assert evaluate(ROW, spec, 0, tmp_path / "two", plan) == together
-    assert asked == ["linear", "clusters", "linear", "linear"]
+    assert asked == ["linear", "clusters", "clusters", "linear", "linear", "clusters"]
     one, two = read(tmp_path / "one"), read(tmp_path / "two")
     # Names hold the keys of finished rows.
     assert one.keys() == two.keys()

@@ -71,12 +71,14 @@ def test_runs_that_are_one_failures_and_what_waits_are_said(tmp_path):
     found = outcome()
     found.rows["other"].run = "run0"
     found.failures.append("other, seed 1: no images")
+    found.failures += [f"row: {n}, seed 0: no folder: /x" for n in range(3)]
     found.waiting.append("base, seed 0: job 7 is PENDING")
     plan = ReproducePlan(tmp_path, load_scale("full"))
     text = write_report(TABLE, found, plan).read_text()
     assert text == to_markdown(TABLE, found, plan)
     assert "| other (the same run as 'base' here) |" in text
     assert "- failed: other, seed 1: no images" in text
+    assert "- failed: row: 0, seed 0 and 2 more: no folder: /x\n" in text and "row: 1" not in text
     assert "- waiting: base, seed 0: job 7 is PENDING" in text
     kept = json.loads((tmp_path / "tables" / "name-full.json").read_text())
     assert kept["rows"]["other"]["last"][1]["linear"]["miou"] == 0.5

@@ -67,9 +67,10 @@ def row(table, name) -> Experiment:
 def readouts_of(row):
     """Names that the evaluations of a row may give."""
     names = {"forward", "loss", "backward", "optimiser"} if row.untrained else set(row.evaluate)
-    for arguments in row.evaluate.values():
+    for label, arguments in row.evaluate.items():
+        before = "" if label == arguments["kind"] else f"{label} "
         for k in arguments.get("clusters", ()):
-            names |= {f"{k} greedy", f"{k} hungarian"}
+            names |= {f"{before}{k} greedy", f"{before}{k} hungarian"}
     return names
 
 

@@ -71,12 +71,19 @@ def evaluate(row: Experiment, spec: str, seed: int, folder: Path, plan: Reproduc
             plan.require(out)
             result = _evaluate(kind, spec, seed, out, plan, arguments)
         for name, figures in readouts(result).items():
-            column = name if kind == "clusters" else label
+            column = _column(kind, label, name)
             scores[column] = {metric: figures[metric] for metric in ("miou", "accuracy")}
             if iou := figures.get("iou_per_class"):
                 counted = sum(value is not None for value in iou.values())
                 scores[column] |= {"classes_in_mean": counted, "classes": len(iou)}
     return scores
+
+
+def _column(kind: str, label: str, readout: str) -> str:
+    """What a score stands under: two evaluations of clusters are told apart by their label."""
+    if kind != "clusters":
+        return label
+    return readout if label == kind else f"{label} {readout}"
 
 
 class _Asked(NamedTuple):

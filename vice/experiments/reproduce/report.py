@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ LABEL_FREE = {
     "mutual_information": "NMI of views",
     "cosine": "cosine of views",
 }
+#: Where, and why. Names of rows may hold colons themselves.
+_FAILURE = re.compile(r"(.*?, (?:seed \d+|stability between seeds))(: .*)", re.DOTALL)
 HEAD = ("row", "read-out", "published", "source", "last checkpoint", "label-free choice", "seeds")
 
 
@@ -77,9 +80,22 @@ def to_markdown(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> str
             for cells in _cells(table, row, row_outcome, baseline, plan)
         ]
     lines += [*_label_free(table, outcome), "", *_notes(plan, outcome)]
-    lines += [f"- failed: {line}" for line in outcome.failures]
+    lines += [f"- failed: {line}" for line in _by_cause(outcome.failures)]
     lines += [f"- waiting: {line}" for line in outcome.waiting]
     return "\n".join(lines) + "\n"
+
+
+def _by_cause(failures: Sequence[str]) -> list[str]:
+    """Failures of one cause in one line: a folder that is not there fails every row."""
+    causes: dict[str, list[str]] = {}
+    for line in failures:
+        found = _FAILURE.fullmatch(line)
+        where, cause = found.groups() if found else (line, "")
+        causes.setdefault(cause, []).append(where)
+    return [
+        (where[0] if len(where) == 1 else f"{where[0]} and {len(where) - 1} more") + cause
+        for cause, where in causes.items()
+    ]
 
 
 def _cells(

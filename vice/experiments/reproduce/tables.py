@@ -1,11 +1,12 @@
 """The papers' experiments as data: a file a table under ``configs/tables``, composed from parts.
 
 A *part* says some of ``name``, ``config`` (of training), ``train`` (Hydra overrides),
-``trained_on`` (data set), ``evaluate`` (name of an evaluation to its arguments), ``kinds`` (which
-evaluations are kept), ``spec`` (an embedder in place of a training), ``untrained``, ``initial``,
-``published`` (read-out to the papers' figures, in percent) and ``source``; ``use`` names parts of
-``_base/parts.yaml`` that come before it. A row is the table's ``base`` followed by a part of
-``rows``, or by one of each of the lists of ``axes``.
+``trained_on`` (data set), ``evaluate`` (name of an evaluation to its arguments; the name is its
+``kind`` where that is not said, and stands before the read-outs of clusters where it is), ``kinds``
+(which evaluations are kept), ``spec`` (an embedder in place of a training), ``untrained``,
+``initial``, ``published`` (read-out to the papers' figures, in percent) and ``source``; ``use``
+names parts of ``_base/parts.yaml`` that come before it. A row is the table's ``base`` followed by a
+part of ``rows``, or by one of each of the lists of ``axes``.
 """
 
 from __future__ import annotations
