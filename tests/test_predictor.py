@@ -41,6 +41,11 @@ def test_embedding_equals_the_steps_by_hand(predictor, rng):
     )
     with torch.no_grad():
         dense = predictor.embedder(((pixels - mean) / std)[None])
+    native = predictor.embed(image, stride="native")
+    assert native.shape == (16, 10, 14)
+    assert torch.allclose(native, F.normalize(dense, dim=1)[0], atol=1e-5)
+    with pytest.raises(ValueError, match="stride must be 'image' or 'native', not 4"):
+        predictor.embed(image, stride=4)
     dense = F.interpolate(dense, size=(40, 56), mode="bilinear", align_corners=False)
     assert torch.allclose(predictor.embed(image), F.normalize(dense, dim=1)[0], atol=1e-5)
 

@@ -30,6 +30,7 @@ PARTS = {
     "scoring": "scoring:nearest",
     "kmeans": "scoring:kmeans",
     "kmeans_epoch": "kmeans_epoch:kmeans_epoch",
+    "iic_joint": "joint:iic_joint",
     "growth": "growth:growth",
     "kernels": "kernels.compiled:kernels",
     "traffic": "kernels.traffic:traffic",

@@ -3,7 +3,8 @@
 
 Results that were not taken in the same way get tables of their own, and a line says what differs.
 Rows of one table are paired over the same resamples of the scored images: which differences to the
-first row (or the one that --against names) lie within chance.
+first row (or the one that --against names) lie within chance. The positional bias and outlines get
+tables of their own.
 
 Examples:
     python tools/compare.py outputs/msrc21/*
@@ -35,10 +36,14 @@ def main() -> None:
     # PyTorch takes seconds to import, and help does without.
     from vice.evaluation.compare import make_tables, read_results, row_names
     from vice.evaluation.comparison_page import to_html, to_markdown
+    from vice.evaluation.own_tables import divide_folders, make_own_tables, own_sections
     from vice.evaluation.paired import pair_tables, pairing_sections
 
-    tables = make_tables(read_results(args.folders), row_names(args.row))
-    paired = pairing_sections(pair_tables(tables, args.against))
+    names, (folders, own) = row_names(args.row), divide_folders(args.folders)
+    further = own_sections(make_own_tables(own, names), args.against)
+    tables = make_tables(read_results(folders), names) if folders or not own else []
+    paired = pairing_sections(pair_tables(tables, args.against)) if tables else []
+    paired += further
     if args.out is None:
         print(to_markdown(tables, paired), end="")
     else:

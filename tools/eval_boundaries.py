@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from vice.cli import Parser, run, whole
+from vice.evaluation.own_readouts import boundary_line
 from vice.names import printable
 from vice.paths import typed_text
 from vice.runtime.device_names import NAMES, check_device
@@ -21,7 +22,6 @@ example:
   python tools/eval_boundaries.py outputs/coco_highres --dataset path/to/bsds500
   python tools/eval_boundaries.py lab --dataset path/to/bsds500 --clusters 27 --fit-split val
 """
-SHOWN = ("boundary_precision", "boundary_recall", "boundary_f", "achievable_accuracy")
 
 
 def main() -> None:
@@ -64,12 +64,7 @@ def main() -> None:
         seed=args.seed,
         device=args.device,
     )
-    found = result["boundaries"]
-    shown = ", ".join(f"{name.replace('_', ' ')} {_percent(found[name])}" for name in SHOWN)
-    print(
-        f"{shown}, undersegmentation {_percent(found['undersegmentation'])} (%, outlines within "
-        f"{args.tolerance} pixels); {found['images']} images, {printable(out)}"
-    )
+    print(f"{boundary_line(result)}, {printable(out)}")
 
 
 def _name(args: argparse.Namespace) -> str:
@@ -77,10 +72,6 @@ def _name(args: argparse.Namespace) -> str:
     fitted = f"k{args.clusters}-{args.fit_split}" if args.clusters else args.centroids or "own"
     parts = [data, args.split, args.checkpoint, fitted, f"t{args.tolerance}", f"seed{args.seed}"]
     return "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
 
 
 if __name__ == "__main__":

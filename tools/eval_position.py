@@ -7,7 +7,8 @@ from pathlib import Path
 
 from vice.cli import run
 from vice.errors import UserError
-from vice.evaluation.options import evaluation_parser, percent, task_arguments
+from vice.evaluation.options import evaluation_parser, task_arguments
+from vice.evaluation.own_readouts import position_lines
 from vice.names import printable
 
 EXAMPLE = """\
@@ -38,21 +39,9 @@ def main() -> None:
         from vice.plugins.mmseg.evaluate_position import evaluate_position
 
         result = evaluate_position(**task, clusters=args.clusters)
-    for name in ("before", "after"):
-        found = result["position"][name]
-        r2 = ", ".join(f"{axis} {_shown(value)}" for axis, value in found["r2"].items())
-        clusters = "".join(
-            f"; {k} clusters greedy {percent(matchings['greedy'])}, hungarian "
-            f"{percent(matchings['hungarian'])}"
-            for k, matchings in found["clusters"].items()
-        )
-        print(f"{name}: R² {r2}; linear {percent(found['linear'])}{clusters}")
+    print("\n".join(position_lines(result["position"])))
     print(f"mIoU / accuracy in %, of a sample; {result['protocol']['title']}, ", end="")
     print(printable(task["out_dir"]))
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 if __name__ == "__main__":

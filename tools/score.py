@@ -2,8 +2,9 @@
 """Scores a frozen embedder by several read-outs that share the passes over the images.
 
 Each gets a results directory, with the numbers of its own tool (eval_linear.py, eval_cluster.py,
-eval_retrieval.py). A probe shares passes where it is fitted to convergence
-(--set linear_optimizer=lbfgs); trained by steps, it keeps its own.
+eval_retrieval.py, eval_position.py, eval_boundaries.py). A probe shares passes where it is fitted
+to convergence (--set linear_optimizer=lbfgs), retrieval where its protocol shows the same images
+(--retrieval-protocol native); else they keep their own, and the log says so.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ from vice.cli import number, run
 from vice.errors import UserError
 from vice.evaluation.compare import readouts
 from vice.evaluation.options import evaluation_parser, percent, score_arguments
+from vice.evaluation.own_readouts import boundary_line, position_lines
+from vice.evaluation.published import PROTOCOLS
 from vice.names import printable
+from vice.paths import typed_text
 
 EXAMPLE = """\
   python tools/score.py outputs/demo/train --dataset outputs/demo/data --linear --clusters 6 24 \\
       --set linear_optimizer=lbfgs
+  python tools/score.py outputs/demo/train --dataset outputs/demo/data --clusters 24 \\
+      --position 24 --retrieval --retrieval-protocol native --boundaries path/to/bsds500
 """
 
 
@@ -26,6 +32,26 @@ def main() -> None:
     add("--linear", action="store_true", help="a linear probe")
     add("--clusters", type=int, nargs="+", metavar="K", help="numbers of k-means clusters")
     add("--retrieval", action="store_true", help="dense nearest-neighbour retrieval")
+    add(
+        "--retrieval-protocol",
+        choices=sorted(PROTOCOLS),
+        metavar="NAME",
+        help="its protocol, if not hummingbird2023",
+    )
+    add(
+        "--position",
+        type=int,
+        nargs="*",
+        metavar="K",
+        help="the positional bias, and a converged probe and K clusters without it",
+    )
+    add(
+        "--boundaries",
+        type=typed_text,
+        metavar="FOLDER",
+        help="outlines of the clusters' segments (without --clusters, of the checkpoint's own) "
+        "against those that people drew, see eval_boundaries.py; its split val",
+    )
     add(
         "--label-free",
         action="store_true",
@@ -39,30 +65,50 @@ def main() -> None:
         "it is embedded twice (4)",
     )
     args = parser.parse_args()
-    asked = {"linear": args.linear, "clusters": args.clusters, "retrieval": args.retrieval}
+    asked = {
+        "linear": args.linear,
+        "clusters": args.clusters,
+        "retrieval": args.retrieval,
+        "position": args.position is not None,
+    }
     kinds = [kind for kind, wanted in asked.items() if wanted]
-    if not kinds:
-        raise UserError("nothing to read out: give --linear, --clusters or --retrieval")
+    if not kinds and not args.boundaries:
+        raise UserError(
+            "nothing to read out: give --linear, --clusters, --retrieval, --position or "
+            "--boundaries"
+        )
+    if args.retrieval_protocol and not args.retrieval:
+        raise UserError("--retrieval-protocol is that of --retrieval: give that, too")
     if args.label_free and not args.clusters:
         raise UserError("--label-free compares views by clusters: give --clusters too")
     # PyTorch and MMSegmentation take seconds to import, and help needs neither.
     from vice.runtime.rendezvous import join_from_environment
 
     with join_from_environment(args.device) as args.device:
-        task = score_arguments(args, kinds)
+        task = score_arguments(args, kinds, args.retrieval_protocol)
         from vice.plugins.mmseg.score import score
 
         results = score(
             **task,
             clusters=args.clusters or (),
+            position_clusters=args.position or (),
+            boundaries=args.boundaries,
             label_free=args.label_free,
             memory_limit=int(args.memory_gib * 2**30),
         )
-    for kind in kinds:
+    for kind in (kind for kind in kinds if kind != "position"):
         result = results[kind]
         found = ", ".join(f"{name} {percent(of)}" for name, of in readouts(result).items())
         out = printable(result["arguments"]["out_dir"])
         print(f"{kind}: mIoU / accuracy in %: {found}; {result['protocol']['title']}, {out}")
+    if "position" in kinds:
+        result = results["position"]
+        print("\n".join(f"position: {line}" for line in position_lines(result["position"])))
+        print(
+            f"position: {result['protocol']['title']}, {printable(result['arguments']['out_dir'])}"
+        )
+    for name, result in results.get("boundaries", {}).items():
+        print(f"boundaries {name}: {boundary_line(result)}")
     if args.label_free:
         shown = ", ".join(
             f"{name} {value:.3g}" for name, value in results["label_free"]["scores"].items()

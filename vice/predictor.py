@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     Picture = np.ndarray | str | Path | Image.Image
     Vector: TypeAlias = Tensor | np.ndarray
     Vectors: TypeAlias = Vector | Sequence[Vector] | Mapping[str, Vector] | Concepts | Centroids
+
+#: What a vector is given to: each pixel, or each cell of the network.
+IMAGE, NATIVE = "image", "native"
 
 
 class Predictor:
@@ -60,20 +63,23 @@ class Predictor:
     # Not inference_mode: the embedder may be one in training, and what a module keeps for its next
     # call must then be fit for a backward pass.
     @torch.no_grad()
-    def embed(self, image: Picture) -> Tensor:
-        """Embeds one image at its own resolution.
+    def embed(self, image: Picture, stride: str = IMAGE) -> Tensor:
+        """Embeds one image at its own resolution, or at the network's.
 
         Args:
             image: (H, W, 3) uint8 RGB, the path of an image file, or an image of Pillow, which is
                 turned as its EXIF orientation says.
+            stride: ``"image"`` for a vector of each pixel, interpolated bilinearly; ``"native"``
+                for one of each cell of the network, a sixteenth of the memory at stride 4.
 
         Returns:
-            (D, H, W) float32 on the CPU, each pixel's vector of unit length (of ``lab``, whose
-            lengths count: as it is).
+            (D, H, W), or (D, h, w), float32 on the CPU, each vector of unit length (of ``lab``,
+            whose lengths count: as it is).
 
         Raises:
             UserError: The file cannot be read, the array is not an RGB image, or its embedding is
                 not finite.
+            ValueError: Another stride.
 
         Example:
             >>> import numpy as np
@@ -84,9 +90,13 @@ class Predictor:
             >>> round(float(lengths.min()), 4), round(float(lengths.max()), 4)
             (1.0, 1.0)
         """
+        if stride not in (IMAGE, NATIVE):
+            raise ValueError(f"stride must be {IMAGE!r} or {NATIVE!r}, not {stride!r}")
         pixels = _rgb(image)
         dense = self._embed(pixels, image)
-        dense = F.interpolate(dense, size=pixels.shape[:2], mode="bilinear", align_corners=False)
+        if stride == IMAGE:
+            size = pixels.shape[:2]
+            dense = F.interpolate(dense, size=size, mode="bilinear", align_corners=False)
         return (F.normalize(dense, dim=1) if is_spherical(self.embedder) else dense)[0].cpu()
 
     @torch.no_grad()
@@ -116,9 +126,49 @@ class Predictor:
             >>> vice.load("lab", device="cpu").segment(photo, np.array([black, white])).tolist()
             [[0, 1, 1, 1], [0, 1, 1, 1]]
         """
+        return self.segment_each(image, [concepts])[0]
+
+    @torch.no_grad()
+    def segment_each(self, image: Picture, sets: Sequence[Vectors | None]) -> list[Tensor]:
+        """What `segment` gives for several sets of concepts; the image is embedded once.
+
+        Args:
+            image: As in `embed`.
+            sets: Concepts, each as in `segment`.
+
+        Returns:
+            For each set (H, W) int64 on the CPU.
+
+        Raises:
+            UserError: As in `segment`.
+        """
         pixels = _rgb(image)
-        compared = self._concepts(concepts)
-        return compared.nearest_map(self._embed(pixels, image), pixels.shape[:2])[0].cpu()
+        compared = [self._concepts(concepts) for concepts in sets]
+        dense = self._embed(pixels, image)
+        return [each.nearest_map(dense, pixels.shape[:2])[0].cpu() for each in compared]
+
+    @torch.no_grad()
+    def saliency(self, image: Picture) -> Tensor:
+        """How likely each pixel is foreground, of a model that was trained to say so.
+
+        Args:
+            image: As in `embed`.
+
+        Returns:
+            (H, W) float32 on the CPU, raw logits: above 0 foreground is more likely.
+
+        Raises:
+            UserError: As in `embed`, or the model has no such output.
+        """
+        find = getattr(self.embedder, "foreground", None)
+        if find is None:
+            raise UserError(
+                f"{self.name} has no saliency: only methods that learn one (docs/training.md) do"
+            )
+        pixels = _rgb(image)
+        logits = self._dense(find, pixels, image)
+        size = pixels.shape[:2]
+        return F.interpolate(logits, size, mode="bilinear", align_corners=False)[0, 0].cpu()
 
     def _concepts(self, concepts: Any) -> Concepts:
         if concepts is None:
@@ -141,8 +191,11 @@ class Predictor:
         return Concepts(F.normalize(vectors, dim=1)) if spherical else Concepts.euclidean(vectors)
 
     def _embed(self, pixels: np.ndarray, image: Any) -> Tensor:
+        return self._dense(self.embedder, pixels, image)
+
+    def _dense(self, network: Callable[[Tensor], Tensor], pixels: np.ndarray, image: Any) -> Tensor:
         batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
-        dense: Tensor = self.embedder(normalize(batch.to(self.device)))
+        dense = network(normalize(batch.to(self.device)))
         refuse_nonfinite(dense, image if isinstance(image, str | Path) else "the image")
         return dense.float()
 

@@ -138,6 +138,11 @@ def test_a_model_is_scored(folder, tmp_path):
         "lab", folder, out, clusters=2, fit_split="val", tolerance=1, device="cpu"
     )
     assert json.loads((out / "results.json").read_text()) == found
+    spread = found["boundaries"].pop("interval")
+    assert spread["boundary_f"] == [1.0, 1.0] and (spread["images"], spread["resamples"]) == (
+        2,
+        1000,
+    )
     assert found["boundaries"] == {
         "boundary_precision": 1.0,
         "boundary_recall": 1.0,

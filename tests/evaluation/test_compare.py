@@ -52,7 +52,9 @@ def clusters(**changes):
 @pytest.mark.parametrize("kind", ["position", "boundaries"])
 def test_read_outs_without_a_table_say_so(kind, tmp_path) -> None:
     (tmp_path / "results.json").write_text(json.dumps({"kind": kind, "spec": "lab"}))
-    with pytest.raises(UserError, match=f"holds the read-out {kind}, of which no table is made"):
+    with pytest.raises(
+        UserError, match=f"holds the read-out {kind}, which is no mIoU and accuracy"
+    ):
         read_results([tmp_path])
 
 

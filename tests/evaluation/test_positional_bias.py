@@ -7,13 +7,8 @@ import pytest
 import torch
 
 from vice.errors import UserError
-from vice.evaluation.positional_bias import (
-    PixelSample,
-    ReadOuts,
-    fit_eraser,
-    fit_position,
-    measure_bias,
-)
+from vice.evaluation.position_scores import PixelSample, ReadOuts, measure_bias
+from vice.evaluation.positional_bias import fit_eraser, fit_position
 
 
 def made(rng, count, encoded, dim=6, mix_seed=0):

@@ -1,4 +1,4 @@
-"""PiCIE that sends its process a signal, once each, at moments named ``PLACE:EPOCH:SIGNAL``."""
+"""Methods that send their process a signal, once each, at moments named ``PLACE:EPOCH:SIGNAL``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from vice.methods.maskcontrast import MaskContrast
 from vice.methods.picie import PiCIE
 
 
@@ -18,13 +19,14 @@ def stop(place: str, epoch: int) -> None:
             os.kill(os.getpid(), getattr(signal, moment.split(":")[2]))
 
 
-class StoppedPiCIE(PiCIE):
-    """With a pass for each view, ``kmeans`` is in the second one."""
+class Stopping:
+    """In the second part of the passes of ``places``, before an epoch, and of the last one."""
 
     steps = 0
+    places: tuple[str, ...] = ()
 
     def before_epoch(self, context: Any) -> None:
-        self._stopping(context, ("", "kmeans", "labels"), super().before_epoch)
+        self._stopping(context, self.places, super().before_epoch)
 
     def before_export(self, context: Any) -> None:
         self._stopping(context, ("export",), super().before_export)
@@ -51,3 +53,13 @@ class StoppedPiCIE(PiCIE):
             work(context)
         finally:
             del context.run
+
+
+class StoppedPiCIE(Stopping, PiCIE):
+    """With a pass for each view, ``kmeans`` is in the second one."""
+
+    places = ("", "kmeans", "labels")
+
+
+class StoppedMaskContrast(Stopping, MaskContrast):
+    """Nothing happens before an epoch."""

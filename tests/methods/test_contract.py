@@ -40,8 +40,23 @@ CLUSTERS = {
     "init_batches": 1,
     "kmeans_iterations": 4,
 }
+PAIRS = {
+    "crop_side": 48,
+    "image_scale": 1.5,
+    "affine": True,
+    "clusters": 4,
+    "over_clusters": 6,
+    "sub_heads": 2,
+    "displacement": 2,
+}
 SMALL: dict[str, dict[str, Any]] = {
-    "METHOD": {"picie": {**CLUSTERS, "over_clusters": 9}, "mdc": CLUSTERS},
+    "METHOD": {
+        "picie": {**CLUSTERS, "over_clusters": 9},
+        "mdc": CLUSTERS,
+        "iic": PAIRS,
+        "maskcontrast": {"view_side": 32, "queue_keys": 8, "in_batch": "global", "clusters": 3},
+    },
+    "FOREGROUND": {"source": "builtin"},
     "VIEWS": {"num_views": 2, "size": 32},
     "PROTOTYPES": {"num_prototypes": 6, "dim": DIM},
     "LOSS": {"queue_length": 16, "queue_start": 1},
@@ -88,10 +103,12 @@ class Parts:
         settings = settings_of(name)
         self.method: Method = build_method(settings)
         self.embedder = seeded_embedder(
-            0, backbone="resnet18", decoder="fpn", dim=DIM, stages=1, centre=True
-        ).eval()
+            0, backbone="resnet18", decoder="fpn", dim=DIM, stages=1, centre=True,
+            outputs=self.method.outputs,
+        ).eval()  # fmt: skip
         torch.manual_seed(0)
         self.head, self.loss = self.method.head(DIM), self.method.loss()
+        self.method.bind(self.loss, self.embedder, lambda network, images: network(images))
         source = NoiseSource(settings, IMAGES)
         # Gone with these parts; that of the first process serves all.
         self._files = tempfile.TemporaryDirectory()
@@ -112,7 +129,7 @@ class Parts:
         return [*self.embedder.parameters(), *self.head.parameters()]
 
     def outputs(self) -> list[Any]:
-        embeddings = torch.cat([self.embedder(each) for each in self.batch.inputs])
+        embeddings = torch.cat([self.embedder(each, outputs=True) for each in self.batch.inputs])
         found = self.head(embeddings)
         return found if isinstance(found, list) else [found]
 
@@ -126,6 +143,7 @@ class Parts:
             optimizer.zero_grad()
             value = self.value()
             value.backward()
+            self.method.before_step(self.context)
             optimizer.step()
             self.method.after_step(self.context)
             values.append(float(value.detach()))

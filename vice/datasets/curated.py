@@ -29,10 +29,11 @@ class CuratedList:
     checksum: str
 
 
-#: Images that PiCIE trains on, a path a line, as `vice.datasets.preparation` writes them.
+#: Images that other methods train on, a path a line, as `vice.datasets.preparation` writes them.
 TRAINED_ON = {
     "coco27": "curated/train2017/images.txt",
     "cityscapes": "curated/test_train_extra.txt",
+    "voc21": "curated/trainaug.txt",
 }
 CURATED = {
     "train": CuratedList(

@@ -13,12 +13,14 @@ from PIL import Image
 
 from vice.datasets import open_release
 from vice.datasets.archives import Extract, in_threads, unpack
+from vice.datasets.curated import TRAINED_ON
 from vice.datasets.label_counts import count_labels
 from vice.datasets.label_sets import label_set
 from vice.datasets.releases import SBD
 from vice.datasets.split_files import name_some
 from vice.datasets.voc import (
     AUGMENTED,
+    IMAGES,
     OFFICIAL,
     SPLITS,
     list_path,
@@ -85,6 +87,9 @@ def make_trainaug(root: Path, source: Path, threads: int) -> str:
     path = list_path(root, "trainaug")
     if not path.is_file():
         write_text(path, "".join(f"{name}\n" for name in ids))
+    # What is trained on: files, not ids.
+    images = "".join(f"../{IMAGES}/{name}.jpg\n" for name in ids)
+    write_text(root / TRAINED_ON["voc21"], images)
     counts = count_labels(open_release("voc21", root), "trainaug", threads)
     beside = len(ids) - len(train)
     return (

@@ -89,10 +89,14 @@ def choose_checkpoint(
     scores = {}
     for _, file in candidates:
         checkpoint = load_checkpoint(file, device=device)
+        if checkpoint.concepts is None and file != candidates[-1][1]:
+            logger.info("%s: holds no prototypes yet, so it cannot be chosen", file)
+            continue
         scores[file.name] = views.measure(checkpoint.embedder, checkpoint.required_directions())
         logger.info("%s: %s", file, scores[file.name])
     epoch, best = max(
-        candidates, key=lambda entry: (scores[entry[1].name].mutual_information, entry[0])
+        (entry for entry in candidates if entry[1].name in scores),
+        key=lambda entry: (scores[entry[1].name].mutual_information, entry[0]),
     )
     last = epoch == candidates[-1][0]
     return Choice(exported if last else best, epoch, last, scores)

@@ -77,8 +77,8 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
         result = read_json(file, "evaluate again")
         if result.get("kind") in OF_THEIR_OWN:
             raise UserError(
-                f"{file} holds the read-out {result['kind']}, of which no table is made: leave its "
-                "folder out"
+                f"{file} holds the read-out {result['kind']}, which is no mIoU and accuracy: leave "
+                "its folder out"
             )
         if result.get("kind") not in KINDS:
             raise UserError(f"{file} was not written by an evaluation of ViCE")
@@ -114,7 +114,7 @@ def _where(folder: Path) -> str:
 def _check_whole(result: Mapping[str, Any], file: Path) -> None:
     """Refuses results that lack what a table takes from them, or hold scores that are none."""
     try:
-        if not isinstance(_settings(result)["dataset"], str):
+        if not isinstance(settings_of(result)["dataset"], str):
             raise ValueError("its data set has no name")
         hash((result["spec"], result["seed"]))
         found = readouts(result)
@@ -175,7 +175,7 @@ def make_tables(
             raise UserError(f"{name}={pattern}: no embedder has such a name; there are {there}")
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
-        key = json.dumps(_settings(result), sort_keys=True)
+        key = json.dumps(settings_of(result), sort_keys=True)
         groups.setdefault(key, []).append(result)
     return [_table(json.loads(key), members, names or {}) for key, members in groups.items()]
 
@@ -225,7 +225,8 @@ def differences(tables: Sequence[ComparisonTable]) -> list[str]:
     return sentences
 
 
-def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What was the same for all results of a table, flat: dotted name to value."""
     data, arguments = result["dataset"], result["arguments"]
     flat: dict[str, Any] = {
         "kind": result["kind"],
@@ -258,8 +259,7 @@ def _table(
             seen[key] = result
             counted.append(scores)
             columns[name] = None
-            spec = result["spec"]
-            row = next((name for p, name in names.items() if _fits(spec, p)), spec)
+            row = row_of(result["spec"], names)
             cell = rows.setdefault(row, {}).setdefault(name, [])
             cell.append((scores["miou"], scores["accuracy"]))
             cells.setdefault(row, {}).setdefault(name, []).append(result)
@@ -268,6 +268,11 @@ def _table(
         f"{settings['protocol']} ({settings['hash']})"
     )
     return ComparisonTable(title, settings, list(columns), rows, mean_over(counted), cells)
+
+
+def row_of(spec: str, names: Mapping[str, str]) -> str:
+    """The row of an embedder, see `make_tables`."""
+    return next((name for p, name in names.items() if _fits(spec, p)), spec)
 
 
 def _fits(spec: str, pattern: str) -> bool:

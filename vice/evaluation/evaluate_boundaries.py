@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vice.clustering import fit_kmeans
 from vice.datasets.labelled_set import list_checksum
 from vice.errors import UserError
@@ -19,6 +21,9 @@ from vice.evaluation.boundaries import (
     score_segments,
     summarize,
 )
+from vice.evaluation.image_counts import save_image_tables
+from vice.evaluation.image_sums import sum_intervals
+from vice.evaluation.outline_sums import OUTLINES, outline_scores, outline_sums
 from vice.evaluation.pixel_sampler import PixelSampler
 from vice.evaluation.results import plain
 from vice.images import list_images
@@ -28,7 +33,7 @@ from vice.predictor import Predictor, load
 from vice.runtime.files import write_json
 from vice.runtime.progress import progress
 from vice.runtime.provenance import digest, versions
-from vice.runtime.run_folder import RESULTS_NAME
+from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
 
 logger = logging.getLogger(__name__)
 #: Pixels that k-means is fitted on, at most.
@@ -54,7 +59,7 @@ def evaluate_boundaries(
         spec: As in `vice.predictor.load`.
         folder: ``images/<split>/<id>.jpg`` and ``labels/<split>/<id>_<annotator>.png``, the numbers
             of the segments that each annotator drew; BSDS500 in this layout, for example.
-        out_dir: Gets ``results.json``.
+        out_dir: Gets ``results.json`` and ``per_image.npz``.
         split: The split that is scored.
         clusters: Fits so many clusters on the images of another split instead of taking the
             checkpoint's own concepts.
@@ -66,27 +71,143 @@ def evaluate_boundaries(
 
     Returns:
         What ``results.json`` holds: under ``"boundaries"`` what
-        `vice.evaluation.boundaries.summarize` gives, under ``"per_image"`` the counts and scores of
+        `vice.evaluation.boundaries.summarize` gives, with its ``interval`` (see
+        `vice.evaluation.image_sums.sum_intervals`), under ``"per_image"`` the counts and scores of
         each image.
 
     Raises:
         UserError: No such model, images, annotations or concepts, or an image that cannot be read.
     """
-    start, folder, out_dir = time.monotonic(), Path(folder), Path(out_dir)
+    folder = Path(folder)
     if clusters is not None and centroids is not None:
         raise UserError("clusters and centroids are one setting: leave one out")
-    images = _images(folder, split)
+    require_images(folder, split)
     predictor = load(spec, device)
-    concepts, known = _concepts(predictor, folder, clusters, fit_split, centroids, seed)
-    scores = {}
-    for path in progress(images, len(images), f"scoring outlines of {split}"):
-        annotations = list(read_annotations(folder, split, path.stem).values())
-        segments = connected_segments(predictor.segment(path, concepts).numpy())
+    readout = BoundaryReadout(
+        out_dir, *_concepts(predictor, folder, clusters, fit_split, centroids, seed)
+    )
+    return score_boundaries(
+        [readout], predictor, folder, spec=spec, split=split, tolerance=tolerance, seed=seed
+    )[0]
+
+
+class BoundaryReadout:
+    """Outlines of the segments that some concepts make.
+
+    Args:
+        out_dir: Gets ``results.json`` and ``per_image.npz``.
+        concepts: What pixels are compared with; None for the checkpoint's own.
+        known: What the result says of them.
+
+    Attributes:
+        scores: Stem of an image to its scores.
+    """
+
+    def __init__(
+        self, out_dir: str | Path, concepts: Centroids | None, known: dict[str, Any]
+    ) -> None:
+        self.out_dir, self.concepts, self.known = Path(out_dir), concepts, known
+        self.scores: dict[str, SegmentScores] = {}
+
+    @classmethod
+    def of_file(cls, out_dir: str | Path, path: str | Path) -> BoundaryReadout:
+        """Of centroids that an evaluation of clusters has written.
+
+        Raises:
+            UserError: As of `Centroids.load`.
+        """
+        read = Centroids.load(path)
+        known = {"from": "file", "file": str(path), "number": len(read)}
+        return cls(out_dir, read, known)
+
+    @classmethod
+    def of_checkpoint(cls, out_dir: str | Path, predictor: Predictor) -> BoundaryReadout:
+        """Of the concepts that the checkpoint holds.
+
+        Raises:
+            UserError: It holds none.
+        """
+        # Segmenting an image would say so, too, but of the first image.
+        own = predictor.checkpoint.concepts
+        if own is None:
+            raise UserError(
+                f"{predictor.name} holds no prototypes: name clusters to fit (--clusters), or a "
+                "file of centroids (--centroids)"
+            )
+        return cls(out_dir, None, {"from": "checkpoint", "number": len(own)})
+
+    def count(
+        self, path: Path, labels: np.ndarray, annotations: list[np.ndarray], tolerance: int
+    ) -> None:
+        """Scores the label map of an image.
+
+        Raises:
+            UserError: Annotations of another size; it names the image.
+        """
         try:
-            scores[path.stem] = score_segments(segments, annotations, tolerance)
+            segments = connected_segments(labels)
+            self.scores[path.stem] = score_segments(segments, annotations, tolerance)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-    result = {
+
+    def write(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Writes the result and the sums of each image, in the order of the images.
+
+        Args:
+            said: What the result says of model and data.
+        """
+        sums = outline_sums(self.scores.values())
+        found = {**summarize(self.scores.values()), "interval": sum_intervals(sums, outline_scores)}
+        result = plain(
+            {
+                **said,
+                "concepts": self.known,
+                "boundaries": found,
+                "per_image": {name: _entry(each) for name, each in self.scores.items()},
+            }
+        )
+        self.out_dir.mkdir(parents=True, exist_ok=True)
+        save_image_tables(self.out_dir / PER_IMAGE_NAME, {}, {OUTLINES: sums})
+        write_json(self.out_dir / RESULTS_NAME, result, allow_nan=False)
+        logger.info("results: %s", self.out_dir / RESULTS_NAME)
+        return result
+
+
+def score_boundaries(
+    readouts: Sequence[BoundaryReadout],
+    predictor: Predictor,
+    folder: str | Path,
+    *,
+    spec: str,
+    split: str = "val",
+    tolerance: int = 2,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Scores the outlines of several sets of concepts; each image is embedded once.
+
+    Args:
+        readouts: The sets.
+        predictor: The model.
+        folder: As in `evaluate_boundaries`.
+        spec: What the result calls the model.
+        split: As in `evaluate_boundaries`.
+        tolerance: As in `evaluate_boundaries`.
+        seed: What the concepts were fitted with.
+
+    Returns:
+        What each ``results.json`` holds.
+
+    Raises:
+        UserError: As of `evaluate_boundaries`.
+    """
+    start, folder = time.monotonic(), Path(folder)
+    images = require_images(folder, split)
+    concepts = [readout.concepts for readout in readouts]
+    for path in progress(images, len(images), f"scoring outlines of {split}"):
+        annotations = list(read_annotations(folder, split, path.stem).values())
+        for readout, labels in zip(readouts, predictor.segment_each(path, concepts), strict=True):
+            readout.count(path, labels.numpy(), annotations, tolerance)
+    said = {
         "kind": "boundaries",
         "unit": "share",
         "spec": spec,
@@ -99,20 +220,20 @@ def evaluate_boundaries(
             "list_checksum": list_checksum([path.name for path in images]),
         },
         "model": {"digest": digest(predictor.embedder), "dim": predictor.dim},
-        "concepts": known,
         "tolerance": tolerance,
-        "boundaries": summarize(scores.values()),
-        "per_image": {name: _entry(each) for name, each in scores.items()},
         "versions": versions(),
         "seconds": round(time.monotonic() - start, 2),
     }
-    out_dir.mkdir(parents=True, exist_ok=True)
-    write_json(out_dir / RESULTS_NAME, plain(result), allow_nan=False)
-    logger.info("results: %s", out_dir / RESULTS_NAME)
-    return plain(result)
+    return [readout.write(said) for readout in readouts]
 
 
-def _images(folder: Path, split: str) -> list[Path]:
+def require_images(folder: str | Path, split: str) -> list[Path]:
+    """The images of a split of a folder of annotations.
+
+    Raises:
+        UserError: There is no such split, or it has no image.
+    """
+    folder = Path(folder)
     home = folder / "images" / split
     if not home.is_dir():
         splits = sorted(path.name for path in home.parent.glob("*") if path.is_dir())
@@ -131,18 +252,12 @@ def _concepts(
 ) -> tuple[Centroids | None, dict[str, Any]]:
     """What pixels are compared with, None for the checkpoint's own, and what is said of it."""
     if centroids is not None:
-        read = Centroids.load(centroids)
-        return read, {"from": "file", "file": str(centroids), "number": len(read)}
+        read = BoundaryReadout.of_file("", centroids)
+        return read.concepts, read.known
     if clusters is None:
-        # Segmenting an image would say so, too, but of the first image.
-        own = predictor.checkpoint.concepts
-        if own is None:
-            raise UserError(
-                f"{predictor.name} holds no prototypes: name clusters to fit (--clusters), or a "
-                "file of centroids (--centroids)"
-            )
-        return None, {"from": "checkpoint", "number": len(own)}
-    images = _images(folder, fit_split)
+        own = BoundaryReadout.of_checkpoint("", predictor)
+        return own.concepts, own.known
+    images = require_images(folder, fit_split)
     fitted = _fit(predictor, images, clusters, seed)
     return fitted, {
         "from": "k-means",

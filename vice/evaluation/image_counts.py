@@ -81,13 +81,19 @@ class ImageTables:
         return table
 
 
-def save_image_tables(path: Path, tables: Mapping[str, ImageTables]) -> None:
+def save_image_tables(
+    path: Path,
+    tables: Mapping[str, ImageTables],
+    sums: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Writes tables of the same images into one ``.npz``, without pickles.
 
     Args:
         path: The file.
         tables: Name to tables; the file has ``<name>.shape`` (K, C), ``<name>.starts``,
             ``<name>.cells`` and ``<name>.counts``.
+        sums: Name to sums over each image, float64 (N, S), of which other scores are made (see
+            `vice.evaluation.image_sums`); the file has ``<name>.sums``.
 
     Raises:
         UserError: The disk does not take it.
@@ -96,14 +102,43 @@ def save_image_tables(path: Path, tables: Mapping[str, ImageTables]) -> None:
     for name, table in tables.items():
         arrays[f"{name}.shape"] = np.array([table.num_clusters, table.num_classes])
         arrays |= {f"{name}.{part}": getattr(table, part) for part in _PARTS}
+    arrays |= {f"{name}.sums": values for name, values in (sums or {}).items()}
     # In memory first: an archive that a full disk cuts short raises more than OSErrors.
     data = io.BytesIO()
     np.savez_compressed(data, **arrays)
     replace_atomically(path, lambda new: Path(new).write_bytes(data.getbuffer()))
 
 
+def load_image_sums(path: Path, name: str, columns: int, images: int, most: int) -> np.ndarray:
+    """Reads sums over each image that `save_image_tables` has written.
+
+    Args:
+        path: The file.
+        name: Of the sums.
+        columns: How many there are of an image, S.
+        images: Number of images N that they must be of.
+        most: Most bytes of the tables beside them.
+
+    Returns:
+        Finite float64 (N, S).
+
+    Raises:
+        UserError: The file is missing, not whole, or holds something else.
+    """
+    try:
+        with open_npz(path, 16 * 8 * columns * images + most) as arrays:
+            sums = arrays[f"{name}.sums"]
+        if sums.dtype != np.float64 or sums.shape != (images, columns):
+            raise ValueError(f"{name} is of other images")
+        if not np.isfinite(sums).all():
+            raise ValueError(f"{name} holds a number that is none")
+        return sums
+    except _UNREADABLE as error:
+        raise UserError(_other_counts(path, images, error)) from error
+
+
 def load_image_tables(
-    path: Path, shapes: Mapping[str, tuple[int, int]], images: int
+    path: Path, shapes: Mapping[str, tuple[int, int]], images: int, sums: int = 0
 ) -> dict[str, ImageTables]:
     """Reads what `save_image_tables` has written.
 
@@ -111,6 +146,7 @@ def load_image_tables(
         path: The file.
         shapes: Name of the tables that must be there to their (K, C).
         images: Number of images N that they must be of.
+        sums: Most bytes of the sums beside them.
 
     Returns:
         Name to tables.
@@ -118,16 +154,19 @@ def load_image_tables(
     Raises:
         UserError: The file is missing, not whole, or holds something else.
     """
-    most = sum(images * (8 * k * c + 8) + 64 for k, c in shapes.values())
+    most = sums + sum(images * (8 * k * c + 8) + 64 for k, c in shapes.values())
     try:
         with open_npz(path, most) as arrays:
             return {name: _read(arrays, name, shapes[name], images) for name in shapes}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path}: holds no counts of these {images} images ({brief(error)}); evaluate again"
-        ) from error
+    except _UNREADABLE as error:
+        raise UserError(_other_counts(path, images, error)) from error
 
 
+def _other_counts(path: Path, images: int, error: Exception) -> str:
+    return f"{path}: holds no counts of these {images} images ({brief(error)}); evaluate again"
+
+
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 _PARTS = ("starts", "cells", "counts")
 
 

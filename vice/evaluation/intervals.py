@@ -134,12 +134,24 @@ def describe_interval(
         scores = {name: _centered(values, center[name]) for name, values in scores.items()}
     return {
         **{name: interval(values) for name, values in scores.items()},
-        "method": METHOD if center is None else CENTERED,
+        **how_found(images, METHOD if center is None else CENTERED),
+        "undefined": int(np.isnan(scores["miou"]).sum()),
+    }
+
+
+def how_found(images: int, method: str = METHOD) -> dict[str, Any]:
+    """What a result says of how its intervals were found.
+
+    Args:
+        images: Number of scored images.
+        method: In words.
+    """
+    return {
+        "method": method,
         "level": LEVEL,
         "resamples": RESAMPLES,
         "seed": SEED,
         "images": images,
-        "undefined": int(np.isnan(scores["miou"]).sum()),
     }
 
 

@@ -107,16 +107,21 @@ def task_arguments(
     return _arguments(args, protocol, kind + detail) | {"protocol": protocol}
 
 
-def score_arguments(args: argparse.Namespace, kinds: Sequence[str]) -> dict[str, Any]:
+def score_arguments(
+    args: argparse.Namespace, kinds: Sequence[str], retrieval: str | None = None
+) -> dict[str, Any]:
     """What `evaluation_parser` has parsed, as arguments of `vice.plugins.mmseg.score.score`.
 
     Each kind gets those changed fields of the protocol that have an effect on it, so that its hash
-    is that of its own tool. Retrieval follows ``hummingbird2023`` where no protocol of its own is
-    named, with the changed splits and fields of retrieval.
+    is that of its own tool. Retrieval follows ``hummingbird2023`` where no other protocol is named
+    for it, with the changed splits and fields of retrieval. The probe of the positional bias is
+    fitted to convergence.
 
     Args:
         args: The parsed command line.
-        kinds: Keys of `vice.evaluation.protocol_effects.KINDS` that are asked for.
+        kinds: Keys of `vice.evaluation.protocol_effects.KINDS` that are asked for, and
+            ``"position"``.
+        retrieval: Protocol of retrieval; None: see above.
 
     Returns:
         Keyword arguments, with ``protocols``.
@@ -127,19 +132,27 @@ def score_arguments(args: argparse.Namespace, kinds: Sequence[str]) -> dict[str,
     changes, family = _changes(args), _family(args)
     name = args.protocol or default_protocol(family)
     full = get_protocol(name, family, **changes)
+    converged = get_protocol(name, family, **{**changes, "linear_optimizer": "lbfgs"})
+    retrieval = retrieval or (name if name.startswith("hummingbird") else "hummingbird2023")
     protocols = {}
     for kind in kinds:
-        if kind == "retrieval" and not name.startswith("hummingbird"):
+        if kind == "retrieval" and retrieval != name:
             splits = {k: v for k, v in changes.items() if k in ("fit_split", "score_split")}
             own = {k: v for k, v in changes.items() if k.startswith("retrieval_")}
-            protocols[kind] = get_protocol("hummingbird2023", family, **splits, **own)
+            protocols[kind] = get_protocol(retrieval, family, **splits, **own)
         else:
-            protocols[kind] = get_protocol(name, family, **changes_of_kind(kind, full))
-        check_effects(kind, protocols[kind])
+            asked = converged if kind == "position" else full
+            protocols[kind] = get_protocol(name, family, **changes_of_kind(_effects(kind), asked))
+        check_effects(_effects(kind), protocols[kind])
     used = {field for protocol in protocols.values() for field in protocol.changed()}
     if kinds and set(full.changed()) - used:
-        check_effects(kinds[0], full)
+        check_effects(_effects(kinds[0]), full)
     return _arguments(args, full, "score") | {"protocols": protocols}
+
+
+def _effects(kind: str) -> str:
+    """The kind of evaluation whose fields have an effect on a read-out."""
+    return "linear" if kind == "position" else kind
 
 
 def _changes(args: argparse.Namespace, **fields: str) -> dict[str, Any]:

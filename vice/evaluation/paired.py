@@ -35,7 +35,8 @@ from vice.names import printable
 from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
 
 METRICS = ("miou", "accuracy")
-_LACKING = (AttributeError, KeyError, TypeError, ValueError, IndexError)
+#: What reading a result that is not whole raises.
+LACKING = (AttributeError, KeyError, TypeError, ValueError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,15 @@ def _columns(pairing: Pairing) -> list[str]:
 def _shown(differences: Mapping[str, Difference | None] | None) -> str:
     if differences is None:
         return "-"
-    return " / ".join(
-        "-"
-        if each is None
-        else f"{100 * each.value:+.2f} [{100 * each.low:+.2f}, {100 * each.high:+.2f}]"
-        + (" (within)" if each.within else "")
-        for each in differences.values()
+    return " / ".join(map(shown_difference, differences.values()))
+
+
+def shown_difference(each: Difference | None) -> str:
+    """A difference in points with its interval, and whether it lies within chance."""
+    if each is None:
+        return "-"
+    return f"{100 * each.value:+.2f} [{100 * each.low:+.2f}, {100 * each.high:+.2f}]" + (
+        " (within)" if each.within else ""
     )
 
 
@@ -161,7 +165,7 @@ def _pair(number: int, table: ComparisonTable, against: str | None) -> Pairing:
     }
     rows = {
         row: {
-            name: {m: _difference(of[name][m], cells[reference][name][m]) for m in METRICS}
+            name: {m: difference(of[name][m], cells[reference][name][m]) for m in METRICS}
             for name in of
             if name in cells[reference]
         }
@@ -186,7 +190,8 @@ def _without_counts(table: ComparisonTable) -> dict[str, list[str]]:
 _Scores = tuple[float | None, np.ndarray]
 
 
-def _difference(one: _Scores, other: _Scores) -> Difference | None:
+def difference(one: _Scores, other: _Scores) -> Difference | None:
+    """One score less another over the same resamples; None where there is none."""
     between = interval(one[1] - other[1])
     if one[0] is None or other[0] is None or between is None:
         return None
@@ -211,7 +216,7 @@ def _resample(result: Mapping[str, Any], readout: str) -> ResampledScores:
         tables, mapping = _tables(result, readout, path, over)
     except UserError:
         raise
-    except _LACKING as error:
+    except LACKING as error:
         raise UserError(
             f"{path.parent} lacks a part that pairing needs ({brief(error)}); evaluate again"
         ) from error

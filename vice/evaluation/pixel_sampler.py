@@ -32,15 +32,19 @@ class PixelSampler:
         seed: Fixes the sample.
         positions: Whether vectors get two more entries, x and y of the pixel's center as shares of
             the image's width and height; a label comes after them.
+        images: Whether vectors get the number of their image as one more entry, before any other;
+            whole up to 2^24.
     """
 
-    def __init__(self, budget: int, seed: int = 0, *, positions: bool = False) -> None:
+    def __init__(
+        self, budget: int, seed: int = 0, *, positions: bool = False, images: bool = False
+    ) -> None:
         if budget < 1:
             raise UserError(f"the pixel budget must be at least 1, not {budget}")
         self.budget = budget
         self.seen = 0
         self._seed = seed
-        self._positions = positions
+        self._positions, self._images = positions, images
         self._threshold = np.inf
         self._keys: list[np.ndarray] = []
         self._vectors: list[Tensor] = []
@@ -70,6 +74,9 @@ class PixelSampler:
             return
         pixels = torch.from_numpy(chosen)
         vectors = sample_bilinear(embedding, size, pixels).cpu()
+        if self._images:
+            number = vectors.new_full((len(vectors), 1), index)
+            vectors = torch.cat([vectors, number], 1)
         if self._positions:
             vectors = torch.cat([vectors, normalized_positions(pixels, size).to(vectors)], 1)
         if labels is not None:

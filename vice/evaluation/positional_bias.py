@@ -9,66 +9,20 @@ little as can be (`fit_eraser`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vice.clustering import fit_kmeans
 from vice.errors import UserError
-from vice.evaluation.logistic import fit_logistic
-from vice.evaluation.results import scores
-from vice.scoring import CountTable
+from vice.evaluation.position_counts import AXES
 
-AXES = ("x", "y")
 #: Weight of the penalty on standardized features: least squares, but for copies of one another.
 RIDGE = 1e-6
 #: Share of a direction's variance that it must have in common with the position to be taken out.
 LEAST = 0.01
 _ROWS = 2**16
-
-
-class PixelSample(NamedTuple):
-    """Pixels of a split.
-
-    Attributes:
-        vectors: float32 (N, D).
-        positions: (N, 2), x and y, see `vice.evaluation.pixel_sampler.normalized_positions`.
-        labels: int64 (N,), class of each.
-    """
-
-    vectors: Tensor
-    positions: Tensor
-    labels: Tensor
-
-
-@dataclass(frozen=True)
-class ReadOuts:
-    """Which scores are taken before and after.
-
-    Attributes:
-        classes: Class names.
-        clusters: Numbers of clusters K.
-        spherical: Whether the embedder's vectors are compared by direction.
-        l2: Weight of the linear probe's penalty, as in `vice.evaluation.logistic.fit_logistic`.
-        iterations: Its most iterations.
-        kmeans_iterations: Most iterations of k-means.
-        over: As in `vice.evaluation.results.scores`.
-        seed: Of k-means.
-        device: Where the probe is fitted.
-    """
-
-    classes: tuple[str, ...]
-    clusters: Sequence[int] = ()
-    spherical: bool = True
-    l2: float = 1e-4
-    iterations: int = 12_000
-    kmeans_iterations: int = 20
-    over: str = "present"
-    seed: int = 0
-    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -94,14 +48,22 @@ class PositionProbe:
             ``x`` and ``y``; None for an axis along which positions do not differ.
         """
         error = torch.zeros(2, dtype=torch.float64)
-        for rows, wanted in zip(vectors.split(_ROWS), positions.split(_ROWS), strict=True):
-            error += (rows.double() @ self.weight + self.bias - wanted).square().sum(0)
+        for errors in self._errors(vectors, positions):
+            error += errors.square().sum(0)
         centered = positions.double() - positions.double().mean(0)
         total = centered.square().sum(0)
         return {
             axis: float(1 - e / t) if t > 0 else None
             for axis, e, t in zip(AXES, error, total, strict=True)
         }
+
+    def errors(self, vectors: Tensor, positions: Tensor) -> Tensor:
+        """Predicted less true positions of vectors (N, D): float64 (N, 2)."""
+        return torch.cat(list(self._errors(vectors, positions)))
+
+    def _errors(self, vectors: Tensor, positions: Tensor) -> Iterator[Tensor]:
+        for rows, wanted in zip(vectors.split(_ROWS), positions.split(_ROWS), strict=True):
+            yield rows.double() @ self.weight + self.bias - wanted
 
 
 def fit_position(vectors: Tensor, positions: Tensor, ridge: float = RIDGE) -> PositionProbe:
@@ -200,86 +162,6 @@ def fit_eraser(vectors: Tensor, positions: Tensor, least: float = LEAST) -> Posi
 def _covariance(values: Tensor) -> Tensor:
     centered = values.double() - values.double().mean(0)
     return centered.T @ centered / len(centered)
-
-
-def measure_bias(fit: PixelSample, score: PixelSample, asked: ReadOuts) -> dict[str, Any]:
-    """The probe's R² and the scores, with and without what is linear in the position.
-
-    The probe and eraser of position, the linear probe, centroids and the greedy mapping are fitted
-    on one sample and scored on the other, anew on what remains; the Hungarian matching is taken on
-    the scored sample.
-
-    Args:
-        fit: Sample of the fitted split.
-        score: Sample of the scored split.
-        asked: Which scores.
-
-    Returns:
-        ``before`` and ``after``: ``r2`` (see `PositionProbe.r2`), ``linear`` and
-        ``clusters[str(K)]["greedy" | "hungarian"]``, each as `vice.evaluation.results.scores`.
-        ``removed``: how many ``directions``, and the ``variance_share`` of the fitted sample along
-        them. ``pixels`` of both samples, and ``ridge``.
-
-    Raises:
-        UserError: Vectors that are not finite, or fewer than clusters.
-    """
-    eraser = fit_eraser(fit.vectors, fit.positions)
-    rest = [sample._replace(vectors=eraser.erase(sample.vectors)) for sample in (fit, score)]
-    return {
-        "before": _read_out(fit, score, asked),
-        "after": _read_out(rest[0], rest[1], asked),
-        "removed": {
-            "directions": len(eraser.correlations),
-            "correlations": list(eraser.correlations),
-            "variance_share": eraser.variance_share,
-        },
-        "pixels": {"fit": len(fit.vectors), "score": len(score.vectors)},
-        "ridge": RIDGE,
-        "least": LEAST,
-    }
-
-
-def _read_out(fit: PixelSample, score: PixelSample, asked: ReadOuts) -> dict[str, Any]:
-    probe = fit_position(fit.vectors, fit.positions)
-    linear = fit_logistic(
-        fit.vectors,
-        fit.labels,
-        len(asked.classes),
-        l2=asked.l2,
-        iterations=asked.iterations,
-        device=asked.device,
-    )
-    table = CountTable(len(asked.classes), len(asked.classes))
-    table.update((score.vectors @ linear.weight.T + linear.bias).argmax(1), score.labels)
-    return {
-        "r2": probe.r2(score.vectors, score.positions),
-        "linear": {
-            **scores(table, table.identity(), asked.classes, over=asked.over),
-            "converged": linear.converged,
-        },
-        "clusters": {str(k): _clusters(k, fit, score, asked) for k in asked.clusters},
-    }
-
-
-def _clusters(k: int, fit: PixelSample, score: PixelSample, asked: ReadOuts) -> dict[str, Any]:
-    centroids = fit_kmeans(
-        fit.vectors,
-        k,
-        spherical=asked.spherical,
-        seed=asked.seed,
-        iterations=asked.kmeans_iterations,
-    )
-    concepts = centroids.concepts()
-    tables = []
-    for sample in (fit, score):
-        table = CountTable(k, len(asked.classes))
-        table.update(concepts.nearest(sample.vectors), sample.labels)
-        tables.append(table)
-    mappings = {"greedy": tables[0].greedy(), "hungarian": tables[1].hungarian()}
-    return {
-        name: scores(tables[1], mapping, asked.classes, over=asked.over)
-        for name, mapping in mappings.items()
-    }
 
 
 def _moments(vectors: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,18 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vice.runtime.collectives import all_gather, rank, world_size
-from vice.runtime.device import HostBuffers
+from vice.runtime.rank_buffers import RankBuffers
 
 
-class RegionQueue(HostBuffers):
+class RegionQueue(RankBuffers):
     """First-in first-out store of past region vectors of view 0 (this rank's share).
 
     Embeddings are stored, not scores, so that they are always compared with the current
     prototypes. A batch larger than the queue leaves its newest vectors. The state is kept in
-    buffers and travels in checkpoints. A checkpoint that one rank writes for all of them needs
-    the queues of all: call `collect` on every rank just before. On loading, each rank takes its
-    own; a rank that the checkpoint does not know starts empty.
+    buffers and travels in checkpoints as `vice.runtime.rank_buffers.RankBuffers` says; a rank that
+    a checkpoint does not know starts empty.
 
     Args:
         length: Vectors the queue can hold; 0 turns it off.
@@ -33,9 +31,7 @@ class RegionQueue(HostBuffers):
     on_host = ("born", "pushed", "clock")
 
     def __init__(self, length: int, dim: int, group: Any = None) -> None:
-        super().__init__()
-        self.group = group
-        self._of_ranks: dict[str, list[Tensor]] = {}
+        super().__init__(group)
         self.register_buffer("vectors", torch.zeros(length, dim))
         self.register_buffer("born", torch.zeros(length, dtype=torch.long))
         self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
@@ -53,7 +49,7 @@ class RegionQueue(HostBuffers):
     def push(self, vectors: Tensor) -> None:
         """Adds vectors (N, D) as the newest, dropping the oldest, and advances the clock."""
         self.clock += 1
-        self._of_ranks = {}
+        self.forget()
         if self.capacity == 0:
             return
         kept = vectors.detach()[-self.capacity :].to(self.vectors.dtype)
@@ -72,26 +68,6 @@ class RegionQueue(HostBuffers):
         held = len(self)
         return float((self.clock - self.born[:held]).double().mean()) if held else 0.0
 
-    def collect(self) -> None:
-        """Gathers the queues of all ranks for the state that is read next; a collective call."""
-        if world_size(self.group) > 1:
-            device = self.vectors.device
-            self._of_ranks = {
-                name: [part.cpu() for part in all_gather(value.to(device), self.group)]
-                for name, value in self.named_buffers()
-            }
-
-    def get_extra_state(self) -> dict[str, list[Tensor]]:
-        """What `collect` gathered; empty for a single rank, and after the next push."""
-        return self._of_ranks
-
-    def set_extra_state(self, state: dict[str, list[Tensor]]) -> None:
-        """Takes this rank's queue out of those of all ranks."""
-        if not state:
-            return
-        own_rank = rank(self.group)
-        if own_rank >= len(state["pushed"]):
-            self.pushed.zero_()
-            return
-        for name, value in self.named_buffers():
-            value.copy_(state[name][own_rank])
+    def begin(self) -> None:
+        """Empty, on a rank that was not there."""
+        self.pushed.zero_()

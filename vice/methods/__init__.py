@@ -9,6 +9,8 @@ from typing import Any
 from vice.errors import UserError
 from vice.methods.base import Batch, Method, Unusable
 from vice.methods.context import Context, Source, Stopped
+from vice.methods.iic import IIC
+from vice.methods.maskcontrast import MaskContrast
 from vice.methods.mdc import MDC
 from vice.methods.picie import PiCIE
 from vice.methods.signs import Measure, Sign
@@ -35,6 +37,8 @@ METHODS: dict[str, type[Method]] = {
     "vice": ViceSwAV,
     "picie": PiCIE,
     "mdc": MDC,
+    "iic": IIC,
+    "maskcontrast": MaskContrast,
 }
 #: What a name may be, in words.
 NAMES = f"one of {', '.join(METHODS)}, or MODULE:CLASS"

@@ -8,7 +8,7 @@ what happens between steps and epochs. It knows no framework; a plugin calls it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +18,10 @@ from torch import Tensor, nn
 
 from vice.methods.context import Context, Source
 from vice.methods.signs import Measure, Sign
-from vice.models import Concepts
+from vice.models import Concepts, Embedder
+
+#: Calls a network of images, as the framework calls the one that is trained.
+Run = Callable[[nn.Module, Tensor], Tensor]
 
 
 class Unusable(Exception):
@@ -52,6 +55,8 @@ class Method(ABC):
     #: Further groups of ``config.VICE`` that it reads, and the options in each.
     sections: ClassVar[Mapping[str, type]] = {}
     measures: ClassVar[Sequence[Measure]] = ()
+    #: Further dense outputs of the embedder, by name with their channels; exported with it.
+    outputs: ClassVar[Mapping[str, int]] = {}
 
     def __init__(self, options: Any, settings: Mapping[str, Any]) -> None:
         self.options = options
@@ -75,7 +80,10 @@ class Method(ABC):
 
     @abstractmethod
     def head(self, dim: int) -> nn.Module:
-        """Trained along: (B, ``dim``, h, w) to a list of what the loss is given first."""
+        """Trained along: (B, ``dim``, h, w) to a list of what the loss is given first.
+
+        The `outputs` follow the embedding along the channels.
+        """
 
     def trained_later(self) -> Mapping[str, int]:
         """Parameters of the head that stay as they are for so many first steps."""
@@ -89,6 +97,26 @@ class Method(ABC):
         between steps are buffers.
         """
 
+    def bind(self, loss: nn.Module, embedder: Embedder, run: Run) -> None:  # noqa: B027
+        """Once, when both are built and before a state is read: what a loss keeps of the embedder.
+
+        Args:
+            loss: What `loss` returned.
+            embedder: The one that is trained, itself and not what wraps it for several ranks.
+            run: How the trained network is called: with a network and images.
+        """
+
+    def check_batch(self, images: int) -> None:  # noqa: B027
+        """Whether it can be trained with so many images a step, of all ranks.
+
+        Raises:
+            OptionError: It cannot.
+        """
+
+    def provenance(self) -> Mapping[str, Any]:
+        """What the export says of how it was trained, beside what it says of every method."""
+        return {}
+
     def concepts(self, head: nn.Module) -> Concepts | None:
         """What is exported, drawn and segmented with."""
         return None
@@ -101,6 +129,9 @@ class Method(ABC):
 
     def resume_epoch(self, context: Context) -> None:  # noqa: B027
         """In its place on resuming inside an epoch, after `load_state_dict`: reads `files` back."""
+
+    def before_step(self, context: Context) -> None:  # noqa: B027
+        """After the backward pass: parameters whose ``grad`` is made None are left as they are."""
 
     def after_step(self, context: Context) -> None:  # noqa: B027
         """After each step that was taken."""

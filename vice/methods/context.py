@@ -33,6 +33,9 @@ class Source(Protocol):
     def image_and_regions(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The same with its superpixels, (H, W) int32."""
 
+    def image_and_objects(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same with the numbers of its objects, (H, W) uint8, 0 for background."""
+
 
 class Context(Protocol):
     """What a method may use between steps. Every rank makes the same calls in the same order."""

@@ -37,6 +37,8 @@ from vice.runtime.run_folder import CARD_NAME, WEIGHTS_NAME
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+#: What results say of a training, where its card does.
+_TOLD = ("foreground", "supervision")
 
 
 @dataclass
@@ -164,8 +166,10 @@ def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
     embedder = _build(card, tensors, file)
     concepts = _concepts(card, _under(tensors, "prototypes."), embedder.dim, file)
     embedder.eval().requires_grad_(False).to(device)
+    meta = card.get("meta", {})
+    embedder.provenance = {name: meta[name] for name in _TOLD if name in meta}
     concepts = None if concepts is None else concepts.to(device)
-    return Checkpoint(embedder, concepts, card.get("meta", {}), file)
+    return Checkpoint(embedder, concepts, meta, file)
 
 
 def load_embedder(spec: str, *, seed: int = 0, device: str | torch.device = "cpu") -> Embedder:

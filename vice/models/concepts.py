@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.models.upsampled_argmax import MOST_UPSAMPLED, argmax_rows, argmax_upsampled
+from vice.models.upsampling import RowsBetween, bands
 
 #: What is compared with the concepts: a pixel's direction (its vector at unit length), or its
 #: vector as the embedder gives it.
 UNIT, RAW = "unit", "raw"
 SPACES = (UNIT, RAW)
-#: Most bytes of upsampled scores that exist at a time, and of scores at the model's stride.
-MOST_UPSAMPLED, MOST_SCORES = 2**27, 2**29
-#: Most bytes of upsampled scores on a CPU, whose cache then holds them: the same, a third sooner.
-_CACHED = 2**21
+#: Most bytes of scores at the model's stride that exist at a time.
+MOST_SCORES = 2**29
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,62 +166,11 @@ class Concepts:
         # Downsampling needs several rows of scores for one of labels.
         row_bytes *= max(size[1], width * -(-height // size[0]))
         labels = torch.empty(batch, *size, dtype=torch.int64, device=embeddings.device)
-        for rows in _bands(size[0], max_bytes // row_bytes, embeddings.device):
-            above, below, share = _neighbors(rows, height, size[0], embeddings.dtype)
-            first, last = int(above[0]), int(below[-1])
+        numbers = torch.arange(size[0], device=embeddings.device)
+        every = RowsBetween.of(numbers, embeddings, size[0])
+        for band in bands(size[0], max_bytes // row_bytes):
+            rows = every[band]
+            first, last = int(rows.above[0]), int(rows.below[-1])
             scores = self.scores(embeddings[:, :, first : last + 1])
-            labels[:, rows] = _argmax(scores, above - first, below - first, share, size[1])
+            labels[:, band] = argmax_rows(scores, rows.from_row(first), size[1], max_bytes)
         return labels
-
-
-def argmax_upsampled(
-    scores: Tensor, size: tuple[int, int], *, max_bytes: int = MOST_UPSAMPLED
-) -> Tensor:
-    """Argmax over the channels of a bilinearly upsampled score map, in bounded memory.
-
-    Equals ``F.interpolate(scores, size, mode="bilinear").argmax(1)``, done in bands of rows: the
-    upsampled scores of 256 clusters on a 1024x2048 image would take 2 GiB at once.
-
-    Args:
-        scores: (B, K, h, w) float.
-        size: (H, W) of the result.
-        max_bytes: Most bytes of upsampled scores that exist at a time (at least one row does).
-
-    Returns:
-        int64 (B, H, W).
-    """
-    height, width = size
-    if tuple(scores.shape[2:]) == tuple(size):
-        return scores.argmax(1)
-    row_bytes = scores.shape[0] * scores.shape[1] * width * scores.element_size()
-    if scores.device.type == "cpu":
-        max_bytes = min(max_bytes, _CACHED)
-    labels = torch.empty(scores.shape[0], height, width, dtype=torch.int64, device=scores.device)
-    for rows in _bands(height, max_bytes // row_bytes, scores.device):
-        between = _neighbors(rows, scores.shape[2], height, scores.dtype)
-        labels[:, rows] = _argmax(scores, *between, width)
-    return labels
-
-
-def _bands(height: int, most: int, device: torch.device) -> Iterator[Tensor]:
-    """Numbers of rows, at most so many at a time but one at least."""
-    band = max(1, min(height, most))
-    for top in range(0, height, band):
-        yield torch.arange(top, min(top + band, height), device=device)
-
-
-def _neighbors(
-    rows: Tensor, source: int, height: int, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
-    """For rows of a map upsampled to a height: source row above, the one below, and its share."""
-    position = ((rows.to(dtype) + 0.5) * (source / height) - 0.5).clamp(min=0)
-    above = position.floor().long().clamp(max=source - 1)
-    below = (above + 1).clamp(max=source - 1)
-    return above, below, (position - above)[:, None]
-
-
-def _argmax(scores: Tensor, above: Tensor, below: Tensor, share: Tensor, width: int) -> Tensor:
-    """Greatest of the scores between two rows each, upsampled to a width: int64 (B, rows, W)."""
-    rows = scores[:, :, above] * (1 - share) + scores[:, :, below] * share
-    stretched = F.interpolate(rows, (len(above), width), mode="bilinear", align_corners=False)
-    return stretched.argmax(1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vice.options import FLAG, LINE, NULL, PATH, either, one_of, option, whole
 
-DECODERS = ("fpn", "deeplabv3plus", "pup")
+DECODERS = ("fpn", "deeplabv3plus", "deeplabv3", "pup", "none")
 #: Takes the decoder that goes with the backbone.
 AUTO = "auto"
 PADDINGS = ("zeros", "replicate")
@@ -19,14 +19,16 @@ class EmbedderOptions:
     backbone: str = option(
         "resnet18",
         LINE,
-        "a ResNet of torchvision, resnet18 to resnet152, or timm:NAME, a convolutional network or "
-        "plain ViT of timm",
+        "a ResNet of torchvision, resnet18 to resnet152, timm:NAME, a convolutional network or "
+        "plain ViT of timm, or net10a, the shallow network of IIC on colors and edges",
     )
     decoder: str = option(
         "fpn",
         one_of(*DECODERS, AUTO),
-        "fpn (low resolution), deeplabv3plus (high resolution, torchvision's ResNets only), pup "
-        "(progressive upsampling, for a ViT), or auto: pup for a ViT, fpn for all others",
+        "fpn (low resolution), deeplabv3plus (high resolution) or deeplabv3 (stride 8; both for "
+        "torchvision's ResNets only), pup (progressive upsampling, for a ViT), none (the last map "
+        "as it is, of a ResNet of torchvision or net10a; dim is its width), or auto: pup for a "
+        "ViT, none for net10a, fpn for all others",
     )
     dim: int = option(128, whole(1, 2**16), "width of the embedding, D")
     weights: str | None = option(
@@ -38,7 +40,8 @@ class EmbedderOptions:
     output_stride: int | None = option(
         None,
         either(whole(8, 32), NULL),
-        "stride of the backbone's last stage: 32 for fpn, 8 (null) or 16 for deeplabv3plus",
+        "stride of the backbone's last stage: 32 for fpn, 8 (null) or 16 for deeplabv3plus and "
+        "deeplabv3",
     )
     align_corners: bool = option(False, FLAG, "of every bilinear upsampling inside the decoder")
     # Symmetry breaking: from random weights all pixels start in nearly one direction, and the loss
@@ -58,8 +61,11 @@ class EmbedderOptions:
         "random weights (not in the papers; backbones of timm keep their own)",
     )
     stages: int = option(
-        4, whole(1, 4), "stages of the backbone that are used; below 4 only with fpn"
+        4, whole(1, 4), "stages of the backbone that are used; below 4 only with fpn or none"
     )
-    frozen: bool = option(
-        False, FLAG, "whether the backbone stays as it is, in evaluation mode without gradient"
+    frozen: bool | int = option(
+        False,
+        either(FLAG, whole(1, 4)),
+        "whether the backbone stays as it is, in evaluation mode without gradient; or how many of "
+        "its first stages do, with what lies before them (torchvision's ResNets only)",
     )

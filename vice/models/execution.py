@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,12 +60,13 @@ class Execution:
             network.compile()
         return network
 
-    def run(self, network: nn.Module, images: Tensor) -> Tensor:
+    def run(self, network: nn.Module, images: Tensor, **options: Any) -> Tensor:
         """Calls a prepared network.
 
         Args:
             network: What `prepare` returned.
             images: (B, 3, H, W) float.
+            **options: Of the network's call.
 
         Returns:
             What the network returns; bfloat16 if that is the precision.
@@ -72,8 +74,8 @@ class Execution:
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         if self.precision is None:
-            output: Tensor = network(images)
+            output: Tensor = network(images, **options)
             return output
         with torch.autocast(images.device.type, torch.bfloat16):
-            output = network(images)
+            output = network(images, **options)
         return output

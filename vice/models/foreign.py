@@ -105,6 +105,9 @@ def read_vissl_run(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         for part in ("prototypes.weight", "prototypes.bias"):
             if name.endswith(part):
                 tensors[part] = value
+    # Zeros: room for clusters that the training has not found yet.
+    if "prototypes.weight" in tensors and not tensors["prototypes.weight"].any():
+        tensors = {name: value for name, value in tensors.items() if "prototypes." not in name}
     return card, tensors
 
 

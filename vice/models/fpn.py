@@ -17,6 +17,7 @@ class FPN(nn.Module):
         channels: Widths of the four backbone stages, finest first.
         dim: Width D of the embedding.
         align_corners: How the top-down maps are upsampled; False everywhere by default.
+        bias: Whether the lateral convolutions have one.
     """
 
     #: Stride of the backbone's last stage that this decoder expects, and of its own output.
@@ -24,10 +25,17 @@ class FPN(nn.Module):
     stride = 4
 
     def __init__(
-        self, channels: Sequence[int], dim: int = 128, *, align_corners: bool = False
+        self,
+        channels: Sequence[int],
+        dim: int = 128,
+        *,
+        align_corners: bool = False,
+        bias: bool = True,
     ) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(width, dim, kernel_size=1) for width in channels)
+        self.lateral = nn.ModuleList(
+            nn.Conv2d(width, dim, kernel_size=1, bias=bias) for width in channels
+        )
         self.align_corners = align_corners
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:

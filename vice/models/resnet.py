@@ -62,7 +62,12 @@ class ResNetFeatures(nn.Module):
         widths = (64, 128, 256, 512) if name in RESNETS[:2] else (256, 512, 1024, 2048)
         self.channels: tuple[int, ...] = widths[:stages]
         self.output_stride = output_stride
+        self.last_stride = min(4 * 2 ** (stages - 1), output_stride)
         self.weight_source: dict[str, Any] | None = None
+
+    def first_stages(self, count: int) -> list[nn.Module]:
+        """The stem, and so many stages after it."""
+        return [self.stem, *(self.get_submodule(name) for name in self.names[:count])]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Features of the stages.

@@ -66,6 +66,31 @@ def all_reduce_(value: Tensor, op: str = "sum", group: Any = None) -> Tensor:
     return value
 
 
+class _SumOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return all_reduce_(value.clone())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return all_reduce_(gradient.clone())
+
+
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """The sum of a tensor over all ranks, through which gradients go.
+
+    Each rank's value has a part in the losses of all of them, so its gradient is the sum of theirs;
+    the mean over ranks, which data-parallel training takes, is then that of a single process.
+
+    Args:
+        value: Any shape; the same on every rank, all of which must go the way back together.
+    """
+    if world_size() == 1:
+        return value
+    summed: Tensor = _SumOverRanks.apply(value)
+    return summed
+
+
 @torch.no_grad()
 def broadcast_(value: Tensor, group: Any = None) -> Tensor:
     """Gives every rank the first one's values, in place.

@@ -1,6 +1,7 @@
 """From an image to its map of regions: the methods, their cache, and maps from files."""
 
 from vice.superpixels.external import RegionFiles
+from vice.superpixels.foreground import Foregrounds
 from vice.superpixels.region_ids import relabel
 from vice.superpixels.scikit_image import felzenszwalb, watershed
 from vice.superpixels.slic_opencv import backend, grid, slic
@@ -8,6 +9,7 @@ from vice.superpixels.source import METHODS, Method, Superpixels
 
 __all__ = [
     "METHODS",
+    "Foregrounds",
     "Method",
     "RegionFiles",
     "Superpixels",

@@ -26,21 +26,24 @@ class RegionFiles:
 
     Args:
         folder: The folder.
+        what: What its files are, for messages.
 
     Raises:
         UserError: None is given, or it is not there.
     """
 
-    def __init__(self, folder: str | Path | None) -> None:
+    def __init__(self, folder: str | Path | None, what: str = "region map") -> None:
         if folder is None:
             raise OptionError(
                 "superpixels: method 'files' needs the folder of the maps: set "
                 "{Superpixels.folder}=FOLDER"
             )
         self.folder = Path(folder)
+        self.what = what
         # Path length: os.path has an answer for names too long for the disk, too; Path raises.
         if not os.path.isdir(self.folder):
-            raise UserError(f"superpixels: folder {folder} of region maps does not exist")
+            owner = "superpixels: " if what == "region map" else ""
+            raise UserError(f"{owner}folder {folder} of {what}s does not exist")
 
     def find(self, image: str | Path) -> Path:
         """The map of an image.
@@ -56,8 +59,8 @@ class RegionFiles:
                 if os.path.isfile(path):
                     return path
         raise ImageError(
-            f"{image}: no region map {self.folder / name.name}.png (or {', '.join(SUFFIXES[1:])}); "
-            "make it, or leave the image out"
+            f"{image}: no {self.what} {self.folder / name.name}.png (or "
+            f"{', '.join(SUFFIXES[1:])}); make it, or leave the image out"
         )
 
     def read(self, image: str | Path, shape: tuple[int, int]) -> np.ndarray:
@@ -71,6 +74,10 @@ class RegionFiles:
             ImageError: There is none, or it cannot be used; names its file.
         """
         return from_file(self.find(image), shape)
+
+    def read_ids(self, image: str | Path, shape: tuple[int, int]) -> np.ndarray:
+        """The same with the ids that the file has, (H, W) integers."""
+        return read_ids(self.find(image), shape)
 
 
 def from_file(path: str | Path, expected_shape: tuple[int, int] | None = None) -> np.ndarray:
@@ -89,6 +96,11 @@ def from_file(path: str | Path, expected_shape: tuple[int, int] | None = None) -
     Raises:
         ImageError: Missing, unreadable, no map of integers, or not of the expected shape.
     """
+    return relabel(read_ids(path, expected_shape))
+
+
+def read_ids(path: str | Path, expected_shape: tuple[int, int] | None = None) -> np.ndarray:
+    """Reads the ids of a region map as they are, integers (H, W); else as `from_file`."""
     path = Path(path)
     if not os.path.isfile(path):
         raise ImageError(f"{path}: no such region map; check the path")
@@ -98,6 +110,8 @@ def from_file(path: str | Path, expected_shape: tuple[int, int] | None = None) -
         labels = _load_labels(path, 8 * pixels)
     except Exception as error:  # as for images, decoders raise almost anything
         raise ImageError(f"{path}: cannot be read as a region map ({error})") from error
+    if labels.dtype == bool:  # pictures of one bit a pixel
+        labels = labels.astype(np.uint8)
     if labels.ndim == 3 and labels.shape[2] == 3 and labels.dtype == np.uint8:
         labels = labels.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer) or not labels.size:
@@ -110,7 +124,7 @@ def from_file(path: str | Path, expected_shape: tuple[int, int] | None = None) -
             f"{path}: the region map is {labels.shape[0]} x {labels.shape[1]} pixels (H x W), its "
             f"image {expected_shape[0]} x {expected_shape[1]}; make the map from that image"
         )
-    return relabel(labels)
+    return labels
 
 
 def _load_labels(path: Path, max_bytes: int) -> np.ndarray:

@@ -80,8 +80,7 @@ class ViewBatches:
         views = (self.sampler.place if later else self.sampler)(image, regions, rng)
         drawn = DrawnViews(views, self.photometric.draw(rng, len(views)), image if later else None)
         if self.change_on == "workers" and isinstance(views, Views):
-            pixels = torch.from_numpy(views.images).permute(0, 3, 1, 2)
-            drawn.changed = self.photometric(pixels, drawn.params, torch.from_numpy(views.noise))
+            drawn.changed = self.photometric.change_bytes(views.images, drawn.params, views.noise)
         return drawn
 
     def collate(self, samples: Sequence[DrawnViews]) -> dict[str, Any]:

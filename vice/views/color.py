@@ -8,14 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601-2, rounded as torchvision does
+#: Weights of red, green and blue.
+GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601-2, rounded as torchvision does
 
 
 def to_gray(images: Tensor) -> Tensor:
     """Luma of RGB images, (B, 1, H, W)."""
     red, green, blue = images.unbind(1)
-    gray = red * _GRAY[0]
-    return gray.add_(green, alpha=_GRAY[1]).add_(blue, alpha=_GRAY[2]).unsqueeze(1)
+    gray = red * GRAY[0]
+    return gray.add_(green, alpha=GRAY[1]).add_(blue, alpha=GRAY[2]).unsqueeze(1)
 
 
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:

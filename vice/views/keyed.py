@@ -32,6 +32,11 @@ class Operation(IntEnum):
     HUE = 5
     GREY = 6
     BLUR = 7
+    SCALE = 8
+    CROP = 9
+    AFFINE = 10
+    MIRROR = 11
+    JITTER = 12
 
 
 def uniform(
@@ -52,17 +57,18 @@ def uniform(
 
     Source: Philox, Salmon et al. (2011).
     """
-    return _generator(seed, epoch, image, view, operation).random(count)
+    return generator(seed, epoch, image, view, operation).random(count)
 
 
 def order_of(seed: int, epoch: int, images: int) -> np.ndarray:
     """The permutation that all passes of an epoch read the images in; int64 (images,)."""
-    return _generator(seed, epoch, 0, 0, Operation.ORDER).permutation(images)
+    return generator(seed, epoch, 0, 0, Operation.ORDER).permutation(images)
 
 
-def _generator(
+def generator(
     seed: int, epoch: int, image: int, view: int, operation: Operation
 ) -> np.random.Generator:
+    """What `uniform` draws from, for other distributions."""
     # The lowest word counts what is drawn.
     counter = np.array([0, view << 8 | operation, image, epoch], np.uint64)
     return np.random.Generator(np.random.Philox(key=seed, counter=counter))

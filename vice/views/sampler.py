@@ -202,10 +202,11 @@ class ViewSampler:
             if not mutual.any():
                 continue
             kept = np.where(mutual, np.arange(num_ids + 1, dtype=np.int32), np.int32(-1))
-            noise = np.stack([table[view] for table, view in zip(masked, labels, strict=True)])
-            return Placement(
-                regions=kept[labels], noise=noise, boxes=boxes, flipped=flipped, tries=attempt
-            )
+            noise = np.empty(labels.shape, bool)
+            for table, view, out in zip(masked, labels, noise, strict=True):
+                _look_up(table, view, out)
+            own = _look_up(kept, labels, np.empty_like(labels))
+            return Placement(regions=own, noise=noise, boxes=boxes, flipped=flipped, tries=attempt)
         raise NoMutualRegions(
             f"{self.max_tries} draws of {self.num_views} views of a {image.shape[1]} x "
             f"{image.shape[0]} image shared no region"
@@ -243,7 +244,7 @@ class ViewSampler:
             rows = y0 + nearest(y1 - y0, self.shape[0])
             columns = x0 + nearest(x1 - x0, self.shape[1])
             columns = columns[::-1] if flipped[view] else columns
-            labels[view] = regions[rows][:, columns]
+            labels[view] = regions.take(rows, axis=0).take(columns, axis=1)
         return labels
 
     def _mask(
@@ -267,6 +268,11 @@ class ViewSampler:
     def _preserved(self, mutual: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         ids = np.flatnonzero(mutual)
         return rng.permutation(ids)[: int(np.ceil(self.preserve_ratio * len(ids)))]
+
+
+def _look_up(table: np.ndarray, ids: np.ndarray, out: np.ndarray) -> np.ndarray:
+    # Wrapping: id -1 is the last entry, and no copy of the ids with a wider type is made.
+    return table.take(ids, mode="wrap", out=out)
 
 
 def _check_inputs(image: np.ndarray, regions: np.ndarray) -> int:

@@ -17,6 +17,7 @@ from PIL import Image
 from vice.experiments.benchmark import (
     growth,
     images,
+    joint,
     kmeans_epoch,
     loading,
     pooling,
@@ -38,10 +39,10 @@ ROOT = Path(__file__).resolve().parents[3]
 def hurry(monkeypatch):
     """Three calls of each, and passes over a few images, are enough to see that it runs."""
 
-    def quick(calls, *, device="cpu", seconds=0.0):
-        return time_in_turn(calls, device=device, seconds=0.0)
+    def quick(calls, *, seconds=0.0, **options):
+        return time_in_turn(calls, seconds=0.0, **options)
 
-    for module in (growth, images, kmeans_epoch, loading, pooling, scoring, step):
+    for module in (growth, images, joint, kmeans_epoch, loading, pooling, scoring, step):
         monkeypatch.setattr(module, "time_in_turn", quick)
     monkeypatch.setattr(kmeans_epoch, "_BATCHES", 2)
 
@@ -57,6 +58,7 @@ def hurry(monkeypatch):
         scoring.nearest,
         scoring.kmeans,
         kmeans_epoch.kmeans_epoch,
+        joint.iic_joint,
     ],
 )
 def test_parts_give_times_and_ratios(part):

@@ -140,7 +140,7 @@ def test_command_line_lists_and_refuses():
     done = call("--list")
     assert done.returncode == 0
     assert "hyperparameters: " in done.stdout and "    no masks\n" in done.stdout
-    assert "    IIC, COCO (published figures only)\n" in done.stdout
+    assert "    IIC, COCO\n" in done.stdout
     assert "    PiCIE, COCO\n" in done.stdout
     done = call("mian")
     assert done.returncode == 2 and done.stderr.startswith("error: table 'mian' is unknown")

@@ -48,8 +48,12 @@ def readouts_of(row):
     names = {"forward", "loss", "backward", "optimiser"} if row.untrained else set(row.evaluate)
     for label, arguments in row.evaluate.items():
         before = "" if label == arguments["kind"] else f"{label} "
+        matchings: tuple[str, ...] = ("greedy", "hungarian")
+        if "protocol" in arguments:
+            protocol = get_protocol(arguments["protocol"], arguments["dataset"])
+            matchings = (*matchings, *protocol.matchings)
         for k in arguments.get("clusters", ()):
-            names |= {f"{before}{k} greedy", f"{before}{k} hungarian"}
+            names |= {f"{before}{k} {matching}" for matching in matchings}
     return names
 
 

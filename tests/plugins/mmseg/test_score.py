@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import runpy
+import shutil
 import sys
 
 import pytest
@@ -12,11 +13,15 @@ import torch
 
 from tests.helpers.processes import ROOT, launch
 from vice.errors import UserError
+from vice.evaluation.evaluate_boundaries import evaluate_boundaries
 from vice.evaluation.options import evaluation_parser, score_arguments
+from vice.evaluation.own_tables import divide_folders, make_own_tables, own_sections
 from vice.evaluation.protocols import get_protocol
 from vice.models.centroids import Centroids
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
+from vice.plugins.mmseg.evaluate_position import evaluate_position
+from vice.plugins.mmseg.evaluate_retrieval import evaluate_retrieval
 from vice.plugins.mmseg.score import score, sharing
 
 from .helpers import QUIET
@@ -48,12 +53,26 @@ def protocols(**shown):
     }
 
 
+def all_protocols(**shown):
+    """Those of all read-outs that can share passes."""
+    retrieval = {"retrieval_memory": 60, "retrieval_matchings": ("none", "hungarian")}
+    return {
+        **protocols(**shown),
+        "retrieval": get_protocol("native", **retrieval, **shown),
+        "position": get_protocol("native", **LBFGS, **shown),
+    }
+
+
 def apart(spec, root, out, asked, **options):
-    """The two evaluations, each for itself."""
+    """The evaluations, each for itself."""
     evaluate_linear(spec, root, out / "linear", protocol=asked["linear"], **options)
     evaluate_clusters(
         spec, root, out / "clusters", protocol=asked["clusters"], clusters=CLUSTERS, **options
     )
+    if "retrieval" in asked:
+        evaluate_retrieval(spec, root, out / "retrieval", protocol=asked["retrieval"], **options)
+        position = {"protocol": asked["position"], "clusters": (3,)}
+        evaluate_position(spec, root, out / "position", **position, **options)
 
 
 def read(folder):
@@ -62,7 +81,7 @@ def read(folder):
 
 def assert_same(together, alone):
     """Everything that is read out, down to the bits of weights, pictures and counts."""
-    for kind in ("linear", "clusters"):
+    for kind in sorted(path.name for path in alone.iterdir()):
         first, second = read(together / kind), read(alone / kind)
         assert first["protocol"]["hash"] == second["protocol"]["hash"]
         own = ("steps", "seconds", "arguments", "config", "one_pass")
@@ -90,14 +109,40 @@ def assert_same(together, alone):
 
 @pytest.mark.parametrize("shown", SHOWN)
 def test_numbers_are_those_of_each_evaluation_for_itself(shown, tiny, make_folder, tmp_path):
-    root, asked = make_folder(train=5, val=4), protocols(**SHOWN[shown])
-    found = score(tiny, root, tmp_path / "one", protocols=asked, clusters=CLUSTERS, **QUIET)
+    # Two sizes of label maps: where a read-out could take the wrong one, all of them are compared.
+    every = shown == "labels as stored"
+    asked = (all_protocols if every else protocols)(**SHOWN[shown])
+    root = make_folder(train=5, val=4)
+    numbers = {"clusters": CLUSTERS, "position_clusters": (3,)}
+    found = score(tiny, root, tmp_path / "one", protocols=asked, **numbers, **QUIET)
     apart(tiny, root, tmp_path / "two", asked, **QUIET)
-    assert list(found) == ["linear", "clusters"]
+    assert list(found) == list(asked)
     assert_same(tmp_path / "one", tmp_path / "two")
+    shared = ["clusters", "linear", *(["position", "retrieval"] if every else [])]
     for result in found.values():
         assert result["one_pass"]["passes"] == {"fit": 1, "score": 1}
-        assert result["one_pass"]["readouts"] == ["clusters", "linear"]
+        assert result["one_pass"]["readouts"] == shared
+    if not every:
+        return
+    again = score_intervals_of(found["position"]["position"])
+    assert all(low <= value <= high for value, (low, high) in again) and len(again) == 2 * 8
+    places = [tmp_path / name / "position" for name in ("one", "two")]
+    renamed = {**read(places[1]), "spec": "again"}
+    (places[1] / "results.json").write_text(json.dumps(renamed))
+    scores, differences = own_sections(make_own_tables(divide_folders(places)[1]))
+    assert len(scores.head) == 2 + 2 * 8 and scores.lines[0][2:] == scores.lines[1][2:]
+    (line,) = differences.lines
+    assert line == ["again", *["+0.00 [+0.00, +0.00] (within)"] * 16]
+
+
+def score_intervals_of(position):
+    """Each score with its interval."""
+    pairs = []
+    for of in (position["before"], position["after"]):
+        pairs += [(of["r2"][axis], of["r2_interval"][axis]) for axis in "xy"]
+        for scores in (of["linear"], *of["clusters"]["3"].values()):
+            pairs += [(scores[name], scores["interval"][name]) for name in ("miou", "accuracy")]
+    return pairs
 
 
 def count_calls(monkeypatch, embedder_class):
@@ -147,6 +192,11 @@ def test_what_trains_by_steps_or_flips_keeps_its_own_passes(tiny, make_folder, t
     assert sharing(protocols()) == ["clusters", "linear"]
     other = {**protocols(), "clusters": get_protocol("native", clusters="minibatch")}
     assert sharing(other) == sharing({"linear": protocols()["linear"]}) == ["linear"]
+    assert sharing(all_protocols()) == ["clusters", "linear", "position", "retrieval"]
+    assert sharing(all_protocols(flip_average=True)) == ["clusters", "retrieval"]
+    squares = {**all_protocols(), "retrieval": get_protocol("hummingbird2023")}
+    assert sharing(squares) == ["clusters", "linear", "position"]
+    assert sharing({"retrieval": get_protocol("native")}) == []
 
 
 def test_views_of_scored_images_are_compared_by_the_first_clusters(make_folder, tmp_path):
@@ -164,19 +214,52 @@ def test_views_of_scored_images_are_compared_by_the_first_clusters(make_folder, 
 def test_two_processes_give_what_one_gives(make_folder, tmp_path):
     root, spec = make_folder(train=5, val=3), "random:resnet18-fpn-8"
     arguments = ["--dataset", root, "--linear", "--clusters", *CLUSTERS, "--device", "cpu"]
+    arguments += ["--position", 3, "--retrieval", "--retrieval-protocol", "native"]
     arguments += ["--set", "linear_optimizer=lbfgs", "linear_pixels=1500", "kmeans_pixels=3000"]
+    arguments += ["retrieval_memory=60", "retrieval_matchings=none,hungarian"]
     one, two = tmp_path / "one", tmp_path / "two"
-    score(spec, root, one, protocols=protocols(), clusters=CLUSTERS, **QUIET)
+    numbers = {"clusters": CLUSTERS, "position_clusters": (3,)}
+    score(spec, root, one, protocols=all_protocols(), **numbers, **QUIET)
     tool = [ROOT / "tools" / "score.py", spec, *arguments, "--out", two]
     first, second = launch(tool, 2)
     assert first.returncode == 0, first.stderr
     assert (second.returncode, second.stdout) == (0, "")
-    assert first.stdout.count("mIoU / accuracy in %") == 2
-    for kind in ("linear", "clusters"):
+    assert first.stdout.count("mIoU / accuracy in %") == 3
+    assert "position: after: R² x " in first.stdout
+    for kind in all_protocols():
         assert read(two / kind)[kind] == read(one / kind)[kind]
         assert (two / kind / "per_image.npz").read_bytes() == (
             one / kind / "per_image.npz"
         ).read_bytes()
+
+
+def test_outlines_of_all_clusters_are_those_of_their_files(make_folder, tmp_path):
+    root, out, spec = make_folder(train=4, val=3), tmp_path / "one", "random:resnet18-fpn-8"
+    people = tmp_path / "people"
+    shutil.copytree(root / "images" / "val", people / "images" / "val")
+    (people / "labels" / "val").mkdir(parents=True)
+    for path in (root / "labels" / "val").iterdir():
+        shutil.copy(path, people / "labels" / "val" / f"{path.stem}_anna.png")
+    asked = {"clusters": get_protocol("native", kmeans_pixels=2000)}
+    options = {"protocols": asked, "clusters": CLUSTERS, **QUIET}
+    found = score(spec, root, out, boundaries=people, **options)["boundaries"]
+    for k in CLUSTERS:
+        file = out / "clusters" / f"centroids_{k}.safetensors"
+        alone = evaluate_boundaries(
+            spec, people, tmp_path / str(k), centroids=file, device=QUIET["device"]
+        )
+        own = ("seconds", "versions")
+        assert read(out / "boundaries" / str(k)) == found[str(k)]
+        assert {n: v for n, v in found[str(k)].items() if n not in own} == {
+            n: v for n, v in alone.items() if n not in own
+        }
+        (table,) = make_own_tables(divide_folders([tmp_path / str(k)])[1])
+        assert own_sections([table])[0].lines[0][0] == spec
+    assert found["3"]["boundaries"] != found["5"]["boundaries"]
+    with pytest.raises(UserError, match="no folder images/val"):
+        score(spec, root, out, boundaries=tmp_path, **options)
+    with pytest.raises(UserError, match="holds no prototypes"):
+        score(spec, root, out, boundaries=people, protocols={}, **QUIET)
 
 
 def arguments_of(kinds, *texts):
@@ -186,11 +269,19 @@ def arguments_of(kinds, *texts):
 
 def test_each_kind_gets_the_fields_that_are_its_own():
     texts = ["--set", "linear_optimizer=lbfgs", "kmeans_pixels=9", "resize=short", "size=24"]
-    asked = arguments_of(["linear", "clusters", "retrieval"], *texts)["protocols"]
+    asked = arguments_of(["linear", "clusters", "retrieval", "position"], *texts)["protocols"]
     shown = {"resize": "short", "size": (24,)}
     assert asked["linear"] == get_protocol("native", linear_optimizer="lbfgs", **shown)
     assert asked["clusters"] == get_protocol("native", kmeans_pixels=9, **shown)
     assert asked["retrieval"] == get_protocol("hummingbird2023")
+    assert asked["position"] == asked["linear"]
+    steps = arguments_of(["linear", "position"], "--set", "linear_lr=0.1")["protocols"]
+    assert steps["linear"] == get_protocol("native", linear_lr=0.1)
+    assert steps["position"] == get_protocol("native", linear_optimizer="lbfgs")
+    texts = ["lab", "--dataset", "d", "--set", "resize=short", "size=24"]
+    parsed = evaluation_parser("", "").parse_args(texts)
+    own = score_arguments(parsed, ["clusters", "retrieval"], "native")["protocols"]
+    assert own["retrieval"] == get_protocol("native", **shown)
     with pytest.raises(UserError, match="kmeans_pixels=9 would change the protocol's hash"):
         arguments_of(["linear"], "--set", "kmeans_pixels=9")
 

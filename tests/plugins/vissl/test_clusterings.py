@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,17 @@ TINY = {
 }
 
 
-def train(config: str, images: Path, out: Path, stops: str = "", **more: object) -> int:
+def train(
+    config: str,
+    images: Path,
+    out: Path,
+    stops: str = "",
+    tiny: Mapping[str, object] = TINY,
+    **more: object,
+) -> int:
     """Exit status of a training."""
     values = {
-        **TINY,
+        **tiny,
         "CHECKPOINT.DIR": out,
         **{key.replace("__", "."): v for key, v in more.items()},
     }
@@ -49,7 +57,7 @@ def train(config: str, images: Path, out: Path, stops: str = "", **more: object)
         REPO / "tools" / "run_distributed.py",
         f"config=vice/{config}",
         f"config.DATA.TRAIN.DATA_PATHS=[{images}]",
-        *(f"config.{key}={value}" for key, value in values.items()),
+        *(f"config.{key}={value}" for key, value in values.items() if value is not None),
     ]
     settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = Forked(command, STOPS=stops, DONE=str(out.parent), **settings).wait()

@@ -87,15 +87,16 @@ def test_help_names_every_option_with_its_value(name):
     shown = dict(line.split("=", 1) for line in lines if line.startswith("config."))
     config = compose([f"config={name}"]).config
     of_vissl = {key for key in all_options() if not key.startswith(("VICE", "MODEL.TRUNK."))}
+    # Another method's option of the same name may be another one.
     of_method = {
-        f"{prefix}.{option}"
+        f"{prefix}.{name}": option
         for prefix, group in groups(config.VICE.METHOD.name).items()
-        for option in options_of(group)
+        for name, option in options_of(group).items()
     }
+    others = of_vissl | {"MODEL.TRUNK.NAME"}
     wanted = {
-        key: option
-        for key, option in all_options().items()
-        if key in of_vissl | of_method | {"MODEL.TRUNK.NAME"}
+        **{key: option for key, option in all_options().items() if key in others},
+        **of_method,
     }
     assert set(shown) == {f"config.{key}" for key in wanted}
     some = {"VICE.VIEWS.size", "VICE.METHOD.clusters", "MODEL.TRUNK.VICE.dim", "SEED_VALUE"}

@@ -54,6 +54,10 @@ class Textures:
         """Nobody asks for regions here."""
         raise NotImplementedError
 
+    def image_and_objects(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Nor for objects."""
+        raise NotImplementedError
+
 
 class Epoch:
     """The passes of one epoch over images in memory; a `vice.methods.Context`.

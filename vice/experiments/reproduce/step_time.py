@@ -37,9 +37,12 @@ def time_step(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     settings, trunk = _fresh(config["VICE"]), config["MODEL"]["TRUNK"]
-    model = build_embedder(**{**trunk["VICE"], "weights": None}).to(device)
     method = build_method(settings)
-    head, criterion = method.head(model.dim).to(device), method.loss().to(device)
+    plain = {**trunk["VICE"], "weights": None, "outputs": method.outputs}
+    model = build_embedder(**plain).to(device)
+    head, criterion = method.head(model.dim).to(device), method.loss()
+    method.bind(criterion, model, lambda network, given: network(given))
+    criterion.to(device)
     rng, source = np.random.default_rng(0), NoiseSource(settings, images)
     samples = [method.sample(source, index, rng) for index in range(images)]
     batch = method.finish(method.collate(samples), torch.device(device))
@@ -104,11 +107,19 @@ class NoiseSource:
         image = self.image(index)
         return image, grid(self.side, self.side, self.region_size)
 
+    def image_and_objects(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The image and one object in its middle, (side, side) uint8."""
+        image = self.image(index)
+        objects = np.zeros(image.shape[:2], np.uint8)
+        middle = slice(self.side // 4, self.side - self.side // 4)
+        objects[middle, middle] = 1
+        return image, objects
+
 
 def _marked(
     model: nn.Module, inputs: list[torch.Tensor], marks: list[float], device: str
 ) -> torch.Tensor:
-    output = torch.cat([model(each) for each in inputs])
+    output = torch.cat([model(each, outputs=True) for each in inputs])
     marks.append(_now(device))
     return output
 

@@ -71,6 +71,7 @@ class SharedEmbedder:
             "spherical": extractors.is_spherical(self.embedder),
             "architecture": getattr(self.embedder, "config", type(self.embedder).__name__),
             "weights": getattr(self.embedder, "weight_source", None),
+            **getattr(self.embedder, "provenance", {}),
         }
 
 

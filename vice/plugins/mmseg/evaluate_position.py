@@ -7,24 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.device import get_device
-from torch import Tensor
-
 from vice.errors import UserError
-from vice.evaluation.positional_bias import PixelSample, ReadOuts, measure_bias
 from vice.evaluation.results import describe
 from vice.evaluation.task import make_task
-from vice.models.load import is_spherical
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import check_data
+from vice.plugins.mmseg.position_readout import PositionReadout
 from vice.plugins.mmseg.results import finish
-from vice.plugins.mmseg.running import (
-    finish_config,
-    load_config,
-    names_full_disk,
-    process_state_kept,
-)
-from vice.plugins.mmseg.sample_embeddings import sample_split
+from vice.plugins.mmseg.running import dataset_config, names_full_disk, process_state_kept
+from vice.plugins.mmseg.sample_embeddings import embed_images
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.step_meter import StepMeter
 
@@ -48,13 +39,13 @@ def evaluate_position(
     Args:
         spec: The embedder, as in `vice.models.load.load_extractor`.
         dataset: As in `vice.datasets.open_dataset`.
-        out_dir: Gets ``results.json``.
+        out_dir: Gets ``results.json`` and ``per_image.npz``.
         clusters: Numbers of clusters K that are scored, too.
         **task_arguments: Further arguments of `vice.evaluation.task.make_task`.
 
     Returns:
         What ``results.json`` holds; under ``"position"`` stands what
-        `vice.evaluation.positional_bias.measure_bias` gives.
+        `vice.evaluation.position_scores.measure_bias` gives.
 
     Raises:
         UserError: No such embedder or protocol, labels that are missing, too few pixels, or
@@ -70,42 +61,27 @@ def evaluate_position(
         )
     sets, content = check_data(task, meter)
     shared = share_embedder(spec, task.seed, features=protocol.features)
-    config = finish_config(load_config("linear_folder", task), task)
-    drawn = []
-    for role in ("train", "score"):
+    readout = PositionReadout(task, shared, sets, clusters)
+    for role, take in (("train", readout.see), ("score", readout.count)):
         with meter.step(f"sample pixels to {role}"):
-            drawn.append(
-                sample_split(
-                    config, task, shared, protocol.linear_pixels, role=role, positions=True
-                )
-            )
-    asked = ReadOuts(
-        classes=sets[1].classes,
-        clusters=clusters,
-        spherical=is_spherical(shared.embedder),
-        l2=protocol.linear_l2,
-        iterations=protocol.linear_iterations,
-        kmeans_iterations=protocol.kmeans_iterations,
-        over=protocol.miou_over,
-        seed=task.seed,
-        device=task.device or get_device(),
-    )
-    with meter.step("fit and score"):
-        found = on_first_rank(lambda: measure_bias(_parts(drawn[0]), _parts(drawn[1]), asked))
+            # Flip average is off where things are fitted, as for a probe.
+            for image in embed_images(
+                readout.config,
+                task,
+                shared,
+                dataset_config(task, role),
+                training=role == "train",
+            ):
+                take(image)
+    readout.fit(meter)
+    readout.close(len(sets[1].pairs(protocol.score_split)), meter)
 
     def write() -> dict[str, Any]:
-        task.out_dir.mkdir(parents=True, exist_ok=True)
         result = {
             **describe("position", task, sets, shared.describe()),
             "content": content,
-            "position": found,
+            **readout.write(meter),
         }
-        return finish(result, task, {"clusters": list(clusters)}, config, meter, start)
+        return finish(result, task, readout.arguments, readout.config, meter, start)
 
     return on_first_rank(write)
-
-
-def _parts(sample: Tensor | None) -> PixelSample:
-    assert sample is not None  # The first rank holds it, and it alone fits.
-    vectors, positions, labels = sample[:, :-3], sample[:, -3:-1], sample[:, -1]
-    return PixelSample(vectors.contiguous(), positions, labels.long())

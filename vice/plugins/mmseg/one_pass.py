@@ -16,7 +16,7 @@ from vice.plugins.mmseg.backbone import SharedEmbedder
 from vice.plugins.mmseg.dataset import CROPS
 from vice.plugins.mmseg.pipelines import build_fit_pipeline
 from vice.plugins.mmseg.readouts import Readout
-from vice.plugins.mmseg.running import check_counted, dataset_config
+from vice.plugins.mmseg.running import dataset_config
 from vice.plugins.mmseg.sample_embeddings import EmbeddedImage, embed_images
 from vice.runtime.collectives import all_reduce_
 from vice.runtime.step_meter import StepMeter
@@ -124,9 +124,7 @@ def read_out(
             for readout in readouts:
                 readout.count(image)
     for readout in readouts:
-        readout.watch.look()
-        readout.metric.evaluate(len(sets[1].pairs(task.protocol.score_split)))
-        check_counted(readout.metric, scored)
+        readout.close(len(sets[1].pairs(task.protocol.score_split)), meter)
     return {
         "readouts": [readout.kind for readout in readouts],
         "passes": {"fit": 2 if again and not whole else 1, "score": 1},

@@ -110,10 +110,8 @@ def sample_split(
     pixels: int,
     *,
     labelled: bool = False,
-    role: str | None = None,
-    positions: bool = False,
 ) -> Tensor | None:
-    """Draws pixels uniformly from all images of the split that things are fitted on, or scored.
+    """Draws pixels uniformly from all images of the split that things are fitted on.
 
     Each rank embeds its share of the images; the sample does not depend on the number of ranks.
 
@@ -124,14 +122,11 @@ def sample_split(
         pixels: Most pixels that are drawn.
         labelled: Whether pixels are drawn from those with a label alone, as train images show
             them. Otherwise labels play no part: ignored pixels are drawn like all others.
-        role: ``"train"`` and ``"fit"`` are these two; ``"score"`` draws labelled pixels of the
-            scored split. None leaves it to ``labelled``.
-        positions: As in `vice.evaluation.pixel_sampler.PixelSampler`.
 
     Returns:
-        Their embeddings at the size of the network's input (of the label maps, of those that are
-        scored), float32 (N, D) on the CPU, not normalised; None on all ranks but the first. With
-        labels (N, D + 1), the class of each pixel being the last entry.
+        Their embeddings at the size of the network's input, float32 (N, D) on the CPU, not
+        normalised; None on all ranks but the first. With labels (N, D + 1), the class of each pixel
+        being the last entry.
 
     Raises:
         UserError: An embedding that is not finite; it names the image.
@@ -139,15 +134,12 @@ def sample_split(
     dim = shared.embedder.dim
     mib = pixels * dim * 4 / 2**20
     logger.info("sampling at most %d pixels: %.0f MiB, twice that in between", pixels, mib)
-    sampler = PixelSampler(pixels, task.seed, positions=positions)
-    role = role or ("train" if labelled else "fit")
+    sampler = PixelSampler(pixels, task.seed)
+    role = "train" if labelled else "fit"
     dataset = dataset_config(task, role)
     # Flip average is off: a probe is fitted without it, whatever its optimizer.
     for image in embed_images(config, task, shared, dataset, training=role == "train"):
-        labels = None if role == "fit" else image.sample.gt_sem_seg.data[0]
-        size = image.size
-        if labels is not None and role == "score":
-            size = (labels.shape[0], labels.shape[1])
-        sampler.add(image.embedding, size, image.index, labels)
+        labels = image.sample.gt_sem_seg.data[0] if labelled else None
+        sampler.add(image.embedding, image.size, image.index, labels)
     sampler.gather(cpu_group())
     return sampler.vectors() if rank() == 0 else None

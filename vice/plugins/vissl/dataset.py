@@ -19,7 +19,7 @@ from vice.images import ImageError, list_images, read_image, standardize
 from vice.images.fingerprints import Fingerprint, fingerprint
 from vice.methods import Unusable, build_method
 from vice.runtime.preemption import ignore_job_signals
-from vice.superpixels import Superpixels
+from vice.superpixels import Foregrounds, Superpixels
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ class Images:
 
     Args:
         paths: Files.
-        settings: ``config.VICE``; ``SUPERPIXELS`` is there if the method has regions.
+        settings: ``config.VICE``; ``SUPERPIXELS`` is there if the method has regions,
+            ``FOREGROUND`` if it has objects.
         seed: Of the run.
     """
 
@@ -63,6 +64,8 @@ class Images:
         self.standardize = dict(settings["STANDARDIZE"])
         regions = settings.get("SUPERPIXELS")
         self.superpixels = None if regions is None else Superpixels(**regions)
+        objects = settings.get("FOREGROUND")
+        self.foregrounds = None if objects is None else Foregrounds(**objects)
         self.last: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -88,6 +91,14 @@ class Images:
         image, regions = self.superpixels.read(self.paths[index], **self.standardize)
         self.last = index, image
         return image, regions
+
+    def image_and_objects(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The image and the numbers of its objects, (H, W) uint8."""
+        if self.foregrounds is None:
+            raise ValueError("the method does not name FOREGROUND among its sections")
+        image, objects = self.foregrounds.read(self.paths[index], **self.standardize)
+        self.last = index, image
+        return image, objects
 
 
 class ViceImages:

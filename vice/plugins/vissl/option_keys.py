@@ -11,6 +11,7 @@ from vice.runtime.loader_faults import loader_fault
 
 #: What the core calls by other names than the options have, or what it says of several.
 _OTHERS = {
+    "Foregrounds.folder": "config.VICE.FOREGROUND.folder",
     "Superpixels.cache_dir": "config.VICE.SUPERPIXELS.cache_dir",
     "Superpixels.folder": "config.VICE.SUPERPIXELS.folder",
     "build_embedder.decoder=auto": "config.MODEL.TRUNK.VICE.decoder=auto",

@@ -34,7 +34,9 @@ class ViceTask(SelfSupervisionTask):
         self.data_iterator: Any = None
 
     def _build_loss(self) -> MethodLoss:
-        return MethodLoss(self.method.loss())
+        loss, trunk = self.method.loss(), self.base_model.trunk
+        self.method.bind(loss, trunk.embedder, trunk.execution.run)
+        return MethodLoss(loss)
 
     def recreate_data_iterator(self, *args: Any, **kwargs: Any) -> None:
         """As VISSL's, over finished batches."""

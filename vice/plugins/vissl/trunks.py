@@ -26,8 +26,8 @@ class EmbedderTrunk(nn.Module):
 
     Args:
         model_config: ``config.MODEL``; ``TRUNK.VICE`` holds the arguments of
-            `vice.models.build_embedder`, ``TRUNK.EXECUTION`` those of
-            `vice.models.execution.Execution`.
+            `vice.models.build_embedder`, ``TRUNK.OUTPUTS`` the further outputs, if the method has
+            some, ``TRUNK.EXECUTION`` those of `vice.models.execution.Execution`.
         model_name: The registered name.
     """
 
@@ -37,12 +37,13 @@ class EmbedderTrunk(nn.Module):
         if model_name in DECODERS:
             options["decoder"] = DECODERS[model_name]
         self.execution = Execution(**model_config.TRUNK.EXECUTION)
-        self.embedder = build_embedder(**options)
+        outputs = model_config.TRUNK.get("OUTPUTS", None)
+        self.embedder = build_embedder(**options, outputs=dict(outputs) if outputs else None)
         self.execution.prepare(self.embedder)
 
     def forward(self, images: Tensor, out_feat_keys: list[str] | None = None) -> list[Tensor]:
-        """(B, 3, H, W) to [(B, D, H/4, W/4)]."""
-        return [self.execution.run(self.embedder, images)]
+        """(B, 3, H, W) to [(B, D, H/4, W/4)], further outputs behind it along the channels."""
+        return [self.execution.run(self.embedder, images, outputs=True)]
 
 
 # Earlier names: a run's own file may be given to VISSL's tools long after.

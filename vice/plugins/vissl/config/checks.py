@@ -19,7 +19,12 @@ from vice.plugins.vissl.config.schema import group_at, groups, inner_groups, met
 from vice.plugins.vissl.option_keys import with_keys
 from vice.runtime.files import check_folder
 
-_FOLDERS = ("CHECKPOINT.DIR", "SLURM.LOG_FOLDER", "VICE.SUPERPIXELS.cache_dir")
+_FOLDERS = (
+    "CHECKPOINT.DIR",
+    "SLURM.LOG_FOLDER",
+    "VICE.SUPERPIXELS.cache_dir",
+    "VICE.FOREGROUND.cache_dir",
+)
 
 
 def check_values(composed: DictConfig) -> None:

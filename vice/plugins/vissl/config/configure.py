@@ -14,13 +14,14 @@ from vissl.utils.hydra_config import convert_to_attrdict
 from vice.errors import UserError
 from vice.images import list_images
 from vice.images.survey import look_at_images
-from vice.methods import build_method
+from vice.methods import Method, build_method
 from vice.plugins.vissl.config.checks import check_values
 from vice.plugins.vissl.config.compose import change_texts, compose_with_defaults
 from vice.plugins.vissl.config.inputs import announce_data, check_data
 from vice.plugins.vissl.config.machines import check_machines, choose_device, world
 from vice.plugins.vissl.option_keys import spelled
 from vice.plugins.vissl.resuming import keep_begun
+from vice.plugins.vissl.schedules import NAME as POLY
 from vice.plugins.vissl.slurm_step import join_step
 from vice.redaction import redact
 from vice.runtime.files import write_text
@@ -28,6 +29,9 @@ from vice.runtime.overrides import unescape
 from vice.runtime.run_folder import CONFIG_NAME
 
 logger = logging.getLogger(__name__)
+
+#: The peak is scaled already, and every step has its rate.
+_PLAIN = {"auto_lr_scaling": {"auto_scale": False}, "update_interval": "step"}
 
 
 @spelled()
@@ -56,9 +60,11 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
         announce_data(config)
     set_schedule(config)
     images = check_batches(config)
+    method = _build(config)
+    method.check_batch(int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config))
     look_at_images(str(config.DATA.TRAIN.DATA_PATHS[0]))
     _log_scale(config, images)
-    _set_head(config)
+    _set_parts(config, method)
     try:
         args, attributes = convert_to_attrdict(composed, dump_config=False)
     except AssertionError as error:
@@ -67,13 +73,19 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     return args, attributes
 
 
-def _set_head(config: DictConfig) -> None:
-    """Tells VISSL of the method's head: how to build it, and what of it is trained later."""
+def _build(config: DictConfig) -> Method:
+    settings: Any = OmegaConf.to_container(config.VICE)
+    return build_method(settings)
+
+
+def _set_parts(config: DictConfig, method: Method) -> None:
+    """Tells VISSL of the method's head and outputs: how to build them, what is trained later."""
     # Head parameters: VISSL hands a head the model's configuration alone, and these.
     config.MODEL.HEAD.PARAMS = [["vice_method", {"settings": config.VICE}]]
+    if method.outputs:
+        config.MODEL.TRUNK.OUTPUTS = dict(method.outputs)
     if not config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP:
-        settings: Any = OmegaConf.to_container(config.VICE)
-        later = build_method(settings).trained_later()
+        later = method.trained_later()
         config.MODEL.TEMP_FROZEN_PARAMS_ITER_MAP = [
             [f"module.heads.0.{name}", steps] for name, steps in later.items()
         ]
@@ -99,8 +111,9 @@ def write_config(config: Any) -> None:
 def set_schedule(config: DictConfig) -> None:
     """Fills VISSL's learning-rate schedule from ``config.VICE.SCHEDULE`` (both papers).
 
-    Linear warm-up to the peak, then cosine, each step. The peak follows the linear rule: base
-    rate for ``base_images`` images a step. ``peak_lr`` sets it directly.
+    Linear warm-up to the peak, then cosine, each step; or a polynomial, each epoch. The peak
+    follows the linear rule: base rate for ``base_images`` images a step. ``peak_lr`` sets it
+    directly.
 
     Raises:
         UserError: The warm-up is not shorter than the training.
@@ -110,7 +123,12 @@ def set_schedule(config: DictConfig) -> None:
     peak = schedule.peak_lr
     if peak is None:
         peak = float(schedule.base_lr) * images / int(schedule.base_images)
+    schedule.peak_lr = peak
     epochs = int(config.OPTIMIZER.num_epochs)
+    if schedule.shape == "poly":
+        poly = {"name": POLY, "base": peak, "power": float(schedule.power), "epochs": epochs}
+        config.OPTIMIZER.param_schedulers = {"lr": {**poly, **_PLAIN}}
+        return
     share = float(schedule.warmup_epochs) / epochs
     if not 0 <= share < 1:
         raise UserError(
@@ -119,18 +137,16 @@ def set_schedule(config: DictConfig) -> None:
         )
     cosine = {"name": "cosine", "start_value": peak, "end_value": peak * float(schedule.final)}
     warmup = {"name": "linear", "start_value": peak * float(schedule.start), "end_value": peak}
-    common = {"auto_lr_scaling": {"auto_scale": False}, "update_interval": "step"}
-    rate: dict[str, Any] = {**cosine, **common}
+    rate: dict[str, Any] = {**cosine, **_PLAIN}
     if share > 0:
         rate = {
             "name": "composite",
             "schedulers": [warmup, cosine],
             "interval_scaling": ["rescaled", "rescaled"],
             "lengths": [share, 1 - share],
-            **common,
+            **_PLAIN,
         }
     config.OPTIMIZER.param_schedulers = {"lr": rate}
-    schedule.peak_lr = peak
 
 
 def check_batches(config: DictConfig) -> int:

@@ -37,7 +37,12 @@ _UNNAMED = {
 }
 _COHERENCE = "VICE.LOSS.coherence_gradient"
 #: Options that version 0.1 did not have at all, and the value that comes to what it did.
-_YOUNGER = {_COHERENCE: "through", "VICE.SUPERPIXELS.blur_sigma": "None"}
+_YOUNGER = {
+    _COHERENCE: "through",
+    "VICE.SUPERPIXELS.blur_sigma": "None",
+    "VICE.SCHEDULE.shape": "cosine",
+    "VICE.SCHEDULE.power": "0.9",
+}
 
 
 def name_trunk(config: DictConfig, overrides: Collection[str]) -> None:

@@ -68,7 +68,7 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class ScheduleOptions:
-    """``config.VICE.SCHEDULE``: linear warm-up to the peak, then cosine."""
+    """``config.VICE.SCHEDULE``: linear warm-up to the peak, then cosine; or a polynomial."""
 
     base_lr: float = option(0.04, number(0, 1e4), "learning rate for base_images images a step")
     base_images: int = option(16, whole(1, 10**9), "images a step that base_lr is meant for")
@@ -78,6 +78,13 @@ class ScheduleOptions:
     start: float = option(0.0625, SHARE, "learning rate of the first step, as a share of the peak")
     final: float = option(0.001, SHARE, "learning rate of the last step, as a share of the peak")
     warmup_epochs: float = option(0.08, number(0, 1e6), "epochs up to the peak")
+    shape: str = option(
+        "cosine",
+        one_of("cosine", "poly"),
+        "how the learning rate falls from the peak: cosine, at every step; or poly, peak x "
+        "(1 - epoch / epochs) ^ power, at every epoch, without warm-up",
+    )
+    power: float = option(0.9, number(0, 100), "power of poly")
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ PATHS = {
     "config.SLURM.LOG_FOLDER": PathKey(words=("null",)),
     "config.VICE.SUPERPIXELS.cache_dir": PathKey(words=("null",)),
     "config.VICE.SUPERPIXELS.folder": PathKey(words=("null",), there=True),
+    "config.VICE.METHOD.labels_folder": PathKey(words=("null",), there=True),
+    "config.VICE.FOREGROUND.cache_dir": PathKey(words=("null",)),
+    "config.VICE.FOREGROUND.folder": PathKey(words=("null",), there=True),
     "config.MODEL.TRUNK.VICE.weights": PathKey(words=("null", "imagenet"), there=True),
 }
 _OVERRIDE = re.compile(r"(\+{0,2})(config\.[\w.]+)=(.*)", re.DOTALL)

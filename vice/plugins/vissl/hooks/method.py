@@ -54,6 +54,10 @@ class MethodHook(SilentHook):
             self.saver.exit_unfinished(task)
         task.epoch_begun = True
 
+    def on_backward(self, task: Any) -> None:
+        """Between the gradients, which are finite, and the step."""
+        task.method.before_step(self.context)
+
     def on_update(self, task: Any) -> None:
         """After a step that was taken."""
         task.method.after_step(self.context)

@@ -18,6 +18,7 @@ from vice.errors import UserError
 from vice.images.content import Content
 from vice.methods.signs import HealthMonitor, Measure
 from vice.models.checkpoint import save_run
+from vice.models.concepts import UNIT
 from vice.names import name_bytes
 from vice.options import options_of
 from vice.plugins.vissl.hooks.base import SilentHook, concepts_of, embedder_of, writers_of
@@ -126,7 +127,10 @@ class ExportHook(SilentHook):
     def on_start(self, task: Any) -> None:
         """Describes the model, so that VISSL's own checkpoints can be loaded as well."""
         if is_primary():
-            card = {"embedder": embedder_of(task).config, "meta": _meta(task)}
+            card: dict[str, Any] = {"embedder": embedder_of(task).config, "meta": _meta(task)}
+            concepts = concepts_of(task)
+            if concepts is not None and concepts.space != UNIT:
+                card["space"] = concepts.space
             self.architecture = json.dumps(card, indent=2, sort_keys=True) + "\n"
             self._try(self._describe, must=False)
 
@@ -260,6 +264,7 @@ def _meta(task: Any) -> dict[str, Any]:
     source = embedder_of(task).weight_source
     return {
         **({"weights": source} if source else {}),
+        **task.method.provenance(),
         "iteration": int(task.iteration),
         "epoch": int(task.train_phase_idx) + 1,
         "seed": int(task.config["SEED_VALUE"]),

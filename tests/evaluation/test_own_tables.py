@@ -1,0 +1,98 @@
+"""Tables of the positional bias and of outlines, and the differences between their rows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.evaluation.test_image_sums import outlines
+from vice.errors import UserError
+from vice.evaluation.evaluate_boundaries import BoundaryReadout
+from vice.evaluation.image_sums import resampled_sums
+from vice.evaluation.outline_sums import outline_scores, outline_sums
+from vice.evaluation.own_tables import divide_folders, make_own_tables, own_sections
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = 12
+
+
+def write_outlines(folder, rng, spec, seed=0, checksum="a"):
+    """A result of made-up outlines, as the evaluation writes it; returns its scores of images."""
+    readout = BoundaryReadout(folder, None, {"from": "checkpoint", "number": 9})
+    readout.scores = {str(i): each for i, each in enumerate(outlines(rng, IMAGES))}
+    data = {"name": "people", "split": "val", "images": IMAGES, "list_checksum": checksum}
+    readout.write(
+        {"kind": "boundaries", "spec": spec, "seed": seed, "dataset": data, "tolerance": 2}
+    )
+    return list(readout.scores.values())
+
+
+def tables_of(folders, names=None):
+    rest, own = divide_folders(folders)
+    assert rest == []
+    return make_own_tables(own, names)
+
+
+def test_rows_are_paired_over_the_same_resamples(rng, tmp_path):
+    first = write_outlines(tmp_path / "a", rng, "one")
+    second = write_outlines(tmp_path / "b", rng, "two")
+    write_outlines(tmp_path / "c", rng, "three", checksum="others")
+    tables = tables_of([tmp_path / name for name in "abc"])
+    assert [list(table.rows) for table in tables] == [["one", "two"], ["three"]]
+    scores, differences, _ = own_sections(tables)
+    assert [line[0] for line in scores.lines] == ["one", "two"]
+    assert scores.title == "people val, outlines, 9 concepts (checkpoint), within 2 px"
+    sums = [outline_sums(of) for of in (first, second)]
+    drawn = [outline_scores(resampled_sums(of))["boundary_recall"] for of in sums]
+    low, high = np.quantile(drawn[1] - drawn[0], [0.025, 0.975])
+    point = [outline_scores(of.sum(0)[None])["boundary_recall"][0] for of in sums]
+    shown = differences.lines[0][differences.head.index("boundary recall")]
+    within = " (within)" if low <= 0 <= high else ""
+    expected = f"{100 * (point[1] - point[0]):+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+    assert shown == expected + within
+    (_, turned, _) = own_sections(tables, "two")
+    assert turned.lines[0][0] == "one" and turned.title.endswith("each row less two")
+
+
+def test_seeds_of_a_row_are_averaged_and_none_is_there_twice(rng, tmp_path):
+    for seed in range(2):
+        write_outlines(tmp_path / f"a{seed}", rng, f"run{seed}", seed)
+    folders = [tmp_path / "a0", tmp_path / "a1"]
+    (table,) = tables_of(folders, {"run*": "ours"})
+    (section,) = own_sections([table])
+    assert section.lines[0][:2] == ["ours", "2"] and " ± " in section.lines[0][2]
+    with pytest.raises(UserError, match="run0 with seed 0 is there twice"):
+        tables_of([folders[0], folders[0]])
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "other", "scores"])
+def test_counts_that_are_not_those_of_their_result_are_refused(damage, rng, tmp_path):
+    for name in "ab":
+        write_outlines(tmp_path / name, rng, name)
+    file = tmp_path / "b" / "per_image.npz"
+    if damage == "gone":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:-9])
+    elif damage == "other":
+        file.write_bytes((tmp_path / "a" / "per_image.npz").read_bytes())
+    else:
+        result = json.loads((tmp_path / "b" / "results.json").read_text())
+        del result["boundaries"]["boundary_f"]
+        (tmp_path / "b" / "results.json").write_text(json.dumps(result))
+    with pytest.raises(UserError, match="evaluate again"):
+        own_sections(tables_of([tmp_path / "a", tmp_path / "b"]))
+
+
+def test_command_line(rng, tmp_path):
+    for name in "ab":
+        write_outlines(tmp_path / name, rng, name)
+    tool = [sys.executable, ROOT / "tools" / "compare.py", tmp_path / "a", tmp_path / "b"]
+    done = subprocess.run(tool, capture_output=True, text=True, check=True)
+    assert "**people val, outlines, 9 concepts (checkpoint), within 2 px**" in done.stdout
+    assert "| a | 1 |" in done.stdout and "each row less a" in done.stdout

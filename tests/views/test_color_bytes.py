@@ -1,0 +1,98 @@
+"""The change of colors in 8 bits is that in floats, up to rounding, for images of any shape."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from vice.errors import UserError
+from vice.experiments.benchmark.data import texture
+from vice.normalize import denormalize
+from vice.views import color_bytes
+from vice.views.photometric import Photometric
+
+NOTHING = {
+    "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0,
+    "jitter_probability": 1.0, "grey_probability": 0.0, "blur_probability": 0.0,
+}  # fmt: skip
+#: What alone is done, and by how many levels its result may differ: half a one is rounding, and
+#: OpenCV's weights of a matrix have 10 bits.
+ALONE = {
+    "brightness": ({"brightness": 0.8}, 0.51),
+    "contrast": ({"contrast": 0.8}, 0.51),
+    "saturation": ({"saturation": 0.8}, 0.8),
+    "hue": ({"hue": 0.5}, 0.51),
+    "gray": ({"grey_probability": 1.0}, 0.8),
+    "blur": ({"blur_probability": 1.0, "jitter_probability": 0.0}, 0.02),
+    "nothing": ({"jitter_probability": 0.0}, 0.01),
+}
+
+
+def pictures(rng: np.random.Generator, count: int = 6) -> np.ndarray:
+    smooth = [texture(40, 56, seed=seed) for seed in range(count // 2)]
+    return np.stack([*smooth, *rng.integers(0, 256, (count - len(smooth), 40, 56, 3), np.uint8)])
+
+
+def levels_apart(change: Photometric, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    params = change.draw(rng, len(images))
+    floats = torch.from_numpy(images).permute(0, 3, 1, 2)
+    exact, found = change(floats, params), change.change_bytes(images, params)
+    assert found.dtype == torch.float32 and found.shape == exact.shape
+    return (255 * (denormalize(exact) - denormalize(found))).abs().numpy()
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_each_change_alone_agrees_with_floats(name, rng):
+    options, most = ALONE[name]
+    change = Photometric(**{**NOTHING, **options})
+    for _ in range(5):
+        assert levels_apart(change, pictures(rng), rng).max() < most
+
+
+def test_all_changes_in_any_order_agree_within_rounding(rng):
+    """What follows a rounding may stretch it: contrast by 1.8, and noise has extremes all over."""
+    apart = np.concatenate([levels_apart(Photometric(), pictures(rng), rng) for _ in range(30)])
+    assert apart.mean() < 0.3 and np.quantile(apart, 0.999) < 3 and apart.max() < 7
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 2), (40, 1)])
+def test_images_smaller_than_the_kernel(shape, rng):
+    images = rng.integers(0, 256, (8, *shape, 3), np.uint8)
+    change = Photometric(blur_probability=1.0, jitter_probability=0.0)
+    assert levels_apart(change, images, rng).max() < 0.8
+
+
+def test_noise_is_that_of_the_device_to_the_bit_and_images_are_left_alone(rng):
+    images = pictures(rng)
+    before, noise = images.copy(), rng.random(images.shape[:3]) < 0.2
+    change = Photometric()
+    params = change.draw(rng, len(images))
+    floats = torch.from_numpy(images).permute(0, 3, 1, 2)
+    exact = change(floats, params, torch.from_numpy(noise))
+    found = change.change_bytes(images, params, noise)
+    where = torch.from_numpy(noise)[:, None].expand_as(exact)
+    assert torch.equal(exact[where], found[where]) and np.array_equal(images, before)
+    assert torch.equal(found[:2], change.change_bytes(images[:2], params[:2], noise[:2]))
+
+
+def test_what_does_not_fit_is_refused(rng):
+    change = Photometric()
+    with pytest.raises(UserError, match="2 parameters for 6 images"):
+        change.change_bytes(pictures(rng), change.draw(rng, 2))
+    with pytest.raises(UserError, match="noise must be bool"):
+        change.change_bytes(pictures(rng), change.draw(rng, 6), np.ones((6, 2, 2), bool))
+
+
+def test_a_blur_that_hardly_blurs_takes_few_taps(monkeypatch):
+    lengths = []
+    real = color_bytes.cv2.GaussianBlur
+
+    def blur(image, size, *rest, **more):
+        lengths.append(size[0])
+        return real(image, size, *rest, **more)
+
+    monkeypatch.setattr(color_bytes.cv2, "GaussianBlur", blur)
+    for sigma in (0.1, 1.0, 2.0, 50.0):
+        color_bytes.gaussian_blur(np.zeros((30, 30, 3), np.uint8), sigma, 17)
+    assert lengths == [3, 9, 17, 17]

@@ -1,0 +1,287 @@
+"""Tables of the positional bias and of outlines, with paired differences between their rows.
+
+A row is an embedder; results of one way (same images, protocol or tolerance, numbers of clusters)
+share a table.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vice.errors import UserError, brief
+from vice.evaluation.compare import OF_THEIR_OWN, row_of, settings_of
+from vice.evaluation.comparison_page import Section
+from vice.evaluation.image_counts import load_image_sums, load_image_tables
+from vice.evaluation.image_sums import resampled_sums
+from vice.evaluation.intervals import (
+    LEVEL,
+    MATCHED_ANEW,
+    RESAMPLES,
+    resampled_mapping,
+    resampled_scores,
+)
+from vice.evaluation.outline_sums import OUTLINE_SUMS, OUTLINES, outline_scores
+from vice.evaluation.own_readouts import (
+    METRICS,
+    OUTLINE_NAMES,
+    WHEN,
+    named_scores,
+    position_readouts,
+)
+from vice.evaluation.paired import LACKING, difference, shown_difference
+from vice.evaluation.position_counts import R2, R2_SUMS, r2_scores
+from vice.names import printable
+from vice.runtime.files import read_json
+from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
+
+_TITLES = {"position": "positional bias", "boundaries": "outlines"}
+
+
+@dataclass(frozen=True)
+class OwnTable:
+    """Results of one kind that were taken in the same way.
+
+    Attributes:
+        title: Data set, split and kind.
+        images: Number of scored images.
+        rows: Embedder to its results, one a seed.
+    """
+
+    title: str
+    images: int
+    rows: Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def divide_folders(folders: Iterable[str | Path]) -> tuple[list[Path], list[dict[str, Any]]]:
+    """Parts results directories: those of other tables, and results that get one here.
+
+    Args:
+        folders: Results directories.
+
+    Returns:
+        The folders that `vice.evaluation.compare.read_results` is for, and what the others hold,
+        with ``folder``.
+    """
+    rest, own = [], []
+    for folder in map(Path, folders):
+        file = folder / RESULTS_NAME
+        result = read_json(file, "evaluate again") if file.is_file() else {}
+        if result.get("kind") in OF_THEIR_OWN:
+            own.append({**result, "folder": str(folder)})
+        else:
+            rest.append(folder)
+    return rest, own
+
+
+def make_own_tables(
+    results: Sequence[Mapping[str, Any]], names: Mapping[str, str] | None = None
+) -> list[OwnTable]:
+    """Groups such results by how they were taken; only the seed may differ inside a row.
+
+    Args:
+        results: With ``folder``, the results directory.
+        names: As in `vice.evaluation.compare.make_tables`.
+
+    Raises:
+        UserError: The same embedder, seed and settings twice, or a result that is not whole.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        try:
+            groups.setdefault(json.dumps(_settings(result), sort_keys=True), []).append(result)
+            named_scores(result)
+        except LACKING as error:
+            raise _not_whole(result, error) from error
+    tables = []
+    for key, members in groups.items():
+        settings = json.loads(key)
+        rows: dict[str, list[Mapping[str, Any]]] = {}
+        for result in members:
+            row = rows.setdefault(row_of(result["spec"], names or {}), [])
+            twice = [r for r in row if (r["spec"], r["seed"]) == (result["spec"], result["seed"])]
+            if twice:
+                raise UserError(
+                    f"{result['spec']} with seed {result['seed']} is there twice "
+                    f"({result['kind']}): name {twice[0]['folder']} or {result['folder']} only"
+                )
+            row.append(result)
+        tables.append(OwnTable(settings["title"], settings["images"], rows))
+    return tables
+
+
+def own_sections(tables: Sequence[OwnTable], against: str | None = None) -> list[Section]:
+    """The tables as they are shown, each followed by the differences to one of its rows.
+
+    Args:
+        tables: What `make_own_tables` returns.
+        against: Row that others are compared with; the first of a table that has no such row.
+
+    Raises:
+        UserError: Counts of images that are missing or are not those of their result.
+    """
+    sections = []
+    for table in tables:
+        scores = {row: [named_scores(result) for result in of] for row, of in table.rows.items()}
+        names = list(dict.fromkeys(name for of in scores.values() for each in of for name in each))
+        lines = [
+            [row, str(len(of)), *(_shown([each.get(name) for each in of]) for name in names)]
+            for row, of in scores.items()
+        ]
+        unit = f"in % (R² as it is), with {100 * LEVEL:.0f} % intervals over images"
+        sections.append(Section(table.title, unit, ["embedder", "seeds", *names], lines))
+        if len(table.rows) > 1:
+            sections.append(_differences(table, names, against))
+    return sections
+
+
+def _differences(table: OwnTable, names: Sequence[str], against: str | None) -> Section:
+    reference = next(iter(table.rows))
+    if against is not None and against in table.rows:
+        reference = against
+    base = _row_scores(table.rows[reference])
+    lines = []
+    for row, results in table.rows.items():
+        if row == reference:
+            continue
+        own = _row_scores(results)
+        cells = [
+            shown_difference(difference(own[name], base[name]))
+            if name in own and name in base
+            else "-"
+            for name in names
+        ]
+        lines.append([row, *cells])
+    return Section(
+        f"Differences in {table.title}: each row less {printable(reference)}",
+        f"in points (R² in hundredths), with {100 * LEVEL:.0f} % intervals over the same "
+        f"{RESAMPLES:,} resamples of the {table.images} scored images; a difference whose interval "
+        "holds 0 lies within chance",
+        ["embedder", *names],
+        lines,
+    )
+
+
+def _row_scores(
+    results: Sequence[Mapping[str, Any]],
+) -> dict[str, tuple[float | None, np.ndarray]]:
+    """Means over the seeds of a row: name to the score and its resampled values."""
+    drawn, scores = [_resample(result) for result in results], [named_scores(r) for r in results]
+    found = {}
+    for name in drawn[0]:
+        if not all(name in each for each in drawn):
+            continue
+        values = [each[name][0] for each in scores]
+        known = [value for value in values if value is not None]
+        mean = statistics.fmean(known) if len(known) == len(values) else None
+        found[name] = mean, np.mean([each[name] for each in drawn], axis=0)
+    return found
+
+
+def _resample(result: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Every score of a result by its name, in the resamples."""
+    path = Path(result["folder"]) / PER_IMAGE_NAME
+    try:
+        if result["kind"] == "boundaries":
+            images = result["dataset"]["images"]
+            sums = load_image_sums(path, OUTLINES, len(OUTLINE_SUMS), images, 0)
+            drawn = outline_scores(resampled_sums(sums))
+            _agree(path, named_scores(result), _shown_names(outline_scores(sums.sum(0)[None])))
+            return _shown_names(drawn)
+        return _resample_position(result, path)
+    except UserError:
+        raise
+    except LACKING as error:
+        raise _not_whole(result, error) from error
+
+
+def _shown_names(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {shown: scores[name] for name, shown in OUTLINE_NAMES.items()}
+
+
+def _resample_position(result: Mapping[str, Any], path: Path) -> dict[str, np.ndarray]:
+    classes, images = len(result["classes"]), result["dataset"]["images"]["score"]
+    over = result["protocol"]["fields"].get("miou_over", "present")
+    sizes = {"linear": classes}
+    sizes |= {k: int(k) for k in result["position"]["before"]["clusters"]}
+    shapes = {f"{when} {name}": (k, classes) for when in WHEN for name, k in sizes.items()}
+    beside = len(WHEN) * (8 * len(R2_SUMS) * images + 128)
+    tables = load_image_tables(path, shapes, images, beside)
+    most = sum(images * (8 * k * c + 8) + 64 for k, c in shapes.values())
+    found: dict[str, np.ndarray] = {}
+    for when in WHEN:
+        sums = load_image_sums(path, f"{when} {R2}", len(R2_SUMS), images, most)
+        drawn = r2_scores(resampled_sums(sums))
+        found |= {f"{when} r2 {axis}": values for axis, values in drawn.items()}
+        for name, scores in position_readouts(result["position"][when]):
+            size, _, matching = name.partition(" ")
+            table = tables[f"{when} {size}"]
+            mapping = torch.tensor(scores["mapping"]) if matching else table.total().identity()
+            given = {name: resampled_mapping(matching, mapping)}
+            values = resampled_scores(table, given, over=over)[name]
+            found |= {f"{when} {name} {METRICS[m]}": of for m, of in values.items()}
+            if matching not in MATCHED_ANEW:
+                accuracy = table.total().accuracy(mapping)
+                said = {name: (scores["accuracy"], None)}
+                _agree(path, said, {name: np.array([accuracy])})
+    return found
+
+
+def _agree(path: Path, said: Mapping[str, Any], again: Mapping[str, np.ndarray]) -> None:
+    """Raises a `UserError` where counts of images do not give the scores of their result."""
+    for name, values in again.items():
+        value = said[name][0]
+        if value is not None and not abs(value - float(values[0])) <= 1e-6:
+            raise UserError(
+                f"{path}: its counts give another score ({name}) than the results.json beside it; "
+                "evaluate again"
+            )
+
+
+def _shown(scores: Sequence[Any]) -> str:
+    """Mean over the seeds; of one alone with its interval, of several with their deviation."""
+    known = [100 * score[0] for score in scores if score is not None and score[0] is not None]
+    if not known:
+        return "-"
+    if len(known) > 1:
+        return f"{statistics.fmean(known):.2f} ± {statistics.stdev(known):.2f}"
+    ends = next(score[1] for score in scores if score is not None and score[0] is not None)
+    return f"{known[0]:.2f}" + (
+        "" if ends is None else f" [{100 * ends[0]:.2f}, {100 * ends[1]:.2f}]"
+    )
+
+
+def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
+    kind, data = result["kind"], result["dataset"]
+    if kind == "boundaries":
+        concepts = {k: v for k, v in result["concepts"].items() if k not in ("file", "pixels")}
+        return {
+            "title": f"{data['name']} {data['split']}, {_TITLES[kind]}, {concepts['number']} "
+            f"concepts ({concepts['from']}), within {result['tolerance']} px",
+            "images": data["images"],
+            "data": [data["name"], data["split"], data["list_checksum"]],
+            "concepts": concepts,
+            "tolerance": result["tolerance"],
+        }
+    protocol = result["protocol"]
+    return {
+        "title": f"{data['name']} {data['splits']['score']}, {_TITLES[kind]}, {protocol['name']} "
+        f"({protocol['hash']})",
+        "images": data["images"]["score"],
+        "settings": settings_of(result),
+        "clusters": list(result["arguments"]["clusters"]),
+    }
+
+
+def _not_whole(result: Mapping[str, Any], error: Exception) -> UserError:
+    return UserError(
+        f"{result.get('folder', '?')} lacks a part that an evaluation writes ({brief(error)}); "
+        "evaluate again"
+    )
