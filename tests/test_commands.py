@@ -93,8 +93,9 @@ def folder(tmp_path_factory):
     place, rng = tmp_path_factory.mktemp("sandbox"), np.random.default_rng(0)
     for name in ("tools", "scripts", "configs", "requirements", "setup.py", "Makefile", "tests"):
         (place / name).symlink_to(ROOT / name)
-    for name in ("path/to/photos", "path/to/others", "photos", "msrc21/images/train"):
-        runs.images(place / name, rng, 12)
+    trained_on = ("photos", "msrc21/images/train", "voc_animals/images/train")
+    for name in ("path/to/photos", "path/to/others", *trained_on):
+        runs.images(place / name, rng, 20)
     runs.images(place / "path/to/bsds500/images/val", rng, 2)
     for source in ("path/to/downloads", "downloads"):
         trees.cityscapes(trees.coco(place / source))
@@ -109,7 +110,8 @@ def folder(tmp_path_factory):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         runs.run_folder(place, name)
     (place / "FILE").write_bytes(b"weights")
-    (place / "masks").mkdir()
+    for name in ("masks", "MASKS"):
+        (place / name).mkdir()
     from tests.evaluation.test_compare import linear
 
     results = {"eval/a": "outputs/seed0", "eval/lab": "lab", "msrc21/a": "outputs/seed0"}

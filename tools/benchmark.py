@@ -31,6 +31,7 @@ PARTS = {
     "kmeans": "scoring:kmeans",
     "kmeans_epoch": "kmeans_epoch:kmeans_epoch",
     "iic_joint": "joint:iic_joint",
+    "methods": "methods:methods",
     "growth": "growth:growth",
     "kernels": "kernels.compiled:kernels",
     "traffic": "kernels.traffic:traffic",

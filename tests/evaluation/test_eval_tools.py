@@ -60,6 +60,7 @@ def folder(tmp_path_factory):
         "eval_retrieval.py",
         "eval_position.py",
         "eval_boundaries.py",
+        "score.py",
     ],
 )
 def test_help_has_an_example_and_loads_no_framework(tool):
@@ -118,7 +119,10 @@ def test_position_from_the_command_line(folder, tmp_path):
     assert before["linear"]["accuracy"] == 1 == before["clusters"]["2"]["greedy"]["accuracy"]
     assert after["r2"]["x"] == pytest.approx(0, abs=0.01)
     assert after["linear"]["accuracy"] < 0.6
-    assert "before: R² x 0.7" in done.stdout and "linear 100.00 / 100.00" in done.stdout
+    assert (
+        "before: R² x 0.7" in done.stdout
+        and "linear 100.00 [100.00, 100.00] / 100.00" in done.stdout
+    )
 
 
 def test_bad_input_is_one_line(folder, tmp_path):

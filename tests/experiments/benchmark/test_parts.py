@@ -20,6 +20,7 @@ from vice.experiments.benchmark import (
     joint,
     kmeans_epoch,
     loading,
+    methods,
     pooling,
     scoring,
     step,
@@ -42,7 +43,7 @@ def hurry(monkeypatch):
     def quick(calls, *, seconds=0.0, **options):
         return time_in_turn(calls, seconds=0.0, **options)
 
-    for module in (growth, images, joint, kmeans_epoch, loading, pooling, scoring, step):
+    for module in (growth, images, joint, kmeans_epoch, loading, methods, pooling, scoring, step):
         monkeypatch.setattr(module, "time_in_turn", quick)
     monkeypatch.setattr(kmeans_epoch, "_BATCHES", 2)
 
@@ -59,6 +60,7 @@ def hurry(monkeypatch):
         scoring.kmeans,
         kmeans_epoch.kmeans_epoch,
         joint.iic_joint,
+        methods.methods,
     ],
 )
 def test_parts_give_times_and_ratios(part):

@@ -7,12 +7,16 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from vice.errors import UserError
 from vice.evaluation.published import PROTOCOLS
 from vice.experiments.repeat import repeat
 from vice.models import load as extractors
+from vice.models import seeded_embedder
+from vice.models.checkpoint import save_run
+from vice.normalize import normalize
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 
 from .helpers import COLORS, QUIET, TinyEmbedder
@@ -97,6 +101,27 @@ def test_objects_are_clustered_whoever_finds_the_foreground(
         assert counts.sum() == 6 * 39 * 44 and (counts.sum(1) > 0).all()
         assert result["objects"]["score"] == {"images": 6, "without_foreground": 0}
     assert repeat(tmp_path / "files", tmp_path / "again") == []
+
+
+def test_the_saliency_of_a_checkpoint_is_scored_and_said_to_be_builtin(scenes, tmp_path):
+    embedder = seeded_embedder(0, dim=4, stages=1, outputs={"saliency": 1}).eval()
+    save_run(tmp_path / "run", embedder, meta={"foreground": "builtin saliency"})
+    result = evaluate_clusters(
+        str(tmp_path / "run"), scenes, tmp_path / "out", **QUIET, clusters=[3],
+        changes={**FIELDS, "foreground": "model", "foreground_threshold": "probability"},
+    )  # fmt: skip
+    assert "builtin saliency" in json.dumps(result["model"])
+    counts = np.array(json.loads((tmp_path / "out" / "counts.json").read_text())["score"]["3"])
+    # What the output calls foreground: pixels above 0, brought to the label's size.
+    expected = 0
+    for path in sorted((scenes / "images" / "val").iterdir()):
+        image = Image.open(path).resize((32, 32), Image.Resampling.BICUBIC)
+        pixels = normalize(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])
+        with torch.no_grad():
+            logits = F.interpolate(embedder.foreground(pixels), (32, 32), mode="bilinear")
+        large = F.interpolate((logits > 0).float(), (40, 44), mode="nearest")
+        expected += int(large[:, :, 1:].sum())
+    assert abs(counts[1:].sum() - expected) < 0.03 * counts.sum()
 
 
 def test_fitted_inside_the_scored_split_as_published(with_foreground, scenes, tmp_path):
