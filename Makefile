@@ -33,8 +33,9 @@ demo: $(VENV)/runtime.stamp
 	"$(BIN)/python" tools/demo.py $${VICE_DEMO_OUT:+"--out=$$VICE_DEMO_OUT"} \
 		$${VICE_DEMO_IMAGES:+"--images=$$VICE_DEMO_IMAGES"}
 
+# One process more than two cores can serve: the tests on SLURM are in one, and wait.
 test: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

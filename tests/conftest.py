@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import gc
+import importlib
 import os
 import shutil
 from collections.abc import Callable
@@ -19,25 +21,45 @@ from tests.helpers import slurm
 
 torch.set_num_threads(1)
 
-#: Modules with long tests, in this order before all others.
+#: Modules with long tests, those with the longest one first, before all others.
 FIRST = (
     "test_kernels",
-    "test_kills",
-    "test_reproduce",
-    "test_faults",
-    "test_run",
-    "test_watching",
-    "test_timm",
     "test_hostile",
-    "test_install",
+    "test_reproduce",
+    "test_kills",
+    "test_add_a_method",
     "test_steps",
+    "test_other_systems",
     "test_ranks",
+    "test_evaluations",
+    "test_faults",
+    "test_repeat",
+    "test_run",
+    "test_finetune",
+    "test_stops",
+    "test_timm",
+    "test_notebook",
+    "test_install",
+    "test_benchmarks",
+    "test_parts",
+    "test_watching",
 )
+
+
+def pytest_collection() -> None:
+    """Test modules are imported: what they make stays, and is looked through once, in the end."""
+    gc.disable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Lets no process end with the longest tests while the others have nothing left to do."""
     items.sort(key=_turn)
+
+
+def pytest_collection_finish() -> None:
+    """All test modules, and what they need, have been imported."""
+    importlib.import_module("tests.helpers.frozen")
+    gc.enable()
 
 
 def _turn(item: pytest.Item) -> int:

@@ -8,17 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import made_once
 from tests.helpers.other_systems import SITUATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def endings(run_dir):
-    command = [sys.executable, "-m", "tests.helpers.other_systems", str(run_dir)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    return dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
+def endings(run_dir, tmp_path_factory):
+    def try_all(folder):
+        command = [sys.executable, "-m", "tests.helpers.other_systems", str(run_dir)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        folder.mkdir()
+        (folder / "endings.txt").write_text(done.stdout)
+
+    text = (made_once(tmp_path_factory, "other_systems", try_all) / "endings.txt").read_text()
+    return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)

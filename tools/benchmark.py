@@ -10,41 +10,39 @@ Examples:
 
 import argparse
 import platform
-
-import torch
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 from vice.cli import Parser, run
-from vice.experiments.benchmark.growth import growth
-from vice.experiments.benchmark.images import superpixel_outlines, superpixels, views
-from vice.experiments.benchmark.joint import iic_joint
-from vice.experiments.benchmark.kernels.compiled import kernels
-from vice.experiments.benchmark.kernels.traffic import traffic
-from vice.experiments.benchmark.kmeans_epoch import kmeans_epoch
-from vice.experiments.benchmark.loading import loading
-from vice.experiments.benchmark.pooling import pooling
-from vice.experiments.benchmark.readouts import readouts
-from vice.experiments.benchmark.scoring import kmeans, nearest
-from vice.experiments.benchmark.step import compiled, operators, step
-from vice.experiments.benchmark.timing import FAILED, measured, to_markdown
 from vice.paths import typed_path
 from vice.runtime.device_names import NAMES, check_device
 
+#: Where each part is, below ``vice.experiments.benchmark``.
 PARTS = {
-    "pooling": pooling,
-    "step": step,
-    "compiled": compiled,
-    "profile": operators,
-    "superpixels": superpixels,
-    "views": views,
-    "loading": loading,
-    "scoring": nearest,
-    "kmeans": kmeans,
-    "kmeans_epoch": kmeans_epoch,
-    "iic_joint": iic_joint,
-    "growth": growth,
-    "kernels": kernels,
-    "traffic": traffic,
+    "pooling": "pooling:pooling",
+    "step": "step:step",
+    "compiled": "step:compiled",
+    "profile": "step:operators",
+    "superpixels": "images:superpixels",
+    "views": "images:views",
+    "loading": "loading:loading",
+    "scoring": "scoring:nearest",
+    "kmeans": "scoring:kmeans",
+    "kmeans_epoch": "kmeans_epoch:kmeans_epoch",
+    "iic_joint": "joint:iic_joint",
+    "methods": "methods:methods",
+    "growth": "growth:growth",
+    "kernels": "kernels.compiled:kernels",
+    "traffic": "kernels.traffic:traffic",
 }
+
+
+def part_of(place: str) -> Callable[..., Any]:
+    # PyTorch takes seconds to import, and help does without.
+    module, _, name = place.partition(":")
+    found: Callable[..., Any] = getattr(import_module(f"vice.experiments.benchmark.{module}"), name)
+    return found
 
 
 def main() -> int:
@@ -62,6 +60,10 @@ def main() -> int:
     unknown = sorted(set(args.parts) - set(PARTS))
     if unknown:
         parser.error(f"no part {unknown[0]!r}; choose of {', '.join(PARTS)}")
+    import torch
+
+    from vice.experiments.benchmark.timing import FAILED, measured, to_markdown
+
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = check_device(device, "--device").type
     processor = f"{kind.upper()}, {platform.machine()}"
@@ -70,16 +72,16 @@ def main() -> int:
     more = {"growth": {"picture": args.out}, "superpixels": {"folder": args.images}}
     failed = False
     for part in args.parts or PARTS:
-        rows = measured(PARTS[part], device, small=args.small, **more.get(part, {}))
+        rows = measured(part_of(PARTS[part]), device, small=args.small, **more.get(part, {}))
         failed |= rows[0].part == FAILED
         print(to_markdown(part, rows, absolute=device != "cpu"), flush=True)
     if args.labelled is not None:
         asked = {"folder": args.labelled, "spec": args.spec}
-        rows = measured(readouts, device, small=args.small, **asked)
+        rows = measured(part_of("readouts:readouts"), device, small=args.small, **asked)
         failed |= rows[0].part == FAILED
         print(to_markdown("read-outs", rows, absolute=device != "cpu"), flush=True)
     if args.bsds is not None:
-        rows = superpixel_outlines(args.bsds)
+        rows = part_of("images:superpixel_outlines")(args.bsds)
         print(to_markdown("outlines", rows, absolute=False), flush=True)
     return int(failed)
 

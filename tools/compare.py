@@ -15,10 +15,6 @@ Examples:
 import argparse
 
 from vice.cli import Parser, run
-from vice.evaluation.compare import make_tables, read_results, row_names
-from vice.evaluation.comparison_page import to_html, to_markdown
-from vice.evaluation.own_tables import divide_folders, make_own_tables, own_sections
-from vice.evaluation.paired import pair_tables, pairing_sections
 from vice.paths import typed_path
 from vice.runtime.files import write_text
 
@@ -37,6 +33,12 @@ def main() -> None:
     )
     add("--against", metavar="ROW", help="row that the others are paired with (the first)")
     args = parser.parse_args()
+    # PyTorch takes seconds to import, and help does without.
+    from vice.evaluation.compare import make_tables, read_results, row_names
+    from vice.evaluation.comparison_page import to_html, to_markdown
+    from vice.evaluation.own_tables import divide_folders, make_own_tables, own_sections
+    from vice.evaluation.paired import pair_tables, pairing_sections
+
     names, (folders, own) = row_names(args.row), divide_folders(args.folders)
     further = own_sections(make_own_tables(own, names), args.against)
     tables = make_tables(read_results(folders), names) if folders or not own else []

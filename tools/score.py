@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from vice.cli import number, run
 from vice.errors import UserError
-from vice.evaluation.compare import readouts
 from vice.evaluation.options import evaluation_parser, percent, score_arguments
 from vice.evaluation.own_readouts import boundary_line, position_lines
 from vice.evaluation.published import PROTOCOLS
@@ -82,6 +81,7 @@ def main() -> None:
     if args.label_free and not args.clusters:
         raise UserError("--label-free compares views by clusters: give --clusters too")
     # PyTorch and MMSegmentation take seconds to import, and help needs neither.
+    from vice.evaluation.compare import readouts
     from vice.runtime.rendezvous import join_from_environment
 
     with join_from_environment(args.device) as args.device:

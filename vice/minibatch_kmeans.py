@@ -148,7 +148,7 @@ class MiniBatchKMeans:
         >>> kmeans.add(maps, keys=[0, 1])
         >>> kmeans.end_group()
         >>> kmeans.finish()
-        >>> sorted(kmeans.centroids.flatten().tolist()), kmeans.loss
+        >>> sorted(kmeans.centroids.flatten().tolist()), round(kmeans.loss, 4)
         ([0.5, 4.5], 0.25)
     """
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.forked import Forked
 from vice.errors import UserError
 from vice.evaluation.compare import differences, make_tables, read_results, row_names
 from vice.evaluation.comparison_page import to_html, to_markdown
@@ -142,12 +143,12 @@ def test_command_line(tmp_path) -> None:
     tables = make_tables(read_results(folders))
     assert shown == to_markdown(tables, pairing_sections(pair_tables(tables)))
     assert "Table 1: run, other cannot be paired, without per_image.npz in" in shown
-    subprocess.run([*tool, *folders, "--out", str(tmp_path / "t.html")], check=True)
+    assert Forked([*tool[1:], *folders, "--out", str(tmp_path / "t.html")]).wait().returncode == 0
     assert "<table>" in (tmp_path / "t.html").read_text()
-    done = subprocess.run([*tool, str(tmp_path)], capture_output=True, text=True)
+    done = Forked([*tool[1:], str(tmp_path)]).wait()
     assert done.returncode == 2 and "holds no results.json" in done.stderr
     (tmp_path / "a" / "results.json").write_text('{"kind": "li')
-    done = subprocess.run([*tool, *folders], capture_output=True, text=True)
+    done = Forked([*tool[1:], *folders]).wait()
     assert done.returncode == 2 and "is broken" in done.stderr
 
 

@@ -16,16 +16,25 @@ pytest.importorskip("mmseg")
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def call(tool, *arguments):
-    """Runs a tool from another working directory, as a user may."""
+def call(tool, *arguments, **environment):
+    """Runs a tool from another working directory, as a user may, in an interpreter of its own."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return subprocess.run(
         [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd="/",
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            **environment,
+        },
     )
+
+
+def forked(tool, *arguments):
+    """The same with the imports done before."""
+    return Forked([ROOT / "tools" / tool, *arguments], cwd=Path("/")).wait()
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +60,14 @@ def folder(tmp_path_factory):
         "eval_retrieval.py",
         "eval_position.py",
         "eval_boundaries.py",
+        "score.py",
     ],
 )
 def test_help_has_an_example_and_loads_no_framework(tool):
-    done = call(tool, "--help")
+    done = call(tool, "--help", PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0 and "example:" in done.stdout
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "vice.cli" in loaded and not loaded & {"torch", "mmengine", "mmseg"}
 
 
 def test_clusters_from_the_command_line(folder, tmp_path):
@@ -72,7 +84,7 @@ def test_clusters_from_the_command_line(folder, tmp_path):
 
 
 def test_linear_from_the_command_line(folder, tmp_path):
-    done = call(
+    done = forked(
         "eval_linear.py", "random:resnet18-fpn-8", "--dataset", folder, "--out", tmp_path,
         "--iterations", 2, "--batch-size", 2, "--device", "cpu",
     )  # fmt: skip
@@ -81,7 +93,7 @@ def test_linear_from_the_command_line(folder, tmp_path):
 
 
 def test_retrieval_from_the_command_line(folder, tmp_path):
-    done = call(
+    done = forked(
         "eval_retrieval.py", "lab", "--dataset", folder, "--out", tmp_path, "--device", "cpu",
         "--set", "size=32,32", "retrieval_patch=4",
     )  # fmt: skip
@@ -94,7 +106,7 @@ def test_retrieval_from_the_command_line(folder, tmp_path):
 
 def test_position_from_the_command_line(folder, tmp_path):
     """A step of brightness half-way along x predicts 3/4 of its variance, and is all there is."""
-    done = call(
+    done = forked(
         "eval_position.py", "lab", "--dataset", folder, "--out", tmp_path, "--device", "cpu",
         "--clusters", 2,
     )  # fmt: skip
@@ -107,13 +119,14 @@ def test_position_from_the_command_line(folder, tmp_path):
     assert before["linear"]["accuracy"] == 1 == before["clusters"]["2"]["greedy"]["accuracy"]
     assert after["r2"]["x"] == pytest.approx(0, abs=0.01)
     assert after["linear"]["accuracy"] < 0.6
-    assert "before: R² x 0.7" in done.stdout and "linear 100.00 / 100.00" in done.stdout
+    assert (
+        "before: R² x 0.7" in done.stdout
+        and "linear 100.00 [100.00, 100.00] / 100.00" in done.stdout
+    )
 
 
 def test_bad_input_is_one_line(folder, tmp_path):
-    tool = ROOT / "tools" / "eval_linear.py"
-    arguments = [tmp_path / "none", "--dataset", folder, "--out", tmp_path]
-    done = Forked([tool, *arguments], cwd=Path("/")).wait()
+    done = forked("eval_linear.py", tmp_path / "none", "--dataset", folder, "--out", tmp_path)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr and str(tmp_path / "none") in done.stderr

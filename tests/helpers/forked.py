@@ -2,25 +2,26 @@
 
 Importing PyTorch, VISSL and MMSegmentation takes a process several times as long as a tiny
 training. Here a server imports them once, and every command is a fork of it that runs like
-``python COMMAND``: with its own arguments, environment, folder, output and exit status. Processes
-that start from nothing are tested wherever tests use ``subprocess``.
+``python COMMAND``: with its own arguments, environment, folder, output and exit status. What such
+a command starts is spared the imports as well (`tests.helpers.fork_spawn`), unless a test asks for
+interpreters of its own. Processes that start from nothing are tested wherever tests use
+``subprocess``.
 """
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
 import os
 import resource
-import runpy
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+
+from tests.helpers.fork_spawn import become, fork_what_is_started
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORTED = (
@@ -29,6 +30,9 @@ IMPORTED = (
     "vice.plugins.mmseg.evaluate_linear",
     "vice.plugins.mmseg.finetune",
     "torch.utils.tensorboard",
+    "timm",
+    # Last: freezes what all others have made.
+    "tests.helpers.frozen",
 )
 
 
@@ -39,6 +43,7 @@ class Forked:
         command: A script, or ``-m`` and a module, and its arguments.
         cwd: Where it runs.
         file_bytes: Limit on the size of each file that it writes.
+        real_spawn: Whether what it starts are interpreters that start from nothing.
         own_session: Whether it leads a session of its own, as a shell's command leads a group,
             and takes signals as a command at a terminal does.
         environment: Variables beside those of this process.
@@ -51,14 +56,15 @@ class Forked:
         cwd: Path = ROOT,
         file_bytes: int | None = None,
         own_session: bool = False,
+        real_spawn: bool = False,
         **environment: str,
     ) -> None:
         self.command = [str(part) for part in command]
         self._folder = tempfile.TemporaryDirectory()
         self._files = [os.path.join(self._folder.name, name) for name in ("stdout", "stderr")]
         arguments = (self.command, str(cwd), {**os.environ, **environment}, self._files, file_bytes)
-        arguments = (*arguments, own_session)
-        self._process: ForkServerProcess = _server().Process(target=_become, args=arguments)
+        arguments = (*arguments, own_session, real_spawn)
+        self._process: ForkServerProcess = server().Process(target=_become, args=arguments)
         self._process.start()
 
     @property
@@ -82,7 +88,8 @@ class Forked:
 
 
 @cache
-def _server() -> ForkServerContext:
+def server() -> ForkServerContext:
+    """Starts processes that have imported all of ``IMPORTED``."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(IMPORTED))
     return context
@@ -95,6 +102,7 @@ def _become(
     files: list[str],
     file_bytes: int | None,
     own_session: bool,
+    real_spawn: bool,
 ) -> None:
     if own_session:
         os.setsid()
@@ -102,23 +110,9 @@ def _become(
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, file in enumerate(files, start=1):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
-    os.chdir(cwd)
-    os.environ.clear()
-    os.environ.update(environment)
-    # Module search path: an interpreter that starts from nothing reads this variable.
-    wanted = environment.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:0] = [path for path in wanted if path and path not in sys.path]
-    # The command is to find what a process finds that nobody has forked.
-    multiprocessing.set_start_method(None, force=True)
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     if file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-    try:
-        if command[0] == "-m":
-            sys.argv = command[1:]
-            runpy.run_module(command[1], run_name="__main__", alter_sys=True)
-        else:
-            sys.argv = command
-            runpy.run_path(command[0], run_name="__main__")
-    finally:
-        atexit._run_exitfuncs()
+    if not real_spawn:
+        fork_what_is_started()
+    become(command, cwd, environment)

@@ -9,15 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors.torch import load_file
 
+from tests.helpers.forked import ROOT as REPO
+from tests.helpers.forked import Forked
 from vice.runtime.health_log import read_health
 
-REPO = Path(__file__).parents[2]
 #: When to kill: seconds after the start, some time into a step, or while a state is written.
 MOMENTS = ("starting", "in a step", "writing")
 #: Whom: every process at once, only the one that was started, or one that trains.
@@ -25,10 +28,79 @@ VICTIMS = ("all", "main", "rank")
 #: Steps between two states, short, so that a run gets on between two kills.
 STEPS = 2
 EPOCHS = 10
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 LONG = (
     "config.VICE.DATASET.min_images_per_epoch=12",
     "config.VICE.SCHEDULE.warmup_epochs=0.5",
 )
+
+
+class Run(Protocol):
+    """A training that was started, in a session of its own."""
+
+    #: Its process.
+    pid: int
+    #: Seconds until it trains, for certain.
+    startup: float
+
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+
+    def wait(self, timeout: float) -> int:
+        """Its exit status; raises `subprocess.TimeoutExpired`."""
+
+    def ranks(self) -> list[int]:
+        """The processes that train, if those are not itself."""
+
+
+class FreshRun:
+    """One whose interpreters start from nothing, as a user's do."""
+
+    startup = 8.0
+
+    def __init__(self, line: list[str], out: Path) -> None:
+        with out.with_suffix(".log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *line],
+                env={**os.environ, **ENVIRONMENT},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def wait(self, timeout: float) -> int:
+        return self._process.wait(timeout)
+
+    def ranks(self) -> list[int]:
+        return [child for child in _children(self.pid) if b"spawn_main" in _arguments(child)]
+
+
+class ForkedRun:
+    """One that is spared the imports: the same code is killed, and sooner."""
+
+    startup = 2.0
+
+    def __init__(self, line: list[str], out: Path) -> None:
+        self._process, self._log = Forked(line, own_session=True, **ENVIRONMENT), out
+        self.pid = self._process.pid
+        while self.running() and os.getsid(self.pid) != self.pid:
+            time.sleep(0.002)
+
+    def running(self) -> bool:
+        return self._process.running()
+
+    def wait(self, timeout: float) -> int:
+        done = self._process.wait(timeout)
+        with self._log.with_suffix(".log").open("a") as log:
+            log.write(done.stdout + done.stderr)
+        return done.returncode
+
+    def ranks(self) -> list[int]:
+        return [rank for server in _children(self.pid) for rank in _children(server)]
 
 
 @dataclass(frozen=True)
@@ -51,7 +123,6 @@ class Kill:
 def command(arguments: list[str], ranks: int, epochs: int = EPOCHS) -> list[str]:
     """The training command of so many ranks with the same images a step."""
     return [
-        sys.executable,
         str(REPO / "tools" / "run_distributed.py"),
         *arguments,
         *LONG,
@@ -63,7 +134,13 @@ def command(arguments: list[str], ranks: int, epochs: int = EPOCHS) -> list[str]
 
 
 def kill_and_resume(
-    arguments: list[str], out: Path, ranks: int, kills: int, seed: int, epochs: int = EPOCHS
+    arguments: list[str],
+    out: Path,
+    ranks: int,
+    kills: int,
+    seed: int,
+    epochs: int = EPOCHS,
+    start: type[FreshRun] | type[ForkedRun] = FreshRun,
 ) -> Iterator[Kill]:
     """Trains into a folder and kills the run again and again; in the end lets it finish.
 
@@ -74,6 +151,7 @@ def kill_and_resume(
         kills: How often, unless the training is done before.
         seed: Of the moments.
         epochs: Length of the training; one takes six steps.
+        start: How it is started.
 
     Yields:
         Each kill that hit a running training.
@@ -83,7 +161,7 @@ def kill_and_resume(
     for _ in range(kills):
         moment = rng.choice(MOMENTS)
         victim = rng.choice(VICTIMS if ranks > 1 else VICTIMS[:1])
-        process = _start(line, out)
+        process = start(line, out)
         if not _reach(moment, process, out, rng):
             break
         half = len(list(out.glob("*.part")))
@@ -91,15 +169,14 @@ def kill_and_resume(
         yield Kill(moment, victim, _iteration(out), half)
         if victim != "main":
             _end(process)
-    process = _start(line, out)
-    status = process.wait(timeout=300)
+    status = start(line, out).wait(timeout=300)
     log = out.with_suffix(".log").read_text()
     assert status == 0, log[-3000:]
 
 
 def undisturbed(arguments: list[str], out: Path, ranks: int, epochs: int = EPOCHS) -> None:
     """Trains into a folder without a kill."""
-    assert _start(command(arguments, ranks, epochs), out).wait(timeout=300) == 0
+    assert ForkedRun(command(arguments, ranks, epochs), out).wait(timeout=300) == 0
 
 
 def differences(one: Path, two: Path) -> list[str]:
@@ -139,47 +216,40 @@ def _differ(one: object, two: object, name: str) -> Iterator[str]:
         yield name
 
 
-def _start(line: list[str], out: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    with out.with_suffix(".log").open("ab") as log:
-        return subprocess.Popen(
-            line, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-
-
-def _reach(moment: str, process: subprocess.Popen[bytes], out: Path, rng: random.Random) -> bool:
+def _reach(moment: str, process: Run, out: Path, rng: random.Random) -> bool:
     """Waits for the moment; whether the training still runs then."""
     until, begun = time.monotonic() + 120, _iteration(out)
-    delay = rng.uniform(0.0, 8.0) if moment == "starting" else rng.uniform(0.0, 0.3)
+    delay = rng.uniform(0.0, process.startup) if moment == "starting" else rng.uniform(0.0, 0.3)
     steps = rng.randint(1, 2 * STEPS)
     if moment == "starting":
         time.sleep(delay)
-        return process.poll() is None
-    while time.monotonic() < until and process.poll() is None:
+        return process.running()
+    while time.monotonic() < until and process.running():
         if moment == "writing" and _iteration(out) > begun and any(out.glob("model*.part")):
             return True
         if moment == "in a step" and _iteration(out) >= begun + steps:
             time.sleep(delay)
-            return process.poll() is None
+            return process.running()
         time.sleep(0.001)
-    assert process.poll() is not None, f"no moment {moment!r} came within two minutes"
+    assert not process.running(), f"no moment {moment!r} came within two minutes"
     return False
 
 
-def _kill(process: subprocess.Popen[bytes], victim: str, rng: random.Random) -> None:
-    trainers = _children(process.pid)
+def _kill(process: Run, victim: str, rng: random.Random) -> None:
+    trainers = process.ranks()
     if victim == "rank" and trainers:
         os.kill(rng.choice(trainers), signal.SIGKILL)
     elif victim == "main":
-        process.kill()
+        os.kill(process.pid, signal.SIGKILL)
     else:
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def _children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    spawned = (int(child) for child in found)
-    return [child for child in spawned if b"spawn_main" in _arguments(child)]
+    with suppress(FileNotFoundError):
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in found]
+    return []
 
 
 def _arguments(pid: int) -> bytes:
@@ -189,7 +259,7 @@ def _arguments(pid: int) -> bytes:
         return b""
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: Run) -> None:
     """Waits until a killed run is gone, as a cluster manager does."""
     try:
         process.wait(timeout=60)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import secrets
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +17,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from tests.helpers.forked import ROOT, Forked
+from tests.helpers.forked import ROOT, Forked, server
 
 #: Neither the system nor a job's own step (`vice.runtime.launch`) takes one of these.
 FIRST_PORT, PORTS = 10_000, 10_000
@@ -30,11 +32,11 @@ def run_processes(function: Callable[..., Any], ranks: int, *args: Any) -> list[
 
 def spawn(function: Callable[..., Any], ranks: int, *args: Any) -> list[Any]:
     """Calls ``function(rank, ranks, *args)`` in processes without a group; the results by rank."""
-    context = mp.get_context("spawn")
-    results = context.SimpleQueue()
-    mp.spawn(_worker, (ranks, results, function, args), nprocs=ranks, join=True)
-    found = dict(results.get() for _ in range(ranks))
-    return [found[rank] for rank in range(ranks)]
+    server()
+    with tempfile.TemporaryDirectory() as results:
+        given = (ranks, results, function, args)
+        mp.start_processes(_worker, given, nprocs=ranks, start_method="forkserver")
+        return [pickle.loads(Path(results, str(rank)).read_bytes()) for rank in range(ranks)]
 
 
 def launch(
@@ -70,9 +72,10 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def _worker(rank: int, ranks: int, results: Any, function: Any, args: Any) -> None:
+def _worker(rank: int, ranks: int, results: str, function: Any, args: Any) -> None:
     torch.set_num_threads(1)
-    results.put((rank, _plain(function(rank, ranks, *args))))
+    # A file, not a pipe: whoever waits for the process does not read meanwhile.
+    Path(results, str(rank)).write_bytes(pickle.dumps(_plain(function(rank, ranks, *args))))
 
 
 def _grouped(rank: int, ranks: int, port: int, function: Any, args: Any) -> Any:

@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from tests.helpers.forked import Forked
-from tests.helpers.kills import LONG, REPO
+from tests.helpers.kills import ENVIRONMENT, LONG, REPO
 from vice.models.training_state import newest_snapshot, read_snapshot
 from vice.runtime.health_log import read_health
 
 #: Signals of a person, or of a terminal that is lost.
 PERSONAL = ("SIGINT", "SIGQUIT", "SIGHUP")
 EPOCHS = 4
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 _LINE = re.compile(r"\d\d:\d\d:\d\d ")
 
 
@@ -77,7 +76,7 @@ class Outcome:
 def stopped(arguments: list[str], out: Path, stop: Stop) -> Outcome:
     """Starts a training in a session of its own, stops it, and waits for its end."""
     command = [REPO / "tools" / "run_distributed.py", *arguments, *length(stop.ranks), *stop.more]
-    process = Forked(command, own_session=True, **ENVIRONMENT)
+    process = Forked(command, own_session=True, real_spawn=True, **ENVIRONMENT)
     until = time.monotonic() + 200
     while process.running() and os.getsid(process.pid) != process.pid:
         time.sleep(0.002)

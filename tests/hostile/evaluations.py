@@ -35,9 +35,10 @@ def call(tool: str, arguments: list[str]) -> Any:
         sys.argv = kept
 
 
-def _evaluation(
+def evaluation(
     tool: str, more: list[str], names: tuple[str, ...], folder: Path, rng: Rng
 ) -> Action:
+    """A tool on a small labelled folder, with further options beside results of an earlier run."""
     data, out = runs.labelled(folder / "data", rng), runs.earlier_results(folder)
     given = set(more)
     arguments = [] if {"--no-spec"} & given else ["lab"]
@@ -136,15 +137,15 @@ _WORKED: dict[str, tuple[str, list[str]]] = {
 
 FIXED = [
     *(
-        Case(GROUP, f"refused/{name}", partial(_evaluation, *rest), "refused")
+        Case(GROUP, f"refused/{name}", partial(evaluation, *rest), "refused")
         for name, rest in _REFUSED.items()
     ),
     *(
-        Case(GROUP, f"worked/{name}", partial(_evaluation, *rest, ()), "worked")
+        Case(GROUP, f"worked/{name}", partial(evaluation, *rest, ()), "worked")
         for name, rest in _WORKED.items()
     ),
     *(
-        Case(GROUP, f"tool/{name}", partial(_evaluation, *_REFUSED[name]), "refused", process=True)
+        Case(GROUP, f"tool/{name}", partial(evaluation, *_REFUSED[name]), "refused", process=True)
         for name in ("clusters-zero", "wrong-type", "fraction-two")
     ),
 ]
@@ -160,7 +161,7 @@ def _field(folder: Path, rng: Rng) -> Action:
     name, value = str(rng.choice(names)), str(rng.choice(_TEXTS))
     # The checkpoint does not exist: whatever the field, nothing can be run.
     more = ["--no-spec", "nowhere", "--set", f"{name}={value}"]
-    return _evaluation(CLUSTER, more, (name, "nowhere", "split"), folder, rng)
+    return evaluation(CLUSTER, more, (name, "nowhere", "split"), folder, rng)
 
 
 def drawn(number: int) -> Case:

@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.helpers.forked import Forked
-from tests.helpers.kills import REPO
+from tests.helpers.kills import ENVIRONMENT, REPO
 from tests.helpers.stops import (
-    ENVIRONMENT,
     PERSONAL,
     Outcome,
     Stop,
@@ -119,7 +118,7 @@ def _lost(take: Callable[[Path, int], object], names: tuple[str, ...], folder: P
     keep = "config.VICE.SUPERPIXELS.cache_dir=null"
     command = [REPO / "tools" / "run_distributed.py", *overrides(images, out), *length(1), keep]
     command += ["config.OPTIMIZER.num_epochs=12"]
-    process = Forked(command, own_session=True, **ENVIRONMENT)
+    process = Forked(command, own_session=True, real_spawn=True, **ENVIRONMENT)
     step, until = int(rng.integers(1, 8)), time.monotonic() + 100
     while process.running() and time.monotonic() < until and not after(step)(out):
         time.sleep(0.002)

@@ -53,6 +53,7 @@ def test_the_joint_and_its_gradients_are_the_direct_sums(
 ):
     first, second = random_maps(size, others)
     monkeypatch.setattr(joint_module, "_SPECTRUM", 1 if images_at_a_time == 1 else 2**27)
+    monkeypatch.setattr(joint_module, "_PRODUCTS", 1 if images_at_a_time == 1 else 2**12)
     monkeypatch.setattr(joint_module, "_CACHED", 2)
     found, expected = (way(first, second, displacement) for way in (displaced_joint, direct))
     most = float(expected.detach().abs().max())

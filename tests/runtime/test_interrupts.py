@@ -142,12 +142,12 @@ def test_a_second_ctrl_c_ends_what_has_swallowed_the_first():
 ENDINGS = (
     """
     import atexit
-    atexit.register(lambda: (ready(), time.sleep(2)))
+    atexit.register(lambda: (ready(), time.sleep(1)))
     """,
     """
     class Slow:
         def __del__(self, ready=ready, sleep=time.sleep, end=sys.__stdout__):
-            end.write("ready\\n"), end.flush(), sleep(2)
+            end.write("ready\\n"), end.flush(), sleep(1)
     kept = Slow()
     """,
 )
@@ -164,7 +164,7 @@ def test_a_signal_after_the_end_changes_neither_words_nor_status(ending, number)
     from vice.runtime.preemption import Preempted
     run(main)
     """
-    assert interrupted(body, number=number, times=2)[:2] == (STOPPED, "saved\n")
+    assert interrupted(body, number=number, times=2, pause=0.1)[:2] == (STOPPED, "saved\n")
 
 
 @pytest.mark.parametrize("tool", ["run_distributed.py", "demo.py", "eval_linear.py", "compare.py"])

@@ -12,14 +12,12 @@ from typing import Any
 from vice.cli import Parser, number, whole
 from vice.datasets import DATASETS
 from vice.errors import UserError
-from vice.evaluation.intervals import interval_text
 from vice.evaluation.protocol_effects import changes_of_kind, check_effects
 from vice.evaluation.protocols import Protocol, default_protocol, get_protocol, parse_changes
 from vice.evaluation.published import NOTES, PROTOCOLS
 from vice.paths import typed_text
 from vice.runtime.device_names import NAMES, check_device
 from vice.runtime.files import check_folder
-from vice.scoring import mean_over
 
 
 def evaluation_parser(description: str | None, example: str) -> argparse.ArgumentParser:
@@ -206,6 +204,10 @@ def percent(scores: dict[str, Any]) -> str:
 
 
 def _percent(scores: dict[str, Any]) -> str:
+    # Lazy imports: both load PyTorch, which help and what it refuses do without.
+    from vice.evaluation.intervals import interval_text
+    from vice.scoring import mean_over
+
     intervals = scores.get("interval") or {}
     text = " / ".join(
         ("-" if scores[name] is None else f"{100 * scores[name]:.2f}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vice.evaluation.intervals import interval_text
 from vice.evaluation.options import percent
 
 WHEN = ("before", "after")
@@ -80,6 +79,9 @@ def position_lines(found: Mapping[str, Any]) -> list[str]:
 
 def boundary_line(result: Mapping[str, Any]) -> str:
     """What a person reads of the scores of outlines."""
+    # Lazy import: it loads PyTorch, which help does without.
+    from vice.evaluation.intervals import interval_text
+
     found = result["boundaries"]
     spread = found.get("interval") or {}
     shown = ", ".join(

@@ -13,6 +13,8 @@ from torch.autograd.function import once_differentiable
 
 #: Most bytes of each of the two spectra that exist at a time; at least one image's does.
 _SPECTRUM = 2**26
+#: About how many bytes of products of spectra exist at a time; at least one row's do.
+_PRODUCTS = 2**23
 #: Images transformed at a time on a CPU, whose cache holds what they are brought into order from.
 _CACHED = 4
 
@@ -28,9 +30,10 @@ def displaced_joint(first: Tensor, second: Tensor, displacement: int) -> Tensor:
     which the small displacements alone are computed. Sums of a million terms are none for half
     precision; other inputs than float64 are computed in float32.
 
-    Beside its arguments it holds K * K * L * (L / 2 + 1) complex numbers, with L about H + T (at
-    K = 45 and T = 10, 53 MB for 64 x 64 pixels and 170 MB for 128 x 128), and at most 64 MiB (or
-    one image) of each spectrum, forward and backward alike.
+    Beside its arguments and their gradients it holds at most 64 MiB (or one image) of each
+    spectrum and, with L about H + T, K * K * (2 T + 1) * L / 2 complex numbers; on the way back one
+    spectrum more and K * K * L * L / 2 (at K = 45 and T = 10, 53 MB for 64 x 64 pixels and 170 MB
+    for 128 x 128).
 
     Args:
         first: (N, K, H, W) floating point.
@@ -61,23 +64,13 @@ class _Joint(torch.autograd.Function):
         ctx.save_for_backward(first, second)
         ctx.displacement = displacement
         size = _size(first, displacement)
-        rows, columns = size[0], size[1] // 2 + 1
-        product = None
+        back = _Back(first, second, size, displacement)
         scratch: dict[str, Tensor] = {}
         for images in _groups(first, second, size):
             one = _spectrum(first[images], size, scratch, "first")
             two = _spectrum(second[images], size, scratch, "second", conj=True)
-            if product is None:
-                product = torch.bmm(one.mT, two)
-            else:
-                product.baddbmm_(one.mT, two)
-        if product is None:
-            lags = 2 * displacement + 1
-            return first.new_zeros(lags, lags, first.shape[1], second.shape[1])
-        product = product.view(rows, columns, -1)
-        return _transform_back(product, size, displacement).unflatten(
-            2, (first.shape[1], second.shape[1])
-        )
+            back.add(one, two)
+        return back.joint()
 
     @staticmethod
     @once_differentiable
@@ -168,27 +161,57 @@ def _invert(spectrum: Tensor, size: tuple[int, int], into: Tensor) -> None:
         into[start : start + step] = maps[:, :, :height, :width]
 
 
-def _transform_back(spectrum: Tensor, size: tuple[int, int], displacement: int) -> Tensor:
-    """The small displacements (2T + 1, 2T + 1, C) of a half spectrum (rows, columns, C)."""
-    down, along = _waves(spectrum, size, displacement)
-    # Symmetry: a displacement and its opposite share their cosines and sines, which are real.
-    real_waves = torch.cat([down.real[displacement:], down.imag[displacement + 1 :]])
-    sums = real_waves @ torch.view_as_real(spectrum.flatten(1)).flatten(1)
-    sums = torch.view_as_complex(sums.unflatten(1, (-1, 2))).unflatten(1, spectrum.shape[1:])
-    even, odd = sums.split([displacement + 1, displacement])
-    lines = torch.cat([(even[1:] - 1j * odd).flip(0), even[:1], even[1:] + 1j * odd])
-    # Half spectrum: the columns between the first and the middle one stand for two each.
-    weights = torch.full((spectrum.shape[1],), 2.0, dtype=along.real.dtype, device=along.device)
-    weights[0] = weights[-1] = 1.0
-    real, imaginary = (part.contiguous() for part in (lines.real, lines.imag))
-    joint = (along.real * weights) @ real - (along.imag * weights) @ imaginary
-    return joint / (size[0] * size[1])
+class _Back:
+    """The way back from products of spectra to small displacements, some frequencies at a time.
+
+    Down the columns first: neither the products of all frequencies nor what they come to elsewhere
+    ever exist.
+
+    Args:
+        first: (N, K, H, W).
+        second: (N, M, H, W).
+        size: Rows and columns of the transforms.
+        displacement: T.
+    """
+
+    def __init__(
+        self, first: Tensor, second: Tensor, size: tuple[int, int], displacement: int
+    ) -> None:
+        self.size, self.displacement = size, displacement
+        self.classes = first.shape[1], second.shape[1]
+        self.columns = size[1] // 2 + 1
+        down, self.along = _waves(first, size, displacement)
+        # Symmetry: a displacement and its opposite share their cosines and sines, which are real.
+        self.waves = torch.cat([down.real[displacement:], down.imag[displacement + 1 :]])
+        row = 2 * self.columns * self.classes[0] * self.classes[1]
+        self.sums = first.new_zeros(2 * displacement + 1, row)
+        self.step = max(1, _PRODUCTS // max(1, row * first.element_size()))
+
+    def add(self, one: Tensor, two: Tensor) -> None:
+        """Adds images by their spectra, (frequencies, n, K) and the conjugate (.., n, M)."""
+        for start in range(0, self.size[0], self.step):
+            rows = slice(start, min(start + self.step, self.size[0]))
+            part = slice(rows.start * self.columns, rows.stop * self.columns)
+            product = torch.bmm(one[part].mT, two[part])
+            lines = torch.view_as_real(product).view(rows.stop - rows.start, -1)
+            self.sums.addmm_(self.waves[:, rows], lines)
+
+    def joint(self) -> Tensor:
+        """Of all that was added, (2T + 1, 2T + 1, K, M)."""
+        sums = torch.view_as_complex(self.sums.unflatten(1, (self.columns, -1, 2)))
+        even, odd = sums.split([self.displacement + 1, self.displacement])
+        lines = torch.cat([(even[1:] - 1j * odd).flip(0), even[:1], even[1:] + 1j * odd])
+        # Half spectrum: the columns between the first and the middle one stand for two each.
+        weights = torch.full_like(self.along.real[0], 2.0)
+        weights[0] = weights[-1] = 1.0
+        along = torch.cat([self.along.real * weights, -self.along.imag * weights], 1)
+        joint = along @ torch.cat([lines.real, lines.imag], 1)
+        return joint.div_(self.size[0] * self.size[1]).unflatten(2, self.classes)
 
 
 def _transform(gradient: Tensor, size: tuple[int, int], displacement: int) -> Tensor:
     """Half spectrum (rows * columns, K, M) of values (2T + 1, 2T + 1, K, M) at displacements."""
-    kind = torch.complex128 if gradient.dtype == torch.float64 else torch.complex64
-    down, along = _waves(gradient.to(kind), size, displacement)
+    down, along = _waves(gradient, size, displacement)
     values = gradient.flatten(2)
     lines = torch.complex(along.real.T @ values, -(along.imag.T @ values))
     return (down.mH @ lines.flatten(1)).view(-1, *gradient.shape[2:])
@@ -197,10 +220,11 @@ def _transform(gradient: Tensor, size: tuple[int, int], displacement: int) -> Te
 def _waves(like: Tensor, size: tuple[int, int], displacement: int) -> tuple[Tensor, Tensor]:
     """exp(2 pi i w d / L) of displacements d and frequencies w: (2T + 1, rows), (.., columns)."""
     lags = torch.arange(-displacement, displacement + 1, device=like.device)
+    kind = torch.complex128 if like.dtype == torch.float64 else torch.complex64
     found = []
     for length, count in ((size[0], size[0]), (size[1], size[1] // 2 + 1)):
         frequencies = torch.arange(count, device=like.device)
         # Whole turns are taken off while the numbers are whole.
         turns = (lags[:, None] * frequencies).remainder(length).double() * (2 * math.pi / length)
-        found.append(torch.polar(torch.ones_like(turns), turns).to(like.dtype))
+        found.append(torch.polar(torch.ones_like(turns), turns).to(kind))
     return found[0], found[1]

@@ -20,6 +20,7 @@ from vice.experiments.benchmark import (
     joint,
     kmeans_epoch,
     loading,
+    methods,
     pooling,
     scoring,
     step,
@@ -37,13 +38,14 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
-    """Three calls of each are enough to see that it runs."""
+    """Three calls of each, and passes over a few images, are enough to see that it runs."""
 
     def quick(calls, *, seconds=0.0, **options):
         return time_in_turn(calls, seconds=0.0, **options)
 
-    for module in (growth, images, joint, kmeans_epoch, loading, pooling, scoring, step):
+    for module in (growth, images, joint, kmeans_epoch, loading, methods, pooling, scoring, step):
         monkeypatch.setattr(module, "time_in_turn", quick)
+    monkeypatch.setattr(kmeans_epoch, "_BATCHES", 2)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,7 @@ def hurry(monkeypatch):
         scoring.kmeans,
         kmeans_epoch.kmeans_epoch,
         joint.iic_joint,
+        methods.methods,
     ],
 )
 def test_parts_give_times_and_ratios(part):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from PIL import Image
 
 import vice
 from tests.helpers.canary import CANARIES, leaks
+from tests.helpers.fork_spawn import ForkedPopen
+from tests.helpers.forked import server
 from vice.errors import UserError
 from vice.experiments.demo import steps
 from vice.experiments.demo.mosaics import CLASSES, make_mosaics
@@ -30,6 +33,13 @@ SHORT = (
     "config.OPTIMIZER.num_epochs=1",
     "config.VICE.SCHEDULE.warmup_epochs=0",
 )
+
+
+@pytest.fixture(autouse=True)
+def trainings_are_forked(monkeypatch):
+    """Processes of their own, spared the imports."""
+    server()
+    monkeypatch.setattr(subprocess, "Popen", ForkedPopen)
 
 
 def test_mosaics_are_trained_on_scored_and_shown(tmp_path, monkeypatch):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import io
-
 import pytest
 
 from vice.datasets import DATASETS
@@ -22,8 +19,6 @@ from vice.experiments.reproduce.tables import (
 
 pytest.importorskip("vissl")
 
-from omegaconf import OmegaConf
-
 from vice.experiments.reproduce.evaluations import arguments_of
 from vice.experiments.reproduce.plan import (
     ReproducePlan,
@@ -37,22 +32,6 @@ from vice.plugins.vissl.config.compose import compose
 
 SCALES = ("tiny", "small", "full")
 METRICS = ({"miou"}, {"miou", "accuracy"}, {"difference"}, {"milliseconds"})
-
-
-@pytest.fixture(autouse=True, scope="module")
-def files_are_parsed_once():
-    """Hydra parses VISSL's long defaults anew for every composition, which takes most of it."""
-    load, parsed = OmegaConf.load, {}
-
-    def load_once(file):
-        text = file.read()
-        if text not in parsed:
-            parsed[text] = load(io.StringIO(text))
-        return copy.deepcopy(parsed[text])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OmegaConf, "load", staticmethod(load_once))
-        yield
 
 
 def plan(tmp_path, scale="full", **changes):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import mmseg
@@ -16,6 +14,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from tests.helpers import trees
+from tests.helpers.forked import Forked
 from vice.datasets import DATASETS, open_dataset
 from vice.datasets.preparation import prepare
 from vice.errors import UserError
@@ -193,11 +192,9 @@ def test_mmsegmentations_own_tools_train_and_test(data, tmp_path):
         *(f"{loader}.dataset.data_path={data}" for loader in loaders),
     ]  # fmt: skip
     work = ["--work-dir", str(tmp_path / "work"), "--cfg-options", *options]
-    train = [sys.executable, str(tools / "train.py"), str(config), *work]
-    done = subprocess.run(train, capture_output=True, text=True, cwd=tmp_path)
+    done = Forked([tools / "train.py", config, *work], cwd=tmp_path).wait()
     assert done.returncode == 0, done.stderr[-2000:]
     weights = str(tmp_path / "work" / "iter_3.pth")
-    test = [sys.executable, str(tools / "test.py"), str(config), weights, *work]
-    done = subprocess.run(test, capture_output=True, text=True, cwd=tmp_path)
+    done = Forked([tools / "test.py", config, weights, *work], cwd=tmp_path).wait()
     assert done.returncode == 0, done.stderr[-2000:]
     assert "mIoU:" in done.stdout + done.stderr

@@ -65,11 +65,13 @@ def overrides(images: Path, out: Path, *more: str) -> list[str]:
     ]
 
 
-def run_tool(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+def run_tool(
+    arguments: list[str], cwd: Path, *, real_spawn: bool = False
+) -> subprocess.CompletedProcess[str]:
     """Runs tools/run_distributed.py as a user does, from somewhere else."""
     command = [REPO / "tools" / "run_distributed.py", *arguments]
     settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return Forked(command, cwd=cwd, **settings, **CANARIES).wait()
+    return Forked(command, cwd=cwd, real_spawn=real_spawn, **settings, **CANARIES).wait()
 
 
 @pytest.fixture(scope="session")

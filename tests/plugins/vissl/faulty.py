@@ -16,10 +16,10 @@ import torch
 
 from vice.cli import run
 from vice.images import FormatError
+from vice.plugins.vissl import launcher
 from vice.plugins.vissl.config.configure import configure
 from vice.plugins.vissl.hooks.base import SilentHook
 from vice.plugins.vissl.hooks.run import vice_hooks
-from vice.plugins.vissl.launcher import run_here
 
 
 class Harm(SilentHook):
@@ -71,9 +71,10 @@ def hooks(cfg: Any, harm: Harm, **options: Any) -> list[Any]:
 
 def main() -> None:
     harms, *overrides = sys.argv[1:]
+    launcher.GRACE = float(os.environ.get("GRACE", launcher.GRACE))
     args, config = configure(overrides)
     harmful = partial(hooks, harm=Harm(harms))
-    run_here(config, int(args.node_id), args.engine_name, harmful)
+    launcher.run_here(config, int(args.node_id), args.engine_name, harmful)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,8 @@ def test_what_a_spawned_process_refuses_is_one_line_whatever_class_it_is_of(imag
 
 def test_a_rank_that_hangs_is_named(images, tmp_path):
     more = ("config.VICE.TIMEOUT_MINUTES=0.15",)
-    done = run_faulty("hang:1:2", overrides(images, tmp_path / "out", *TWO, *more))
+    # Nothing but a kill ends it.
+    done = run_faulty("hang:1:2", overrides(images, tmp_path / "out", *TWO, *more), GRACE="2")
     assert done.returncode == 1
     last = done.stderr.rstrip().splitlines()[-1]
     assert "rank 0 on" in last and "no longer hears from the others" in last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers.kills import differences, kill_and_resume, undisturbed
+from tests.helpers.kills import ForkedRun, differences, kill_and_resume, undisturbed
 from tests.plugins.vissl.conftest import EPOCHS, overrides
 
 pytest.importorskip("vissl")
@@ -13,7 +13,8 @@ pytest.importorskip("vissl")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_killed_run_ends_with_the_same_bits(images, request, tmp_path, ranks):
     out = tmp_path / "out"
-    kills = list(kill_and_resume(overrides(images, out), out, ranks, 3, ranks, EPOCHS))
+    arguments = overrides(images, out)
+    kills = list(kill_and_resume(arguments, out, ranks, 3, ranks, EPOCHS, ForkedRun))
     if ranks == 2:
         alone = request.getfixturevalue("alone")
     else:

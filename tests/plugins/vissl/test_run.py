@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tests.helpers.canary import leaks
 from tests.plugins.vissl.conftest import overrides, run_tool, write_images
 from vice.models.checkpoint import load_checkpoint
 from vice.runtime.health_log import read_health
+from vice.runtime.preemption import LOADER_SECONDS
 
 pytest.importorskip("vissl")
 
@@ -228,6 +230,7 @@ def test_two_spawned_processes_know_every_registered_name(images, tmp_path):
             "config.VICE.VIEWS.num_views=3",
         ),
         tmp_path,
+        real_spawn=True,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert "2 processes, 2 images a step" in done.stderr
@@ -252,10 +255,11 @@ def test_bad_images_are_skipped_counted_and_named_once(tmp_path):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_errors_inside_a_run_are_one_line_and_exit_status_two(images, tmp_path, processes):
+    out = tmp_path / "out"
     done = run_tool(
         overrides(
             images,
-            tmp_path / "out",
+            out,
             "config.VICE.PROTOTYPES.num_prototypes=5000",
             f"config.DISTRIBUTED.NUM_PROC_PER_NODE={processes}",
             "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=1",
@@ -266,6 +270,8 @@ def test_errors_inside_a_run_are_one_line_and_exit_status_two(images, tmp_path, 
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: 5000 prototypes but only")
     assert "config.VICE.PROTOTYPES.num_prototypes" in last
+    # Nobody waits for the data loaders, which outlive a SIGTERM.
+    assert time.time() - (out / "log.txt").stat().st_mtime < LOADER_SECONDS
 
 
 def test_only_unreadable_images(tmp_path):

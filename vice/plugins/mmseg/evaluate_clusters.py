@@ -229,12 +229,17 @@ def _check_crf(task: Task, shared: SharedEmbedder) -> None:
         )
 
 
-def check_clusters(clusters: Sequence[int], task: Task) -> None:
-    """Raises a `UserError` for numbers of clusters or matchings that cannot be had."""
+def check_numbers(clusters: Sequence[int]) -> None:
+    """Raises a `UserError` unless there are one or more different numbers of clusters."""
     if not clusters or min(clusters) < 1 or len(set(clusters)) < len(clusters):
         raise UserError(
             f"clusters {list(clusters)}: give one or more different numbers, each at least 1"
         )
+
+
+def check_clusters(clusters: Sequence[int], task: Task) -> None:
+    """Raises a `UserError` for numbers of clusters or matchings that cannot be had."""
+    check_numbers(clusters)
     protocol = task.protocol
     if not protocol.fit_labels and needs_fit_labels(protocol.matchings):
         name = next(name for name in protocol.matchings if name in ON_FIT)

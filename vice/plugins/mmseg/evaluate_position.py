@@ -12,6 +12,7 @@ from vice.evaluation.results import describe
 from vice.evaluation.task import make_task
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import check_data
+from vice.plugins.mmseg.evaluate_clusters import check_numbers
 from vice.plugins.mmseg.position_readout import PositionReadout
 from vice.plugins.mmseg.results import finish
 from vice.plugins.mmseg.running import dataset_config, names_full_disk, process_state_kept
@@ -54,6 +55,8 @@ def evaluate_position(
     start, meter = time.monotonic(), StepMeter()
     task = make_task(spec, dataset, out_dir, **task_arguments)
     protocol = task.protocol
+    if clusters:
+        check_numbers(clusters)
     if not protocol.fit_labels:
         raise UserError(
             f"{protocol.name} fits on {protocol.fit_split}, which has no labels to score with and "

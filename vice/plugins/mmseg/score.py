@@ -20,7 +20,7 @@ from vice.evaluation.task import Task, make_task
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.cluster_readout import ClusterReadout
 from vice.plugins.mmseg.content import check_data
-from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
+from vice.plugins.mmseg.evaluate_clusters import check_numbers, evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.evaluate_position import evaluate_position
 from vice.plugins.mmseg.evaluate_retrieval import evaluate_retrieval
@@ -95,6 +95,9 @@ def score(
         )
     if label_free and ("clusters" not in protocols or protocols["clusters"].clusters != "kmeans"):
         raise UserError("views are compared by k-means clusters: ask for them (clusters=kmeans)")
+    for numbers in (clusters, position_clusters):
+        if numbers:
+            check_numbers(numbers)
     out = Path(out_dir)
     if boundaries is not None:
         check_outlines(boundaries, protocols.get("clusters"))

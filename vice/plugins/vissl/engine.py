@@ -26,7 +26,7 @@ from vice.plugins.vissl.option_keys import spelled, with_keys
 from vice.plugins.vissl.run_log import run_log
 from vice.runtime.failures import report_failure
 from vice.runtime.folder_lock import sole_writer
-from vice.runtime.interrupts import held_back
+from vice.runtime.interrupts import end_helpers, held_back
 from vice.runtime.loader_faults import loader_fault
 from vice.runtime.preemption import SIGNALS, watch_signals
 from vice.runtime.rendezvous import Roster, join
@@ -80,6 +80,8 @@ class ViceEngine(Engine):
                     cfg, dist_run_id, checkpoint_path, checkpoint_folder, local_rank, node_id, hooks
                 )
             except Exception as error:
+                # Data loaders outlive a SIGTERM by design, and this process would wait for them.
+                end_helpers()
                 reported = with_keys(loader_fault(error) or error)
                 if ranks > 1:
                     explain(roster, reported)

@@ -1,0 +1,57 @@
+"""Imported once all that tests need is imported, by what runs or forks them; saves their time.
+
+Garbage collection: what is imported lives on, and nobody need look through it again, as MMEngine
+does for each data set. In a fork a collection would also write into every page that it shares.
+
+Formatting: MMEngine has each config's text formatted anew each time that it writes it down.
+Parsing: Hydra parses VISSL's long defaults anew for every composition, which takes most of it.
+"""
+
+import gc
+import io
+import pickle
+import sys
+from typing import Any
+
+
+def format_each_text_once() -> None:
+    from yapf.yapflib import yapf_api
+
+    real, known = yapf_api.FormatCode, {}
+
+    def format_code(text: str, **options: Any) -> tuple[str, bool]:
+        key = text, repr(options)
+        if key not in known:
+            known[key] = real(text, **options)
+        return known[key]
+
+    yapf_api.FormatCode = format_code
+
+
+def parse_each_text_once() -> None:
+    from omegaconf import OmegaConf
+
+    real, known = OmegaConf.load, {}
+
+    def load(file: Any) -> Any:
+        if not hasattr(file, "read"):
+            return real(file)
+        text = file.read()
+        if text not in known:
+            try:
+                known[text] = pickle.dumps(real(io.StringIO(text)))
+            except Exception:
+                # The message names the file.
+                file.seek(0)
+                return real(file)
+        return pickle.loads(known[text])
+
+    OmegaConf.load = staticmethod(load)
+
+
+if "mmengine" in sys.modules:
+    format_each_text_once()
+if "omegaconf" in sys.modules:
+    parse_each_text_once()
+gc.collect()
+gc.freeze()
