@@ -220,6 +220,7 @@ class Photometric:
         out = torch.empty(len(images), 3, *images.shape[1:3])
         for index, image in enumerate(images):
             changed = out[index].numpy()
+            image = np.ascontiguousarray(image)  # what OpenCV takes
             normalized(change_colors(image, params, index, self.taps), changed)
             if noise is not None:
                 fill_noise(changed, noise[index], int(params.noise_seed[index]))
