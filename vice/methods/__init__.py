@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vice.errors import UserError
-from vice.methods.base import Batch, Method, Unusable
+from vice.methods.base import Method
+from vice.methods.batch import Batch, Unusable
 from vice.methods.context import Context, Source, Stopped
 from vice.methods.iic import IIC
 from vice.methods.maskcontrast import MaskContrast

@@ -8,38 +8,18 @@ what happens between steps and epochs. It knows no framework; a plugin calls it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from vice.methods.batch import Batch
 from vice.methods.context import Context, Source
 from vice.methods.signs import Measure, Sign
 from vice.models import Concepts, Embedder
-
-#: Calls a network of images, as the framework calls the one that is trained.
-Run = Callable[[nn.Module, Tensor], Tensor]
-
-
-class Unusable(Exception):
-    """This image gives no sample; another one, drawn at random, takes its place."""
-
-
-@dataclass
-class Batch:
-    """What one step works on, on the device.
-
-    Attributes:
-        inputs: Each (B, 3, h, w) float has a forward pass, and so batch statistics, of its own;
-            several are of one size, and the head is given their embeddings one after the other.
-        targets: What the loss is given after the outputs of the head.
-    """
-
-    inputs: list[Tensor]
-    targets: tuple[Any, ...] = ()
+from vice.models.key_encoder import Run
 
 
 class Method(ABC):

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from vice.errors import OptionError
 from vice.labels import IGNORE
 from vice.losses.picie import PiCIELoss
-from vice.methods.base import Batch, Method
+from vice.methods.base import Method
+from vice.methods.batch import Batch
 from vice.methods.cluster_passes import ClusterPasses
 from vice.methods.cluster_views import DrawnViews, ViewReader, collate_views, finish_views
 from vice.methods.context import Context, Source

@@ -15,7 +15,8 @@ from vice.errors import OptionError, UserError
 from vice.images import ImageError
 from vice.labels import IGNORE
 from vice.losses.iic import IICLoss
-from vice.methods.base import Batch, Method
+from vice.methods.base import Method
+from vice.methods.batch import Batch
 from vice.methods.context import Context, Source
 from vice.methods.signs import Measure, Sign
 from vice.models import Concepts

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from vice.errors import OptionError
 from vice.losses.maskcontrast import IN_BATCH, MaskContrastLoss
-from vice.methods.base import Batch, Method, Run
+from vice.methods.base import Method
+from vice.methods.batch import Batch
 from vice.methods.context import Context, Source
 from vice.methods.object_views import DrawnObjects, ObjectViewOptions, ObjectViews, WholeImage
 from vice.methods.signs import Measure, Sign
 from vice.minibatch_kmeans import MiniBatchKMeans
 from vice.models import Concepts, Embedder
+from vice.models.key_encoder import Run
 from vice.models.modes import evaluating
 from vice.normalize import normalize
 from vice.options import SHARE, number, one_of, option, whole

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vice.losses.objects import Objects
-from vice.methods.base import Unusable
+from vice.methods.batch import Unusable
 from vice.methods.context import Source
 from vice.options import list_of, number, option, whole
 from vice.runtime.device import to_device

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from vice.losses import DenseSwAVLoss
 from vice.losses.options import LossOptions, PrototypeOptions
-from vice.methods.base import Batch, Method, Unusable
+from vice.methods.base import Method
+from vice.methods.batch import Batch, Unusable
 from vice.methods.context import Context, Source
 from vice.methods.signs import Measure, Sign
 from vice.models import Concepts, Prototypes
