@@ -132,7 +132,7 @@ def test_rules(rule, good, bad):
 @pytest.mark.parametrize(
     ("function", "group", "own"),
     [
-        (build_embedder, EmbedderOptions, set()),
+        (build_embedder, EmbedderOptions, {"outputs"}),
         (DenseSwAVLoss, LossOptions, {"num_views", "num_prototypes", "dim", "group"}),
         (standardize, StandardSize, {"image", "interpolation"}),
         (ViewSampler, ViewSampler, set()),
@@ -148,5 +148,5 @@ def test_a_signature_says_what_the_options_say(function, group, own):
         assert arguments[name].default == each.default
         assert each.meaning and each.rule.text
     check(group, defaults(group), "x")
-    if own == set():
+    if own <= {"outputs"}:  # a method's, which no person says
         assert make(function, defaults(group)) is not None

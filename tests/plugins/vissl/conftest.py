@@ -76,7 +76,7 @@ def run_tool(
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_images(tmp_path_factory.mktemp("data") / "images")
+    return made_once(tmp_path_factory, "images", write_images)
 
 
 @pytest.fixture(scope="session")
