@@ -5,8 +5,9 @@ documents. ``WHERE_IT_ENDS`` says of each tool whether it runs to its end here, 
 and why; a tool that is not in it fails.
 """
 
-from __future__ import dataclasses
+from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
