@@ -1,8 +1,9 @@
 """Backbones, decoders, the dense embedder, and the concepts that its pixels are compared with."""
 
+from vice.models.building import build_embedder, seeded_embedder
 from vice.models.concepts import Concepts
 from vice.models.deeplabv3plus import DeepLabV3Plus
-from vice.models.embedder import Embedder, build_embedder, seeded_embedder
+from vice.models.embedder import Embedder
 from vice.models.embedder_options import DECODERS, EmbedderOptions
 from vice.models.fpn import FPN
 from vice.models.progressive_upsampling import ProgressiveUpsampling

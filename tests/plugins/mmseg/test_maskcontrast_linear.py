@@ -15,8 +15,8 @@ from torch import nn
 from vice.errors import UserError
 from vice.evaluation.protocols import get_protocol
 from vice.evaluation.published import PROTOCOLS
+from vice.models import build_embedder
 from vice.models.decoder_features import DecoderFeatures
-from vice.models.embedder import build_embedder
 from vice.plugins.mmseg import InputSizeSegmentor, NumberedSampler, ViceTurn
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.pipelines import build_pipeline, count_steps, optimizer, schedule
