@@ -15,6 +15,10 @@ from typing import Any
 
 
 def format_each_text_once() -> None:
+    from vice.plugins.mmseg.formatter import import_formatter
+
+    # All workers of a test run do this in the same second.
+    import_formatter()
     from yapf.yapflib import yapf_api
 
     real, known = yapf_api.FormatCode, {}

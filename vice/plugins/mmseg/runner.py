@@ -16,6 +16,7 @@ from torch import nn
 
 from vice.names import name_bytes
 from vice.plugins.mmseg.backbone import SharedEmbedder
+from vice.plugins.mmseg.formatter import import_formatter
 from vice.runtime.log_streams import guard
 
 #: Where MMEngine's runner says which of its checkpoints is the last one.
@@ -81,6 +82,7 @@ def make_runner(config: Config, shared: SharedEmbedder | None) -> DeviceRunner:
                     model["decode_head"] = {**model["decode_head"], **shared.head}
             return super().build_model(model)
 
+    import_formatter()
     runner = SharingRunner.from_cfg(config)
     for hook in runner.hooks:
         if type(hook) is CheckpointHook:
