@@ -24,8 +24,8 @@ from vice.models.upsampling import argmax_all
 #: Least number of pixels for one of the map, and of columns of the image. Of narrower ones PyTorch
 #: upsamples few rows by another kernel than many, and rounding might not be the same.
 _LEAST_PIXELS, _LEAST_COLUMNS = 3, 128
-#: Greatest number of candidates of a cell, on average.
-_MOST_CANDIDATES = 32
+#: Greatest number of candidates of a cell, on average, and number that always may be.
+_MOST_CANDIDATES, _FEW = 32, 2**12
 #: Most bytes of upsampled scores that exist at a time where rounding could decide.
 _CACHED = 2**21
 
@@ -183,7 +183,7 @@ def _candidates(
     for offset in grid.corners[1:]:
         np.minimum(of_corner[offset:], of_cell[:-offset], out=of_corner[offset:])
     where = np.flatnonzero((flat >= torch.from_numpy(of_corner)).numpy())
-    if len(where) > _MOST_CANDIDATES * max(1, len(cells)):
+    if len(where) > max(_FEW, _MOST_CANDIDATES * len(cells)):
         return None
     channel, corner = np.divmod(where, count)
     beside = corner[:, None] - grid.corners

@@ -91,10 +91,10 @@ class CellLabels:
     def of(cls, labels: Tensor, classes: int, grid: Grid) -> CellLabels | None:
         """None where one is no class."""
         flat = labels.flatten().long()
-        flat = torch.where(flat == IGNORE, classes, flat)
-        low, high = torch.aminmax(flat)
-        if low < 0 or high > classes:
+        ignored = flat == IGNORE
+        if ((flat < 0) | (flat >= classes) & ~ignored).any():
             return None
+        flat = torch.where(ignored, classes, flat)
         cells = grid.map_size[0] * grid.map_size[1]
         columns = classes + 1
         counts = torch.bincount(grid.cell * columns + flat, minlength=cells * columns)
