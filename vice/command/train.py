@@ -65,9 +65,9 @@ def overrides(
 
     Example:
         >>> from pathlib import Path
-        >>> overrides("folder", [Path("/a b")], None, ["config.OPTIMIZER.num_epochs=2"])
-        ['config=vice/folder', "config.DATA.TRAIN.DATA_PATHS=['/a b']", \
-'config.OPTIMIZER.num_epochs=2']
+        >>> from vice.command.train import overrides
+        >>> overrides("folder", [Path("/a b")], None, [])
+        ['config=vice/folder', "config.DATA.TRAIN.DATA_PATHS=['/a b']"]
     """
     name = config if config.startswith("vice/") else f"vice/{config}"
     if name not in experiment_names():

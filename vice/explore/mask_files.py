@@ -32,6 +32,7 @@ def mask_names(images: Sequence[Path]) -> list[Path]:
 
     Example:
         >>> from pathlib import Path
+        >>> from vice.explore.mask_files import mask_names
         >>> [str(name) for name in mask_names([Path("a/x.jpg"), Path("a/y.jpg"), Path("a/y.png")])]
         ['x.png', 'y.jpg.png', 'y.png.png']
     """
