@@ -354,6 +354,7 @@ _OPTIONS = {
     option
     for file in [
         *(ROOT / "tools").glob("*.py"),
+        *(ROOT / "vice" / "command").glob("*.py"),
         *(ROOT / "tests" / "campaigns").glob("*.py"),
         ROOT / "vice" / "evaluation" / "options.py",
     ]
