@@ -8,13 +8,13 @@ import pytest
 
 from vice.datasets import DATASETS, label_sets
 from vice.errors import UserError
+from vice.evaluation.protocol_text import parse_changes
 from vice.evaluation.protocols import (
     Protocol,
     default_protocol,
     from_dict,
     get_protocol,
     hashed_fields,
-    parse_changes,
 )
 from vice.evaluation.published import NOTES, PROTOCOLS
 from vice.evaluation.task import resolve_protocol

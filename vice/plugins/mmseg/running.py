@@ -46,6 +46,11 @@ def load_config(name: str, task: Task) -> Config:
     Returns:
         The config, without ``task.options`` (see `finish_config`).
     """
+    if task.protocol.upsample == "probabilities" and not name.startswith("cluster"):
+        raise UserError(
+            f"{task.protocol.name} scores the classes of the checkpoint's own head and nothing "
+            "else: evaluate clusters, or take another protocol (or upsample=scores)"
+        )
     config = Config.fromfile(config_root() / "mmseg" / f"{name}.py")
     config.work_dir = str(task.out_dir / "runner")
     config.log_level = task.log_level
