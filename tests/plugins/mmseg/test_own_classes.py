@@ -15,8 +15,8 @@ from scipy.optimize import linear_sum_assignment
 from vice.errors import UserError
 from vice.evaluation.protocols import get_protocol
 from vice.models import Concepts
-from vice.models.checkpoint import load_checkpoint, save_run
 from vice.models.building import seeded_embedder
+from vice.models.checkpoint import load_checkpoint, save_run
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.pipelines import build_pipeline
@@ -98,9 +98,10 @@ def test_a_held_out_split_and_a_greedy_matching_of_its_own_classes(run, make_fol
     assert result["clusters"]["6"]["greedy"]["mapping"] == greedy
 
 
-def test_what_has_no_classes_of_its_own(tiny, run, make_folder, tmp_path):
+def test_what_has_no_classes_of_its_own(run, make_folder, tmp_path):
     root, options = make_folder(train=1, val=1), {"protocol": "iic2019", **QUIET}
-    for spec in (tiny, "lab", "random:resnet18-fpn-8"):
+    save_run(tmp_path / "bare", load_checkpoint(run).embedder)
+    for spec in (str(tmp_path / "bare"), "lab", "random:resnet18-fpn-8"):
         with pytest.raises(UserError, match=r"has no classes of its own.*clusters=kmeans"):
             evaluate_clusters(spec, root, tmp_path / "no", **options)
     with pytest.raises(UserError, match="6 classes of its own; ask for 6"):
