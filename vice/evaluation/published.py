@@ -169,8 +169,9 @@ NOTES = {
     "maskcontrast2021_linear": "MaskContrast (ICCV 2021), linear probe on VOC: the features before "
     "the decoder's last projection, images resized to 512 x 512, turned, scaled and mirrored "
     "beforehand; 60 epochs of SGD, a tenth of the rate from epoch 26 on (the repository; the "
-    "supplement says 40: linear_step_epoch=40); compared at 512 x 512. The paper keeps the epoch "
-    "that is best on the scored labels; here it is the last.",
+    "supplement says 40: linear_step_epoch=40); compared at 512 x 512. Scored is the last "
+    "epoch, and beside it, named as such, the one that is best on the scored labels, which is what "
+    "the paper prints.",
     "iic2019": "IIC (ICCV 2019) as its repository scores it: the classes of the checkpoint's own "
     "head, without k-means; images shrunk to 0.33 of their sides, black around what is smaller "
     "than 128 pixels, the central 128 x 128; the softmax is upsampled. Classes are matched by "

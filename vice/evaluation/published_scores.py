@@ -126,7 +126,7 @@ SCORES: tuple[PublishedScore, ...] = (
             "linear",
             "maskcontrast2021_linear",
             "voc21",
-            "linear",
+            "linear, best epoch",
             f"MaskContrast, {model} saliency",
             miou,
             None,
