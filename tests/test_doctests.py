@@ -30,6 +30,9 @@ DOORS = (
     "vice.models:Concepts",
     "vice.methods:find_method",
     "vice.options:option",
+    "vice.explore.mask_files:mask_names",
+    "vice.datasets.described.templates:stem_of",
+    "vice.command.train:overrides",
 )
 
 
