@@ -17,14 +17,15 @@ from vice.models.checkpoint import Checkpoint
 from vice.models.concepts import Concepts
 from vice.models.embeddings import refuse_nonfinite
 from vice.models.load import is_spherical
-from vice.normalize import normalize
 from vice.predictor.filled import filled
 from vice.predictor.given_concepts import given_concepts
 from vice.predictor.given_images import Given, given_image
+from vice.predictor.many import batches, sources
 from vice.predictor.memory import to_bytes
 from vice.predictor.plan import Plan, Tiling
 from vice.predictor.results import Tile, native, nearest, of_pixels, scaled, whole
 from vice.predictor.tiled import TiledNetwork
+from vice.predictor.transform import Transform, network_input
 
 if TYPE_CHECKING:
     from vice.predictor.given_concepts import Vectors
@@ -48,6 +49,7 @@ class Predictor:
     Attributes:
         embedder: The module.
         tiling: How the last image was computed that ``memory`` was given for; None as a whole.
+        unread: Images that the last `embed_all` or `segment_all` left out, with the reason.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Predictor:
         self.name = name or str(checkpoint.path)
         self.max_pixels = max_pixels
         self.tiling: Tiling | None = None
+        self.unread: dict[str, str] = {}
         self._tiled: TiledNetwork | None = None
         self._warned = False
 
@@ -86,8 +89,9 @@ class Predictor:
         """Embeds one image at its own resolution, or at the network's.
 
         Args:
-            image: (H, W, 3) uint8 RGB, the path of an image file, or an image of Pillow, which is
-                turned as its EXIF orientation says.
+            image: The path of an image file; an image of Pillow, which is turned as its EXIF
+                orientation says; or an array or tensor, uint8 or floating point in [0, 1]: (H, W,
+                3) or (3, H, W) RGB, (H, W) gray.
             stride: ``"image"`` for a vector of each pixel, interpolated bilinearly; ``"native"``
                 for one of each cell of the network, a sixteenth of the memory at stride 4.
             memory: Most memory beside the result, in bytes or as ``"2GiB"``. An image that needs
@@ -103,7 +107,7 @@ class Predictor:
             whose lengths count: as it is).
 
         Raises:
-            UserError: The file cannot be read, the array is not an RGB image, or its embedding is
+            UserError: The file cannot be read, the array is no image, or its embedding is
                 not finite; too little memory; tiles that ``exact`` refuses.
             ValueError: Another stride.
 
@@ -194,7 +198,7 @@ class Predictor:
         compared = self._concepts(concepts)
         given, plan = self._opened(image, memory, exact)
         if plan is None:
-            labels = compared.nearest_map(self._dense(self.embedder, given), given.size)[0].cpu()
+            labels = compared.nearest_map(self._one(self.embedder, given), given.size)[0].cpu()
             return labels if out is None else filled(whole(labels), labels.shape, out)
         return filled(self._segmented_tiles(given, plan, compared), given.size, out, torch.int64)
 
@@ -224,10 +228,85 @@ class Predictor:
         compared = self._concepts(concepts)
         given, plan = self._opened(image, memory, exact)
         if plan is None:
-            dense = self._dense(self.embedder, given)
+            dense = self._one(self.embedder, given)
             yield from whole(compared.nearest_map(dense, given.size)[0].cpu())
         else:
             yield from self._segmented_tiles(given, plan, compared)
+
+    @torch.no_grad()
+    def embed_all(
+        self, images: Any, stride: str = IMAGE, *, batch_size: int = 8, skip: bool = False
+    ) -> Iterator[tuple[Any, Tensor]]:
+        """`embed` of many images, in their order; consecutive ones of a size share a forward pass.
+
+        Args:
+            images: A folder or a list of paths, as in `vice.images.list_images`; a batch (B, H, W,
+                3) or (B, 3, H, W); or anything iterable of images, each as in `embed`, of which at
+                most three batches are held at a time.
+            stride: As in `embed`.
+            batch_size: Most images at a time.
+            skip: Whether images that cannot be read are left out: named in ``unread``, and counted
+                in the log. The first one ends it otherwise.
+
+        Yields:
+            Of each image its path (or its number), and what `embed` returns.
+
+        Raises:
+            UserError: As in `embed`, or there are no images.
+        """
+        _check_stride(stride)
+        for names, pixels in self._batches(images, batch_size, skip):
+            given = (pixels.shape[1], pixels.shape[2])
+            for name, dense in zip(names, self._dense(self.embedder, pixels, names), strict=True):
+                yield name, self._finished(dense[None], given, stride)
+
+    @torch.no_grad()
+    def segment_all(
+        self,
+        images: Any,
+        concepts: Vectors | None = None,
+        *,
+        batch_size: int = 8,
+        skip: bool = False,
+    ) -> Iterator[tuple[Any, Tensor]]:
+        """`segment` of many images, as `embed_all`.
+
+        Args:
+            images: As in `embed_all`.
+            concepts: As in `segment`.
+            batch_size: As in `embed_all`.
+            skip: As in `embed_all`.
+
+        Yields:
+            Of each image its path (or its number), and what `segment` returns.
+
+        Raises:
+            UserError: As in `segment`, or there are no images.
+        """
+        compared = self._concepts(concepts)
+        for names, pixels in self._batches(images, batch_size, skip):
+            given = (pixels.shape[1], pixels.shape[2])
+            for name, dense in zip(names, self._dense(self.embedder, pixels, names), strict=True):
+                yield name, compared.nearest_map(dense[None], given)[0].cpu()
+
+    @property
+    def transform(self) -> Transform:
+        """What an image goes through before the network, for a data loader."""
+        return Transform(self.max_pixels)
+
+    def _batches(
+        self, images: Any, batch_size: int, skip: bool
+    ) -> Iterator[tuple[list[Any], np.ndarray]]:
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be 1 or more")
+        self.unread = {}
+        found = sources(images)
+        yield from batches(found, batch_size, self.max_pixels, self.unread if skip else None)
+        if self.unread:
+            logger.warning(
+                "%d images cannot be read and were left out; the first: %s",
+                len(self.unread), next(iter(self.unread.values())),
+            )  # fmt: skip
 
     @torch.no_grad()
     def segment_each(self, image: Picture, sets: Sequence[Vectors | None]) -> list[Tensor]:
@@ -245,7 +324,7 @@ class Predictor:
         """
         given, _ = self._opened(image)
         compared = [self._concepts(concepts) for concepts in sets]
-        dense = self._dense(self.embedder, given)
+        dense = self._one(self.embedder, given)
         return [each.nearest_map(dense, given.size)[0].cpu() for each in compared]
 
     @torch.no_grad()
@@ -267,7 +346,7 @@ class Predictor:
                 f"{self.name} has no saliency: only methods that learn one (docs/training.md) do"
             )
         given, _ = self._opened(image)
-        logits = self._dense(find, given)
+        logits = self._one(find, given)
         return F.interpolate(logits, given.size, mode="bilinear", align_corners=False)[0, 0].cpu()
 
     def _concepts(self, concepts: Any) -> Concepts:
@@ -290,8 +369,7 @@ class Predictor:
         stride: str = IMAGE,
     ) -> tuple[Given, Plan | None]:
         """An image, and its tiles unless it is computed as a whole."""
-        if stride not in (IMAGE, NATIVE):
-            raise ValueError(f"stride must be {IMAGE!r} or {NATIVE!r}, not {stride!r}")
+        _check_stride(stride)
         budget = None if memory is None else to_bytes(memory)
         given = given_image(image, budget=budget, max_pixels=self.max_pixels)
         self.tiling = None
@@ -325,9 +403,13 @@ class Predictor:
         )  # fmt: skip
 
     def _embedded(self, given: Given, stride: str) -> Tensor:
-        dense = self._dense(self.embedder, given)
+        dense = self._one(self.embedder, given)
+        return self._finished(dense, given.size, stride)
+
+    def _finished(self, dense: Tensor, size: tuple[int, int], stride: str) -> Tensor:
+        """Vectors of one image, (1, D, h, w), as `embed` returns them."""
         if stride == IMAGE:
-            dense = F.interpolate(dense, size=given.size, mode="bilinear", align_corners=False)
+            dense = F.interpolate(dense, size=size, mode="bilinear", align_corners=False)
         return scaled(dense, is_spherical(self.embedder))[0].cpu()
 
     def _embedded_tiles(self, given: Given, plan: Plan, stride: str) -> Iterator[Tile]:
@@ -342,9 +424,18 @@ class Predictor:
         for part in self._in_tiles().tiles(plan, given.read, given.name):
             yield nearest(part, concepts)
 
-    def _dense(self, network: Callable[[Tensor], Tensor], given: Given) -> Tensor:
-        pixels = given.pixels
-        batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
-        dense = network(normalize(batch.to(self.device)))
-        refuse_nonfinite(dense, str(given.name))
+    def _one(self, network: Callable[[Tensor], Tensor], given: Given) -> Tensor:
+        return self._dense(network, given.pixels[None], [given.name])
+
+    def _dense(
+        self, network: Callable[[Tensor], Tensor], pixels: np.ndarray, names: Sequence[Any]
+    ) -> Tensor:
+        dense = network(network_input(pixels, self.device))
+        for name, vectors in zip(names, dense, strict=True):
+            refuse_nonfinite(vectors, str(name))
         return dense.float()
+
+
+def _check_stride(stride: str) -> None:
+    if stride not in (IMAGE, NATIVE):
+        raise ValueError(f"stride must be {IMAGE!r} or {NATIVE!r}, not {stride!r}")
