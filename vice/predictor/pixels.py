@@ -17,8 +17,8 @@ def rgb_of_array(image: Any) -> np.ndarray:
 
     Args:
         image: uint8, or floating point in [0, 1], which is rounded to the nearest of 256 levels;
-            (H, W) gray, (H, W, 1), (H, W, 3), (1, H, W) or (3, H, W). Bytes of NumPy whose last axis
-            is 3 have their colors there, whatever the first one is.
+            (H, W) gray, (H, W, 1), (H, W, 3), (1, H, W) or (3, H, W). Bytes of NumPy whose last
+            axis is 3 have their colors there, whatever the first one is.
 
     Raises:
         UserError: Another shape or type, values beyond [0, 1], or two axes of another kind
