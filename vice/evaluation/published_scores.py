@@ -117,6 +117,20 @@ SCORES: tuple[PublishedScore, ...] = (
     ),
     *(
         PublishedScore(
+            "clusters",
+            "stego2022_crf",
+            data,
+            "27 hungarian",
+            "STEGO, DINO ViT-B/8",
+            miou,
+            accuracy,
+            "STEGO, ICLR 2022",
+            {"clusters": "own"},
+        )
+        for data, miou, accuracy in (("coco27", 28.2, 56.9), ("cityscapes27", 21.0, 73.2))
+    ),
+    *(
+        PublishedScore(
             "clusters", "iic2019", "coco27", "15 hungarian", model, None, accuracy, source
         )
         for model, accuracy, source in _IIC
