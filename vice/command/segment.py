@@ -57,7 +57,13 @@ def main() -> None:
 
     for place in args.images:
         announce(survey(place))
-    images = list(dict.fromkeys(path for place in args.images for path in list_images(place)))
+    own = args.out.absolute()
+    images = [
+        path
+        for path in dict.fromkeys(path for place in args.images for path in list_images(place))
+        # Output below the images: what an earlier call has drawn is none of them.
+        if own not in path.absolute().parents
+    ]
     predictor = vice.load(args.model, device=args.device)
     concepts = _concepts(args, predictor, images)
     found = segment_folder(predictor, images, args.out, concepts, overlays=not args.no_overlays)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from vice.errors import UserError
 from vice.runtime.files import make_folder, replace_atomically
@@ -16,6 +17,8 @@ from vice.visualize.maps import palette
 
 #: Most concepts of an 8-bit mask with a palette; those of more are 16-bit and gray.
 PALETTE_SIZE = 256
+#: Text of a mask's file that names its image.
+_SOURCE = "vice-image"
 #: Most concepts that a mask can hold.
 MOST_CONCEPTS = 2**16
 
@@ -57,7 +60,7 @@ def mask_names(images: Sequence[Path]) -> list[Path]:
     return names
 
 
-def write_mask(labels: np.ndarray, count: int, path: Path) -> None:
+def write_mask(labels: np.ndarray, count: int, path: Path, made_of: str = "") -> None:
     """Writes a label map as an index PNG in one step.
 
     Args:
@@ -65,6 +68,7 @@ def write_mask(labels: np.ndarray, count: int, path: Path) -> None:
         count: Number of concepts: up to 256 an 8-bit file with `vice.visualize.maps.palette`,
             above a 16-bit one without colors.
         path: Its folder is made.
+        made_of: Kept in the file, for `mask_source`: what tells its image from others.
 
     Raises:
         UserError: The disk does not take it.
@@ -78,7 +82,19 @@ def write_mask(labels: np.ndarray, count: int, path: Path) -> None:
     else:
         image = Image.fromarray(labels.astype(np.uint16))
     make_folder(path.parent)
-    replace_atomically(path, lambda new: image.save(new, format="PNG"))
+    said = PngInfo()
+    if made_of:
+        said.add_text(_SOURCE, made_of)
+    replace_atomically(path, lambda new: image.save(new, format="PNG", pnginfo=said))
+
+
+def mask_source(path: Path) -> str:
+    """What `write_mask` was told of the image; empty where nothing is known."""
+    try:
+        with Image.open(path) as image:
+            return str(image.info.get(_SOURCE, ""))
+    except (OSError, SyntaxError, ValueError):
+        return ""
 
 
 def read_mask(path: Path) -> np.ndarray:

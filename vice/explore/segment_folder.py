@@ -13,7 +13,13 @@ import numpy as np
 from PIL import Image
 
 from vice.errors import UserError
-from vice.explore.mask_files import MOST_CONCEPTS, mask_names, read_mask, write_mask
+from vice.explore.mask_files import (
+    MOST_CONCEPTS,
+    mask_names,
+    mask_source,
+    read_mask,
+    write_mask,
+)
 from vice.images import read_image
 from vice.models.concepts import Concepts
 from vice.names import printable
@@ -21,7 +27,7 @@ from vice.predictor import Predictor
 from vice.runtime.files import make_folder, read_json, replace_atomically, write_json, write_text
 from vice.runtime.folder_lock import sole_writer
 from vice.runtime.progress import progress
-from vice.runtime.provenance import digest, digest_tensors
+from vice.runtime.provenance import digest, digest_file, digest_tensors
 from vice.visualize.maps import colorize, overlay
 
 MASKS, OVERLAYS, SUMMARY, RECORD = "masks", "overlays", "summary.csv", "segmentation.json"
@@ -56,8 +62,8 @@ def segment_folder(
 ) -> Segmentation:
     """Writes ``masks/NAME.png``, ``overlays/NAME.jpg`` and ``summary.csv``.
 
-    A call that was stopped goes on where it was; masks of the same model and concepts are kept. An
-    image that cannot be read is left out, and named in the result.
+    A call that was stopped goes on where it was; masks of the same image, model and concepts are
+    kept. An image that cannot be read is left out, and named in the result.
 
     Args:
         predictor: The model.
@@ -91,7 +97,8 @@ def segment_folder(
         for image, target in progress(pairs, len(pairs), "segmenting images"):
             mask = out / MASKS / target
             picture = (out / OVERLAYS / target).with_suffix(".jpg") if overlays else None
-            labels = _kept(mask, picture, count)
+            source = _digest(image)
+            labels = _kept(mask, picture, count) if source == mask_source(mask) != "" else None
             result.reused += labels is not None
             if labels is None:
                 try:
@@ -102,7 +109,7 @@ def segment_folder(
                     continue
                 if picture is not None:
                     _write_overlay(pixels, labels, count, picture)
-                write_mask(labels, count, mask)
+                write_mask(labels, count, mask, source)
             counts = np.bincount(labels.ravel(), minlength=count)
             total += counts
             rows.append([printable(str(image)), target, *labels.shape, *(counts / labels.size)])
@@ -148,6 +155,14 @@ def _kept(mask: Path, picture: Path | None, count: int) -> np.ndarray | None:
     except UserError:
         return None
     return labels if labels.ndim == 2 and labels.size and labels.max() < count else None
+
+
+def _digest(image: Path) -> str:
+    """What tells an image file from others; empty of one that cannot be read."""
+    try:
+        return digest_file(image)[:16]
+    except (OSError, UserError):
+        return ""
 
 
 def _write_overlay(pixels: np.ndarray, labels: np.ndarray, count: int, path: Path) -> None:

@@ -195,7 +195,7 @@ def check_trackers(targets: Mapping[str, str | None]) -> None:
         module, package = PACKAGES[name]
         if target is not None and importlib.util.find_spec(module) is None:
             raise MissingPart(
-                f"config.VICE.TRACKING.{name} needs {package}: pip install {package}", name=module
+                f"tracking by {name} needs {package}: pip install {package}", name=module
             )
 
 

@@ -115,7 +115,7 @@ def test_unlabelled_may_be_ignored(tree):
         (lambda c: c["annotations"][2]["segmentation"].update(size=[5, 5]), "of 5x5 pixels|drawn"),
         (lambda c: c["images"][0].pop("height"), "not in COCO's format"),
         (lambda c: c["images"][0].update(height=21), r"30x21 pixels, but its image .* has 30x20"),
-        (lambda c: c.update(images=[]), "no image of train has labels|names none of the images"),
+        (lambda c: c.update(images=[]), "annotation 1 is of image 1, which it does not list"),
     ],
 )
 def test_what_is_wrong_is_named(change, message, tree):

@@ -75,7 +75,7 @@ class Annotations:
         except Exception as error:
             raise UserError(
                 f"{self.path}: the shape of annotation {shape.get('id')} cannot be drawn "
-                f"({brief(error)})"
+                f"({brief(error)}): mend it, or leave the annotation out"
             ) from error
         return np.asarray(mask)
 
@@ -89,10 +89,20 @@ def _read(path: Path, changed: int) -> Annotations:
     try:
         categories = {int(each["id"]): str(each["name"]) for each in plain["categories"]}
         images = {_stem(each["file_name"]): each for each in plain["images"]}
+        if len(images) < len(plain["images"]):
+            raise UserError(f"{path}: names an image twice; leave one of its entries")
+        numbers = {each["id"] for each in images.values()}
+        if not all(0 <= number < 2**31 for number in categories):
+            raise UserError(f"{path}: ids of categories must be from 0 to {2**31 - 1}")
         shapes: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for each in plain["annotations"]:
             if each["category_id"] not in categories:
                 raise UserError(f"{path}: annotation {each.get('id')} is of no category")
+            if each["image_id"] not in numbers:
+                raise UserError(
+                    f"{path}: annotation {each.get('id')} is of image {each['image_id']!r}, which "
+                    "it does not list"
+                )
             shapes[each["image_id"]].append(each)
         for each in images.values():
             (each["id"], int(each["height"]), int(each["width"]))

@@ -109,7 +109,15 @@ class DescribedSet(LabelledSet):
                 int(v) for look in progress(looks, len(chosen), f"reading {title}") for v in look
             }
         if len(seen - {IGNORE}) < 2 <= len(self.classes):
-            label_audit.audit(files, self.read_label, self.classes, title, indices=False)
+            every = {
+                int(value) for file in files for value in np.unique(self.read_classes(file))
+            } - {IGNORE}
+            if len(every) < 2:
+                named = ", ".join(self.classes[value] for value in sorted(every)) or "none"
+                raise UserError(
+                    f"{title}: of its {len(self.classes)} classes its {len(files)} labels hold "
+                    f"{named}: see what {NAME} says of their values, or name another split"
+                )
         return len(chosen)
 
     def read_classes(self, path: str | Path) -> np.ndarray:
@@ -117,7 +125,7 @@ class DescribedSet(LabelledSet):
         path = Path(path)
         if path.parent.suffix == ".json":
             return self._read_drawn(path)
-        values, colors = read_values(path, upright=self.upright)
+        values, colors = read_values(path, upright=self.upright, shown=self.said.colors)
         if values.size and colors != self.said.colors and (colors or values.max() > 0):
             # Gray of a color map: a file in which every color happens to be gray.
             if colors:

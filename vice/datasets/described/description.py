@@ -106,9 +106,15 @@ def write_description(description: Description, path: Path) -> None:
     """Writes it in one step, with a head that says what it is.
 
     Raises:
-        UserError: The folder cannot be written.
+        UserError: The folder cannot be written, or nobody could read what would be written.
     """
     yaml = _yaml()
+    try:
+        _checked(yaml.safe_load(yaml.safe_dump(_plain(description))))
+    except UserError as error:
+        raise UserError(
+            f"this folder cannot be described ({error}): rename what is named"
+        ) from error
     text = yaml.safe_dump(_plain(description), sort_keys=False, allow_unicode=True, width=100)
     write_text(path, _HEAD + text)
 
@@ -198,6 +204,8 @@ def _splits(given: Any) -> dict[str, Split]:
         raise UserError("splits must name at least one split")
     splits = {}
     for name, parts in given.items():
+        if not isinstance(name, str) or not name.strip() or "+" in name:
+            raise UserError(f"splits: {name!r} is no name of a split (a text without +)")
         fields = parts if isinstance(parts, Mapping) else {}
         if not {"images", "labels"} <= set(fields) <= {"images", "labels", "list"}:
             raise UserError(f"splits: {name} must have images, labels, and a list if there is one")

@@ -69,6 +69,12 @@ def find_meanings(
 
 def _by_values(found: Meanings, seen: Mapping[int, int], colors: bool) -> None:
     present = sorted(seen)
+    if present == [0, 1, IGNORE]:
+        _add(found, 0, "background")
+        _add(found, 1, "foreground")
+        found.values[IGNORE] = IGNORED
+        found.decisions.append(f"0 and 1 are background and foreground, {IGNORE} is ignored")
+        return
     if colors:
         for value in present:
             name = f"color {' '.join(map(str, unpack(value)))}"
@@ -105,9 +111,18 @@ def _by_table(
     found: Meanings, seen: Mapping[int, int], rows: Sequence[Row], colors: bool, table: str
 ) -> None:
     named = _keys(found, seen, rows, colors, table)
+    for key, row in named:
+        again = next((other for value, other in named if value == key), row)
+        if again.name != row.name:
+            raise UserError(
+                f"{table}: {_shown(key, colors)} has two names, {again.name!r} and {row.name!r}: "
+                "leave one of them"
+            )
     repeated = Counter(row.name for _, row in named)
     for key, row in named:
-        if _VOID.fullmatch(row.name.strip()) or (not colors and key == IGNORE):
+        others = len({other.name for value, other in named if value != IGNORE})
+        # Last value: beside two classes, whatever it is called, it is what labels leave out.
+        if _VOID.fullmatch(row.name.strip()) or (not colors and key == IGNORE and others > 1):
             found.values[key] = IGNORED
             found.decisions.append(f"{_shown(key, colors)} is {row.name!r} in {table} and ignored")
         else:

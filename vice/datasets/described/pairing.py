@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from vice.images import SUFFIXES
 #: What folders of splits are called, and the split that they are.
 SPLIT_WORDS = {
     "train": "train", "training": "train", "tr": "train", "val": "val", "valid": "val",
-    "validation": "val", "dev": "val", "test": "test", "testing": "test", "trainval": "trainval",
+    "validation": "val", "dev": "val", "eval": "val", "test": "test", "testing": "test",
+    "trainval": "trainval",
 }  # fmt: skip
 #: The only split of a folder without such names.
 WHOLE = "all"
@@ -21,7 +23,7 @@ _SAMPLE = 40
 _SEPARATORS = "_-. "
 #: What folders of labels are called, the likelier the earlier.
 _LABEL_WORDS = ("labelids", "index", "label", "annot", "mask", "gt", "seg")
-_RARELY = ("color", "colour", "instance", "vis", "overlay", "rgb", "preview")
+_RARELY = ("color", "colour", "instance", "vis", "overlay", "rgb", "preview", "thumb")
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,17 @@ class Unit:
         return sum(word in text for word in _RARELY), word, text
 
 
+def split_named(path: str) -> str | None:
+    """The split that a path names in a word of its last part that does; None if none does."""
+    for part in reversed(path.lower().split("/")):
+        if part in SPLIT_WORDS:
+            return SPLIT_WORDS[part]
+        for word in re.findall(r"[a-z]+", part):
+            if word in SPLIT_WORDS:
+                return SPLIT_WORDS[word]
+    return None
+
+
 def find_pairings(root: Path, names: Sequence[str]) -> tuple[list[Pairing], list[str]]:
     """Finds images and their labels among the files of a folder.
 
@@ -100,12 +113,46 @@ def find_pairings(root: Path, names: Sequence[str]) -> tuple[list[Pairing], list
             chosen[best[0].folder].append(best)
     pairs, notes = [], []
     for options in chosen.values():
-        options.sort(key=lambda option: option[1].label_rank)
+        options = _by_suffixes(options)
+        options.sort(
+            key=lambda option: (
+                option[1].label_rank[0],
+                -len(option[0].stems & option[1].stems),
+                option[1].label_rank,
+            )
+        )
         if len(options) > 1:
             rest = ", ".join(_shown(option[1]) for option in options[1:])
             notes.append(f"labels are {_shown(options[0][1])}; others that would fit: {rest}")
         pairs.append(options[0])
+    used = {pair[0].folder for pair in pairs}
+    for _, labels in pairs:
+        rest = [
+            unit.folder or "."
+            for unit in images
+            if unit.folder not in used
+            and len(unit.stems & labels.stems) * 2 > len(labels.stems)
+            and split_named(unit.folder) == split_named(labels.folder)
+        ]
+        if rest:
+            notes.append(f"other images that would fit {_shown(labels)}: {', '.join(rest)}")
     return _merge(pairs, root), notes
+
+
+def _by_suffixes(options: list[tuple[Unit, Unit]]) -> list[tuple[Unit, Unit]]:
+    """Labels of one folder whose files differ in their suffix alone, as one."""
+    grouped: dict[tuple[str, str, str], list[tuple[Unit, Unit]]] = defaultdict(list)
+    for option in options:
+        label = option[1]
+        grouped[label.folder, label.before, label.after].append(option)
+    found = []
+    for (folder, before, after), parts in grouped.items():
+        if len(parts) == 1 or folder == parts[0][0].folder:
+            found += parts
+            continue
+        stems = frozenset().union(*(label.stems for _, label in parts))
+        found.append((parts[0][0], Unit(folder, ".*", before, after, stems)))
+    return found
 
 
 def _units(names: Iterable[str]) -> list[Unit]:
@@ -170,13 +217,19 @@ def _by_folder(units: Iterable[Unit]) -> list[Unit]:
 
 def _best_images(label: Unit, images: Sequence[Unit]) -> tuple[Unit, Unit] | None:
     """The images that labels belong to, and the labels with what is added to their names."""
-    best, most = None, (0.5, 0)
+    best, most = None, (0.5, 0, 0)
+    of_label = split_named(label.folder)
     for unit in images:
+        of_unit = split_named(unit.folder)
+        if of_label and of_unit and of_label != of_unit:
+            continue
         cut = label if label.before or label.after else _cut(label, unit)
         shared = len(cut.stems & unit.stems)
         # Nearness: of folders with the same names in them, the one with the same parts of its path.
-        alike = len(set(label.folder.split("/")) & set(unit.folder.split("/")))
-        score = shared / max(len(cut.stems), 1), alike
+        parts = [set(each.folder.lower().split("/")) for each in (label, unit)]
+        rarely = sum(word in unit.folder.lower() for word in _RARELY)
+        fewest = max(min(len(cut.stems), len(unit.stems)), 1)
+        score = shared / fewest, -rarely, len(parts[0] & parts[1])
         if shared and score >= most:
             best, most = (unit, cut), score
     return best
@@ -232,12 +285,12 @@ def _split_of(images: str, labels: str) -> tuple[str, str, str, str]:
     first, second = images.split("/"), labels.split("/")
     shared: list[str] = []
     while first and second and first[-1] == second[-1] and images != labels:
-        if SPLIT_WORDS.get(first[-1].lower()):
+        if split_named(first[-1]):
             break
         shared.insert(0, first.pop())
         second.pop()
-    words = [SPLIT_WORDS[part.lower()] for part in (*first, *second) if part.lower() in SPLIT_WORDS]
-    return words[-1] if words else WHOLE, "/".join(first), "/".join(second), "/".join(shared)
+    split = split_named("/".join(first)) or split_named("/".join(second)) or WHOLE
+    return split, "/".join(first), "/".join(second), "/".join(shared)
 
 
 def _template(folder: str, before: str, end: str) -> str:

@@ -24,13 +24,14 @@ from vice.datasets.described.description import (
 )
 from vice.datasets.described.known_layouts import known_layout
 from vice.datasets.described.meanings import find_meanings
-from vice.datasets.described.pairing import SPLIT_WORDS, WHOLE, Pairing, find_pairings
-from vice.datasets.described.stored_values import read_values
+from vice.datasets.described.pairing import SPLIT_WORDS, WHOLE, Pairing, find_pairings, split_named
+from vice.datasets.described.stored_values import read_palette, read_values
 from vice.datasets.described.templates import find_files, listed_stems, walk
 from vice.datasets.label_files import geometry
 from vice.errors import UserError
 from vice.images import SUFFIXES
 from vice.runtime.progress import progress
+from vice.runtime.regular_file import open_regular
 
 THREADS = 8
 #: Labels whose values are counted, of each split; more are looked at when they are scored.
@@ -72,7 +73,10 @@ def recognize(root: Path, table: Path | None = None) -> Recognized:
     names = walk(root)
     if not any(PurePosixPath(name).suffix.lower() in SUFFIXES for name in names):
         raise UserError(f"{root}: no images in this folder or below")
-    found = known_layout(root, names)
+    given = table or find_table(root, names)
+    # Own classes: folders are named like a release's, and hold something else.
+    own = given is not None and given.stem.lower() != "objectinfo150"
+    found = None if own else known_layout(root, names)
     if found is not None:
         return _counted(root, found, read_shares=False)
     annotations = _annotation_files(root, names)
@@ -92,10 +96,12 @@ def _from_maps(root: Path, names: Sequence[str], table: Path | None) -> Recogniz
     decisions += divided
     splits = {each.split: split for each, split in placed}
     files = {each.split: _label_files(root, split) for each, split in placed}
-    seen, colors, looked_at = _count_values(root, files)
     path = table or find_table(root, list(names))
     rows: list[Row] = read_table(path) if path else []
     shown = "" if path is None else path.name
+    by_color, why = _palettes(files, rows)
+    decisions += why
+    seen, colors, looked_at = _count_values(root, files, by_color, decisions)
     meanings = find_meanings(seen, rows, colors=colors, table=shown)
     decisions += [f"classes come from {shown}"] if path else []
     lonely = sum(each.without + each.spare for each, _ in placed)
@@ -138,8 +144,8 @@ def _divide(
             merged[each.split] = each
         merged.setdefault(each.split, each)
     left = [each for each in pairings if each not in merged.values()]
-    notes = [f"{each.images} with {each.labels} is left out: a split of {each.split} is larger"
-             for each in left]  # fmt: skip
+    notes = [f"{each.images} with {each.labels} ({each.pairs} pairs) is left out: another part is "
+             f"taken for {each.split}" for each in left]  # fmt: skip
     if set(merged) != {WHOLE}:
         return [(each, Split(each.images, each.labels)) for each in merged.values()], notes
     whole = merged[WHOLE]
@@ -152,12 +158,20 @@ def _divide(
             continue
         try:
             listed = listed_stems(root / name, stems)
-        except UserError:
+        except UserError as error:
+            notes.append(f"{name} is not used as a list: {error}")
             continue
         if listed and split not in [each.split for each, _ in divided]:
             part = replace(whole, split=split, pairs=len(listed), without=0, spare=0)
             divided.append((part, Split(whole.images, whole.labels, name)))
     if divided:
+        listed_twice = Counter(
+            stem for _, each in divided for stem in listed_stems(root / str(each.list), stems)
+        )
+        if twice := sum(number > 1 for number in listed_twice.values()):
+            notes.append(f"{twice} images are in several of the lists")
+        if left_out := len(stems) - len(listed_twice):
+            notes.append(f"{left_out} images with labels are in none of the lists, and left out")
         lists = ", ".join(split.list or "" for _, split in divided)
         return divided, [*notes, f"splits are those that {lists} name"]
     notes.append(f"no folder or list names splits: all images are of one, {WHOLE!r}")
@@ -173,7 +187,23 @@ def _label_files(root: Path, split: Split) -> list[Path]:
     return [labels[stem] for stem in sorted(stems)]
 
 
-def _count_values(root: Path, files: dict[str, list[Path]]) -> tuple[Counter[int], bool, int]:
+def _palettes(files: dict[str, list[Path]], rows: Sequence[Row]) -> tuple[bool, list[str]]:
+    """Whether colors of palettes count, and not indices; and why."""
+    known: dict[int, int] = {}
+    for split in files.values():
+        for file in split[:MOST_READ]:
+            for index, color in read_palette(file).items():
+                if known.setdefault(index, color) != color:
+                    return True, ["palettes of the labels differ: their colors count, not indices"]
+    colored = {row.color for row in rows}
+    if known and rows and None not in colored and set(known.values()) <= colored:
+        return True, ["the table names the colors of the palettes: these count, not indices"]
+    return False, []
+
+
+def _count_values(
+    root: Path, files: dict[str, list[Path]], by_color: bool, notes: list[str]
+) -> tuple[Counter[int], bool, int]:
     """Stored values and the number of their pixels; whether they are colors; files read."""
     chosen = []
     for split in files.values():
@@ -181,7 +211,7 @@ def _count_values(root: Path, files: dict[str, list[Path]]) -> tuple[Counter[int
         chosen += [split[number] for number in picked]
 
     def look(file: Path) -> tuple[np.ndarray, np.ndarray, bool]:
-        values, colors = read_values(file)
+        values, colors = read_values(file, shown=by_color)
         return *np.unique(values, return_counts=True), colors
 
     gray: Counter[int] = Counter()
@@ -196,19 +226,22 @@ def _count_values(root: Path, files: dict[str, list[Path]]) -> tuple[Counter[int
         # A color map of one color, black or gray, looks like gray values.
         for value, number in gray.items():
             color[value * 0x010101] += number
+        if set(gray) - {0, 255}:
+            notes.append("some labels hold gray alone and others colors: grays count as colors")
         return color, True, len(chosen)
     return gray, False, len(chosen)
 
 
 def _exif(root: Path, splits: dict[str, Split]) -> tuple[str, list[str]]:
     """Whether labels lie over images as viewers show them, by sizes of those that are turned."""
-    turned = stored = 0
+    turned = stored = untold = 0
     for split in splits.values():
         labels = find_files(split.labels, root)
         images = find_files(split.images, root, frozenset(labels.values()))
         for stem in sorted(set(labels) & set(images)):
             of_image = geometry(images[stem])
             if of_image.upright == of_image.size:
+                untold += of_image.orientation != 1
                 continue
             size = geometry(labels[stem]).size
             turned += size == of_image.upright
@@ -218,6 +251,11 @@ def _exif(root: Path, splits: dict[str, Split]) -> tuple[str, list[str]]:
             f"{stored} labels have the size of their image as stored, not as EXIF turns it: EXIF "
             "orientations are ignored"
         ]
+    if untold:
+        return APPLY, [
+            f"{untold} images are turned by EXIF in a way that sizes do not show: it is applied to "
+            "them, and to labels only by their own"
+        ]
     if turned:
         return APPLY, [f"{turned} labels have the size of their image as EXIF turns it"]
     return APPLY, []
@@ -226,17 +264,25 @@ def _exif(root: Path, splits: dict[str, Split]) -> tuple[str, list[str]]:
 def _annotation_files(root: Path, names: Sequence[str]) -> list[str]:
     found = []
     for name in names:
-        if not name.endswith(".json"):
+        if not name.lower().endswith(".json"):
             continue
-        with (root / name).open("rb") as file:
-            text = file.read()
         try:
-            plain = json.loads(text)
-        except ValueError:
+            with open_regular(root / name) as file:
+                plain = json.load(file)
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(plain, dict) and {"images", "annotations", "categories"} <= set(plain):
             found.append(name)
-    return found
+    # Several of one split: that with the most shapes is what draws objects.
+    return sorted(found, key=lambda name: -_shapes(root / name))
+
+
+def _shapes(path: Path) -> int:
+    try:
+        notes = read_annotations(path)
+    except UserError:
+        return 0
+    return sum(bool(each.get("segmentation")) for parts in notes.shapes.values() for each in parts)
 
 
 def _from_annotations(root: Path, names: Sequence[str], files: Sequence[str]) -> Description:
@@ -256,10 +302,15 @@ def _from_annotations(root: Path, names: Sequence[str], files: Sequence[str]) ->
         if not folders:
             decisions.append(f"{file} is of images that are not here, and is left out")
             continue
-        named = _split_named(file)
+        named = split_named(file)
         # Equal names: of folders that hold as many, the one of the split that the file names.
-        folder = max(folders, key=lambda each: (folders[each], _split_named(each) == named))
-        split = named or _split_named(folder) or WHOLE
+        folder = max(folders, key=lambda each: (folders[each], split_named(each) == named))
+        split = named or split_named(folder) or WHOLE
+        if folders[folder] < len(notes.images):
+            decisions.append(
+                f"{len(notes.images) - folders[folder]} of {len(notes.images)} images of {file} "
+                f"do not lie in {folder or 'this folder'}, and are left out"
+            )
         if split in splits:
             decisions.append(f"{file} is left out: {splits[split].labels} is of the same split")
             continue
@@ -274,7 +325,9 @@ def _from_annotations(root: Path, names: Sequence[str], files: Sequence[str]) ->
     if not splits:
         raise UserError(f"{root}: {files[0]} names none of the images here")
     background = "background"
-    classes = [background, *dict.fromkeys(categories.values())]
+    classes = list(dict.fromkeys([background, *categories.values()]))
+    if len(set(categories.values())) < len(categories):
+        decisions.append("categories of one name are one class")
     decisions.append(
         f"pixels without an annotation are of a class {background!r}; write `unlabelled: ignore` "
         "and leave the class out if they are no class"
@@ -296,22 +349,6 @@ def _tail(stem: str, known: Container[str]) -> str:
     parts = stem.split("/")
     ends = ("/".join(parts[start:]) for start in range(len(parts)))
     return next((end for end in ends if end in known), "")
-
-
-def _split_named(path: str) -> str | None:
-    """The split that a path names in one of its words; None if it names none."""
-    return next((SPLIT_WORDS[word] for word in _words(path) if word in SPLIT_WORDS), None)
-
-
-def _words(text: str) -> list[str]:
-    word, words = "", []
-    for character in text.lower():
-        if character.isalpha():
-            word += character
-        elif word:
-            words.append(word)
-            word = ""
-    return [*words, word] if word else words
 
 
 def _counted(root: Path, description: Description, *, read_shares: bool = True) -> Recognized:

@@ -16,12 +16,16 @@ _LOSSY = ("JPEG", "WEBP", "MPO")
 _STRETCHED = {"L;2": 2, "L;4": 4, "L;2I": 2, "L;4I": 4}
 
 
-def read_values(path: str | Path, *, upright: bool = True) -> tuple[np.ndarray, bool]:
+def read_values(
+    path: str | Path, *, upright: bool = True, shown: bool = False
+) -> tuple[np.ndarray, bool]:
     """Reads a file of labels.
 
     Args:
         path: 1-bit, 8-bit or 16-bit gray, a palette's indices, or RGB.
         upright: Whether it is turned as its own EXIF orientation says.
+        shown: Whether of a palette the colors count, which programs that shrink files keep, and
+            not the indices, which they number anew.
 
     Returns:
         int32 (H, W): of one channel the value (of 2- and 4-bit gray as it was before readers
@@ -41,7 +45,29 @@ def read_values(path: str | Path, *, upright: bool = True) -> tuple[np.ndarray, 
         if frames > 1:
             raise UserError(f"{path}: holds {frames} frames; labels have one")
         bits = _STRETCHED.get(_raw_mode(image))
-        return _values(ImageOps.exif_transpose(image) if upright else image, bits, path)
+        image = ImageOps.exif_transpose(image) if upright else image
+        if image.mode == "P" and (shown or _renumbers_gray(image)):
+            image = image.convert("RGB")
+        return _values(image, bits, path)
+
+
+def read_palette(path: str | Path) -> dict[int, int]:
+    """Packed color of each index that a palette image uses; empty of any other image."""
+    with opened(path) as image:
+        if image.mode != "P":
+            return {}
+        colors = np.array(image.getpalette("RGB"), np.int32).reshape(-1, 3)
+        used = np.unique(np.asarray(image))
+        used = used[used < len(colors)]
+        return {int(index): int(pack(*colors[index])) for index in used}
+
+
+def _renumbers_gray(image: Image.Image) -> bool:
+    """Whether a palette is grays that a program has numbered anew: values of gray, then."""
+    colors = np.array(image.getpalette("RGB"), np.int32).reshape(-1, 3)
+    used = np.unique(np.asarray(image))
+    shown = colors[used[used < len(colors)]]
+    return bool((shown == shown[:, :1]).all() and (shown[:, 0] != used[used < len(colors)]).any())
 
 
 def _values(image: Image.Image, bits: int | None, path: str | Path) -> tuple[np.ndarray, bool]:

@@ -25,8 +25,13 @@ def walk(folder: Path) -> list[str]:
     def failed(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
-    files = []
+    files, seen = [], set()
     for current, folders, names in os.walk(folder, followlinks=True, onerror=failed):
+        real = os.path.realpath(current)
+        if real in seen:  # a link back to a folder above would never end
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and name not in _OF_SYSTEMS
         )
