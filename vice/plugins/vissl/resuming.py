@@ -217,7 +217,7 @@ def check_settings(path: Path, config: Any) -> None:
     if then is None:
         logger.warning("%s does not say its settings; they are not compared", path)
         return
-    then, now = _compared(comparable(redact(then))), comparable(settings_of(config))
+    then, now = (_compared(comparable(each)) for each in (redact(then), settings_of(config)))
     version = then.pop(_VERSION, None)
     now.pop(_VERSION)
     if _IMAGES not in then:
