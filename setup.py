@@ -14,6 +14,8 @@ CORE = ["torch>=2.11", "torchvision>=0.26", "numpy>=2.0", "pillow"]
 IMAGES = ["opencv-contrib-python-headless>=4.9,<5"]
 SCORING = ["faiss-cpu>=1.9", "scipy>=1.11"]
 CHECKPOINTS = ["safetensors>=0.4"]
+#: Folders of the checkout that the wheel holds below ``vice``.
+BROUGHT_ALONG = ("configs", "tools", "requirements")
 
 setup(
     name="vice-embeddings",
@@ -24,10 +26,15 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=[*find_packages(include=["vice", "vice.*"]), "vice.configs", "vice.tools"],
-    package_dir={"vice.configs": "configs", "vice.tools": "tools"},
+    packages=[
+        *find_packages(include=["vice", "vice.*"]),
+        *(f"vice.{folder}" for folder in BROUGHT_ALONG),
+    ],
+    package_dir={f"vice.{folder}": folder for folder in BROUGHT_ALONG},
+    entry_points={"console_scripts": ["vice = vice.command.console:main"]},
     package_data={
         "vice": ["py.typed", "datasets/tables/*.csv"],
+        "vice.requirements": ["training.txt", "scoring.txt"],
         "vice.configs": ["config/**/*.yaml", "mmseg/**/*.py", "tables/**/*.yaml"],
     },
     install_requires=[*CORE, *IMAGES, *CHECKPOINTS],

@@ -30,6 +30,8 @@ DOORS = (
     "vice.models:Concepts",
     "vice.methods:find_method",
     "vice.options:option",
+    "vice.explore.mask_files:mask_names",
+    "vice.command.train:overrides",
 )
 
 

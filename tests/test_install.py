@@ -6,10 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,9 +59,9 @@ print("whole")
 """
 
 
-def call(*command, cwd, **environment):
+def call(*command, cwd, python=sys.executable, **environment):
     done = subprocess.run(
-        [sys.executable, *map(str, command)],
+        [str(python), *map(str, command)],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -75,21 +78,42 @@ def test_core_trains_and_predicts_with_torch_and_numpy_alone(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """Site folder with ViCE installed from its wheel, built from a copy of the sources."""
+def wheel(tmp_path_factory):
+    """The wheel, built from a copy of the sources."""
     work = tmp_path_factory.mktemp("wheel")
     source = work / "source"
-    wanted = ("vice", "configs", "tools", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+    wanted = ("vice", "configs", "tools", "requirements", "setup.py", "pyproject.toml", "README.md",
+              "LICENSE")  # fmt: skip
     source.mkdir()
     for name in wanted:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
     build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", work)
     call(*build, source, cwd=work)
-    site = work / "site"
-    with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
-        wheel.extractall(site)
+    return next(work.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel):
+    """Folder with what the wheel holds."""
+    site = wheel.parent / "site"
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(site)
     return site
+
+
+@pytest.fixture(scope="module")
+def environment(wheel, tmp_path_factory):
+    """A new virtual environment with the wheel; its other packages are this one's."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    site = call("-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
+    own = call("-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder,
+               python=python).strip()  # fmt: skip
+    Path(own, "closure.pth").write_text(f"{site}\n")
+    call("-m", "pip", "--quiet", "--python", python, "install", "--no-deps", wheel, cwd=folder)
+    return folder
 
 
 def test_wheel_puts_nothing_but_vice_at_the_top(installed):
@@ -129,3 +153,29 @@ def test_wheel_brings_the_label_sets(installed, tmp_path):
     )
     there = call("-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
     assert there == call("-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT))
+
+
+def test_the_command_of_an_environment_with_the_wheel(environment, tmp_path, rng):
+    """The whole way of a user without a checkout, from a folder without the sources."""
+    images = tmp_path / "photos"
+    images.mkdir()
+    Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)).save(images / "a.png")
+    vice = [environment / "bin" / "vice"]
+
+    def said(*words):
+        return call(*words, cwd=tmp_path, python=vice[0], PYTHONPATH="")
+
+    assert said("--help").startswith("vice ")
+    lines = dict(line.split(None, 1) for line in said("info").splitlines())
+    assert str(environment) in lines["vice-embeddings"]
+    assert lines["training"].strip() == lines["scoring"].strip() == "installed"
+    assert "packages are there as they should be" in said("install", "training", "--dry-run")
+    assert "config.VICE.VIEWS.size=96\n" in said("train", "folder", "--images", images, "--options")
+    assert "1 masks of 3 concepts in masks" in said(
+        "segment", "lab", images, "--clusters", "3", "-o", "masks"
+    )
+    assert (tmp_path / "masks" / "masks" / "a.png").exists()
+    assert said("eval-linear", "--help").startswith("usage: vice eval-linear ")
+    module = call("-m", "vice", "--version", cwd=tmp_path, python=environment / "bin" / "python",
+                  PYTHONPATH="")  # fmt: skip
+    assert module.startswith("vice-embeddings ")

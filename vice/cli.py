@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from vice.errors import OptionError, UserError, one_line
@@ -24,6 +25,8 @@ from vice.runtime.preemption import SIGNALS, STOPPED, Preempted
 LINE, CLOCK = "%(asctime)s %(message)s", "%H:%M:%S"
 #: Arguments that messages name, and the options that stand for them.
 OPTIONS = {"num_workers": "--workers"}
+#: How the command was called, if not by its script: ``"vice score"``.
+program: str | None = None
 
 
 def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:
@@ -138,7 +141,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+        super().__init__(*args, **({"prog": program} | options if program else options))
         self.register("action", None, _Store)
         self.register("action", "store", _Store)
         self.given: set[str] = set()
@@ -147,6 +150,11 @@ class Parser(argparse.ArgumentParser):
         """As of `argparse`; what an earlier call was given does not count."""
         self.given.clear()
         return super().parse_known_args(args, namespace)
+
+    def format_help(self) -> str:
+        """As of `argparse`; examples call the command as this call did."""
+        text = super().format_help()
+        return text.replace(f"python tools/{Path(sys.argv[0]).name}", program) if program else text
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with status 2."""

@@ -17,6 +17,10 @@ class UserError(ValueError):
     """
 
 
+class MissingPart(ModuleNotFoundError, UserError):
+    """A part that is not installed; the message says which command installs it."""
+
+
 #: The name of an argument in braces, after its owner where the name alone would say too little, and
 #: with the value that it is to have: ``{num_prototypes}``, ``{Superpixels.folder}``.
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.]*(?:=\w+)?)\}")

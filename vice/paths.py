@@ -29,6 +29,22 @@ def config_root() -> Path:
     )
 
 
+def requirements(part: str) -> Path:
+    """The pinned list of a part's packages, as ``vice install`` installs it.
+
+    Args:
+        part: ``training`` or ``scoring``.
+
+    Raises:
+        UserError: It did not travel along.
+    """
+    package = Path(__file__).resolve().parent
+    for root in (package / "requirements", package.parent / "requirements"):
+        if (root / f"{part}.txt").is_file():
+            return root / f"{part}.txt"
+    raise UserError(f"no list of packages for {part} beside {package}; install ViCE from its wheel")
+
+
 def experiment_names() -> list[str]:
     """Names that ``config=`` accepts in training, such as ``vice/folder``."""
     root = config_root() / "config"

@@ -6,10 +6,13 @@ Beside these a run folder holds the states of the training, which VISSL names (s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError, brief
+from vice.redaction import redact_text
+from vice.runtime.files import read_json, write_json
 from vice.runtime.regular_file import open_regular
 
 #: Weights and architecture of the last epoch that has ended, and a copy of its card for people.
@@ -20,6 +23,8 @@ ARCHITECTURE_NAME = "architecture.json"
 #: The resolved configuration, and what the training found in its folders of images.
 CONFIG_NAME = "train_config.yaml"
 FOUND_NAME = "images.json"
+#: The overrides that it was last started with.
+OVERRIDES_NAME = "overrides.json"
 #: All lines of the first node; see `log_name` for others.
 LOG_NAME = "log.txt"
 #: Health of the training, a line a step.
@@ -71,3 +76,32 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{path}: holds no configuration; {remedy}")
     return config
+
+
+def write_overrides(run_dir: Path, overrides: Sequence[str]) -> None:
+    """Keeps what a run was started with; not if a secret is among it.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    path = run_dir / OVERRIDES_NAME
+    if overrides and not any(redact_text(text) != text for text in overrides):
+        write_json(path, list(overrides))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_overrides(run_dir: Path) -> list[str]:
+    """What a run was last started with.
+
+    Raises:
+        UserError: The folder does not hold it.
+    """
+    path, remedy = run_dir / OVERRIDES_NAME, "repeat the command that the run was started with"
+    if not path.is_file():
+        why = "is no run folder" if not read_config(run_dir) else "does not hold its command"
+        raise UserError(f"{run_dir} {why}: {remedy}, which goes on where it was")
+    words = read_json(path, remedy, list)
+    if not all(isinstance(word, str) for word in words):
+        raise UserError(f"{path} holds no overrides: {remedy}")
+    return words

@@ -31,4 +31,4 @@ def test_without_mmsegmentation_the_message_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ModuleNotFoundError") and "pip install onedl-mmsegmentation" in last
+    assert last.startswith("vice.errors.MissingPart") and "vice install scoring" in last

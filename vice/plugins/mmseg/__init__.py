@@ -11,6 +11,8 @@ import warnings
 from contextlib import redirect_stdout
 from io import StringIO
 
+from vice.errors import MissingPart
+
 try:
     with warnings.catch_warnings(), redirect_stdout(StringIO()) as printed:
         # Warning filter: mmcv-lite has no compiled operators, as each start says; none is used.
@@ -21,9 +23,9 @@ try:
         import mmseg.datasets
         import mmseg.models
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"{error}; scoring needs MMSegmentation: "
-        "pip install onedl-mmsegmentation onedl-mmengine mmcv-lite",
+    raise MissingPart(
+        f"scoring needs MMSegmentation and what it imports ({error}); install the pinned set with "
+        "vice install scoring",
         name=error.name,
     ) from error
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 
-from vice.errors import UserError
+from vice.errors import MissingPart
 
 try:
     with warnings.catch_warnings():
@@ -20,9 +20,10 @@ try:
         import vissl.hooks
         import vissl.utils.hydra_config  # noqa: F401
 except ImportError as error:
-    raise UserError(
+    raise MissingPart(
         f"training needs VISSL and what it imports ({error}); install the pinned set with "
-        "pip install --no-deps -r requirements/runtime.txt"
+        "vice install training",
+        name=error.name,
     ) from error
 
 from vice.plugins.vissl import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from vice.plugins.vissl.resuming import prepare_resume
 from vice.runtime.folder_lock import sole_launcher
 from vice.runtime.interrupts import held_back
 from vice.runtime.preemption import SIGNALS, STOPPED, Notice, Preempted, too_early, watch_signals
+from vice.runtime.run_folder import write_overrides
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def run_here(
     node_id: int,
     engine_name: str = ENGINE,
     hooks: Callable[..., list[Any]] = vice_hooks,
+    overrides: Sequence[str] = (),
 ) -> None:
     """Runs this node's processes and waits for them.
 
@@ -59,6 +61,7 @@ def run_here(
         node_id: 0 to NUM_NODES - 1.
         engine_name: VISSL's engine.
         hooks: As `vice.plugins.vissl.hooks.run.vice_hooks`; must pickle.
+        overrides: What the user gave, kept in the run folder for whoever resumes.
 
     Raises:
         UserError: Raised by any process, the run folder cannot be resumed, or a process was
@@ -79,6 +82,7 @@ def run_here(
         prepare_resume(config)
         if node_id == 0:
             write_config(config)
+            write_overrides(Path(config.CHECKPOINT.DIR), overrides)
             write_contents(config)
         if notice.signal_number:
             raise Preempted(_too_early(notice))

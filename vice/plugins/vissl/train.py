@@ -29,7 +29,7 @@ def train(overrides: list[str]) -> str:
     args, config = configure(overrides)
     if config.SLURM.USE_SLURM:
         return f"submitted job {submit(config, args.engine_name)}"
-    run_here(config, int(args.node_id), args.engine_name)
+    run_here(config, int(args.node_id), args.engine_name, overrides=overrides)
     return f"trained: {_whole(Path(config.CHECKPOINT.DIR), int(config.OPTIMIZER.num_epochs))}"
 
 

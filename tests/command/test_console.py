@@ -1,0 +1,110 @@
+"""The command ``vice``: its words, what they say, and how they end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from vice.command import conflict, console
+from vice.paths import tool
+
+
+def ended(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        console.main(words)
+    return end.value.code, capsys.readouterr()
+
+
+def test_every_word_is_there_and_every_script_has_a_word():
+    scripts = {target for _, target in console.WORDS.values() if target.endswith(".py")}
+    modules = {target for _, target in console.WORDS.values()} - scripts
+    assert all(callable(import_module(name).main) for name in modules)
+    scripts |= set(console.FURTHER.values())
+    there = {path.name for path in tool("score.py").parent.glob("*.py")} - {"__init__.py"}
+    assert scripts | {"run_distributed.py"} == there
+    text = console.help_text()
+    assert all(word in text for word in (*console.WORDS, *console.FURTHER))
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_help_needs_no_library(tmp_path):
+    code = (
+        "import sys, runpy; sys.argv = ['vice', '--help']; before = set(sys.modules)\n"
+        "try: runpy.run_module('vice', run_name='__main__')\n"
+        "finally: print(sorted({name.partition('.')[0] for name in set(sys.modules) - before}"
+        " & {'torch', 'numpy', 'cv2', 'PIL', 'argparse'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("scroe", "do you mean vice score?"),
+        ("eval_linear", "do you mean vice eval-linear?"),
+        ("prepare_data", "do you mean vice prepare?"),
+        ("run_distributed", "do you mean vice train?"),
+        ("run_distributed.py", "do you mean vice train?"),
+        ("zzz", "vice --help lists what it can do"),
+        ("--verbose", "vice --help lists what it can do"),
+    ],
+)
+def test_unknown_words(word, meant, capsys):
+    status, said = ended([word], capsys)
+    assert status == 2
+    assert said.err == f"error: vice knows no {word!r}: {meant}\n"
+
+
+def test_help_of_a_script_names_the_word(capsys, monkeypatch):
+    monkeypatch.setattr("vice.cli.program", None)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    status, said = ended(["compare", "--help"], capsys)
+    assert status == 0
+    assert said.out.startswith("usage: vice compare ")
+    assert "vice compare outputs/msrc21/*" in said.out and "python tools/" not in said.out
+
+
+def test_the_other_package_of_this_name(capsys, monkeypatch):
+    assert conflict.other_package() == ""
+    monkeypatch.setattr(conflict, "version", lambda name: {"vice": "1.3.1"}[name])
+    status, said = ended(["compare", "--help"], capsys)
+    assert status == 2 and said.out == ""
+    assert said.err.startswith("error: the package vice 1.3.1 ") and said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("part", ["vissl", "mmseg"])
+def test_a_missing_part_is_named_with_the_command_that_installs_it(part, tmp_path):
+    command = {
+        "vissl": ["train", "--images", str(tmp_path)],
+        "mmseg": ["eval-linear", "lab", "--dataset", str(tmp_path)],
+    }[part]
+    folder = tmp_path / "images" / "train"
+    folder.mkdir(parents=True)
+    code = (
+        f"import sys; sys.modules[{part!r}] = None\n"
+        f"from vice.command.console import main; main({command!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    name = {"vissl": "training", "mmseg": "scoring"}[part]
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: {name} needs ") and last.endswith(f"vice install {name}")
+
+
+def test_info(capsys, monkeypatch, run_dir):
+    monkeypatch.setattr(sys, "argv", ["vice info"])
+    import_module("vice.command.info").main()
+    machine = capsys.readouterr().out
+    assert "\ntraining " in machine and machine.count("installed") == 2
+    monkeypatch.setattr(sys, "argv", ["vice info", str(run_dir)])
+    import_module("vice.command.info").main()
+    model = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    model = {name: text.strip() for name, text in model.items()}
+    assert model["embedding"] == "16 dimensions" and model["concepts"] == "6"
+    card = json.loads((run_dir / "vice.json").read_text())
+    assert model["network: backbone"] == card["embedder"]["backbone"] == "resnet18"

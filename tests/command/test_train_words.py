@@ -1,0 +1,95 @@
+"""``vice train``: what becomes of its options."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from tests.helpers.forked import Forked
+from tests.plugins.vissl.conftest import TINY, write_images
+from vice.command import train
+from vice.errors import UserError
+from vice.runtime.run_folder import read_overrides, write_overrides
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'say "x"', "[1,2]", "${x}", "k=v", "2023", "ä,ö"])
+def test_paths_are_quoted_for_hydra(name):
+    words = train.overrides("folder", [Path(f"/x/{name}"), Path("/y")], Path(f"/z/{name}"), [])
+    parse = OverridesParser.create().parse_override
+    meant = [part.replace("${", r"\${") for part in (f"/x/{name}", "/y", f"/z/{name}")]
+    assert words[0] == "config=vice/folder"
+    assert parse(words[1]).value() == meant[:2]
+    assert parse(words[2]).value() == meant[2]
+
+
+def test_configs_and_what_is_said_twice():
+    assert train.overrides("vice/coco_highres", None, None, ["a=1"]) == [
+        "config=vice/coco_highres", "a=1",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"no config 'photos'; choose one of .*\bfolder\b"):
+        train.overrides("photos", None, None, [])
+    for option, key in (("--images", "DATA.TRAIN.DATA_PATHS"), ("--out", "CHECKPOINT.DIR")):
+        for prefix in ("", "+", "++"):
+            with pytest.raises(UserError, match=rf"{option} and config\.{key} say the same"):
+                train.overrides("folder", [Path("a")], Path("b"), [f"{prefix}config.{key}=x"])
+
+
+def parsed(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["vice train", *words])
+    return train._parse()
+
+
+def test_words_in_any_order(monkeypatch):
+    first = parsed(monkeypatch, "--images", "a", "b", "--out", "c", "folder", "k=1", "~k")
+    assert first.images == [Path("a"), Path("b")] or first.config == "folder"
+    args = parsed(monkeypatch, "k=1", "config=vice/demo", "--images", "a", "b", "--out", "c", "~k")
+    assert (args.config, args.images, args.out) == ("vice/demo", [Path("a"), Path("b")], Path("c"))
+    assert args.changes == ["k=1", "~k"]
+    assert parsed(monkeypatch).config == "folder"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("a", "b"), ("--resume",), ("--resume", "--out", "x", "demo"),
+     ("--resume", "--out", "x", "--images", "y"), ("--out", "x", "--out", "y")],
+)  # fmt: skip
+def test_words_that_do_not_go_together(words, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        parsed(monkeypatch, *words)
+    assert end.value.code == 2 and "error: " in capsys.readouterr().err
+
+
+def test_what_a_run_was_started_with(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="is no run folder: repeat the command"):
+        read_overrides(tmp_path)
+    write_overrides(tmp_path, ["a=1", "b=é\udcff"])
+    assert read_overrides(tmp_path) == ["a=1", "b=é\udcff"]
+    monkeypatch.setenv("SOME_TOKEN", "hunter2hunter2")
+    write_overrides(tmp_path, ["a=1", "b=hunter2hunter2"])
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "train_config.yaml").write_text("a: 1\n")
+    with pytest.raises(UserError, match="does not hold its command: repeat the command"):
+        read_overrides(tmp_path)
+    (tmp_path / "overrides.json").write_text("[1]")
+    with pytest.raises(UserError, match="holds no overrides"):
+        read_overrides(tmp_path)
+
+
+def test_trains_and_resumes(tmp_path):
+    """A real run whose folder has a name that a shell and Hydra would read otherwise, moved."""
+    images, out = write_images(tmp_path / "my [new] photos"), tmp_path / "run, it's 1"
+    config, *changes = TINY
+    command = ["-m", "vice", "train", config.partition("/")[2], "--images", str(images)]
+    done = Forked([*command, "--out", str(out), *changes], cwd=tmp_path).wait()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"trained: {out}/vice.safetensors\n"
+    assert json.loads((out / "overrides.json").read_text())[0] == config
+    moved = out.rename(tmp_path / "moved")
+    again = Forked(["-m", "vice", "train", "--resume", "--out", str(moved)], cwd=tmp_path).wait()
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == f"trained: {moved}/vice.safetensors\n"
+    assert "is done already" in again.stderr

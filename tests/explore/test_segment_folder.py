@@ -1,0 +1,207 @@
+"""Masks of a folder: files, table, going on, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vice
+from tests.helpers.content import photo
+from vice.command import segment
+from vice.errors import UserError
+from vice.explore.fitted_concepts import fit_concepts
+from vice.explore.mask_files import mask_names, read_mask, write_mask
+from vice.explore.segment_folder import segment_folder
+from vice.models.concepts import Concepts
+from vice.visualize.maps import colorize, palette
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return vice.load("lab", device="cpu")
+
+
+@pytest.fixture
+def concepts():
+    """Black, gray and white in Lab, told apart by distance."""
+    return Concepts.euclidean(torch.tensor([[0.0, 0, 0], [50, 0, 0], [100, 0, 0]]))
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    """Photographs in two folders, of several sizes and formats."""
+    root = tmp_path / "photos"
+    (root / "inner").mkdir(parents=True)
+    for name, size in (("a.jpg", (40, 61)), ("b.png", (33, 20)), ("inner/a.png", (50, 50))):
+        Image.fromarray(photo(rng, size)).save(root / name)
+    return root
+
+
+def files(root):
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+
+
+def test_masks_are_what_the_predictor_says(folder, predictor, concepts, tmp_path):
+    images = sorted(folder.rglob("*.*g"))
+    out = tmp_path / "out"
+    found = segment_folder(predictor, images, out, concepts, names=["black", "gray, dark", "white"])
+    assert (found.done, found.reused, found.unread) == (3, 0, {})
+    assert [f for f in files(out) if not f.startswith(".")] == [
+        "masks/a.png", "masks/b.png", "masks/inner/a.png",
+        "overlays/a.jpg", "overlays/b.jpg", "overlays/inner/a.jpg",
+        "segmentation.json", "summary.csv",
+    ]  # fmt: skip
+    with (out / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    pixels = np.zeros(3)
+    for image, row in zip(images, rows, strict=True):
+        labels = predictor.segment(image, concepts).numpy()
+        with Image.open(out / "masks" / row["mask"]) as mask:
+            assert mask.mode == "P"
+            assert (np.asarray(mask) == labels).all()
+            assert (np.asarray(mask.convert("RGB")) == colorize(labels, 3, ignore=None)).all()
+        assert [int(row["height"]), int(row["width"])] == list(labels.shape)
+        shares = [float(row[name]) for name in ("black", "gray, dark", "white")]
+        assert shares == pytest.approx([(labels == k).mean() for k in range(3)], abs=1e-6)
+        pixels += [(labels == k).sum() for k in range(3)]
+    assert found.shares == pytest.approx(pixels / pixels.sum())
+
+
+def test_goes_on_where_it_was(folder, predictor, concepts, tmp_path):
+    images, out = sorted(folder.rglob("*.*g")), tmp_path / "out"
+    segment_folder(predictor, images[:1], out, concepts)
+    table = (out / "summary.csv").read_bytes()
+    assert segment_folder(predictor, images[:1], out, concepts).reused == 1
+    assert (out / "summary.csv").read_bytes() == table
+    undisturbed = tmp_path / "undisturbed"
+    segment_folder(predictor, images, undisturbed, concepts)
+    segment_folder(predictor, images, out, concepts)
+    mask, picture = undisturbed / "masks" / "b.png", undisturbed / "overlays" / "inner" / "a.jpg"
+    wanted = {file: (undisturbed / file).read_bytes() for file in files(undisturbed)}
+    mask.write_bytes(mask.read_bytes()[:50])
+    picture.unlink()
+    found = segment_folder(predictor, images, undisturbed, concepts)
+    assert found.reused == 1
+    assert {file: (undisturbed / file).read_bytes() for file in files(undisturbed)} == wanted
+
+
+@pytest.mark.parametrize("broken", [b"", b"no image", b"\xff\xd8\xff\xe0 cut off"])
+def test_what_cannot_be_read_is_counted_and_named(broken, folder, predictor, concepts, tmp_path):
+    (folder / "c.jpg").write_bytes(broken)
+    images = sorted(folder.rglob("*.*g"))
+    found = segment_folder(predictor, images, tmp_path / "out", concepts, overlays=False)
+    assert found.done == 3 and [Path(name).name for name in found.unread] == ["c.jpg"]
+    assert not (tmp_path / "out" / "overlays").exists()
+    assert "c.png" not in (tmp_path / "out" / "summary.csv").read_text()
+    with pytest.raises(UserError, match=r"none of 1 images could be segmented: .*c\.jpg"):
+        segment_folder(predictor, [folder / "c.jpg"], tmp_path / "other", concepts)
+
+
+def test_no_masks_of_two_kinds_in_a_folder(folder, predictor, concepts, tmp_path):
+    images, out = sorted(folder.glob("*.png")), tmp_path / "out"
+    segment_folder(predictor, images, out, concepts, names=["a", "b", "c"])
+    others = Concepts.euclidean(concepts.vectors + 1)
+    for changed, what in (
+        ({"names": ["a", "b", "d"]}, "names"),
+        ({"concepts": others}, "concepts"),
+    ):
+        wanted = {"concepts": concepts, "names": ["a", "b", "c"]} | changed
+        with pytest.raises(UserError, match=f"holds masks by other {what}: delete it"):
+            segment_folder(predictor, images, out, **wanted)
+    (out / "segmentation.json").unlink()
+    with pytest.raises(UserError, match="masks holds files of something else"):
+        segment_folder(predictor, images, out, concepts)
+
+
+def test_no_two_images_share_a_mask(tmp_path):
+    names = ["a.jpg", "a.png", "A.tif", "b", "b.png", "d/a.jpg", "d.x/y", "d.x/y.jpg", "ü.jpg"]
+    masks = mask_names([tmp_path / name for name in names])
+    assert len({str(mask).casefold() for mask in masks}) == len(names)
+    assert all(mask.suffix == ".png" for mask in masks)
+    assert masks[5] == Path("d/a.png") and masks[0] == Path("a.jpg.png")
+    assert mask_names([tmp_path / "deep" / "a.jpg"]) == [Path("a.png")]
+    with pytest.raises(UserError, match="several images would get the mask a"):
+        mask_names([tmp_path / name for name in ("a.jpg", "A.JPG")])
+
+
+@pytest.mark.parametrize("count", [1, 2, 256, 257, 65536])
+def test_masks_of_any_number_of_concepts(count, tmp_path, rng):
+    labels = rng.integers(0, count, (7, 5))
+    labels[0, :2] = 0, count - 1
+    write_mask(labels, count, tmp_path / "x" / "m.png")
+    assert (read_mask(tmp_path / "x" / "m.png") == labels).all()
+    with Image.open(tmp_path / "x" / "m.png") as image:
+        assert (image.mode == "P") == (count <= 256)
+        if count <= 256:
+            assert image.getpalette()[: 3 * count] == palette(count).ravel().tolist()
+    with pytest.raises(ValueError, match="65537 concepts"):
+        write_mask(labels, 65537, tmp_path / "m.png")
+
+
+def test_fitted_concepts_are_those_of_the_folder(tmp_path, predictor):
+    """Two flat colors: whatever the sample, their Lab values are the centroids."""
+    for number, level in enumerate((20, 200)):
+        Image.fromarray(np.full((30, 40, 3), level, np.uint8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_bytes(b"broken")
+    images = sorted(tmp_path.glob("*.png"))
+    fitted = fit_concepts(predictor, images, 2, seed=3)
+    wanted = sorted(float(predictor.embed(image)[0, 0, 0]) for image in images[:2])
+    assert sorted(fitted.vectors[:, 0].tolist()) == pytest.approx(wanted, abs=1e-3)
+    with pytest.raises(UserError, match="none of 1 images"):
+        fit_concepts(predictor, images[2:], 2)
+
+
+def ran(monkeypatch, capsys, *words):
+    monkeypatch.setattr(sys, "argv", ["vice segment", *map(str, words)])
+    segment.main()
+    return capsys.readouterr().out
+
+
+def test_the_command(folder, run_dir, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    said = ran(monkeypatch, capsys, run_dir, folder, folder / "a.jpg", "-o", out)
+    assert said.startswith(f"3 masks of 6 concepts in {out}\nmost common: ")
+    own = vice.load(run_dir).segment(folder / "a.jpg").numpy()
+    assert (read_mask(out / "masks" / "a.png") == own).all()
+    (folder / "broken.png").write_bytes(b"")
+    fitted = tmp_path / "fitted"
+    said = ran(monkeypatch, capsys, "lab", folder, "--clusters", 4, "-o", fitted, "--no-overlays")
+    assert "3 masks of 4 concepts" in said and "\nnot read: 1 images\n" in said
+    again = ran(monkeypatch, capsys, "lab", folder, "--clusters", 4, "-o", fitted, "--no-overlays")
+    assert "(3 were there)" in again
+    more = ran(monkeypatch, capsys, "lab", folder, "--concepts", fitted / "concepts.safetensors",
+               "-o", tmp_path / "more")  # fmt: skip
+    assert "3 masks of 4 concepts" in more
+    for name in os.listdir(fitted / "masks"):
+        if name.endswith(".png"):
+            ours, theirs = fitted / "masks" / name, tmp_path / "more" / "masks" / name
+            assert ours.read_bytes() == theirs.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lab"], "lab has no concepts of its own: give --clusters or --concepts"),
+        (["lab", "--clusters", "100000"], None),
+        (["random:resnet18-fpn-8", "--concepts", "FITTED"], "has 8: they were fitted with another"),
+        (["lab", "--clusters", "3", "--out-again"], "holds 2 concepts, not 3"),
+    ],
+)
+def test_what_the_command_refuses(words, message, folder, predictor, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    fitted = fit_concepts(predictor, sorted(folder.glob("*.png")), 2)
+    out.mkdir()
+    fitted.save(out / "concepts.safetensors")
+    words = [str(out / "concepts.safetensors") if word == "FITTED" else word for word in words]
+    target = out if "--out-again" in words else tmp_path / "new"
+    words = [word for word in words if word != "--out-again"]
+    error = SystemExit if message is None else UserError
+    with pytest.raises(error, match=message):
+        ran(monkeypatch, capsys, words[0], folder, *words[1:], "-o", target)

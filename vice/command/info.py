@@ -1,0 +1,88 @@
+"""``vice info``: what is installed here, or what a model is."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from typing import Any
+
+from vice._version import __version__
+from vice.cli import Parser, show
+from vice.command.install import PARTS, missing
+from vice.paths import typed_text
+
+EXAMPLE = """\
+examples:
+  vice info
+  vice info outputs/folder
+  vice info timm:vit_small_patch16_224.dino@FILE
+"""
+
+
+def main() -> None:
+    """Prints one or the other."""
+    parser = Parser(
+        description="Says what is installed here, or what a model is.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", nargs="?", type=typed_text, help="what vice.load takes")
+    args = parser.parse_args()
+    show(_table(describe_model(args.model) if args.model else describe_machine()))
+
+
+def describe_machine() -> dict[str, str]:
+    """Versions, devices, and which parts are installed."""
+    import torch
+
+    from vice.runtime.provenance import versions
+
+    lines = {
+        "vice-embeddings": f"{__version__} in {os.path.dirname(os.path.dirname(__file__))}",
+        "Python": f"{platform.python_version()} ({sys.executable})",
+        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+    lines |= {name: text for name, text in versions().items() if name not in ("python", "vice")}
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    lines["GPUs"] = ", ".join(gpus) or "none"
+    for part in PARTS:
+        lines[part] = f"not installed: vice install {part}" if missing(part) else "installed"
+    return lines
+
+
+def describe_model(spec: str) -> dict[str, str]:
+    """What a model is made of, and what its training wrote beside the weights.
+
+    Args:
+        spec: What `vice.load` takes.
+
+    Raises:
+        UserError: Nothing that can be loaded.
+    """
+    import vice
+
+    predictor = vice.load(spec, device="cpu")
+    embedder, checkpoint = predictor.embedder, predictor.checkpoint
+    concepts = checkpoint.concepts
+    parameters = sum(value.numel() for value in embedder.parameters())
+    lines = {
+        "model": str(checkpoint.path or spec),
+        "embedding": f"{predictor.dim} dimensions",
+        "parameters": f"{parameters:,}",
+        "concepts": "none of its own" if concepts is None else f"{len(concepts)}",
+    }
+    lines |= {f"network: {key}": str(value) for key, value in _plain(embedder, "config").items()}
+    lines |= {f"training: {key}": str(value) for key, value in checkpoint.meta.items()}
+    return lines
+
+
+def _plain(embedder: Any, name: str) -> dict[str, Any]:
+    value = getattr(embedder, name, None)
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _table(lines: dict[str, str]) -> str:
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())

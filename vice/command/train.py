@@ -1,0 +1,120 @@
+"""``vice train``: plain options for the overrides that ``tools/run_distributed.py`` takes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from vice.cli import Parser, show
+from vice.errors import UserError
+from vice.paths import experiment_names, typed_path
+from vice.runtime.overrides import quote
+from vice.runtime.preemption import watch_signals
+from vice.runtime.run_folder import read_overrides
+
+_IMAGES, _FOLDER = "config.DATA.TRAIN.DATA_PATHS", "config.CHECKPOINT.DIR"
+EXAMPLE = """\
+examples:
+  vice train --images photos
+  vice train folder_imagenet --images photos more/photos --out outputs/photos
+  vice train folder --images photos config.OPTIMIZER.num_epochs=4
+  vice train --resume --out outputs/photos
+  vice train folder --options
+
+CONFIG is a name of configs/config/vice, KEY=VALUE an option of it: vice train CONFIG --options
+prints each, with what it means and what it may be. The same command, or --resume, goes on with a
+run that was stopped or killed.
+"""
+
+
+def main() -> int:
+    """Trains; the command line is that of the process."""
+    args = _parse()
+    if args.options:
+        from vice.plugins.vissl.config.compose import help_text
+
+        show(help_text(overrides(args.config, args.images, args.out, args.changes)))
+        return 0
+    if args.resume:
+        words = _moved(read_overrides(args.out), args.out)
+    else:
+        words = overrides(args.config, args.images, args.out, args.changes)
+    with watch_signals():
+        # Importing VISSL takes seconds, and help needs none of it.
+        from vice.plugins.vissl.train import train
+
+        show(train(words))
+    return 0
+
+
+def overrides(
+    config: str, images: Sequence[Path] | None, out: Path | None, changes: Sequence[str]
+) -> list[str]:
+    """The words of ``tools/run_distributed.py``.
+
+    Args:
+        config: Name of an experiment, with or without ``vice/``.
+        images: Folders, lists or files to train on, with any characters in their names; None keeps
+            the config's.
+        out: The run folder; None keeps the config's.
+        changes: Further overrides.
+
+    Raises:
+        UserError: No such config, or an override says again what an option says.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from vice.command.train import overrides
+        >>> overrides("folder", [Path("/a b")], None, [])
+        ['config=vice/folder', "config.DATA.TRAIN.DATA_PATHS=['/a b']"]
+    """
+    name = config if config.startswith("vice/") else f"vice/{config}"
+    if name not in experiment_names():
+        known = ", ".join(each.removeprefix("vice/") for each in experiment_names())
+        raise UserError(f"no config {config!r}; choose one of {known}")
+    words = [f"config={name}"]
+    for key, option, given in ((_IMAGES, "--images", images), (_FOLDER, "--out", out)):
+        if given and any(text.lstrip("+").startswith(f"{key}=") for text in changes):
+            raise UserError(f"{option} and {key} say the same: give one of them")
+    if images:
+        words.append(f"{_IMAGES}=[{','.join(quote(path.absolute()) for path in images)}]")
+    if out:
+        words.append(f"{_FOLDER}={quote(out.absolute())}")
+    return [*words, *changes]
+
+
+def _parse() -> argparse.Namespace:
+    parser = Parser(
+        description="Trains on a folder of images, or by a named config.",
+        usage="vice train [CONFIG] [--images PATH ...] [--out DIR] [--resume] [KEY=VALUE ...]",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("words", nargs="*", metavar="CONFIG KEY=VALUE", help="a config (folder), and its options")
+    add("--images", nargs="+", type=typed_path, metavar="PATH", help="what to train on: folders, "
+        "text files with a path a line, or images")  # fmt: skip
+    add("--out", type=typed_path, metavar="DIR", help="run folder (the config's, outputs/CONFIG)")
+    add("--resume", action="store_true", help="go on with the run in --out, as it was begun")
+    add("--options", action="store_true", help="print every option of the config, and end")
+    args = parser.parse_intermixed_args()
+    args.changes = [word for word in args.words if "=" in word or word.startswith("~")]
+    names = [word for word in args.words if word not in args.changes]
+    configs = [word for word in args.changes if word.startswith("config=")]
+    args.changes = [word for word in args.changes if word not in configs]
+    names += [word.removeprefix("config=") for word in configs]
+    if len(names) > 1:
+        parser.error(f"one CONFIG, not {' and '.join(names)} (paths come behind --images)")
+    if args.resume and (names or args.images or args.changes or args.options):
+        parser.error("--resume goes on with the run in --out as it was begun: give nothing else")
+    if args.resume and args.out is None:
+        parser.error("--resume needs --out, the folder of the run")
+    args.config = names[0] if names else "folder"
+    return args
+
+
+def _moved(words: list[str], out: Path) -> list[str]:
+    """The overrides of a run whose folder may have another name by now."""
+    others = [word for word in words if not word.lstrip("+").startswith(f"{_FOLDER}=")]
+    return [*others, f"{_FOLDER}={quote(out.absolute())}"]

@@ -1,0 +1,61 @@
+"""Concepts of a folder: k-means on a bounded sample of its pixels' vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from vice.clustering import fit_kmeans
+from vice.errors import UserError
+from vice.models.centroids import Centroids
+from vice.models.load import is_spherical
+from vice.predictor import Predictor
+from vice.runtime.progress import progress
+
+#: Vectors that k-means sees, and images that they are drawn from, at most.
+VECTORS, IMAGES = 200_000, 2_000
+
+
+def fit_concepts(
+    predictor: Predictor, images: Sequence[Path], clusters: int, *, seed: int = 0
+) -> Centroids:
+    """Fits clusters to the vectors of a folder's images, as many of each.
+
+    Args:
+        predictor: Embeds them, at the network's own stride.
+        images: Paths; of more than `IMAGES` a uniform sample is used. Those that cannot be read
+            are left out: whoever segments them says so.
+        clusters: How many.
+        seed: Of the samples and of k-means.
+
+    Returns:
+        The centroids.
+
+    Raises:
+        UserError: Fewer vectors than clusters, or no image can be read.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = sorted(rng.permutation(len(images))[:IMAGES])
+    each = -(-VECTORS // len(chosen))
+    drawn = []
+    for number in progress(chosen, len(chosen), f"embedding images for {clusters} concepts"):
+        try:
+            dense = predictor.embed(images[number], stride="native")
+        except UserError:
+            continue
+        vectors = dense.flatten(1).T
+        drawn.append(vectors[torch.from_numpy(rng.permutation(len(vectors))[:each].copy())])
+    if not drawn:
+        raise UserError(f"none of {len(chosen)} images can be read and embedded")
+    points = torch.cat(drawn)
+    spherical = is_spherical(predictor.embedder)
+    return fit_kmeans(
+        F.normalize(points, dim=1) if spherical else points,
+        clusters,
+        spherical=spherical,
+        seed=seed,
+    )

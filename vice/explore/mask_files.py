@@ -1,0 +1,94 @@
+"""Masks of images as files: where each goes, and how it is written and read again."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vice.errors import UserError
+from vice.runtime.files import make_folder, replace_atomically
+from vice.visualize.maps import palette
+
+#: Most concepts of an 8-bit mask with a palette; those of more are 16-bit and gray.
+PALETTE_SIZE = 256
+#: Most concepts that a mask can hold.
+MOST_CONCEPTS = 2**16
+
+
+def mask_names(images: Sequence[Path]) -> list[Path]:
+    """Where the mask of each image goes, below one folder; no two are the same.
+
+    Folders below the one that all images share are kept. The suffix is replaced, and kept in front
+    of ``.png`` where two images of a folder differ in it alone. File names that differ in case
+    alone count as the same, since some systems hold them for it.
+
+    Args:
+        images: Paths, all different.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from vice.explore.mask_files import mask_names
+        >>> [str(name) for name in mask_names([Path("a/x.jpg"), Path("a/y.jpg"), Path("a/y.png")])]
+        ['x.png', 'y.jpg.png', 'y.png.png']
+    """
+    shared = os.path.commonpath([image.absolute().parent for image in images])
+    relative = [Path(os.path.relpath(image.absolute(), shared)) for image in images]
+    count = Counter(str(name.with_suffix("")).casefold() for name in relative)
+    short = [
+        count[str(name.with_suffix("")).casefold()] == 1 and name.suffix != "" for name in relative
+    ]
+    names = [
+        name.with_suffix(".png") if alone else name.with_name(f"{name.name}.png")
+        for name, alone in zip(relative, short, strict=True)
+    ]
+    again = [
+        name for name, number in Counter(str(n).casefold() for n in names).items() if number > 1
+    ]
+    if again:
+        raise UserError(
+            f"several images would get the mask {again[0]}: rename one of them, or give their "
+            "folders one by one"
+        )
+    return names
+
+
+def write_mask(labels: np.ndarray, count: int, path: Path) -> None:
+    """Writes a label map as an index PNG in one step.
+
+    Args:
+        labels: (H, W) integers from 0 to ``count - 1``.
+        count: Number of concepts: up to 256 an 8-bit file with `vice.visualize.maps.palette`,
+            above a 16-bit one without colors.
+        path: Its folder is made.
+
+    Raises:
+        UserError: The disk does not take it.
+        ValueError: More concepts than 16 bits can number.
+    """
+    if count > MOST_CONCEPTS:
+        raise ValueError(f"{count} concepts in a mask of 16 bits")
+    if count <= PALETTE_SIZE:
+        image = Image.fromarray(labels.astype(np.uint8))
+        image.putpalette(palette(count).tobytes())
+    else:
+        image = Image.fromarray(labels.astype(np.uint16))
+    make_folder(path.parent)
+    replace_atomically(path, lambda new: image.save(new, format="PNG"))
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """What `write_mask` wrote: (H, W) int64.
+
+    Raises:
+        UserError: The file is no mask, or not whole.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image).astype(np.int64)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: not whole ({error}); delete it, it is made again") from error
