@@ -103,8 +103,8 @@ class Execution:
         Returns:
             What the network returns; bfloat16 if that is the precision.
         """
-        if self.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        images = images.contiguous(memory_format=layout)
         if self.precision is None:
             output: Tensor = network(images, **options)
             return output

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
@@ -101,6 +101,11 @@ class NoiseSource:
         """(side, side, 3) uint8."""
         size = (self.side, self.side, 3)
         return np.random.default_rng(index).integers(0, 256, size, dtype=np.uint8)
+
+    def kept(self, index: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Nothing is kept."""
+        del index
+        return make()
 
     def image_and_regions(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The image and its squares, (side, side) int32."""

@@ -46,6 +46,7 @@ HARMLESS = (
     "MODEL.TRUNK.EXECUTION.channels_last",
     "MODEL.TRUNK.EXECUTION.compiled",
     "VICE.CUT_ON",
+    "VICE.DATASET.keep_mib",
     "VICE.DATASET.prepare",
     "VICE.DATASET.root",
     "VICE.FOREGROUND.cache_dir",
