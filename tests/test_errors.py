@@ -78,7 +78,14 @@ def test_each_key_of_vissl_is_one_of_its_configuration():
     from vice.plugins.vissl.option_keys import KEYS
 
     # Each method has options of its own.
-    methods = ("folder", "picie_folder", "mdc_folder", "iic_folder", "maskcontrast_folder")
+    methods = (
+        "folder",
+        "picie_folder",
+        "mdc_folder",
+        "iic_folder",
+        "maskcontrast_folder",
+        "stego_folder",
+    )
     configs = [compose([f"config=vice/{name}"]) for name in methods]
     for argument, key in KEYS.items():
         name = key.partition("=")[0]

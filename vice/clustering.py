@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.models.centroids import Centroids
 
-__all__ = ["DEFAULT_MEMORY", "Centroids", "fit_kmeans"]
+__all__ = ["DEFAULT_MEMORY", "Centroids", "fit_kmeans", "fit_several"]
 
 DEFAULT_MEMORY = 2 * 1024**3
 # FAISS keeps the label (int64) and the distance (float32) of each vector beside the vectors.
@@ -66,16 +68,58 @@ def fit_kmeans(
         >>> sorted(centroids.vectors.tolist()), centroids.distinct
         ([[0.0, 1.0], [1.0, 0.0]], 2)
     """
-    points = _as_points(vectors)
-    _check(points, k)
-    sample = _bounded_sample(points, k, memory_limit, seed)
-    if spherical:
-        lengths = sample.norm(dim=1, keepdim=True).clamp_(min=1e-12)
-        if not torch.isfinite(lengths).all():
-            raise UserError(_TOO_LONG)
-        # Never in place on the caller's array, never a second copy of a sample.
-        sample = sample / lengths if sample is points else sample.div_(lengths)
-    return _run_faiss(sample, k, spherical, seed, iterations, gpu)
+    found = fit_several(
+        vectors,
+        (k,),
+        spherical=spherical,
+        seed=seed,
+        memory_limit=memory_limit,
+        iterations=iterations,
+        gpu=gpu,
+    )
+    return next(found)
+
+
+def fit_several(
+    vectors: Tensor | np.ndarray,
+    clusters: Sequence[int],
+    *,
+    spherical: bool = True,
+    seed: int = 0,
+    memory_limit: int = DEFAULT_MEMORY,
+    iterations: int = 20,
+    gpu: bool = False,
+) -> Iterator[Centroids]:
+    """`fit_kmeans` for several numbers of clusters of the same vectors, one after another.
+
+    The sample is drawn, scaled and looked at once for all.
+
+    Args:
+        vectors: As in `fit_kmeans`.
+        clusters: Numbers of clusters.
+        spherical: As there.
+        seed: As there.
+        memory_limit: As there.
+        iterations: As there.
+        gpu: As there.
+
+    Yields:
+        Their centroids.
+
+    Raises:
+        UserError: As there, when the centroids are asked for.
+    """
+    points, sample, distinct = _as_points(vectors), None, None
+    for k in clusters:
+        _check_number(points, k)
+        if sample is None:
+            _check_finite(points)
+        used = _number_used(points, k, memory_limit)
+        if sample is None:
+            sample = _scaled(_sample(points, used, seed), points, spherical)
+        fitted = _run_faiss(sample, k, spherical, seed, iterations, gpu)
+        distinct = distinct or count_distinct(sample)
+        yield _told(dataclasses.replace(fitted, distinct=distinct))
 
 
 def _as_points(vectors: Tensor | np.ndarray) -> Tensor:
@@ -88,7 +132,7 @@ def _as_points(vectors: Tensor | np.ndarray) -> Tensor:
     return points.float().contiguous()
 
 
-def _check(points: Tensor, k: int) -> None:
+def _check_number(points: Tensor, k: int) -> None:
     if k < 1:
         raise UserError(f"the number of clusters must be at least 1, not {k}")
     if len(points) < k:
@@ -96,6 +140,9 @@ def _check(points: Tensor, k: int) -> None:
             f"{len(points)} vectors cannot make {k} clusters: ask for fewer clusters or give more "
             "images"
         )
+
+
+def _check_finite(points: Tensor) -> None:
     finite = torch.isfinite(points.amax(1)) & torch.isfinite(points.amin(1))
     broken = int((~finite).sum())
     if broken:
@@ -105,7 +152,7 @@ def _check(points: Tensor, k: int) -> None:
         )
 
 
-def _bounded_sample(points: Tensor, k: int, memory_limit: int, seed: int) -> Tensor:
+def _number_used(points: Tensor, k: int, memory_limit: int) -> int:
     count, dim = points.shape
     each = dim * points.element_size() + BYTES_PER_ASSIGNMENT
     most = memory_limit // each
@@ -119,9 +166,24 @@ def _bounded_sample(points: Tensor, k: int, memory_limit: int, seed: int) -> Ten
         "k-means: %d clusters on %d of %d vectors of %d dimensions: %.1f of at most %.1f MiB",
         k, used, count, dim, used * each / 2**20, memory_limit / 2**20,
     )  # fmt: skip
-    if used == count:
+    return used
+
+
+def _sample(points: Tensor, used: int, seed: int) -> Tensor:
+    if used == len(points):
         return points
-    return points[torch.from_numpy(np.random.default_rng(seed).permutation(count)[:used].copy())]
+    chosen = np.random.default_rng(seed).permutation(len(points))[:used].copy()
+    return points[torch.from_numpy(chosen)]
+
+
+def _scaled(sample: Tensor, points: Tensor, spherical: bool) -> Tensor:
+    if not spherical:
+        return sample
+    lengths = sample.norm(dim=1, keepdim=True).clamp_(min=1e-12)
+    if not torch.isfinite(lengths).all():
+        raise UserError(_TOO_LONG)
+    # Never in place on the caller's array, never a second copy of a sample.
+    return sample / lengths if sample is points else sample.div_(lengths)
 
 
 def _run_faiss(
@@ -153,21 +215,25 @@ def _run_faiss(
     if not (torch.isfinite(vectors).all() and np.isfinite(kmeans.obj).all()):
         raise UserError(_TOO_LONG)
     occupied = len(np.unique(kmeans.assign(points.numpy())[1]))
-    distinct = count_distinct(points)
-    tell = logger.info if min(occupied, distinct) >= k else logger.warning
-    tell(
-        "k-means: %d of %d vectors are distinct; %d of %d clusters are not empty",
-        distinct, len(points), occupied, k,
-    )  # fmt: skip
     return Centroids(
         vectors=vectors,
         spherical=spherical,
         objective=[float(value) for value in kmeans.obj],
         seed=seed,
         vectors_fitted=len(points),
-        distinct=distinct,
         occupied=occupied,
     )
+
+
+def _told(fitted: Centroids) -> Centroids:
+    assert fitted.occupied is not None and fitted.distinct is not None
+    enough = min(fitted.occupied, fitted.distinct) >= len(fitted)
+    tell = logger.info if enough else logger.warning
+    tell(
+        "k-means: %d of %d vectors are distinct; %d of %d clusters are not empty",
+        fitted.distinct, fitted.vectors_fitted, fitted.occupied, len(fitted),
+    )  # fmt: skip
+    return fitted
 
 
 def count_distinct(points: Tensor) -> int:

@@ -11,7 +11,6 @@ import torch
 from tests.helpers.processes import run_processes
 from vice.errors import UserError
 from vice.evaluation.matchings import match
-from vice.evaluation.neighbours import nearest_neighbours
 from vice.evaluation.retrieval import (
     MemorySampler,
     choose_patches,
@@ -19,6 +18,7 @@ from vice.evaluation.retrieval import (
     patch_grid,
     to_patches,
 )
+from vice.neighbours import nearest_neighbours
 from vice.scoring import CountTable
 
 IMAGES, SIDE, PIXELS, DIM, CLASSES = 6, 4, 3, 5, 3
@@ -109,9 +109,9 @@ def test_neighbours_are_those_of_faiss_whatever_the_blocks(monkeypatch):
     faiss = pytest.importorskip("faiss")
     rng = np.random.default_rng(1)
     vectors = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(300, 6))).float())
-    monkeypatch.setattr("vice.evaluation.neighbours._QUERIES", 7)
+    monkeypatch.setattr("vice.neighbours._QUERIES", 7)
     for block, k in ((300, 1), (41, 9), (4, 9), (1, 300)):
-        monkeypatch.setattr("vice.evaluation.neighbours._VECTORS", block)
+        monkeypatch.setattr("vice.neighbours._VECTORS", block)
         values, indices = nearest_neighbours(vectors[:50], vectors, k)
         others, same = faiss.knn(
             vectors[:50].numpy(), vectors.numpy(), k, metric=faiss.METRIC_INNER_PRODUCT

@@ -54,6 +54,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "picie": {**CLUSTERS, "over_clusters": 9},
         "mdc": CLUSTERS,
         "iic": PAIRS,
+        "stego": {"crop_side": 32, "points": 4, "neighbors": 2, "clusters": 6},
         "maskcontrast": {"view_side": 32, "queue_keys": 8, "in_batch": "global", "clusters": 3},
     },
     "FOREGROUND": {"source": "builtin"},
@@ -104,7 +105,7 @@ class Parts:
         self.method: Method = build_method(settings)
         self.embedder = seeded_embedder(
             0, backbone="resnet18", decoder="fpn", dim=DIM, stages=1, centre=True,
-            outputs=self.method.outputs,
+            outputs=self.method.outputs, frozen=self.method.frozen,
         ).eval()  # fmt: skip
         torch.manual_seed(0)
         self.head, self.loss = self.method.head(DIM), self.method.loss()
@@ -115,8 +116,10 @@ class Parts:
         folder = on_first_rank(lambda: self._files.name)
         self.context: Any = InProcess(
             embedder=self.embedder, head=self.head, device=torch.device("cpu"), seed=0, epoch=0,
-            num_images=IMAGES, folder=Path(folder), source=source, reset=[],
+            num_images=IMAGES, images="noise", folder=Path(folder), source=source, reset=[],
         )  # fmt: skip
+        source.folder = self.context.folder
+        self.method.before_workers(self.context)
         self.method.before_training(self.context)
         self.method.before_epoch(self.context)
         samples = [
@@ -126,7 +129,8 @@ class Parts:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        return [*self.embedder.parameters(), *self.head.parameters()]
+        every = [*self.embedder.parameters(), *self.head.parameters()]
+        return [each for each in every if each.requires_grad]
 
     def outputs(self) -> list[Any]:
         embeddings = torch.cat([self.embedder(each, outputs=True) for each in self.batch.inputs])
@@ -153,7 +157,9 @@ class Parts:
 @EVERY
 def test_the_loss_falls_on_a_fixed_batch(name):
     parts = Parts(name)
-    values = parts.steps(25, torch.optim.Adam(parts.parameters, 3e-3))
+    # On a backbone that stays as it is there is little to train, and it bears larger steps.
+    rate = 3e-2 if parts.method.frozen else 3e-3
+    values = parts.steps(25, torch.optim.Adam(parts.parameters, rate))
     assert np.isfinite(values).all()
     assert np.mean(values[-5:]) < np.mean(values[:3]) - 0.05, values
     health = parts.loss.health
@@ -184,7 +190,8 @@ def _gradients(rank: int, ranks: int, name: str) -> dict[str, list[float]]:
 def test_two_processes_with_half_a_batch_each_are_one_with_the_whole(name):
     (whole,) = run_processes(_gradients, 1, name)
     one, two = run_processes(_gradients, 2, name)
-    assert set(whole) == set(one) == set(two) and len(whole) > 10
+    least = 3 if METHODS[name].frozen else 10
+    assert set(whole) == set(one) == set(two) and len(whole) > least
     largest = max(abs(value) for values in whole.values() for value in values)
     for key, values in whole.items():
         mean = (np.array(one[key]) + np.array(two[key])) / 2

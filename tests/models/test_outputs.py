@@ -60,7 +60,7 @@ def test_an_output_is_saved_and_loaded_with_the_embedder(tmp_path):
     assert card["embedder"]["outputs"] == {"saliency": 1}
 
 
-@pytest.mark.parametrize("outputs", ["saliency", {"a.b": 1}, {"a": 0}, {"a": True}, {1: 1}])
+@pytest.mark.parametrize("outputs", ["saliency", {"a.b": 1}, {"a": -1}, {"a": True}, {1: 1}])
 def test_outputs_that_are_none_are_refused(outputs):
     with pytest.raises(UserError, match="outputs .* are no names"):
         build_embedder(outputs=outputs)

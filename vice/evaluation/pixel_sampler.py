@@ -14,6 +14,9 @@ from vice.errors import UserError
 from vice.labels import IGNORE
 from vice.runtime.collectives import rank, world_size
 
+#: The threshold is lowered after this part of the budget has come in.
+_TIGHTENED = 8
+
 
 class PixelSampler:
     """Draws ``budget`` pixels uniformly without replacement from all pixels of all images.
@@ -46,6 +49,7 @@ class PixelSampler:
         self._seed = seed
         self._positions, self._images = positions, images
         self._threshold = np.inf
+        self._fresh = 0
         self._keys: list[np.ndarray] = []
         self._vectors: list[Tensor] = []
 
@@ -68,8 +72,11 @@ class PixelSampler:
         keys = np.random.default_rng([self._seed, index]).random(size[0] * size[1])
         if labels is not None:
             keys[labels.flatten().cpu().numpy() == IGNORE] = np.inf
-        chosen = np.flatnonzero(keys < self._threshold)
         self.seen += int(np.isfinite(keys).sum())
+        if len(keys) > self.budget:
+            # Of one image, too, no more than the smallest can stay.
+            self._limit(np.partition(keys, self.budget - 1)[self.budget - 1])
+        chosen = np.flatnonzero(keys < self._threshold)
         if len(chosen) == 0:
             return
         pixels = torch.from_numpy(chosen)
@@ -84,8 +91,11 @@ class PixelSampler:
             vectors = torch.cat([vectors, classes[:, None]], 1)
         self._keys.append(keys[chosen])
         self._vectors.append(vectors)
+        self._fresh += len(chosen)
         if sum(map(len, self._keys)) >= 2 * self.budget:
             self._prune()
+        elif self._fresh >= self.budget // _TIGHTENED:
+            self._tighten()
 
     def merge(self, other: PixelSampler) -> None:
         """Adds the sample of another sampler of the same seed and budget over other images."""
@@ -146,12 +156,24 @@ class PixelSampler:
             other._keys, other._vectors = [keys.numpy()], [vectors]
         return other
 
+    def _tighten(self) -> None:
+        """Lowers what keys have to stay below, without going through the vectors."""
+        self._fresh = 0
+        keys = np.concatenate(self._keys)
+        if len(keys) > self.budget:
+            self._limit(np.partition(keys, self.budget - 1)[self.budget - 1])
+
+    def _limit(self, largest: float) -> None:
+        """So many keys are at most this large that no larger one can stay."""
+        self._threshold = min(self._threshold, float(np.nextafter(largest, np.inf)))
+
     def _prune(self) -> None:
         if not self._keys:
             return
         keys, vectors = np.concatenate(self._keys), torch.cat(self._vectors)
         order = np.argsort(keys, kind="stable")[: self.budget]
         self._keys, self._vectors = [keys[order]], [vectors[torch.from_numpy(order)]]
+        self._fresh = 0
         if len(order) == self.budget:
             self._threshold = float(keys[order[-1]])
 

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
-from vice.evaluation.neighbours import nearest_neighbours, search_bytes
 from vice.labels import IGNORE
+from vice.neighbours import nearest_neighbours, search_bytes
 from vice.runtime.collectives import from_each_rank
 
 #: Query vectors whose neighbours' labels are gathered at once.

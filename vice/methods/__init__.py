@@ -15,6 +15,7 @@ from vice.methods.maskcontrast import MaskContrast
 from vice.methods.mdc import MDC
 from vice.methods.picie import PiCIE
 from vice.methods.signs import Measure, Sign
+from vice.methods.stego import STEGO
 from vice.methods.vice_swav import ViceSwAV
 from vice.options import frozen, make
 
@@ -40,6 +41,7 @@ METHODS: dict[str, type[Method]] = {
     "mdc": MDC,
     "iic": IIC,
     "maskcontrast": MaskContrast,
+    "stego": STEGO,
 }
 #: What a name may be, in words.
 NAMES = f"one of {', '.join(METHODS)}, or MODULE:CLASS"

@@ -35,8 +35,11 @@ class Method(ABC):
     #: Further groups of ``config.VICE`` that it reads, and the options in each.
     sections: ClassVar[Mapping[str, type]] = {}
     measures: ClassVar[Sequence[Measure]] = ()
-    #: Further dense outputs of the embedder, by name with their channels; exported with it.
+    #: Further dense outputs of the embedder, by name with their channels; exported with it. Without
+    #: channels, 0, an output is the last map of the backbone.
     outputs: ClassVar[Mapping[str, int]] = {}
+    #: Whether it needs a backbone that stays as it is.
+    frozen: ClassVar[bool] = False
 
     def __init__(self, options: Any, settings: Mapping[str, Any]) -> None:
         self.options = options
@@ -100,6 +103,12 @@ class Method(ABC):
     def concepts(self, head: nn.Module) -> Concepts | None:
         """What is exported, drawn and segmented with."""
         return None
+
+    def before_workers(self, context: Context) -> None:  # noqa: B027
+        """At each start, on resuming too, before a worker calls `sample`: makes what that reads.
+
+        It is left in `Context.folder`, and is the same whenever it is made.
+        """
 
     def before_training(self, context: Context) -> None:  # noqa: B027
         """Before the first step; not on resuming."""

@@ -22,6 +22,8 @@ class Source(Protocol):
     #: alone is the same in every pass of an epoch.
     seed: int
     epoch: int
+    #: `Context.folder`: what a method has left there in `Method.before_workers` can be read.
+    folder: Path
 
     def __len__(self) -> int: ...
 
@@ -53,6 +55,8 @@ class Context(Protocol):
     seed: int
     num_images: int
     epoch: int
+    #: What tells the list of images from another, wherever it lies.
+    images: str
     #: Where a method keeps files; every node sees it.
     folder: Path
 

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vice.datasets.label_files import read_stored, resize_nearest, same_shape
-from vice.errors import OptionError, UserError
-from vice.images import ImageError
+from vice.errors import OptionError
 from vice.labels import IGNORE
 from vice.losses.iic import IICLoss
 from vice.methods.base import Method
 from vice.methods.batch import Batch
 from vice.methods.context import Context, Source
+from vice.methods.label_folder import read_labels_of
 from vice.methods.signs import Measure, Sign
 from vice.models import Concepts
 from vice.models.concepts import RAW
@@ -201,18 +200,7 @@ class IIC(Method):
 
     def _counted(self, path: str, image: np.ndarray) -> np.ndarray:
         """Pixels of an image whose label counts, bool (H, W)."""
-        file = self.label_files.find(path)
-        try:
-            labels = read_stored(file, upright=True)
-        except UserError as error:
-            raise ImageError(str(error)) from error
-        size = image.shape[:2]
-        if not same_shape(labels.shape, size):
-            raise ImageError(
-                f"{file}: {labels.shape[1]}x{labels.shape[0]} pixels, but its image {path} has the "
-                f"shape of {size[1]}x{size[0]}; they must match"
-            )
-        labels = resize_nearest(labels, size) if labels.shape != size else labels
+        labels = read_labels_of(path, image, self.label_files)
         wanted = self.options.counted_labels
         return labels != IGNORE if wanted is None else np.isin(labels, wanted)
 

@@ -15,6 +15,7 @@ from vice.models.embedder import Embedder, LastMap
 from vice.models.embedder_options import AUTO, DECODERS, PADDINGS, EmbedderOptions
 from vice.models.fpn import FPN
 from vice.models.progressive_upsampling import ProgressiveUpsampling
+from vice.models.projection import DROPPED, BackboneMap, Projection
 from vice.models.resnet import ResNetFeatures
 from vice.models.resnet_embedder import load_resnet
 from vice.models.shallow import NAME as SHALLOW
@@ -41,8 +42,8 @@ def build_embedder(
 
     `vice.models.embedder_options.EmbedderOptions` says of each argument what it is and what it
     may be. Neither ``weights`` nor ``frozen`` is a part of the architecture, so a checkpoint does
-    not hold them. ``outputs`` are further dense outputs, by name with their channels; the method of
-    a training says which there are.
+    not hold them. ``outputs`` are further dense outputs, by name with their channels, 0 for the
+    backbone's last map itself; the method of a training says which there are.
 
     Returns:
         The embedder in training mode.
@@ -102,11 +103,11 @@ def _resnet_parts(
     decoder = "fpn" if decoder == AUTO else decoder
     if decoder == "pup":
         raise UserError(f"pup is a decoder of ViTs; use fpn or deeplabv3plus with {backbone}")
-    if stages != 4 and decoder not in ("fpn", "none"):
+    if stages != 4 and decoder not in ("fpn", "projection", "none"):
         raise UserError(f"{decoder} needs all 4 stages of the backbone, not {stages}")
     dilated = decoder in ("deeplabv3plus", "deeplabv3")
     stride = output_stride or (8 if dilated else FPN.backbone_stride)
-    if decoder != "none" and (stride == 32) != (decoder == "fpn"):
+    if decoder not in ("projection", "none") and (stride == 32) != (decoder == "fpn"):
         raise UserError(
             f"output_stride {stride} does not go with {decoder}: use 32 with fpn, 8 or 16 with "
             "deeplabv3plus and deeplabv3"
@@ -146,6 +147,7 @@ def _timm_parts(
     """The same of a model of timm, whose strides are what they are."""
     features = timm_features(backbone.removeprefix(PREFIX), weights, stages)
     fitting = "pup" if isinstance(features, TimmTransformer) else "fpn"
+    fitting = decoder if decoder == "projection" else fitting
     if decoder not in (fitting, AUTO):
         raise OptionError(
             "{wrong} does not go with {backbone}: use {right}, which {build_embedder.decoder=auto} "
@@ -154,7 +156,7 @@ def _timm_parts(
             backbone=backbone,
             right=fitting,
         )
-    stride = None if fitting == "pup" else FPN.backbone_stride
+    stride = FPN.backbone_stride if fitting == "fpn" else None
     if output_stride not in (None, stride):
         raise UserError(f"output_stride {output_stride} cannot be had from {backbone}: use null")
     return features, fitting, stride
@@ -170,6 +172,8 @@ def _decoder(
                 f"{features.channels[-1]}, not {dim}"
             )
         return LastMap(features.last_stride)
+    if name == "projection":
+        return Projection(features.channels, dim, stride=features.last_stride)
     if name == "fpn":
         return FPN(features.channels, dim, align_corners=align_corners)
     if name == "pup":
@@ -186,7 +190,7 @@ def _decoder(
 def _checked(outputs: Any) -> dict[str, int]:
     """Names and channels of further outputs, which may come from a file."""
     fits = isinstance(outputs, Mapping) and all(
-        isinstance(name, str) and name.isidentifier() and type(channels) is int and channels > 0
+        isinstance(name, str) and name.isidentifier() and type(channels) is int and channels >= 0
         for name, channels in outputs.items()
     )
     if not fits:
@@ -195,7 +199,12 @@ def _checked(outputs: Any) -> dict[str, int]:
 
 
 def _output(features: Any, decoder: nn.Module, channels: int, align_corners: bool) -> nn.Module:
-    """A linear output without bias, of what a decoder projects or of the backbone's maps."""
+    """A linear output without bias, of what a decoder projects or of the backbone's maps.
+
+    Without channels of its own it is the backbone's last map, with what a projection drops of it.
+    """
+    if not channels:
+        return BackboneMap(DROPPED if isinstance(decoder, Projection) else 0.0)
     projection = getattr(decoder, "project", None)
     if hasattr(decoder, "fused") and isinstance(projection, nn.Conv2d):
         return nn.Conv2d(projection.in_channels, channels, kernel_size=1, bias=False)

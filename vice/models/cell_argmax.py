@@ -27,7 +27,7 @@ _CACHED = 2**21
 
 
 @dataclass(frozen=True)
-class _Slots:
+class Slots:
     """Where the upsampled rows or columns lie within the cells; those of one place share a slot.
 
     Attributes:
@@ -41,7 +41,7 @@ class _Slots:
     weights: Tensor
 
     @classmethod
-    def of(cls, cell: Tensor, weights: Tensor, cells: int) -> _Slots:
+    def of(cls, cell: Tensor, weights: Tensor, cells: int) -> Slots:
         """Slots of ascending rows with their weights, (N, 2)."""
         moved = torch.ones(len(cell), dtype=torch.bool)
         moved[1:] = (cell[1:] != cell[:-1]) | (weights[1:] != weights[:-1]).any(1)
@@ -74,8 +74,8 @@ def argmax_of_cells(
     # The last row lies between the last two, with the whole weight on the lower.
     upper = rows.above.clamp(max=height - 2)
     below = torch.where(rows.above == upper, rows.share[:, 0], 1)
-    down = _Slots.of(upper, torch.stack([1 - below, below], 1), height - 1)
-    right = _Slots.of(across[0], across[1], columns)
+    down = Slots.of(upper, torch.stack([1 - below, below], 1), height - 1)
+    right = Slots.of(across[0], across[1], columns)
     places = down.weights.shape[1] * right.weights.shape[1]
     best, near = _best_of_cells(scores, left_over, (down, right), largest)
     of_row = down.cell * (columns * places) + down.slot * right.weights.shape[1]
@@ -136,7 +136,7 @@ def _can_win(scores: Tensor, largest: float) -> Tensor:
     corners = scores.flatten(1)
     cells = (height - 1) * columns - 1
     leader = corners[:, :cells].max(0).indices[None]
-    margin = _rounding(scores, largest)
+    margin = rounding_of(scores, largest)
     kept = torch.zeros(len(scores), cells, dtype=torch.bool)
     for corner in (0, 1, columns, columns + 1):
         values = corners[:, corner : corner + cells]
@@ -146,13 +146,14 @@ def _can_win(scores: Tensor, largest: float) -> Tensor:
     return kept
 
 
-def _rounding(scores: Tensor, largest: Any, units: int = _ROUNDING) -> Any:
+def rounding_of(scores: Tensor, largest: Any, units: int = _ROUNDING) -> Any:
+    """How far apart rounding can move two upsampled scores, see ``_ROUNDING``."""
     kind = torch.finfo(scores.dtype)
     return units * (kind.eps * largest + kind.tiny)
 
 
 def _best_of_cells(
-    scores: Tensor, left_over: _LeftOver, slots: tuple[_Slots, _Slots], largest: float
+    scores: Tensor, left_over: _LeftOver, slots: tuple[Slots, Slots], largest: float
 ) -> tuple[Tensor, Tensor]:
     """The best channel at each place of each cell, and where another is as good but for rounding.
 
@@ -167,7 +168,7 @@ def _best_of_cells(
     near = torch.zeros(len(number), places, dtype=torch.bool)
     alone = number == 1
     best[alone] = left_over.channel[left_over.starts[alone], None]
-    rounding, most, greatest = _rounding(scores, largest), 2, int(number.max())
+    rounding, most, greatest = rounding_of(scores, largest), 2, int(number.max())
     while most < 2 * greatest:
         few = ((number > most // 2) & (number <= most)).nonzero()[:, 0]
         at_once = max(1, _CACHED // (most * places * scores.element_size()))
@@ -226,7 +227,7 @@ def _best_in_double(
         top, index = values.max(1)
         largest = corners.abs().masked_fill(~exists[:, :, None], 0).amax((1, 2))
         units = _ROUNDING_DOUBLE if scores.dtype == torch.float32 else _ROUNDING
-        margin = _rounding(scores, largest, units)
+        margin = rounding_of(scores, largest, units)
         best.append(channel.gather(1, index[:, None])[:, 0])
         near.append((values >= (top - margin)[:, None]).sum(1) > 1)
     return torch.cat(best), torch.cat(near)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vice.errors import UserError
+from vice.models.projection import BackboneMap
 
 #: The output by which a model tells its foreground.
 SALIENCY = "saliency"
@@ -33,7 +34,7 @@ class LastMap(nn.Module):
 
 
 class Embedder(nn.Module):
-    """f_theta of the papers: images to a dense embedding, at stride 4 but for `LastMap`.
+    """f_theta of the papers: images to a dense embedding, at stride 4 but for some decoders.
 
     Args:
         backbone: Images to feature maps.
@@ -45,12 +46,13 @@ class Embedder(nn.Module):
             no dropout) whatever mode the embedder is in. A number keeps its stem and so many of
             its stages.
         outputs: Modules that make further dense outputs of what the decoder projects the embedding
-            from, or of the backbone's maps where it projects nothing last.
+            from, or of the backbone's maps where it projects nothing last; `BackboneMap` is always
+            given those.
 
     Attributes:
         dim: Width D of the embedding.
         stride: Pixels of the input for each pixel of the embedding: 4 but for deeplabv3, which has
-            8, and `LastMap`, which has about the backbone's.
+            8, and for `Projection` and `LastMap`, which have the backbone's, or about it.
         outputs: The further outputs by name.
         config: The arguments of `build_embedder` that build the same architecture.
         provenance: What a result must say of how it was trained; empty but for some methods.
@@ -110,7 +112,10 @@ class Embedder(nn.Module):
         fused = self._fused(stages)
         dense = self.decoder(stages) if fused is stages else self.decoder.project(fused)
         maps = [self.centre(self._at_stride(dense, images))]
-        maps += [self._at_stride(module(fused), images) for module in self.outputs.values()]
+        maps += [
+            self._at_stride(module(stages if isinstance(module, BackboneMap) else fused), images)
+            for module in self.outputs.values()
+        ]
         return torch.cat(maps, dim=1)
 
     def output(self, name: str, images: Tensor) -> Tensor:
@@ -123,7 +128,9 @@ class Embedder(nn.Module):
         Returns:
             (B, channels, ceil(H / stride), ceil(W / stride)), raw.
         """
-        return self._at_stride(self.outputs[name](self._fused(self._stages(images))), images)
+        module, stages = self.outputs[name], self._stages(images)
+        given = stages if isinstance(module, BackboneMap) else self._fused(stages)
+        return self._at_stride(module(given), images)
 
     @property
     def foreground(self) -> Callable[[Tensor], Tensor]:

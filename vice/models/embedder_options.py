@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vice.options import FLAG, LINE, NULL, PATH, either, one_of, option, whole
 
-DECODERS = ("fpn", "deeplabv3plus", "deeplabv3", "pup", "none")
+DECODERS = ("fpn", "deeplabv3plus", "deeplabv3", "pup", "projection", "none")
 #: Takes the decoder that goes with the backbone.
 AUTO = "auto"
 PADDINGS = ("zeros", "replicate")
@@ -26,7 +26,8 @@ class EmbedderOptions:
         "fpn",
         one_of(*DECODERS, AUTO),
         "fpn (low resolution), deeplabv3plus (high resolution) or deeplabv3 (stride 8; both for "
-        "torchvision's ResNets only), pup (progressive upsampling, for a ViT), none (the last map "
+        "torchvision's ResNets only), pup (progressive upsampling, for a ViT), projection (of the "
+        "last map, at its stride, as STEGO has it), none (the last map "
         "as it is, of a ResNet of torchvision or net10a; dim is its width), or auto: pup for a "
         "ViT, none for net10a, fpn for all others",
     )
@@ -41,7 +42,7 @@ class EmbedderOptions:
         None,
         either(whole(8, 32), NULL),
         "stride of the backbone's last stage: 32 for fpn, 8 (null) or 16 for deeplabv3plus and "
-        "deeplabv3",
+        "deeplabv3, 8, 16 or 32 (null) for projection",
     )
     align_corners: bool = option(False, FLAG, "of every bilinear upsampling inside the decoder")
     # Symmetry breaking: from random weights all pixels start in nearly one direction, and the loss
@@ -61,7 +62,9 @@ class EmbedderOptions:
         "random weights (not in the papers; backbones of timm keep their own)",
     )
     stages: int = option(
-        4, whole(1, 4), "stages of the backbone that are used; below 4 only with fpn or none"
+        4,
+        whole(1, 4),
+        "stages of the backbone that are used; below 4 only with fpn, projection or none",
     )
     frozen: bool | int = option(
         False,

@@ -120,6 +120,7 @@ class TimmPyramid(TimmBackbone):
 
     Attributes:
         channels: Width of each map.
+        last_stride: Of the last of them, in pixels.
 
     Raises:
         UserError: As `TimmBackbone`; the model has no such pyramid; stages out of range.
@@ -135,7 +136,8 @@ class TimmPyramid(TimmBackbone):
         self.indices = [len(strides) - 1 - strides[::-1].index(s) for s in PYRAMID[:stages]]
         self.net.prune_intermediate_layers(self.indices, prune_norm=True, prune_head=True)
         _part_activations(self.net)
-        self.whole = (PYRAMID[stages - 1], PYRAMID[stages - 1])
+        self.last_stride = PYRAMID[stages - 1]
+        self.whole = (self.last_stride, self.last_stride)
         self.channels = tuple(feature.shape[1] for feature in self.probe(name))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -152,6 +154,7 @@ class TimmTransformer(TimmBackbone):
 
     Attributes:
         channels: Width of the map, alone in a tuple.
+        last_stride: Of the map, in pixels.
 
     Raises:
         UserError: As `TimmBackbone`; the model takes no images of any size.
@@ -160,6 +163,7 @@ class TimmTransformer(TimmBackbone):
     def __init__(self, name: str, weights: str | None = None) -> None:
         super().__init__(name, weights)
         self.net.prune_intermediate_layers(1, prune_norm=False, prune_head=True)
+        self.last_stride = max(self.patch)
         self.channels = tuple(feature.shape[1] for feature in self.probe(name))
 
     def forward(self, images: Tensor) -> tuple[Tensor]:

@@ -12,6 +12,7 @@ from enum import IntEnum
 
 import numpy as np
 from PIL import Image, ImageFilter
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as pictures
 
 from vice.options import FLAG, one_of, option, whole
@@ -183,12 +184,15 @@ def change_colors(
     return image if radius is None else image.filter(ImageFilter.GaussianBlur(radius))
 
 
-def square(image: np.ndarray, side: int) -> Image.Image:
+def square(
+    image: np.ndarray, side: int, interpolation: InterpolationMode = InterpolationMode.BILINEAR
+) -> Image.Image:
     """The middle square of an image whose shorter side is brought to its length.
 
     Args:
-        image: (H, W, 3) uint8.
-        side: In pixels; bilinear, antialiased where the image shrinks.
+        image: (H, W, 3) or (H, W), uint8.
+        side: In pixels.
+        interpolation: Antialiased where the image shrinks, unless it is the nearest pixel.
     """
-    resized = pictures.resize(Image.fromarray(image), side)
+    resized = pictures.resize(Image.fromarray(image), side, interpolation)
     return pictures.center_crop(resized, side)  # type: ignore[no-any-return]

@@ -17,6 +17,7 @@ from vice.evaluation.evaluate_boundaries import evaluate_boundaries
 from vice.evaluation.options import evaluation_parser, score_arguments
 from vice.evaluation.own_tables import divide_folders, make_own_tables, own_sections
 from vice.evaluation.protocols import get_protocol
+from vice.models import cell_counts
 from vice.models.centroids import Centroids
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
@@ -105,6 +106,25 @@ def assert_same(together, alone):
     ]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[1][name], value) for name, value in states[0].items())
+
+
+def test_counts_without_maps_are_those_of_the_maps(tiny, make_folder, tmp_path, monkeypatch):
+    # Images of the tests are small; two of the four scored ones are kept with their maps.
+    monkeypatch.setattr(cell_counts, "_LEAST_COLUMNS", 1)
+    counted = []
+    count = cell_counts.count_nearest
+
+    def watched(*arguments, **of):
+        counted.append(count(*arguments, **of))
+        return counted[-1]
+
+    monkeypatch.setattr("vice.plugins.mmseg.cluster_segmentor.count_nearest", watched)
+    root, options = make_folder(train=5, val=4), {**QUIET, "max_maps": 2}
+    score(tiny, root, tmp_path / "one", protocols=protocols(), clusters=CLUSTERS, **options)
+    assert len(counted) == 5 + 2 and all(found is not None for found in counted)
+    apart(tiny, root, tmp_path / "two", protocols(), **options)
+    assert len(counted) == 5 + 2
+    assert_same(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.parametrize("shown", SHOWN)

@@ -35,6 +35,7 @@ class Textures:
     """
 
     seed = epoch = 0
+    folder = Path()
 
     def __init__(self, count: int, side: int) -> None:
         self.count, self.side = count, side

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -44,7 +46,10 @@ def time_step(
     method.bind(criterion, model, lambda network, given: network(given))
     criterion.to(device)
     rng, source = np.random.default_rng(0), NoiseSource(settings, images)
-    samples = [method.sample(source, index, rng) for index in range(images)]
+    with TemporaryDirectory() as folder:
+        source.folder = Path(folder)
+        method.before_workers(NoiseContext(source, model, head, torch.device(device)))
+        samples = [method.sample(source, index, rng) for index in range(images)]
     batch = method.finish(method.collate(samples), torch.device(device))
     parameters = [*model.parameters(), *head.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
@@ -84,6 +89,7 @@ class NoiseSource:
     """
 
     seed = epoch = 0
+    folder = Path()
 
     def __init__(self, settings: Mapping[str, Any], count: int) -> None:
         self.count = count
@@ -119,6 +125,40 @@ class NoiseSource:
         middle = slice(self.side // 4, self.side - self.side // 4)
         objects[middle, middle] = 1
         return image, objects
+
+
+class NoiseContext:
+    """A `vice.methods.Context` of images of noise, on one process.
+
+    Args:
+        source: The images.
+        embedder: What is trained.
+        head: Trained along.
+        device: Where.
+    """
+
+    seed = epoch = 0
+
+    def __init__(
+        self, source: NoiseSource, embedder: nn.Module, head: nn.Module, device: torch.device
+    ) -> None:
+        self.source, self.embedder, self.head, self.device = source, embedder, head, device
+        self.num_images, self.folder = len(source), source.folder
+        self.images = f"{len(source)} images of noise"
+
+    def run(
+        self, read: Callable[[Any, int], Any], batch_size: int, order: Sequence[int] | None = None
+    ) -> Iterator[list[tuple[int, Any]]]:
+        """As `vice.methods.Context.run`."""
+        indices = list(range(self.num_images)) if order is None else list(order)
+        for start in range(0, len(indices), batch_size):
+            yield [(i, read(self.source, i)) for i in indices[start : start + batch_size]]
+
+    def reset_optimizer(self, parameters: Iterable[nn.Parameter]) -> None:
+        """There is none yet."""
+
+    def check(self) -> None:
+        """Nobody asks it to stop."""
 
 
 def _marked(

@@ -78,11 +78,14 @@ class ClusterHead(BaseDecodeHead):
         Raises:
             UserError: The centroids belong to another model, or the numbers are too large.
         """
-        embedding = self._transform_inputs(inputs)
-        concepts = Concepts(self.vectors, self.bias, self.space, self.name)
-        scores = concepts.scores(embedding)
+        scores = self.closeness(inputs)
         self.watch.see(scores, "its closeness to the centroids is not finite: too large numbers")
         return scores
+
+    def closeness(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """What `forward` gives, whether it is finite or not."""
+        embedding = self._transform_inputs(inputs)
+        return Concepts(self.vectors, self.bias, self.space, self.name).scores(embedding)
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Scores at the size of the input: of the classes with a mapping, else of the clusters.

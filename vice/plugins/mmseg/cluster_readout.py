@@ -106,5 +106,11 @@ class ClusterReadout(CountedReadout):
         self.watch.names = (str(image.sample.img_path),)
         # What was kept lies in main memory.
         features = (image.embedding[None].to(self.task.device or get_device()),)
-        (clusters,) = self._model.assign(features, image.size, [image.sample.metainfo])
+        meta = image.sample.metainfo
+        if not metric.keeps:
+            of = {"labels": image.sample.gt_sem_seg.data[0], "classes": len(self.classes)}
+            counts = self._model.count(features, image.size, meta, **of)
+            if counts is not None:
+                return metric.add(counts)
+        (clusters,) = self._model.assign(features, image.size, [meta])
         process(metric, image, pred_clusters={"data": clusters})

@@ -12,6 +12,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from vice.models.cell_counts import count_nearest
 from vice.models.concepts import argmax_upsampled
 from vice.plugins.mmseg.crf_segmentor import refined_classes
 
@@ -90,6 +91,24 @@ class ClusterSegmentor(EncoderDecoder):
                 maps[i].append(self._assign(scores[i : i + 1], size, meta))
         return [torch.stack(clusters) for clusters in maps]
 
+    def count(
+        self, features: tuple[Tensor, ...], size: tuple[int, int], meta: dict[str, Any], **of: Any
+    ) -> list[Tensor] | None:
+        """Counts what `assign` would give for one image, where that takes no map of its pixels.
+
+        Args:
+            features: What the backbone gives for the image.
+            size: (H, W) of the network's input.
+            meta: Says how large the image was.
+            **of: ``labels`` and ``classes``, see `vice.models.cell_counts.count_nearest`.
+
+        Returns:
+            For each head int64 (K, C); None where the map is needed.
+        """
+        if self.crf or self.upsample != "scores" or not _is_at_input(size, meta):
+            return None
+        return count_nearest([head.closeness(features)[0] for head in self.decode_head], **of)
+
     def _refine(
         self, features: tuple[Tensor, ...], inputs: Tensor, metas: list[dict[str, Any]]
     ) -> list[Tensor]:
@@ -126,10 +145,15 @@ def _log_probabilities(head: nn.Module, embedding: Tensor, size: tuple[int, int]
 def _place(scores: Tensor, size: tuple[int, int], meta: dict[str, Any]) -> Tensor:
     """Clusters of one image at its original size: (1, K, h, w) -> int64 (H, W)."""
     original = _size(meta)
-    if size == original and not any(_padding(meta)) and not meta.get("flip"):
+    if _is_at_input(size, meta):
         return argmax_upsampled(scores, original)[0]
     scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
     return argmax_upsampled(_unpad(scores, size, meta), original)[0]
+
+
+def _is_at_input(size: tuple[int, int], meta: dict[str, Any]) -> bool:
+    """Whether an image is scored as the network sees it."""
+    return size == _size(meta) and not any(_padding(meta)) and not meta.get("flip")
 
 
 def _unpad(values: Tensor, size: tuple[int, int], meta: dict[str, Any]) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from mmengine.config import Config
 from torch import Tensor
 
-from vice.clustering import DEFAULT_MEMORY, Centroids, fit_kmeans
+from vice.clustering import DEFAULT_MEMORY, Centroids, fit_several
 from vice.errors import UserError
 from vice.evaluation.dense_crf import check_crf
 from vice.evaluation.matchings import MATCHING_NAMES, ON_FIT, needs_fit_labels
@@ -171,19 +170,12 @@ def fit_clusters(
     Returns:
         K to centroids, on all ranks.
     """
+    settings = {"seed": task.seed, "iterations": task.protocol.kmeans_iterations, **budget}
+    found = fit_several(vectors, clusters, spherical=spherical, **settings)
     fits = {}
     for k in clusters:
         with meter.step(f"k-means {k}"):
-            fit = partial(
-                fit_kmeans,
-                vectors,
-                k,
-                spherical=spherical,
-                seed=task.seed,
-                iterations=task.protocol.kmeans_iterations,
-                **budget,
-            )
-            fits[k] = on_first_rank(fit)
+            fits[k] = on_first_rank(lambda: next(found))
     return fits
 
 

@@ -103,14 +103,28 @@ class CountMetric(BaseMetric):
         for image, sample in zip(inputs, data_samples, strict=True):
             label = sample["gt_sem_seg"]["data"][0]
             predictions = self._predictions(sample)
-            self._merge_last()
-            self._last = self._new_tables()
-            for table, prediction in zip(self._last, predictions, strict=True):
+            tables = self._new_tables()
+            for table, prediction in zip(tables, predictions, strict=True):
                 _count(table, prediction, label, sample)
-            if self.per_image:
-                self._cells.append([image_cells(table) for table in self._last])
-            self._keep(image, label, predictions, sample)
-            self._seen += 1
+            if self.keeps:
+                self._keep(image, label, predictions, sample)
+            self._add(tables)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the next image is one of those that are kept with their predictions."""
+        return self._seen * get_world_size() + get_rank() < self.max_samples
+
+    def add(self, counts: Sequence[Tensor]) -> None:
+        """Takes an image that was counted elsewhere; none of those that are kept.
+
+        Args:
+            counts: int64 (K, C) of each set.
+        """
+        tables = self._new_tables()
+        for table, each in zip(tables, counts, strict=True):
+            table.counts = each
+        self._add(tables)
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Sums over the ranks and scores.
@@ -173,6 +187,13 @@ class CountMetric(BaseMetric):
             for i, table in enumerate(self.tables if images is not None else [])
         ]
 
+    def _add(self, tables: list[CountTable]) -> None:
+        self._merge_last()
+        self._last = tables
+        if self.per_image:
+            self._cells.append([image_cells(table) for table in tables])
+        self._seen += 1
+
     def _merge_last(self) -> None:
         # Sampler padding: only the last image of a rank can be a repeated one.
         if not self._sums:
@@ -189,7 +210,7 @@ class CountMetric(BaseMetric):
         self, image: Tensor | None, label: Tensor, predictions: list[Tensor], sample: dict
     ) -> None:
         """Keeps one of the first images for pictures."""
-        if image is None or self._seen * get_world_size() + get_rank() >= self.max_samples:
+        if image is None:
             return
         self.samples.append(
             ScoredImage(

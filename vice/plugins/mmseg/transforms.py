@@ -16,6 +16,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from vice.images import read_image
+from vice.images.five_crops import five_crop_box
 
 
 @TRANSFORMS.register_module()
@@ -104,10 +105,7 @@ class ViceFiveCrop(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Cuts the image and, if it is loaded, the label map."""
         height, width = results["img"].shape[:2]
-        tall, wide = int(height * self.ratio), int(width * self.ratio)
-        bottom, right = height - tall, width - wide
-        middle = (round(bottom / 2), round(right / 2))
-        top, left = [(0, 0), (0, right), (bottom, 0), (bottom, right), middle][results["crop"]]
+        top, left, tall, wide = five_crop_box(height, width, results["crop"], self.ratio)
         for key in ("img", *results["seg_fields"]):
             results[key] = results[key][top : top + tall, left : left + wide]
         results["img_shape"] = (tall, wide)

@@ -57,10 +57,18 @@ class Images:
         settings: ``config.VICE``; ``SUPERPIXELS`` is there if the method has regions,
             ``FOREGROUND`` if it has objects.
         seed: Of the run.
+        folder: Of the run.
     """
 
-    def __init__(self, paths: list[str], settings: Mapping[str, Any], seed: int = 0) -> None:
+    def __init__(
+        self,
+        paths: list[str],
+        settings: Mapping[str, Any],
+        seed: int = 0,
+        folder: str | Path = ".",
+    ) -> None:
         self.paths = paths
+        self.folder = Path(folder)
         self.seed, self.epoch = seed, 0
         self.standardize = dict(settings["STANDARDIZE"])
         regions = settings.get("SUPERPIXELS")
@@ -143,7 +151,8 @@ class ViceImages:
         self.epoch = 0
         self.first_epoch: int | None = None
         self.method = build_method(options)
-        self.images = Images(self.paths, options, self.seed)
+        folder = cfg.get("CHECKPOINT", {}).get("DIR", ".")
+        self.images = Images(self.paths, options, self.seed, folder)
         wanted = int(options["DATASET"]["min_images_per_epoch"])
         self.repeats = max(1, math.ceil(wanted / len(self.paths)))
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from vice.images.lists import fingerprint_list
 from vice.methods import Source, Stopped
 from vice.plugins.vissl.dataset import UNUSABLE, Images
 from vice.plugins.vissl.hooks.base import embedder_of, head_of
@@ -54,6 +55,7 @@ class TrainingContext:
         self.folder = Path(str(task.config["CHECKPOINT"]["DIR"]))
         self._images: Images = task.datasets["train"].data_objs[0].images
         self.num_images = len(self._images)
+        self.images = fingerprint_list([Path(path) for path in self._images.paths])
 
     @property
     def epoch(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from classy_vision.optim.classy_optimizer import OptionsView
 from classy_vision.tasks import register_task
 from vissl.trainer.train_task import SelfSupervisionTask
 
@@ -33,6 +34,11 @@ class ViceTask(SelfSupervisionTask):
         self.copies: list[torch.Tensor] = []
         self.data_iterator: Any = None
 
+    def _build_optimizer(self) -> Any:
+        optimizer = super()._build_optimizer()
+        optimizer.options_view = EmbedderRate(optimizer)
+        return optimizer
+
     def _build_loss(self) -> MethodLoss:
         loss, trunk = self.method.loss(), self.base_model.trunk
         self.method.bind(loss, trunk.embedder, trunk.execution.run)
@@ -42,6 +48,15 @@ class ViceTask(SelfSupervisionTask):
         """As VISSL's, over finished batches."""
         super().recreate_data_iterator(*args, **kwargs)
         self.data_iterator = FinishedBatches(self, self.data_iterator)
+
+
+class EmbedderRate(OptionsView):
+    """What VISSL's hooks read of an optimizer: one learning rate, also where a head has its own."""
+
+    @property
+    def lr(self) -> float:
+        """The embedder's."""
+        return float(self.optimizer.optimizer.param_groups[0]["lr"])
 
 
 class FinishedBatches:

@@ -24,6 +24,7 @@ _FOLDERS = (
     "SLURM.LOG_FOLDER",
     "VICE.SUPERPIXELS.cache_dir",
     "VICE.FOREGROUND.cache_dir",
+    "VICE.METHOD.cache_dir",
 )
 
 
@@ -102,6 +103,12 @@ def _check_built(plain: dict[str, Any], method_groups: Mapping[str, Group]) -> N
         made = build_method({**plain["VICE"], "CUT_ON": "workers", "PHOTOMETRIC_ON": "workers"})
         made.head(int(trunk["dim"]))
         made.loss()
+    if made.frozen and trunk["frozen"] is not True:
+        raise UserError(
+            f"config.MODEL.TRUNK.VICE.frozen={trunk['frozen']}: the method "
+            f"{plain['VICE']['METHOD']['name']} learns from a backbone that stays as it is; set "
+            "config.MODEL.TRUNK.VICE.frozen=true"
+        )
 
 
 @contextmanager

@@ -126,16 +126,25 @@ def set_schedule(config: DictConfig) -> None:
         peak = float(schedule.base_lr) * images / int(schedule.base_images)
     schedule.peak_lr = peak
     epochs = int(config.OPTIMIZER.num_epochs)
-    if schedule.shape == "poly":
-        poly = {"name": POLY, "base": peak, "power": float(schedule.power), "epochs": epochs}
-        config.OPTIMIZER.param_schedulers = {"lr": {**poly, **_PLAIN}}
-        return
     share = float(schedule.warmup_epochs) / epochs
-    if not 0 <= share < 1:
+    if schedule.shape != "poly" and not 0 <= share < 1:
         raise UserError(
             f"config.VICE.SCHEDULE.warmup_epochs={schedule.warmup_epochs} must be below "
             f"config.OPTIMIZER.num_epochs={epochs}"
         )
+    config.OPTIMIZER.param_schedulers = {"lr": _rates(schedule, peak, epochs)}
+    if schedule.head_peak_lr is not None:
+        head = _rates(schedule, float(schedule.head_peak_lr), epochs)
+        config.OPTIMIZER.param_schedulers.lr_head = head
+        config.OPTIMIZER.head_optimizer_params.use_different_lr = True
+
+
+def _rates(schedule: Any, peak: float, epochs: int) -> dict[str, Any]:
+    """VISSL's description of a learning rate over the training."""
+    if schedule.shape == "poly":
+        poly = {"name": POLY, "base": peak, "power": float(schedule.power), "epochs": epochs}
+        return {**poly, **_PLAIN}
+    share = float(schedule.warmup_epochs) / epochs
     cosine = {"name": "cosine", "start_value": peak, "end_value": peak * float(schedule.final)}
     warmup = {"name": "linear", "start_value": peak * float(schedule.start), "end_value": peak}
     rate: dict[str, Any] = {**cosine, **_PLAIN}
@@ -147,7 +156,7 @@ def set_schedule(config: DictConfig) -> None:
             "lengths": [share, 1 - share],
             **_PLAIN,
         }
-    config.OPTIMIZER.param_schedulers = {"lr": rate}
+    return rate
 
 
 def check_batches(config: DictConfig) -> int:

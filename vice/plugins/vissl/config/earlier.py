@@ -43,6 +43,7 @@ _YOUNGER = {
     "VICE.SUPERPIXELS.blur_sigma": "None",
     "VICE.SCHEDULE.shape": "cosine",
     "VICE.SCHEDULE.power": "0.9",
+    "VICE.SCHEDULE.head_peak_lr": "None",
 }
 
 

@@ -82,6 +82,11 @@ class ScheduleOptions:
     peak_lr: float | None = option(
         None, either(number(0, 1e4), NULL), "peak of the learning rate; null: by base_lr"
     )
+    head_peak_lr: float | None = option(
+        None,
+        either(number(0, 1e4), NULL),
+        "peak for what a method trains beside the embedder; null: the same",
+    )
     start: float = option(0.0625, SHARE, "learning rate of the first step, as a share of the peak")
     final: float = option(0.001, SHARE, "learning rate of the last step, as a share of the peak")
     warmup_epochs: float = option(0.08, number(0, 1e6), "epochs up to the peak")

@@ -41,6 +41,7 @@ PATHS = {
     "config.VICE.SUPERPIXELS.cache_dir": PathKey(words=("null",)),
     "config.VICE.SUPERPIXELS.folder": PathKey(words=("null",), there=True),
     "config.VICE.METHOD.labels_folder": PathKey(words=("null",), there=True),
+    "config.VICE.METHOD.cache_dir": PathKey(words=("null",)),
     "config.VICE.FOREGROUND.cache_dir": PathKey(words=("null",)),
     "config.VICE.FOREGROUND.folder": PathKey(words=("null",), there=True),
     "config.MODEL.TRUNK.VICE.weights": PathKey(words=("null", "imagenet"), there=True),

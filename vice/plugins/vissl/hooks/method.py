@@ -26,10 +26,19 @@ class MethodHook(SilentHook):
         self.context: TrainingContext | None = None
 
     def on_start(self, task: Any) -> None:
-        """Takes up the method's state."""
+        """Takes up the method's state, and lets it make what its workers read.
+
+        Raises:
+            Preempted: The run was asked to stop; nothing has been changed.
+        """
         self.context = TrainingContext(task, self.saver.notice)
         if "method" in self.saver.resumed:
             task.method.load_state_dict(self.saver.resumed["method"])
+        task.note("preparing what workers read", task.iteration)
+        try:
+            task.method.before_workers(self.context)
+        except Stopped:
+            self.saver.leave(task)
 
     def on_phase_start(self, task: Any) -> None:
         """Before an epoch; one that a state is inside of has begun already.

@@ -109,7 +109,7 @@ class SaveHook(SilentHook):
         if stop or (self.every_steps > 0 and task.iteration % self.every_steps == 0):
             self._save(task, inside=True, must=stop)
         if stop:
-            self._exit(task)
+            self.leave(task)
 
     def on_phase_end(self, task: Any) -> None:
         """After each epoch."""
@@ -126,7 +126,7 @@ class SaveHook(SilentHook):
             with self._optional():
                 remove_old(self.folder, 0)
         if stop and not final:
-            self._exit(task)
+            self.leave(task)
 
     def _save(self, task: Any, *, inside: bool, must: bool) -> None:
         task.method.before_saving(task.base_loss.criterion)
@@ -181,9 +181,14 @@ class SaveHook(SilentHook):
         """
         if task.iteration:
             self._save(task, inside=True, must=True)
-        self._exit(task)
+        self.leave(task)
 
-    def _exit(self, task: Any) -> None:
+    def leave(self, task: Any) -> None:
+        """Ends the process; what is saved is all that there is to save.
+
+        Raises:
+            Preempted: Always.
+        """
         # Data loaders have nothing more to do, and outlive a SIGTERM by design.
         end_helpers()
         task.data_iterator = None

@@ -1,0 +1,291 @@
+"""How often the nearest concept of a pixel met each class, without the map of all pixels.
+
+The scores of K concepts are upsampled bilinearly, and the greatest at a pixel counts with the
+pixel's class, as in `vice.models.upsampled_argmax`. Where one concept is the greatest at all four
+corners of a cell it is so at every pixel between them, and the classes of all of them are added at
+once. Elsewhere a concept can only win if it comes up, at one corner, to what the best of the
+leaders has at its lowest one. Few do, and theirs alone are upsampled. What rounding could decide is
+decided as there, so that counts are the same to the last pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vice.models.cell_argmax import rounding_of
+from vice.models.cell_grid import CellLabels, Grid, grid_of
+from vice.models.upsampling import argmax_all
+
+#: Least number of pixels for one of the map, and of columns of the image. Of narrower ones PyTorch
+#: upsamples few rows by another kernel than many, and rounding might not be the same.
+_LEAST_PIXELS, _LEAST_COLUMNS = 3, 128
+#: Greatest number of candidates of a cell, on average, and number that always may be.
+_MOST_CANDIDATES, _FEW = 32, 2**12
+#: Most bytes of upsampled scores that exist at a time where rounding could decide.
+_CACHED = 2**21
+
+
+def count_nearest(maps: Sequence[Tensor], labels: Tensor, classes: int) -> list[Tensor] | None:
+    """Counts the concept of greatest upsampled score at each pixel, by the pixel's class.
+
+    Args:
+        maps: Scores of one image by several sets of concepts, each (K, h, w).
+        labels: Integer (H, W), in 0..C-1, or 255 for "ignore".
+        classes: Number of classes C.
+
+    Returns:
+        For each set int64 (K, C), what a `vice.scoring.CountTable` counts of `argmax_upsampled`.
+        None where that would not be quicker, or may not be the same, or would not count at all:
+        off the CPU, small images, numbers too large or not finite, labels that are no class.
+    """
+    size, map_size = _two(labels), _two(maps[0])
+    height, width = map_size
+    pays = (
+        all(scores.device.type == "cpu" and scores.dtype == torch.float32 for scores in maps)
+        and labels.device.type == "cpu"
+        and min(height, width) > 1
+        and size[1] >= _LEAST_COLUMNS
+        and size[0] * size[1] >= _LEAST_PIXELS * height * width
+    )
+    grid = grid_of(map_size, size, torch.float32) if pays else None
+    known = None if grid is None else CellLabels.of(labels, classes, grid)
+    if grid is None or known is None:
+        return None
+    sets = []
+    for scores in maps:
+        found = _Candidates.of(scores, known.labelled, grid)
+        if found is None:
+            return None
+        sets.append(found)
+    tables = _count_open(sets, known, grid, classes + 1)
+    for each, table in zip(sets, tables, strict=True):
+        table.index_add_(0, each.leaders, known.of_cells[each.closed])
+    return [table[:, :-1] for table in tables]
+
+
+def _two(values: Tensor) -> tuple[int, int]:
+    return int(values.shape[-2]), int(values.shape[-1])
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Who can win in each cell with a label that counts.
+
+    Attributes:
+        scores: (K, h, w).
+        margin: How far apart rounding can move two upsampled scores.
+        largest: Greatest size of a score.
+        closed: int64 (M,), cells in which one concept wins.
+        leaders: int64 (M,), which.
+        cell: int64 (T,), cell of each candidate in the others, ascending.
+        channel: int64 (T,), which concept it is, ascending within its cell.
+    """
+
+    scores: Tensor
+    margin: float
+    largest: float
+    closed: Tensor
+    leaders: Tensor
+    cell: np.ndarray
+    channel: np.ndarray
+
+    @classmethod
+    def of(cls, scores: Tensor, labelled: np.ndarray, grid: Grid) -> _Candidates | None:
+        """None where there are too many, or numbers too large."""
+        flat = scores.flatten(1)
+        best = flat.amax(0)
+        largest = max(float(best.max()), -float(flat.amin()))
+        # NaN: comes through both, and is not below anything.
+        if not largest < torch.finfo(scores.dtype).max / 16:
+            return None
+        margin = float(rounding_of(scores, largest))
+        leader, agree = _leaders(flat, best - margin, grid)
+        inner = len(agree)
+        closed = np.flatnonzero(agree & labelled[:inner])
+        open_cells = np.flatnonzero(~agree & labelled[:inner])
+        bound = _bounds(flat.numpy(), leader, open_cells, grid) - np.float32(margin)
+        found = _candidates(flat, open_cells, bound, grid)
+        if found is None:
+            return None
+        return cls(
+            scores,
+            margin,
+            largest,
+            torch.from_numpy(closed),
+            torch.from_numpy(leader[closed]),
+            *found,
+        )
+
+    def corners(self, grid: Grid) -> np.ndarray:
+        """Scores of the candidates at the corners of their cells, (T, 4)."""
+        flat = self.scores.flatten(1).numpy()
+        found: np.ndarray = flat[self.channel[:, None], self.cell[:, None] + grid.corners]
+        return found
+
+
+def _leaders(flat: Tensor, least: Tensor, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """The greatest channel at each corner, and whether it is that of all four of a cell.
+
+    Args:
+        flat: (K, h * w).
+        least: (h * w,), what the greatest is above by the margin; another one may be, too.
+        grid: The cells.
+
+    Returns:
+        int64 (h * w,), one of those above; and bool (h * w - w - 1,), False where another is.
+    """
+    count = flat.shape[1]
+    where = np.flatnonzero((flat >= least).numpy())
+    channel, corner = np.divmod(where, count)
+    leader = np.zeros(count, np.int64)
+    leader[corner] = channel
+    alone = leader
+    if len(where) > count:
+        several = np.bincount(corner, minlength=count) > 1
+        alone = np.where(several, -1 - np.arange(count), leader)
+    inner = count - int(grid.corners[-1])
+    first = alone[:inner]
+    agree = np.ones(inner, bool)
+    for offset in grid.corners[1:]:
+        agree &= first == alone[offset : offset + inner]
+    return leader, agree
+
+
+def _bounds(flat: np.ndarray, leader: np.ndarray, cells: np.ndarray, grid: Grid) -> np.ndarray:
+    """What the greatest score is at least everywhere in some cells, float32 (N,)."""
+    corners = cells[:, None] + grid.corners
+    leaders = leader[corners]
+    scores = flat[leaders[:, :, None], corners[:, None, :]]
+    lowest: np.ndarray = scores.min(2).max(1)
+    return lowest
+
+
+def _candidates(
+    flat: Tensor, cells: np.ndarray, bound: np.ndarray, grid: Grid
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Cell and channel of all that come up to a bound at a corner of one of the cells.
+
+    Args:
+        flat: (K, h * w).
+        cells: int64 (N,), ascending.
+        bound: float32 (N,), of each.
+        grid: The cells.
+    """
+    channels, count = flat.shape
+    of_cell = np.full(count, np.inf, np.float32)
+    of_cell[cells] = bound
+    of_corner = of_cell.copy()
+    for offset in grid.corners[1:]:
+        np.minimum(of_corner[offset:], of_cell[:-offset], out=of_corner[offset:])
+    where = np.flatnonzero((flat >= torch.from_numpy(of_corner)).numpy())
+    if len(where) > max(_FEW, _MOST_CANDIDATES * len(cells)):
+        return None
+    channel, corner = np.divmod(where, count)
+    beside = corner[:, None] - grid.corners
+    # A corner without a cell there: the last cell of a row is none, and has no bound.
+    beside = np.where(beside < 0, count - 1, beside)
+    up = flat.numpy().ravel()[where][:, None] >= of_cell[beside]
+    key = np.sort((beside * channels + channel[:, None])[up])
+    key = key[np.diff(key, prepend=-1) > 0]
+    cell, channel = np.divmod(key, channels)
+    return cell, channel
+
+
+def _count_open(
+    sets: Sequence[_Candidates], labels: CellLabels, grid: Grid, columns: int
+) -> list[Tensor]:
+    """Counts in the cells that several can win, (K, C + 1) of each set."""
+    number = [len(each.cell) for each in sets]
+    bases = np.cumsum([0, *(len(each.scores) for each in sets)])
+    of_set = np.repeat(np.arange(len(sets)), number)
+    cell = np.concatenate([each.cell for each in sets])
+    channel = (np.concatenate([each.channel for each in sets]) + bases[of_set]).astype(np.int32)
+    key = of_set * (grid.map_size[0] * grid.map_size[1]) + cell
+    starts = np.flatnonzero(np.diff(key, prepend=-1))
+    corners = np.concatenate([each.corners(grid) for each in sets])
+    margins = np.array([each.margin for each in sets], np.float32)[of_set[starts]]
+    best, near = _best(corners, channel, starts, cell[starts], margins, grid)
+    pixel, row = _pixels(cell[starts], grid)
+    at = row * grid.places + grid.place[pixel]
+    winner, doubtful = best.ravel()[at], near.ravel()[at]
+    label, pixel = labels.flat[grid.order[pixel]], grid.order[pixel]
+    doubtful &= label < columns - 1
+    if doubtful.any():
+        for index, each in enumerate(sets):
+            again = np.flatnonzero(doubtful & (of_set[starts][row] == index))
+            if len(again):
+                winner[again] = _decide(each, pixel[again], grid) + bases[index]
+    counts = np.bincount(winner * columns + label, minlength=bases[-1] * columns)
+    table = torch.from_numpy(counts.reshape(-1, columns))
+    return list(table.split([len(each.scores) for each in sets]))
+
+
+def _pixels(cells: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers, in the order by cell, of the pixels in some cells, and the row of their cell."""
+    first, count = grid.starts[cells], grid.starts[cells + 1] - grid.starts[cells]
+    row = np.repeat(np.arange(len(cells)), count)
+    ends = np.cumsum(count)
+    return np.arange(len(row)) + (first - ends + count)[row], row
+
+
+def _best(
+    corners: np.ndarray,
+    channel: np.ndarray,
+    starts: np.ndarray,
+    cells: np.ndarray,
+    margins: np.ndarray,
+    grid: Grid,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best candidate at each place of each cell, and whether another is as good to rounding.
+
+    Args:
+        corners: float32 (T, 4), scores of candidates.
+        channel: int64 (T,), their numbers.
+        starts: int64 (N,), where those of each cell begin.
+        cells: int64 (N,).
+        margins: float32 (N,), of each cell.
+        grid: The cells.
+
+    Returns:
+        int32 (N, places) and bool (N, places).
+    """
+    number = np.diff(starts, append=len(channel))
+    # Cells with many candidates come first: each further candidate is of fewer and fewer of them.
+    order = np.argsort(-number, kind="stable")
+    width = grid.map_size[1]
+    down = grid.down.weights.numpy()[cells[order] // width]
+    right = grid.right.weights.numpy()[cells[order] % width]
+    shape = (len(cells), down.shape[1], right.shape[1])
+    top, second = np.full((2, *shape), -np.inf, np.float32)
+    best = np.zeros(shape, np.int32)
+    for rank in range(int(number.max(initial=0))):
+        left = int(np.searchsorted(-number[order], -rank))
+        of = starts[order[:left]] + rank
+        here, d, r = corners[of][:, :, None], down[:left], right[:left]
+        sides = [here[:, side] * d[:, :, 0] + here[:, side + 2] * d[:, :, 1] for side in (0, 1)]
+        value = sides[0][:, :, None] * r[:, None, :, 0]
+        value += sides[1][:, :, None] * r[:, None, :, 1]
+        greatest, runner_up = top[:left], second[:left]
+        np.copyto(best[:left], channel[of][:, None, None], where=value > greatest)
+        np.maximum(runner_up, np.minimum(value, greatest), out=runner_up)
+        np.maximum(greatest, value, out=greatest)
+    near = second >= top - margins[order][:, None, None]
+    back = np.argsort(order)
+    flat = (len(cells), grid.places)
+    return best[back].reshape(flat), near[back].reshape(flat)
+
+
+def _decide(found: _Candidates, pixels: np.ndarray, grid: Grid) -> np.ndarray:
+    """The best concept at pixels where rounding could decide, int64 (P,)."""
+    width = len(grid.right.cell)
+    rows, row = np.unique(pixels // width, return_inverse=True)
+    rivals = np.isin(found.cell, grid.cell.numpy()[pixels])
+    few = np.unique(found.channel[rivals])
+    scores = found.scores[torch.from_numpy(few)][None]
+    whole = argmax_all(scores, grid.rows[torch.from_numpy(rows)], width, _CACHED)[0].numpy()
+    return np.asarray(few[whole[row, pixels % width]])
