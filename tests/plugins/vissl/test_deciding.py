@@ -8,6 +8,7 @@ import pytest
 import torch.distributed as dist
 
 from tests.plugins.vissl.conftest import overrides
+from vice.methods.vice_swav import ViceSwAV
 from vice.models.execution import AUTO, Execution
 from vice.plugins.vissl import deciding, resuming
 from vice.plugins.vissl.config.configure import configure
@@ -86,3 +87,15 @@ def test_states_say_it_where_the_configuration_is_lost(images, tmp_path, monkeyp
     config.MODEL.TRUNK.EXECUTION.update(precision="bfloat16", channels_last=True)
     monkeypatch.setattr(resuming, "_settings_in", lambda folder: settings_of(config))
     assert way_of(configure(overrides(images, out, LEFT))[1]) == Execution("bfloat16", True)
+
+
+def test_without_a_batch_the_plainest_way_is_taken(images, tmp_path, monkeypatch, caplog):
+    config = configure(overrides(images, tmp_path, LEFT))[1]
+
+    def sample(*given):
+        raise RuntimeError("neighbors are not known yet")
+
+    monkeypatch.setattr(ViceSwAV, "sample", sample)
+    decide(config, Roster(dist.HashStore(), 0, 1, timedelta(seconds=5)))
+    assert way_of(config) == Execution()
+    assert "no batch could be made (neighbors are not known yet)" in caplog.text

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vice.errors import one_line
 from vice.models import build_embedder
 from vice.models.execution import AUTO, Execution
 from vice.models.execution_probe import fastest
@@ -58,7 +59,19 @@ def _try(config: Any) -> Execution:
     outputs = config.MODEL.TRUNK.get("OUTPUTS", None)
     options = {**config.MODEL.TRUNK.VICE, "weights": None}
     network = build_embedder(**options, outputs=dict(outputs) if outputs else None).to(device)
-    best, seconds = fastest(network, _batch(config, device), choices)
+    try:
+        batch = _batch(config, device)
+    except Exception as error:
+        # Catch-all: what a method needs for a batch may come with the training; and what is wrong
+        # with the images is said where they are read for it.
+        logger.warning(
+            "the network is computed in %s: no other way was tried, since no batch could be made "
+            "(%s)",
+            choices[0],
+            one_line(error),
+        )
+        return choices[0]
+    best, seconds = fastest(network, batch, choices)
     plain = seconds[choices[0]]
     shares = ", ".join(f"{way} {seconds[way] / plain:.2f}" for way in choices[1:])
     logger.info(
