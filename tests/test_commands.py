@@ -25,6 +25,7 @@ import pytest
 from tests.helpers import commands, trees
 from tests.helpers.forked import ROOT, Forked
 from tests.hostile import runs
+from vice.command import console
 
 pytest.importorskip("vissl")
 pytest.importorskip("mmseg")
@@ -48,9 +49,16 @@ WHERE_IT_ENDS = {
     "benchmark.py": (PARSED, "takes minutes; tests/experiments/benchmark"),
     "hostile.py": (PARSED, "takes minutes; tests/hostile"),
     "kill_runs.py": (PARSED, "takes minutes; tests/plugins/vissl/test_kills.py"),
+    # Words of the command `vice`; others are scripts.
+    "train": (START, "as run_distributed.py"),
+    "segment": (END, ""),
+    "install": (END, ""),
 }
 #: Commands that no tool of this repository runs.
-NOT_HERE = {"source .venv/bin/activate": "the environment is the one that tests run in"}
+NOT_HERE = {
+    "source .venv/bin/activate": "the environment is the one that tests run in",
+    "pip install vice_embeddings-*.whl": "tests/test_install.py makes the wheel and installs it",
+}
 #: Groups of the keys that the pages name without them.
 GROUPS = {
     "config.MODEL.TRUNK.VICE": {
@@ -95,7 +103,8 @@ def folder(tmp_path_factory):
     for name in ("tools", "scripts", "configs", "requirements", "setup.py", "Makefile", "tests"):
         (place / name).symlink_to(ROOT / name)
     trained_on = ("photos", "msrc21/images/train", "voc_animals/images/train")
-    for name in ("voc_animals", "data/msrc21", "path/to/labelled/folder", "outputs/demo/data"):
+    labelled = ("voc_animals", "data/msrc21", "path/to/labelled/folder", "outputs/demo/data")
+    for name in (*labelled, "path/to/data"):
         runs.labelled(place / name, rng)
     for name in ("path/to/photos", "path/to/others", *trained_on):
         runs.images(place / name, rng, 20)
@@ -109,7 +118,7 @@ def folder(tmp_path_factory):
     for name in ("A", "B"):
         runs.labelled(place / name, rng)
     runs_of = ("CHECKPOINT", "outputs/coco_highres", "outputs/demo/train")
-    for name in (*runs_of, "outputs/maskcontrast_voc", "outputs/stego_coco"):
+    for name in (*runs_of, "outputs/maskcontrast_voc", "outputs/stego_coco", "outputs/photos"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         runs.run_folder(place, name)
     (place / "FILE").write_bytes(b"weights")
@@ -168,9 +177,10 @@ def here(folder, monkeypatch):
 
 
 def run_tool(tool, arguments, monkeypatch, capsys):
-    """Runs a tool in this process as far as the table says; what it printed."""
+    """Runs a tool, or a word of `vice`, in this process as far as the table says; its output."""
     how, _ = WHERE_IT_ENDS[Path(tool).name]
     monkeypatch.setattr(sys, "argv", [tool, *arguments])
+    monkeypatch.setattr("vice.cli.program", None)
     if how == PARSED:
         import argparse
 
@@ -182,7 +192,10 @@ def run_tool(tool, arguments, monkeypatch, capsys):
 
         monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
     try:
-        runpy.run_path(tool, run_name="__main__")
+        if tool.endswith(".py"):
+            runpy.run_path(tool, run_name="__main__")
+        else:
+            console.main([tool, *arguments])
     except Reached:
         assert how != END
     except SystemExit as end:
@@ -241,6 +254,9 @@ def test_a_command_as_it_stands(command, here, monkeypatch, capsys):
         assert done.returncode == 0, done.stderr
         return
     arguments = call.arguments
+    if call.program == "vice":
+        run_tool(arguments[0], arguments[1:], monkeypatch, capsys)
+        return
     if call.program == "sbatch":
         script = next(text for text in arguments if text.endswith(".sbatch"))
         given = arguments[arguments.index(script) + 1 :]
@@ -256,6 +272,9 @@ def test_a_command_as_it_stands(command, here, monkeypatch, capsys):
     elif "--root" in arguments:
         # The documents name one folder for several purposes.
         shutil.rmtree(arguments[arguments.index("--root") + 1], ignore_errors=True)
+    elif arguments[:1] == ["folder"]:
+        # The documents describe one folder several times.
+        (here / "path/to/data/dataset.yaml").unlink(missing_ok=True)
     elif WHERE_IT_ENDS[Path(tool).name][0] == START:
         _scored_data(here, monkeypatch)
     for name, value in call.environment.items():

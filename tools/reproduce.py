@@ -10,6 +10,7 @@ Examples:
     python tools/reproduce.py main --seeds 3 --slurm config.SLURM.PARTITION=gpu
     python tools/reproduce.py ablation_lowres --scale small --dataset data/msrc21 --seeds 3
     python tools/reproduce.py domain --scale tiny --dataset coco27=A --dataset cityscapes19=B
+    python tools/reproduce.py frozen --weights path/to/weights
     python tools/reproduce.py element_size --row 'grid*' --row '*20 px'
 """
 
@@ -37,6 +38,8 @@ def parse() -> argparse.Namespace:
     add("--seeds", type=whole(1, 1000), default=1, help="how many seeds, from 0 (1)")
     add("--slurm", action="store_true", help="submit trainings; the next call goes on")
     add("--out", type=typed_path, default=Path("outputs/reproduce"), help="(outputs/reproduce)")
+    add("--weights", type=typed_path, default=Path("weights"),
+        help="folder of files of weights that rows of frozen embedders name (weights)")  # fmt: skip
     add("--device", help=f"of evaluations: {NAMES} (a GPU of CUDA if there is one)")
     args = parser.parse_intermixed_args()
     if not args.list and args.table is None:
@@ -75,6 +78,7 @@ def main() -> int:
         overrides=tuple(args.overrides),
         slurm=args.slurm,
         device=args.device,
+        weights=args.weights,
     )
     outcome = reproduce(
         table,

@@ -13,17 +13,29 @@ from tests.helpers.forked import Forked
 from tests.plugins.vissl.conftest import TINY, write_images
 from vice.command import train
 from vice.errors import UserError
+from vice.images import list_images
 from vice.runtime.run_folder import read_overrides, write_overrides
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", 'say "x"', "[1,2]", "${x}", "k=v", "2023", "ä,ö"])
 def test_paths_are_quoted_for_hydra(name):
-    words = train.overrides("folder", [Path(f"/x/{name}"), Path("/y")], Path(f"/z/{name}"), [])
+    words = train.overrides("folder", [Path(f"/x/{name}")], Path(f"/z/{name}"), [])
     parse = OverridesParser.create().parse_override
-    meant = [part.replace("${", r"\${") for part in (f"/x/{name}", "/y", f"/z/{name}")]
+    meant = [part.replace("${", r"\${") for part in (f"/x/{name}", f"/z/{name}")]
     assert words[0] == "config=vice/folder"
-    assert parse(words[1]).value() == meant[:2]
-    assert parse(words[2]).value() == meant[2]
+    assert parse(words[1]).value() == meant[:1]
+    assert parse(words[2]).value() == meant[1]
+
+
+def test_several_places_become_a_list(tmp_path):
+    places = [write_images(tmp_path / name, 2) for name in ("a b", "c\udcff")]
+    out = tmp_path / "out"
+    words = train.overrides("folder", [*places, places[0]], out, [])
+    assert words[1] == f"config.DATA.TRAIN.DATA_PATHS=['{out / 'image_list.txt'}']"
+    wanted = [place / f"{number}.png" for place in places for number in (0, 1)]
+    assert list_images(out / "image_list.txt") == wanted
+    with pytest.raises(UserError, match="several --images need --out"):
+        train.overrides("folder", places, None, [])
 
 
 def test_configs_and_what_is_said_twice():
@@ -82,8 +94,10 @@ def test_what_a_run_was_started_with(tmp_path, monkeypatch):
 def test_trains_and_resumes(tmp_path):
     """A real run whose folder has a name that a shell and Hydra would read otherwise, moved."""
     images, out = write_images(tmp_path / "my [new] photos"), tmp_path / "run, it's 1"
+    more = write_images(tmp_path / "more", 1)
     config, *changes = TINY
     command = ["-m", "vice", "train", config.partition("/")[2], "--images", str(images)]
+    command.append(str(more))
     done = Forked([*command, "--out", str(out), *changes], cwd=tmp_path).wait()
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"trained: {out}/vice.safetensors\n"

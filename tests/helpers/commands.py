@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.helpers.forked import ROOT
 
-PROGRAMS = ("python", "make", "sbatch", "torchrun", "source")
+PROGRAMS = ("python", "make", "sbatch", "torchrun", "source", "vice", "pip")
 #: Variables that a command may set for itself.
 VARIABLES = ("VICE_DATA", "PYTHONPATH")
 #: Stands in for every program: says how it was called; fields for its name and the variables first.

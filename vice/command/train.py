@@ -8,11 +8,16 @@ from pathlib import Path
 
 from vice.cli import Parser, show
 from vice.errors import UserError
+from vice.images import list_images
+from vice.names import name_bytes, printable
 from vice.paths import experiment_names, typed_path
+from vice.runtime.files import disk_errors, make_folder
 from vice.runtime.overrides import quote
 from vice.runtime.preemption import watch_signals
 from vice.runtime.run_folder import read_overrides
 
+#: In the run folder: the images of several places.
+LIST_NAME = "image_list.txt"
 _IMAGES, _FOLDER = "config.DATA.TRAIN.DATA_PATHS", "config.CHECKPOINT.DIR"
 EXAMPLE = """\
 examples:
@@ -61,7 +66,8 @@ def overrides(
         changes: Further overrides.
 
     Raises:
-        UserError: No such config, or an override says again what an option says.
+        UserError: No such config, an override says again what an option says, or several places
+            of images without a folder for their list.
 
     Example:
         >>> from pathlib import Path
@@ -78,10 +84,27 @@ def overrides(
         if given and any(text.lstrip("+").startswith(f"{key}=") for text in changes):
             raise UserError(f"{option} and {key} say the same: give one of them")
     if images:
-        words.append(f"{_IMAGES}=[{','.join(quote(path.absolute()) for path in images)}]")
+        words.append(f"{_IMAGES}=[{quote(_one_place(images, out).absolute())}]")
     if out:
         words.append(f"{_FOLDER}={quote(out.absolute())}")
     return [*words, *changes]
+
+
+def _one_place(images: Sequence[Path], out: Path | None) -> Path:
+    """What training is given: one place, or the list of the images of several."""
+    if len(images) == 1:
+        return images[0]
+    if out is None:
+        raise UserError("several --images need --out, the folder that their list is kept in")
+    paths = dict.fromkeys(path.absolute() for place in images for path in list_images(place))
+    strange = next((path for path in paths if "\n" in str(path)), None)
+    if strange is not None:
+        raise UserError(f"{printable(str(strange))}: no list can hold this name; rename it")
+    text = "".join(f"{path}\n" for path in paths)
+    make_folder(out)
+    with disk_errors(out / LIST_NAME):
+        (out / LIST_NAME).write_bytes(name_bytes(text))
+    return out / LIST_NAME
 
 
 def _parse() -> argparse.Namespace:
@@ -93,8 +116,8 @@ def _parse() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("words", nargs="*", metavar="CONFIG KEY=VALUE", help="a config (folder), and its options")
-    add("--images", nargs="+", type=typed_path, metavar="PATH", help="what to train on: folders, "
-        "text files with a path a line, or images")  # fmt: skip
+    add("--images", nargs="+", type=typed_path, metavar="PATH", help="what to train on: a folder, "
+        "a text file with a path a line; several need --out, where their list is kept")  # fmt: skip
     add("--out", type=typed_path, metavar="DIR", help="run folder (the config's, outputs/CONFIG)")
     add("--resume", action="store_true", help="go on with the run in --out, as it was begun")
     add("--options", action="store_true", help="print every option of the config, and end")
@@ -116,5 +139,11 @@ def _parse() -> argparse.Namespace:
 
 def _moved(words: list[str], out: Path) -> list[str]:
     """The overrides of a run whose folder may have another name by now."""
-    others = [word for word in words if not word.lstrip("+").startswith(f"{_FOLDER}=")]
-    return [*others, f"{_FOLDER}={quote(out.absolute())}"]
+    kept = out.absolute() / LIST_NAME
+    moved = []
+    for word in words:
+        if word.startswith(f"{_IMAGES}=") and LIST_NAME in word and kept.is_file():
+            moved.append(f"{_IMAGES}=[{quote(kept)}]")
+        elif not word.lstrip("+").startswith(f"{_FOLDER}="):
+            moved.append(word)
+    return [*moved, f"{_FOLDER}={quote(out.absolute())}"]

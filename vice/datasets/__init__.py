@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vice.datasets.ade20k import Ade20k
+from vice.datasets.described.described_set import is_description, open_described
 from vice.datasets.label_sets import label_set
 from vice.datasets.labelled_folder import open_folder
 from vice.datasets.labelled_set import ImageLabelPair, LabelledSet
@@ -49,8 +50,8 @@ def open_dataset(name: str | Path, data_root: str | Path | None = None) -> Label
     """Opens a labelled data set.
 
     Args:
-        name: A key of ``DATASETS``, or the path of a folder in the layout of
-            `vice.datasets.labelled_folder`.
+        name: A key of ``DATASETS``, the path of a folder in the layout of
+            `vice.datasets.labelled_folder`, or of one with a ``dataset.yaml``, or of that file.
         data_root: Folder that holds the benchmarks' folders; default the environment variable
             ``VICE_DATA``, or ``data``.
 
@@ -63,6 +64,8 @@ def open_dataset(name: str | Path, data_root: str | Path | None = None) -> Label
     """
     known = DATASETS.get(str(name))
     if known is None:
+        if str(name) and is_description(name):
+            return open_described(name)
         if not str(name) or not os.path.isdir(name):
             raise UserError(
                 f"data set {str(name)!r} is neither a folder nor one of {', '.join(DATASETS)}"

@@ -82,6 +82,11 @@ class LabelledSet(ABC):
         return self.label_set is None
 
     @property
+    def digest(self) -> str | None:
+        """What tells how stored values are read, for results; None where the name says it."""
+        return None
+
+    @property
     def resizes_labels(self) -> bool:
         """Whether a label map of the same shape as its image, in another size, is resized to it.
 

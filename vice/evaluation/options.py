@@ -175,7 +175,8 @@ def _arguments(args: argparse.Namespace, protocol: Protocol, what: str) -> dict[
     """Arguments that do not depend on the kind, after a look at device and results directory."""
     if args.device is not None:
         check_device(args.device, "--device")
-    data = Path(args.dataset).resolve().name
+    place = Path(args.dataset).resolve()
+    data = place.parent.name if place.is_file() else place.name
     parts = [data, protocol.name, protocol.hash, what, args.checkpoint, f"seed{args.seed}"]
     folder = "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts)
     out = args.out or str(Path("outputs", "eval", folder))

@@ -150,6 +150,7 @@ def describe(
             "fit_name": fit.name,
             "root": str(score.root),
             "label_set": score.label_set.name if score.label_set else None,
+            **({"description": score.digest} if score.digest else {}),
             "splits": splits,
             "images": {k: len(listed) for k, listed in names.items()},
             "list_checksums": {k: list_checksum(listed) for k, listed in names.items()},

@@ -49,7 +49,10 @@ def readouts_of(row):
     for label, arguments in row.evaluate.items():
         before = "" if label == arguments["kind"] else f"{label} "
         matchings: tuple[str, ...] = ("greedy", "hungarian")
-        if "protocol" in arguments:
+        if arguments["kind"] == "retrieval":
+            protocol = get_protocol(arguments["protocol"], arguments["dataset"])
+            names |= {f"{before}retrieval {m}" for m in protocol.retrieval_matchings}
+        elif "protocol" in arguments:
             protocol = get_protocol(arguments["protocol"], arguments["dataset"])
             matchings = (*matchings, *protocol.matchings)
         for k in arguments.get("clusters", ()):

@@ -80,8 +80,8 @@ def evaluate(row: Experiment, spec: str, seed: int, folder: Path, plan: Reproduc
 
 
 def _column(kind: str, label: str, readout: str) -> str:
-    """What a score stands under: two evaluations of clusters are told apart by their label."""
-    if kind != "clusters":
+    """What a score stands under: evaluations of one kind are told apart by their label."""
+    if kind not in ("clusters", "retrieval"):
         return label
     return readout if label == kind else f"{label} {readout}"
 
@@ -155,11 +155,13 @@ def _evaluate(
     # Lazy import: MMSegmentation takes seconds, and a list of the tables needs none of it.
     from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
     from vice.plugins.mmseg.evaluate_linear import evaluate_linear
+    from vice.plugins.mmseg.evaluate_retrieval import evaluate_retrieval
     from vice.plugins.mmseg.finetune import finetune
 
     evaluations: dict[str, Callable[..., dict[str, Any]]] = {
         "linear": evaluate_linear,
         "clusters": evaluate_clusters,
+        "retrieval": evaluate_retrieval,
         "finetune": finetune,
     }
     common: dict[str, Any] = {"device": plan.device, "data_root": plan.data_root}

@@ -27,6 +27,10 @@ from vice.runtime.files import write_text
 from vice.runtime.overrides import expand, quote
 
 
+class NoWeights(Exception):
+    """The weights of a frozen embedder cannot be had; says how they could."""
+
+
 class NotDone(Exception):
     """Something is not done, and the plan is to leave it so."""
 
@@ -44,6 +48,7 @@ class ReproducePlan:
         overrides: Further Hydra overrides of every training; they win over rows and scale.
         slurm: Whether trainings are handed to SLURM.
         device: Where evaluations compute; None takes a GPU if there is one.
+        weights: Folder of files of weights that rows name.
         only_done: Whether what is not done is left so: `require` says it.
     """
 
@@ -55,6 +60,7 @@ class ReproducePlan:
     overrides: tuple[str, ...] = ()
     slurm: bool = False
     device: str | None = None
+    weights: Path = Path("weights")
     only_done: bool = False
 
     def require(self, what: object) -> None:
@@ -101,6 +107,24 @@ class Run:
         """
         content = json.dumps([self.seed, images, dict(self.settings)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:10]
+
+
+def frozen_spec(row: Experiment, plan: ReproducePlan) -> str:
+    """What a row evaluates that trains nothing, with the file of its weights where there is one.
+
+    Raises:
+        NoWeights: They can only be had from a file, which is not there.
+    """
+    spec = str(row.spec)
+    if not row.file:
+        from_imagenet = spec.startswith("imagenet:")
+        return plan.scale.finetuned if from_imagenet and plan.scale.finetuned else spec
+    found = sorted(path for path in plan.weights.glob(f"{row.file}*") if path.stem == row.file)
+    if found and spec.startswith(("timm:", "torchvision:")):
+        return f"{spec}@{found[0]}"
+    if not row.fetched:
+        raise NoWeights(f"put them into {plan.weights} as {row.file}.pth or .safetensors")
+    return spec
 
 
 def plan_run(row: Experiment, plan: ReproducePlan, seed: int) -> Run:

@@ -19,6 +19,8 @@ from vice.runtime.files import write_json, write_text
 from vice.scoring import mean_over
 
 STABILITY = "stability between seeds"
+#: Read-out of a row that could not be scored.
+NO_WEIGHTS = "no weights"
 LABEL_FREE = {
     "perplexity_over_k": "perplexity / K",
     "loss_over_lnk": "loss / ln K",
@@ -110,7 +112,10 @@ def _cells(
     names.pop("training", None)
     source = row.source or table.source
     lines = []
-    for name in names or ["-"]:
+    if outcome.missing and not outcome.last:
+        lines.append([NO_WEIGHTS, "-", "-", outcome.missing, "-", "-"])
+        names = dict.fromkeys(row.published)
+    for name in names or ([] if lines else ["-"]):
         figures = row.published.get(name)
         shown = figure(figures, plan.comparable())
         base = None if baseline is None or baseline is outcome else baseline

@@ -17,9 +17,11 @@ from vice.experiments.reproduce.evaluations import Scores, arguments_of, evaluat
 from vice.experiments.reproduce.label_free import choose, last_scores, stability
 from vice.experiments.reproduce.plan import (
     NotDone,
+    NoWeights,
     ReproducePlan,
     Run,
     composed,
+    frozen_spec,
     plan_run,
     run_folder,
 )
@@ -44,6 +46,7 @@ class RowOutcome:
         label_free: What `vice.experiments.reproduce.label_free.last_scores` gives, a seed each.
         stability: What `vice.experiments.reproduce.label_free.stability` gives, a pair of seeds
             each.
+        missing: Why there are no weights to score.
     """
 
     last: list[Scores] = field(default_factory=list)
@@ -54,6 +57,7 @@ class RowOutcome:
     run: str = ""
     label_free: list[dict[str, float]] = field(default_factory=list)
     stability: list[dict[str, Any]] = field(default_factory=list)
+    missing: str = ""
 
 
 @dataclass
@@ -136,7 +140,7 @@ def _collect(
     """What is done of some rows; nothing is said of what is not, or could not be."""
     only_done = dataclasses.replace(plan, only_done=True, slurm=False)
     for row, seed in work:
-        with suppress(NotDone, UserError):
+        with suppress(NotDone, NoWeights, UserError):
             _train(outcome, row, seed, only_done, {})
             _score(table, outcome.rows[row.name], row, seed, only_done)
             scored.setdefault(row.name, []).append(seed)
@@ -162,7 +166,7 @@ def _guarded(outcome: Outcome, where: str, work: Callable[[], None]) -> bool:
     """Whether work on a row has succeeded; otherwise the outcome says why not."""
     try:
         work()
-    except NotDone:
+    except (NotDone, NoWeights):
         return False
     except Waiting as state:
         outcome.waiting.append(f"{where}: {state}")
@@ -215,9 +219,7 @@ def _score(
         outcome.last.append(_time(row, seed, plan))
         return
     if row.config is None:
-        from_imagenet = str(row.spec).startswith("imagenet:")
-        spec = plan.scale.finetuned if from_imagenet and plan.scale.finetuned else str(row.spec)
-        outcome.last.append(evaluate(row, spec, seed, plan.out / "eval" / _plain(spec), plan))
+        _score_frozen(outcome, row, seed, plan)
         return
     _, folder, _ = _place(row, seed, plan)
     results_folder = plan.out / "eval" / folder.name
@@ -241,6 +243,34 @@ def _score(
     outcome.same = outcome.same and choice["last"]
     if (seconds := training_seconds(folder)) is not None:
         outcome.seconds.append(seconds)
+
+
+def _score_frozen(outcome: RowOutcome, row: Experiment, seed: int, plan: ReproducePlan) -> None:
+    """Raises `NoWeights`, and says in the outcome why, where there is nothing to score."""
+    try:
+        spec = frozen_spec(row, plan)
+        try:
+            scores = evaluate(row, spec, seed, plan.out / "eval" / _plain(spec), plan)
+        except UserError as error:
+            # Only a row that names its weights may be without them.
+            if row.file and (reason := _unloadable(spec)):
+                raise NoWeights(reason) from error
+            raise
+    except NoWeights as error:
+        outcome.missing = str(error)
+        raise
+    outcome.last.append(scores)
+
+
+def _unloadable(spec: str) -> str:
+    """Why an embedder cannot be loaded; empty if it can."""
+    from vice.models.load import load_extractor
+
+    try:
+        load_extractor(spec)
+    except UserError as error:
+        return one_line(error)
+    return ""
 
 
 def _compare_seeds(

@@ -4,9 +4,10 @@ A *part* says some of ``name``, ``config`` (of training), ``train`` (Hydra overr
 ``trained_on`` (data set), ``evaluate`` (name of an evaluation to its arguments; the name is its
 ``kind`` where that is not said, and stands before the read-outs of clusters where it is), ``kinds``
 (which evaluations are kept), ``spec`` (an embedder in place of a training), ``untrained``,
-``initial``, ``published`` (read-out to the papers' figures, in percent) and ``source``; ``use``
-names parts of ``_base/parts.yaml`` that come before it. A row is the table's ``base`` followed by a
-part of ``rows``, or by one of each of the lists of ``axes``.
+``initial``, ``file`` and ``fetched`` (weights of a frozen embedder, see `Experiment`),
+``published`` (read-out to the papers' figures, in percent) and ``source``; ``use`` names parts of
+``_base/parts.yaml`` that come before it. A row is the table's ``base`` followed by a part of
+``rows``, or by one of each of the lists of ``axes``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from typing import Any
 from vice.errors import UserError
 from vice.paths import config_root
 
-KINDS = ("linear", "clusters", "finetune", "timing")
+#: Keys of a part that an experiment has as they are.
+_PLAIN = ("trained_on", "spec", "file", "fetched", "untrained", "initial", "source")
+KINDS = ("linear", "clusters", "retrieval", "finetune", "timing")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,10 @@ class Experiment:
         own: Overrides that make the row what it is; they win over a scale's.
         trained_on: Name of the data set that is trained on.
         spec: What is evaluated in place of a training's result.
+        file: Name, without suffix, that a file of its weights has in the plan's folder of weights;
+            empty where it needs none.
+        fetched: Whether it can be had without that file. One that cannot be had at all has a row
+            that says so, and is no failure.
         untrained: Whether only the config counts, for timings.
         initial: Whether the training's network is evaluated with random weights.
         evaluate: Name of the evaluation to its arguments; ``kind`` is one of ``KINDS``.
@@ -48,6 +55,8 @@ class Experiment:
     own: tuple[str, ...] = ()
     trained_on: str = ""
     spec: str | None = None
+    file: str = ""
+    fetched: bool = True
     untrained: bool = False
     initial: bool = False
     evaluate: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -225,24 +234,20 @@ def _row(
         whole.get("config"),
         tuple(whole.get("train", ())),
         tuple(overrides),
-        whole.get("trained_on", ""),
-        whole.get("spec"),
-        whole.get("untrained", False),
-        whole.get("initial", False),
-        {
+        evaluate={
             label: arguments
             for label, arguments in evaluations.items()
             if arguments["kind"] in kinds
         },
-        {**whole.get("published", {}), **published.get(name, {})},
-        whole.get("source", ""),
+        published={**whole.get("published", {}), **published.get(name, {})},
+        **{key: whole[key] for key in _PLAIN if key in whole},
     )
 
 
 def _compose(part: Mapping[str, Any], parts: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """A part with what it uses, shared overrides before its own."""
-    known = {"name", "config", "train", "trained_on", "evaluate", "kinds", "spec"}
-    _check_keys(part, known | {"use", "untrained", "initial", "published", "source"}, file)
+    known = {"name", "config", "train", "evaluate", "kinds", "use", "published"}
+    _check_keys(part, known | {*_PLAIN}, file)
     used = part.get("use", [])
     whole: dict[str, Any] = {}
     for name in [used] if isinstance(used, str) else used:

@@ -52,6 +52,7 @@ HARMLESS = (
     "VICE.FOREGROUND.cache_dir",
     "VICE.FOREGROUND.folder",
     "VICE.HEALTH.",
+    "VICE.TRACKING.",
     "VICE.KEEP_CHECKPOINTS",
     "VICE.METHOD.cache_dir",
     "VICE.MAX_NONFINITE_STEPS",

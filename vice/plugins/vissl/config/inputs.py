@@ -17,6 +17,7 @@ from vice.models.weight_files import holds_weights, split_key
 from vice.runtime.files import write_json
 from vice.runtime.overrides import shell_word
 from vice.runtime.run_folder import FOUND_NAME
+from vice.runtime.trackers import check_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def check_data(config: DictConfig) -> None:
         raise UserError(f"{key}: {paths[0]} does not exist; {remedy}")
     _check_folder(key, Path(paths[0]), Path(str(config.CHECKPOINT.DIR)))
     _check_held_out(config.VICE.HEALTH)
+    check_trackers(config.VICE.TRACKING)
     _check_weights(config.MODEL.TRUNK.VICE)
 
 

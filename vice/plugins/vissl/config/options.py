@@ -113,6 +113,16 @@ class HealthOptions:
     held_out: int = option(32, whole(0, 256), "at most so many of those images are measured on")
 
 
+@dataclass(frozen=True)
+class TrackingOptions:
+    """``config.VICE.TRACKING``: where numbers and pictures go beside TensorBoard."""
+
+    wandb: str | None = option(None, either(LINE, NULL), "project of Weights & Biases; null: none")
+    mlflow: str | None = option(
+        None, either(LINE, NULL), "tracking URI of MLflow, or a folder; null: none"
+    )
+
+
 #: Groups of VISSL's own keys, and what ViCE relies on in each of them.
 VISSL: dict[str, Group] = {
     "MODEL.TRUNK": {"NAME": Option(one_of(TRUNK), "network that is trained")},

@@ -19,6 +19,7 @@ from vice.plugins.vissl.config.options import (
     HealthOptions,
     RunOptions,
     ScheduleOptions,
+    TrackingOptions,
 )
 
 _NAME = Option(
@@ -46,6 +47,7 @@ def groups(method: str) -> dict[str, Group]:
         **{f"VICE.{name}": group for name, group in method_class.sections.items()},
         "VICE.SCHEDULE": ScheduleOptions,
         "VICE.HEALTH": HealthOptions,
+        "VICE.TRACKING": TrackingOptions,
         "MODEL.TRUNK.VICE": EmbedderOptions,
         "MODEL.TRUNK.EXECUTION": Execution,
     }

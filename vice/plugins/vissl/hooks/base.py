@@ -44,5 +44,6 @@ def concepts_of(task: Any) -> Concepts | None:
 
 
 def writers_of(task: Any) -> list[Any]:
-    """TensorBoard's writers; none where the configuration wants none."""
-    return [hook.tb_writer for hook in task.hooks if isinstance(hook, SSLTensorboardHook)]
+    """TensorBoard's writers and other trackers; none where the configuration wants none."""
+    writers = [hook.tb_writer for hook in task.hooks if isinstance(hook, SSLTensorboardHook)]
+    return [*writers, *(writer for hook in task.hooks for writer in getattr(hook, "writers", ()))]

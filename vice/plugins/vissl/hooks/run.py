@@ -27,6 +27,7 @@ from vice.plugins.vissl.hooks.finite import FiniteHook
 from vice.plugins.vissl.hooks.method import LastExportHook, MethodHook
 from vice.plugins.vissl.hooks.saving import SaveHook
 from vice.plugins.vissl.hooks.telling import ProgressHook
+from vice.plugins.vissl.hooks.tracking import TrackingHook
 from vice.plugins.vissl.hooks.watching import watch_hooks
 from vice.plugins.vissl.option_keys import KEYS
 from vice.plugins.vissl.resuming import settings_of
@@ -80,7 +81,7 @@ class HealthHook(SilentHook):
             **task.loss.health,
         }
         self.log.write(record)
-        self._to_tensorboard(task, record)
+        self._to_writers(task, record)
         if task.iteration % self.log_every == 0:
             logger.info("health: %s", _in_words(task.method.measures, record))
         for alarm in self.monitor.update(record):
@@ -106,7 +107,7 @@ class HealthHook(SilentHook):
                 logger.warning("skipped: %s", reason)
 
     @staticmethod
-    def _to_tensorboard(task: Any, record: dict[str, float]) -> None:
+    def _to_writers(task: Any, record: dict[str, float]) -> None:
         for writer in writers_of(task):
             for name, value in record.items():
                 writer.add_scalar(f"Health/{name}", value, task.iteration)
@@ -236,6 +237,7 @@ def vice_hooks(
     )
     return [
         RosterHook(roster),
+        TrackingHook(folder, cfg.VICE.TRACKING, cfg),
         FiniteHook(folder, int(cfg.VICE.MAX_NONFINITE_STEPS)),
         HealthHook(folder, max(int(cfg.LOG_FREQUENCY), 1)),
         ProgressHook(folder, LOG_NAME),

@@ -1,0 +1,82 @@
+"""The values that a file of labels stores, whatever its pixel format: one number for each pixel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vice.datasets.label_files import opened
+from vice.errors import UserError
+
+#: Formats that may change the values of pixels when they are saved.
+_LOSSY = ("JPEG", "WEBP", "MPO")
+#: Bits of gray that Pillow stretches to 0-255 when it reads them.
+_STRETCHED = {"L;2": 2, "L;4": 4, "L;2I": 2, "L;4I": 4}
+
+
+def read_values(path: str | Path, *, upright: bool = True) -> tuple[np.ndarray, bool]:
+    """Reads a file of labels.
+
+    Args:
+        path: 1-bit, 8-bit or 16-bit gray, a palette's indices, or RGB.
+        upright: Whether it is turned as its own EXIF orientation says.
+
+    Returns:
+        int32 (H, W): of one channel the value (of 2- and 4-bit gray as it was before readers
+        stretch it, of 1 bit 0 or 1), of colors ``red * 65536 + green * 256 + blue``; and whether
+        they are colors. RGB whose channels are equal everywhere is gray.
+
+    Raises:
+        UserError: It cannot be read, or its format cannot hold labels.
+    """
+    with opened(path) as image:
+        if image.format in _LOSSY and not _is_lossless(image):
+            raise UserError(
+                f"{path}: is a {image.format} file, which may change the values of pixels when it "
+                "is saved: make the labels again from their source, as PNG"
+            )
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise UserError(f"{path}: holds {frames} frames; labels have one")
+        bits = _STRETCHED.get(_raw_mode(image))
+        return _values(ImageOps.exif_transpose(image) if upright else image, bits, path)
+
+
+def _values(image: Image.Image, bits: int | None, path: str | Path) -> tuple[np.ndarray, bool]:
+    if image.mode in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
+        values = np.asarray(image).astype(np.int32)
+        return (values // (255 // (2**bits - 1)) if bits else values), False
+    pixels = np.asarray(image)
+    if image.mode in ("RGBA", "LA"):
+        if (pixels[..., -1] != 255).any():
+            raise UserError(f"{path}: labels with transparent pixels: save them without")
+        pixels = pixels[..., :-1]
+    elif image.mode != "RGB":
+        raise UserError(f"{path}: pixel format {image.mode!r} cannot hold labels; save it as PNG")
+    pixels = pixels.astype(np.int32)
+    if pixels.shape[2] == 1 or (pixels == pixels[..., :1]).all():
+        return pixels[..., 0], False
+    return pack(pixels[..., 0], pixels[..., 1], pixels[..., 2]), True
+
+
+def pack(red: np.ndarray | int, green: np.ndarray | int, blue: np.ndarray | int) -> np.ndarray:
+    """One number for a color of 8 bits a channel, int32."""
+    return np.asarray(red, np.int32) << 16 | np.asarray(green, np.int32) << 8 | np.int32(blue)
+
+
+def unpack(value: int) -> tuple[int, int, int]:
+    """The color of a number that `pack` made."""
+    return value >> 16 & 255, value >> 8 & 255, value & 255
+
+
+def _raw_mode(image: Image.Image) -> str:
+    tiles = getattr(image, "tile", None)
+    raw = tiles[0].args if tiles else None
+    raw = raw[0] if isinstance(raw, tuple) and raw else raw
+    return raw if isinstance(raw, str) else ""
+
+
+def _is_lossless(image: Image.Image) -> bool:
+    return image.format == "WEBP" and bool(image.info.get("lossless"))
