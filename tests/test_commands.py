@@ -52,6 +52,7 @@ WHERE_IT_ENDS = {
     # Words of the command `vice`; others are scripts.
     "train": (START, "as run_distributed.py"),
     "segment": (END, ""),
+    "export-masks": (END, ""),
     "install": (END, ""),
 }
 #: Commands that no tool of this repository runs.

@@ -33,6 +33,8 @@ PARTS = {
     "kmeans_epoch": "kmeans_epoch:kmeans_epoch",
     "iic_joint": "joint:iic_joint",
     "methods": "methods:methods",
+    "predictor": "predictor:predictor",
+    "predictor_memory": "predictor:peaks",
     "growth": "growth:growth",
     "kernels": "kernels.compiled:kernels",
     "traffic": "kernels.traffic:traffic",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from vice.cli import number, run
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
+from vice.evaluation.protocols import Protocol
 from vice.names import printable
 from vice.paths import typed_text
 
@@ -17,7 +18,7 @@ EXAMPLE = """\
 def main() -> None:
     parser = evaluation_parser(__doc__, EXAMPLE)
     add = parser.add_argument
-    add("--clusters", type=int, nargs="+", default=[27], help="numbers of clusters (27)")
+    add("--clusters", type=int, nargs="+", help="numbers of clusters (27; of clusters=own: all)")
     add("--pixels", type=int, help="most pixels that k-means sees (protocol)")
     add("--iterations", type=int, help="of k-means (protocol)")
     add("--memory-gib", type=number(0, 1e6), default=2.0, help="most memory of k-means in GiB (2)")
@@ -31,7 +32,7 @@ def main() -> None:
         task = task_arguments(
             args,
             "clusters",
-            detail="".join(f"_{k}" for k in args.clusters),
+            detail=lambda protocol: "".join(f"_{k}" for k in _numbers(args.clusters, protocol)),
             pixels="kmeans_pixels",
             iterations="kmeans_iterations",
         )
@@ -51,6 +52,10 @@ def main() -> None:
     )
     out = printable(task["out_dir"])
     print(f"mIoU / accuracy in %: {summary}; {result['protocol']['title']}, {out}")
+
+
+def _numbers(asked: list[int] | None, protocol: Protocol) -> list[int]:
+    return asked or ([] if protocol.clusters == "own" else [27])
 
 
 if __name__ == "__main__":

@@ -30,9 +30,16 @@ def main() -> None:
             batch_size="linear_batch",
             bottleneck="linear_bottleneck",
         )
+        from vice.evaluation.compare import BEST_NAME
         from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 
         result = evaluate_linear(**task)
+    best = result.get(BEST_NAME)
+    if best is not None:
+        print(
+            f"epoch {best['epoch']} of {best['epochs']}, the best on the {best['chosen_on']}: "
+            f"mIoU / accuracy in %: {percent(best)}"
+        )
     print(
         f"linear: mIoU / accuracy in %: {percent(result['linear'])}; "
         f"{result['protocol']['title']}, {printable(task['out_dir'])}"

@@ -29,7 +29,13 @@ def main() -> None:
     parser = evaluation_parser(__doc__, EXAMPLE)
     add = parser.add_argument
     add("--linear", action="store_true", help="a linear probe")
-    add("--clusters", type=int, nargs="+", metavar="K", help="numbers of k-means clusters")
+    add(
+        "--clusters",
+        type=int,
+        nargs="*",
+        metavar="K",
+        help="numbers of k-means clusters (of clusters=own none)",
+    )
     add("--retrieval", action="store_true", help="dense nearest-neighbour retrieval")
     add(
         "--retrieval-protocol",
@@ -66,7 +72,7 @@ def main() -> None:
     args = parser.parse_args()
     asked = {
         "linear": args.linear,
-        "clusters": args.clusters,
+        "clusters": args.clusters is not None,
         "retrieval": args.retrieval,
         "position": args.position is not None,
     }

@@ -29,6 +29,7 @@ OTHER = {
     "linear_step_epoch": 3,
     "linear_weight_decay": 0.1, "linear_rotation": 40.0, "linear_scale": (0.5, 0.6),
     "fit_size": (21,), "size": (27,), "resize": "none",
+    "resize_factor": 0.7, "pad": 151, "label_part": "stuff1",
 }  # fmt: skip
 BASES = {
     "native": {},
@@ -43,6 +44,8 @@ BASES = {
     "masks": {"clusters": "objects", "foreground": "label"},
     "refined": {"crf": "dense"},
     "patches": {"retrieval_grid": "patch"},
+    "own": {"clusters": "own"},
+    "padded": {"resize": "factor", "resize_factor": 0.4, "pad": 90, "score_at": "input"},
 }
 #: What `--set` changes that belongs together.
 WITH = {"resize": {"size": ()}, "linear_schedule": {"linear_epochs": 3}}
@@ -51,6 +54,7 @@ WITH = {"resize": {"size": ()}, "linear_schedule": {"linear_epochs": 3}}
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     root = runs.labelled(tmp_path_factory.mktemp("data") / "set", np.random.default_rng(0))
+    (root / "classes.txt").write_text("dark-things\nbright-stuff\n")
     for kind in ("images", "labels"):
         (root / kind / "train").rename(root / kind / "more")
         (root / kind / "train").mkdir()
@@ -96,7 +100,8 @@ def what_happens(kind, protocol, root):
             own = protocol.foreground == "model" and protocol.foreground_threshold
             found += [protocol.foreground, own, protocol.objects_components]
             return [*found, protocol.objects_batch, protocol.objects_seeds]
-        found += [protocol.kmeans_pixels, protocol.kmeans_iterations]
+        if protocol.clusters != "own":
+            found += [protocol.kmeans_pixels, protocol.kmeans_iterations]
         groups = protocol.minibatch_images, protocol.minibatch_init
         return [*found, protocol.clusters == "minibatch" and groups]
     if kind == "retrieval":

@@ -8,13 +8,13 @@ import pytest
 
 from vice.datasets import DATASETS, label_sets
 from vice.errors import UserError
+from vice.evaluation.protocol_text import parse_changes
 from vice.evaluation.protocols import (
     Protocol,
     default_protocol,
     from_dict,
     get_protocol,
     hashed_fields,
-    parse_changes,
 )
 from vice.evaluation.published import NOTES, PROTOCOLS
 from vice.evaluation.task import resolve_protocol
@@ -102,6 +102,14 @@ GOLDEN = {
     ("maskcontrast2021_linear", "voc21"): "930638f12e55",
     ("maskcontrast2021_linear", "ade150"): "6d48ccb929b8",
     ("maskcontrast2021_linear", "folder"): "3d4499167ace",
+    ("iic2019", "coco27"): "7f61580f879d",
+    ("iic2019", "cityscapes27"): "5c1566946d52",
+    ("iic2019", "cityscapes19"): "b45159d6391c",
+    ("iic2019", "camvid"): "4d3c13459aa8",
+    ("iic2019", "msrc21"): "fa21dbcd7699",
+    ("iic2019", "voc21"): "e7fd6b781d92",
+    ("iic2019", "ade150"): "395e3f44c2e0",
+    ("iic2019", "folder"): "432b36fc97fd",
     ("hummingbird2023", "coco27"): "8b19aff94187",
     ("hummingbird2023", "cityscapes27"): "8a6bf710a933",
     ("hummingbird2023", "cityscapes19"): "7c36e45efb60",
@@ -153,6 +161,7 @@ OTHER = {
     "crf": "dense", "features": "decoder", "linear_epochs": 7, "linear_schedule": "step",
     "linear_step_epoch": 40,
     "linear_weight_decay": 0.1, "linear_rotation": 3.0, "linear_scale": (0.5, 2.0),
+    "resize_factor": 0.5, "pad": 32, "label_part": "stuff15",
 }  # fmt: skip
 #: What results of the first release do not have.
 YOUNGER = [name for name in OTHER if name.startswith("retrieval_")]
@@ -160,7 +169,7 @@ YOUNGER += ["linear_pixels", "linear_l2", "std", "miou_over", "same_split", "clu
 YOUNGER += ["minibatch_images", "minibatch_init", "foreground", "foreground_threshold"]
 YOUNGER += ["objects_components", "objects_batch", "objects_seeds", "features", "crf"]
 YOUNGER += ["linear_epochs", "linear_schedule", "linear_step_epoch", "linear_weight_decay"]
-YOUNGER += ["linear_rotation", "linear_scale"]
+YOUNGER += ["linear_rotation", "linear_scale", "resize_factor", "pad", "label_part"]
 
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Protocol)])
@@ -260,6 +269,11 @@ def test_command_line_values():
         ({"objects_seeds": (1, 1)}, "one or more different ones"),
         ({"same_split": "on"}, "choose off, published"),
         ({"kmeans_pixels": 0}, "kmeans_pixels is 0; at least 1"),
+        ({"pad": 128}, "no label map has: set score_at=input"),
+        ({"resize": "factor", "resize_library": "torchvision"}, "needs resize_library=opencv"),
+        ({"resize": "factor", "size": (3,)}, "needs 0 numbers in size"),
+        ({"resize": "factor", "resize_factor": 0.0}, "resize_factor is 0.0; from 0.01 to 100"),
+        ({"upsample": "probabilities"}, "set clusters=own, or upsample=scores"),
         ({"clusters": "minibatch", "kmeans_pixels": -1}, "kmeans_pixels is -1"),
     ],
 )

@@ -18,7 +18,7 @@ from vice.losses.stego import (
     derangement,
     sample_points,
 )
-from vice.methods.stego import CodeHead
+from vice.methods.code_head import CodeHead
 
 #: The released COCO model's w and b: itself, neighbor, random.
 COCO = ((0.1, 0.12), (1.0, 0.2), (0.1538476246415498, 1.0))

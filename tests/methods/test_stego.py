@@ -14,14 +14,18 @@ from torchvision.transforms import functional as tv
 
 from tests.methods.test_contract import InProcess, Parts
 from vice.errors import OptionError, UserError
+from vice.losses.stego import sample_points
 from vice.methods import build_method
 from vice.methods import neighbor_table as tables
+from vice.methods.correspondence_numbers import Distribution, measure, numbers_from
 from vice.methods.crop_pairs import CropOptions, CropPairs, ReadCrops, cut_crop
 from vice.methods.neighbor_table import ensure_table, make_table, read_table, write_table
 from vice.methods.signs import HealthMonitor
 from vice.models import build_embedder, seeded_embedder
 from vice.models.projection import Projection
+from vice.normalize import normalize
 from vice.options import defaults
+from vice.views.keyed import order_of
 
 
 class Pixels(nn.Module):
@@ -275,3 +279,83 @@ def test_another_other_images_content_is_not_taken_for_the_samples(tmp_path):
     source.image = lambda index: read.append(index) or real(index)
     CropPairs(OPTIONS, None).draw(source, 2, np.random.default_rng(0))
     assert len(read) == 2 and read[-1] == 2 and read[0] == 3
+
+
+def distribution(values: np.ndarray) -> Distribution:
+    return Distribution(np.histogram(values, 4000, (-2, 2))[0].astype(float))
+
+
+def test_numbers_part_two_peaks_and_balance_what_pulls_and_pushes():
+    rng = np.random.default_rng(0)
+    own = np.concatenate([rng.normal(0.1, 0.03, 3000), rng.normal(0.7, 0.03, 1000)])
+    near = np.concatenate([rng.normal(0.0, 0.03, 6000), rng.normal(0.5, 0.03, 500)])
+    others = rng.normal(-0.1, 0.1, 5000)
+    found = numbers_from(*map(distribution, (own, near, others)))
+
+    def variance_inside(values: np.ndarray, b: float) -> float:
+        return sum(part.size * part.var() for part in (values[values <= b], values[values > b]))
+
+    for values, kind in ((own, "self"), (near, "neighbor")):
+        grid = np.linspace(values.min() + 0.01, values.max() - 0.01, 300)
+        least = min(variance_inside(values, b) for b in grid)
+        assert variance_inside(values, found[kind].shift) <= least * (1 + 1e-3)
+    assert 0.2 < found["self"].shift < 0.6 and 0.1 < found["neighbor"].shift < 0.4
+    assert found["random"].shift == pytest.approx(np.quantile(others, 0.99), abs=2e-3)
+    assert found["neighbor"].weight == 1
+
+    def pull(values, kind):
+        return found[kind].weight * (values - found[kind].shift).clip(0).mean()
+
+    assert pull(own, "self") == pytest.approx(pull(near, "neighbor"), rel=0.01)
+    push = found["random"].weight * (found["random"].shift - others).clip(0).mean()
+    assert push == pytest.approx(pull(own, "self") + pull(near, "neighbor"), rel=0.01)
+
+
+@pytest.mark.parametrize("pointwise", [True, False])
+def test_distributions_are_those_of_all_pairs_of_points(pointwise, tmp_path):
+    options = CropOptions(crop_side=24, neighbors=3, points=3)
+    given = context(tmp_path)
+    given.embedder.backbone.channels = (3, 12)
+    ensure_table(given, "a", ReadCrops(options), batch=4, shared=None)
+    pairs = CropPairs(options, None)
+    found = measure(given, pairs, batch=2, pointwise=pointwise)
+    assert {each.counts.sum() for each in found.values()} == {5 * 9 * 9}
+    rows = []
+    for index in (i for i in order_of(3, 0, 6) if i != 3):
+        drawn = pairs.draw(given.source, int(index), np.random.default_rng([3, int(index)]), 0)
+        maps = Pixels()(normalize(torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2)))[1]
+        rows.append([
+            nn.functional.normalize(sample_points(each[None], torch.from_numpy(p)[None])[0], dim=0)
+            for each, p in zip(maps, drawn.points, strict=True)
+        ])  # fmt: skip
+    for kind, other in (("self", 0), ("neighbor", 1)):
+        values = torch.stack([row[0].T @ row[other] for row in rows])
+        if pointwise:
+            values = values - values.mean(2, keepdim=True) + values.mean()
+        # Not bin by bin: of a point with itself the cosine is 1, the edge of one.
+        shown = found[kind]
+        assert float((shown.shares * shown.values).sum()) == pytest.approx(
+            float(values.mean()), abs=1e-3
+        )
+        for value in (-0.2, 0.1, 0.3, 0.5, 0.7, 0.9):
+            below = float(shown.shares[shown.values < value].sum())
+            assert below == pytest.approx(float((values < value).double().mean()), abs=6e-3)
+
+
+def test_measured_numbers_are_kept_and_told(tmp_path):
+    parts = Parts("stego")
+    method = build_method(_settings(numbers="measured", crop_side=32, points=3))
+    loss = method.loss()
+    method.bind(loss, parts.embedder, lambda network, images: network(images))
+    given, before = parts.context, dict(loss.numbers)
+    method.before_workers(given)
+    measured = dict(loss.numbers)
+    assert measured != before and "neighbor w 1 b " in method.provenance()["correspondences"]
+    loss.numbers, given.embedder = before, None
+    with pytest.raises(AttributeError):
+        method.before_workers(given)
+    given.embedder = parts.embedder
+    given.run = lambda *_: pytest.fail("measured twice")
+    method.before_workers(given)
+    assert loss.numbers == measured
+    assert stego().provenance() == {}

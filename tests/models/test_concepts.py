@@ -17,6 +17,7 @@ from vice.models import Concepts, Prototypes, seeded_embedder
 from vice.models.centroids import Centroids
 from vice.models.checkpoint import load_checkpoint, save_run
 from vice.models.concepts import argmax_upsampled
+from vice.normalize import normalize
 
 DIM = 4
 _GENERATOR = torch.Generator().manual_seed(0)
@@ -156,7 +157,8 @@ def test_a_checkpoint_holds_any_kind(kind, embedder, tmp_path, rng):
     found = predictor.segment(image)
     assert torch.equal(found, predictor.segment(image, saved))
     with torch.no_grad():
-        dense = predictor._embed(image, image)
+        batch = torch.from_numpy(image).permute(2, 0, 1)[None]
+        dense = predictor.embedder(normalize(batch))
     score = by_loops(saved, dense[0])
     assert torch.equal(saved.nearest_map(dense, dense.shape[2:])[0], score)
 

@@ -69,6 +69,8 @@ def label_set_names() -> list[str]:
 
 
 #: How the names of classes say which part of a label set they belong to.
+#: Name of all classes where a part could be named.
+ALL = "all"
 _PARTS = ("things", "stuff")
 
 
@@ -88,6 +90,26 @@ def partition(classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
     if not all(parts) or sum(map(len, parts)) < len(classes):
         return {}
     return {f"{name}{len(part)}": part for name, part in zip(_PARTS, parts, strict=True)}
+
+
+def keep_part(labels: np.ndarray, classes: Sequence[str], part: str) -> np.ndarray:
+    """Ignores the labels of all classes that are not in a part.
+
+    Args:
+        labels: Integers, 0..C-1 or 255.
+        classes: Class names in index order.
+        part: A name of `partition`; ``"all"`` changes nothing.
+
+    Raises:
+        UserError: The classes have no such part.
+    """
+    if part == ALL:
+        return labels
+    parts = partition(classes)
+    if part not in parts:
+        known = f"known are {', '.join(parts)}" if parts else "these classes have no parts"
+        raise UserError(f"label_part={part}: no such part of the classes; {known}, or {ALL}")
+    return np.where(np.isin(labels, parts[part]), labels, labels.dtype.type(IGNORE))
 
 
 @cache

@@ -24,6 +24,8 @@ from vice.scoring import mean_over
 logger = logging.getLogger(__name__)
 #: Kinds of results whose scores are no pairs of mIoU and accuracy.
 OF_THEIR_OWN = ("position", "boundaries")
+#: Scores of a probe after the epoch that is best on the scored labels: key and name.
+BEST_NAME, BEST_READOUT = "linear_best", "linear, best epoch"
 #: Arguments that change a score and are in no protocol.
 ASKED_FOR = ("fraction", "subset_seed", "backbone_lr_mult", "crop", "options")
 
@@ -299,7 +301,8 @@ def readouts(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     if result["kind"] == "retrieval":
         return {f"retrieval {m}": result["retrieval"][m] for m in fields["retrieval_matchings"]}
     if result["kind"] != "clusters":
-        return {result["kind"]: result[result["kind"]]}
+        best = {BEST_READOUT: result[BEST_NAME]} if BEST_NAME in result else {}
+        return {result["kind"]: result[result["kind"]], **best}
     return {
         f"{k} {matching}": entry[matching]
         for k, entry in result["clusters"].items()

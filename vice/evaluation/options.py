@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from vice.cli import Parser, number, whole
 from vice.datasets import DATASETS
 from vice.errors import UserError
 from vice.evaluation.protocol_effects import changes_of_kind, check_effects
-from vice.evaluation.protocols import Protocol, default_protocol, get_protocol, parse_changes
+from vice.evaluation.protocol_text import parse_changes
+from vice.evaluation.protocols import Protocol, default_protocol, get_protocol
 from vice.evaluation.published import NOTES, PROTOCOLS
 from vice.paths import typed_text
 from vice.runtime.device_names import NAMES, check_device
@@ -83,14 +84,19 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
 
 
 def task_arguments(
-    args: argparse.Namespace, kind: str, *, detail: str = "", **fields: str
+    args: argparse.Namespace,
+    kind: str,
+    *,
+    detail: str | Callable[[Protocol], str] = "",
+    **fields: str,
 ) -> dict[str, Any]:
     """What `evaluation_parser` has parsed, as arguments of the evaluations.
 
     Args:
         args: The parsed command line.
         kind: A key of `vice.evaluation.protocol_effects.KINDS`.
-        detail: What else is in the name of the default results directory.
+        detail: What else is in the name of the default results directory, or gives it of the
+            protocol.
         **fields: Option to the field of the protocol that it changes.
 
     Returns:
@@ -104,7 +110,8 @@ def task_arguments(
     name = args.protocol or default_protocol(_family(args))
     protocol = get_protocol(name, _family(args), **changes)
     check_effects(kind, protocol)
-    return _arguments(args, protocol, kind + detail) | {"protocol": protocol}
+    more = detail if isinstance(detail, str) else detail(protocol)
+    return _arguments(args, protocol, kind + more) | {"protocol": protocol}
 
 
 def score_arguments(

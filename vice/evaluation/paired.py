@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vice.errors import UserError, brief
-from vice.evaluation.compare import ComparisonTable, readouts
+from vice.evaluation.compare import BEST_NAME, BEST_READOUT, ComparisonTable, readouts
 from vice.evaluation.comparison_page import Section
 from vice.evaluation.image_counts import ImageTables, load_image_tables
 from vice.evaluation.intervals import (
@@ -229,6 +229,8 @@ def _tables(
     """Counts of each image and the mapping of a read-out, which must give the result's score."""
     classes, images = tuple(result["classes"]), result["dataset"]["images"]["score"]
     name, _, matching = readout.partition(" ")
+    if readout == BEST_READOUT:
+        name, matching = BEST_NAME, ""
     sizes = {name: len(classes)}
     if result["kind"] == "clusters":
         sizes = {key: int(key) for key in result["clusters"]}

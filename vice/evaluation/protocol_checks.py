@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 _CHOICES = {
     "fit_crops": ("whole", "five"),
-    "resize": ("none", "short", "within", "exact"),
+    "resize": ("none", "short", "within", "exact", "factor"),
     "interpolation": ("bilinear", "bicubic", "nearest"),
     "resize_library": ("torchvision", "opencv"),
     "score_at": ("original", "input"),
     "std": ("imagenet", "original"),
-    "upsample": ("scores", "input", "classes"),
+    "upsample": ("scores", "input", "classes", "probabilities"),
     "features": ("embedding", "decoder"),
     "crf": ("none", "dense"),
     "linear_schedule": ("poly", "step"),
@@ -24,7 +24,7 @@ _CHOICES = {
     "matchings": ("greedy", "hungarian", "argmax_iou", "hungarian_iou"),
     "linear_optimizer": ("sgd", "adam", "lbfgs"),
     "same_split": ("off", "published"),
-    "clusters": ("kmeans", "minibatch", "objects"),
+    "clusters": ("kmeans", "minibatch", "objects", "own"),
     "foreground": ("model", "files", "label"),
     "foreground_threshold": ("logit", "probability"),
     "retrieval_grid": ("native", "patch"),
@@ -60,11 +60,13 @@ _BETWEEN = {
     "retrieval_temperature": (1e-6, 1e6),
     "retrieval_patch": (1, 2**16),
     "objects_seeds": (0, 2**32 - 1),
+    "resize_factor": (1e-2, 1e2),
+    "pad": (0, 2**16),
 }
 _DIFFERENT = ("matchings", "retrieval_matchings", "objects_seeds")
 #: Protocols that name a paper's own way of finding the foreground.
 _MODEL_ALONE = "maskcontrast2021_kmeans"
-_SIZES = {"none": 0, "short": 1, "within": 2, "exact": 2}
+_SIZES = {"none": 0, "factor": 0, "short": 1, "within": 2, "exact": 2}
 
 
 def check_protocol(protocol: Protocol) -> None:
@@ -91,6 +93,11 @@ def check_protocol(protocol: Protocol) -> None:
 def _check_probe(protocol: Protocol) -> None:
     if protocol.crf == "dense" and protocol.upsample == "classes":
         raise UserError("protocol: crf=dense refines scores: set upsample=scores")
+    if protocol.upsample == "probabilities" and protocol.clusters != "own":
+        raise UserError(
+            "protocol: upsample=probabilities is of the checkpoint's own classes: set "
+            "clusters=own, or upsample=scores"
+        )
     if protocol.linear_optimizer == "lbfgs" and protocol.linear_bottleneck:
         raise UserError(
             "protocol: linear_optimizer=lbfgs fits the plain probe alone: set "
@@ -148,8 +155,13 @@ def _check_sizes(protocol: Protocol) -> None:
         raise UserError(
             f"protocol: resize={resize} needs {len(size)} numbers in fit_size, not {len(fit_size)}"
         )
-    if (resize, protocol.resize_library) == ("within", "torchvision"):
-        raise UserError("protocol: resize=within needs resize_library=opencv")
+    if resize in ("within", "factor") and protocol.resize_library == "torchvision":
+        raise UserError(f"protocol: resize={resize} needs resize_library=opencv")
+    if protocol.pad and protocol.score_at != "input":
+        raise UserError(
+            f"protocol: pad={protocol.pad} puts pixels around the image that no label map has: set "
+            "score_at=input"
+        )
 
 
 def _check_split(field: str, value: str) -> None:

@@ -133,6 +133,8 @@ def _of_clusters(protocol: Protocol) -> dict[str, str]:
     reasons: dict[str, str] = {}
     if way != "minibatch":
         reasons |= dict.fromkeys(_MINIBATCH, f"clusters={way} has no groups of images")
+    if way == "own":
+        reasons |= dict.fromkeys(_PIXELS, "clusters=own fits nothing")
     if way != "objects":
         return reasons | dict.fromkeys(_OBJECTS, f"clusters={way} clusters pixels")
     reasons |= dict.fromkeys(_PIXELS, "clusters=objects has one vector an image")
@@ -159,14 +161,19 @@ def _of_sizes(kind: str, protocol: Protocol) -> dict[str, str]:
     if protocol.resize == "none":
         reason = "resize=none resizes nothing"
         reasons |= dict.fromkeys(("interpolation", "resize_library", "fit_size"), reason)
+    elif protocol.resize == "factor":
+        reasons["fit_size"] = "resize=factor has no sizes"
     elif protocol.fit_size == protocol.size:
         reasons["fit_size"] = "the fitted split has that size without it"
+    if protocol.resize != "factor":
+        reasons["resize_factor"] = f"resize={protocol.resize} has no factor"
     if protocol.fit_crop == protocol.crop:
         reasons["fit_crop"] = "the fitted split is cut to that size without it"
     # Resizing: a train image is always resized with its labels, and so is one of five crops.
     unaugmented = kind in ("clusters", "retrieval")
     fit_matters = unaugmented and protocol.fit_crop and protocol.fit_crops == "whole"
-    if protocol.resize == "none" and not protocol.crop and not fit_matters:
+    moved = protocol.resize != "none" or protocol.crop or protocol.pad
+    if not moved and not fit_matters:
         reasons["score_at"] = "images are scored at their own size"
     return reasons
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class Protocol:
         fit_crop_ratio: Sides of the five crops as a share of the image's.
         resize: ``"none"``; ``"short"``: the shorter side becomes ``size[0]``; ``"within"``: the
             image becomes as large as fits ``size`` (longer, shorter side); ``"exact"``: ``size``
-            is (height, width).
+            is (height, width); ``"factor"``: both sides are multiplied by ``resize_factor``.
         size: Pixels, see ``resize``.
         fit_size: The same for the fitted split; empty means ``size``.
         interpolation: Of images, ``"bilinear"``, ``"bicubic"`` or ``"nearest"``; labels are always
@@ -51,7 +51,8 @@ class Protocol:
             scoring, fitting centroids and mapping them.
         upsample: ``"scores"`` (class or cluster scores are upsampled, then compared), ``"input"``
             (upsampled to the network's input and compared there, then repeated) or ``"classes"``
-            (compared at the model's stride, then repeated).
+            (compared at the model's stride, then repeated). With ``clusters="own"`` also
+            ``"probabilities"``: the softmax of the scores is upsampled, then compared.
         matchings: What the clusters' classes come from: ``"greedy"`` (majority on the fitted
             split), ``"hungarian"`` (optimal on the scored split).
         kmeans_pixels: Most pixels that k-means sees.
@@ -97,6 +98,8 @@ class Protocol:
             the number of pixels that Lloyd's algorithm starts from, 0 for all of the first groups.
             Or ``"objects"``: each image has one object, the mean embedding of its foreground, and
             K - 1 clusters of objects and the background make K (`vice.evaluation.objects`).
+            Or ``"own"``: those that the checkpoint was trained with, such as the classes of its
+            head; nothing is fitted.
         minibatch_images: Images of a group.
         minibatch_init: Groups that Lloyd's algorithm starts from.
         foreground: Where an object's foreground comes from: ``"model"``, a second output of the
@@ -120,6 +123,11 @@ class Protocol:
         linear_rotation: Train images are turned by up to so many degrees about their center before
             they are resized; what is uncovered is black, and of class 0.
         linear_scale: Least and greatest factor that they are scaled by then; empty: 1.
+        resize_factor: See ``resize``; sides are rounded.
+        pad: Images that are smaller after resizing get black around them, on both sides alike, up
+            to this side; its pixels are not labelled. 0 for none.
+        label_part: Part of the classes whose pixels are labelled; those of the others are ignored
+            (see `vice.datasets.label_sets.partition`). ``"all"``: every class.
     """
 
     name: str
@@ -177,6 +185,9 @@ class Protocol:
     objects_components: int = 32
     objects_batch: int = 1000
     objects_seeds: tuple[int, ...] = (1234, 1235, 1236, 1237, 1238)
+    resize_factor: float = 1.0
+    pad: int = 0
+    label_part: str = "all"
 
     def __post_init__(self) -> None:
         check_protocol(self)
@@ -238,6 +249,9 @@ _YOUNGER = (
     "objects_components",
     "objects_batch",
     "objects_seeds",
+    "resize_factor",
+    "pad",
+    "label_part",
 )
 
 
@@ -304,41 +318,3 @@ def from_dict(values: dict[str, Any]) -> Protocol:
             )
         typed[name] = value
     return Protocol(**typed)
-
-
-def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
-    """Fields of a protocol from a command line.
-
-    Args:
-        texts: ``field=value``; several values of one field with commas (``size=2048,512``).
-
-    Returns:
-        What `get_protocol` takes as changes.
-
-    Raises:
-        UserError: A text without ``=``, no such field, or a field that is there twice.
-    """
-    defaults = {field.name: field.default for field in dataclasses.fields(Protocol)}
-    changes = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"{text!r} is not FIELD=VALUE, for example upsample=classes")
-        parts = [_literal(part) for part in value.split(",") if part]
-        if name not in defaults or name in ("name", "dataset"):
-            raise UserError(
-                f"protocol field {name!r} is unknown; choose one of "
-                f"{', '.join(sorted(set(defaults) - {'name', 'dataset'}))}"
-            )
-        if name in changes:
-            raise UserError(f"{text}: {name} is given twice; leave one of them out")
-        many = isinstance(defaults.get(name), tuple)
-        changes[name] = tuple(parts) if many else _literal(value)
-    return changes
-
-
-def _literal(text: str) -> Any:
-    try:
-        return json.loads(text.lower() if text in ("True", "False") else text)
-    except json.JSONDecodeError:
-        return text

@@ -95,11 +95,25 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "linear_rotation": 5.0,
         "linear_scale": (0.75, 1.25),
     },
+    "iic2019": {
+        "fit_split": "train+val",
+        "score_split": "train+val",
+        "same_split": "published",
+        "resize": "factor",
+        "resize_factor": 0.33,
+        "pad": 128,
+        "crop": 128,
+        "score_at": "input",
+        "upsample": "probabilities",
+        "clusters": "own",
+        "matchings": ("hungarian",),
+    },
     "hummingbird2023": {**_HUMMINGBIRD, "size": (512, 512), "retrieval_patch": 16},
     "hummingbird2023_patch14": {**_HUMMINGBIRD, "size": (504, 504), "retrieval_patch": 14},
 }
 
 FOR: dict[tuple[str, str], dict[str, Any]] = {
+    ("iic2019", "coco27"): {"label_part": "stuff15"},
     ("maskcontrast2021_held_out", "voc21"): {"fit_split": "trainaug"},
     ("maskcontrast2021_linear", "voc21"): {"fit_split": "trainaug"},
     **{("vice2022_highres", name): {"resize": "none", "size": ()} for name in CITYSCAPES},
@@ -155,8 +169,15 @@ NOTES = {
     "maskcontrast2021_linear": "MaskContrast (ICCV 2021), linear probe on VOC: the features before "
     "the decoder's last projection, images resized to 512 x 512, turned, scaled and mirrored "
     "beforehand; 60 epochs of SGD, a tenth of the rate from epoch 26 on (the repository; the "
-    "supplement says 40: linear_step_epoch=40); compared at 512 x 512. The paper keeps the epoch "
-    "that is best on the scored labels; here it is the last.",
+    "supplement says 40: linear_step_epoch=40); compared at 512 x 512. Scored is the last "
+    "epoch, and beside it, named as such, the one that is best on the scored labels, which is what "
+    "the paper prints.",
+    "iic2019": "IIC (ICCV 2019) as its repository scores it: the classes of the checkpoint's own "
+    "head, without k-means; images shrunk to 0.33 of their sides, black around what is smaller "
+    "than 128 pixels, the central 128 x 128; the softmax is upsampled. Classes are matched by "
+    "Hungarian on the labels of train and val together, on which the training saw the images; of "
+    "COCO-Stuff, pixels of the 15 stuff classes alone count (label_part=stuff15). The paper prints "
+    "pixel accuracy alone, of the epoch that is best on these labels.",
     "hummingbird2023": "Dense nearest-neighbour retrieval (Balazevic et al., NeurIPS 2023), as "
     "open-hummingbird-eval 2.0 does it: images squashed to 512 x 512, one vector a patch of 16 "
     "pixels, 102,400 train patches in the memory (1,024,000 and 10,240,000 by "

@@ -85,6 +85,11 @@ _PICIE = (
     ("cityscapes27", "PiCIE", 12.31, 65.50, "PiCIE, CVPR 2021"),
     ("cityscapes27", "Modified DeepCluster", 7.06, 40.67, "PiCIE, CVPR 2021"),
 )
+#: Model, accuracy on the 15 stuff classes, source.
+_IIC = (
+    ("IIC", 27.7, "IIC, ICCV 2019; best epoch on the scored labels"),
+    ("IIC-res12", 27.92, "PiCIE, CVPR 2021, supplement"),
+)
 #: mIoU on VOC 2012 with 21, 50, 100, 200 and 500 clusters.
 _MASKCONTRAST = {
     "MaskContrast, MoCo v2, unsupervised saliency": (35.0, 41.4, 43.3, 45.0, 48.1),
@@ -112,10 +117,30 @@ SCORES: tuple[PublishedScore, ...] = (
     ),
     *(
         PublishedScore(
+            "clusters",
+            "stego2022_crf",
+            data,
+            "27 hungarian",
+            "STEGO, DINO ViT-B/8",
+            miou,
+            accuracy,
+            "STEGO, ICLR 2022",
+            {"clusters": "own"},
+        )
+        for data, miou, accuracy in (("coco27", 28.2, 56.9), ("cityscapes27", 21.0, 73.2))
+    ),
+    *(
+        PublishedScore(
+            "clusters", "iic2019", "coco27", "15 hungarian", model, None, accuracy, source
+        )
+        for model, accuracy, source in _IIC
+    ),
+    *(
+        PublishedScore(
             "linear",
             "maskcontrast2021_linear",
             "voc21",
-            "linear",
+            "linear, best epoch",
             f"MaskContrast, {model} saliency",
             miou,
             None,

@@ -105,7 +105,7 @@ def segment_folder(
                 write_mask(labels, count, mask)
             counts = np.bincount(labels.ravel(), minlength=count)
             total += counts
-            rows.append([str(target), *labels.shape, *(counts / labels.size)])
+            rows.append([printable(str(image)), target, *labels.shape, *(counts / labels.size)])
         result.done = len(rows)
         if not rows:
             first = next(iter(result.unread.values()))
@@ -159,7 +159,7 @@ def _write_overlay(pixels: np.ndarray, labels: np.ndarray, count: int, path: Pat
 def _table(titles: list[str], rows: list[list[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["mask", "height", "width", *titles])
+    writer.writerow(["image", "mask", "height", "width", *titles])
     for row in rows:
-        writer.writerow([*row[:3], *(f"{share:.6g}" for share in row[3:])])
+        writer.writerow([*row[:4], *(f"{share:.6g}" for share in row[4:])])
     return text.getvalue()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,18 @@ PICTURE_FORMATS = (
 )
 
 
-def open_picture(path: str | Path) -> Image.Image:
+#: Pixels of a picture that are read unless more are asked for: Pillow's own limit.
+MAX_PIXELS = 178_956_970
+_LIMIT = threading.Lock()
+
+
+def open_picture(path: str | Path, max_pixels: int | None = None) -> Image.Image:
     """Opens a picture with `PIL.Image.open`, one of ``PICTURE_FORMATS``.
+
+    Args:
+        path: Of the file.
+        max_pixels: Most pixels; None leaves it to Pillow (``PIL.Image.MAX_IMAGE_PIXELS``, twice of
+            which is ``MAX_PIXELS``).
 
     Raises:
         OSError: Missing, of none of these formats, or a pipe or device, which is not waited for.
@@ -45,4 +56,19 @@ def open_picture(path: str | Path) -> Image.Image:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError("it is no regular file")
     Image.init()
-    return Image.open(path, formats=[name for name in PICTURE_FORMATS if name in Image.OPEN])
+    formats = [name for name in PICTURE_FORMATS if name in Image.OPEN]
+    if max_pixels is None:
+        return Image.open(path, formats=formats)
+    # Pillow's limit is one for the process, and it is looked at when a file is opened.
+    with _LIMIT:
+        kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(path, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = kept
+    if image.width * image.height > max_pixels:
+        image.close()
+        raise Image.DecompressionBombError(
+            f"its {image.width * image.height} pixels exceed the limit of {max_pixels}"
+        )
+    return image

@@ -53,6 +53,9 @@ _LOW_BYTES = {
     "RGBA;16L": "RGBA;16B",
     "RGBA;16N": "RGBA;16B" if _LITTLE else "RGBA;16L",
 }
+_ORIENTATION = 0x0112
+#: Pixels that are converted at a time: Pillow takes up to eleven bytes for each.
+_AT_ONCE = 2**22
 #: Chunks of a PNG that may come before its pixels, at the most; a file has a dozen.
 _MOST_CHUNKS = 1000
 _Deep = tuple[np.ndarray, str, tuple[float, float]]
@@ -96,7 +99,10 @@ class Source:
         from PIL import ImageOps
 
         chosen = self.image if image is None else image
-        return ImageOps.exif_transpose(chosen) if self.upright else chosen
+        # As it is stored: Pillow would copy it, too.
+        if not self.upright or chosen.getexif().get(_ORIENTATION, 1) == 1:
+            return chosen
+        return ImageOps.exif_transpose(chosen)
 
     def values(self, image: Image.Image | None = None) -> np.ndarray:
         """Its samples: (H, W) or (H, W, C)."""
@@ -296,6 +302,19 @@ def _stated_bits(image: Image.Image) -> int | None:
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
+    width, height = image.size
+    image.load()
+    band = max(1, _AT_ONCE // max(1, width))
+    if band >= height:
+        return _part_to_rgb(image)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, band):
+        bottom = min(top + band, height)
+        pixels[top:bottom] = _part_to_rgb(image.crop((0, top, width, bottom)))
+    return pixels
+
+
+def _part_to_rgb(image: Image.Image) -> np.ndarray:
     from PIL import Image
 
     if image.mode in _TRANSPARENT or "transparency" in image.info:
@@ -304,7 +323,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _gray(values: np.ndarray) -> np.ndarray:

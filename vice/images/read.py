@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -48,7 +49,9 @@ class FormatError(ImageError):
     """An image whose pixels could only be read by guessing what they mean."""
 
 
-def read_image(path: str | Path, *, upright: bool = True) -> np.ndarray:
+def read_image(
+    path: str | Path, *, upright: bool = True, max_pixels: int | None = None
+) -> np.ndarray:
     """Reads an image file as 8-bit RGB, upright as its EXIF orientation says.
 
     Grey images are repeated over the channels, transparent pixels are laid over white (what a
@@ -59,6 +62,7 @@ def read_image(path: str | Path, *, upright: bool = True) -> np.ndarray:
     Args:
         path: Image file of any format Pillow reads.
         upright: False leaves the pixels in the order in which they are stored.
+        max_pixels: Most pixels that are read; None for Pillow's limit, by default 178,956,970.
 
     Returns:
         uint8 array of shape (H, W, 3), RGB.
@@ -67,10 +71,12 @@ def read_image(path: str | Path, *, upright: bool = True) -> np.ndarray:
         ImageError: The file is missing, empty, truncated, broken, no image or too large.
         FormatError: Nothing says what its bands or values mean; an `ImageError`, too.
     """
-    return decode_image(path, upright=upright).pixels
+    return decode_image(path, upright=upright, max_pixels=max_pixels).pixels
 
 
-def decode_image(path: str | Path, *, upright: bool = True) -> Decoded:
+def decode_image(
+    path: str | Path, *, upright: bool = True, max_pixels: int | None = None
+) -> Decoded:
     """`read_image`, with what was found in the file.
 
     Raises:
@@ -90,8 +96,9 @@ def decode_image(path: str | Path, *, upright: bool = True) -> Decoded:
         unclear = objection(layout) if layout is not None else None
         if unclear:
             raise UnclearPixels(unclear)
-        with open_picture(path) as image:
-            return decode(Source(image, lambda: open_picture(path), layout, upright))
+        reopen = partial(open_picture, path, max_pixels)
+        with reopen() as image:
+            return decode(Source(image, reopen, layout, upright))
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -100,7 +107,8 @@ def decode_image(path: str | Path, *, upright: bool = True) -> Decoded:
         raise FormatError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"{path}: {error}; shrink the image, or raise PIL.Image.MAX_IMAGE_PIXELS to trust it"
+            f"{path}: {error}; shrink the image, or raise the limit to trust it: max_pixels=... of "
+            "vice.load and read_image, PIL.Image.MAX_IMAGE_PIXELS for all else"
         ) from error
     # Catch-all: decoders meet broken bytes with struct.error, zlib.error, SyntaxError and others.
     except Exception as error:

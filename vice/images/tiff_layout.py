@@ -33,7 +33,8 @@ _FORMATS = {1: "unsigned", 2: "signed", 3: "float", 4: "untyped", 5: "complex", 
 _UNSIGNED, _FLOAT = 1, 3
 _ALPHA = {1, 2}
 _WIDTH, _HEIGHT = 256, 257
-_USED = (254, _WIDTH, _HEIGHT, 258, 259, 262, 277, 284, 332, 338, 339)
+_ORIENTATION = 274
+_USED = (254, _WIDTH, _HEIGHT, 258, 259, 262, _ORIENTATION, 277, 284, 332, 338, 339)
 EIGHT_BITS = "convert the images to 8-bit RGB with a scale of your choice, the same for all of them"
 _BANDS = "write the red, green and blue bands alone as RGB"
 
@@ -53,6 +54,8 @@ class TiffLayout:
         ink_set: InkSet; 1 is CMYK.
         pages: Whether more than one page is there.
         stacked: Whether the second page is as large as the first and no smaller copy or mask of it.
+        size: ImageLength and ImageWidth.
+        orientation: Orientation, as of EXIF.
     """
 
     photometric: int | None
@@ -65,6 +68,8 @@ class TiffLayout:
     ink_set: int = 1
     pages: bool = False
     stacked: bool = False
+    size: tuple[int, int] = (0, 0)
+    orientation: int = 1
 
     @property
     def white_is_zero(self) -> bool:
@@ -143,6 +148,8 @@ def layout_of(page: Mapping[int, Any], following: Mapping[int, Any] | None = Non
         int(page.get(332, 1)),
         bool(following),
         _is_stacked(page, following or {}),
+        (int(page.get(_HEIGHT, 0)), int(page.get(_WIDTH, 0))),
+        int(page.get(_ORIENTATION, 1)),
     )
 
 

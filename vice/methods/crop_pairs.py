@@ -110,11 +110,13 @@ class CropPairs:
         self.count = CROPS[options.crops][0]
         self._table: np.ndarray | None = None
 
-    def draw(self, source: Source, index: int, rng: np.random.Generator) -> CropPair:
-        """The image's crop of the epoch, each of five in five epochs, and a neighbor of it."""
-        options = self.options
-        turns = np.random.default_rng([source.seed, source.epoch // self.count, index])
-        number = int(turns.permutation(self.count)[source.epoch % self.count])
+    def draw(
+        self, source: Source, index: int, rng: np.random.Generator, epoch: int | None = None
+    ) -> CropPair:
+        """The image's crop of an epoch, each of five in five epochs, and a neighbor of it."""
+        options, epoch = self.options, source.epoch if epoch is None else epoch
+        turns = np.random.default_rng([source.seed, epoch // self.count, index])
+        number = int(turns.permutation(self.count)[epoch % self.count])
         other = self._neighbor(source, self.count * index + number, rng)
         near = cut_crop(source.image(other // self.count), other % self.count, options)
         # Last: the image that was read last is the one that the sample is of.

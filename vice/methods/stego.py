@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vice.errors import OptionError
-from vice.losses.stego import PairNumbers, StegoLoss
+from vice.losses.stego import PAIRS, PairNumbers, StegoLoss
 from vice.methods.base import Method
 from vice.methods.batch import Batch
+from vice.methods.code_head import CodeHead
 from vice.methods.context import Context, Source
+from vice.methods.correspondence_numbers import in_words, measure, numbers_from
 from vice.methods.crop_pairs import CropOptions, CropPair, CropPairs, ReadCrops, collate_crops
 from vice.methods.neighbor_table import digest_weights, ensure_table, table_key
 from vice.methods.signs import Measure, Sign
-from vice.models import Concepts
+from vice.models import Concepts, Embedder
+from vice.models.key_encoder import Run
 from vice.models.projection import DROPPED
 from vice.normalize import normalize
 from vice.options import FLAG, NULL, PATH, either, number, one_of, option, whole
+from vice.runtime.collectives import on_first_rank
 from vice.runtime.device import to_device
+from vice.runtime.files import read_json, write_json
 from vice.superpixels.external import RegionFiles
 
+logger = logging.getLogger(__name__)
+
+#: The numbers of a run that were measured, in its folder.
+NUMBERS = "correspondences.json"
 _WEIGHT, _SHIFT = number(0, 1e3), number(-1, 1)
 #: Share of the clusters in effective use below which there is no more than a collapse.
 _COLLAPSE = 0.1
@@ -39,6 +48,12 @@ _NO_ATTRACTION = 1e-3
 class StegoOptions(CropOptions):
     """Options of crops, loss and probes; the numbers are those of COCO and DINO's ViT-B/8."""
 
+    numbers: str = option(
+        "given",
+        one_of("given", "measured"),
+        "where w and b come from: the six options below, or, before the first step, the "
+        "distribution of correspondences (vice/methods/correspondence_numbers.py)",
+    )
     weight_self: float = option(0.1, _WEIGHT, "weight w of a crop's loss with itself")
     weight_neighbor: float = option(1.0, _WEIGHT, "the same with a neighbor")
     weight_random: float = option(0.1538476246415498, _WEIGHT, "the same with others of the batch")
@@ -73,50 +88,6 @@ class StegoOptions(CropOptions):
         None, either(NULL, PATH), "folder in which runs share tables of neighbors"
     )
     pass_images: int = option(32, whole(1, 10**4), "images of all ranks in a batch of a pass")
-
-
-class Clusters(nn.Module):
-    """Unit vectors that are exported, under the name that readers of states look for."""
-
-    weight: Tensor
-
-    def __init__(self, dim: int, clusters: int) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.zeros(clusters, dim))
-
-
-class CodeHead(nn.Module):
-    """Parts the codes from the features, and has the probes, which do not reach the codes.
-
-    Args:
-        dim: Width D of the codes.
-        clusters: K of the cluster probe.
-        classes: Of the linear probe; 0: there is none.
-    """
-
-    def __init__(self, dim: int, clusters: int, classes: int) -> None:
-        super().__init__()
-        self.dim = dim
-        # Linear layers: VISSL gives them the rate of heads.
-        self.probe = nn.Linear(dim, clusters, bias=False)
-        nn.init.normal_(self.probe.weight)
-        self.linear = nn.Conv2d(dim, classes, kernel_size=1) if classes else None
-        self.prototypes = Clusters(dim, clusters)
-        self.keep_clusters()
-
-    @torch.no_grad()
-    def keep_clusters(self) -> None:
-        """Exports the directions of the probe's clusters as they are now."""
-        self.prototypes.weight.copy_(F.normalize(self.probe.weight, dim=1))
-
-    def forward(self, maps: Tensor) -> list[Tensor]:
-        """(2 B, D + C, h, w), images and then neighbors, to what `StegoLoss` is given first."""
-        codes, features = maps[:, : self.dim], maps[:, self.dim :]
-        shown = codes.detach().chunk(2)[0]
-        clusters = F.normalize(self.probe.weight, dim=1)
-        scores = F.conv2d(F.normalize(shown, dim=1), clusters[:, :, None, None])
-        logits = shown[:, :0] if self.linear is None else self.linear(shown)
-        return [codes, features, scores, logits]
 
 
 class STEGO(Method):
@@ -156,6 +127,7 @@ class STEGO(Method):
                 named=folder,
             )
         self.classes = options.classes if along else 0
+        self.criterion: StegoLoss | None = None
         self.crops = CropPairs(options, RegionFiles(folder, "label map") if along else None)
 
     # In a worker.
@@ -191,6 +163,11 @@ class STEGO(Method):
             stabilize=options.stabilize,
         )
 
+    def bind(self, loss: nn.Module, embedder: Embedder, run: Run) -> None:
+        """The loss may be told other numbers than the options have."""
+        assert isinstance(loss, StegoLoss)
+        self.criterion = loss
+
     def check_batch(self, images: int) -> None:
         """A single image has no other one to be told from."""
         if images < 2:
@@ -202,10 +179,13 @@ class STEGO(Method):
         return Concepts(weight.detach(), name="clusters")
 
     def provenance(self) -> Mapping[str, Any]:
-        """That labels train a probe, and nothing that is exported."""
-        if not self.classes:
-            return {}
-        return {"supervision": "none of what is exported; labels train a linear probe beside it"}
+        """That labels train a probe, and nothing that is exported; and numbers that were found."""
+        told: dict[str, Any] = {}
+        if self.classes:
+            told["supervision"] = "none of what is exported; labels train a linear probe beside it"
+        if self.options.numbers == "measured" and self.criterion is not None:
+            told["correspondences"] = in_words(self.criterion.numbers)
+        return told
 
     # Between steps.
 
@@ -230,6 +210,33 @@ class STEGO(Method):
             shared=options.cache_dir,
             dropped=DROPPED if options.neighbor_dropout else 0.0,
         )
+        if options.numbers == "measured":
+            self._take_numbers(context, f"{key} {options.pointwise} {options.points}")
+
+    def _take_numbers(self, context: Context, key: str) -> None:
+        """Those of an earlier start, or such as are worked out now."""
+        file = context.folder / NUMBERS
+
+        def found() -> dict[str, Any] | None:
+            known = read_json(file, "delete it") if file.is_file() else {}
+            return known["numbers"] if known.get("key") == key else None
+
+        known = on_first_rank(found)
+        if known is None:
+            distributions = measure(
+                context,
+                self.crops,
+                batch=self.options.pass_images,
+                pointwise=self.options.pointwise,
+            )
+            kinds = (distributions[kind] for kind in PAIRS)
+            known = {kind: list(each) for kind, each in numbers_from(*kinds).items()}
+            on_first_rank(lambda: write_json(file, {"key": key, "numbers": known}))
+        numbers = {kind: PairNumbers(*map(float, each)) for kind, each in known.items()}
+        if self.criterion is None:
+            raise ValueError("the method must be bound to its loss first")
+        self.criterion.numbers = numbers
+        logger.info("measured without labels: %s", in_words(numbers))
 
     def after_step(self, context: Context) -> None:
         """What is exported follows the probe."""

@@ -3,8 +3,8 @@
 The scores of K concepts are upsampled bilinearly, and the greatest at a pixel counts with the
 pixel's class, as in `vice.models.upsampled_argmax`. Where one concept is the greatest at all four
 corners of a cell it is so at every pixel between them, and the classes of all of them are added at
-once. Elsewhere a concept can only win if it comes up, at one corner, to what the best of the
-leaders has at its lowest one. Few do, and theirs alone are upsampled. What rounding could decide is
+once. Elsewhere a concept can only win if it comes up to one of the leaders at one corner. Few do,
+and theirs alone are upsampled. What rounding could decide is
 decided as there, so that counts are the same to the last pixel.
 """
 
@@ -108,8 +108,8 @@ class _Candidates:
         inner = len(agree)
         closed = np.flatnonzero(agree & labelled[:inner])
         open_cells = np.flatnonzero(~agree & labelled[:inner])
-        bound = _bounds(flat.numpy(), leader, open_cells, grid) - np.float32(margin)
-        found = _candidates(flat, open_cells, bound, grid)
+        bounds = _bounds(flat.numpy(), leader, open_cells, grid) - np.float32(margin)
+        found = _candidates(flat, open_cells, bounds, grid)
         if found is None:
             return None
         return cls(
@@ -157,31 +157,34 @@ def _leaders(flat: Tensor, least: Tensor, grid: Grid) -> tuple[np.ndarray, np.nd
 
 
 def _bounds(flat: np.ndarray, leader: np.ndarray, cells: np.ndarray, grid: Grid) -> np.ndarray:
-    """What the greatest score is at least everywhere in some cells, float32 (N,)."""
+    """Scores of a good leader of some cells at their corners, float32 (N, 4).
+
+    Whoever is below it at all four is below it everywhere between them.
+    """
     corners = cells[:, None] + grid.corners
     leaders = leader[corners]
     scores = flat[leaders[:, :, None], corners[:, None, :]]
-    lowest: np.ndarray = scores.min(2).max(1)
-    return lowest
+    best: np.ndarray = scores[np.arange(len(cells)), scores.min(2).argmax(1)]
+    return best
 
 
 def _candidates(
-    flat: Tensor, cells: np.ndarray, bound: np.ndarray, grid: Grid
+    flat: Tensor, cells: np.ndarray, bounds: np.ndarray, grid: Grid
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Cell and channel of all that come up to a bound at a corner of one of the cells.
 
     Args:
         flat: (K, h * w).
         cells: int64 (N,), ascending.
-        bound: float32 (N,), of each.
+        bounds: float32 (N, 4), of each at its corners.
         grid: The cells.
     """
     channels, count = flat.shape
-    of_cell = np.full(count, np.inf, np.float32)
-    of_cell[cells] = bound
-    of_corner = of_cell.copy()
-    for offset in grid.corners[1:]:
-        np.minimum(of_corner[offset:], of_cell[:-offset], out=of_corner[offset:])
+    of_cell = np.full((4, count), np.inf, np.float32)
+    of_cell[:, cells] = bounds.T
+    of_corner = of_cell[0].copy()
+    for offset, bound in zip(grid.corners[1:], of_cell[1:], strict=True):
+        np.minimum(of_corner[offset:], bound[:-offset], out=of_corner[offset:])
     where = np.flatnonzero((flat >= torch.from_numpy(of_corner)).numpy())
     if len(where) > max(_FEW, _MOST_CANDIDATES * len(cells)):
         return None
@@ -189,7 +192,7 @@ def _candidates(
     beside = corner[:, None] - grid.corners
     # A corner without a cell there: the last cell of a row is none, and has no bound.
     beside = np.where(beside < 0, count - 1, beside)
-    up = flat.numpy().ravel()[where][:, None] >= of_cell[beside]
+    up = flat.numpy().ravel()[where][:, None] >= of_cell[np.arange(4), beside]
     key = np.sort((beside * channels + channel[:, None])[up])
     key = key[np.diff(key, prepend=-1) > 0]
     cell, channel = np.divmod(key, channels)

@@ -13,7 +13,13 @@ import torch
 from torch import Tensor
 
 from vice.models.cell_argmax import argmax_of_cells
-from vice.models.upsampling import RowsBetween, argmax_all, bands, columns_between
+from vice.models.upsampling import (
+    ColumnsBetween,
+    RowsBetween,
+    argmax_all,
+    bands,
+    columns_between,
+)
 
 #: Most bytes of upsampled scores that exist at a time.
 MOST_UPSAMPLED = 2**27
@@ -48,14 +54,17 @@ def argmax_upsampled(
 
 
 def argmax_rows(
-    scores: Tensor, rows: RowsBetween, width: int, max_bytes: int = MOST_UPSAMPLED
+    scores: Tensor,
+    rows: RowsBetween,
+    width: int | ColumnsBetween,
+    max_bytes: int = MOST_UPSAMPLED,
 ) -> Tensor:
     """Argmax over the channels of some rows of an upsampled map, in bounded memory.
 
     Args:
         scores: (B, K, h, w) float.
         rows: R of them, in ascending order.
-        width: Of the upsampled map.
+        width: Of the upsampled map, or some columns of it in ascending order.
         max_bytes: As in `argmax_upsampled`.
 
     Returns:
@@ -64,26 +73,32 @@ def argmax_rows(
     if scores.device.type == "cpu":
         max_bytes = min(max_bytes, _CACHED)
     channels, height, columns = scores.shape[1:]
+    wide = width if isinstance(width, int) else len(width)
     pays = (
         scores.device.type == "cpu"
         and scores.dtype in (torch.float32, torch.float64)
         and channels >= _LEAST_CHANNELS
         and min(height, columns) > 1
-        and len(rows) * width >= _LEAST_PIXELS * height * columns
+        and len(rows) * wide >= _LEAST_PIXELS * height * columns
     )
     if not pays:
         return argmax_all(scores, rows, width, max_bytes)
     return torch.cat([_argmax_sorted_out(one[None], rows, width, max_bytes) for one in scores])
 
 
-def _argmax_sorted_out(scores: Tensor, rows: RowsBetween, width: int, max_bytes: int) -> Tensor:
+def _argmax_sorted_out(
+    scores: Tensor, rows: RowsBetween, width: int | ColumnsBetween, max_bytes: int
+) -> Tensor:
     """`argmax_all` of one image, (1, K, h, w), sorting channels out where that pays."""
     channels, height, columns = scores.shape[1:]
-    across = columns_between(scores, width)
+    if isinstance(width, int):
+        wide, across = width, columns_between(scores, width)
+    else:
+        wide, across = len(width), (width.left, width.weights)
     largest = float(torch.stack(torch.aminmax(scores)).abs().max())
     if across is None or not largest < torch.finfo(scores.dtype).max / 16:
         return argmax_all(scores, rows, width, max_bytes)
-    labels = torch.empty(1, len(rows), width, dtype=torch.int64)
+    labels = torch.empty(1, len(rows), wide, dtype=torch.int64)
     cells = rows.above.clamp(max=height - 2)
     for band in bands(height - 1, _BAND // (channels * columns * scores.element_size())):
         inside = _range(cells, band)

@@ -50,22 +50,65 @@ class RowsBetween:
         return RowsBetween(self.above - first, self.below - first, self.share)
 
 
-def argmax_all(scores: Tensor, rows: RowsBetween, width: int, max_bytes: int) -> Tensor:
+class ColumnsBetween:
+    """Columns of an upsampled map: each lies between two of the map it is made of.
+
+    Args:
+        left: int64 (W,), the column left of each; the other one is its neighbor.
+        weights: (W, 2), of both.
+    """
+
+    def __init__(self, left: Tensor, weights: Tensor) -> None:
+        self.left, self.weights = left, weights
+
+    @classmethod
+    def of(cls, columns: int, width: int, like: Tensor) -> ColumnsBetween:
+        """All columns of a map of two columns at least, upsampled to a width.
+
+        Args:
+            columns: Of the map.
+            width: Of the upsampled one.
+            like: Scores, for their dtype and device.
+        """
+        exact = _columns_between(columns, width, like) if like.device.type == "cpu" else None
+        if exact is not None:
+            return cls(*exact)
+        index = torch.arange(width, device=like.device)
+        between = RowsBetween.of(index, like, width, columns)
+        left = between.above.clamp(max=columns - 2)
+        share = torch.where(between.above == left, between.share[:, 0], 1)
+        return cls(left, torch.stack([1 - share, share], 1))
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def __getitem__(self, columns: slice) -> ColumnsBetween:
+        return ColumnsBetween(self.left[columns], self.weights[columns])
+
+    def from_column(self, first: int) -> ColumnsBetween:
+        """The same columns of a map without the first so many."""
+        return ColumnsBetween(self.left - first, self.weights)
+
+
+def argmax_all(
+    scores: Tensor, rows: RowsBetween, width: int | ColumnsBetween, max_bytes: int
+) -> Tensor:
     """Argmax over the channels of some rows of an upsampled map, in bands of rows.
 
     Args:
         scores: (B, K, h, w) float.
         rows: R of them.
-        width: Of the upsampled map.
+        width: Of the upsampled map, or some columns of it.
         max_bytes: Most bytes of upsampled scores that exist at a time (at least one row does).
 
     Returns:
         int64 (B, R, W).
     """
-    labels = torch.empty(scores.shape[0], len(rows), width, dtype=torch.int64, device=scores.device)
-    row_bytes = scores.shape[0] * scores.shape[1] * width * scores.element_size()
+    wide = width if isinstance(width, int) else len(width)
+    labels = torch.empty(scores.shape[0], len(rows), wide, dtype=torch.int64, device=scores.device)
+    row_bytes = scores.shape[0] * scores.shape[1] * wide * scores.element_size()
     for band in bands(len(rows), max_bytes // row_bytes):
-        labels[:, band] = _upsample(scores, rows[band], width).argmax(1)
+        labels[:, band] = upsample_rows(scores, rows[band], width).argmax(1)
     return labels
 
 
@@ -76,11 +119,23 @@ def bands(height: int, most: int) -> Iterator[slice]:
         yield slice(top, min(top + band, height))
 
 
-def _upsample(scores: Tensor, rows: RowsBetween, width: int) -> Tensor:
-    """Scores between two rows each, upsampled to a width: (B, K, R, W)."""
+def upsample_rows(scores: Tensor, rows: RowsBetween, width: int | ColumnsBetween) -> Tensor:
+    """Some rows of an upsampled map.
+
+    Args:
+        scores: (B, K, h, w) float.
+        rows: R of them.
+        width: Of the upsampled map, or some columns of it.
+
+    Returns:
+        (B, K, R, W).
+    """
     share = rows.share
     between = scores[:, :, rows.above] * (1 - share) + scores[:, :, rows.below] * share
-    return F.interpolate(between, (len(rows), width), mode="bilinear", align_corners=False)
+    if isinstance(width, int):
+        return F.interpolate(between, (len(rows), width), mode="bilinear", align_corners=False)
+    left, right = between[..., width.left], between[..., width.left + 1]
+    return left.mul_(width.weights[:, 0]).addcmul_(right, width.weights[:, 1])
 
 
 def columns_between(scores: Tensor, width: int) -> tuple[Tensor, Tensor] | None:
@@ -89,9 +144,13 @@ def columns_between(scores: Tensor, width: int) -> tuple[Tensor, Tensor] | None:
     Weights are those that upsampling uses, to the bit: it is given ones in every third column.
     None where its kernels, one for each memory format, do not agree.
     """
-    columns, index = scores.shape[3], torch.arange(width)
+    return _columns_between(scores.shape[3], width, scores)
+
+
+def _columns_between(columns: int, width: int, like: Tensor) -> tuple[Tensor, Tensor] | None:
+    index = torch.arange(width)
     third = torch.arange(columns) % 3
-    probe = torch.stack([third == number for number in range(4)])[None, :, None].to(scores.dtype)
+    probe = torch.stack([third == number for number in range(4)])[None, :, None].to(like.dtype)
     found, other = (
         F.interpolate(each, (1, width), mode="bilinear", align_corners=False)[0, :3, 0]
         for each in (probe, probe.contiguous(memory_format=torch.channels_last))

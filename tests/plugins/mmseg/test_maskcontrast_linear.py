@@ -13,13 +13,17 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from vice.errors import UserError
+from vice.evaluation.compare import readouts
+from vice.evaluation.image_counts import load_image_tables
 from vice.evaluation.protocols import get_protocol
 from vice.evaluation.published import PROTOCOLS
 from vice.models import build_embedder
 from vice.models.decoder_features import DecoderFeatures
 from vice.plugins.mmseg import InputSizeSegmentor, NumberedSampler, ViceTurn
+from vice.plugins.mmseg.best_epoch import BestEpochHook
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.pipelines import build_pipeline, count_steps, optimizer, schedule
+from vice.scoring import CountTable
 
 from .helpers import QUIET, TinyEmbedder, rescore
 
@@ -109,14 +113,42 @@ def test_decoder_features_are_what_the_embedding_is_projected_from():
         DecoderFeatures(TinyEmbedder())
 
 
-def test_the_protocol_runs_to_its_end(make_folder, tmp_path):
+def test_the_protocol_runs_to_its_end(make_folder, tmp_path, monkeypatch):
     fields = {**PROTOCOLS["maskcontrast2021_linear"], "size": (32, 32), "linear_epochs": 6}
     fields |= {"linear_step_epoch": 5, "linear_batch": 4}
     root, out = make_folder(), tmp_path / "out"
-    result = evaluate_linear(
-        "random:resnet18-deeplabv3plus-8", root, out, **QUIET, changes=fields, max_maps=99
-    )
+    spec = "random:resnet18-deeplabv3plus-8"
+    result = evaluate_linear(spec, root, out, **QUIET, changes=fields, max_maps=99)
     # Six images make one whole batch of four.
     assert result["probe"]["iterations"] == 6 and result["model"]["dim"] == 256
     table = rescore(root, out / "maps" / "linear", 4)
     assert table.miou(table.identity()) == pytest.approx(result["linear"]["miou"])
+    best = result["linear_best"]
+    assert best["epochs"] == 6 and best["chosen_on"] == "labels of val"
+    assert best["miou"] >= result["linear"]["miou"] and best["interval"]["miou"]
+    assert readouts(result) == {"linear": result["linear"], "linear, best epoch": best}
+    images = result["dataset"]["images"]["score"]
+    shapes = {"linear_best": (4, 4), "linear": (4, 4)}
+    tables = load_image_tables(out / "per_image.npz", shapes, images)
+    assert tables["linear"].total().counts.T.tolist() == result["confusion"]
+    # A training that ends there, before the rate falls, and at which nobody looks on the way.
+    assert 1 <= best["epoch"] <= 5
+    fields |= {"linear_epochs": best["epoch"]}
+    monkeypatch.setattr("vice.plugins.mmseg.evaluate_linear.watch_epochs", lambda *_: None)
+    blind = evaluate_linear(spec, root, tmp_path / "blind", **QUIET, changes=fields)
+    assert blind["linear"]["iou_per_class"] == best["iou_per_class"]
+    assert tables["linear_best"].total().counts.T.tolist() == blind["confusion"]
+    assert "linear_best" not in blind
+
+
+def test_the_first_of_equally_good_epochs_is_kept():
+    hook, found = BestEpochHook(steps=3), []
+    for epoch, right in enumerate((5, 7, 7, 6), 1):
+        table = CountTable(2, 2)
+        table.counts = torch.tensor([[right, 9 - right], [0, 4]])
+        metric = types.SimpleNamespace(tables=[table], image_tables=[])
+        evaluator = types.SimpleNamespace(metrics=[metric])
+        loop = types.SimpleNamespace(evaluator=evaluator)
+        hook.after_val_epoch(types.SimpleNamespace(val_loop=loop, iter=3 * epoch))
+        found.append((hook.best.epoch, hook.best.epochs, int(hook.best.table.counts[0, 0])))
+    assert found == [(1, 1, 5), (2, 2, 7), (2, 3, 7), (2, 4, 7)]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vice.evaluation.compare import readouts
+from vice.evaluation.compare import BEST_READOUT, readouts
 from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.tables import Experiment, merge
 from vice.runtime.files import disk_errors, read_json
@@ -81,6 +81,8 @@ def evaluate(row: Experiment, spec: str, seed: int, folder: Path, plan: Reproduc
 
 def _column(kind: str, label: str, readout: str) -> str:
     """What a score stands under: evaluations of one kind are told apart by their label."""
+    if readout == BEST_READOUT:
+        return f"{label}, best epoch"
     if kind not in ("clusters", "retrieval"):
         return label
     return readout if label == kind else f"{label} {readout}"

@@ -13,20 +13,23 @@ from torch import Tensor, nn
 
 from vice.errors import UserError
 from vice.models.centroids import Centroids
+from vice.models.checkpoint import load_checkpoint
 from vice.models.concepts import Concepts
 from vice.models.embeddings import FiniteWatch
+from vice.models.load import names_a_run
 from vice.runtime.files import read_json
 
 
 @MODELS.register_module()
 class ClusterHead(BaseDecodeHead):
-    """Scores each pixel of an embedding against k-means centroids.
+    """Scores each pixel of an embedding against k-means centroids, or a checkpoint's own classes.
 
     In a plain ``EncoderDecoder`` it predicts classes when it has a mapping, else cluster ids. In
     a `ClusterSegmentor` several of these heads share one pass, in bounded memory.
 
     Args:
         centroids: File written by `vice.models.centroids.Centroids.save`.
+        own: Instead, a checkpoint whose own concepts are taken, see `own_concepts`.
         mapping: Class of each cluster: K integers, or a JSON file with them. None: cluster ids.
         num_classes: Number of classes C when there is a mapping; default its maximum plus one.
         in_index: Which of the backbone's outputs to use.
@@ -34,14 +37,17 @@ class ClusterHead(BaseDecodeHead):
 
     def __init__(
         self,
-        centroids: str,
+        centroids: str | None = None,
         *,
+        own: str | None = None,
         mapping: str | Sequence[int] | None = None,
         num_classes: int | None = None,
         in_index: int = -1,
     ) -> None:
-        loaded = Centroids.load(centroids)
-        clusters, dim = loaded.vectors.shape
+        if (centroids is None) == (own is None):
+            raise ValueError("ClusterHead needs either centroids or own")
+        concepts = own_concepts(own) if own else Centroids.load(str(centroids)).concepts()
+        clusters, dim = concepts.vectors.shape
         super().__init__(
             dim,
             dim,
@@ -53,7 +59,6 @@ class ClusterHead(BaseDecodeHead):
             loss_decode={"type": "CrossEntropyLoss", "avg_non_ignore": True},
             init_cfg=None,
         )
-        concepts = loaded.concepts()
         # Buffers move with the head; the layer of the base class is not needed.
         self.register_buffer("vectors", concepts.vectors, persistent=False)
         self.register_buffer("bias", concepts.bias, persistent=False)
@@ -114,6 +119,24 @@ class ClusterHead(BaseDecodeHead):
             UserError: Always.
         """
         raise UserError("clusters are fitted with tools/eval_cluster.py, not trained")
+
+
+def own_concepts(spec: str) -> Concepts:
+    """What a checkpoint was trained to tell apart: its prototypes, or the classes of its head.
+
+    Args:
+        spec: As in `vice.models.load.load_extractor`.
+
+    Raises:
+        UserError: It names no checkpoint of ViCE, or one without concepts.
+    """
+    concepts = load_checkpoint(spec).concepts if names_a_run(spec) else None
+    if concepts is None:
+        raise UserError(
+            f"{spec} has no classes of its own: score a training that keeps some (IIC, PiCIE, "
+            "ViCE), or cluster its embeddings with clusters=kmeans"
+        )
+    return concepts
 
 
 def _read_mapping(mapping: str | Sequence[int] | None, clusters: int) -> Tensor | None:

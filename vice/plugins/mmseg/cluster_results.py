@@ -30,18 +30,19 @@ def write_clusters(
 
     Args:
         task: What was scored on what.
-        fits: K to centroids.
+        fits: K to centroids; empty where nothing was fitted.
         fit_tables: For each K the counts on the fitted split; empty where no matching asks.
         metric: Holds the counts on the scored split.
         classes: Class names.
         meter: Gets the step of the intervals.
     """
     _write_counts(task, fit_tables, metric.tables)
+    numbers = [table.num_clusters for table in metric.tables]
     mappings = {
         k: _match(task, fit_tables[i] if fit_tables else None, table)
-        for i, (k, table) in enumerate(zip(fits, metric.tables, strict=True))
+        for i, (k, table) in enumerate(zip(numbers, metric.tables, strict=True))
     }
-    images = {str(k): each for k, each in zip(fits, metric.image_tables, strict=True)}
+    images = {str(k): each for k, each in zip(numbers, metric.image_tables, strict=True)}
     resampled = {
         str(k): {name: resampled_mapping(name, each) for name, each in of.items()}
         for k, of in mappings.items()
@@ -52,14 +53,9 @@ def write_clusters(
         str(k): {
             **_scores(task, table, mappings[k], classes, intervals[str(k)]),
             "empty_clusters": int(((fit_tables or metric.tables)[i].counts.sum(1) == 0).sum()),
-            "kmeans": {
-                "vectors": fits[k].vectors_fitted,
-                "distinct_vectors": fits[k].distinct,
-                "non_empty_clusters": fits[k].occupied,
-            },
-            "objective": fits[k].objective,
+            **(_fitted(fits[k]) if fits else {}),
         }
-        for i, (k, table) in enumerate(zip(fits, metric.tables, strict=True))
+        for i, (k, table) in enumerate(zip(numbers, metric.tables, strict=True))
     }
     fitted = fit_tables[0].counts.sum(0) > 0 if fit_tables else None
     return {
@@ -71,6 +67,17 @@ def write_clusters(
             for (k, of), table in zip(mappings.items(), metric.tables, strict=True)
             for name, mapping in of.items()
         ],
+    }
+
+
+def _fitted(centroids: Centroids) -> dict[str, Any]:
+    return {
+        "kmeans": {
+            "vectors": centroids.vectors_fitted,
+            "distinct_vectors": centroids.distinct,
+            "non_empty_clusters": centroids.occupied,
+        },
+        "objective": centroids.objective,
     }
 
 

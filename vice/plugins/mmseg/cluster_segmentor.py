@@ -28,8 +28,9 @@ class ClusterSegmentor(EncoderDecoder):
     they are never held for more than a band of rows when both sizes agree.
 
     Args:
-        upsample: ``"scores"``, ``"input"`` to decide at the size of the input and repeat the
-            clusters, or ``"classes"`` to do so at the stride of the embedding.
+        upsample: ``"scores"``, ``"probabilities"`` (their softmax), ``"input"`` to decide at the
+            size of the input and repeat the clusters, or ``"classes"`` to do so at the stride of
+            the embedding.
         crf: Whether a dense conditional random field refines the softmax of twice the cosine, at
             the size of the input.
         **kwargs: What `EncoderDecoder` takes.
@@ -133,6 +134,8 @@ class ClusterSegmentor(EncoderDecoder):
         if self.upsample == "input":
             ids = argmax_upsampled(scores, size)[:, None].float()
             return F.interpolate(_unpad(ids, size, meta), _size(meta), mode="nearest")[0, 0].long()
+        if self.upsample == "probabilities":
+            scores = scores.softmax(1)
         return _place(scores, size, meta)
 
 

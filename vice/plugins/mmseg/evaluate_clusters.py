@@ -7,6 +7,7 @@ every result says so.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from vice.evaluation.results import describe
 from vice.evaluation.task import Task, make_task
 from vice.models.load import is_spherical
 from vice.plugins.mmseg.backbone import SharedEmbedder, share_embedder
+from vice.plugins.mmseg.cluster_head import own_concepts
 from vice.plugins.mmseg.cluster_results import write_clusters
 from vice.plugins.mmseg.content import check_data
 from vice.plugins.mmseg.evaluate_objects import evaluate_objects
@@ -43,6 +45,10 @@ from vice.runtime.collectives import on_first_rank
 from vice.runtime.step_meter import StepMeter
 from vice.scoring import CountTable
 
+logger = logging.getLogger(__name__)
+#: Numbers of clusters where none is asked for.
+DEFAULT_CLUSTERS = (27,)
+
 
 @names_full_disk
 @process_state_kept()
@@ -51,7 +57,7 @@ def evaluate_clusters(
     dataset: str | Path,
     out_dir: str | Path,
     *,
-    clusters: Sequence[int] = (27,),
+    clusters: Sequence[int] | None = None,
     memory_limit: int = DEFAULT_MEMORY,
     cache_bytes: int = 0,
     faiss_gpu: bool = False,
@@ -74,7 +80,8 @@ def evaluate_clusters(
             ``maps/clusters_<K>/<stem>.png`` (the protocol's first matching),
             ``runner/``, ``centroids_<K>.safetensors``, and with the greedy matching
             ``mapping_<K>.json``.
-        clusters: Numbers of clusters K.
+        clusters: Numbers of clusters K; None: 27, or with ``clusters="own"`` as many as the
+            checkpoint has.
         memory_limit: Most bytes that k-means works on.
         cache_bytes: Budget for keeping embeddings between the two passes over the fitted split.
         faiss_gpu: Whether k-means runs on FAISS's GPUs.
@@ -93,6 +100,7 @@ def evaluate_clusters(
     """
     start, meter = time.monotonic(), StepMeter()
     task = make_task(spec, dataset, out_dir, **task_arguments)
+    clusters = _numbers(clusters, task)
     check_clusters(clusters, task)
     if task.protocol.clusters == "objects":
         return evaluate_objects(task, clusters, masks=masks, cache_bytes=cache_bytes)
@@ -108,13 +116,16 @@ def evaluate_clusters(
         config.model.upsample = task.protocol.upsample
         config.model.crf = task.protocol.crf == "dense"
         _check_crf(task, shared)
+        fits: dict[int, Centroids] = {}
         budget = {"memory_limit": memory_limit, "gpu": faiss_gpu}
-        if task.protocol.clusters == "minibatch":
+        if task.protocol.clusters == "own":
+            logger.info("%s: %d classes of its own, nothing is fitted", spec, clusters[0])
+        elif task.protocol.clusters == "minibatch":
             with meter.step("mini-batch k-means"):
                 fits = fit_minibatch(config, task, shared, clusters, sets[0], Path(folder))
         else:
             fits = _fit(config, task, clusters, shared, budget, meter)
-        add_heads(config, Path(folder), fits)
+        _add_heads(config, Path(folder), fits, spec, clusters)
         fit_tables, metric = _count_both(config, task, shared, meter)
     arguments = {
         "clusters": list(clusters),
@@ -125,7 +136,7 @@ def evaluate_clusters(
 
     def write() -> dict[str, Any]:
         task.out_dir.mkdir(parents=True, exist_ok=True)
-        add_heads(config, task.out_dir, fits)
+        _add_heads(config, task.out_dir, fits, spec, clusters)
         result = {
             **describe("clusters", task, sets, shared.describe()),
             "content": content,
@@ -190,6 +201,16 @@ def add_heads(config: Config, folder: Path, fits: dict[int, Centroids]) -> None:
     config.test_evaluator.num_clusters = list(fits)
 
 
+def _add_heads(
+    config: Config, folder: Path, fits: dict[int, Centroids], spec: str, clusters: Sequence[int]
+) -> None:
+    """`add_heads`, or without anything fitted the head of the checkpoint's own classes."""
+    if fits:
+        return add_heads(config, folder, fits)
+    config.model.decode_head = [{"type": "ClusterHead", "own": spec}]
+    config.test_evaluator.num_clusters = list(clusters)
+
+
 def _count_both(
     config: Config, task: Task, shared: SharedEmbedder, meter: StepMeter
 ) -> tuple[list[CountTable], CountMetric]:
@@ -219,6 +240,19 @@ def _check_crf(task: Task, shared: SharedEmbedder) -> None:
             "crf=dense refines cosines with unit centroids, and these clusters have none: take "
             "clusters=kmeans of an embedder whose directions count, or crf=none"
         )
+
+
+def _numbers(clusters: Sequence[int] | None, task: Task) -> Sequence[int]:
+    """Numbers of clusters; those of a checkpoint's own classes are known."""
+    if task.protocol.clusters != "own":
+        return DEFAULT_CLUSTERS if clusters is None else clusters
+    number = len(own_concepts(task.spec))
+    if clusters and list(clusters) != [number]:
+        raise UserError(
+            f"clusters {list(clusters)}: {task.spec} has {number} classes of its own; ask for "
+            f"{number}, or for no number"
+        )
+    return (number,)
 
 
 def check_numbers(clusters: Sequence[int]) -> None:

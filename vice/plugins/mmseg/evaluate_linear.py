@@ -15,6 +15,7 @@ from vice.evaluation.logistic import NEVER, LogisticFit, fit_logistic
 from vice.evaluation.results import describe
 from vice.evaluation.task import Task, make_task
 from vice.plugins.mmseg.backbone import SharedEmbedder, share_embedder
+from vice.plugins.mmseg.best_epoch import watch_epochs
 from vice.plugins.mmseg.content import check_data
 from vice.plugins.mmseg.dataset import CROPS
 from vice.plugins.mmseg.metric import CountMetric
@@ -63,7 +64,9 @@ def evaluate_linear(
         ``"probe"`` stands how the fit ended: ``optimizer`` and ``iterations``, with steps the mean
         ``loss`` of the last ones, with lbfgs ``pixels``, ``l2``, ``converged``, ``gradient`` and
         ``objective`` (see `vice.evaluation.logistic.LogisticFit`). Under ``"absent"`` stand the
-        classes without a pixel that was fitted on or scored.
+        classes without a pixel that was fitted on or scored. Of a probe that is trained by epochs,
+        the scores are those after the last one, and under ``"linear_best"`` stand those after the
+        ``epoch`` (from 1) that is best on the scored labels, which some papers report.
 
     Raises:
         UserError: No such embedder or protocol, something is wrong with the data set, or numbers
@@ -82,6 +85,7 @@ def evaluate_linear(
     config = load_config("linear_folder", task)
     images = len(sets[0].pairs(protocol.fit_split)) * CROPS[protocol.fit_crops]
     set_probe(config, task, shared.embedder.dim, len(sets[1].classes), images)
+    watch_epochs(config, task, images)
     config.model.backbone.cache_bytes = cache_bytes
     config = finish_config(config, task)
     metric, probe, fitted = _run(config, task, shared, images, meter)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.evaluation.image_counts import ImageCells, ImageTables, image_cells
+from vice.plugins.mmseg.best_epoch import BestEpoch
 from vice.plugins.mmseg.watching import Training
 from vice.scoring import CountTable
 
@@ -58,6 +59,7 @@ class CountMetric(BaseMetric):
         samples: The first images of the data set; after `evaluate` rank 0 has them in order, the
             other ranks none.
         training: What the run's training has seen, if there was one.
+        best_epoch: Counts of its best epoch, where that was asked for.
 
     Args:
         num_clusters: Number of clusters of each set.
@@ -88,6 +90,7 @@ class CountMetric(BaseMetric):
         self.image_tables: list[ImageTables] = []
         self.samples: list[ScoredImage] = []
         self.training: Training | None = None
+        self.best_epoch: BestEpoch | None = None
         self._cells: list[list[ImageCells]] = []
         self._sums: list[CountTable] = []
         self._last: list[CountTable] = []

@@ -26,10 +26,11 @@ def build_pipeline(protocol: Protocol, role: str) -> list[Step]:
     crop = (protocol.fit_crop if fitting else 0) or protocol.crop
     # Order of transforms: a label map read after the image was resized stays as stored.
     together = protocol.score_at == "input" or role == "train" or protocol.fit_crops != "whole"
-    geometry = [*_resize(protocol, fitting), *_crop(crop)]
+    geometry = [*_resize(protocol, fitting), *_pad(protocol), *_crop(crop)]
     if role == "train":
         geometry = [*_turn(protocol), *geometry]
-    labels = [{"type": "ViceLoadLabels"}] if protocol.fit_labels or not fitting else []
+    load = {"type": "ViceLoadLabels", "part": protocol.label_part}
+    labels = [load] if protocol.fit_labels or not fitting else []
     steps: list[Step] = [{"type": "ViceLoadImage"}]
     if fitting and protocol.fit_crops == "five":
         steps += [*labels, {"type": "ViceFiveCrop", "ratio": protocol.fit_crop_ratio}, *geometry]
@@ -59,7 +60,8 @@ def build_fit_pipeline(protocol: Protocol) -> list[Step]:
         raise ValueError("a probe that is trained by steps sees its own images")
     fit, train = build_pipeline(protocol, "fit"), build_pipeline(protocol, "train")
     moved = protocol.resize != "none" or bool(protocol.fit_crop or protocol.crop)
-    return [*train[:-1], {"type": "VicePackBoth", "reload": fit != train and moved}]
+    pack = {"type": "VicePackBoth", "reload": fit != train and moved, "part": protocol.label_part}
+    return [*train[:-1], pack]
 
 
 def optimizer(protocol: Protocol) -> dict[str, Any]:
@@ -113,6 +115,9 @@ def _resize(protocol: Protocol, fitting: bool) -> list[Step]:
     size = (protocol.fit_size if fitting else ()) or protocol.size
     if protocol.resize == "none":
         return []
+    if protocol.resize == "factor":
+        way = {"factor": protocol.resize_factor, "interpolation": protocol.interpolation}
+        return [{"type": "ViceScale", **way}]
     if protocol.resize_library == "torchvision":
         side = size[0] if protocol.resize == "short" else tuple(size)
         return [{"type": "ViceResize", "size": side, "interpolation": protocol.interpolation}]
@@ -123,6 +128,10 @@ def _resize(protocol: Protocol, fitting: bool) -> list[Step]:
     # the shorter one to decide.
     scale = (10**6, size[0]) if protocol.resize == "short" else tuple(size)
     return [{**step, "scale": scale, "keep_ratio": True}]
+
+
+def _pad(protocol: Protocol) -> list[Step]:
+    return [{"type": "VicePad", "side": protocol.pad}] if protocol.pad else []
 
 
 def _crop(side: int) -> list[Step]:

@@ -15,11 +15,13 @@ from torch import Tensor
 from vice.datasets.label_sets import partition
 from vice.datasets.labelled_pixels import absent_classes, warn_absent_classes
 from vice.errors import UserError
+from vice.evaluation.compare import BEST_NAME
 from vice.evaluation.image_counts import ImageTables, save_image_tables
 from vice.evaluation.intervals import score_intervals
 from vice.evaluation.published_scores import published_scores
 from vice.evaluation.results import plain, scores
 from vice.evaluation.task import Task
+from vice.plugins.mmseg.best_epoch import BestEpoch
 from vice.plugins.mmseg.metric import CountMetric
 from vice.runtime.files import write_json
 from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
@@ -90,17 +92,35 @@ def class_scores(
     """
     table = metric.tables[0]
     identity, over = table.identity(), task.protocol.miou_over
-    (images,) = metric.image_tables
-    intervals = resample(task, {kind: images}, {kind: {kind: identity}}, classes, meter)[kind]
+    tables, best = {kind: metric.image_tables[0]}, metric.best_epoch
+    if best is not None and best.images is not None:
+        tables[BEST_NAME] = best.images
+    mappings = {name: {name: identity} for name in tables}
+    intervals = resample(task, tables, mappings, classes, meter)
     return {
         kind: {
-            **scores(table, identity, classes, intervals[kind], over=over),
+            **scores(table, identity, classes, intervals[kind][kind], over=over),
             "fitted_on": task.protocol.fit_split,
         },
+        **({} if best is None else {BEST_NAME: _best(best, task, classes, intervals)}),
         "absent": absent(task, classes, fitted, table),
         "confusion": table.confusion(identity).tolist(),
         **write_samples(metric, task, {kind: identity}, len(classes)),
         "pictures": [draw_confusion(table, identity, classes, task, "confusion")],
+    }
+
+
+def _best(
+    best: BestEpoch, task: Task, classes: tuple[str, ...], intervals: dict[str, Any]
+) -> dict[str, Any]:
+    protocol, identity = task.protocol, best.table.identity()
+    interval = intervals[BEST_NAME][BEST_NAME]
+    return {
+        **scores(best.table, identity, classes, interval, over=protocol.miou_over),
+        "fitted_on": protocol.fit_split,
+        "chosen_on": f"labels of {protocol.score_split}",
+        "epoch": best.epoch,
+        "epochs": best.epochs,
     }
 
 

@@ -24,6 +24,7 @@ from vice.evaluation.dense_crf import check_crf
 from vice.evaluation.task import Task
 from vice.paths import config_root
 from vice.plugins.mmseg.backbone import SharedEmbedder
+from vice.plugins.mmseg.best_epoch import best_epoch_of
 from vice.plugins.mmseg.fitted_weights import set_weights
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.pipelines import count_steps, optimizer, schedule
@@ -46,6 +47,11 @@ def load_config(name: str, task: Task) -> Config:
     Returns:
         The config, without ``task.options`` (see `finish_config`).
     """
+    if task.protocol.upsample == "probabilities" and not name.startswith("cluster"):
+        raise UserError(
+            f"{task.protocol.name} scores the classes of the checkpoint's own head and nothing "
+            "else: evaluate clusters, or take another protocol (or upsample=scores)"
+        )
     config = Config.fromfile(config_root() / "mmseg" / f"{name}.py")
     config.work_dir = str(task.out_dir / "runner")
     config.log_level = task.log_level
@@ -176,7 +182,8 @@ def run(
         keep: Whether the runner's files are kept; False where another run is to come.
 
     Returns:
-        The metric with its tables; its ``training`` says what a training has seen.
+        The metric with its tables; its ``training`` says what a training has seen, and
+        ``best_epoch`` which epoch was the best, where that was asked for.
 
     Raises:
         UserError: Numbers that are not finite, or no labelled pixel that could be scored.
@@ -194,6 +201,7 @@ def run(
         metric = runner.test_loop.evaluator.metrics[0]
         check_counted(metric, config.test_dataloader.dataset)
     metric.training = training_of(runner.hooks)
+    metric.best_epoch = best_epoch_of(runner.hooks)
     return metric
 
 

@@ -71,7 +71,7 @@ def score(
         out_dir: Gets a results directory for each kind, named by it.
         protocols: Kind (``"linear"``, ``"clusters"``, ``"retrieval"``, ``"position"``) to its
             protocol.
-        clusters: Numbers of clusters K, where there are clusters.
+        clusters: Numbers of clusters K, where there are clusters; of ``clusters="own"`` none.
         position_clusters: Numbers of clusters that are scored with and without position.
         boundaries: Folder of images with people's outlines (see
             `vice.evaluation.evaluate_boundaries`); those of the clusters' segments are scored, or
@@ -127,7 +127,8 @@ def score(
         results["label_free"] = measure_views(tasks["clusters"], clusters[0], out)
     if boundaries is not None:
         task = tasks.get("clusters") or make_task(spec, dataset, out, **task_arguments)
-        numbers = clusters if "clusters" in tasks else ()
+        fitted = "clusters" in tasks and protocols["clusters"].clusters != "own"
+        numbers = clusters if fitted else ()
         results["boundaries"] = score_outlines(task, boundaries, numbers, out / "boundaries")
     return {k: results[k] for k in (*protocols, "label_free", "boundaries") if k in results}
 

@@ -15,8 +15,11 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from vice.images import read_image
+from vice.datasets.label_sets import ALL, keep_part
+from vice.images import read_image, resize
 from vice.images.five_crops import five_crop_box
+from vice.images.read import Interpolation
+from vice.labels import IGNORE
 
 
 @TRANSFORMS.register_module()
@@ -48,7 +51,13 @@ class ViceLoadLabels(BaseTransform):
     """Loads ``results["seg_map_path"]`` as class indices, by the data set's label set.
 
     Adds ``gt_seg_map`` (uint8 (H, W), 255 = ignore).
+
+    Args:
+        part: Part of the classes whose labels count, see `vice.datasets.label_sets.keep_part`.
     """
+
+    def __init__(self, part: str = ALL) -> None:
+        self.part = part
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Reads the file.
@@ -58,7 +67,9 @@ class ViceLoadLabels(BaseTransform):
                 of its image.
         """
         size = tuple(results["ori_shape"])
-        results["gt_seg_map"] = results["vice_dataset"].read_label(results["seg_map_path"], size)
+        data = results["vice_dataset"]
+        labels = data.read_label(results["seg_map_path"], size)
+        results["gt_seg_map"] = keep_part(labels, data.classes, self.part)
         results["seg_fields"].append("gt_seg_map")
         return results
 
@@ -84,6 +95,51 @@ class ViceResize(BaseTransform):
             mode = self.interpolation if key == "img" else InterpolationMode.NEAREST
             resized = tv.resize(Image.fromarray(results[key]), self.size, mode)
             results[key] = np.array(resized)
+        results["img_shape"] = results["img"].shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class ViceScale(BaseTransform):
+    """Multiplies both sides of an image by a factor, as IIC's training does.
+
+    Args:
+        factor: Sides are rounded, and at least 1.
+        interpolation: Of the image, ``"bilinear"``, ``"bicubic"`` or ``"nearest"``; a label map
+            takes the nearest pixel.
+    """
+
+    def __init__(self, factor: float, interpolation: Interpolation) -> None:
+        self.factor, self.interpolation = factor, interpolation
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Resizes the image and, if it is loaded, the label map."""
+        height, width = (max(1, round(side * self.factor)) for side in results["img"].shape[:2])
+        for key in ("img", *results["seg_fields"]):
+            way: Interpolation = self.interpolation if key == "img" else "nearest"
+            results[key] = np.ascontiguousarray(resize(results[key], height, width, way))
+        results["img_shape"] = (height, width)
+        return results
+
+
+@TRANSFORMS.register_module()
+class VicePad(BaseTransform):
+    """Puts black around an image that is too small, on both sides alike; it is not labelled.
+
+    Args:
+        side: Least height and width.
+    """
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Pads the image and, if it is loaded, the label map."""
+        missing = [max(0, self.side - length) for length in results["img"].shape[:2]]
+        around = [(each // 2, each - each // 2) for each in missing]
+        results["img"] = np.pad(results["img"], [*around, (0, 0)])
+        for key in results["seg_fields"]:
+            results[key] = np.pad(results[key], around, constant_values=IGNORE)
         results["img_shape"] = results["img"].shape[:2]
         return results
 
@@ -121,18 +177,20 @@ class VicePackBoth(PackSegInputs):
     Args:
         reload: Whether the label map is stored at another size than it has by now: ``gt_sem_seg``
             is then read anew, and ``ori_shape`` its size.
+        part: As of `ViceLoadLabels`.
     """
 
-    def __init__(self, *, reload: bool) -> None:
+    def __init__(self, *, reload: bool, part: str = ALL) -> None:
         super().__init__()
-        self.reload = reload
+        self.reload, self.part = reload, part
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Packs."""
         at_input = results["gt_seg_map"]
         if self.reload:
             # Its size was compared with the image's when it was read first.
-            labels = results["vice_dataset"].read_label(results["seg_map_path"])
+            data = results["vice_dataset"]
+            labels = keep_part(data.read_label(results["seg_map_path"]), data.classes, self.part)
             results = {**results, "gt_seg_map": labels, "ori_shape": labels.shape}
         packed = super().transform(results)
         data = torch.from_numpy(at_input[None].astype(np.int64))

@@ -1,0 +1,70 @@
+"""A result that is put together of parts, in memory or in a file."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vice.errors import UserError
+from vice.predictor.results import Tile
+
+
+def filled(
+    tiles: Iterable[Tile],
+    shape: Sequence[int],
+    out: str | Path | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Parts in their places.
+
+    Args:
+        tiles: Parts that cover the result.
+        shape: Of the result; rows and columns come last.
+        out: A file of NumPy to write to; it is there once it is whole.
+        dtype: Of the result without a file; that of the parts with one.
+
+    Returns:
+        The result, in memory or mapped from the file.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    if out is None:
+        values = torch.empty(*shape, dtype=dtype)
+        for tile in tiles:
+            values[..., tile.rows, tile.columns] = tile.values
+        return values
+    path = Path(out)
+    part = path.with_name(path.name + ".part")
+    try:
+        _write(part, tiles, shape)
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error}); choose another place") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+    return torch.from_numpy(np.load(path, mmap_mode="r+"))
+
+
+def _write(path: Path, tiles: Iterable[Tile], shape: Sequence[int]) -> None:
+    mapped: np.memmap | None = None
+    for tile in tiles:
+        values = tile.values.numpy()
+        if mapped is None:
+            mapped = np.lib.format.open_memmap(
+                path, mode="w+", dtype=values.dtype, shape=tuple(shape)
+            )
+        mapped[..., tile.rows, tile.columns] = values
+        mapped.flush()
+        # Pages that are written stay mapped, and count as memory of this process.
+        pages = getattr(mapped, "_mmap", None)
+        if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+            pages.madvise(mmap.MADV_DONTNEED)
