@@ -71,9 +71,9 @@ def test_paths_are_read_like_arrays(predictor, rng, tmp_path):
         predictor.embed(tmp_path / "missing.png")
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 4), (3, 8, 8)])
-def test_arrays_that_are_no_rgb_images(predictor, shape):
-    with pytest.raises(UserError, match="must be uint8 RGB"):
+@pytest.mark.parametrize("shape", [(8,), (8, 8, 4), (8, 8, 2), (2, 8, 8), (1, 8, 8, 3), (0, 8, 3)])
+def test_arrays_that_are_no_images(predictor, shape):
+    with pytest.raises(UserError, match=r"^an image must be \(H, W, 3\)[^\n]*$"):
         predictor.embed(np.zeros(shape, np.uint8))
 
 

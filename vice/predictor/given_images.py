@@ -13,6 +13,7 @@ from vice.errors import UserError
 from vice.images import read_image, upright_rgb
 from vice.images.tiff_windows import TiffWindows
 from vice.predictor.memory import in_words
+from vice.predictor.pixels import rgb_of_array
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,13 +61,7 @@ def given_image(image: Any, *, budget: int | None = None, max_pixels: int | None
         return _file(image, budget, max_pixels)
     if hasattr(image, "getexif"):
         return _array(upright_rgb(image), "the image")
-    array = np.asarray(image)
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
-        raise UserError(
-            f"an image must be uint8 RGB of shape (H, W, 3), not {array.dtype} {array.shape}: "
-            "scale and choose its bands first, nothing is guessed"
-        )
-    return _array(array, "the image")
+    return _array(rgb_of_array(image), "the image")
 
 
 def _array(pixels: np.ndarray, name: object, held: int = 0) -> Given:

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
-from vice.models.checkpoint import Checkpoint
-from vice.models.concepts import Concepts
-from vice.models.embeddings import refuse_nonfinite
-from vice.models.load import is_spherical
-from vice.normalize import normalize
+from vice.predictor.computing import IMAGE, Computing, check_stride
 from vice.predictor.filled import filled
-from vice.predictor.given_concepts import given_concepts
-from vice.predictor.given_images import Given, given_image
-from vice.predictor.memory import to_bytes
-from vice.predictor.plan import Plan, Tiling
-from vice.predictor.results import Tile, native, nearest, of_pixels, scaled, whole
-from vice.predictor.tiled import TiledNetwork
+from vice.predictor.results import Tile, whole
+from vice.predictor.transform import Transform
 
 if TYPE_CHECKING:
     from vice.predictor.given_concepts import Vectors
     from vice.predictor.given_images import Picture
 
-logger = logging.getLogger(__name__)
-#: What a vector is given to: each pixel, or each cell of the network.
-IMAGE, NATIVE = "image", "native"
 
-
-class Predictor:
+class Predictor(Computing):
     """An embedder that embeds and segments images of any size.
 
     Args:
@@ -48,28 +34,8 @@ class Predictor:
     Attributes:
         embedder: The module.
         tiling: How the last image was computed that ``memory`` was given for; None as a whole.
+        unread: Images that the last `embed_all` or `segment_all` left out, with the reason.
     """
-
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        device: str | torch.device = "cpu",
-        name: str | None = None,
-        max_pixels: int | None = None,
-    ) -> None:
-        self.checkpoint = checkpoint
-        self.device = torch.device(device)
-        self.embedder = checkpoint.embedder.to(self.device)
-        self.name = name or str(checkpoint.path)
-        self.max_pixels = max_pixels
-        self.tiling: Tiling | None = None
-        self._tiled: TiledNetwork | None = None
-        self._warned = False
-
-    @property
-    def dim(self) -> int:
-        """Width D of the embedding."""
-        return self.embedder.dim
 
     # Not inference_mode: the embedder may be one in training, and what a module keeps for its next
     # call must then be fit for a backward pass.
@@ -86,8 +52,9 @@ class Predictor:
         """Embeds one image at its own resolution, or at the network's.
 
         Args:
-            image: (H, W, 3) uint8 RGB, the path of an image file, or an image of Pillow, which is
-                turned as its EXIF orientation says.
+            image: The path of an image file; an image of Pillow, which is turned as its EXIF
+                orientation says; or an array or tensor, uint8 or floating point in [0, 1]: (H, W,
+                3) or (3, H, W) RGB, (H, W) gray.
             stride: ``"image"`` for a vector of each pixel, interpolated bilinearly; ``"native"``
                 for one of each cell of the network, a sixteenth of the memory at stride 4.
             memory: Most memory beside the result, in bytes or as ``"2GiB"``. An image that needs
@@ -103,7 +70,7 @@ class Predictor:
             whose lengths count: as it is).
 
         Raises:
-            UserError: The file cannot be read, the array is not an RGB image, or its embedding is
+            UserError: The file cannot be read, the array is no image, or its embedding is
                 not finite; too little memory; tiles that ``exact`` refuses.
             ValueError: Another stride.
 
@@ -194,7 +161,7 @@ class Predictor:
         compared = self._concepts(concepts)
         given, plan = self._opened(image, memory, exact)
         if plan is None:
-            labels = compared.nearest_map(self._dense(self.embedder, given), given.size)[0].cpu()
+            labels = compared.nearest_map(self._one(self.embedder, given), given.size)[0].cpu()
             return labels if out is None else filled(whole(labels), labels.shape, out)
         return filled(self._segmented_tiles(given, plan, compared), given.size, out, torch.int64)
 
@@ -224,10 +191,71 @@ class Predictor:
         compared = self._concepts(concepts)
         given, plan = self._opened(image, memory, exact)
         if plan is None:
-            dense = self._dense(self.embedder, given)
+            dense = self._one(self.embedder, given)
             yield from whole(compared.nearest_map(dense, given.size)[0].cpu())
         else:
             yield from self._segmented_tiles(given, plan, compared)
+
+    @torch.no_grad()
+    def embed_all(
+        self, images: Any, stride: str = IMAGE, *, batch_size: int = 8, skip: bool = False
+    ) -> Iterator[tuple[Any, Tensor]]:
+        """`embed` of many images, in their order; consecutive ones of a size share a forward pass.
+
+        Args:
+            images: A folder or a list of paths, as in `vice.images.list_images`; a batch (B, H, W,
+                3) or (B, 3, H, W); or anything iterable of images, each as in `embed`, of which at
+                most three batches are held at a time.
+            stride: As in `embed`.
+            batch_size: Most images at a time.
+            skip: Whether images that cannot be read are left out: named in ``unread``, and counted
+                in the log. The first one ends it otherwise.
+
+        Yields:
+            Of each image its path (or its number), and what `embed` returns.
+
+        Raises:
+            UserError: As in `embed`, or there are no images.
+        """
+        check_stride(stride)
+        for names, pixels in self._batches(images, batch_size, skip):
+            given = (pixels.shape[1], pixels.shape[2])
+            for name, dense in zip(names, self._dense(self.embedder, pixels, names), strict=True):
+                yield name, self._finished(dense[None], given, stride)
+
+    @torch.no_grad()
+    def segment_all(
+        self,
+        images: Any,
+        concepts: Vectors | None = None,
+        *,
+        batch_size: int = 8,
+        skip: bool = False,
+    ) -> Iterator[tuple[Any, Tensor]]:
+        """`segment` of many images, as `embed_all`.
+
+        Args:
+            images: As in `embed_all`.
+            concepts: As in `segment`.
+            batch_size: As in `embed_all`.
+            skip: As in `embed_all`.
+
+        Yields:
+            Of each image its path (or its number), and what `segment` returns.
+
+        Raises:
+            UserError: As in `segment`, or there are no images.
+        """
+        compared = self._concepts(concepts)
+        for names, pixels in self._batches(images, batch_size, skip):
+            given = (pixels.shape[1], pixels.shape[2])
+            for name, dense in zip(names, self._dense(self.embedder, pixels, names), strict=True):
+                yield name, compared.nearest_map(dense[None], given)[0].cpu()
+
+    @property
+    def transform(self) -> Transform:
+        """What an image goes through before the network, for a data loader."""
+        return Transform(self.max_pixels)
 
     @torch.no_grad()
     def segment_each(self, image: Picture, sets: Sequence[Vectors | None]) -> list[Tensor]:
@@ -245,7 +273,7 @@ class Predictor:
         """
         given, _ = self._opened(image)
         compared = [self._concepts(concepts) for concepts in sets]
-        dense = self._dense(self.embedder, given)
+        dense = self._one(self.embedder, given)
         return [each.nearest_map(dense, given.size)[0].cpu() for each in compared]
 
     @torch.no_grad()
@@ -267,84 +295,5 @@ class Predictor:
                 f"{self.name} has no saliency: only methods that learn one (docs/training.md) do"
             )
         given, _ = self._opened(image)
-        logits = self._dense(find, given)
+        logits = self._one(find, given)
         return F.interpolate(logits, given.size, mode="bilinear", align_corners=False)[0, 0].cpu()
-
-    def _concepts(self, concepts: Any) -> Concepts:
-        if concepts is None:
-            if self.checkpoint.concepts is None:
-                raise UserError(
-                    f"{self.name} holds no prototypes; pass concepts, (K, {self.dim}) vectors, for "
-                    "example the centroids that tools/eval_cluster.py writes "
-                    "(vice.models.centroids.Centroids.load)"
-                )
-            return self.checkpoint.concepts
-        spherical = is_spherical(self.embedder)
-        return given_concepts(concepts, self.dim, spherical=spherical, device=self.device)
-
-    def _opened(
-        self,
-        image: Any,
-        memory: int | str | None = None,
-        exact: bool = False,
-        stride: str = IMAGE,
-    ) -> tuple[Given, Plan | None]:
-        """An image, and its tiles unless it is computed as a whole."""
-        if stride not in (IMAGE, NATIVE):
-            raise ValueError(f"stride must be {IMAGE!r} or {NATIVE!r}, not {stride!r}")
-        budget = None if memory is None else to_bytes(memory)
-        given = given_image(image, budget=budget, max_pixels=self.max_pixels)
-        self.tiling = None
-        if budget is None:
-            return given, None
-        tiled = self._in_tiles()
-        plan = tiled.plan(given.size, budget - given.held, exact=exact)
-        if plan is not None and not tiled.exact:
-            plan = tiled.measured(plan, given.read)
-            self._warn(plan.tiling)
-        self.tiling = None if plan is None else plan.tiling
-        return given, plan
-
-    def _in_tiles(self) -> TiledNetwork:
-        # What was found of a network holds for its parameters of any value.
-        if self._tiled is None:
-            spherical = is_spherical(self.embedder)
-            self._tiled = TiledNetwork(self.embedder, self.dim, self.device, self.name, spherical)
-        return self._tiled
-
-    def _warn(self, tiling: Tiling) -> None:
-        difference = tiling.difference
-        if self._warned or difference is None:
-            return
-        self._warned = True
-        logger.warning(
-            "%s sees more than a tile of %d x %d pixels: its vectors differ from those of the "
-            "whole image, by %.2g on average and %.2g at most on a part of %d x %d pixels "
-            "(exact=True refuses it, more memory lessens it)",
-            self.name, *tiling.window, difference.mean, difference.most, *difference.size,
-        )  # fmt: skip
-
-    def _embedded(self, given: Given, stride: str) -> Tensor:
-        dense = self._dense(self.embedder, given)
-        if stride == IMAGE:
-            dense = F.interpolate(dense, size=given.size, mode="bilinear", align_corners=False)
-        return scaled(dense, is_spherical(self.embedder))[0].cpu()
-
-    def _embedded_tiles(self, given: Given, plan: Plan, stride: str) -> Iterator[Tile]:
-        spherical = is_spherical(self.embedder)
-        for part in self._in_tiles().tiles(plan, given.read, given.name):
-            if stride == IMAGE:
-                yield from of_pixels(part, spherical)
-            else:
-                yield native(part, spherical)
-
-    def _segmented_tiles(self, given: Given, plan: Plan, concepts: Concepts) -> Iterator[Tile]:
-        for part in self._in_tiles().tiles(plan, given.read, given.name):
-            yield nearest(part, concepts)
-
-    def _dense(self, network: Callable[[Tensor], Tensor], given: Given) -> Tensor:
-        pixels = given.pixels
-        batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
-        dense = network(normalize(batch.to(self.device)))
-        refuse_nonfinite(dense, str(given.name))
-        return dense.float()

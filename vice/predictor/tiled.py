@@ -28,6 +28,7 @@ from vice.predictor.resizing import (
     window_of,
 )
 from vice.predictor.tiles import Axis, Piece, Span, axes, between
+from vice.predictor.transform import network_input
 
 #: From rows and columns of an image to its pixels, uint8 (h, w, 3).
 Read: TypeAlias = Callable[[Span, Span], np.ndarray]
@@ -223,8 +224,7 @@ class TiledNetwork:
         return Plan(layout, rows, columns, tiling)
 
     def _ready(self, pixels: np.ndarray) -> Tensor:
-        batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
-        return normalize(batch.to(self.device))
+        return network_input(pixels[None], self.device)
 
     def _tile(self, layout: Layout, rows: Piece, columns: Piece, read: Read) -> Tensor:
         """Cells of the result that a tile sees, (1, D, h, w)."""

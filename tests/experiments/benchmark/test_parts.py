@@ -22,6 +22,7 @@ from vice.experiments.benchmark import (
     loading,
     methods,
     pooling,
+    predictor,
     scoring,
     step,
     timing,
@@ -43,7 +44,8 @@ def hurry(monkeypatch):
     def quick(calls, *, seconds=0.0, **options):
         return time_in_turn(calls, seconds=0.0, **options)
 
-    for module in (growth, images, joint, kmeans_epoch, loading, methods, pooling, scoring, step):
+    for module in (growth, images, joint, kmeans_epoch, loading, methods, pooling, predictor,
+                   scoring, step):  # fmt: skip
         monkeypatch.setattr(module, "time_in_turn", quick)
     monkeypatch.setattr(kmeans_epoch, "_BATCHES", 2)
 
@@ -61,6 +63,7 @@ def hurry(monkeypatch):
         kmeans_epoch.kmeans_epoch,
         joint.iic_joint,
         methods.methods,
+        predictor.predictor,
     ],
 )
 def test_parts_give_times_and_ratios(part):

@@ -1,0 +1,162 @@
+"""What the user's object computes by: an image as a whole or in tiles, many in batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vice.errors import UserError
+from vice.models.checkpoint import Checkpoint
+from vice.models.concepts import Concepts
+from vice.models.embeddings import refuse_nonfinite
+from vice.models.load import is_spherical
+from vice.predictor.given_concepts import given_concepts
+from vice.predictor.given_images import Given, given_image
+from vice.predictor.many import batches, sources
+from vice.predictor.memory import to_bytes
+from vice.predictor.plan import Plan, Tiling
+from vice.predictor.results import Tile, native, nearest, of_pixels, scaled
+from vice.predictor.tiled import TiledNetwork
+from vice.predictor.transform import network_input
+
+logger = logging.getLogger(__name__)
+#: What a vector is given to: each pixel, or each cell of the network.
+IMAGE, NATIVE = "image", "native"
+
+
+class Computing:
+    """What `vice.Predictor`, which has the arguments, computes by."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str | torch.device = "cpu",
+        name: str | None = None,
+        max_pixels: int | None = None,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.device = torch.device(device)
+        self.embedder = checkpoint.embedder.to(self.device)
+        self.name = name or str(checkpoint.path)
+        self.max_pixels = max_pixels
+        self.tiling: Tiling | None = None
+        self.unread: dict[str, str] = {}
+        self._tiled: TiledNetwork | None = None
+        self._warned = False
+
+    @property
+    def dim(self) -> int:
+        """Width D of the embedding."""
+        return self.embedder.dim
+
+    def _batches(
+        self, images: Any, batch_size: int, skip: bool
+    ) -> Iterator[tuple[list[Any], np.ndarray]]:
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be 1 or more")
+        self.unread = {}
+        found = sources(images)
+        yield from batches(found, batch_size, self.max_pixels, self.unread if skip else None)
+        if self.unread:
+            logger.warning(
+                "%d images cannot be read and were left out; the first: %s",
+                len(self.unread), next(iter(self.unread.values())),
+            )  # fmt: skip
+
+    def _concepts(self, concepts: Any) -> Concepts:
+        if concepts is None:
+            if self.checkpoint.concepts is None:
+                raise UserError(
+                    f"{self.name} holds no prototypes; pass concepts, (K, {self.dim}) vectors, for "
+                    "example the centroids that tools/eval_cluster.py writes "
+                    "(vice.models.centroids.Centroids.load)"
+                )
+            return self.checkpoint.concepts
+        spherical = is_spherical(self.embedder)
+        return given_concepts(concepts, self.dim, spherical=spherical, device=self.device)
+
+    def _opened(
+        self,
+        image: Any,
+        memory: int | str | None = None,
+        exact: bool = False,
+        stride: str = IMAGE,
+    ) -> tuple[Given, Plan | None]:
+        """An image, and its tiles unless it is computed as a whole."""
+        check_stride(stride)
+        budget = None if memory is None else to_bytes(memory)
+        given = given_image(image, budget=budget, max_pixels=self.max_pixels)
+        self.tiling = None
+        if budget is None:
+            return given, None
+        tiled = self._in_tiles()
+        plan = tiled.plan(given.size, budget - given.held, exact=exact)
+        if plan is not None and not tiled.exact:
+            plan = tiled.measured(plan, given.read)
+            self._warn(plan.tiling)
+        self.tiling = None if plan is None else plan.tiling
+        return given, plan
+
+    def _in_tiles(self) -> TiledNetwork:
+        # What was found of a network holds for its parameters of any value.
+        if self._tiled is None:
+            spherical = is_spherical(self.embedder)
+            self._tiled = TiledNetwork(self.embedder, self.dim, self.device, self.name, spherical)
+        return self._tiled
+
+    def _warn(self, tiling: Tiling) -> None:
+        difference = tiling.difference
+        if self._warned or difference is None:
+            return
+        self._warned = True
+        logger.warning(
+            "%s sees more than a tile of %d x %d pixels: its vectors differ from those of the "
+            "whole image, by %.2g on average and %.2g at most on a part of %d x %d pixels "
+            "(exact=True refuses it, more memory lessens it)",
+            self.name, *tiling.window, difference.mean, difference.most, *difference.size,
+        )  # fmt: skip
+
+    def _embedded(self, given: Given, stride: str) -> Tensor:
+        dense = self._one(self.embedder, given)
+        return self._finished(dense, given.size, stride)
+
+    def _finished(self, dense: Tensor, size: tuple[int, int], stride: str) -> Tensor:
+        """Vectors of one image, (1, D, h, w), as `embed` returns them."""
+        if stride == IMAGE:
+            dense = F.interpolate(dense, size=size, mode="bilinear", align_corners=False)
+        return scaled(dense, is_spherical(self.embedder))[0].cpu()
+
+    def _embedded_tiles(self, given: Given, plan: Plan, stride: str) -> Iterator[Tile]:
+        spherical = is_spherical(self.embedder)
+        for part in self._in_tiles().tiles(plan, given.read, given.name):
+            if stride == IMAGE:
+                yield from of_pixels(part, spherical)
+            else:
+                yield native(part, spherical)
+
+    def _segmented_tiles(self, given: Given, plan: Plan, concepts: Concepts) -> Iterator[Tile]:
+        for part in self._in_tiles().tiles(plan, given.read, given.name):
+            yield nearest(part, concepts)
+
+    def _one(self, network: Callable[[Tensor], Tensor], given: Given) -> Tensor:
+        return self._dense(network, given.pixels[None], [given.name])
+
+    def _dense(
+        self, network: Callable[[Tensor], Tensor], pixels: np.ndarray, names: Sequence[Any]
+    ) -> Tensor:
+        dense = network(network_input(pixels, self.device))
+        for name, vectors in zip(names, dense, strict=True):
+            refuse_nonfinite(vectors, str(name))
+        return dense.float()
+
+
+def check_stride(stride: str) -> None:
+    """Refuses a stride that is neither of the two."""
+    if stride not in (IMAGE, NATIVE):
+        raise ValueError(f"stride must be {IMAGE!r} or {NATIVE!r}, not {stride!r}")
