@@ -24,6 +24,7 @@ PARTS = {
     "step": "step:step",
     "compiled": "step:compiled",
     "profile": "step:operators",
+    "whole_step": "whole_step:whole_step",
     "superpixels": "images:superpixels",
     "views": "images:views",
     "loading": "loading:loading",

@@ -58,5 +58,5 @@ def test_the_layout_is_set():
 
 
 def test_an_unknown_precision():
-    with pytest.raises(UserError, match="'half' must be null or bfloat16"):
+    with pytest.raises(UserError, match="'half' must be null, bfloat16 or auto"):
         Execution(precision="half")

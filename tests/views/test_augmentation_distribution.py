@@ -13,7 +13,7 @@ from scipy import stats
 from torchvision.transforms import v2
 
 from vice.experiments.benchmark.data import texture
-from vice.normalize import denormalize
+from vice.normalize import denormalize, normalize_bytes
 from vice.views.photometric import Photometric, PhotometricParams
 
 DRAWS = 500
@@ -33,7 +33,8 @@ def on_device(change: Photometric, picture: torch.Tensor, params: PhotometricPar
 
 
 def in_worker(change: Photometric, picture: torch.Tensor, params: PhotometricParams):
-    return change.change_bytes(np.stack([picture.permute(1, 2, 0).numpy()] * DRAWS), params)
+    pictures = np.stack([picture.permute(1, 2, 0).numpy()] * DRAWS)
+    return normalize_bytes(torch.from_numpy(change.change_bytes(pictures, params)))
 
 
 @pytest.fixture(scope="module", params=[on_device, in_worker])

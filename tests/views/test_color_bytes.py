@@ -8,7 +8,7 @@ import torch
 
 from vice.errors import UserError
 from vice.experiments.benchmark.data import texture
-from vice.normalize import denormalize
+from vice.normalize import denormalize, normalize, normalize_bytes
 from vice.views import color_bytes
 from vice.views.photometric import Photometric
 
@@ -24,7 +24,7 @@ ALONE = {
     "saturation": ({"saturation": 0.8}, 0.8),
     "hue": ({"hue": 0.5}, 0.51),
     "gray": ({"grey_probability": 1.0}, 0.8),
-    "blur": ({"blur_probability": 1.0, "jitter_probability": 0.0}, 0.02),
+    "blur": ({"blur_probability": 1.0, "jitter_probability": 0.0}, 0.52),
     "nothing": ({"jitter_probability": 0.0}, 0.01),
 }
 
@@ -37,8 +37,9 @@ def pictures(rng: np.random.Generator, count: int = 6) -> np.ndarray:
 def levels_apart(change: Photometric, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     params = change.draw(rng, len(images))
     floats = torch.from_numpy(images).permute(0, 3, 1, 2)
-    exact, found = change(floats, params), change.change_bytes(images, params)
-    assert found.dtype == torch.float32 and found.shape == exact.shape
+    exact, bytes_ = change(floats, params), change.change_bytes(images, params)
+    assert bytes_.dtype == np.uint8 and bytes_.shape == images.shape
+    found = normalize_bytes(torch.from_numpy(bytes_))
     return (255 * (denormalize(exact) - denormalize(found))).abs().numpy()
 
 
@@ -53,7 +54,7 @@ def test_each_change_alone_agrees_with_floats(name, rng):
 def test_all_changes_in_any_order_agree_within_rounding(rng):
     """What follows a rounding may stretch it: contrast by 1.8, and noise has extremes all over."""
     apart = np.concatenate([levels_apart(Photometric(), pictures(rng), rng) for _ in range(30)])
-    assert apart.mean() < 0.3 and np.quantile(apart, 0.999) < 3 and apart.max() < 7
+    assert apart.mean() < 0.4 and np.quantile(apart, 0.999) < 3 and apart.max() < 7
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 2), (40, 1)])
@@ -63,7 +64,7 @@ def test_images_smaller_than_the_kernel(shape, rng):
     assert levels_apart(change, images, rng).max() < 0.8
 
 
-def test_noise_is_that_of_the_device_to_the_bit_and_images_are_left_alone(rng):
+def test_noise_is_that_of_the_device_but_for_rounding_and_images_are_left_alone(rng):
     images = pictures(rng)
     before, noise = images.copy(), rng.random(images.shape[:3]) < 0.2
     change = Photometric()
@@ -72,8 +73,10 @@ def test_noise_is_that_of_the_device_to_the_bit_and_images_are_left_alone(rng):
     exact = change(floats, params, torch.from_numpy(noise))
     found = change.change_bytes(images, params, noise)
     where = torch.from_numpy(noise)[:, None].expand_as(exact)
-    assert torch.equal(exact[where], found[where]) and np.array_equal(images, before)
-    assert torch.equal(found[:2], change.change_bytes(images[:2], params[:2], noise[:2]))
+    apart = 255 * (denormalize(exact) - denormalize(normalize_bytes(torch.from_numpy(found))))
+    assert apart[where].abs().max() <= 0.501 and np.array_equal(images, before)
+    assert len(np.unique(found[noise])) > 100
+    assert np.array_equal(found[:2], change.change_bytes(images[:2], params[:2], noise[:2]))
 
 
 def test_what_does_not_fit_is_refused(rng):
@@ -96,3 +99,10 @@ def test_a_blur_that_hardly_blurs_takes_few_taps(monkeypatch):
     for sigma in (0.1, 1.0, 2.0, 50.0):
         color_bytes.gaussian_blur(np.zeros((30, 30, 3), np.uint8), sigma, 17)
     assert lengths == [3, 9, 17, 17]
+
+
+def test_bytes_are_normalized_as_ever_and_stay_interleaved(rng):
+    images = torch.from_numpy(pictures(rng))
+    found = normalize_bytes(images)
+    torch.testing.assert_close(found, normalize(images.permute(0, 3, 1, 2)), atol=1e-6, rtol=0)
+    assert found.is_contiguous(memory_format=torch.channels_last)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from vice.views.geometry import (
+    content_edges,
     content_weights,
     contextual_boxes,
     draw_point,
@@ -17,7 +18,11 @@ from vice.views.geometry import (
     unit_von_mises,
 )
 
-CANNY = {"canny_low": 10.0, "canny_high": 50.0, "floor": 0.005}
+CANNY = {"canny_low": 10.0, "canny_high": 50.0}
+
+
+def weigh(image: np.ndarray, floor: float = 0.005, **thresholds: float) -> np.ndarray:
+    return content_weights(content_edges(image, **{**CANNY, **thresholds}), floor)
 
 
 @pytest.mark.parametrize("mode", [0.0, math.pi / 2])
@@ -32,7 +37,7 @@ def test_von_mises_on_the_unit_interval(mode: float) -> None:
 
 
 def test_content_of_a_flat_image_is_uniform() -> None:
-    weights = content_weights(np.full((20, 30, 3), 90, np.uint8), **CANNY)
+    weights = weigh(np.full((20, 30, 3), 90, np.uint8))
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights, 0.005, rtol=1e-6)
 
@@ -40,7 +45,7 @@ def test_content_of_a_flat_image_is_uniform() -> None:
 def test_content_lies_at_edges() -> None:
     image = np.zeros((40, 60, 3), np.uint8)
     image[:, 30:] = 255
-    weights = content_weights(image, **CANNY)
+    weights = weigh(image)
     # One column of edge, dilated to three, blurred by [1 2 1]/4 to five.
     edge = np.flatnonzero(weights[20] > 0.5)
     assert 29 in edge or 30 in edge
@@ -56,8 +61,8 @@ def test_content_lies_at_edges() -> None:
 def test_thresholds_are_used() -> None:
     image = np.zeros((40, 60, 3), np.uint8)
     image[:, 30:] = 20
-    assert content_weights(image, **CANNY).max() > 0.9
-    assert content_weights(image, canny_low=400.0, canny_high=500.0, floor=0.1).max() < 0.11
+    assert weigh(image).max() > 0.9
+    assert weigh(image, 0.1, canny_low=400.0, canny_high=500.0).max() < 0.11
 
 
 def test_gradients_are_euclidean() -> None:
@@ -67,7 +72,7 @@ def test_gradients_are_euclidean() -> None:
     gx, gy = ndimage.sobel(step, 1), ndimage.sobel(step, 0)
     assert np.hypot(gx, gy)[5:-5, 5:-5].max() < 48
     assert (np.abs(gx) + np.abs(gy))[5:-5, 5:-5].max() > 53
-    np.testing.assert_allclose(content_weights(image, **CANNY), 0.005, rtol=1e-6)
+    np.testing.assert_allclose(weigh(image), 0.005, rtol=1e-6)
 
 
 def test_points_follow_the_weights() -> None:

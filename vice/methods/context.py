@@ -32,6 +32,12 @@ class Source(Protocol):
     def image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB, of standardized size."""
 
+    def kept(self, index: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """What ``make`` gives for an image, (H, W) uint8, which is the same whenever it is called.
+
+        It may be kept, so that it is called once.
+        """
+
     def image_and_regions(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The same with its superpixels, (H, W) int32."""
 

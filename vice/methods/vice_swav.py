@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,8 +91,9 @@ class ViceSwAV(Method):
     def sample(self, source: Source, index: int, rng: np.random.Generator) -> DrawnViews:
         """Views that have regions in common."""
         image, regions = source.image_and_regions(index)
+        edges = source.kept(index, partial(self.views.sampler.edges, image))
         try:
-            return self.views.draw(image, regions, rng)
+            return self.views.draw(image, regions, rng, edges)
         except NoMutualRegions as error:
             raise Unusable(str(error)) from error
 

@@ -272,6 +272,11 @@ def _matrix(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int])
 def _csr(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
     """A sparse matrix from entries sorted by row."""
     bounds = torch.searchsorted(row, torch.arange(shape[0] + 1, device=row.device))
+    return _bounded_csr(bounds, column, values, shape)
+
+
+def _bounded_csr(bounds: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A sparse matrix from entries and where those of each row begin."""
     with warnings.catch_warnings():
         # "Sparse CSR tensor support is in beta": products with dense matrices are what it is for.
         warnings.filterwarnings("ignore", message="Sparse CSR")

@@ -47,13 +47,15 @@ def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionInde
     if regions.dim() != 3:
         raise ValueError(f"regions must be (B, h, w), not {tuple(regions.shape)}")
     maps = regions.shape[0]
-    ids = regions.reshape(maps, -1).long()
+    ids = regions.reshape(maps, -1)
     largest = int(ids.max()) if ids.numel() else -1
     bound = max(largest + 1, 1) if num_regions is None else num_regions
     if largest >= bound:
         raise ValueError(f"region id {largest} is not below num_regions={num_regions}")
-    base = torch.arange(maps, device=ids.device).mul_(bound).unsqueeze(1)
     nowhere = maps * bound
+    # Narrow keys: what goes over all pixels is bound by memory.
+    ids = ids.to(torch.int32 if nowhere < 2**31 else torch.int64)
+    base = torch.arange(maps, device=ids.device, dtype=ids.dtype).mul_(bound).unsqueeze(1)
     key = torch.where(ids >= 0, ids + base, nowhere).flatten()
     per_key = torch.bincount(key, minlength=nowhere + 1)[:nowhere]
     present = per_key > 0
@@ -63,7 +65,7 @@ def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionInde
     rows[used_keys] = torch.arange(used_keys.numel(), dtype=torch.int32, device=ids.device)
     index = torch.stack([used_keys // bound, used_keys % bound], dim=1)
     size = (regions.shape[1], regions.shape[2])
-    return RegionIndex(rows[key], index, per_key[used_keys], maps, size, bound)
+    return RegionIndex(rows.index_select(0, key), index, per_key[used_keys], maps, size, bound)
 
 
 def _numbered(

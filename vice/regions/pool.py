@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vice.regions.dense_means import PooledSmallMeans, fits
 from vice.regions.means import PooledMeans
 from vice.regions.numbering import RegionIndex, _numbered
 from vice.regions.representatives import COHERENCE_GRADIENTS, Representatives
@@ -91,12 +92,15 @@ def region_means(embeddings: Tensor, numbered: RegionIndex, options: dict[str, b
     """Region means (R, D) by the fastest path that fits.
 
     On a GPU with Triton, one fused kernel each way (`vice.regions.kernels`). Elsewhere, in
-    float64, and under `torch.use_deterministic_algorithms`, plain PyTorch (`vice.regions.means`).
+    float64, and under `torch.use_deterministic_algorithms`, plain PyTorch (`vice.regions.means`;
+    small maps on a CPU at once, `vice.regions.dense_means`).
     A GPU that has to do without the kernels is logged once.
     """
     if (kernels := _kernels_for(embeddings)) is not None:
         return kernels.FusedMeans.apply(embeddings, numbered, options)
-    return PooledMeans.apply(_full(embeddings), numbered, options)
+    taken = _full(embeddings)
+    function = PooledSmallMeans if fits(taken, numbered) else PooledMeans
+    return function.apply(taken, numbered, options)
 
 
 def _kernels_for(embeddings: Tensor) -> Any:

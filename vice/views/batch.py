@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vice.normalize import normalize_bytes
 from vice.views.crop_resize import cut_views
 from vice.views.photometric import Photometric, PhotometricParams
 from vice.views.sampler import Placement, Views, ViewSampler
@@ -25,13 +26,13 @@ class DrawnViews:
         views: Where they lie; `Views` if they are cut.
         params: What is to happen to the colors of each.
         image: (H, W, 3) uint8, what the device is to cut them from; None if they are cut.
-        changed: (M, 3, h, w) float32 with changed colors; None where that is left to the device.
+        changed: (M, h, w, 3) uint8 with changed colors; None where that is left to the device.
     """
 
     views: Placement
     params: PhotometricParams
     image: np.ndarray | None = None
-    changed: Tensor | None = None
+    changed: np.ndarray | None = None
 
 
 class ViewBatches:
@@ -65,19 +66,26 @@ class ViewBatches:
         self.cut_on = cut_on
         self.change_on = change_on
 
-    def draw(self, image: np.ndarray, regions: np.ndarray, rng: np.random.Generator) -> DrawnViews:
+    def draw(
+        self,
+        image: np.ndarray,
+        regions: np.ndarray,
+        rng: np.random.Generator,
+        edges: np.ndarray | None = None,
+    ) -> DrawnViews:
         """Views of one image, as far as a worker makes them.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             regions: (H, W) integer ids.
             rng: All that is random comes from it.
+            edges: As in `vice.views.ViewSampler.place`.
 
         Raises:
             NoMutualRegions: No draw of views had a region in common.
         """
         later = self.cut_on == "device"
-        views = (self.sampler.place if later else self.sampler)(image, regions, rng)
+        views = (self.sampler.place if later else self.sampler)(image, regions, rng, edges)
         drawn = DrawnViews(views, self.photometric.draw(rng, len(views)), image if later else None)
         if self.change_on == "workers" and isinstance(views, Views):
             drawn.changed = self.photometric.change_bytes(views.images, drawn.params, views.noise)
@@ -87,16 +95,16 @@ class ViewBatches:
         """N samples of M views each as one view-major batch (map = view * N + image).
 
         Returns:
-            ``regions`` (M*N, h, w) int32, and ``images``: finished (M*N, 3, h, w) float32; or the
-            same in uint8 with ``photometric`` and ``noise`` (bool (M*N, h, w)), which say what is
-            to happen to them; or the N whole images, each uint8 (H, W, 3), with ``boxes`` (int32
-            (N, M, 4)) and ``flipped`` (bool (N, M)) on the host as well.
+            ``regions`` (M*N, h, w) int32, and ``images``: uint8 (M*N, h, w, 3), with changed
+            colors; or (M*N, 3, h, w) with ``photometric`` and ``noise`` (bool (M*N, h, w)), which
+            say what is to happen to them; or the N whole images, each uint8 (H, W, 3), with
+            ``boxes`` (int32 (N, M, 4)) and ``flipped`` (bool (N, M)) on the host as well.
         """
         regions = np.stack([sample.views.regions for sample in samples], axis=1)
         batch: dict[str, Any] = {"regions": torch.from_numpy(regions).flatten(0, 1)}
         if self.change_on == "workers":
             changed = [sample.changed for sample in samples if sample.changed is not None]
-            return {**batch, "images": torch.stack(changed, dim=1).flatten(0, 1)}
+            return {**batch, "images": torch.from_numpy(np.stack(changed, axis=1)).flatten(0, 1)}
         together = PhotometricParams.concatenate([sample.params for sample in samples])
         order = np.arange(len(together)).reshape(len(samples), -1).T.ravel()
         noise = np.stack([sample.views.noise for sample in samples], axis=1)
@@ -125,7 +133,7 @@ class ViewBatches:
         """
         regions = collated["regions"].to(device, non_blocking=True)
         if self.change_on == "workers":
-            return collated["images"].to(device, non_blocking=True), regions
+            return normalize_bytes(collated["images"].to(device, non_blocking=True)), regions
         if self.cut_on == "device":
             size = tuple(regions.shape[-2:])
             parts = zip(collated["images"], collated["boxes"], collated["flipped"], strict=True)
@@ -140,5 +148,6 @@ class ViewBatches:
         if device.type == "cpu":
             # As workers do it: a model does not depend on which process of a CPU did the work.
             pixels = images.permute(0, 2, 3, 1).numpy()
-            return self.photometric.change_bytes(pixels, params, noise.numpy()), regions
+            changed = self.photometric.change_bytes(pixels, params, noise.numpy())
+            return normalize_bytes(torch.from_numpy(changed)), regions
         return self.photometric(images, params, noise), regions

@@ -23,6 +23,8 @@ _LEVELS = np.arange(256, dtype=np.float32)
 _TO_GRAY = np.tile(np.array(GRAY, np.float32), (3, 1))
 #: Standard deviations beyond which a Gaussian is below a hundredth of a level.
 _REACH = 4.0
+#: Levels of what is normalized to 1, less those of 0; and of 0.
+_NOISE = 255 * np.array(IMAGENET_STD), 255 * np.array(IMAGENET_MEAN)
 
 
 def change_colors(
@@ -37,7 +39,7 @@ def change_colors(
         taps: Most pixels of the blur's kernel in each direction.
 
     Returns:
-        The changed image, from 0 to 255, uint8 or float32; the image itself where nothing changes.
+        The changed image, uint8; the image itself where nothing changes.
     """
     if params.jitter[index]:
         numbers = (params.brightness, params.contrast, params.saturation, params.hue)
@@ -75,47 +77,39 @@ def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
 
 
 def gaussian_blur(image: np.ndarray, sigma: float, taps: int) -> np.ndarray:
-    """As `vice.views.color.gaussian_blur`, without the taps that weigh nothing; float32.
+    """As `vice.views.color.gaussian_blur`, without the taps that weigh nothing.
 
-    OpenCV rounds the weights to 8 bits where the image has 8.
+    In floats: OpenCV rounds the weights to 8 bits where the image has 8.
     """
     length = min(taps, 2 * math.ceil(_REACH * sigma) + 1)
-    image = image.astype(np.float32)
-    return cv2.GaussianBlur(image, (length, length), sigma, borderType=cv2.BORDER_REFLECT_101)
-
-
-def normalized(image: np.ndarray, out: np.ndarray) -> None:
-    """Writes an image as `vice.normalize.normalize` would bring it to a network.
-
-    Args:
-        image: uint8 or float32 from 0 to 255.
-        out: (3, h, w) float32, written to.
-    """
-    for plane, mean, std, there in zip(
-        cv2.split(image), IMAGENET_MEAN, IMAGENET_STD, out, strict=True
-    ):
-        np.multiply(plane, np.float32(1 / (255 * std)), out=there)
-        there -= np.float32(mean / std)
+    blurred = cv2.GaussianBlur(
+        image.astype(np.float32), (length, length), sigma, borderType=cv2.BORDER_REFLECT_101
+    )
+    return cv2.convertScaleAbs(blurred)
 
 
 def fill_noise(out: np.ndarray, mask: np.ndarray, seed: int) -> None:
-    """As `vice.views.photometric` on a device, to the bit: splitmix64 of seed, pixel and channel.
+    """As `vice.views.photometric` on a device: splitmix64 of seed, pixel and channel.
+
+    What it draws comes after normalization; here it is the level that is nearest to that.
 
     Args:
-        out: (C, h, w) float32, overwritten where the mask says so with numbers in [-1, 1).
+        out: (h, w, 3) uint8, overwritten where the mask says so with what is normalized to numbers
+            in [-1, 1).
         mask: (h, w) bool.
         seed: Of the image.
     """
     pixels = np.flatnonzero(mask)
-    counters = pixels.astype(np.uint64) * np.uint64(len(out))
-    for channel, plane in enumerate(out):
-        state = (counters + np.uint64(channel + 1)) * np.uint64(0x9E3779B97F4A7C15)
-        state += np.uint64(seed)
-        for bits, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            state ^= state >> np.uint64(bits)
-            state *= np.uint64(factor)
-        state ^= state >> np.uint64(31)
-        plane.reshape(-1)[pixels] = (state >> np.uint64(40)) * 2.0**-23 - 1.0
+    counters = pixels.astype(np.uint64)[:, None] * np.uint64(3)
+    state: np.ndarray = counters + np.arange(1, 4, dtype=np.uint64)
+    state *= np.uint64(0x9E3779B97F4A7C15)
+    state += np.uint64(seed)
+    for bits, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        state ^= state >> np.uint64(bits)
+        state *= np.uint64(factor)
+    state ^= state >> np.uint64(31)
+    drawn = (state >> np.uint64(40)) * 2.0**-23 - 1.0
+    out.reshape(-1, 3)[pixels] = np.rint(drawn * _NOISE[0] + _NOISE[1])
 
 
 def _look_up(image: np.ndarray, values: np.ndarray) -> np.ndarray:

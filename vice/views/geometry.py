@@ -31,18 +31,32 @@ def unit_von_mises(
     return np.clip((rng.vonmises(mode, KAPPA, size) + math.pi) / (2 * math.pi), 0.0, 1.0)
 
 
-def content_weights(
-    image: np.ndarray, *, canny_low: float, canny_high: float, floor: float
-) -> np.ndarray:
-    """Unnormalised probability of each pixel to be the point that views gather around.
+def content_edges(image: np.ndarray, *, canny_low: float, canny_high: float) -> np.ndarray:
+    """How near an edge each pixel is.
 
-    Edges of the grey, 3x3-blurred image (Canny, L2 gradient), dilated and blurred by 3x3, scaled
-    to [0, 1], plus `floor` everywhere.
+    Edges of the grey, 3x3-blurred image (Canny, L2 gradient), dilated and blurred by 3x3.
 
     Args:
         image: uint8 RGB, (H, W, 3).
         canny_low: Lower hysteresis threshold.
         canny_high: Upper hysteresis threshold.
+
+    Returns:
+        uint8 (H, W), 255 on an edge, 0 far from all.
+    """
+    import cv2
+
+    gray = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (3, 3), 0)
+    edges = cv2.Canny(gray, canny_low, canny_high, L2gradient=True)
+    near: np.ndarray = cv2.GaussianBlur(cv2.dilate(edges, np.ones((3, 3), np.uint8)), (3, 3), 0)
+    return near
+
+
+def content_weights(edges: np.ndarray, floor: float) -> np.ndarray:
+    """Unnormalised probability of each pixel to be the point that views gather around.
+
+    Args:
+        edges: As `content_edges` returns them.
         floor: Weight of a pixel far from any edge.
 
     Returns:
@@ -50,12 +64,7 @@ def content_weights(
 
     Source: ViCE (BMVC) section 3.2, algorithm 1.
     """
-    import cv2
-
-    gray = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (3, 3), 0)
-    edges = cv2.Canny(gray, canny_low, canny_high, L2gradient=True)
-    near = cv2.GaussianBlur(cv2.dilate(edges, np.ones((3, 3), np.uint8)), (3, 3), 0)
-    return near * np.float32(1 / 255) + np.float32(floor)
+    return edges * np.float32(1 / 255) + np.float32(floor)
 
 
 def draw_point(weights: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from vice.views.color import (
     to_gray,
 )
 from vice.views.color import gaussian_blur as _gaussian_blur
-from vice.views.color_bytes import change_colors, fill_noise, normalized
+from vice.views.color_bytes import change_colors, fill_noise
 
 _STRENGTH = number(0, 100)
 #: What is done to some images in place of which, given a number each.
@@ -201,8 +201,8 @@ class Photometric:
 
     def change_bytes(
         self, images: np.ndarray, params: PhotometricParams, noise: np.ndarray | None = None
-    ) -> Tensor:
-        """The same on a CPU, in 8 bits: each color change is rounded to a level.
+    ) -> np.ndarray:
+        """The same on a CPU, in 8 bits: each color change, and noise, is rounded to a level.
 
         Args:
             images: uint8 (B, h, w, 3), RGB.
@@ -210,20 +210,20 @@ class Photometric:
             noise: bool (B, h, w), as in `__call__`.
 
         Returns:
-            As `__call__`.
+            uint8 (B, h, w, 3), which `vice.normalize.normalize_bytes` brings to what `__call__`
+            returns.
 
         Raises:
             UserError: Shapes or dtypes do not fit.
         """
         masks = None if noise is None else torch.from_numpy(noise)
         _check_batch(torch.from_numpy(images).permute(0, 3, 1, 2), params, masks)
-        out = torch.empty(len(images), 3, *images.shape[1:3])
+        out = np.empty(images.shape, np.uint8)
         for index, image in enumerate(images):
-            changed = out[index].numpy()
             image = np.ascontiguousarray(image)  # what OpenCV takes
-            normalized(change_colors(image, params, index, self.taps), changed)
+            out[index] = change_colors(image, params, index, self.taps)
             if noise is not None:
-                fill_noise(changed, noise[index], int(params.noise_seed[index]))
+                fill_noise(out[index], noise[index], int(params.noise_seed[index]))
         return out
 
     def _changes(

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
+import torch
 
 from vice.errors import UserError
 from vice.images import nearest, resize
 from vice.options import PIXELS, POSITIVE, SHARE, either, list_of, number, option, whole
 from vice.views.geometry import (
+    content_edges,
     content_weights,
     contextual_boxes,
     draw_point,
@@ -164,7 +166,17 @@ class ViewSampler:
         if self.edge_floor <= 0:
             raise UserError(f"views: edge_floor {self.edge_floor} must be positive")
 
-    def __call__(self, image: np.ndarray, regions: np.ndarray, rng: np.random.Generator) -> Views:
+    def edges(self, image: np.ndarray) -> np.ndarray:
+        """The map of edges of an image, uint8 (H, W): all of a draw that depends on it alone."""
+        return content_edges(image, canny_low=self.canny_low, canny_high=self.canny_high)
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        regions: np.ndarray,
+        rng: np.random.Generator,
+        edges: np.ndarray | None = None,
+    ) -> Views:
         """Draws the views of one image and cuts them.
 
         Arguments and errors are those of `place`.
@@ -172,16 +184,23 @@ class ViewSampler:
         Returns:
             The views.
         """
-        placed = self.place(image, regions, rng)
+        placed = self.place(image, regions, rng, edges)
         return Views(images=self.cut(image, placed), **vars(placed))
 
-    def place(self, image: np.ndarray, regions: np.ndarray, rng: np.random.Generator) -> Placement:
+    def place(
+        self,
+        image: np.ndarray,
+        regions: np.ndarray,
+        rng: np.random.Generator,
+        edges: np.ndarray | None = None,
+    ) -> Placement:
         """Draws views and leaves it to others to cut them (`vice.views.crop_resize`).
 
         Args:
             image: uint8 RGB, (H, W, 3).
             regions: Integer (H, W), ids from 0; -1 means "no region" and is never mutual.
             rng: The only source of randomness; cutting draws nothing from it.
+            edges: What `edges` gives for the image, if it is at hand.
 
         Returns:
             All of the views but their pixels.
@@ -190,10 +209,10 @@ class ViewSampler:
             NoMutualRegions: `max_tries` draws shared no region.
             UserError: Image and regions do not fit each other, or ids are unusable.
         """
-        num_ids = _check_inputs(image, regions)
-        weights = content_weights(
-            image, canny_low=self.canny_low, canny_high=self.canny_high, floor=self.edge_floor
-        )
+        num_ids, lowest = _check_inputs(image, regions)
+        # The last entry of tables is that of pixels without a region.
+        regions = np.where(regions < 0, num_ids, regions) if lowest < 0 else regions
+        weights = content_weights(self.edges(image) if edges is None else edges, self.edge_floor)
         for attempt in range(1, self.max_tries + 1):
             boxes = self._boxes(weights, rng)
             flipped = rng.random(self.num_views) < self.flip_probability
@@ -252,13 +271,14 @@ class ViewSampler:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ids masked in each view, (M, num_ids + 1), and ids all views show, (num_ids + 1,).
 
-        The last entry of each table is that of id -1, which is neither masked nor mutual.
+        The last entry of each table is that of no region, which is neither masked nor mutual.
         """
         shown = np.zeros((self.num_views, num_ids + 1), bool)
         touched = np.zeros_like(shown)
         rectangles = mask_rectangles(self.num_views, self.shape, self.mask_intensity, rng)
         for view, (x0, y0, x1, y1) in enumerate(rectangles.tolist()):
-            shown[view][labels[view]] = True
+            seen = torch.bincount(torch.from_numpy(labels[view]).view(-1), minlength=num_ids + 1)
+            shown[view] = seen.numpy() > 0
             touched[view][labels[view, y0:y1, x0:x1]] = True
         shown[:, -1] = touched[:, -1] = False
         mutual = np.asarray(shown.all(axis=0))
@@ -271,12 +291,15 @@ class ViewSampler:
 
 
 def _look_up(table: np.ndarray, ids: np.ndarray, out: np.ndarray) -> np.ndarray:
-    # Wrapping: id -1 is the last entry, and no copy of the ids with a wider type is made.
-    return table.take(ids, mode="wrap", out=out)
+    """Entries of a table at ids."""
+    # PyTorch: twice as quick as NumPy's take.
+    index = torch.from_numpy(ids).view(-1)
+    torch.index_select(torch.from_numpy(table), 0, index, out=torch.from_numpy(out).view(-1))
+    return out
 
 
-def _check_inputs(image: np.ndarray, regions: np.ndarray) -> int:
-    """Checks image and regions; returns the number of ids."""
+def _check_inputs(image: np.ndarray, regions: np.ndarray) -> tuple[int, int]:
+    """Checks image and regions; returns the number of ids and the lowest one."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise UserError(
             f"views: an image must be uint8 RGB (H, W, 3), got {image.dtype} {image.shape}"
@@ -292,4 +315,4 @@ def _check_inputs(image: np.ndarray, regions: np.ndarray) -> int:
             f"views: region ids {low}..{high} must lie in -1..{4 * regions.size + 65536}; "
             "vice.superpixels.relabel makes them contiguous"
         )
-    return high + 1
+    return high + 1, low

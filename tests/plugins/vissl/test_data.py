@@ -18,6 +18,7 @@ from vice.plugins.vissl.collator import vice_collator
 from vice.plugins.vissl.config.configure import configure
 from vice.plugins.vissl.passes import TrainingContext
 from vice.runtime.preemption import Notice
+from vice.superpixels import source
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +84,8 @@ def test_layout_is_view_major_and_regions_are_mutual(config):
     batch = batches(dataset, 0, 3)[0]
     images, regions = batch["method"]["images"], batch["method"]["regions"]
     assert batch["label"][0].tolist() == [0, 1, 2]
-    assert images.shape == (6, 3, 48, 48)
-    assert images.dtype == torch.float32
+    assert images.shape == (6, 48, 48, 3)
+    assert images.dtype == torch.uint8
     assert regions.shape == (6, 48, 48)
     assert regions.dtype == torch.int32
     for image in range(3):
@@ -141,11 +142,11 @@ def test_images_without_mutual_regions_are_replaced(images, tmp_path, monkeypatc
     source = build(configure(overrides(images, tmp_path, where))[1]).data_objs[0]
     real, calls = ViewSampler.place, []
 
-    def picky(self, image, regions, rng):
+    def picky(self, image, regions, rng, edges=None):
         calls.append(image)
         if len(calls) < 3:
             raise NoMutualRegions("nothing in common")
-        return real(self, image, regions, rng)
+        return real(self, image, regions, rng, edges)
 
     monkeypatch.setattr(ViewSampler, "place", picky)
     sample, valid = source[0]
@@ -221,3 +222,25 @@ def test_a_pass_reads_every_image_once_and_counts_what_it_cannot(tmp_path, caplo
     context.notice.signal_number = 15
     with pytest.raises(Stopped):
         list(context.run(lambda source, index: index, 2))
+
+
+def test_images_are_read_once_and_every_epoch_has_views_of_its_own(images, tmp_path, monkeypatch):
+    read, reads = source.read_image, []
+    monkeypatch.setattr(source, "read_image", lambda path: reads.append(path) or read(path))
+    drawn = {}
+    for mib in (8, 0):
+        keep = f"config.VICE.DATASET.keep_mib={mib}"
+        (data,) = build(configure(overrides(images, tmp_path, keep))[1]).data_objs
+        for epoch in range(2):
+            data.set_epoch(epoch)
+            drawn[mib, epoch] = [data[index][0].drawn for index in range(6)]
+        assert len(reads) == (6 if mib else 18)
+    # Kept or not, the same is drawn, to the bit.
+    for epoch in range(2):
+        for one, other in zip(drawn[8, epoch], drawn[0, epoch], strict=True):
+            assert np.array_equal(one.changed, other.changed)
+            assert np.array_equal(one.views.regions, other.views.regions)
+    for first, second in zip(drawn[8, 0], drawn[8, 1], strict=True):
+        boxes = [{tuple(box) for box in each.views.boxes.tolist()} for each in (first, second)]
+        views = [{view.tobytes() for view in each.changed} for each in (first, second)]
+        assert not boxes[0] & boxes[1] and not views[0] & views[1]

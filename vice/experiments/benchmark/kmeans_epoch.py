@@ -51,6 +51,11 @@ class Textures:
         """(side, side, 3) uint8."""
         return texture(self.side, self.side, seed=index)
 
+    def kept(self, index: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Nothing is kept."""
+        del index
+        return make()
+
     def image_and_regions(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Nobody asks for regions here."""
         raise NotImplementedError

@@ -108,6 +108,11 @@ class NoiseSource:
         size = (self.side, self.side, 3)
         return np.random.default_rng(index).integers(0, 256, size, dtype=np.uint8)
 
+    def kept(self, index: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Nothing is kept."""
+        del index
+        return make()
+
     def image_and_regions(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The image and its squares, (side, side) int32."""
         image = self.image(index)

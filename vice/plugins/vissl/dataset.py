@@ -18,6 +18,7 @@ from vice.errors import UserError
 from vice.images import ImageError, list_images, read_image, standardize
 from vice.images.fingerprints import Fingerprint, fingerprint
 from vice.methods import Unusable, build_method
+from vice.runtime.kept_arrays import KeptArrays
 from vice.runtime.preemption import ignore_job_signals
 from vice.superpixels import Foregrounds, Superpixels
 
@@ -75,6 +76,10 @@ class Images:
         objects = settings.get("FOREGROUND")
         self.foregrounds = None if objects is None else Foregrounds(**objects)
         self.last: tuple[int, np.ndarray] | None = None
+        # Bytes a pixel of what is kept.
+        kinds = {"image": 3, **({} if regions is None else {"regions": 4, "made": 1})}
+        kinds |= {} if objects is None else {"objects": 1}
+        self._kept = KeptArrays(len(paths), kinds, int(settings["DATASET"]["keep_mib"]) * 2**20)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -89,24 +94,38 @@ class Images:
 
     def image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
-        self.last = index, standardize(read_image(self.paths[index]), **self.standardize)
-        return self.last[1]
+        image = self._kept.get(
+            "image", index, lambda: standardize(read_image(self.paths[index]), **self.standardize)
+        )
+        self.last = index, image
+        return image
+
+    def kept(self, index: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """What a method makes of an image, (H, W) uint8, and makes the same each time."""
+        return self._kept.get("made", index, make)
 
     def image_and_regions(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The image and its superpixels, (H, W) int32."""
         if self.superpixels is None:
             raise ValueError("the method does not name SUPERPIXELS among its sections")
-        image, regions = self.superpixels.read(self.paths[index], **self.standardize)
-        self.last = index, image
-        return image, regions
+        return self._with(index, "regions", self.superpixels.read)
 
     def image_and_objects(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The image and the numbers of its objects, (H, W) uint8."""
         if self.foregrounds is None:
             raise ValueError("the method does not name FOREGROUND among its sections")
-        image, objects = self.foregrounds.read(self.paths[index], **self.standardize)
+        return self._with(index, "objects", self.foregrounds.read)
+
+    def _with(
+        self, index: int, kind: str, read: Callable[..., tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        image, labels = (self._kept.read(name, index) for name in ("image", kind))
+        if image is None or labels is None:
+            image, labels = read(self.paths[index], **self.standardize)
+            for name, array in (("image", image), (kind, labels)):
+                self._kept.write(name, index, array)
         self.last = index, image
-        return image, objects
+        return image, labels
 
 
 class ViceImages:

@@ -21,6 +21,7 @@ from vissl.utils.env import set_env_vars
 
 from vice.errors import UserError
 from vice.models.training_state import remove_parts
+from vice.plugins.vissl.deciding import decide
 from vice.plugins.vissl.hooks.run import vice_hooks
 from vice.plugins.vissl.option_keys import spelled, with_keys
 from vice.plugins.vissl.run_log import run_log
@@ -75,6 +76,7 @@ class ViceEngine(Engine):
                 if rank == 0:
                     stack.enter_context(sole_writer(folder))
                     remove_parts(folder)
+                decide(cfg, roster)
                 hooks = partial(hook_generator, roster=roster, notice=notice)
                 train_main(
                     cfg, dist_run_id, checkpoint_path, checkpoint_folder, local_rank, node_id, hooks

@@ -10,6 +10,7 @@ from typing import Any
 from vice._version import __version__
 from vice.errors import UserError
 from vice.images.lists import fingerprint_list, list_images
+from vice.models.execution import AUTO, PRECISIONS, Execution
 from vice.models.training_state import PATTERN, link_newest, newest_snapshot, read_snapshot
 from vice.options import flatten
 from vice.plugins.vissl.config.earlier import as_before, comparable
@@ -17,11 +18,14 @@ from vice.plugins.vissl.config.machines import world
 from vice.plugins.vissl.config.schema import node_at
 from vice.redaction import redact
 from vice.runtime.files import disk_errors
+from vice.runtime.run_folder import read_config
 
 #: Stands among the settings and is no reason to refuse.
 _VERSION = "version of ViCE"
 #: Stands among the settings for DATA.TRAIN.DATA_PATHS, which may have moved.
 _IMAGES = "images"
+#: What a run may leave to what is faster.
+_EXECUTION, _DECIDED = "MODEL.TRUNK.EXECUTION", ("precision", "channels_last")
 logger = logging.getLogger(__name__)
 
 #: Sections and keys that may change between two parts of a run without changing its result.
@@ -42,6 +46,7 @@ HARMLESS = (
     "MODEL.TRUNK.EXECUTION.channels_last",
     "MODEL.TRUNK.EXECUTION.compiled",
     "VICE.CUT_ON",
+    "VICE.DATASET.keep_mib",
     "VICE.DATASET.prepare",
     "VICE.DATASET.root",
     "VICE.FOREGROUND.cache_dir",
@@ -83,6 +88,10 @@ def settings_of(config: Any) -> dict[str, str]:
     settings.pop("DATA.TRAIN.BATCHSIZE_PER_REPLICA", None)
     settings[_IMAGES] = fingerprint_list(list_images(str(config.DATA.TRAIN.DATA_PATHS[0])))
     settings[_VERSION] = __version__
+    # Not compared, but kept: a run that leaves it to what is faster goes on as it began.
+    settings |= {
+        f"{_EXECUTION}.{name}": str(config.MODEL.TRUNK.EXECUTION[name]) for name in _DECIDED
+    }
     return settings
 
 
@@ -151,6 +160,43 @@ def keep_begun(config: Any, filled: Collection[str]) -> None:
             )
 
 
+def keep_decided(config: Any) -> None:
+    """Sets what is ``auto`` to what the run in the folder is computed with, in place; says so.
+
+    A run is computed in one way from its first step to its last, whatever the machine that it goes
+    on with would be faster in.
+
+    Args:
+        config: ``config.*``, composed.
+    """
+    group = config.MODEL.TRUNK.EXECUTION
+    if not (config.CHECKPOINT.AUTO_RESUME and Execution(**group).undecided):
+        return
+    folder = Path(str(config.CHECKPOINT.DIR))
+    before = _execution_in(folder)
+    if before is None or before.undecided:
+        return
+    for name in _DECIDED:
+        if group[name] == AUTO:
+            group[name] = getattr(before, name)
+    logger.info("the network is computed in %s, as the run in %s is", Execution(**group), folder)
+
+
+def _execution_in(folder: Path) -> Execution | None:
+    """How the run in a folder is computed, by its configuration or else by its states."""
+    try:
+        said = read_config(folder)["MODEL"]["TRUNK"]["EXECUTION"]
+        return Execution(**{name: said[name] for name in _DECIDED})
+    except (UserError, KeyError, TypeError):
+        # Damage, or no configuration: the states are the run.
+        settings = _settings_in(folder)
+    if not settings:
+        return None
+    precision, layout = (settings.get(f"{_EXECUTION}.{name}", "") for name in _DECIDED)
+    known = {str(name): name for name in PRECISIONS}
+    return Execution(known.get(precision), layout == str(True))
+
+
 def _settings_in(folder: Path) -> dict[str, str]:
     """Settings in a run folder's states, which are all of one run; empty if none says them."""
     for path in sorted(folder.glob(PATTERN)):
@@ -174,7 +220,7 @@ def check_settings(path: Path, config: Any) -> None:
     if then is None:
         logger.warning("%s does not say its settings; they are not compared", path)
         return
-    then, now = _compared(comparable(redact(then))), comparable(settings_of(config))
+    then, now = (_compared(comparable(each)) for each in (redact(then), settings_of(config)))
     version = then.pop(_VERSION, None)
     now.pop(_VERSION)
     if _IMAGES not in then:

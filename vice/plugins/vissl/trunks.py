@@ -36,7 +36,8 @@ class EmbedderTrunk(nn.Module):
         options = dict(model_config.TRUNK.VICE)
         if model_name in DECODERS:
             options["decoder"] = DECODERS[model_name]
-        self.execution = Execution(**model_config.TRUNK.EXECUTION)
+        # Undecided: under engines and tools of VISSL's own, which know of no probe.
+        self.execution = Execution(**model_config.TRUNK.EXECUTION).choices()[0]
         outputs = model_config.TRUNK.get("OUTPUTS", None)
         self.embedder = build_embedder(**options, outputs=dict(outputs) if outputs else None)
         self.execution.prepare(self.embedder)

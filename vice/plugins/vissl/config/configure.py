@@ -20,7 +20,7 @@ from vice.plugins.vissl.config.compose import change_texts, compose_with_default
 from vice.plugins.vissl.config.inputs import announce_data, check_data
 from vice.plugins.vissl.config.machines import check_machines, choose_device, world
 from vice.plugins.vissl.option_keys import spelled
-from vice.plugins.vissl.resuming import keep_begun
+from vice.plugins.vissl.resuming import keep_begun, keep_decided
 from vice.plugins.vissl.schedules import NAME as POLY
 from vice.plugins.vissl.slurm_step import join_step
 from vice.redaction import redact
@@ -52,6 +52,7 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     config = composed.config
     check_values(composed)
     keep_begun(config, filled)
+    keep_decided(config)
     check_data(config)
     choose_device(config)
     join_step(config)

@@ -28,6 +28,7 @@ _UNNAMED = {
     "VICE.PHOTOMETRIC.hue": "0.2",
     "VICE.PHOTOMETRIC.jitter_probability": "0.8",
     "VICE.PHOTOMETRIC.taps": "17",
+    "VICE.DATASET.keep_mib": "1024",
     "MODEL.TRUNK.VICE.output_stride": "None",
     "MODEL.TRUNK.VICE.align_corners": "False",
     "MODEL.TRUNK.VICE.centre": "False",

@@ -61,6 +61,13 @@ class DataOptions:
     min_images_per_epoch: int = option(
         0, STEPS, "fewer images than this are repeated, with other views each time"
     )
+    keep_mib: int = option(
+        1024,
+        whole(0, 2**24),
+        "MiB of decoded images, their regions and maps of edges that a process and its forked "
+        "workers keep in a file without a name in the folder for temporary files; images too large "
+        "for their share of it are read anew each time, views are drawn anew in any case",
+    )
     prepare: str | None = option(
         None, either(LINE, NULL), "command that is shown where the images are missing"
     )

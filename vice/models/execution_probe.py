@@ -1,0 +1,72 @@
+"""Which way of computing a network is the fastest where it is computed: tried, not guessed."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vice.models.execution import Execution
+
+#: Seconds in which every way is tried in turn, after a first step of each that is not counted.
+SECONDS = 3.0
+#: Steps of each way that are counted, however long they take.
+LEAST = 2
+#: A way is taken in place of the plainest one if its step takes at most so much of that one's.
+WORTH = 0.95
+
+
+def fastest(
+    network: nn.Module,
+    inputs: Sequence[Tensor],
+    choices: Sequence[Execution],
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[Execution, dict[Execution, float]]:
+    """Takes steps, forward and backward, in each of several ways; nothing is compiled for it.
+
+    Args:
+        network: A network of images, in training mode; copies of it are tried.
+        inputs: What it is given in a step, each (B, 3, h, w) float, on its device.
+        choices: The ways, the plainest first.
+        clock: What seconds are read from.
+
+    Returns:
+        The way whose quickest step was the quickest, the plainest one where the gain is small; and
+        the seconds of that step, by way.
+    """
+    steps = {way: _step(way, copy.deepcopy(network), inputs) for way in choices}
+    for step in steps.values():
+        step()
+    taken: dict[Execution, list[float]] = {way: [] for way in choices}
+    begun = clock()
+    while len(taken[choices[0]]) < LEAST or clock() - begun < SECONDS:
+        for way, step in steps.items():
+            start = clock()
+            step()
+            taken[way].append(clock() - start)
+    # Minimum: whatever else a machine is busy with makes a step longer, never shorter.
+    seconds = {way: min(times) for way, times in taken.items()}
+    return choose(seconds), seconds
+
+
+def choose(seconds: Mapping[Execution, float]) -> Execution:
+    """The way with the fewest seconds; the first one unless that is `WORTH` it."""
+    plain, best = next(iter(seconds)), min(seconds, key=lambda way: seconds[way])
+    return best if seconds[best] <= WORTH * seconds[plain] else plain
+
+
+def _step(way: Execution, network: nn.Module, inputs: Sequence[Tensor]) -> Callable[[], None]:
+    way.prepare_layout(network)
+
+    def step() -> None:
+        outputs = [way.run(network, images) for images in inputs]
+        network.zero_grad()
+        torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
+        if inputs[0].is_cuda:
+            torch.cuda.synchronize(inputs[0].device)
+
+    return step
