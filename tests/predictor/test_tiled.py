@@ -92,15 +92,15 @@ def test_tiles_equal_the_whole(networks, name):
 @pytest.mark.parametrize(
     "name", ["resnet18, fpn", "resnet18, two stages", "efficientnet_lite0, fpn"]
 )
-def test_a_receptive_field_is_no_larger_than_it_is(networks, name):
-    """With a step of context less, tiles differ: the test before would have seen it."""
+def test_with_too_little_context_tiles_differ(networks, name):
+    """With three steps of context less, tiles differ: the test before would have seen it."""
     tiled, size = networks[name]
     reach, step = tiled.reach, tiled.reach.stride
     short = TiledNetwork(tiled.network, tiled.width, CPU, name)
     short.__dict__["reach"] = dataclasses.replace(
-        reach, before=reach.before - 2 * step, after=reach.after - 2 * step
+        reach, before=reach.before - 3 * step, after=reach.after - 3 * step
     )
-    assert short._difference(noise((size[0], 45)), 2 * step).most > 1e-6
+    assert short._difference(noise((size[0], 45)), 2 * step).most > 1e-4
 
 
 class Chain(nn.Module):
