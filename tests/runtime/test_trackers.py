@@ -73,7 +73,7 @@ def test_what_goes_wrong_is_told_once_and_ends_the_tracker_alone(tmp_path, caplo
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     check_trackers({"wandb": None, "mlflow": None})
-    with pytest.raises(UserError, match=r"tracking by mlflow needs mlflow-skinny: pip install mlfl"):
+    with pytest.raises(UserError, match=r"by mlflow needs mlflow-skinny: pip install mlfl"):
         check_trackers({"wandb": None, "mlflow": "x"})
 
 

@@ -145,7 +145,7 @@ def _from_words(lines: list[str]) -> list[Row]:
     if split and (all(colored) or all(first) or all(hexed)):
         return [_row(words) for words in split]
     numbers = [_NUMBERED.fullmatch(line) for line in lines]
-    if lines and all(numbers) and len({match[1] for match in numbers if match}) == len(lines):
+    if lines and all(numbers):
         return [Row(" ".join(match[2].split()), int(match[1])) for match in numbers if match]
     return [Row(" ".join(line.split())) for line in lines]
 

@@ -122,20 +122,21 @@ def find_pairings(root: Path, names: Sequence[str]) -> tuple[list[Pairing], list
             )
         )
         if len(options) > 1:
-            rest = ", ".join(_shown(option[1]) for option in options[1:])
-            notes.append(f"labels are {_shown(options[0][1])}; others that would fit: {rest}")
+            others = ", ".join(_shown(option[1]) for option in options[1:])
+            notes.append(f"labels are {_shown(options[0][1])}; others that would fit: {others}")
         pairs.append(options[0])
     used = {pair[0].folder for pair in pairs}
-    for _, labels in pairs:
+    for _, chosen_labels in pairs:
+        of_split = split_named(chosen_labels.folder)
         rest = [
             unit.folder or "."
             for unit in images
             if unit.folder not in used
-            and len(unit.stems & labels.stems) * 2 > len(labels.stems)
-            and split_named(unit.folder) == split_named(labels.folder)
+            and len(unit.stems & chosen_labels.stems) * 2 > len(chosen_labels.stems)
+            and split_named(unit.folder) == of_split
         ]
         if rest:
-            notes.append(f"other images that would fit {_shown(labels)}: {', '.join(rest)}")
+            notes.append(f"other images that would fit {_shown(chosen_labels)}: {', '.join(rest)}")
     return _merge(pairs, root), notes
 
 

@@ -26,7 +26,7 @@ from vice.datasets.described.known_layouts import known_layout
 from vice.datasets.described.meanings import find_meanings
 from vice.datasets.described.pairing import SPLIT_WORDS, WHOLE, Pairing, find_pairings, split_named
 from vice.datasets.described.stored_values import read_palette, read_values
-from vice.datasets.described.templates import find_files, listed_stems, walk
+from vice.datasets.described.templates import find_files, listed_stems, names_some, walk
 from vice.datasets.label_files import geometry
 from vice.errors import UserError
 from vice.images import SUFFIXES
@@ -159,6 +159,10 @@ def _divide(
         try:
             listed = listed_stems(root / name, stems)
         except UserError as error:
+            if names_some(root / name, stems):
+                raise UserError(
+                    f"{error}: correct this list, or rename it if it is none"
+                ) from error
             notes.append(f"{name} is not used as a list: {error}")
             continue
         if listed and split not in [each.split for each, _ in divided]:
@@ -274,7 +278,7 @@ def _annotation_files(root: Path, names: Sequence[str]) -> list[str]:
         if isinstance(plain, dict) and {"images", "annotations", "categories"} <= set(plain):
             found.append(name)
     # Several of one split: that with the most shapes is what draws objects.
-    return sorted(found, key=lambda name: -_shapes(root / name))
+    return sorted(found, key=lambda name: ("instances" not in name, -_shapes(root / name)))
 
 
 def _shapes(path: Path) -> int:

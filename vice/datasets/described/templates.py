@@ -25,10 +25,12 @@ def walk(folder: Path) -> list[str]:
     def failed(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
-    files, seen = [], set()
+    # Links: back to a folder above, or to one that was seen, they would never end.
+    above = os.path.realpath(folder)
+    files, seen = [], {str(parent) for parent in Path(above).parents}
     for current, folders, names in os.walk(folder, followlinks=True, onerror=failed):
         real = os.path.realpath(current)
-        if real in seen:  # a link back to a folder above would never end
+        if real in seen:
             folders.clear()
             continue
         seen.add(real)
@@ -128,6 +130,17 @@ def listed_stems(path: Path, known: Iterable[str]) -> list[str]:
             raise UserError(f"{path}: names {text}, of which there is no image")
         found.append(stem)
     return sorted(set(found))
+
+
+def names_some(path: Path, known: Iterable[str]) -> bool:
+    """Whether a file has a line that names one of the known stems."""
+    stems = set(known)
+    by_name = {stem.rpartition("/")[2]: stem for stem in stems}
+    try:
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    return any(_listed(line.strip(), stems, by_name) for line in lines if line.strip())
 
 
 def _listed(text: str, stems: set[str], by_name: dict[str, str]) -> str | None:
