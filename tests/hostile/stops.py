@@ -117,7 +117,8 @@ def _lost(take: Callable[[Path, int], object], names: tuple[str, ...], folder: P
     images, out = write_images(folder / "images"), folder / "run"
     keep = "config.VICE.SUPERPIXELS.cache_dir=null"
     command = [REPO / "tools" / "run_distributed.py", *overrides(images, out), *length(1), keep]
-    command += ["config.OPTIMIZER.num_epochs=12"]
+    # Kept images: of so few none would be read again.
+    command += ["config.OPTIMIZER.num_epochs=12", "config.VICE.DATASET.keep_mib=0"]
     process = Forked(command, own_session=True, real_spawn=True, **ENVIRONMENT)
     step, until = int(rng.integers(1, 8)), time.monotonic() + 100
     while process.running() and time.monotonic() < until and not after(step)(out):
