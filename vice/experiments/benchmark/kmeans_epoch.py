@@ -74,7 +74,7 @@ class Epoch:
     """
 
     def __init__(self, device: str, *, small: bool) -> None:
-        side, batch = (96, 16) if small or device == "cpu" else (320, 256)
+        side, batch = (96, 4) if small or device == "cpu" else (320, 256)
         images = _BATCHES * batch
         self.options = PiCIEOptions(
             image_side=2 * side,
