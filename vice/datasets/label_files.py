@@ -197,14 +197,20 @@ def check_header(path: str | Path, image: Image.Image) -> None:
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise UserError(f"{path}: holds {frames} frames; a label map has one: {_REMEDY}")
-    tiles = getattr(image, "tile", None)
-    raw = tiles[0].args if tiles else None
-    raw = raw[0] if isinstance(raw, tuple) else raw
-    if image.mode == "L" and isinstance(raw, str) and raw.startswith("L;") and raw != "L;16B":
+    raw = raw_mode(image)
+    if image.mode == "L" and raw.startswith("L;") and raw != "L;16B":
         raise UserError(
             f"{path}: grey of {raw.removeprefix('L;')} bits, which readers stretch to 0-255: "
             f"{_REMEDY}"
         )
+
+
+def raw_mode(image: Image.Image) -> str:
+    """How the pixels of an open file are stored, as Pillow names it; empty where it does not."""
+    tiles = getattr(image, "tile", None)
+    raw = tiles[0].args if tiles else None
+    raw = raw[0] if isinstance(raw, tuple) and raw else raw
+    return raw if isinstance(raw, str) else ""
 
 
 def _check_palette(

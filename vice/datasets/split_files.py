@@ -13,7 +13,7 @@ from vice.images.lists import Contents
 
 MOST_NAMED = 5
 #: Folders that systems and file servers put beside images.
-_OF_SYSTEMS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
+OF_SYSTEMS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def by_stem(
 def _check_inner(folder: Path, inner: Sequence[str], suffixes: Collection[str], kind: str) -> None:
     """Refuses files in folders below, which would be left out without a word."""
     for name in inner:
-        if name in _OF_SYSTEMS:
+        if name in OF_SYSTEMS:
             continue
         for current, folders, names in os.walk(folder / name):
             folders[:] = [below for below in folders if not below.startswith(".")]

@@ -109,9 +109,9 @@ class DescribedSet(LabelledSet):
                 int(v) for look in progress(looks, len(chosen), f"reading {title}") for v in look
             }
         if len(seen - {IGNORE}) < 2 <= len(self.classes):
-            every = {
-                int(value) for file in files for value in np.unique(self.read_classes(file))
-            } - {IGNORE}
+            rest = files[label_audit.MOST_READ :]
+            every = seen.union(*(np.unique(self.read_classes(file)).tolist() for file in rest))
+            every -= {IGNORE}
             if len(every) < 2:
                 named = ", ".join(self.classes[value] for value in sorted(every)) or "none"
                 raise UserError(
@@ -149,7 +149,7 @@ class DescribedSet(LabelledSet):
 
     def _read_drawn(self, path: Path) -> np.ndarray:
         notes = read_annotations(path.parent)
-        drawn = notes.draw(path.name.replace("\x1f", "/"))
+        drawn = notes.draw(_stem(path))
         classes = np.full(drawn.shape, self.said.class_of(self.said.unlabelled), np.uint8)
         classes[drawn == -2] = IGNORE
         inside = drawn >= 0
@@ -177,7 +177,7 @@ class DescribedSet(LabelledSet):
 
     def _label_size(self, label: Path) -> tuple[int, int]:
         if label.parent.suffix == ".json":
-            image = read_annotations(label.parent).images[label.name.replace("\x1f", "/")]
+            image = read_annotations(label.parent).images[_stem(label)]
             return int(image["width"]), int(image["height"])
         of_label = geometry(label)
         return of_label.upright if self.upright else of_label.size
@@ -215,6 +215,11 @@ def _only(files: dict[str, Path], stems: Collection[str]) -> dict[str, Path]:
 def _drawn(notes: Annotations, stem: str) -> Path:
     """Stands for an image's annotations: a path below their file, which holds no files."""
     return notes.path / stem.replace("/", "\x1f")
+
+
+def _stem(drawn: Path) -> str:
+    """The stem that `_drawn` was given."""
+    return drawn.name.replace("\x1f", "/")
 
 
 def open_described(path: str | Path) -> DescribedSet:

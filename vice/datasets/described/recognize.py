@@ -82,10 +82,10 @@ def recognize(root: Path, table: Path | None = None) -> Recognized:
     annotations = _annotation_files(root, names)
     if annotations:
         return _counted(root, _from_annotations(root, names, annotations))
-    return _from_maps(root, names, table)
+    return _from_maps(root, names, given)
 
 
-def _from_maps(root: Path, names: Sequence[str], table: Path | None) -> Recognized:
+def _from_maps(root: Path, names: Sequence[str], path: Path | None) -> Recognized:
     pairings, decisions = find_pairings(root, names)
     if not pairings:
         raise UserError(
@@ -96,7 +96,6 @@ def _from_maps(root: Path, names: Sequence[str], table: Path | None) -> Recogniz
     decisions += divided
     splits = {each.split: split for each, split in placed}
     files = {each.split: _label_files(root, split) for each, split in placed}
-    path = table or find_table(root, list(names))
     rows: list[Row] = read_table(path) if path else []
     shown = "" if path is None else path.name
     by_color, why = _palettes(files, rows)

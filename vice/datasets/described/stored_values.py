@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from vice.datasets.label_files import opened
+from vice.datasets.label_files import opened, raw_mode
 from vice.errors import UserError
 
 #: Formats that may change the values of pixels when they are saved.
@@ -44,7 +44,7 @@ def read_values(
         frames = getattr(image, "n_frames", 1)
         if frames > 1:
             raise UserError(f"{path}: holds {frames} frames; labels have one")
-        bits = _STRETCHED.get(_raw_mode(image))
+        bits = _STRETCHED.get(raw_mode(image))
         image = ImageOps.exif_transpose(image) if upright else image
         if image.mode == "P" and (shown or _renumbers_gray(image)):
             image = image.convert("RGB")
@@ -56,18 +56,22 @@ def read_palette(path: str | Path) -> dict[int, int]:
     with opened(path) as image:
         if image.mode != "P":
             return {}
-        colors = np.array(image.getpalette("RGB"), np.int32).reshape(-1, 3)
-        used = np.unique(np.asarray(image))
-        used = used[used < len(colors)]
-        return {int(index): int(pack(*colors[index])) for index in used}
+        used, colors = _used_colors(image)
+        return {int(i): int(pack(*color)) for i, color in zip(used, colors, strict=True)}
 
 
 def _renumbers_gray(image: Image.Image) -> bool:
     """Whether a palette is grays that a program has numbered anew: values of gray, then."""
+    used, colors = _used_colors(image)
+    return bool((colors == colors[:, :1]).all() and (colors[:, 0] != used).any())
+
+
+def _used_colors(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """Indices that a palette image uses, (N,), and their colors, int32 (N, 3)."""
     colors = np.array(image.getpalette("RGB"), np.int32).reshape(-1, 3)
     used = np.unique(np.asarray(image))
-    shown = colors[used[used < len(colors)]]
-    return bool((shown == shown[:, :1]).all() and (shown[:, 0] != used[used < len(colors)]).any())
+    used = used[used < len(colors)]
+    return used, colors[used]
 
 
 def _values(image: Image.Image, bits: int | None, path: str | Path) -> tuple[np.ndarray, bool]:
@@ -95,13 +99,6 @@ def pack(red: np.ndarray | int, green: np.ndarray | int, blue: np.ndarray | int)
 def unpack(value: int) -> tuple[int, int, int]:
     """The color of a number that `pack` made."""
     return value >> 16 & 255, value >> 8 & 255, value & 255
-
-
-def _raw_mode(image: Image.Image) -> str:
-    tiles = getattr(image, "tile", None)
-    raw = tiles[0].args if tiles else None
-    raw = raw[0] if isinstance(raw, tuple) and raw else raw
-    return raw if isinstance(raw, str) else ""
 
 
 def _is_lossless(image: Image.Image) -> bool:

@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
 
+from vice.datasets.split_files import OF_SYSTEMS
 from vice.errors import UserError
 from vice.images import SUFFIXES
 
 STEM, ANY_SUFFIX = "{stem}", ".*"
-_OF_SYSTEMS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
 
 
 def walk(folder: Path) -> list[str]:
@@ -35,7 +35,7 @@ def walk(folder: Path) -> list[str]:
             continue
         seen.add(real)
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and name not in _OF_SYSTEMS
+            name for name in folders if not name.startswith(".") and name not in OF_SYSTEMS
         )
         below = os.path.relpath(current, folder)
         prefix = "" if below == "." else f"{below.replace(os.sep, '/')}/"
@@ -82,8 +82,8 @@ def find_files(template: str, root: Path, apart: Collection[Path] = frozenset())
     """Files that fit a template, by stem, sorted.
 
     Args:
-        template: See `stem_of`; an absolute one counts from the root of the file system.
-        root: Where others start.
+        template: See `stem_of`.
+        root: Where it starts.
         apart: Files that are something else.
 
     Raises:
@@ -92,7 +92,7 @@ def find_files(template: str, root: Path, apart: Collection[Path] = frozenset())
     folder = root / base(template)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder, and dataset.yaml says {template}")
-    prefix = f"{base(template)}/" if base(template) or template.startswith("/") else ""
+    prefix = f"{base(template)}/" if base(template) else ""
     files: dict[str, Path] = {}
     for name in walk(folder):
         stem = stem_of(template, prefix + name)
