@@ -34,6 +34,7 @@ setup(
     entry_points={"console_scripts": ["vice = vice.command.console:main"]},
     package_data={
         "vice": ["py.typed", "datasets/tables/*.csv"],
+        "vice.explore": ["page/*"],
         "vice.requirements": ["training.txt", "scoring.txt"],
         "vice.configs": ["config/**/*.yaml", "mmseg/**/*.py", "tables/**/*.yaml"],
     },
