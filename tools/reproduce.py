@@ -63,6 +63,7 @@ def main() -> int:
     table = load_table(args.table)
     rows = [row.name for row in select_rows(table, args.row).rows]
     # PyTorch takes seconds to import, and a list needs none of it.
+    from vice.experiments.reproduce.pairing import write_pairing
     from vice.experiments.reproduce.plan import ReproducePlan, parse_datasets
     from vice.experiments.reproduce.report import to_markdown, write_report
     from vice.experiments.reproduce.runner import reported_rows, reproduce
@@ -88,7 +89,10 @@ def main() -> int:
     )
     table = reported_rows(table, outcome, rows)
     file = write_report(table, outcome, plan)
+    paired = write_pairing(table, outcome, plan)
     print(f"\n{to_markdown(table, outcome, plan)}\n{file}")
+    if paired is not None:
+        print(f"{paired}: intervals, and differences over the same images")
     return 1 if outcome.failures else 0
 
 

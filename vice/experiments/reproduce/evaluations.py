@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vice.datasets import open_dataset
 from vice.evaluation.compare import BEST_READOUT, readouts
 from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.tables import Experiment, merge
 from vice.runtime.files import disk_errors, read_json
 from vice.runtime.run_folder import RESULTS_NAME
 
+#: Stands for as many clusters as the data set has classes.
+CLASSES = "classes"
 #: Read-out to its scores, for example ``{"miou": 0.25, "accuracy": 0.6}``, shares in [0, 1]; where
 #: it is known with ``classes_in_mean`` of how many ``classes`` the mIoU is a mean.
 Scores = dict[str, dict[str, float | None]]
@@ -79,6 +82,13 @@ def evaluate(row: Experiment, spec: str, seed: int, folder: Path, plan: Reproduc
     return scores
 
 
+def result_folders(
+    row: Experiment, spec: str, seed: int, folder: Path, plan: ReproducePlan
+) -> list[Path]:
+    """Results directories of a row, as `evaluate` fills them."""
+    return [_asked(row, label, spec, seed, folder, plan).out for label in row.evaluate]
+
+
 def _column(kind: str, label: str, readout: str) -> str:
     """What a score stands under: evaluations of one kind are told apart by their label."""
     if readout == BEST_READOUT:
@@ -106,6 +116,10 @@ def _asked(
 ) -> _Asked:
     arguments = arguments_of(row, label, plan)
     kind = arguments.pop("kind")
+    if CLASSES in arguments.get("clusters", ()):
+        classes = len(open_dataset(arguments["dataset"], plan.data_root).classes)
+        numbers = [classes if each == CLASSES else each for each in arguments["clusters"]]
+        arguments["clusters"] = sorted(set(numbers))
     text = json.dumps([spec, seed, arguments, plan.data_root], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     return _Asked(label, kind, arguments, folder / f"{kind}-{digest}")
