@@ -44,6 +44,13 @@ def test_two_rows_are_trained_and_scored_and_a_third_fails_alone(stripes, tmp_pa
     assert done.returncode == 1, done.stderr
     text = (out / "tables" / "ablation_lowres-tiny-stripes.md").read_text()
     assert text in done.stdout
+    # 4 images in 2 views, twice.
+    assert re.search(
+        r"\| training \| .* s, 16 views forward and backward, 0 forward alone \|", text
+    )
+    paired = out / "tables" / "ablation_lowres-tiny-stripes-paired.md"
+    assert f"{paired}: intervals" in done.stdout
+    assert re.search(r"^\| superpixels.*\[.*\] / .*\[.*\]", paired.read_text(), re.M)
     (failed,) = [line for line in text.splitlines() if line.startswith("- failed")]
     assert "DeepLabV3+, seed 0" in failed and "needs all 4 stages" in failed
     runs = sorted((out / "runs").glob("*/vice.safetensors"))

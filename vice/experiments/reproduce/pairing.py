@@ -25,7 +25,8 @@ def write_pairing(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> P
     Returns:
         Path of the file; None where there are no two rows to compare.
     """
-    names, folders = {}, []
+    names: dict[str, str] = {}
+    folders: list[Path] = []
     for row in table.rows:
         scored = outcome.rows[row.name]
         # Rows of the same run are one; it has the first name.

@@ -150,7 +150,9 @@ def _passes(outcome: RowOutcome) -> str:
     """What a training of a row passed through its networks; empty where it was not counted."""
     if not outcome.passes:
         return ""
-    trained, only = (sum(counted) / len(outcome.passes) for counted in zip(*outcome.passes))
+    trained, only = (
+        sum(counted) / len(outcome.passes) for counted in zip(*outcome.passes, strict=True)
+    )
     return f", {trained:,.0f} views forward and backward, {only:,.0f} forward alone"
 
 
