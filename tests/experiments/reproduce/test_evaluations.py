@@ -20,7 +20,10 @@ ROW = Experiment(
     "row",
     evaluate={
         "clusters": {
-            "kind": "clusters", "dataset": "camvid", "clusters": [3], "cache_bytes": 10**6
+            "kind": "clusters",
+            "dataset": "camvid",
+            "clusters": [3],
+            "cache_bytes": 10**6,
         },
         "converged": {"kind": "linear", "dataset": "camvid", "changes": LBFGS},
         "steps": {"kind": "linear", "dataset": "camvid"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,8 +167,8 @@ def _task(asked: _Asked, spec: str, seed: int, plan: ReproducePlan) -> Task | No
     arguments = {k: v for k, v in asked.arguments.items() if k not in _OF_CLUSTERS}
     if not arguments.keys() <= _OF_TASK:
         return None
-    common = {"seed": seed, "device": plan.device, "data_root": plan.data_root}
-    return make_task(spec, out_dir=asked.out, **arguments, **common, log_level="ERROR")
+    common: dict[str, Any] = {"device": plan.device, "data_root": plan.data_root}
+    return make_task(spec, out_dir=asked.out, seed=seed, log_level="ERROR", **arguments, **common)
 
 
 #: Arguments of clusters alone; what is kept in memory changes no number.
