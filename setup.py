@@ -45,6 +45,8 @@ setup(
         "crf": ["pydensecrf2>=1.1"],
         "coco": ["pycocotools>=2.0.8"],
         "timm": ["timm>=1.0"],
+        "zarr": ["zarr>=3"],
+        "parquet": ["pyarrow>=17"],
         "tiff": ["tifffile>=2023.2"],
         "pictures": ["matplotlib>=3.8", "scikit-image>=0.22"],
         "vissl": ["vissl==0.1.6", "classy-vision==0.7.0", "hydra-core==1.3.2", "submitit>=1.5"],

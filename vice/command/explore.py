@@ -32,7 +32,12 @@ def main() -> None:
     )
     add = parser.add_argument
     add("model", type=typed_text, help="what vice.load takes")
-    add("images", nargs="+", type=typed_path, help="folders, text files with a path a line, images")
+    add(
+        "images",
+        nargs="+",
+        type=typed_path,
+        help="folders, text files with a path a line, images, videos",
+    )
     add("--out", "-o", type=typed_path, required=True, metavar="DIR", help="output folder")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--clusters", type=whole(1, 1024), default=CLUSTERS, metavar="K",
@@ -47,7 +52,7 @@ def main() -> None:
     import vice
     from vice.explore.build_explorer import build_explorer
 
-    images = listed(args.images, args.out)
+    images = listed(args.images, args.out).images
     predictor = vice.load(args.model, device=args.device)
     concepts = None
     if args.concepts is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,21 +18,44 @@ if TYPE_CHECKING:
 NAMED = ".json"
 
 
-def listed(places: Sequence[Path], out: Path) -> list[Path]:
-    """The images of folders and lists, each once, without those below the output folder.
+@dataclass
+class Inputs:
+    """The images of a command.
+
+    Attributes:
+        images: All, each once; frames of videos come last.
+        videos: The frames of each video, by its name.
+    """
+
+    images: list[Path]
+    videos: dict[str, list[Path]]
+
+
+def listed(places: Sequence[Path], out: Path) -> Inputs:
+    """The images of folders, lists and videos, without those below the output folder.
+
+    Frames of videos are written to ``frames`` there.
 
     Raises:
-        UserError: There are none.
+        UserError: There are none, or a video cannot be decoded.
     """
+    from vice.explore.video_frames import FRAMES, SUFFIXES, extract_frames
     from vice.images import list_images
     from vice.images.lists import announce, survey
 
-    for place in places:
+    films = [place for place in places if place.suffix.lower() in SUFFIXES and place.is_file()]
+    twice = next((film for film, n in Counter(film.name for film in films).items() if n > 1), None)
+    if twice is not None:
+        raise UserError(f"two videos are called {twice}: rename one, or segment them one by one")
+    others = [place for place in places if place not in films]
+    for place in others:
         announce(survey(place))
     own = out.absolute()
-    found = dict.fromkeys(path for place in places for path in list_images(place))
+    found = dict.fromkeys(path for place in others for path in list_images(place))
     # Output below the images: what an earlier call has drawn is none of them.
-    return [path for path in found if own not in path.absolute().parents]
+    images = [path for path in found if own not in path.absolute().parents]
+    videos = {film.name: extract_frames(film, out / FRAMES / film.name) for film in films}
+    return Inputs([*images, *(frame for frames in videos.values() for frame in frames)], videos)
 
 
 def given_concepts(path: Path, predictor: Predictor) -> NamedConcepts:

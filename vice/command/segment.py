@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vice.cli import Parser, show, whole
-from vice.command.inputs import given_concepts, listed, own_concepts
+from vice.command.inputs import Inputs, given_concepts, listed, own_concepts
 from vice.errors import UserError
 from vice.names import printable
 from vice.paths import typed_path, typed_text
@@ -27,8 +27,12 @@ examples:
 masks/NAME.png has a pixel's concept as its value, overlays/NAME.jpg shows it over the image, and
 summary.csv has each concept's share of each image. The same command goes on where it was stopped.
 """
+#: Formats of embeddings, named here so that help needs no library.
+FORMS = ("npz", "zarr", "parquet")
 #: Fitted concepts, beside the masks.
 CONCEPTS_NAME = "concepts.safetensors"
+#: How much the masks of videos change.
+VIDEOS_NAME = "videos.json"
 
 
 def main() -> None:
@@ -40,7 +44,12 @@ def main() -> None:
     )
     add = parser.add_argument
     add("model", type=typed_text, help="what vice.load takes")
-    add("images", nargs="+", type=typed_path, help="folders, text files with a path a line, images")
+    add(
+        "images",
+        nargs="+",
+        type=typed_path,
+        help="folders, text files with a path a line, images, videos",
+    )
     add("--out", "-o", type=typed_path, required=True, metavar="DIR", help="output folder")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--clusters", type=whole(1, 65536), metavar="K",
@@ -49,16 +58,24 @@ def main() -> None:
         help="concepts.json of vice explore, or what a call or scoring has fitted")  # fmt: skip
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of fitted concepts (0)")
     add("--no-overlays", action="store_true", help="write the masks alone")
+    add("--embeddings", choices=FORMS, metavar="FORMAT",
+        help="also write the embeddings in half precision, at the network's stride: " +
+        ", ".join(FORMS))  # fmt: skip
+    add("--memory", help="most memory of an image beside its mask, such as 2GiB: in tiles beyond")
     add("--device", help=f"{NAMES} (a GPU if there is one)")
     args = parser.parse_args()
     # PyTorch takes seconds to import, and help does without.
     import vice
     from vice.explore.segment_folder import segment_folder
 
-    images = listed(args.images, args.out)
+    inputs = listed(args.images, args.out)
+    images = inputs.images
     predictor = vice.load(args.model, device=args.device)
     concepts = _concepts(args, predictor, images)
-    found = segment_folder(predictor, images, args.out, concepts, overlays=not args.no_overlays)
+    found = segment_folder(
+        predictor, images, args.out, concepts, overlays=not args.no_overlays,
+        embeddings=args.embeddings, memory=args.memory,
+    )  # fmt: skip
     shown = f"{found.done} masks of {len(found.names)} concepts in {printable(str(args.out))}"
     if found.reused:
         shown += f" ({found.reused} were there)"
@@ -68,10 +85,31 @@ def main() -> None:
     show("most common: " + ", ".join(said))
     if concepts.void is not None:
         show(f"dropped: {100 * found.dropped:.1f} % of the pixels are {concepts.void} in the masks")
+    for line in _changes(inputs, args.out):
+        show(line)
     if found.unread:
         show(f"not read: {len(found.unread)} images")
         for reason in list(found.unread.values())[:5]:
             show(f"  {reason}")
+
+
+def _changes(inputs: Inputs, out: Path) -> list[str]:
+    """How much the masks of videos change from frame to frame, which also goes to a file."""
+    from vice.explore.segment_folder import MASKS
+    from vice.explore.video_frames import mask_changes
+    from vice.runtime.files import write_json
+
+    found = {
+        name: mask_changes(frames, inputs.images, out / MASKS)
+        for name, frames in inputs.videos.items()
+    }
+    if found:
+        write_json(out / VIDEOS_NAME, {name: each.to_dict() for name, each in found.items()})
+    return [
+        f"{printable(name)}: {each.frames} frames; {100 * each.mean:.1f} % of the pixels change "
+        f"concept from a frame to the next ({100 * each.most:.1f} % at most)"
+        for name, each in found.items()
+    ]
 
 
 def _concepts(

@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 
 from vice.errors import UserError
+from vice.explore.disk_estimate import DiskEstimate
+from vice.explore.embedding_files import EMBEDDINGS, EmbeddingFiles
 from vice.explore.mask_files import (
     MOST_CONCEPTS,
     mask_names,
@@ -65,8 +67,10 @@ def segment_folder(
     *,
     names: Sequence[str] | None = None,
     overlays: bool = True,
+    embeddings: str | None = None,
+    memory: int | str | None = None,
 ) -> Segmentation:
-    """Writes ``masks/NAME.png``, ``overlays/NAME.jpg`` and ``summary.csv``.
+    """Writes ``masks/NAME.png``, ``overlays/NAME.jpg``, ``summary.csv``, and embeddings if wished.
 
     A call that was stopped goes on where it was; masks of the same image, model and concepts are
     kept. An image that cannot be read is left out, and named in the result.
@@ -79,13 +83,16 @@ def segment_folder(
             or `vice.explore.named_concepts.DROPPED` where that was dropped.
         names: Of the concepts, for the table; None numbers them, and named ones have theirs.
         overlays: Whether to write pictures of the masks laid over the images.
+        embeddings: A key of `vice.explore.embedding_files.FORMS` to write the embeddings as well.
+        memory: As of `vice.Predictor.segment`.
 
     Returns:
         Counts and shares.
 
     Raises:
         UserError: The folder holds masks of another model or of other concepts, the disk does not
-            take more, or no image can be read.
+            take more or all, or no image can be read.
+        MissingPart: The format of embeddings needs a package that is not installed.
         ValueError: Not a name for each concept, or more names for named ones.
     """
     if not isinstance(concepts, NamedConcepts):
@@ -99,24 +106,36 @@ def segment_folder(
     make_folder(out)
     with sole_writer(out):
         _keep_record(out, predictor, concepts)
+        store = embeddings and EmbeddingFiles(out / EMBEDDINGS, embeddings, predictor)
+        disk = DiskEstimate(out, len(images))
         rows = []
         pairs = list(zip(images, targets, strict=True))
         for image, target in progress(pairs, len(pairs), "segmenting images"):
             mask = out / MASKS / target
             picture = (out / OVERLAYS / target).with_suffix(".jpg") if overlays else None
             source = _digest(image)
-            labels = _kept(mask, picture, concepts) if source == mask_source(mask) != "" else None
+            whole = source == mask_source(mask) != "" and (not store or store.holds(target, source))
+            labels = _kept(mask, picture, concepts) if whole else None
             result.reused += labels is not None
             if labels is None:
                 try:
                     pixels = read_image(image)
-                    labels = concepts.labels(predictor.segment(pixels, concepts.vectors).numpy())
+                    made = [mask, picture]
+                    if store:
+                        dense, nearest = predictor.embed_and_segment(
+                            pixels, concepts.vectors, memory=memory
+                        )
+                        made.append(store.write(target, dense, source))
+                    else:
+                        nearest = predictor.segment(pixels, concepts.vectors, memory=memory)
+                    labels = concepts.labels(nearest.numpy())
                 except UserError as error:
                     result.unread[printable(str(image))] = str(error)
                     continue
                 if picture is not None:
                     _write_overlay(pixels, labels, concepts, picture)
                 write_mask(labels, count, mask, source, colors=concepts.colors, void=concepts.void)
+                disk.wrote(made)
             counts = np.bincount(labels.ravel(), minlength=count)[:count]
             total += counts
             everything += labels.size
