@@ -218,19 +218,19 @@ def test_named_merged_split_dropped_undone_downloaded_and_applied(
     before = page.run("[...Explorer.concepts.regionConcepts]")
     tick(page, largest)
     page.click("#split")
-    parts = [e for e in content(page)["concepts"] if e["name"] in (f"{largest} 1", f"{largest} 2")]
+    parts = [e for e in content(page)["concepts"] if e["name"] in (f"{largest}.1", f"{largest}.2")]
     assert [len(e["vectors"]) for e in parts] == [1, 1] and largest not in names(page)
     assert np.linalg.norm([e["vectors"][0] for e in parts], axis=1) == pytest.approx(1, abs=1e-5)
     assert len({e["color"] for e in content(page)["concepts"]}) == len(names(page))
     page.click("#undo")
     assert page.run("[...Explorer.concepts.regionConcepts]") == before
     page.click("#redo")
-    assert f"{largest} 1" in names(page)
+    assert f"{largest}.1" in names(page)
     # Dropped: its vectors still compete.
-    tick(page, f"{largest} 2")
+    tick(page, f"{largest}.2")
     page.click("#drop")
     saved = content(page)
-    assert [e["name"] for e in saved["dropped"]] == [f"{largest} 2"]
+    assert [e["name"] for e in saved["dropped"]] == [f"{largest}.2"]
     page.click("#download")
     file = page.downloaded("concepts.json")
     assert json.loads(file.read_text()) == saved
