@@ -198,9 +198,7 @@ def test_named_merged_split_dropped_undone_downloaded_and_applied(
     # Named: a name belongs to one concept alone.
     rename(page, "concept 1", "sky, <b>&")
     rename(page, "concept 2", "sky, <b>&")
-    assert "Another concept is called sky" in page.run(
-        "document.getElementById('status').textContent"
-    )
+    assert "Another concept is called sky" in page.run("Explorer.told")
     assert {"sky, <b>&", "sky, <b>& 2"} <= set(names(page))
     page.click("#undo")
     page.run(f"""(() => {{ const color = document.querySelector('{card(page, "concept 3")} '
@@ -276,10 +274,10 @@ def test_what_the_page_refuses(page, tmp_path):
     ):
         (tmp_path / "concepts.json").write_text(text)
         page.choose_file("#file", tmp_path / "concepts.json")
-        page.wait(f"document.getElementById('status').textContent.includes({json.dumps(said)})")
+        page.wait(f"(Explorer.told || '').includes({json.dumps(said)})")
     page.run("document.querySelectorAll('.card input[type=checkbox]').forEach(t => t.click())")
     page.click("#drop")
-    assert "At least one concept has to stay" in page.run("document.body.innerText")
+    assert "At least one concept has to stay" in page.run("Explorer.told")
     assert len(names(page)) == CLUSTERS
 
 
