@@ -44,6 +44,8 @@ setup(
         "crf": ["pydensecrf2>=1.1"],
         "coco": ["pycocotools>=2.0.8"],
         "timm": ["timm>=1.0"],
+        "export": ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20"],
+        "hub": ["huggingface_hub>=0.30"],
         "tiff": ["tifffile>=2023.2"],
         "pictures": ["matplotlib>=3.8", "scikit-image>=0.22"],
         "vissl": ["vissl==0.1.6", "classy-vision==0.7.0", "hydra-core==1.3.2", "submitit>=1.5"],

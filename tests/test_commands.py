@@ -54,6 +54,7 @@ WHERE_IT_ENDS = {
     "train": (START, "as run_distributed.py"),
     "segment": (END, ""),
     "export-masks": (END, ""),
+    "export": (PARSED, "traces and runs a network; tests/export"),
     "install": (END, ""),
 }
 #: Commands that no tool of this repository runs.

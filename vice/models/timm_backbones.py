@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vice.errors import OptionError, UserError
 from vice.models.downloads import hub_asked_once
+from vice.models.strides import steps
 from vice.models.timm_weights import load_weights
 from vice.normalize import IMAGENET_MEAN, IMAGENET_STD
 
@@ -71,7 +72,7 @@ class TimmBackbone(nn.Module):
             A map (B, C, h, w) a layer.
         """
         sizes = zip(images.shape[-2:], whole, strict=True)
-        size = [-(-length // step) * step for length, step in sizes]
+        size = [steps(length, step) * step for length, step in sizes]
         if size != list(images.shape[-2:]):
             images = F.interpolate(images, size, mode="bilinear", align_corners=False)
         features: list[Tensor] = self.net.forward_intermediates(
