@@ -34,6 +34,7 @@ setup(
     entry_points={"console_scripts": ["vice = vice.command.console:main"]},
     package_data={
         "vice": ["py.typed", "datasets/tables/*.csv"],
+        "vice.explore": ["page/*"],
         "vice.requirements": ["training.txt", "scoring.txt"],
         "vice.configs": ["config/**/*.yaml", "mmseg/**/*.py", "tables/**/*.yaml"],
     },
@@ -46,6 +47,8 @@ setup(
         "timm": ["timm>=1.0"],
         "export": ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20"],
         "hub": ["huggingface_hub>=0.30"],
+        "zarr": ["zarr>=3"],
+        "parquet": ["pyarrow>=17"],
         "tiff": ["tifffile>=2023.2"],
         "pictures": ["matplotlib>=3.8", "scikit-image>=0.22"],
         "vissl": ["vissl==0.1.6", "classy-vision==0.7.0", "hydra-core==1.3.2", "submitit>=1.5"],

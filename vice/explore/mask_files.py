@@ -60,15 +60,25 @@ def mask_names(images: Sequence[Path]) -> list[Path]:
     return names
 
 
-def write_mask(labels: np.ndarray, count: int, path: Path, made_of: str = "") -> None:
+def write_mask(
+    labels: np.ndarray,
+    count: int,
+    path: Path,
+    made_of: str = "",
+    *,
+    colors: np.ndarray | None = None,
+    void: int | None = None,
+) -> None:
     """Writes a label map as an index PNG in one step.
 
     Args:
         labels: (H, W) integers from 0 to ``count - 1``.
-        count: Number of concepts: up to 256 an 8-bit file with `vice.visualize.maps.palette`,
-            above a 16-bit one without colors.
+        count: Number of concepts: up to 256 an 8-bit file with a palette, above a 16-bit one
+            without colors.
         path: Its folder is made.
         made_of: Kept in the file, for `mask_source`: what tells its image from others.
+        colors: uint8 (count, 3); None takes `vice.visualize.maps.palette`.
+        void: A further value, ``count`` or more, that stands for no concept, and is black.
 
     Raises:
         UserError: The disk does not take it.
@@ -78,7 +88,9 @@ def write_mask(labels: np.ndarray, count: int, path: Path, made_of: str = "") ->
         raise ValueError(f"{count} concepts in a mask of 16 bits")
     if count <= PALETTE_SIZE:
         image = Image.fromarray(labels.astype(np.uint8))
-        image.putpalette(palette(count).tobytes())
+        table = np.zeros((count if void is None else void + 1, 3), np.uint8)
+        table[:count] = palette(count) if colors is None else colors
+        image.putpalette(table.tobytes())
     else:
         image = Image.fromarray(labels.astype(np.uint16))
     make_folder(path.parent)
