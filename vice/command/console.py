@@ -23,7 +23,7 @@ WORDS = {
     "explore": ("a page to look at a folder's concepts and name them", "vice.command.explore"),
     "segment": ("masks of a folder of images by a model's concepts", "vice.command.segment"),
     "export-masks": ("masks in the formats of other programs", "vice.command.export_masks"),
-    "export": ("a model as ONNX or TorchScript", "vice.command.export"),
+    "export": ("a model in other programs: ONNX, TorchScript, timm, ...", "vice.command.export"),
     "score": ("score a model on labelled images, several read-outs at once", "score.py"),
     "compare": ("put results side by side", "compare.py"),
     "prepare": ("put a benchmark where training and scoring expect it", "prepare_data.py"),

@@ -13,17 +13,24 @@ FORMATS = {
     "onnx": "embed.onnx and segment.onnx, images of any size (needs onnx, onnxscript, onnxruntime)",
     "torchscript": "model.torchscript with embed and segment, for PyTorch without ViCE",
 }
+#: Libraries that take the trunk alone.
+TRUNKS = {
+    "torchvision": "trunk.safetensors: a ResNet's weights",
+    "timm": "trunk.safetensors: those of a ResNet or a model of timm",
+    "mmseg": "trunk.pth: those of a ResNet or a plain ViT, and the config of its backbone",
+}
 EXAMPLE = "\n".join(
     [
         "formats:",
         *(f"  {name:<12} {what}" for name, what in FORMATS.items()),
+        *(f"  {name:<12} {what}" for name, what in TRUNKS.items()),
         "",
         "examples:",
         "  vice export outputs/folder --to onnx --out folder-onnx",
         "  vice export MODEL --to torchscript --concepts masks/concepts.safetensors -o out",
         "",
-        "What is written is run beside the model first, at five sizes, and refused where they",
-        "differ. export.json says what it takes and how far it is from the model.",
+        "What is written is run beside the model first, and refused where they differ. export.json",
+        "says what goes in, and how far it is from the model.",
     ]
 )
 
@@ -37,14 +44,40 @@ def main() -> None:
     )
     add = parser.add_argument
     add("model", type=typed_text, help="what vice.load takes")
-    add("--to", required=True, choices=list(FORMATS), help="the format")
+    add("--to", required=True, choices=[*FORMATS, *TRUNKS], help="the format")
     add("--out", "-o", type=typed_path, required=True, metavar="DIR", help="output folder")
     add("--concepts", type=typed_path, metavar="FILE",
         help="concepts that vice segment fitted (the model's own)")  # fmt: skip
     add("--normalized", action="store_true",
         help="take float images with ImageNet's mean and deviation, not bytes")  # fmt: skip
     args = parser.parse_args()
-    _export_graph(args)
+    if args.to in FORMATS:
+        _export_graph(args)
+        return
+    if args.concepts or args.normalized:
+        parser.error(f"--to {args.to} is the trunk alone: it takes no --concepts and --normalized")
+    _export_trunk(args)
+
+
+def _export_trunk(args: argparse.Namespace) -> None:
+    import vice
+    from vice.export.write_trunk import TRUNKS, write_trunk
+
+    predictor = vice.load(args.model, device="cpu")
+    name = "trunk.safetensors"
+    if args.to == "mmseg":
+        from vice.plugins.mmseg.trunks import mmseg_trunk
+
+        trunk, name = mmseg_trunk(predictor.embedder), "trunk.pth"
+    else:
+        trunk = TRUNKS[args.to](predictor.embedder)
+    made = write_trunk(predictor, args.out, trunk, name=name)
+    show(f"{made.file}, export.json in {printable(str(args.out))}")
+    for line in made.lines:
+        show(f"  {line}")
+    if made.missing:
+        show(f"not in it, since this model has none: {', '.join(made.missing)}")
+    show(f"largest difference of a feature map from the model's: {made.difference:.1e}")
 
 
 def _export_graph(args: argparse.Namespace) -> None:

@@ -46,8 +46,12 @@ def write_onnx(doors: Doors, folder: Path, facts: dict[str, Any]) -> Trial:
     runs = {name: _runner(data) for name, data in graphs.items()}
     trial = compare(doors, runs[EMBED_NAME], runs.get(SEGMENT_NAME), "ONNX")
     for name, data in graphs.items():
-        replace_atomically(folder / name, lambda new, data=data: Path(new).write_bytes(data))
+        _write(folder / name, data)
     return trial
+
+
+def _write(path: Path, data: bytes) -> None:
+    replace_atomically(path, lambda new: Path(new).write_bytes(data))
 
 
 def require() -> None:
@@ -88,8 +92,9 @@ def _graph(module: nn.Module, output: str, facts: dict[str, Any]) -> bytes:
             )
         # Catch-all: what a network of somebody else's does, tracing may raise anything at.
         except Exception as error:
+            reason = brief(error.__cause__ or error)
             raise UserError(
-                f"this network cannot be exported to ONNX ({brief(error)}); take --to torchscript"
+                f"this network cannot be exported to ONNX ({reason}); take --to torchscript"
             ) from error
     assert program is not None
     model = program.model_proto

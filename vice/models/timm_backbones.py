@@ -34,6 +34,7 @@ class TimmBackbone(nn.Module):
             ``FILE#KEY`` where it holds several.
 
     Attributes:
+        name: The same.
         net: The model.
         patch: Side of a patch (rows, columns) in pixels; 1 without patches.
         weight_source: Where in a file the weights were, for results.json; None without a file.
@@ -44,6 +45,7 @@ class TimmBackbone(nn.Module):
 
     def __init__(self, name: str, weights: str | None = None) -> None:
         super().__init__()
+        self.name = name
         self.net = _create(name, download=weights == "imagenet")
         file = weights if weights != "imagenet" else None
         self.weight_source = load_weights(self.net, file, PREFIX + name) if file else None
