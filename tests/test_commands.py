@@ -71,7 +71,10 @@ GROUPS = {
     "config.VICE.LOSS": {"region_vector", "reduction", "align_corners", "coherence_gradient"},
 }
 #: The pages that say what to type; what else they name has to exist, too.
-PAGES = ("README.md", "docs/training.md", "docs/scoring.md", "docs/papers.md")
+PAGES = (
+    *("README.md", "docs/folder.md", "docs/benchmark.md", "docs/checkpoint.md"),
+    *("docs/training.md", "docs/scoring.md", "docs/papers.md"),
+)
 GUIDES = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 
 
@@ -307,7 +310,7 @@ def _is_tool(text):
 
 
 def test_the_first_training_begins_saves_and_goes_on(folder):
-    """The README's own command on a few photographs: stopped at its first steps, and resumed."""
+    """The page's first command on a few photographs: stopped at its first steps, and resumed."""
     command = next(text for text in COMMANDS.values() if "vice/folder " in text)
     call, out = commands.call(command, folder), folder / "outputs" / "folder"
     for _ in range(2):

@@ -26,7 +26,9 @@ def model(backbone="resnet18", decoder="fpn", **config) -> Predictor:
     # Statistics of a new network are zeros and ones, whatever they are called.
     torch.manual_seed(1)
     for name, value in embedder.named_buffers():
-        if "running" in name:
+        if "running_mean" in name:
+            value.uniform_(-0.1, 0.1)
+        elif "running_var" in name:
             value.uniform_(0.5, 1.5)
     return Predictor(Checkpoint(embedder.requires_grad_(False)), "cpu", "a model")
 
@@ -38,7 +40,8 @@ def loaded(predictor, trunk, folder, **libraries):
     names = {"torch": torch, "safetensors": safetensors, **libraries}
     for line in made.lines:
         exec(line.replace(made.file, str(folder / made.file)), names)
-    return names["network"].eval(), made
+    names["network"].eval()
+    return names["network"], made
 
 
 @torch.no_grad()
@@ -114,6 +117,7 @@ def test_a_network_that_computes_something_else_is_refused(tmp_path):
     predictor = model()
     trunk = torchvision_trunk(predictor.embedder)
     tensors = dict(trunk.tensors) | {"bn1.running_mean": trunk.tensors["bn1.running_mean"] + 0.1}
+    assert write_trunk(predictor, tmp_path / "right", trunk).difference < 1e-4
     wrong = type(trunk)(trunk.call, trunk.build, tensors, trunk.maps)
     with pytest.raises(UserError, match="computes other maps"):
         write_trunk(predictor, tmp_path / "out", wrong)

@@ -116,4 +116,3 @@ def test_errors_of_the_hub_are_one_line(tmp_path, monkeypatch):
 def test_torch_hub_finds_the_models(run_dir):
     model = torch.hub.load(str(ROOT), "vice", str(run_dir), device="cpu", source="local")
     assert isinstance(model, vice.Predictor)
-    assert {"vice", "pretrained"} <= set(torch.hub.list(str(ROOT), source="local"))

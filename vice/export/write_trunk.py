@@ -83,7 +83,9 @@ def write_trunk(
 def _tried(predictor: Predictor, trunk: Trunk) -> tuple[list[str], float]:
     """What the other network has besides, and how far its maps are from the model's."""
     with torch.random.fork_rng(devices=[]):
-        network: Any = trunk.build().eval()
+        network: Any = trunk.build()
+    # Not chained: backbones of MMSegmentation return nothing there.
+    network.eval()
     keys = network.load_state_dict(dict(trunk.tensors), strict=False)
     if keys.unexpected_keys:
         raise UserError(
@@ -97,7 +99,10 @@ def _tried(predictor: Predictor, trunk: Trunk) -> tuple[list[str], float]:
     found = trunk.maps(network, trunk.normalized(images))
     same = [a.shape for a in wanted] == [b.shape for b in found]
     difference = (
-        max(float((a - b).abs().max() / a.abs().max()) for a, b in zip(wanted, found, strict=True))
+        max(
+            float((a - b).abs().max() / a.abs().max().clamp(min=1e-6))
+            for a, b in zip(wanted, found, strict=True)
+        )
         if same
         else float("nan")
     )

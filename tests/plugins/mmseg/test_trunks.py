@@ -27,7 +27,8 @@ def loaded(predictor, folder):
         for line in made.lines:
             exec(line.replace(made.file, str(folder / made.file)), names)
     assert made.missing == []
-    return names["network"].eval(), trunk
+    names["network"].eval()
+    return names["network"], trunk
 
 
 @pytest.mark.parametrize(
