@@ -67,11 +67,18 @@ class ExplorerPass:
         images: Paths.
         names: What the page calls them.
         seed: Of the samples.
+        memory: As of `vice.Predictor.embed`.
     """
 
     def __init__(
-        self, predictor: Predictor, images: Sequence[Path], names: Sequence[str], seed: int
+        self,
+        predictor: Predictor,
+        images: Sequence[Path],
+        names: Sequence[str],
+        seed: int,
+        memory: int | str | None = None,
     ) -> None:
+        self.memory = memory
         self.predictor = predictor
         self.images = images
         self.names = names
@@ -128,7 +135,7 @@ class ExplorerPass:
         """An image's vectors, or None of one that cannot be read."""
         try:
             pixels = read_image(self.images[number])
-            dense = self.predictor.embed(pixels, stride="native")
+            dense = self.predictor.embed(pixels, "native", memory=self.memory)
         except UserError as error:
             self.passed.unread[self.names[number]] = str(error)
             return None
