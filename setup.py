@@ -45,6 +45,8 @@ setup(
         "coco": ["pycocotools>=2.0.8"],
         "timm": ["timm>=1.0"],
         "tiff": ["tifffile>=2023.2"],
+        "heif": ["pillow-heif>=0.18"],
+        "avif": ["pillow-avif-plugin>=1.4"],
         "pictures": ["matplotlib>=3.8", "scikit-image>=0.22"],
         "vissl": ["vissl==0.1.6", "classy-vision==0.7.0", "hydra-core==1.3.2", "submitit>=1.5"],
         "mmseg": ["onedl-mmsegmentation>=1.4", "onedl-mmengine>=0.10.12", "mmcv-lite>=2.1"],

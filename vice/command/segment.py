@@ -23,7 +23,8 @@ examples:
   vice segment outputs/folder photos --concepts masks/concepts.safetensors --out more
 
 masks/NAME.png has a pixel's concept as its value, overlays/NAME.jpg shows it over the image, and
-summary.csv has each concept's share of each image. The same command goes on where it was stopped.
+summary.csv has each concept's share of each image; of GeoTIFFs georeferenced/NAME.tif is the mask
+with their georeference. The same command goes on where it was stopped.
 """
 #: Fitted concepts, beside the masks.
 CONCEPTS_NAME = "concepts.safetensors"
@@ -51,7 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     # PyTorch takes seconds to import, and help does without.
     import vice
-    from vice.explore.segment_folder import segment_folder
+    from vice.explore.segment_folder import GEOREFERENCED, segment_folder
     from vice.images import list_images
     from vice.images.lists import announce, survey
 
@@ -73,6 +74,8 @@ def main() -> None:
     show(shown)
     common = found.shares.argsort()[::-1][:5]
     show("most common: " + ", ".join(f"{k} {100 * found.shares[k]:.1f} %" for k in common))
+    if found.georeferenced:
+        show(f"georeference kept: {found.georeferenced} masks in {GEOREFERENCED}")
     if found.unread:
         show(f"not read: {len(found.unread)} images")
         for reason in list(found.unread.values())[:5]:

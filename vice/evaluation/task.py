@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from vice.datasets import DATASETS, ImageLabelPair, LabelledSet, open_dataset
 from vice.datasets.labelled_pixels import require_labels
 from vice.errors import UserError
 from vice.evaluation.protocols import Protocol, default_protocol, from_dict, get_protocol
-from vice.models.load import require_weights
+from vice.images import Reading
+from vice.models.load import require_weights, stored_reading
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.device_names import check_device
 
@@ -60,11 +62,19 @@ class Task:
             UserError: What is wrong with one of them, different classes, or no such checkpoint.
         """
         require_weights(self.spec)
-        score = open_dataset(self.dataset, self.data_root)
-        fit = open_dataset(self.fit_dataset, self.data_root) if self.fit_dataset else score
+        score = self._opened(self.dataset)
+        fit = self._opened(self.fit_dataset) if self.fit_dataset else score
         check_same_classes(fit, score)
         on_first_rank(lambda: self._check(fit, score, fit_labels))
         return fit, score
+
+    @cached_property
+    def reading(self) -> Reading | None:
+        """How images are read: as those that the embedder was trained on; None as 8-bit RGB."""
+        return stored_reading(self.spec)
+
+    def _opened(self, dataset: str) -> LabelledSet:
+        return replace(open_dataset(dataset, self.data_root), reading=self.reading)
 
     def _check(self, fit: LabelledSet, score: LabelledSet, fit_labels: bool) -> None:
         fit.check(self.protocol.fit_split, labels=self.protocol.fit_labels)

@@ -60,6 +60,25 @@ def mask_names(images: Sequence[Path]) -> list[Path]:
     return names
 
 
+def mask_picture(labels: np.ndarray, count: int) -> Image.Image:
+    """A label map as an image of Pillow: up to 256 concepts 8 bits with a palette, above 16 bits.
+
+    Args:
+        labels: (H, W) integers from 0 to ``count - 1``.
+        count: Number of concepts.
+
+    Raises:
+        ValueError: More concepts than 16 bits can number.
+    """
+    if count > MOST_CONCEPTS:
+        raise ValueError(f"{count} concepts in a mask of 16 bits")
+    if count > PALETTE_SIZE:
+        return Image.fromarray(labels.astype(np.uint16))
+    image = Image.fromarray(labels.astype(np.uint8))
+    image.putpalette(palette(count).tobytes())
+    return image
+
+
 def write_mask(labels: np.ndarray, count: int, path: Path, made_of: str = "") -> None:
     """Writes a label map as an index PNG in one step.
 
@@ -74,13 +93,7 @@ def write_mask(labels: np.ndarray, count: int, path: Path, made_of: str = "") ->
         UserError: The disk does not take it.
         ValueError: More concepts than 16 bits can number.
     """
-    if count > MOST_CONCEPTS:
-        raise ValueError(f"{count} concepts in a mask of 16 bits")
-    if count <= PALETTE_SIZE:
-        image = Image.fromarray(labels.astype(np.uint8))
-        image.putpalette(palette(count).tobytes())
-    else:
-        image = Image.fromarray(labels.astype(np.uint16))
+    image = mask_picture(labels, count)
     make_folder(path.parent)
     said = PngInfo()
     if made_of:

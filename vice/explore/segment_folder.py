@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from vice.errors import UserError
+from vice.explore.georeference import georeference, write_geotiff
 from vice.explore.mask_files import (
     MOST_CONCEPTS,
     mask_names,
@@ -20,7 +21,6 @@ from vice.explore.mask_files import (
     read_mask,
     write_mask,
 )
-from vice.images import read_image
 from vice.models.concepts import Concepts
 from vice.names import printable
 from vice.predictor import Predictor
@@ -31,6 +31,7 @@ from vice.runtime.provenance import digest, digest_file, digest_tensors
 from vice.visualize.maps import colorize, overlay
 
 MASKS, OVERLAYS, SUMMARY, RECORD = "masks", "overlays", "summary.csv", "segmentation.json"
+GEOREFERENCED = "georeferenced"
 _REMEDY = "delete it, or choose another output folder"
 
 
@@ -43,12 +44,15 @@ class Segmentation:
         reused: How many of these an earlier call had made.
         unread: Images that could not be read, and why.
         shares: (K,) each concept's share of all pixels.
+        georeferenced: How many images said where they lie on the ground, which stands in a GeoTIFF
+            of their mask.
     """
 
     done: int = 0
     reused: int = 0
     unread: dict[str, str] = field(default_factory=dict)
     shares: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    georeferenced: int = 0
 
 
 def segment_folder(
@@ -61,6 +65,8 @@ def segment_folder(
     overlays: bool = True,
 ) -> Segmentation:
     """Writes ``masks/NAME.png``, ``overlays/NAME.jpg`` and ``summary.csv``.
+
+    Of a GeoTIFF also ``georeferenced/NAME.tif``, the mask with the georeference of its image.
 
     A call that was stopped goes on where it was; masks of the same image, model and concepts are
     kept. An image that cannot be read is left out, and named in the result.
@@ -102,14 +108,17 @@ def segment_folder(
             result.reused += labels is not None
             if labels is None:
                 try:
-                    pixels = read_image(image)
-                    labels = predictor.segment(pixels, concepts).numpy()
+                    given = predictor.given(image)
+                    labels = predictor.segment(given, concepts).numpy()
                 except UserError as error:
                     result.unread[printable(str(image))] = str(error)
                     continue
                 if picture is not None:
-                    _write_overlay(pixels, labels, count, picture)
+                    _write_overlay(given.pixels, labels, count, picture)
                 write_mask(labels, count, mask, source)
+            result.georeferenced += _keep_place(
+                image, labels, count, (out / GEOREFERENCED / target).with_suffix(".tif"), predictor
+            )
             counts = np.bincount(labels.ravel(), minlength=count)
             total += counts
             rows.append([printable(str(image)), target, *labels.shape, *(counts / labels.size)])
@@ -163,6 +172,17 @@ def _digest(image: Path) -> str:
         return digest_file(image)[:16]
     except (OSError, UserError):
         return ""
+
+
+def _keep_place(
+    image: Path, labels: np.ndarray, count: int, path: Path, predictor: Predictor
+) -> bool:
+    """Whether an image says where it lies; its mask then has that as well."""
+    reading = predictor.reading
+    tags = georeference(image, 1 if reading is None else reading.page)
+    if tags and not path.exists():
+        write_geotiff(labels, count, path, tags)
+    return bool(tags)
 
 
 def _write_overlay(pixels: np.ndarray, labels: np.ndarray, count: int, path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vice.runtime.regular_file import open_regular
 
@@ -93,15 +93,11 @@ def read_layout(path: str | Path) -> TiffLayout | None:
     Returns:
         The layout; None where the file is no TIFF or its tags cannot be read.
     """
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
     with open_regular(path) as file:
-        head = file.read(8)
-        if head[:4] not in MAGIC:
+        if file.read(4) not in MAGIC:
             return None
         try:
-            big = head[:4] in MAGIC[2:]
-            directory = ImageFileDirectory_v2(head + file.read(8) if big else head)
+            directory = first_directory(file)
             page = _load(directory, file, directory.next)
             # Truncated file: past its end Pillow finds no tags and no error.
             if not page.keys() >= {_WIDTH, _HEIGHT}:
@@ -111,6 +107,30 @@ def read_layout(path: str | Path) -> TiffLayout | None:
         except Exception:
             return None
     return layout_of(page, following)
+
+
+def first_directory(file: BinaryIO) -> Any:
+    """Pillow's reader of the tags of a TIFF file, which points to the first page.
+
+    Args:
+        file: That begins with one of ``MAGIC``.
+
+    Raises:
+        Exception: Almost any, of a file that ends too early.
+    """
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    file.seek(0)
+    head = file.read(8)
+    if head[:4] not in MAGIC[2:]:
+        return ImageFileDirectory_v2(head)
+    head += file.read(8)
+    if head[:2] == b"II":
+        return ImageFileDirectory_v2(head)
+    # Big-endian BigTIFF: Pillow looks for its mark at the place of the other byte order.
+    directory: Any = ImageFileDirectory_v2(b"MM\0*\0\0\0\0")
+    directory._bigtiff, directory.next = True, int.from_bytes(head[8:], "big")
+    return directory
 
 
 def _load(directory: Any, file: Any, offset: int) -> dict[int, Any]:
