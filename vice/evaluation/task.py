@@ -36,6 +36,7 @@ class Task:
         log_level: Level of MMEngine's log on the terminal; its file in ``runner/`` has all.
         max_maps: For how many images of the scored split predictions are written.
         options: Entries of the config to change, dotted name to value.
+        read_as: A run that images are read as of; None: as the embedder says of itself.
     """
 
     spec: str
@@ -50,6 +51,7 @@ class Task:
     log_level: str = "ERROR"
     max_maps: int = 6
     options: dict[str, Any] = field(default_factory=dict)
+    read_as: str | None = None
 
     def open(self, *, fit_labels: bool = True) -> tuple[LabelledSet, LabelledSet]:
         """The data sets to fit on and to score, after a look at every file of both splits.
@@ -70,8 +72,21 @@ class Task:
 
     @cached_property
     def reading(self) -> Reading | None:
-        """How images are read: as those that the embedder was trained on; None as 8-bit RGB."""
-        return stored_reading(self.spec)
+        """How images are read: as those that the embedder was trained on; None as 8-bit RGB.
+
+        Raises:
+            UserError: It was trained on images that are read in another way than ``read_as`` says.
+        """
+        own = stored_reading(self.spec)
+        if self.read_as is None:
+            return own
+        asked = stored_reading(self.read_as)
+        if own is not None and own != asked:
+            raise UserError(
+                f"{self.spec} was trained on images that are read in another way than those of "
+                f"{self.read_as}: leave --read-as out"
+            )
+        return asked
 
     def _opened(self, dataset: str) -> LabelledSet:
         return replace(open_dataset(dataset, self.data_root), reading=self.reading)
@@ -111,7 +126,8 @@ class Task:
 
     def arguments(self) -> dict[str, Any]:
         """All fields as `make_task` takes them, the protocol as a dict."""
-        return dataclasses.asdict(self)
+        plain = dataclasses.asdict(self)
+        return {key: value for key, value in plain.items() if key != "read_as" or value is not None}
 
 
 def make_task(

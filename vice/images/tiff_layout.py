@@ -35,8 +35,11 @@ _ALPHA = {1, 2}
 _WIDTH, _HEIGHT = 256, 257
 _ORIENTATION = 274
 _USED = (254, _WIDTH, _HEIGHT, 258, 259, 262, _ORIENTATION, 277, 284, 332, 338, 339)
-EIGHT_BITS = "convert the images to 8-bit RGB with a scale of your choice, the same for all of them"
-_BANDS = "write the red, green and blue bands alone as RGB"
+EIGHT_BITS = (
+    "convert the images to 8-bit RGB with a scale of your choice, the same for all of them, or "
+    "train with --scale"
+)
+_BANDS = "train with --bands, write the red, green and blue bands alone as RGB"
 
 
 @dataclass(frozen=True)
@@ -242,7 +245,7 @@ def _of_stack(layout: TiffLayout) -> str | None:
     if layout.stacked and layout.bands == 1 and layout.photometric in (_WHITE_IS_ZERO, _GRAY):
         return (
             "it holds several grey pages of one size, which may be bands or a stack: write the "
-            "page that is meant, or the bands as RGB, to a file of its own"
+            "page that is meant, or the bands as RGB, to a file of its own, or train with --page"
         )
     return None
 
