@@ -34,6 +34,7 @@ setup(
     entry_points={"console_scripts": ["vice = vice.command.console:main"]},
     package_data={
         "vice": ["py.typed", "datasets/tables/*.csv"],
+        "vice.explore": ["page/*"],
         "vice.requirements": ["training.txt", "scoring.txt"],
         "vice.configs": ["config/**/*.yaml", "mmseg/**/*.py", "tables/**/*.yaml"],
     },
@@ -44,6 +45,8 @@ setup(
         "crf": ["pydensecrf2>=1.1"],
         "coco": ["pycocotools>=2.0.8"],
         "timm": ["timm>=1.0"],
+        "zarr": ["zarr>=3"],
+        "parquet": ["pyarrow>=17"],
         "tiff": ["tifffile>=2023.2"],
         "heif": ["pillow-heif>=0.18"],
         "avif": ["pillow-avif-plugin>=1.4"],

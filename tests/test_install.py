@@ -146,6 +146,12 @@ def test_wheel_finds_its_configs_from_anywhere(installed, tmp_path):
     assert mmseg.is_file() and (mmseg.parent / "_base_").is_dir()
 
 
+def test_wheel_brings_the_explorers_page(installed):
+    page = installed / "vice" / "explore" / "page"
+    wanted = [file.name for file in (ROOT / "vice" / "explore" / "page").iterdir()]
+    assert "index.html" in wanted and sorted(wanted) == sorted(f.name for f in page.iterdir())
+
+
 def test_wheel_brings_the_label_sets(installed, tmp_path):
     code = (
         "from vice.evaluation.protocols import get_protocol; "

@@ -18,7 +18,13 @@ import argparse
 from pathlib import Path
 
 from vice.cli import Parser, run, whole
-from vice.experiments.reproduce.tables import load_scale, load_table, select_rows, table_names
+from vice.experiments.reproduce.tables import (
+    load_scale,
+    load_table,
+    select_readouts,
+    select_rows,
+    table_names,
+)
 from vice.paths import typed_path, typed_text
 from vice.runtime.device_names import NAMES, check_device
 
@@ -30,6 +36,8 @@ def parse() -> argparse.Namespace:
     add("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of every training")
     add("--list", action="store_true", help="list the tables and their rows, and end")
     add("--row", action="append", default=[], metavar="PATTERN", help="run only rows of such names")
+    add("--readout", action="append", default=[], metavar="NAME",
+        help="evaluate in such ways only: linear, clusters, retrieval ...")  # fmt: skip
     add("--scale", default="full", help="tiny, small, quick or full: the papers' setting (full)")
     add("--dataset", action="append", default=[], metavar="[NAME=]DATASET",
         help="data set in place of the benchmarks, or of one of them")  # fmt: skip
@@ -60,9 +68,10 @@ def main() -> int:
     if args.list:
         show([args.table] if args.table else table_names())
         return 0
-    table = load_table(args.table)
+    table = select_readouts(load_table(args.table), args.readout)
     rows = [row.name for row in select_rows(table, args.row).rows]
     # PyTorch takes seconds to import, and a list needs none of it.
+    from vice.experiments.reproduce.pairing import write_pairing
     from vice.experiments.reproduce.plan import ReproducePlan, parse_datasets
     from vice.experiments.reproduce.report import to_markdown, write_report
     from vice.experiments.reproduce.runner import reported_rows, reproduce
@@ -88,7 +97,10 @@ def main() -> int:
     )
     table = reported_rows(table, outcome, rows)
     file = write_report(table, outcome, plan)
+    paired = write_pairing(table, outcome, plan)
     print(f"\n{to_markdown(table, outcome, plan)}\n{file}")
+    if paired is not None:
+        print(f"{paired}: intervals, and differences over the same images")
     return 1 if outcome.failures else 0
 
 

@@ -20,6 +20,7 @@ from vice._version import __version__
 #: What people come for: the word, what it does, and a script of ``tools/`` or a module here.
 WORDS = {
     "train": ("train on a folder of images, or by a named config", "vice.command.train"),
+    "explore": ("a page to look at a folder's concepts and name them", "vice.command.explore"),
     "segment": ("masks of a folder of images by a model's concepts", "vice.command.segment"),
     "export-masks": ("masks in the formats of other programs", "vice.command.export_masks"),
     "score": ("score a model on labelled images, several read-outs at once", "score.py"),

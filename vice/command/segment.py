@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vice.cli import Parser, show, whole
+from vice.command.inputs import Inputs, given_concepts, listed, own_concepts
 from vice.errors import UserError
 from vice.names import printable
 from vice.paths import typed_path, typed_text
 from vice.runtime.device_names import NAMES
 
 if TYPE_CHECKING:
-    from vice.models.concepts import Concepts
+    from vice.explore.named_concepts import NamedConcepts
     from vice.predictor import Predictor
 
 EXAMPLE = """\
@@ -21,13 +22,18 @@ examples:
   vice segment outputs/folder photos --out masks
   vice segment timm:vit_small_patch16_224.dino@FILE photos --clusters 12 --out masks
   vice segment outputs/folder photos --concepts masks/concepts.safetensors --out more
+  vice segment outputs/folder photos --concepts concepts.json --out named
 
 masks/NAME.png has a pixel's concept as its value, overlays/NAME.jpg shows it over the image, and
 summary.csv has each concept's share of each image; of GeoTIFFs georeferenced/NAME.tif is the mask
 with their georeference. The same command goes on where it was stopped.
 """
+#: Formats of embeddings, named here so that help needs no library.
+FORMS = ("npz", "zarr", "parquet")
 #: Fitted concepts, beside the masks.
 CONCEPTS_NAME = "concepts.safetensors"
+#: How much the masks of videos change.
+VIDEOS_NAME = "videos.json"
 
 
 def main() -> None:
@@ -39,73 +45,94 @@ def main() -> None:
     )
     add = parser.add_argument
     add("model", type=typed_text, help="what vice.load takes")
-    add("images", nargs="+", type=typed_path, help="folders, text files with a path a line, images")
+    add(
+        "images",
+        nargs="+",
+        type=typed_path,
+        help="folders, text files with a path a line, images, videos",
+    )
     add("--out", "-o", type=typed_path, required=True, metavar="DIR", help="output folder")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--clusters", type=whole(1, 65536), metavar="K",
         help="fit so many concepts to the images (the model's own concepts)")  # fmt: skip
     which.add_argument("--concepts", type=typed_path, metavar="FILE",
-        help="concepts that an earlier call fitted, or that scoring fitted")  # fmt: skip
+        help="concepts.json of vice explore, or what a call or scoring has fitted")  # fmt: skip
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of fitted concepts (0)")
     add("--no-overlays", action="store_true", help="write the masks alone")
+    add("--embeddings", choices=FORMS, metavar="FORMAT",
+        help="also write the embeddings in half precision, at the network's stride: " +
+        ", ".join(FORMS))  # fmt: skip
+    add("--memory", help="most memory of an image beside its mask, such as 2GiB: in tiles beyond")
     add("--device", help=f"{NAMES} (a GPU if there is one)")
     args = parser.parse_args()
     # PyTorch takes seconds to import, and help does without.
     import vice
     from vice.explore.segment_folder import GEOREFERENCED, segment_folder
-    from vice.images import list_images
-    from vice.images.lists import announce, survey
 
-    for place in args.images:
-        announce(survey(place))
-    own = args.out.absolute()
-    images = [
-        path
-        for path in dict.fromkeys(path for place in args.images for path in list_images(place))
-        # Output below the images: what an earlier call has drawn is none of them.
-        if own not in path.absolute().parents
-    ]
+    inputs = listed(args.images, args.out)
+    images = inputs.images
     predictor = vice.load(args.model, device=args.device)
     concepts = _concepts(args, predictor, images)
-    found = segment_folder(predictor, images, args.out, concepts, overlays=not args.no_overlays)
-    shown = f"{found.done} masks of {len(concepts)} concepts in {printable(str(args.out))}"
+    found = segment_folder(
+        predictor, images, args.out, concepts, overlays=not args.no_overlays,
+        embeddings=args.embeddings, memory=args.memory,
+    )  # fmt: skip
+    shown = f"{found.done} masks of {len(found.names)} concepts in {printable(str(args.out))}"
     if found.reused:
         shown += f" ({found.reused} were there)"
     show(shown)
     common = found.shares.argsort()[::-1][:5]
-    show("most common: " + ", ".join(f"{k} {100 * found.shares[k]:.1f} %" for k in common))
+    said = [f"{found.names[k]} {100 * found.shares[k]:.1f} %" for k in common]
+    show("most common: " + ", ".join(said))
+    if concepts.void is not None:
+        show(f"dropped: {100 * found.dropped:.1f} % of the pixels are {concepts.void} in the masks")
     if found.georeferenced:
         show(f"georeference kept: {found.georeferenced} masks in {GEOREFERENCED}")
+    for line in _changes(inputs, args.out):
+        show(line)
     if found.unread:
         show(f"not read: {len(found.unread)} images")
         for reason in list(found.unread.values())[:5]:
             show(f"  {reason}")
 
 
-def _concepts(args: argparse.Namespace, predictor: Predictor, images: list[Path]) -> Concepts:
+def _changes(inputs: Inputs, out: Path) -> list[str]:
+    """How much the masks of videos change from frame to frame, which also goes to a file."""
+    from vice.explore.segment_folder import MASKS
+    from vice.explore.video_frames import mask_changes
+    from vice.runtime.files import write_json
+
+    found = {
+        name: mask_changes(frames, inputs.images, out / MASKS)
+        for name, frames in inputs.videos.items()
+    }
+    if found:
+        write_json(out / VIDEOS_NAME, {name: each.to_dict() for name, each in found.items()})
+    return [
+        f"{printable(name)}: {each.frames} frames; {100 * each.mean:.1f} % of the pixels change "
+        f"concept from a frame to the next ({100 * each.most:.1f} % at most)"
+        for name, each in found.items()
+    ]
+
+
+def _concepts(
+    args: argparse.Namespace, predictor: Predictor, images: list[Path]
+) -> NamedConcepts:  # fmt: skip
     from vice.explore.fitted_concepts import fit_concepts
-    from vice.models.centroids import Centroids
     from vice.runtime.files import make_folder
 
-    path = args.concepts or args.out / CONCEPTS_NAME
-    if args.clusters is None and args.concepts is None:
-        if predictor.checkpoint.concepts is None:
-            raise UserError(
-                f"{args.model} has no concepts of its own: give --clusters or --concepts"
-            )
-        return predictor.checkpoint.concepts
-    if args.clusters is not None and not path.exists():
+    if args.clusters is None:
+        return own_concepts(predictor) if args.concepts is None else given_concepts(
+            args.concepts, predictor
+        )  # fmt: skip
+    path = args.out / CONCEPTS_NAME
+    if not path.exists():
         make_folder(path.parent)
         fit_concepts(predictor, images, args.clusters, seed=args.seed).save(path)
-    fitted = Centroids.load(path)
-    if args.clusters not in (None, len(fitted)):
+    fitted = given_concepts(path, predictor)
+    if len(fitted.names) != args.clusters:
         raise UserError(
-            f"{path} holds {len(fitted)} concepts, not {args.clusters}: choose another output "
-            "folder"
+            f"{path} holds {len(fitted.names)} concepts, not {args.clusters}: choose another "
+            "output folder"
         )
-    if fitted.vectors.shape[1] != predictor.dim:
-        raise UserError(
-            f"{path} holds vectors of {fitted.vectors.shape[1]} dimensions, {args.model} has "
-            f"{predictor.dim}: they were fitted with another model"
-        )
-    return fitted.concepts()
+    return fitted

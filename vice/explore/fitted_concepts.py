@@ -51,7 +51,23 @@ def fit_concepts(
         drawn.append(vectors[torch.from_numpy(rng.permutation(len(vectors))[:each].copy())])
     if not drawn:
         raise UserError(f"none of {len(chosen)} images can be read and embedded")
-    points = torch.cat(drawn)
+    return fit_vectors(predictor, torch.cat(drawn), clusters, seed=seed)
+
+
+def fit_vectors(
+    predictor: Predictor, points: torch.Tensor, clusters: int, *, seed: int = 0
+) -> Centroids:
+    """Fits clusters to vectors of a model, by its own similarity.
+
+    Args:
+        predictor: The model.
+        points: (N, D).
+        clusters: How many.
+        seed: Of k-means.
+
+    Raises:
+        UserError: Fewer vectors than clusters.
+    """
     spherical = is_spherical(predictor.embedder)
     return fit_kmeans(
         F.normalize(points, dim=1) if spherical else points,

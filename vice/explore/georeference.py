@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from vice.explore.mask_files import mask_picture
 from vice.images.tiff_pages import TiffPage, read_pages
 from vice.runtime.files import make_folder, replace_atomically
 
@@ -45,28 +44,26 @@ def _tags(page: TiffPage) -> dict[int, Any]:
     return {tag: page.tags[tag] for tag in _TAGS if tag in page.tags}
 
 
-def write_geotiff(labels: np.ndarray, count: int, path: Path, tags: dict[int, Any]) -> None:
-    """Writes a label map as a GeoTIFF, deflated, in one step.
+def write_geotiff(mask: Path, path: Path, tags: dict[int, Any]) -> None:
+    """Writes a mask as a GeoTIFF, deflated, in one step.
 
     Args:
-        labels: (H, W) integers from 0 to ``count - 1``.
-        count: Number of concepts, as in `vice.explore.mask_files.mask_picture`.
+        mask: As `vice.explore.mask_files.write_mask` wrote it; values and colors stay.
         path: Its folder is made.
         tags: What `georeference` returns of its image.
 
     Raises:
         UserError: The disk does not take it.
     """
-    picture = mask_picture(labels, count)
     info = ImageFileDirectory_v2()
     for tag, value in tags.items():
         info.tagtype[tag] = _TAGS[tag]
         info[tag] = value
     make_folder(path.parent)
-
-    replace_atomically(
-        path,
-        lambda new: picture.save(
-            new, format="TIFF", compression="tiff_adobe_deflate", tiffinfo=info
-        ),
-    )
+    with Image.open(mask) as picture:
+        replace_atomically(
+            path,
+            lambda new: picture.save(
+                new, format="TIFF", compression="tiff_adobe_deflate", tiffinfo=info
+            ),
+        )

@@ -60,40 +60,39 @@ def mask_names(images: Sequence[Path]) -> list[Path]:
     return names
 
 
-def mask_picture(labels: np.ndarray, count: int) -> Image.Image:
-    """A label map as an image of Pillow: up to 256 concepts 8 bits with a palette, above 16 bits.
-
-    Args:
-        labels: (H, W) integers from 0 to ``count - 1``.
-        count: Number of concepts.
-
-    Raises:
-        ValueError: More concepts than 16 bits can number.
-    """
-    if count > MOST_CONCEPTS:
-        raise ValueError(f"{count} concepts in a mask of 16 bits")
-    if count > PALETTE_SIZE:
-        return Image.fromarray(labels.astype(np.uint16))
-    image = Image.fromarray(labels.astype(np.uint8))
-    image.putpalette(palette(count).tobytes())
-    return image
-
-
-def write_mask(labels: np.ndarray, count: int, path: Path, made_of: str = "") -> None:
+def write_mask(
+    labels: np.ndarray,
+    count: int,
+    path: Path,
+    made_of: str = "",
+    *,
+    colors: np.ndarray | None = None,
+    void: int | None = None,
+) -> None:
     """Writes a label map as an index PNG in one step.
 
     Args:
         labels: (H, W) integers from 0 to ``count - 1``.
-        count: Number of concepts: up to 256 an 8-bit file with `vice.visualize.maps.palette`,
-            above a 16-bit one without colors.
+        count: Number of concepts: up to 256 an 8-bit file with a palette, above a 16-bit one
+            without colors.
         path: Its folder is made.
         made_of: Kept in the file, for `mask_source`: what tells its image from others.
+        colors: uint8 (count, 3); None takes `vice.visualize.maps.palette`.
+        void: A further value, ``count`` or more, that stands for no concept, and is black.
 
     Raises:
         UserError: The disk does not take it.
         ValueError: More concepts than 16 bits can number.
     """
-    image = mask_picture(labels, count)
+    if count > MOST_CONCEPTS:
+        raise ValueError(f"{count} concepts in a mask of 16 bits")
+    if count <= PALETTE_SIZE:
+        image = Image.fromarray(labels.astype(np.uint8))
+        table = np.zeros((count if void is None else void + 1, 3), np.uint8)
+        table[:count] = palette(count) if colors is None else colors
+        image.putpalette(table.tobytes())
+    else:
+        image = Image.fromarray(labels.astype(np.uint16))
     make_folder(path.parent)
     said = PngInfo()
     if made_of:

@@ -20,12 +20,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from vice.errors import MissingPart
+from vice.errors import MissingPart, UserError
 from vice.explore.label_studio import encode_brush
 from vice.explore.mask_files import read_mask
 from vice.explore.specks import remove_specks
 from vice.runtime.files import make_folder, write_json, write_text
-from vice.visualize.maps import palette
+from vice.visualize.maps import colorize, palette
 from vice.visualize.sheets import save_png
 
 
@@ -39,6 +39,8 @@ class Masks:
         images: The image of each, as its path was given.
         names: Of the concepts, by number.
         least: Parts of fewer pixels are removed.
+        colors: uint8 (K, 3) of the concepts; None takes those of the palette.
+        void: The value of pixels that belong to none; None where there is none.
     """
 
     folder: Path
@@ -46,6 +48,17 @@ class Masks:
     images: Sequence[str]
     names: Sequence[str]
     least: int = 1
+    colors: np.ndarray | None = None
+    void: int | None = None
+
+    @property
+    def shown(self) -> np.ndarray:
+        """uint8 (K, 3), colors of the concepts."""
+        return palette(len(self.names)) if self.colors is None else self.colors
+
+    def concepts_in(self, labels: np.ndarray) -> list[int]:
+        """The concepts of a label map, in their order."""
+        return [number for number in np.unique(labels).tolist() if number != self.void]
 
     def read(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """File, image and label map of each, one after the other."""
@@ -61,7 +74,7 @@ def write_coco(masks: Masks, out: Path) -> str:
     for number, (_, image, labels) in enumerate(masks.read(), 1):
         height, width = labels.shape
         images.append({"id": number, "file_name": image, "height": height, "width": width})
-        for concept in np.unique(labels).tolist():
+        for concept in masks.concepts_in(labels):
             code = coder.encode(np.asfortranarray(labels == concept, np.uint8))
             annotations.append(
                 {
@@ -86,7 +99,7 @@ def write_yolo(masks: Masks, out: Path) -> str:
     for file, _, labels in masks.read():
         height, width = labels.shape
         lines = []
-        for concept in np.unique(labels).tolist():
+        for concept in masks.concepts_in(labels):
             for points in outlines_of(labels == concept):
                 shares = (points + 0.5) / (width, height)
                 lines.append(" ".join([str(concept), *(f"{v:.6g}" for v in shares.ravel())]))
@@ -107,11 +120,11 @@ def write_png(masks: Masks, out: Path) -> str:
 
 def write_cvat(masks: Masks, out: Path) -> str:
     """``cvat.zip``, CVAT's "Segmentation mask 1.1": colors, their table, and a list of names."""
-    colors = palette(len(masks.names))
+    _check_cvat(masks)
     # Background: black is what the format takes for no class.
     table = ["# label:color_rgb:parts:actions", "background:0,0,0::"]
     table += [f"{name}:{','.join(map(str, color))}::" for name, color in zip(
-        masks.names, colors.tolist(), strict=True)]  # fmt: skip
+        masks.names, masks.shown.tolist(), strict=True)]  # fmt: skip
     make_folder(out)
     stems = []
     with zipfile.ZipFile(out / "cvat.zip", "w", zipfile.ZIP_STORED) as file:
@@ -119,11 +132,27 @@ def write_cvat(masks: Masks, out: Path) -> str:
             stems.append(name.removesuffix(".png"))
             for folder in ("SegmentationClass", "SegmentationObject"):
                 picture = io.BytesIO()
-                Image.fromarray(colors[labels]).save(picture, "PNG")
+                painted = colorize(labels, len(masks.names), ignore=masks.void, colors=masks.shown)
+                Image.fromarray(painted).save(picture, "PNG")
                 file.writestr(f"{folder}/{name}", picture.getvalue())
         file.writestr("labelmap.txt", "\n".join(table) + "\n")
         file.writestr("ImageSets/Segmentation/default.txt", "".join(f"{s}\n" for s in stems))
     return f"{len(stems)} masks"
+
+
+def _check_cvat(masks: Masks) -> None:
+    # Its file tells classes apart by their colors, and its lines are cut at colons.
+    colors = [tuple(color) for color in masks.shown.tolist()]
+    taken = {(0, 0, 0): "background"}
+    for name, color in zip(masks.names, colors, strict=True):
+        if ":" in name or name.startswith("#") or name == "background":
+            raise UserError(f"CVAT's format cannot hold the name {name!r}: give it another")
+        if color in taken:
+            raise UserError(
+                f"CVAT's format tells {name!r} and {taken[color]!r} apart by their colors, which "
+                "are the same: give one of them another"
+            )
+        taken[color] = name
 
 
 def write_label_studio(masks: Masks, out: Path) -> str:
@@ -146,13 +175,13 @@ def write_label_studio(masks: Masks, out: Path) -> str:
                     "brushlabels": [masks.names[concept]],
                 },
             }
-            for concept in np.unique(labels).tolist()
+            for concept in masks.concepts_in(labels)
         ]
         tasks.append({"data": {"image": image}, "predictions": [{"result": result}]})
     write_json(out / "tasks.json", tasks)
     labels_of = "".join(
         f'    <Label value={quoteattr(name)} background="#{r:02x}{g:02x}{b:02x}"/>\n'
-        for name, (r, g, b) in zip(masks.names, palette(len(masks.names)).tolist(), strict=True)
+        for name, (r, g, b) in zip(masks.names, masks.shown.tolist(), strict=True)
     )
     write_text(
         out / "config.xml",
@@ -167,7 +196,10 @@ def write_fiftyone(masks: Masks, out: Path) -> str:
     copied = 0
     for file, image, labels in masks.read():
         # Zero means background there.
-        save_png((labels + 1).astype(np.uint16), out / "labels" / file)
+        numbered = (
+            labels + 1 if masks.void is None else np.where(labels == masks.void, 0, labels + 1)
+        )
+        save_png(numbered.astype(np.uint16), out / "labels" / file)
         if Path(image).is_file():
             target = (out / "data" / file).with_suffix(Path(image).suffix)
             make_folder(target.parent)

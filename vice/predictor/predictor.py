@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
-from vice.predictor.computing import IMAGE, Computing, check_stride
+from vice.predictor.computing import IMAGE, NATIVE, Computing, check_stride
 from vice.predictor.filled import filled
 from vice.predictor.results import Tile, whole
 from vice.predictor.transform import Transform
@@ -300,3 +300,36 @@ class Predictor(Computing):
         given, _ = self._opened(image)
         logits = self._one(find, given)
         return F.interpolate(logits, given.size, mode="bilinear", align_corners=False)[0, 0].cpu()
+
+    @torch.no_grad()
+    def embed_and_segment(
+        self,
+        image: Picture,
+        concepts: Vectors | None = None,
+        *,
+        memory: int | str | None = None,
+        exact: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """What `embed` gives at the network's stride, and `segment`; one pass unless in tiles.
+
+        Args:
+            image: As in `embed`.
+            concepts: As in `segment`.
+            memory: As in `embed`.
+            exact: As in `embed`.
+
+        Returns:
+            (D, h, w) float32 and (H, W) int64, on the CPU.
+
+        Raises:
+            UserError: As in `segment`.
+        """
+        compared = self._concepts(concepts)
+        given, plan = self._opened(image, memory, exact)
+        if plan is not None:
+            limits: dict[str, Any] = {"memory": memory, "exact": exact}
+            return self.embed(image, NATIVE, **limits), self.segment(image, concepts, **limits)
+        dense = self._one(self.embedder, given)
+        # Labels first: vectors are scaled in place.
+        labels = compared.nearest_map(dense, given.size)[0].cpu()
+        return self._finished(dense, given.size, NATIVE), labels

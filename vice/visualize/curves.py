@@ -23,6 +23,8 @@ _ASIDE = {
     "seen_images",
     "flat_share",
     "different_share",
+    "views_trained",
+    "views_forward_only",
 }
 
 

@@ -68,13 +68,16 @@ def palette(num: int) -> np.ndarray:
     return _palette(max(num, 1))[:num].copy()
 
 
-def colorize(labels: Any, num: int, *, ignore: int | None = 255) -> np.ndarray:
+def colorize(
+    labels: Any, num: int, *, ignore: int | None = 255, colors: np.ndarray | None = None
+) -> np.ndarray:
     """Paints a label map.
 
     Args:
         labels: (H, W) integers in [0, num). Negative ones are painted black, as is ``ignore``.
         num: Number of classes or clusters.
         ignore: The value that means "no label"; None where every value is a label.
+        colors: uint8 (num, 3); None takes `palette`.
 
     Returns:
         uint8 RGB, (H, W, 3).
@@ -86,7 +89,8 @@ def colorize(labels: Any, num: int, *, ignore: int | None = 255) -> np.ndarray:
     shown = labels >= 0 if ignore is None else (labels >= 0) & (labels != ignore)
     if shown.any() and labels[shown].max() >= num:
         raise ValueError(f"label {labels[shown].max()} in a map of {num} classes")
-    return palette(max(num, 1))[np.where(shown, labels, 0)] * shown[..., None].astype(np.uint8)
+    table = palette(max(num, 1)) if colors is None else colors
+    return table[np.where(shown, labels, 0)] * shown[..., None].astype(np.uint8)
 
 
 def overlay(image: np.ndarray, colors: np.ndarray, alpha: float = 0.5) -> np.ndarray:

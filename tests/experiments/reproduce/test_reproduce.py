@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.helpers import slurm
 from tests.helpers.canary import CANARIES, leaks
@@ -44,6 +45,13 @@ def test_two_rows_are_trained_and_scored_and_a_third_fails_alone(stripes, tmp_pa
     assert done.returncode == 1, done.stderr
     text = (out / "tables" / "ablation_lowres-tiny-stripes.md").read_text()
     assert text in done.stdout
+    (known, *_) = out.glob("runs/*/train_config.yaml")
+    steps = len((known.parent / "health.jsonl").read_text().splitlines())
+    views = 2 * steps * yaml.safe_load(known.read_text())["VICE"]["VIEWS"]["num_views"]
+    assert f" s, {views} views forward and backward, 0 forward alone |" in text
+    paired = out / "tables" / "ablation_lowres-tiny-stripes-paired.md"
+    assert f"{paired}: intervals" in done.stdout
+    assert re.search(r"^\| superpixels.*\[.*\] / .*\[.*\]", paired.read_text(), re.M)
     (failed,) = [line for line in text.splitlines() if line.startswith("- failed")]
     assert "DeepLabV3+, seed 0" in failed and "needs all 4 stages" in failed
     runs = sorted((out / "runs").glob("*/vice.safetensors"))

@@ -13,6 +13,7 @@ from vice.experiments.reproduce.tables import (
     load_scale,
     load_table,
     merge,
+    select_readouts,
     select_rows,
     table_names,
 )
@@ -234,6 +235,10 @@ def test_what_is_unknown_is_named():
         select_rows(table, ["*masks", "queues"])
     chosen = select_rows(table, ["no m*"])
     assert [found.name for found in chosen.rows] == ["baseline", "no masks"]
+    with pytest.raises(UserError, match="no row of .* is evaluated so, but linear"):
+        select_readouts(table, ["retrieved"])
+    assert {tuple(row.evaluate) for row in select_readouts(table, ["linear"]).rows} == {("linear",)}
+    assert select_readouts(table, []) == table
     assert select_rows(table, []) == table
 
 

@@ -95,6 +95,10 @@ def test_killed_in_kmeans_labels_training_and_export_it_ends_with_the_same_bits(
     records = read_health(out)
     assert [record["iteration"] for record in records] == list(range(6))
     assert numbers_of(records) == numbers_of(read_health(whole))
+    # Two views of 2 images a step; before an epoch k-means and labels take both views of all 6.
+    assert [record["views_trained"] for record in records] == [4] * 6
+    assert [record["views_forward_only"] for record in records[1:3]] == [0, 0]
+    assert records[0]["views_forward_only"] == records[3]["views_forward_only"] == 24
     assert records[0]["labels_changed"] == 1 and 0 < records[-1]["labels_changed"] < 1
     assert (whole / "labels_1.npy").read_bytes() == (out / "labels_1.npy").read_bytes()
     assert np.load(out / "labels_1.npy").shape == (6, 2, 2, 12, 12)

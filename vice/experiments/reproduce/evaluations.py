@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vice.datasets import open_dataset
 from vice.evaluation.compare import BEST_READOUT, readouts
+from vice.evaluation.task import Task, make_task
 from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.tables import Experiment, merge
 from vice.runtime.files import disk_errors, read_json
 from vice.runtime.run_folder import RESULTS_NAME
 
+#: Stands for as many clusters as the data set has classes.
+CLASSES = "classes"
 #: Read-out to its scores, for example ``{"miou": 0.25, "accuracy": 0.6}``, shares in [0, 1]; where
 #: it is known with ``classes_in_mean`` of how many ``classes`` the mIoU is a mean.
 Scores = dict[str, dict[str, float | None]]
@@ -79,6 +83,13 @@ def evaluate(row: Experiment, spec: str, seed: int, folder: Path, plan: Reproduc
     return scores
 
 
+def result_folders(
+    row: Experiment, spec: str, seed: int, folder: Path, plan: ReproducePlan
+) -> list[Path]:
+    """Results directories of a row, as `evaluate` fills them."""
+    return [_asked(row, label, spec, seed, folder, plan).out for label in row.evaluate]
+
+
 def _column(kind: str, label: str, readout: str) -> str:
     """What a score stands under: evaluations of one kind are told apart by their label."""
     if readout == BEST_READOUT:
@@ -106,45 +117,62 @@ def _asked(
 ) -> _Asked:
     arguments = arguments_of(row, label, plan)
     kind = arguments.pop("kind")
+    if CLASSES in arguments.get("clusters", ()):
+        classes = len(open_dataset(arguments["dataset"], plan.data_root).classes)
+        numbers = [classes if each == CLASSES else each for each in arguments["clusters"]]
+        arguments["clusters"] = sorted(set(numbers))
     text = json.dumps([spec, seed, arguments, plan.data_root], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     return _Asked(label, kind, arguments, folder / f"{kind}-{digest}")
 
 
 def _share_passes(asked: list[_Asked], spec: str, seed: int, plan: ReproducePlan) -> None:
-    """Scores clusters and converged probes of the same images together.
+    """Scores clusters together with a converged probe and retrieval of the same images.
 
     All others are left to be scored for themselves.
     """
-    probes = [each for each in asked if each.kind == "linear"]
     for clusters in (each for each in asked if each.kind == "clusters"):
-        for probe in probes:
-            if not probe.done and _score_pair(clusters, probe, spec, seed, plan):
-                break
+        group, numbers = _sharing(clusters, asked, spec, seed, plan)
+        if len(group) > 1:
+            from vice.plugins.mmseg.score import score_together
+
+            with disk_errors(clusters.out.parent):
+                score_together(group, numbers)
 
 
-def _score_pair(clusters: _Asked, probe: _Asked, spec: str, seed: int, plan: ReproducePlan) -> bool:
-    """Whether two evaluations can share their passes; they are then scored."""
-    from vice.evaluation.task import make_task
-    from vice.plugins.mmseg.score import score_together, sharing
+def _sharing(
+    clusters: _Asked, asked: list[_Asked], spec: str, seed: int, plan: ReproducePlan
+) -> tuple[dict[str, Task], Sequence[int]]:
+    """Tasks that can share passes with those of clusters, by kind, and the numbers of clusters."""
+    from vice.plugins.mmseg.score import sharing
 
-    common = {"seed": seed, "device": plan.device, "data_root": plan.data_root}
-    tasks, numbers = {}, (27,)
-    for each in (clusters, probe):
-        arguments = {**each.arguments, **common, "log_level": "ERROR"}
-        if each.kind == "clusters":
-            numbers = arguments.pop("clusters", numbers)
-        if not arguments.keys() <= _OF_TASK:
-            return False
-        tasks[each.kind] = make_task(spec, out_dir=each.out, **arguments)
-    images = {(task.dataset, task.fit_dataset) for task in tasks.values()}
-    if len(images) > 1 or len(sharing({k: task.protocol for k, task in tasks.items()})) < 2:
-        return False
-    with disk_errors(clusters.out.parent):
-        score_together(tasks, numbers)
-    return True
+    numbers = clusters.arguments.get("clusters", (27,))
+    first = _task(clusters, spec, seed, plan)
+    if first is None:
+        return {}, numbers
+    group = {"clusters": first}
+    for each in asked:
+        task = None if each.done or each.kind in group else _task(each, spec, seed, plan)
+        if task is None or each.kind not in ("linear", "retrieval"):
+            continue
+        same = (task.dataset, task.fit_dataset) == (first.dataset, first.fit_dataset)
+        protocols = {kind: known.protocol for kind, known in {**group, each.kind: task}.items()}
+        if same and each.kind in sharing(protocols):
+            group[each.kind] = task
+    return group, numbers
 
 
+def _task(asked: _Asked, spec: str, seed: int, plan: ReproducePlan) -> Task | None:
+    """What an evaluation comes to; None for one that needs more than a task says."""
+    arguments = {k: v for k, v in asked.arguments.items() if k not in _OF_CLUSTERS}
+    if not arguments.keys() <= _OF_TASK:
+        return None
+    common: dict[str, Any] = {"device": plan.device, "data_root": plan.data_root}
+    return make_task(spec, out_dir=asked.out, seed=seed, log_level="ERROR", **arguments, **common)
+
+
+#: Arguments of clusters alone; what is kept in memory changes no number.
+_OF_CLUSTERS = {"clusters", "cache_bytes"}
 #: Arguments of a task; an evaluation that is given others keeps passes of its own.
 _OF_TASK = {
     "dataset", "fit_dataset", "protocol", "changes", "seed", "device", "data_root", "log_level"

@@ -44,14 +44,19 @@ def write_report(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> Pa
     Returns:
         Path of the Markdown file.
     """
-    names = "".join(f"-{Path(name).name}" for name in dict.fromkeys(plan.datasets.values()))
-    file = plan.out / "tables" / f"{table.name}-{plan.scale.name}{names}.md"
+    file = report_file(table, plan)
     text = to_markdown(table, outcome, plan)
     write_text(file, text)
     content = {"table": dataclasses.asdict(table), **dataclasses.asdict(outcome)}
     content["plan"] = dataclasses.asdict(plan)
     write_json(file.with_suffix(".json"), content, default=str)
     return file
+
+
+def report_file(table: PaperTable, plan: ReproducePlan) -> Path:
+    """Where the report of a table is written."""
+    names = "".join(f"-{Path(name).name}" for name in dict.fromkeys(plan.datasets.values()))
+    return plan.out / "tables" / f"{table.name}-{plan.scale.name}{names}.md"
 
 
 def to_markdown(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> str:
@@ -135,10 +140,20 @@ def _cells(
     if outcome.seconds or "training" in row.published:
         time = row.published.get("training")
         mean = sum(outcome.seconds) / len(outcome.seconds) if outcome.seconds else None
-        taken = "-" if mean is None else f"{mean:.0f} s"
+        taken = "-" if mean is None else f"{mean:.0f} s{_passes(outcome)}"
         shown = "-" if time is None else f"{time}{'' if plan.comparable() else ' †'}"
         lines.append(["training", shown, source if time else "-", taken, "-", "-"])
     return lines
+
+
+def _passes(outcome: RowOutcome) -> str:
+    """What a training of a row passed through its networks; empty where it was not counted."""
+    if not outcome.passes:
+        return ""
+    trained, only = (
+        sum(counted) / len(outcome.passes) for counted in zip(*outcome.passes, strict=True)
+    )
+    return f", {trained:,.0f} views forward and backward, {only:,.0f} forward alone"
 
 
 def _label_free(table: PaperTable, outcome: Outcome) -> list[str]:

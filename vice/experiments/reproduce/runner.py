@@ -13,7 +13,12 @@ from typing import Any
 
 from vice.errors import UserError, one_line
 from vice.experiments.reproduce.announce import announce_datasets
-from vice.experiments.reproduce.evaluations import Scores, arguments_of, evaluate
+from vice.experiments.reproduce.evaluations import (
+    Scores,
+    arguments_of,
+    evaluate,
+    result_folders,
+)
 from vice.experiments.reproduce.label_free import choose, last_scores, stability
 from vice.experiments.reproduce.plan import (
     NotDone,
@@ -26,7 +31,7 @@ from vice.experiments.reproduce.plan import (
     run_folder,
 )
 from vice.experiments.reproduce.tables import Experiment, PaperTable
-from vice.experiments.reproduce.trainings import Waiting, ensure_trained, training_seconds
+from vice.experiments.reproduce.trainings import Waiting, ensure_trained, passes, training_seconds
 from vice.runtime.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -47,6 +52,9 @@ class RowOutcome:
         stability: What `vice.experiments.reproduce.label_free.stability` gives, a pair of seeds
             each.
         missing: Why there are no weights to score.
+        passes: What `vice.experiments.reproduce.trainings.passes` counts, a seed each.
+        results: Results directories of the last checkpoints.
+        specs: What was scored there.
     """
 
     last: list[Scores] = field(default_factory=list)
@@ -58,6 +66,17 @@ class RowOutcome:
     label_free: list[dict[str, float]] = field(default_factory=list)
     stability: list[dict[str, Any]] = field(default_factory=list)
     missing: str = ""
+    passes: list[tuple[int, int]] = field(default_factory=list)
+    results: list[Path] = field(default_factory=list)
+    specs: list[str] = field(default_factory=list)
+
+    def scored(
+        self, row: Experiment, spec: str, seed: int, folder: Path, plan: ReproducePlan
+    ) -> None:
+        """Takes the scores of a last checkpoint, and notes where they are."""
+        self.last.append(evaluate(row, spec, seed, folder, plan))
+        self.results += result_folders(row, spec, seed, folder, plan)
+        self.specs.append(spec)
 
 
 @dataclass
@@ -224,9 +243,7 @@ def _score(
     _, folder, _ = _place(row, seed, plan)
     results_folder = plan.out / "eval" / folder.name
     if row.initial:
-        outcome.last.append(
-            evaluate(row, f"random:{folder}", seed, results_folder / "initial", plan)
-        )
+        outcome.scored(row, f"random:{folder}", seed, results_folder / "initial", plan)
         return
     last = evaluate(row, str(folder), seed, results_folder / "last", plan)
     choice = choose(row, folder, seed, plan)
@@ -236,13 +253,15 @@ def _score(
             row, choice["path"], seed, results_folder / f"epoch{choice['epoch']}", plan
         )
     label_free = last_scores(row, folder, _views(table, row, plan), plan)
-    outcome.last.append(last)
+    outcome.scored(row, str(folder), seed, results_folder / "last", plan)
     outcome.chosen.append(chosen)
     outcome.label_free.append(label_free)
     outcome.epochs.append(choice["epoch"])
     outcome.same = outcome.same and choice["last"]
     if (seconds := training_seconds(folder)) is not None:
         outcome.seconds.append(seconds)
+    if (counted := passes(folder)) is not None:
+        outcome.passes.append(counted)
 
 
 def _score_frozen(outcome: RowOutcome, row: Experiment, seed: int, plan: ReproducePlan) -> None:
@@ -250,7 +269,7 @@ def _score_frozen(outcome: RowOutcome, row: Experiment, seed: int, plan: Reprodu
     try:
         spec = frozen_spec(row, plan)
         try:
-            scores = evaluate(row, spec, seed, plan.out / "eval" / _plain(spec), plan)
+            outcome.scored(row, spec, seed, plan.out / "eval" / _plain(spec), plan)
         except UserError as error:
             # Only a row that names its weights may be without them.
             if row.file and (reason := _unloadable(spec)):
@@ -259,7 +278,6 @@ def _score_frozen(outcome: RowOutcome, row: Experiment, seed: int, plan: Reprodu
     except NoWeights as error:
         outcome.missing = str(error)
         raise
-    outcome.last.append(scores)
 
 
 def _unloadable(spec: str) -> str:

@@ -179,6 +179,32 @@ def select_rows(table: PaperTable, patterns: Sequence[str]) -> PaperTable:
     return replace(table, rows=tuple(kept))
 
 
+def select_readouts(table: PaperTable, labels: Sequence[str]) -> PaperTable:
+    """A table whose rows are evaluated in some of the ways that they say.
+
+    Args:
+        table: The table.
+        labels: Names of evaluations; none for all.
+
+    Returns:
+        The same rows.
+
+    Raises:
+        UserError: A name that no row has.
+    """
+    known = list(dict.fromkeys(label for row in table.rows for label in row.evaluate))
+    for label in labels:
+        if label not in known:
+            raise UserError(
+                f"--readout {label}: no row of {table.name} is evaluated so, but {', '.join(known)}"
+            )
+    kept = [
+        replace(row, evaluate={name: of for name, of in row.evaluate.items() if name in labels})
+        for row in table.rows
+    ]
+    return replace(table, rows=tuple(kept)) if labels else table
+
+
 def load_scale(name: str) -> Scale:
     """Reads a scale: ``tiny``, ``small``, ``quick`` or ``full``.
 

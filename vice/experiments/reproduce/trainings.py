@@ -12,7 +12,11 @@ from vice.experiments.reproduce.plan import ReproducePlan, Run
 from vice.experiments.train import submit, train
 from vice.models.training_state import final_state
 from vice.runtime.files import make_folder, read_json, write_json
+from vice.runtime.health_log import read_health
 from vice.runtime.run_folder import RECORD_NAME, WEIGHTS_NAME
+
+#: What a line of the health log counts of the images that went through the network.
+COUNTED = ("views_trained", "views_forward_only")
 
 
 def is_done(folder: Path) -> bool:
@@ -54,6 +58,19 @@ def training_seconds(folder: Path) -> float | None:
     """How long a run took on this machine, its successful calls together; None if unknown."""
     seconds: float | None = _record(folder).get("seconds")
     return seconds
+
+
+def passes(folder: Path) -> tuple[int, int] | None:
+    """Images, views and crops that went through a run's networks on its first rank.
+
+    Returns:
+        How many forward and backward, and how many forward alone; None where it was not counted.
+    """
+    lines = read_health(folder)
+    if not lines or any("views_trained" not in line for line in lines):
+        return None
+    trained, only = (sum(line[name] for line in lines) for name in COUNTED)
+    return trained, only
 
 
 def _submitted(run: Run, folder: Path, images: Path, plan: ReproducePlan) -> str:

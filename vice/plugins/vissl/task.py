@@ -12,6 +12,7 @@ from vissl.trainer.train_task import SelfSupervisionTask
 
 from vice.methods import build_method
 from vice.plugins.vissl.loss import MethodLoss
+from vice.plugins.vissl.pass_count import PassCount
 
 
 @register_task("vice_task")
@@ -25,6 +26,7 @@ class ViceTask(SelfSupervisionTask):
         method: The method.
         note: Given what this rank is doing, and at which iteration.
         copies: Space for what a step that is not finite would change.
+        passes: Counts what goes through the embedder; None where it is compiled.
     """
 
     def __init__(self, config: Any) -> None:
@@ -32,6 +34,7 @@ class ViceTask(SelfSupervisionTask):
         self.method = build_method(config["VICE"])
         self.note: Callable[[str, int], None] = lambda doing, iteration: None
         self.copies: list[torch.Tensor] = []
+        self.passes: PassCount | None = None
         self.data_iterator: Any = None
 
     def _build_optimizer(self) -> Any:
@@ -41,6 +44,9 @@ class ViceTask(SelfSupervisionTask):
 
     def _build_loss(self) -> MethodLoss:
         loss, trunk = self.method.loss(), self.base_model.trunk
+        if not trunk.execution.compiled:
+            self.passes = PassCount()
+            self.passes.watch(trunk.embedder)
         self.method.bind(loss, trunk.embedder, trunk.execution.run)
         return MethodLoss(loss)
 

@@ -79,6 +79,7 @@ class HealthHook(SilentHook):
             "lr": _learning_rate(task),
             "skipped_images": len(self.skipped),
             **self.content.record(),
+            **(task.passes.take() if task.passes else {}),
             **task.loss.health,
         }
         self.log.write(record)
@@ -87,6 +88,11 @@ class HealthHook(SilentHook):
             logger.info("health: %s", _in_words(task.method.measures, record))
         for alarm in self.monitor.update(record):
             logger.warning("ALARM: %s", alarm)
+
+    def on_phase_start(self, task: Any) -> None:
+        """Forgets what was computed to look at the model, which is no part of the training."""
+        if task.passes:
+            task.passes.take()
 
     def on_phase_end(self, task: Any) -> None:
         """Says after the first epoch what its images hold."""

@@ -1,0 +1,70 @@
+"""``vice explore``: a page on which the concepts of a folder are looked at and named."""
+
+from __future__ import annotations
+
+import argparse
+
+from vice.cli import Parser, show, whole
+from vice.command.inputs import given_concepts, listed, own_concepts
+from vice.names import printable
+from vice.paths import typed_path, typed_text
+from vice.runtime.device_names import NAMES
+
+EXAMPLE = """\
+examples:
+  vice explore outputs/folder photos --out explorer
+  vice explore outputs/folder photos --concepts concepts.json --out explorer     # go on naming
+  vice segment outputs/folder photos --concepts concepts.json --out masks
+
+Open explorer/index.html in a browser: it needs no server and no network. Click a pixel to see what
+is similar to it; name, merge, split or drop concepts; and download concepts.json.
+"""
+#: Concepts that are fitted if nothing is said.
+CLUSTERS = 24
+
+
+def main() -> None:
+    """Writes the explorer; the command line is that of the process."""
+    parser = Parser(
+        description="Makes a page that shows what a model sees in a folder's images.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("model", type=typed_text, help="what vice.load takes")
+    add(
+        "images",
+        nargs="+",
+        type=typed_path,
+        help="folders, text files with a path a line, images, videos",
+    )
+    add("--out", "-o", type=typed_path, required=True, metavar="DIR", help="output folder")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--clusters", type=whole(1, 1024), default=CLUSTERS, metavar="K",
+        help=f"begin with so many concepts, fitted to the images ({CLUSTERS})")  # fmt: skip
+    which.add_argument("--concepts", type=typed_path, metavar="FILE",
+        help="begin with concepts.json, or with concepts that an earlier call fitted")  # fmt: skip
+    which.add_argument("--own", action="store_true", help="begin with the model's own concepts")
+    add("--seed", type=whole(0, 2**31 - 1), default=0, help="of samples and fitted concepts (0)")
+    add("--device", help=f"{NAMES} (a GPU if there is one)")
+    args = parser.parse_args()
+    # PyTorch takes seconds to import, and help does without.
+    import vice
+    from vice.explore.build_explorer import build_explorer
+
+    images = listed(args.images, args.out).images
+    predictor = vice.load(args.model, device=args.device)
+    concepts = None
+    if args.concepts is not None:
+        concepts = given_concepts(args.concepts, predictor)
+    elif args.own:
+        concepts = own_concepts(predictor)
+    made = build_explorer(
+        predictor, images, args.out, clusters=args.clusters, concepts=concepts, seed=args.seed
+    )
+    show(f"{made.images} images and {made.concepts} concepts: open {printable(str(made.page))}")
+    show(made.exactness)
+    if made.unread:
+        show(f"not read: {len(made.unread)} images")
+        for reason in list(made.unread.values())[:5]:
+            show(f"  {reason}")

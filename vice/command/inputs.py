@@ -1,0 +1,93 @@
+"""What commands on folders share: their images, and the concepts that they are given."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vice.errors import UserError
+
+if TYPE_CHECKING:
+    from vice.explore.named_concepts import NamedConcepts
+    from vice.predictor import Predictor
+
+#: Suffix of concepts that have names; others are what k-means fitted.
+NAMED = ".json"
+
+
+@dataclass
+class Inputs:
+    """The images of a command.
+
+    Attributes:
+        images: All, each once; frames of videos come last.
+        videos: The frames of each video, by its name.
+    """
+
+    images: list[Path]
+    videos: dict[str, list[Path]]
+
+
+def listed(places: Sequence[Path], out: Path) -> Inputs:
+    """The images of folders, lists and videos, without those below the output folder.
+
+    Frames of videos are written to ``frames`` there.
+
+    Raises:
+        UserError: There are none, or a video cannot be decoded.
+    """
+    from vice.explore.video_frames import FRAMES, SUFFIXES, extract_frames
+    from vice.images import list_images
+    from vice.images.lists import announce, survey
+
+    films = [place for place in places if place.suffix.lower() in SUFFIXES and place.is_file()]
+    twice = next((film for film, n in Counter(film.name for film in films).items() if n > 1), None)
+    if twice is not None:
+        raise UserError(f"two videos are called {twice}: rename one, or segment them one by one")
+    others = [place for place in places if place not in films]
+    for place in others:
+        announce(survey(place))
+    own = out.absolute()
+    found = dict.fromkeys(path for place in others for path in list_images(place))
+    # Output below the images: what an earlier call has drawn is none of them.
+    images = [path for path in found if own not in path.absolute().parents]
+    videos = {film.name: extract_frames(film, out / FRAMES / film.name) for film in films}
+    return Inputs([*images, *(frame for frames in videos.values() for frame in frames)], videos)
+
+
+def given_concepts(path: Path, predictor: Predictor) -> NamedConcepts:
+    """Concepts of a file: named ones of an explorer, or centroids that were fitted.
+
+    Raises:
+        UserError: It cannot be read, or belongs to another model.
+    """
+    from vice.explore.named_concepts import NamedConcepts, read_named
+    from vice.models.centroids import Centroids
+
+    if path.suffix.lower() == NAMED:
+        return read_named(path, predictor)
+    fitted = Centroids.load(path)
+    if fitted.vectors.shape[1] != predictor.dim:
+        raise UserError(
+            f"{path} holds vectors of {fitted.vectors.shape[1]} dimensions, {predictor.name} has "
+            f"{predictor.dim}: they were fitted with another model"
+        )
+    return NamedConcepts.single(fitted.concepts())
+
+
+def own_concepts(predictor: Predictor) -> NamedConcepts:
+    """The model's own concepts.
+
+    Raises:
+        UserError: It has none.
+    """
+    from vice.explore.named_concepts import NamedConcepts
+
+    if predictor.checkpoint.concepts is None:
+        raise UserError(
+            f"{predictor.name} has no concepts of its own: give --clusters or --concepts"
+        )
+    return NamedConcepts.single(predictor.checkpoint.concepts)

@@ -1,0 +1,170 @@
+"""An explorer of a folder: a page that opens from the disk, on which its concepts are named."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vice.errors import UserError
+from vice.explore.compressed_vectors import Compression, Loss
+from vice.explore.explorer_files import ExplorerFiles, encoded
+from vice.explore.explorer_pass import CELLS, ExplorerPass, names_of
+from vice.explore.fitted_concepts import fit_vectors
+from vice.explore.named_concepts import COSINE, EUCLIDEAN, NamedConcepts
+from vice.models.concepts import Concepts
+from vice.models.load import is_spherical
+from vice.predictor import Predictor
+from vice.runtime.folder_lock import sole_writer
+from vice.runtime.provenance import digest, digest_tensors
+from vice.visualize.maps import palette
+
+logger = logging.getLogger(__name__)
+#: Vectors that the loss by compression is measured on.
+_MEASURED = 20_000
+#: Colors that the page can give to new concepts.
+_COLORS = 96
+
+
+@dataclass
+class Explorer:
+    """What was written.
+
+    Attributes:
+        page: The page.
+        images: How many images are on it.
+        concepts: How many concepts it begins with.
+        unread: Images that could not be read, and why.
+        loss: What compression changes.
+        exactness: A sentence of it.
+    """
+
+    page: Path
+    images: int
+    concepts: int
+    unread: dict[str, str]
+    loss: Loss
+    exactness: str
+
+
+def build_explorer(
+    predictor: Predictor,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    clusters: int = 24,
+    concepts: NamedConcepts | None = None,
+    seed: int = 0,
+) -> Explorer:
+    """Writes an explorer of images: ``index.html``, its scripts, and its data.
+
+    Every image is embedded once. The page compares its vectors along `Compression.directions` in 8
+    bits; what that changes is measured, and said on the page.
+
+    Args:
+        predictor: The model.
+        images: Paths.
+        out: A new folder, or one with an explorer.
+        clusters: How many concepts are fitted to the folder.
+        concepts: What the page begins with instead.
+        seed: Of samples and of k-means.
+
+    Raises:
+        UserError: The folder holds something else, the disk is too small, no image can be read, or
+            the concepts are compared in a way that the page cannot.
+    """
+    spherical = is_spherical(predictor.embedder)
+    if concepts is not None:
+        _check(concepts.vectors, spherical, predictor)
+    files = ExplorerFiles(out)
+    over = ExplorerPass(predictor, images, names_of(images), seed)
+    compression = over.fit()
+    directions = compression.directions.shape[1]
+    with sole_writer(out):
+        logger.info("the explorer takes %s", files.prepare(len(images), CELLS, directions))
+        passed = over.run(compression, files)
+        vectors = torch.cat(passed.vectors)
+        begun = concepts or NamedConcepts.single(
+            fit_vectors(predictor, vectors, clusters, seed=seed).concepts(),
+            [f"concept {number}" for number in range(1, clusters + 1)],
+        )
+        chosen = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))
+        sample = vectors[chosen[:_MEASURED]]
+        loss = Loss.measure(compression, sample, begun.vectors, spherical=spherical)
+        exactness = loss.said(directions, predictor.dim, spherical=spherical)
+        page = files.finish(
+            {
+                "images": passed.images,
+                "unread": [f"{name}: {reason}" for name, reason in passed.unread.items()],
+                "exactness": exactness,
+                **_model(predictor, compression),
+                **_begun(begun, seed if concepts is None else None),
+            },
+            np.concatenate(passed.codes),
+        )
+    return Explorer(
+        page, len(passed.images), len(begun.names), passed.unread, loss, exactness
+    )  # fmt: skip
+
+
+def _check(concepts: Concepts, spherical: bool, predictor: Predictor) -> None:
+    # Distances have a bias that follows from the vectors, directions have none.
+    bias = None if spherical else Concepts.euclidean(concepts.vectors).bias
+    same = concepts.bias is None if bias is None else torch.equal(concepts.bias, bias)
+    if not same:
+        raise UserError(
+            f"the concepts of {predictor.name} are compared by more than "
+            f"{'directions' if spherical else 'distances'}, which the page cannot show; fit some "
+            "(--clusters)"
+        )
+
+
+def _model(predictor: Predictor, compression: Compression) -> dict[str, Any]:
+    return {
+        "model": {
+            "name": predictor.name,
+            "weights": digest(predictor.embedder),
+            "dim": predictor.dim,
+        },
+        "metric": COSINE if is_spherical(predictor.embedder) else EUCLIDEAN,
+        "dim": predictor.dim,
+        "directions": encoded(compression.directions.numpy()),
+        "steps": compression.steps.tolist(),
+        "palette": [_hex(color) for color in palette(_COLORS)],
+    }
+
+
+def _begun(begun: NamedConcepts, seed: int | None) -> dict[str, Any]:
+    """Concepts as the page begins with, and which clusters they are of."""
+    vectors = begun.vectors.vectors.detach().cpu().float()
+    named = [
+        {
+            "name": name,
+            "color": _hex(color),
+            "named": seed is None,
+            "vectors": vectors[begun.groups == number].tolist(),
+        }
+        for number, (name, color) in enumerate(zip(begun.names, begun.shown, strict=True))
+    ]
+    dropped = vectors[begun.groups >= len(begun.names)].tolist()
+    if dropped:
+        named.append(
+            {"name": "dropped", "color": "#808080", "vectors": dropped, "dropped": True}
+        )  # fmt: skip
+    return {
+        "concepts": named,
+        "clusters": {
+            "digest": digest_tensors({"vectors": vectors}),
+            "count": len(vectors),
+            "seed": seed,
+        },
+    }
+
+
+def _hex(color: np.ndarray) -> str:
+    return "#" + "".join(f"{int(value):02x}" for value in color)

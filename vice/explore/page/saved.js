@@ -1,0 +1,61 @@
+"use strict";
+/* concepts.json: what `vice segment --concepts` reads, written and read again. */
+(() => {
+  const FORMAT = "vice-concepts-1";
+
+  function content() {
+    const { facts, concepts } = Explorer;
+    const said = (concept) => ({
+      name: concept.name,
+      color: concept.color,
+      named: concept.named,
+      vectors: concept.vectors.map((id) => Array.from(concepts.vector(id))),
+    });
+    return {
+      format: FORMAT,
+      model: facts.model,
+      clusters: facts.clusters,
+      metric: facts.metric,
+      concepts: concepts.list.filter((concept) => !concept.dropped).map(said),
+      dropped: concepts.list.filter((concept) => concept.dropped).map(said),
+    };
+  }
+
+  /** Hands the file to the browser. */
+  function download() {
+    const text = JSON.stringify(content());
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+    link.download = "concepts.json";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    Explorer.concepts.saved();
+  }
+
+  /** Goes on with a file; returns why it cannot, or nothing. */
+  function open(text) {
+    const { facts } = Explorer;
+    let file;
+    try {
+      file = JSON.parse(text);
+    } catch {
+      return "This file is no JSON.";
+    }
+    if (!file || file.format !== FORMAT) return "This file holds no concepts of ViCE.";
+    if (!file.model || file.model.weights !== facts.model.weights) {
+      return "These concepts belong to another model.";
+    }
+    const given = [...(file.concepts || []).map((each) => ({ ...each, dropped: false })),
+      ...(file.dropped || []).map((each) => ({ ...each, dropped: true }))];
+    const whole = given.length && given.every((each) =>
+      typeof each.name === "string" && /^#[0-9a-f]{6}$/i.test(each.color)
+      && Array.isArray(each.vectors) && each.vectors.length
+      && each.vectors.every((vector) => Array.isArray(vector) && vector.length === facts.dim
+        && vector.every(Number.isFinite)));
+    if (!whole) return "This file is not whole.";
+    Explorer.concepts.replaceAll(given, "opening a file");
+    return "";
+  }
+
+  Explorer.saved = { content, download, open };
+})();
