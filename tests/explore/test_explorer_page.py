@@ -171,7 +171,17 @@ def test_the_keyboard_is_enough(page):
     page.key("Escape")
     assert page.run("document.getElementById('viewer').hidden")
     assert page.run("document.activeElement.dataset.number") == "1"
-    tick(page, "concept 1", "concept 2")
+    # Names one after the other.
+    page.run("document.querySelector('.card input[type=text]').focus()")
+    for name in ("one", "two"):
+        page.run("document.activeElement.select()")
+        page.type(name)
+        page.key("Enter")
+    shown = page.run("[...document.querySelectorAll('.card input[type=text]')].map(i => i.value)")
+    assert shown[:2] == ["one", "two"]
+    assert page.run("document.activeElement.value") == shown[2]
+    tick(page, "one", "two")
+    page.run("document.activeElement.blur()")
     page.key("m")
     assert len(names(page)) == CLUSTERS - 1
     page.key("z", CTRL)

@@ -168,6 +168,19 @@ def test_the_loss_falls_on_a_fixed_batch(name):
     assert all(type(value) is float for value in health.values())
 
 
+@EVERY
+def test_an_embedding_of_low_precision_is_learnt_from(name):
+    # Queue: what a first call leaves, a second one is compared with.
+    exact, parts = float(Parts(name).value().detach()), Parts(name)
+    embeddings = torch.cat([parts.embedder(each, outputs=True) for each in parts.batch.inputs])
+    # Execution: autocast ends with the network, and what comes after is given what it computed.
+    found = parts.head(embeddings.bfloat16())
+    value = parts.loss(*(found if isinstance(found, list) else [found]), *parts.batch.targets)
+    value.backward()
+    assert float(value.detach()) == pytest.approx(exact, rel=0.05)
+    assert all(each.grad.isfinite().all() for each in parts.parameters if each.grad is not None)
+
+
 def _gradients(rank: int, ranks: int, name: str) -> dict[str, list[float]]:
     """Loss and gradients of one rank's images, without a past: a queue is a rank's own.
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vice.losses.joint import displaced_joint
+from vice.losses.precision import full_precision
 from vice.runtime.collectives import sum_over_ranks, world_size
 from vice.runtime.device import Arriving
 
@@ -125,7 +126,7 @@ class IICLoss(nn.Module):
             A scalar, the same on all ranks.
         """
         with torch.autocast(scores.device.type, enabled=False):
-            wide = scores if scores.dtype == torch.float64 else scores.float()
+            wide = full_precision(scores)
             maps = self._maps(wide, mask.shape[1:])
             counted = mask.unsqueeze(1).to(wide)
             losses, numbers = [], None

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vice.losses.precision import full_precision
+
 #: Most bytes of each of the two spectra that exist at a time; at least one image's does.
 _SPECTRUM = 2**26
 #: About how many bytes of products of spectra exist at a time; at least one row's do.
@@ -51,7 +53,7 @@ def displaced_joint(first: Tensor, second: Tensor, displacement: int) -> Tensor:
     if (first.shape[0], first.shape[2:]) != (second.shape[0], second.shape[2:]):
         raise ValueError(f"maps {tuple(first.shape)} and {tuple(second.shape)}")
     with torch.autocast(first.device.type, enabled=False):
-        wide = [x if x.dtype == torch.float64 else x.float() for x in (first, second)]
+        wide = [full_precision(each) for each in (first, second)]
         joint: Tensor = _Joint.apply(*wide, displacement)
     return joint
 

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vice.losses.key_queue import KeyQueue
 from vice.losses.objects import Objects
+from vice.losses.precision import full_precision
 from vice.models import Embedder
 from vice.models.key_encoder import KeyEncoder, Run
 from vice.regions import pool_regions
@@ -114,11 +115,11 @@ class MaskContrastLoss(nn.Module):
     ) -> Tensor:
         """The loss, given the embedding (B, D, h, w) of the key views in place of these."""
         with torch.autocast(embeddings.device.type, enabled=False):
-            queries = _full_precision(embeddings)
+            queries = full_precision(embeddings)
             prototypes = object_prototypes(keys.to(queries), objects)
             everywhere = self._of_all_ranks(prototypes, objects)
             contrastive, options = self._contrast(queries, prototypes, everywhere, objects)
-            salient = self._saliency(_full_precision(saliency), objects.masks)
+            salient = self._saliency(full_precision(saliency), objects.masks)
         self.queue.push(everywhere[:, :-2], everywhere[:, -2] > 0)
         loss = contrastive + salient[0]
         self._record(loss, contrastive, options, salient, objects)
@@ -288,7 +289,3 @@ def pixel_cross_entropy(
             summed, cells, part, use_reentrant=False, preserve_rng_state=False
         )
     return total
-
-
-def _full_precision(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()

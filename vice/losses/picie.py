@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vice.labels import IGNORE
+from vice.losses.precision import full_precision
 from vice.runtime.collectives import all_reduce_, world_size
 from vice.runtime.device import Arriving
 from vice.views.feature_crop import crop_resize
@@ -87,10 +88,6 @@ def automatic_shares(clusters: Sequence[int]) -> list[float]:
     return [each / sum(inverse) for each in inverse]
 
 
-def _full_precision(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
-
-
 class PiCIELoss(nn.Module):
     """Pseudo-label cross-entropy of one view, or within and across two (Cho et al. 2021).
 
@@ -160,7 +157,7 @@ class PiCIELoss(nn.Module):
             A scalar; its mean over ranks is the loss of the global batch.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
-            views = list(_full_precision(embeddings).chunk(self.views))
+            views = list(full_precision(embeddings).chunk(self.views))
             if self.views == 2:
                 views[1] = crop_resize(views[1], boxes, flips, views[1].shape[-1])
             vectors = [F.normalize(view, dim=1) for view in views]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vice.labels import IGNORE
+from vice.losses.precision import full_precision
 from vice.runtime.collectives import all_gather, all_reduce_, rank, sum_over_ranks, world_size
 from vice.runtime.device import Arriving
 
@@ -187,7 +188,7 @@ class StegoLoss(nn.Module):
             A scalar; its mean over ranks is the loss of the global batch.
         """
         with torch.autocast(codes.device.type, enabled=False):
-            wide = codes if codes.dtype == torch.float64 else codes.float()
+            wide = full_precision(codes)
             parts = self._pairs(wide, features.detach().to(wide), places)
             weighted = [self.numbers[pairs].weight * part.loss for pairs, part in parts.items()]
             corresponding = torch.stack(weighted).sum()

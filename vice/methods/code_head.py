@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vice.losses.precision import full_precision
+
 
 class Clusters(nn.Module):
     """Unit vectors that are exported, under the name that readers of states look for."""
@@ -43,6 +45,7 @@ class CodeHead(nn.Module):
 
     def forward(self, maps: Tensor) -> list[Tensor]:
         """(2 B, D + C, h, w), images and then neighbors, to what `StegoLoss` is given first."""
+        maps = full_precision(maps)
         codes, features = maps[:, : self.dim], maps[:, self.dim :]
         shown = codes.detach().chunk(2)[0]
         clusters = F.normalize(self.probe.weight, dim=1)

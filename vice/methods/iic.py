@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vice.errors import OptionError
 from vice.labels import IGNORE
 from vice.losses.iic import IICLoss
+from vice.losses.precision import full_precision
 from vice.methods.base import Method
 from vice.methods.batch import Batch
 from vice.methods.context import Context, Source
@@ -134,6 +135,7 @@ class TwoHeads(nn.Module):
 
         All parameters have a part in the 0: data-parallel training waits for the gradient of each.
         """
+        embeddings = full_precision(embeddings)
         scores = torch.cat([layer(embeddings) for layer in self.layers(self.active)], 1)
         idle = torch.stack([each.sum() * 0.0 for each in self.idle_parameters()])
         return [scores, idle.sum()]

@@ -39,6 +39,15 @@
     return made;
   }
 
+  /** Takes a name, and goes on to the name of the next card. */
+  function nextName(name) {
+    const next = name.closest("[data-id]").nextElementSibling;
+    // The change draws all cards anew.
+    name.blur();
+    const target = next && byId("cards").querySelector(`[data-id="${next.dataset.id}"] input[type=text]`);
+    if (target) { target.focus(); target.select(); }
+  }
+
   function card(concept) {
     const { concepts } = Explorer;
     const name = element("input", {
@@ -51,7 +60,7 @@
           Explorer.tell(`Another concept is called ${wanted}: tick both and merge them to join them.`);
         }
       },
-      onkeydown: (event) => { if (event.key === "Enter") name.blur(); },
+      onkeydown: (event) => { if (event.key === "Enter") nextName(name); },
     });
     const tick = element("input", {
       type: "checkbox", "aria-label": `Tick ${concept.name}`,

@@ -4,6 +4,7 @@ const Explorer = {};
 (() => {
   /** Base64 to bytes. */
   function decode(text) {
+    if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
     const raw = atob(text);
     const bytes = new Uint8Array(raw.length);
     for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
@@ -40,20 +41,21 @@ const Explorer = {};
    * With `challenge`, what stands in `ids` and `best` is compared as well.
    */
   function nearest(codes, width, vectors, ids, best, rows, challenge) {
-    const count = rows ? rows.length : ids.length;
+    const count = rows ? rows.length : ids.length, many = vectors.length;
+    // One array of all weights, and the row beside it: what the loop reads lies together.
+    const weights = new Float32Array(many * width), point = new Float32Array(width);
+    const biases = Float64Array.from(vectors, (vector) => vector.bias);
+    vectors.forEach((vector, v) => weights.set(vector.weights, v * width));
     for (let k = 0; k < count; k++) {
-      const row = rows ? rows[k] : k;
-      const start = row * width;
-      let greatest = challenge ? best[row] : -Infinity;
-      let id = challenge ? ids[row] : 0;
-      for (let v = 0; v < vectors.length; v++) {
-        const { weights } = vectors[v];
-        let sum = vectors[v].bias;
-        for (let p = 0; p < width; p++) sum += codes[start + p] * weights[p];
-        if (sum > greatest) { greatest = sum; id = vectors[v].id; }
+      const row = rows ? rows[k] : k, start = row * width;
+      for (let p = 0; p < width; p++) point[p] = codes[start + p];
+      let greatest = challenge ? best[row] : -Infinity, chosen = -1;
+      for (let v = 0, at = 0; v < many; v++) {
+        let sum = biases[v];
+        for (let p = 0; p < width; p++) sum += point[p] * weights[at++];
+        if (sum > greatest) { greatest = sum; chosen = v; }
       }
-      best[row] = greatest;
-      ids[row] = id;
+      if (chosen >= 0) { best[row] = greatest; ids[row] = vectors[chosen].id; }
     }
   }
 
