@@ -71,10 +71,10 @@ def open_image_windows(path: str | Path, reading: Reading, least_bytes: int) -> 
 def image_header(
     path: str | Path, reading: Reading | None = None, max_pixels: int | None = None
 ) -> tuple[tuple[int, int], int]:
-    """Height and width of a file as stored, and its orientation (1 to 8), by its header.
+    """Height and width of a file as stored, and its orientation (1 to 8).
 
     Raises:
-        ImageError: As `read_image`, where the header says so.
+        ImageError: As `read_image`, where that is seen so.
     """
     with reasons(path):
         return header_size(path, 1 if reading is None else reading.page, max_pixels)
@@ -85,6 +85,8 @@ def stored_size(
 ) -> tuple[int, int] | None:
     """Height and width of a file by its header; None where only decoding says what is wrong."""
     try:
-        return image_header(path, reading, max_pixels)[0]
+        with reasons(path):
+            page = 1 if reading is None else reading.page
+            return header_size(path, page, max_pixels, turn=False)[0]
     except ImageError:
         return None

@@ -114,8 +114,16 @@ def samples_of_picture(
     return _chosen(Source(image, again, None, True), bands, 1)
 
 
-def header_size(path: str | Path, page: int = 1, max_pixels: int | None = None) -> tuple[Span, int]:
-    """Height and width of a page as stored, and its orientation (1 to 8), by its header alone.
+def header_size(
+    path: str | Path, page: int = 1, max_pixels: int | None = None, *, turn: bool = True
+) -> tuple[Span, int]:
+    """Height and width of a page as stored, and its orientation (1 to 8).
+
+    Args:
+        path: The file.
+        page: Which page, from 1.
+        max_pixels: Most pixels; None for Pillow's limit.
+        turn: Whether the orientation is looked for, which Pillow decodes some files for; 1 without.
 
     Raises:
         UnclearPixels: There is no such page.
@@ -124,11 +132,11 @@ def header_size(path: str | Path, page: int = 1, max_pixels: int | None = None) 
     pages = read_pages(path)
     if pages is not None:
         chosen = _page(pages, page)
-        turn = chosen.layout.orientation
-        return chosen.size, turn if turn in range(1, 9) else 1
+        stated = chosen.layout.orientation
+        return chosen.size, stated if stated in range(1, 9) else 1
     with open_picture(path, max_pixels) as image:
-        turn = int(image.getexif().get(_ORIENTATION, 1))
-        return (image.height, image.width), turn if turn in range(1, 9) else 1
+        stated = int(image.getexif().get(_ORIENTATION, 1)) if turn else 1
+        return (image.height, image.width), stated if stated in range(1, 9) else 1
 
 
 def open_windows(path: str | Path, page: int) -> TiffSamples | None:
