@@ -8,13 +8,14 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import vice
 from tests.helpers.content import photo
 from vice.command import select
 from vice.errors import UserError
-from vice.explore.select_images import cover, select_images
+from vice.explore.select_images import Similarity, _groups, cover, select_images
 
 #: Colors of three kinds, how many images have each, and one that no other has.
 KINDS = (((200, 30, 30), 8), ((30, 180, 40), 6), ((40, 60, 200), 4))
@@ -75,6 +76,14 @@ def test_what_no_other_shows_is_an_outlier(predictor, tmp_path):
     Image.fromarray(photo(np.random.default_rng(0), (32, 32))).save(tmp_path / "odd.png")
     found = select_images(predictor, [*made, tmp_path / "odd.png"], 2, duplicates=1.0)
     assert next(iter(found.outliers)) == 40
+
+
+def test_near_duplicates_are_like_the_first_of_their_group():
+    """Points on a line, a step apart: of a chain each second one begins a group."""
+    layouts = torch.arange(5.0)[:, None, None]
+    assert _groups(layouts, 0.5, Similarity(1.0)) == [[0, 1], [2, 3]]
+    assert _groups(layouts, 0.3, Similarity(1.0)) == [[0, 1, 2], [3, 4]]
+    assert _groups(layouts, 0.6, Similarity(1.0)) == []
 
 
 def test_greedy_choice_is_as_good_as_proven(rng):

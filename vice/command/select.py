@@ -35,6 +35,7 @@ def main() -> None:
     add("--duplicates", type=number(0, 1), default=0.95, metavar="S",
         help="similarity from which images are near-duplicates (0.95)")  # fmt: skip
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of the kinds of regions (0)")
+    add("--memory", help="most memory of an image, such as 2GiB: in tiles beyond")
     add("--device", help=f"{NAMES} (a GPU if there is one)")
     args = parser.parse_args()
     # PyTorch takes seconds to import, and help does without.
@@ -45,8 +46,9 @@ def main() -> None:
     images = listed(args.images, args.out).images
     predictor = vice.load(args.model, device=args.device)
     found = select_images(
-        predictor, images, args.number, duplicates=args.duplicates, seed=args.seed
-    )
+        predictor, images, args.number, duplicates=args.duplicates, seed=args.seed,
+        memory=args.memory,
+    )  # fmt: skip
     paths = [str(path.absolute()) for path in images]
     write_text(args.out / LIST, "".join(f"{paths[number]}\n" for number in found.chosen))
     record = {

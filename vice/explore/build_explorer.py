@@ -60,6 +60,7 @@ def build_explorer(
     clusters: int = 24,
     concepts: NamedConcepts | None = None,
     seed: int = 0,
+    memory: int | str | None = None,
 ) -> Explorer:
     """Writes an explorer of images: ``index.html``, its scripts, and its data.
 
@@ -73,6 +74,7 @@ def build_explorer(
         clusters: How many concepts are fitted to the folder.
         concepts: What the page begins with instead.
         seed: Of samples and of k-means.
+        memory: As of `vice.Predictor.embed`.
 
     Raises:
         UserError: The folder holds something else, the disk is too small, no image can be read, or
@@ -82,7 +84,7 @@ def build_explorer(
     if concepts is not None:
         _check(concepts.vectors, spherical, predictor)
     files = ExplorerFiles(out)
-    over = ExplorerPass(predictor, images, names_of(images), seed)
+    over = ExplorerPass(predictor, images, names_of(images), seed, memory)
     compression = over.fit()
     directions = compression.directions.shape[1]
     with sole_writer(out):

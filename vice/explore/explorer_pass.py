@@ -66,11 +66,18 @@ class ExplorerPass:
         images: Paths.
         names: What the page calls them.
         seed: Of the samples.
+        memory: As of `vice.Predictor.embed`.
     """
 
     def __init__(
-        self, predictor: Predictor, images: Sequence[Path], names: Sequence[str], seed: int
+        self,
+        predictor: Predictor,
+        images: Sequence[Path],
+        names: Sequence[str],
+        seed: int,
+        memory: int | str | None = None,
     ) -> None:
+        self.memory = memory
         self.predictor = predictor
         self.images = images
         self.names = names
@@ -128,7 +135,7 @@ class ExplorerPass:
         try:
             given = self.predictor.given(self.images[number])
             pixels = given.pixels
-            dense = self.predictor.embed(given, stride="native")
+            dense = self.predictor.embed(given, "native", memory=self.memory)
         except UserError as error:
             self.passed.unread[self.names[number]] = str(error)
             return None

@@ -21,8 +21,8 @@ from vice.runtime.progress import progress
 REGIONS, KINDS = 64, 256
 #: Rows and columns of the grid on which images are compared for near-duplicates.
 LAYOUT = (4, 4)
-#: Region vectors that kinds are fitted to, and images that are compared at a time.
-_VECTORS, _BLOCK = 200_000, 1024
+#: Region vectors that kinds are fitted to.
+_VECTORS = 200_000
 #: Choices at random that a selection is compared with.
 _DRAWS = 20
 
@@ -35,7 +35,7 @@ class Selection:
         chosen: Images, the most telling one first.
         coverage: Share of what all images cover, after each of them.
         random: The same of as many images chosen at random: the mean of 20 draws.
-        duplicates: Groups of near-duplicates; of each only the first can be chosen.
+        duplicates: Groups of an image and its near-duplicates, of which it alone can be chosen.
         outliers: Images whose regions are far from all kinds, and how far, the farthest first.
         unread: Images that could not be read, and why.
     """
@@ -55,6 +55,7 @@ def select_images(
     *,
     duplicates: float = 0.95,
     seed: int = 0,
+    memory: int | str | None = None,
 ) -> Selection:
     """Chooses images by facility location on their regions.
 
@@ -70,11 +71,12 @@ def select_images(
         duplicates: Similarity from which two images count as near-duplicates: the mean over a grid
             of 4 x 4 places of that between the regions there, 1 for the same image.
         seed: Of k-means, of its sample, and of the draws at random.
+        memory: As of `vice.Predictor.embed`.
 
     Raises:
         UserError: No image can be read, or there are fewer without near-duplicates than are wanted.
     """
-    regions, layouts, kept, unread = _embedded(predictor, images)
+    regions, layouts, kept, unread = _embedded(predictor, images, memory)
     spherical = is_spherical(predictor.embedder)
     rng = np.random.default_rng(seed)
     every = torch.cat(regions)
@@ -167,14 +169,14 @@ class Similarity:
 
 
 def _embedded(
-    predictor: Predictor, images: Sequence[Path]
+    predictor: Predictor, images: Sequence[Path], memory: int | str | None
 ) -> tuple[list[Tensor], list[Tensor], list[int], dict[int, str]]:
     """Of each image its regions (n, D) in half precision and its layout (places, D)."""
     spherical = is_spherical(predictor.embedder)
     regions, layouts, kept, unread = [], [], [], {}
     for number in progress(range(len(images)), len(images), "embedding images"):
         try:
-            dense = predictor.embed(images[number], "native")
+            dense = predictor.embed(images[number], "native", memory=memory)
         except UserError as error:
             unread[number] = str(error)
             continue
@@ -190,27 +192,24 @@ def _embedded(
 
 
 def _groups(layouts: Tensor, least: float, measure: Similarity) -> list[list[int]]:
-    """Images (N, places, D) that are joined by pairs of at least so similar ones."""
-    parent = list(range(len(layouts)))
+    """Images (N, places, D), each with the later ones that are at least so similar to it.
 
-    def root(number: int) -> int:
-        while parent[number] != number:
-            parent[number] = parent[parent[number]]
-            number = parent[number]
-        return number
-
-    for start in range(0, len(layouts), _BLOCK):
-        block = layouts[start : start + _BLOCK]
-        total = torch.zeros(len(block), len(layouts))
+    Similar to the first one, not to any: else all frames of a slow video would be one group.
+    """
+    free = torch.ones(len(layouts), dtype=torch.bool)
+    groups = []
+    for first in range(len(layouts)):
+        if not free[first]:
+            continue
+        later = first + 1 + torch.nonzero(free[first + 1 :])[:, 0]
+        total = torch.zeros(len(later))
         for place in range(layouts.shape[1]):
-            total += measure(block[:, place], layouts[:, place])
-        for one, other in torch.nonzero(total / layouts.shape[1] >= least).tolist():
-            low, high = sorted((root(start + one), root(other)))
-            parent[high] = low
-    groups: dict[int, list[int]] = {}
-    for number in range(len(layouts)):
-        groups.setdefault(root(number), []).append(number)
-    return [group for group in groups.values() if len(group) > 1]
+            total += measure(layouts[first : first + 1, place], layouts[later, place])[0]
+        same = later[total / layouts.shape[1] >= least]
+        if len(same):
+            free[same] = False
+            groups.append([first, *same.tolist()])
+    return groups
 
 
 def _outliers(distance: np.ndarray) -> list[int]:
