@@ -120,8 +120,13 @@ def test_in_tiles_the_masks_are_the_same(tmp_path, rng):
     points = vice.models.Concepts.euclidean(lab.embed(image, "native").flatten(1).T[::99_991])
     folders = [tmp_path / "whole", tmp_path / "tiles"]
     segment_folder(lab, [image], folders[0], points, overlays=False)
-    segment_folder(lab, [image], folders[1], points, overlays=False, memory="112MiB")
+    segment_folder(
+        lab, [image], folders[1], points, overlays=False, memory="112MiB", embeddings="npz"
+    )
     assert lab.tiling is not None
+    values, _ = read_back("npz", folders[1] / "embeddings" / "large.npz")
+    wanted = lab.embed(image, "native").numpy()
+    assert values.shape == wanted.shape and np.abs(values - wanted).max() < 0.05
     one, other = (read_mask(folder / "masks" / "large.png") for folder in folders)
     assert (one == other).mean() > 0.9999
 

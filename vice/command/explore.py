@@ -46,6 +46,7 @@ def main() -> None:
         help="begin with concepts.json, or with concepts that an earlier call fitted")  # fmt: skip
     which.add_argument("--own", action="store_true", help="begin with the model's own concepts")
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of samples and fitted concepts (0)")
+    add("--memory", help="most memory of an image, such as 2GiB: in tiles beyond")
     add("--device", help=f"{NAMES} (a GPU if there is one)")
     args = parser.parse_args()
     # PyTorch takes seconds to import, and help does without.
@@ -60,8 +61,9 @@ def main() -> None:
     elif args.own:
         concepts = own_concepts(predictor)
     made = build_explorer(
-        predictor, images, args.out, clusters=args.clusters, concepts=concepts, seed=args.seed
-    )
+        predictor, images, args.out, clusters=args.clusters, concepts=concepts, seed=args.seed,
+        memory=args.memory,
+    )  # fmt: skip
     show(f"{made.images} images and {made.concepts} concepts: open {printable(str(made.page))}")
     show(made.exactness)
     if made.unread:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ def build_explorer(
     clusters: int = 24,
     concepts: NamedConcepts | None = None,
     seed: int = 0,
+    memory: int | str | None = None,
 ) -> Explorer:
     """Writes an explorer of images: ``index.html``, its scripts, and its data.
 
@@ -73,6 +74,7 @@ def build_explorer(
         clusters: How many concepts are fitted to the folder.
         concepts: What the page begins with instead.
         seed: Of samples and of k-means.
+        memory: As of `vice.Predictor.embed`.
 
     Raises:
         UserError: The folder holds something else, the disk is too small, no image can be read, or
@@ -82,17 +84,14 @@ def build_explorer(
     if concepts is not None:
         _check(concepts.vectors, spherical, predictor)
     files = ExplorerFiles(out)
-    over = ExplorerPass(predictor, images, names_of(images), seed)
+    over = ExplorerPass(predictor, images, names_of(images), seed, memory)
     compression = over.fit()
     directions = compression.directions.shape[1]
     with sole_writer(out):
         logger.info("the explorer takes %s", files.prepare(len(images), CELLS, directions))
         passed = over.run(compression, files)
         vectors = torch.cat(passed.vectors)
-        begun = concepts or NamedConcepts.single(
-            fit_vectors(predictor, vectors, clusters, seed=seed).concepts(),
-            [f"concept {number}" for number in range(1, clusters + 1)],
-        )
+        begun = concepts or _fitted(predictor, vectors, clusters, seed)
         chosen = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))
         sample = vectors[chosen[:_MEASURED]]
         loss = Loss.measure(compression, sample, begun.vectors, spherical=spherical)
@@ -110,6 +109,15 @@ def build_explorer(
     return Explorer(
         page, len(passed.images), len(begun.names), passed.unread, loss, exactness
     )  # fmt: skip
+
+
+def _fitted(predictor: Predictor, vectors: torch.Tensor, clusters: int, seed: int) -> NamedConcepts:
+    """Clusters of vectors, the most common one first."""
+    fitted = fit_vectors(predictor, vectors, clusters, seed=seed).concepts()
+    order = fitted.nearest(vectors).bincount(minlength=clusters).argsort(descending=True)
+    bias = None if fitted.bias is None else fitted.bias[order]
+    sorted_ = replace(fitted, vectors=fitted.vectors[order], bias=bias)
+    return NamedConcepts.single(sorted_, [f"concept {k}" for k in range(1, clusters + 1)])
 
 
 def _check(concepts: Concepts, spherical: bool, predictor: Predictor) -> None:

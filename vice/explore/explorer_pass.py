@@ -67,11 +67,18 @@ class ExplorerPass:
         images: Paths.
         names: What the page calls them.
         seed: Of the samples.
+        memory: As of `vice.Predictor.embed`.
     """
 
     def __init__(
-        self, predictor: Predictor, images: Sequence[Path], names: Sequence[str], seed: int
+        self,
+        predictor: Predictor,
+        images: Sequence[Path],
+        names: Sequence[str],
+        seed: int,
+        memory: int | str | None = None,
     ) -> None:
+        self.memory = memory
         self.predictor = predictor
         self.images = images
         self.names = names
@@ -128,22 +135,33 @@ class ExplorerPass:
         """An image's vectors, or None of one that cannot be read."""
         try:
             pixels = read_image(self.images[number])
-            dense = self.predictor.embed(pixels, stride="native")
+            dense = self.predictor.embed(pixels, "native", memory=self.memory)
         except UserError as error:
             self.passed.unread[self.names[number]] = str(error)
             return None
         size = (pixels.shape[0], pixels.shape[1])
-        regions = self._pooled(dense, grid_of(size, REGIONS))
+        spherical = is_spherical(self.predictor.embedder)
+        regions = pooled(dense, grid_of(size, REGIONS), spherical)
         native = (dense.shape[1], dense.shape[2])
         fewer = native[0] * native[1] > CELLS
-        cells = self._pooled(dense, grid_of(size, CELLS, whole=True)) if fewer else dense
+        cells = pooled(dense, grid_of(size, CELLS, whole=True), spherical) if fewer else dense
         return Embedded(_shown(pixels), size, cells, regions)
 
-    def _pooled(self, dense: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Means over the cells of a coarser grid; directions again where only these count."""
-        sizes = (min(grid[0], dense.shape[1]), min(grid[1], dense.shape[2]))
-        means = F.adaptive_avg_pool2d(dense, sizes)
-        return F.normalize(means, dim=0) if is_spherical(self.predictor.embedder) else means
+
+def pooled(dense: Tensor, grid: tuple[int, int], spherical: bool) -> Tensor:
+    """Mean vectors of the cells of a coarser grid.
+
+    Args:
+        dense: (D, h, w).
+        grid: Rows and columns; of a map with fewer, as many as that has.
+        spherical: Whether only directions count, which the means then are again.
+
+    Returns:
+        (D, rows, columns).
+    """
+    sizes = (min(grid[0], dense.shape[1]), min(grid[1], dense.shape[2]))
+    means = F.adaptive_avg_pool2d(dense, sizes)
+    return F.normalize(means, dim=0) if spherical else means
 
 
 def grid_of(size: tuple[int, int], cells: int, *, whole: bool = False) -> tuple[int, int]:

@@ -53,7 +53,7 @@
     const { element } = Explorer.cards;
     const label = labels ? labels[number] : "";
     const tile = element("button", {
-      type: "button", class: "tile", "data-number": number, role: "listitem",
+      type: "button", class: "tile", "data-number": number,
       "aria-label": label ? `${image.name}, ${label}` : image.name, title: image.name,
       onclick: () => { focus = at; onOpen(number, true); },
       onfocus: () => { focus = at; setTabs(); },

@@ -1,0 +1,74 @@
+"""``vice select``: which images of a folder to label first."""
+
+from __future__ import annotations
+
+import argparse
+
+from vice.cli import Parser, number, show, whole
+from vice.command.inputs import listed
+from vice.names import printable
+from vice.paths import typed_path, typed_text
+from vice.runtime.device_names import NAMES
+
+EXAMPLE = """\
+example:
+  vice select outputs/folder photos -n 50 --out selected
+
+selected/selected.txt has a path a line, the most telling image first: a list that vice segment and
+vice train take. selected/selection.json has near-duplicates, outliers, and how much is covered.
+"""
+LIST, RECORD = "selected.txt", "selection.json"
+
+
+def main() -> None:
+    """Selects; the command line is that of the process."""
+    parser = Parser(
+        description="Chooses images that show as much as possible of what all show.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("model", type=typed_text, help="what vice.load takes")
+    add("images", nargs="+", type=typed_path, help="folders, text files with a path a line, images")
+    add("-n", "--number", type=whole(1, 10**6), required=True, metavar="N", help="how many")
+    add("--out", "-o", type=typed_path, required=True, metavar="DIR", help="output folder")
+    add("--duplicates", type=number(0, 1), default=0.95, metavar="S",
+        help="similarity from which images are near-duplicates (0.95)")  # fmt: skip
+    add("--seed", type=whole(0, 2**31 - 1), default=0, help="of the kinds of regions (0)")
+    add("--memory", help="most memory of an image, such as 2GiB: in tiles beyond")
+    add("--device", help=f"{NAMES} (a GPU if there is one)")
+    args = parser.parse_args()
+    # PyTorch takes seconds to import, and help does without.
+    import vice
+    from vice.explore.select_images import select_images
+    from vice.runtime.files import write_json, write_text
+
+    images = listed(args.images, args.out).images
+    predictor = vice.load(args.model, device=args.device)
+    found = select_images(
+        predictor, images, args.number, duplicates=args.duplicates, seed=args.seed,
+        memory=args.memory,
+    )  # fmt: skip
+    paths = [str(path.absolute()) for path in images]
+    write_text(args.out / LIST, "".join(f"{paths[number]}\n" for number in found.chosen))
+    record = {
+        "model": predictor.name,
+        "selected": [printable(paths[number]) for number in found.chosen],
+        "coverage": found.coverage,
+        "coverage_at_random": found.random,
+        "near_duplicates": [[printable(paths[k]) for k in group] for group in found.duplicates],
+        "outliers": {printable(paths[k]): value for k, value in found.outliers.items()},
+        "unread": {printable(paths[k]): reason for k, reason in found.unread.items()},
+    }
+    write_json(args.out / RECORD, record)
+    show(f"{len(found.chosen)} of {len(images)} images in {printable(str(args.out / LIST))}")
+    show(
+        f"they cover {100 * found.coverage[-1]:.1f} % of what all do; as many at random "
+        f"{100 * found.random:.1f} %"
+    )
+    repeated = sum(len(group) - 1 for group in found.duplicates)
+    show(f"near-duplicates of others: {repeated}; outliers: {len(found.outliers)}")
+    if found.unread:
+        show(f"not read: {len(found.unread)} images")
+        for reason in list(found.unread.values())[:5]:
+            show(f"  {reason}")
