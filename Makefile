@@ -3,6 +3,7 @@
 # make test            all tests, on CPU
 # make lint            ruff, mypy, and the directions of imports
 # make lock            resolve requirements/*.in again
+# make dist            sdist and wheel in dist/, looked through, and installed in a new environment
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,11 +13,11 @@ BIN := $(VENV)/bin
 export VICE_DEMO_IMAGES := $(value IMAGES)
 export VICE_DEMO_OUT := $(value OUT)
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test lint lock dist clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,5s/^# //p' Makefile
+	@sed -n '1,6s/^# //p' Makefile
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -44,6 +45,9 @@ lint: $(VENV)/dev.stamp
 
 lock:
 	scripts/lock_requirements.sh
+
+dist: $(VENV)/dev.stamp
+	PATH="$(abspath $(BIN)):$$PATH" scripts/make_dist.sh
 
 clean:
 	rm -rf $(VENV) outputs build dist *.egg-info

@@ -26,6 +26,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
     packages=[
         *find_packages(include=["vice", "vice.*"]),
         *(f"vice.{folder}" for folder in BROUGHT_ALONG),
@@ -45,6 +52,8 @@ setup(
         "crf": ["pydensecrf2>=1.1"],
         "coco": ["pycocotools>=2.0.8"],
         "timm": ["timm>=1.0"],
+        "export": ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20"],
+        "hub": ["huggingface_hub>=0.30"],
         "zarr": ["zarr>=3"],
         "parquet": ["pyarrow>=17"],
         "tiff": ["tifffile>=2023.2"],

@@ -53,8 +53,12 @@ WHERE_IT_ENDS = {
     "kill_runs.py": (PARSED, "takes minutes; tests/plugins/vissl/test_kills.py"),
     # Words of the command `vice`; others are scripts.
     "train": (START, "as run_distributed.py"),
+    "explore": (PARSED, "embeds a folder and draws it; tests/explore/test_explorer_page.py"),
+    "explorer_speed.py": (PARSED, "as explore, of 2000 images"),
+    "select": (PARSED, "embeds a folder; tests/explore/test_select_images.py"),
     "segment": (END, ""),
     "export-masks": (END, ""),
+    "export": (PARSED, "traces and runs a network; tests/export"),
     "install": (END, ""),
 }
 #: Commands that no tool of this repository runs.
@@ -71,7 +75,10 @@ GROUPS = {
     "config.VICE.LOSS": {"region_vector", "reduction", "align_corners", "coherence_gradient"},
 }
 #: The pages that say what to type; what else they name has to exist, too.
-PAGES = ("README.md", "docs/training.md", "docs/scoring.md", "docs/papers.md")
+PAGES = (
+    *("README.md", "docs/folder.md", "docs/benchmark.md", "docs/checkpoint.md"),
+    *("docs/training.md", "docs/scoring.md", "docs/papers.md"),
+)
 GUIDES = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 
 
@@ -241,6 +248,19 @@ def _segmented(folder):
         segment_folder(vice.load("lab", device="cpu"), images, folder, concepts)
 
 
+def _named(file, model):
+    """Concepts as a person has downloaded them from the explorer."""
+    import vice
+    from vice.runtime.provenance import digest
+
+    predictor = vice.load(model, device="cpu")
+    vectors = torch.eye(predictor.dim)[:2].tolist()
+    concept = {"name": "sky", "color": "#00ff00", "vectors": vectors}
+    said = {"name": "run", "weights": digest(predictor.embedder), "dim": predictor.dim}
+    content = {"format": "vice-concepts-1", "model": said, "clusters": {}, "metric": "cosine"}
+    file.write_text(json.dumps(content | {"concepts": [concept], "dropped": []}))
+
+
 def _scored_data(folder, monkeypatch):
     from vice.datasets.label_sets import label_set
     from vice.datasets.preparation import prepare
@@ -273,6 +293,11 @@ def test_a_command_as_it_stands(command, here, monkeypatch, capsys):
     if call.program == "vice":
         if arguments[0] == "export-masks":
             _segmented(here / arguments[1])
+        if arguments[0] == "segment":
+            # The documents segment into one folder by several sets of concepts.
+            shutil.rmtree(arguments[arguments.index("--out") + 1], ignore_errors=True)
+        if "concepts.json" in arguments:
+            _named(here / "concepts.json", here / arguments[1])
         run_tool(arguments[0], arguments[1:], monkeypatch, capsys)
         return
     if call.program == "sbatch":
@@ -307,7 +332,7 @@ def _is_tool(text):
 
 
 def test_the_first_training_begins_saves_and_goes_on(folder):
-    """The README's own command on a few photographs: stopped at its first steps, and resumed."""
+    """The page's first command on a few photographs: stopped at its first steps, and resumed."""
     command = next(text for text in COMMANDS.values() if "vice/folder " in text)
     call, out = commands.call(command, folder), folder / "outputs" / "folder"
     for _ in range(2):

@@ -35,6 +35,8 @@ DOORS = (
     "vice.explore.specks:remove_specks",
     "vice.datasets.described.templates:stem_of",
     "vice.command.train:overrides",
+    "vice.export.write:export_graph",
+    "vice.models.strides:steps",
 )
 
 

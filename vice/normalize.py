@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +55,22 @@ def denormalize(images: Tensor) -> Tensor:
     return images.float() * std + mean
 
 
-@cache
+def _kept(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Keeps what a function has made for the same arguments, but not while a graph is traced.
+
+    Tensors are then stand-ins without values, and what is kept would be used afterwards.
+    """
+    kept = cache(make)
+
+    @wraps(make)
+    def made(*arguments: Any) -> Any:
+        return (make if torch.compiler.is_compiling() else kept)(*arguments)
+
+    made.forget = kept.cache_clear  # type: ignore[attr-defined]
+    return made
+
+
+@_kept
 def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
     # Kept: what inference makes could not be used in a training later.
     with torch.inference_mode(False):
@@ -61,7 +78,7 @@ def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
         return mean, torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
 
 
-@cache
+@_kept
 def _of_rows(device: torch.device, width: int) -> tuple[Tensor, Tensor]:
     with torch.inference_mode(False):
         mean, std = (each.view(-1).double() for each in _statistics(device))

@@ -23,6 +23,7 @@ WORDS = {
     "explore": ("a page to look at a folder's concepts and name them", "vice.command.explore"),
     "segment": ("masks of a folder of images by a model's concepts", "vice.command.segment"),
     "export-masks": ("masks in the formats of other programs", "vice.command.export_masks"),
+    "export": ("a model in other programs: ONNX, TorchScript, timm, ...", "vice.command.export"),
     "select": ("which images of a folder to label first", "vice.command.select"),
     "score": ("score a model on labelled images, several read-outs at once", "score.py"),
     "compare": ("put results side by side", "compare.py"),

@@ -11,12 +11,14 @@ from typing import Any
 from vice._version import __version__
 from vice.cli import Parser, show
 from vice.command.install import PARTS, missing
+from vice.errors import UserError
 from vice.paths import typed_text
 
 EXAMPLE = """\
 examples:
   vice info
   vice info outputs/folder
+  vice info outputs/folder --card
   vice info timm:vit_small_patch16_224.dino@FILE
 """
 
@@ -29,8 +31,36 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", nargs="?", type=typed_text, help="what vice.load takes")
+    parser.add_argument("--card", action="store_true", help="the whole card, as for a hub")
     args = parser.parse_args()
+    if args.card:
+        if not args.model:
+            parser.error("--card needs a model")
+        show(read_card(args.model))
+        return
     show(_table(describe_model(args.model) if args.model else describe_machine()))
+
+
+def read_card(spec: str) -> str:
+    """The card beside a model's weights; where there is none, what it would be.
+
+    Args:
+        spec: What `vice.load` takes.
+
+    Raises:
+        UserError: Nothing that can be loaded, or no model of ViCE's own.
+    """
+    import vice
+    from vice.models.embedder import Embedder
+    from vice.predictor.model_card import CARD_FILE, model_card
+
+    checkpoint = vice.load(spec, device="cpu").checkpoint
+    written = checkpoint.path and checkpoint.path.parent / CARD_FILE
+    if written and written.is_file():
+        return written.read_text(encoding="utf-8", errors="replace")
+    if not isinstance(checkpoint.embedder, Embedder):
+        raise UserError(f"{spec} is no model of ViCE's own and has no card")
+    return model_card(checkpoint, name=spec)
 
 
 def describe_machine() -> dict[str, str]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vice.errors import UserError
 from vice.models.projection import BackboneMap
+from vice.models.strides import steps
 
 #: The output by which a model tells its foreground.
 SALIENCY = "saliency"
@@ -175,7 +176,7 @@ class Embedder(nn.Module):
         if isinstance(self.decoder, LastMap):
             return dense
         # Patch size: backbones that scale images up to whole ones cover other numbers of pixels.
-        size = tuple(-(-length // self.stride) for length in images.shape[-2:])
+        size = tuple(steps(length, self.stride) for length in images.shape[-2:])
         if dense.shape[-2:] != size:
             dense = F.interpolate(dense, size, mode="bilinear", align_corners=False)
         return dense

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vice.errors import OptionError, UserError
 from vice.models.downloads import hub_asked_once
+from vice.models.strides import steps
 from vice.models.timm_weights import load_weights
 from vice.normalize import IMAGENET_MEAN, IMAGENET_STD
 
@@ -33,6 +34,7 @@ class TimmBackbone(nn.Module):
             ``FILE#KEY`` where it holds several.
 
     Attributes:
+        name: The same.
         net: The model.
         patch: Side of a patch (rows, columns) in pixels; 1 without patches.
         weight_source: Where in a file the weights were, for results.json; None without a file.
@@ -43,6 +45,7 @@ class TimmBackbone(nn.Module):
 
     def __init__(self, name: str, weights: str | None = None) -> None:
         super().__init__()
+        self.name = name
         self.net = _create(name, download=weights == "imagenet")
         file = weights if weights != "imagenet" else None
         self.weight_source = load_weights(self.net, file, PREFIX + name) if file else None
@@ -71,7 +74,7 @@ class TimmBackbone(nn.Module):
             A map (B, C, h, w) a layer.
         """
         sizes = zip(images.shape[-2:], whole, strict=True)
-        size = [-(-length // step) * step for length, step in sizes]
+        size = [steps(length, step) * step for length, step in sizes]
         if size != list(images.shape[-2:]):
             images = F.interpolate(images, size, mode="bilinear", align_corners=False)
         features: list[Tensor] = self.net.forward_intermediates(

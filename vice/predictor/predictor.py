@@ -13,6 +13,7 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.predictor.computing import IMAGE, NATIVE, Computing, check_stride
 from vice.predictor.filled import filled
+from vice.predictor.hub import OnHub
 from vice.predictor.results import Tile, whole
 from vice.predictor.transform import Transform
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from vice.predictor.given_images import Picture
 
 
-class Predictor(Computing):
+class Predictor(OnHub, Computing):
     """An embedder that embeds and segments images of any size.
 
     Args:

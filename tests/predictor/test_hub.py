@@ -1,0 +1,118 @@
+"""Models with their card in a folder, and what is asked of Hugging Face's hub; no network."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vice
+from vice.command import info
+from vice.errors import UserError
+from vice.predictor.hub import fetch
+from vice.predictor.model_card import model_card, score_rows
+
+yaml = pytest.importorskip("yaml")
+huggingface_hub = pytest.importorskip("huggingface_hub")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def clusters(folder):
+    scores = {"greedy": {"miou": 0.25, "accuracy": 0.5}, "hungarian": {"miou": 0.2}}
+    result = {
+        "kind": "clusters",
+        "protocol": {"name": "native", "hash": "0123456789ab"},
+        "dataset": {"name": "msrc21"},
+        "clusters": {"21": scores},
+    }
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(result))
+    return folder
+
+
+@pytest.fixture
+def saved(tmp_path, run_dir):
+    predictor = vice.load(run_dir, device="cpu")
+    return predictor, predictor.save_pretrained(
+        tmp_path / "saved", "owner/name", data="2 photographs", license="apache-2.0",
+        results=[clusters(tmp_path / "scores")],
+    )  # fmt: skip
+
+
+def test_a_folder_comes_back_as_it_was(saved):
+    predictor, folder = saved
+    again = vice.Predictor.from_pretrained(str(folder), device="cpu")
+    photo = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    assert torch.equal(again.embed(photo), predictor.embed(photo))
+    assert torch.equal(again.segment(photo), predictor.segment(photo))
+    assert again.checkpoint.meta == predictor.checkpoint.meta
+
+
+def test_the_card(saved):
+    text = (saved[1] / "README.md").read_text()
+    _, header, page = text.split("---\n", 2)
+    assert yaml.safe_load(header)["license"] == "apache-2.0"
+    assert "2 photographs" in page and "from_pretrained('owner/name')" in page
+    rows = [line for line in page.splitlines() if "0123456789ab" in line]
+    assert rows[0] == "| msrc21 | clusters 21 greedy | 25.00 | 50.00 | native 0123456789ab |"
+    assert rows[1].split(" | ")[3] == "-"
+
+
+def test_what_is_not_known_is_said_and_no_secret_is_told(run_dir):
+    checkpoint = vice.load(run_dir, device="cpu").checkpoint
+    checkpoint.meta = {"images": "https://me:word@host/x\n# forged"}
+    text = model_card(checkpoint, name="a")
+    assert "not stated" in text and "None were given" in text and 'license: "other"' in text
+    assert "word" not in text.split("## Training")[1] and "\n# forged" not in text
+    assert list(score_rows({})) == []
+    with pytest.raises(UserError, match="does not exist; give a results.json"):
+        model_card(checkpoint, name="a", results=["nowhere"])
+
+
+def test_info_prints_the_card(saved, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["vice info", str(saved[1]), "--card"])
+    info.main()
+    assert capsys.readouterr().out.strip() == (saved[1] / "README.md").read_text().strip()
+
+
+def test_what_the_hub_is_asked(saved, monkeypatch):
+    """Of a hub that keeps what it is given in a folder, with the calls of the real one."""
+    predictor, folder = saved
+    asked = []
+
+    class Hub(huggingface_hub.HfApi):
+        def create_repo(self, repo_id, *, private, exist_ok):
+            asked.append((repo_id, private))
+
+        def upload_folder(self, *, repo_id, folder_path):
+            asked.append(sorted(path.name for path in Path(folder_path).iterdir()))
+            return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **more: str(folder))
+    assert predictor.push_to_hub("owner/name") == "https://hub/owner/name"
+    assert asked == [("owner/name", True), ["README.md", "vice.json", "vice.safetensors"]]
+    assert vice.Predictor.from_pretrained("owner/name", device="cpu").dim == predictor.dim
+
+
+def test_errors_of_the_hub_are_one_line(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="cannot fetch owner/none .*; check its name") as said:
+        fetch("owner/none", local_files_only=True, cache_dir=tmp_path)
+    assert "\n" not in str(said.value)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **more: str(tmp_path))
+    with pytest.raises(UserError, match="it is no model of ViCE"):
+        fetch("owner/empty")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match="pip install huggingface_hub"):
+        fetch("owner/name")
+    with pytest.raises(UserError, match="lab is no model of ViCE's own"):
+        vice.load("lab", device="cpu").save_pretrained(tmp_path)
+
+
+def test_torch_hub_finds_the_models(run_dir):
+    model = torch.hub.load(str(ROOT), "vice", str(run_dir), device="cpu", source="local")
+    assert isinstance(model, vice.Predictor)

@@ -1,0 +1,113 @@
+"""A model as files of another program, in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vice.errors import UserError
+from vice.export.doors import BYTES, INPUTS, Doors
+from vice.export.facts import facts
+from vice.export.onnx_graphs import require, write_onnx
+from vice.export.torchscript import write_torchscript
+from vice.export.trials import TRIED, Trial
+from vice.models.checkpoint import Checkpoint
+from vice.predictor import Predictor
+from vice.predictor.given_concepts import given_concepts
+from vice.runtime.files import make_folder, write_json
+
+#: Formats that hold the whole model, and what writes each.
+GRAPHS: dict[str, Callable[[Doors, Path, dict[str, Any]], Trial]] = {
+    "onnx": write_onnx,
+    "torchscript": write_torchscript,
+}
+#: What a folder says of the files in it.
+RECORD = "export.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        files: Their names.
+        trial: How far they are from the model.
+        segments: Whether they hold `segment`.
+    """
+
+    files: list[str]
+    trial: Trial
+    segments: bool
+
+
+def export_graph(
+    predictor: Predictor,
+    folder: str | Path,
+    to: str = "onnx",
+    *,
+    takes: str = BYTES,
+    concepts: Any = None,
+) -> Exported:
+    """Writes a model's two doors as a graph that needs no ViCE.
+
+    What was written is run beside the model first, at sizes that it was not traced with, and
+    nothing stays if they differ.
+
+    Args:
+        predictor: The model, on the CPU.
+        folder: Made if missing.
+        to: ``"onnx"`` or ``"torchscript"``.
+        takes: ``"bytes"`` for images uint8 (B, H, W, 3), with the normalization in the graph;
+            ``"normalized"`` for float32 (B, 3, H, W) that `vice.Predictor.transform` made.
+        concepts: What `segment` compares pixels with, as of `vice.Predictor.segment`; None takes
+            the model's own, and without any there is `embed` alone.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: The network cannot be exported, a package is missing, or the folder cannot be
+            written.
+        ValueError: Another format or input.
+
+    Example:
+        >>> import tempfile, torch, vice
+        >>> from vice.export.write import export_graph
+        >>> predictor = vice.load("lab", device="cpu")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     exported = export_graph(predictor, folder, "torchscript")
+        ...     graph = torch.jit.load(f"{folder}/model.torchscript")
+        >>> graph.embed(torch.zeros(1, 20, 30, 3, dtype=torch.uint8)).shape
+        torch.Size([1, 3, 20, 30])
+    """
+    if to not in GRAPHS:
+        raise ValueError(f"to={to!r} is none of {', '.join(GRAPHS)}")
+    if to == "onnx":
+        require()
+    predictor = _with_concepts(predictor, concepts)
+    doors = Doors(predictor.embedder, predictor.checkpoint.concepts, takes).eval()
+    said = facts(predictor, format=to, input=INPUTS[takes], tried=[list(size) for size in TRIED])
+    target = Path(folder)
+    make_folder(target)
+    trial = GRAPHS[to](doors, target, said)
+    segments = predictor.checkpoint.concepts is not None
+    names = {"onnx": ["embed.onnx"] + ["segment.onnx"] * segments}
+    said |= {"difference": trial.difference, "relabeled": trial.relabeled}
+    write_json(target / RECORD, said)
+    return Exported([*names.get(to, ["model.torchscript"]), RECORD], trial, segments)
+
+
+def _with_concepts(predictor: Predictor, concepts: Any) -> Predictor:
+    """The same model with concepts in the place of its own."""
+    if predictor.device.type != "cpu":
+        raise UserError(f"{predictor.name} is exported from the CPU: load it with device=cpu")
+    if concepts is None:
+        return predictor
+    from vice.models.load import is_spherical
+
+    spherical = is_spherical(predictor.embedder)
+    given = given_concepts(concepts, predictor.dim, spherical=spherical, device=predictor.device)
+    checkpoint: Checkpoint = replace(predictor.checkpoint, concepts=given)
+    return Predictor(checkpoint, "cpu", predictor.name, predictor.max_pixels)

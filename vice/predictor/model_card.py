@@ -1,0 +1,156 @@
+"""The page that goes with a model: what it was trained on, its scores, how it is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vice.errors import UserError
+from vice.models.checkpoint import Checkpoint
+from vice.models.concepts import Concepts
+from vice.names import printable
+from vice.redaction import redact_text
+from vice.runtime.files import read_json
+
+#: As in a folder of Hugging Face.
+CARD_FILE = "README.md"
+UNKNOWN = "not stated"
+
+
+def model_card(
+    checkpoint: Checkpoint,
+    *,
+    name: str,
+    data: str = UNKNOWN,
+    license: str = "other",
+    results: Sequence[str | Path] = (),
+) -> str:
+    """Writes the page.
+
+    Args:
+        checkpoint: The model.
+        name: As it will be loaded, such as ``owner/name``.
+        data: What it was trained on, in a sentence.
+        license: Of the weights, as Hugging Face spells it, such as ``"apache-2.0"``.
+        results: Files ``results.json`` of evaluations, or their folders.
+
+    Returns:
+        Markdown with a header in YAML.
+
+    Raises:
+        UserError: A result cannot be read.
+    """
+    rows = [row for path in results for row in score_rows(read_json(_file(path), "score again"))]
+    concepts = checkpoint.concepts
+    network = {**checkpoint.embedder.config, "parameters": _parameters(checkpoint)}
+    header = {
+        "library_name": "vice",
+        "license": license,
+        "pipeline_tag": "image-feature-extraction",
+        "tags": ["dense-embeddings", "unsupervised-segmentation", "vice"],
+    }
+    return "\n".join(
+        [
+            "---",
+            *(f"{key}: {json.dumps(value)}" for key, value in header.items()),
+            "---",
+            "",
+            f"# {_line(name)}",
+            "",
+            "A dense embedder of ViCE: an image to a unit vector of each pixel, so that pixels of",
+            f"the same visual concept have similar vectors.{_own(concepts)}",
+            "",
+            "## How to load it",
+            "",
+            "```python",
+            "import vice",
+            "",
+            f"predictor = vice.Predictor.from_pretrained({name!r})",
+            'embedding = predictor.embed("photo.jpg")  # (D, H, W), unit vectors',
+            *(['labels = predictor.segment("photo.jpg")  # (H, W)'] if concepts else []),
+            "```",
+            "",
+            "## Trained on",
+            "",
+            _line(data),
+            "",
+            "## Scores",
+            "",
+            *(_table(rows) if rows else ["None were given. A score carries its protocol's hash."]),
+            "",
+            "## Network",
+            "",
+            *_list(network),
+            "",
+            "## Training",
+            "",
+            *(_list(checkpoint.meta) or [UNKNOWN]),
+            "",
+        ]
+    )
+
+
+def _own(concepts: Concepts | None) -> str:
+    if concepts is None:
+        return ""
+    return f" It brings {len(concepts)} concepts that pixels are compared with."
+
+
+def score_rows(result: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Every mIoU and accuracy of a result, with the protocol that they were taken under.
+
+    Args:
+        result: What ``results.json`` holds.
+    """
+    protocol, dataset = result.get("protocol", {}), result.get("dataset", {})
+    for kind in ("linear", "clusters"):
+        for where, scores in _scores(result.get(kind), kind):
+            yield {
+                "data": str(dataset.get("name", "")),
+                "read-out": where,
+                "mIoU": _percent(scores.get("miou")),
+                "accuracy": _percent(scores.get("accuracy")),
+                "protocol": f"{protocol.get('name', '')} {protocol.get('hash', '')}",
+            }
+
+
+def _scores(found: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if not isinstance(found, Mapping):
+        return
+    if "miou" in found:
+        yield where, found
+        return
+    for key, value in found.items():
+        yield from _scores(value, f"{where} {key}")
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:.2f}" if isinstance(value, float | int) else "-"
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    head = list(rows[0])
+    lines = [head, ["---"] * len(head), *(list(row.values()) for row in rows)]
+    return [f"| {' | '.join(map(_line, line))} |" for line in lines]
+
+
+def _list(values: Mapping[str, Any]) -> list[str]:
+    return [f"- {_line(key)}: {_line(value)}" for key, value in values.items()]
+
+
+def _line(value: Any) -> str:
+    """A value on one line, without secrets."""
+    return printable(redact_text(" ".join(str(value).split())))
+
+
+def _parameters(checkpoint: Checkpoint) -> str:
+    return f"{sum(value.numel() for value in checkpoint.embedder.parameters()):,}"
+
+
+def _file(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give a results.json, or the folder that holds it")
+    return path / "results.json" if path.is_dir() else path
