@@ -208,9 +208,7 @@ def test_named_merged_split_dropped_undone_downloaded_and_applied(
     # Named: a name belongs to one concept alone.
     rename(page, "concept 1", "sky, <b>&")
     rename(page, "concept 2", "sky, <b>&")
-    assert "Another concept is called sky" in page.run(
-        "document.getElementById('status').textContent"
-    )
+    assert "Another concept is called sky" in page.run("Explorer.told")
     assert {"sky, <b>&", "sky, <b>& 2"} <= set(names(page))
     page.click("#undo")
     page.run(f"""(() => {{ const color = document.querySelector('{card(page, "concept 3")} '
@@ -228,19 +226,19 @@ def test_named_merged_split_dropped_undone_downloaded_and_applied(
     before = page.run("[...Explorer.concepts.regionConcepts]")
     tick(page, largest)
     page.click("#split")
-    parts = [e for e in content(page)["concepts"] if e["name"] in (f"{largest} 1", f"{largest} 2")]
+    parts = [e for e in content(page)["concepts"] if e["name"] in (f"{largest}.1", f"{largest}.2")]
     assert [len(e["vectors"]) for e in parts] == [1, 1] and largest not in names(page)
     assert np.linalg.norm([e["vectors"][0] for e in parts], axis=1) == pytest.approx(1, abs=1e-5)
     assert len({e["color"] for e in content(page)["concepts"]}) == len(names(page))
     page.click("#undo")
     assert page.run("[...Explorer.concepts.regionConcepts]") == before
     page.click("#redo")
-    assert f"{largest} 1" in names(page)
+    assert f"{largest}.1" in names(page)
     # Dropped: its vectors still compete.
-    tick(page, f"{largest} 2")
+    tick(page, f"{largest}.2")
     page.click("#drop")
     saved = content(page)
-    assert [e["name"] for e in saved["dropped"]] == [f"{largest} 2"]
+    assert [e["name"] for e in saved["dropped"]] == [f"{largest}.2"]
     page.click("#download")
     file = page.downloaded("concepts.json")
     assert json.loads(file.read_text()) == saved
@@ -286,10 +284,10 @@ def test_what_the_page_refuses(page, tmp_path):
     ):
         (tmp_path / "concepts.json").write_text(text)
         page.choose_file("#file", tmp_path / "concepts.json")
-        page.wait(f"document.getElementById('status').textContent.includes({json.dumps(said)})")
+        page.wait(f"(Explorer.told || '').includes({json.dumps(said)})")
     page.run("document.querySelectorAll('.card input[type=checkbox]').forEach(t => t.click())")
     page.click("#drop")
-    assert "At least one concept has to stay" in page.run("document.body.innerText")
+    assert "At least one concept has to stay" in page.run("Explorer.told")
     assert len(names(page)) == CLUSTERS
 
 

@@ -84,7 +84,7 @@ class Browser:
         self._session = attached["sessionId"]
         for name in ("Page", "Runtime", "Log"):
             self.call(f"{name}.enable")
-        self.call("Browser.setDownloadBehavior", behavior="allow",
+        self.call("Browser.setDownloadBehavior", behavior="allow", eventsEnabled=True,
                   downloadPath=str(self.downloads))  # fmt: skip
         self.resize(width, height)
 
@@ -226,12 +226,18 @@ class Browser:
         self.call("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
 
     def downloaded(self, name: str) -> Path:
-        """A file that the page has downloaded, once it is whole; it is taken away from there."""
-        path, end = self.downloads / name, time.monotonic() + PATIENCE
-        while not path.exists() or list(self.downloads.glob("*.crdownload")):
-            assert time.monotonic() < end, f"{name} was never downloaded"
-            time.sleep(0.02)
-        return path
+        """A file that the page has downloaded, once it is whole."""
+        end = time.monotonic() + PATIENCE
+
+        def is_done(event: dict[str, Any]) -> bool:
+            return (event["method"], event["params"].get("state")) == (
+                "Browser.downloadProgress", "completed",
+            )  # fmt: skip
+
+        while not any(map(is_done, self._events)):
+            self._message(end)
+        self._events.clear()
+        return self.downloads / name
 
     def screenshot(self, path: Path) -> None:
         """Writes a picture of what is seen."""

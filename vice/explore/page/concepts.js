@@ -167,8 +167,9 @@
     if (centers.length < 2) return null;
     const taken = new Set(concepts.filter((c) => c !== parent).map((c) => c.color));
     const free = [parent.color, ...facts.palette].filter((color) => !taken.has(color));
+    const numbered = /\d$/.test(parent.name) ? `${parent.name}.` : `${parent.name} `;
     const children = centers.map((center, number) => make({
-      name: unique(`${parent.name} ${number + 1}`, [id]),
+      name: unique(numbered + (number + 1), [id]),
       color: [...new Set(free)][number] || parent.color,
       vectors: [addVector(lift(center))],
     }));

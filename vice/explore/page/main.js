@@ -4,9 +4,9 @@
   const byId = (id) => document.getElementById(id);
   let silent = 0;
 
-  /** Says something for some seconds. */
+  /** Says something for some seconds; the last of it stays in `told`. */
   Explorer.tell = (text) => {
-    byId("status").textContent = text;
+    byId("status").textContent = Explorer.told = text;
     clearTimeout(silent);
     silent = setTimeout(() => { byId("status").textContent = ""; }, 6000);
   };
