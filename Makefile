@@ -3,6 +3,7 @@
 # make test            all tests, on CPU
 # make lint            ruff, mypy, and the directions of imports
 # make lock            resolve requirements/*.in again
+# make docs            the pages as a site, in build/site
 # make dist            sdist and wheel in dist/, looked through, and installed in a new environment
 
 PYTHON ?= python3
@@ -13,11 +14,11 @@ BIN := $(VENV)/bin
 export VICE_DEMO_IMAGES := $(value IMAGES)
 export VICE_DEMO_OUT := $(value OUT)
 
-.PHONY: demo test lint lock dist clean
+.PHONY: demo test lint lock docs dist clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,6s/^# //p' Makefile
+	@sed -n '1,7s/^# //p' Makefile
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -45,6 +46,9 @@ lint: $(VENV)/dev.stamp
 
 lock:
 	scripts/lock_requirements.sh
+
+docs: $(VENV)/dev.stamp
+	cd docs/site && NO_MKDOCS_2_WARNING=1 "$(abspath $(BIN))/mkdocs" build --quiet --config-file mkdocs.yml
 
 dist: $(VENV)/dev.stamp
 	PATH="$(abspath $(BIN)):$$PATH" scripts/make_dist.sh

@@ -57,6 +57,8 @@ setup(
         "zarr": ["zarr>=3"],
         "parquet": ["pyarrow>=17"],
         "tiff": ["tifffile>=2023.2"],
+        "heif": ["pillow-heif>=0.18"],
+        "avif": ["pillow-avif-plugin>=1.4"],
         "pictures": ["matplotlib>=3.8", "scikit-image>=0.22"],
         "vissl": ["vissl==0.1.6", "classy-vision==0.7.0", "hydra-core==1.3.2", "submitit>=1.5"],
         "mmseg": ["onedl-mmsegmentation>=1.4", "onedl-mmengine>=0.10.12", "mmcv-lite>=2.1"],

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Resolves requirements/*.in into the complete pinned lists, for Python 3.10 to 3.12.
+# Resolves requirements/*.in into the complete pinned lists, for Python 3.10 to 3.13.
 # Usage: scripts/lock_requirements.sh [--upgrade]
 set -euo pipefail
 cd "$(dirname "$0")/.."

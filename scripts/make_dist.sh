@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds sdist and wheel into dist/, looks them through, and installs each in an environment of its own.
+# Builds sdist and wheel into dist/, looks them through, and installs one in a new environment.
 # Usage: scripts/make_dist.sh    (python, pip and twine are those of the search path)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,14 +10,17 @@ twine check --strict dist/*
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-site=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-for file in dist/*.whl dist/*.tar.gz; do
-    python -m venv --clear "$work/env"
-    # Its dependencies are this environment's: they are gigabytes, and the same.
-    python_of="$work/env/bin/python"
-    own=$("$python_of" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    echo "$site" >"$own/closure.pth"
-    python -m pip --python "$python_of" install --quiet --no-deps --no-build-isolation "$PWD/$file"
-    (cd "$work" && env -u PYTHONPATH "$work/env/bin/vice" info | head -1 && \
-        env -u PYTHONPATH "$work/env/bin/vice" train folder --options | grep -c '^config\.')
-done
+# What the sdist alone makes must be what the checkout makes.
+python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir "$work" dist/*.tar.gz
+names() { python -m zipfile --list "$1" | awk 'NR > 1 {print $1}' | sort; }
+diff <(names dist/*.whl) <(names "$work"/*.whl)
+
+# The dependencies are this environment's: they are gigabytes, and the same.
+python -m venv --without-pip "$work/env"
+purelib='import sysconfig; print(sysconfig.get_path("purelib"))'
+python -c "$purelib" >"$("$work/env/bin/python" -c "$purelib")/closure.pth"
+python -m pip --python "$work/env/bin/python" install --quiet --no-deps "$work"/*.whl
+cd "$work"
+unset PYTHONPATH
+env/bin/vice info | sed -n 1p
+env/bin/vice train folder --options | grep -c '^config\.' | sed 's/$/ options of a training/'

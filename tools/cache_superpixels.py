@@ -30,9 +30,10 @@ def main() -> int:
     if not (first.isdigit() and shards.isdigit()):
         parser.error(f"--shard {args.shard} is not i/n, for example 0/16")
     # Importing VISSL takes seconds, and help needs none of it.
-    from vice.images import list_images
+    from vice.images import list_images, reading_of
     from vice.plugins.vissl.config.checks import check_values
     from vice.plugins.vissl.config.compose import compose
+    from vice.plugins.vissl.config.image_reading import set_reading
     from vice.plugins.vissl.config.inputs import announce_data, check_data
     from vice.plugins.vissl.option_keys import spelled
     from vice.superpixels.fill import fill_cache
@@ -42,6 +43,7 @@ def main() -> int:
     config = composed.config
     check_data(config)
     announce_data(config)
+    set_reading(config)
     paths = [file for folder in config.DATA.TRAIN.DATA_PATHS for file in list_images(Path(folder))]
     with spelled():
         report = fill_cache(
@@ -50,6 +52,7 @@ def main() -> int:
             config.VICE.SUPERPIXELS,
             workers=args.workers,
             shard=(int(first), int(shards)),
+            reading=reading_of(config.VICE),
         )
     kept = report.images - len(report.broken) - len(report.unwritten)
     each = report.size / max(1, kept) / 1024

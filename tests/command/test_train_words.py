@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from tests.helpers.forked import Forked
 from tests.plugins.vissl.conftest import TINY, write_images
 from vice.command import train
+from vice.command.train import reading_words
 from vice.errors import UserError
 from vice.images import list_images
 from vice.runtime.run_folder import read_overrides, write_overrides
@@ -107,3 +109,19 @@ def test_trains_and_resumes(tmp_path):
     assert again.returncode == 0, again.stderr
     assert again.stdout == f"trained: {moved}/vice.safetensors\n"
     assert "is done already" in again.stderr
+
+
+def test_how_images_are_read_becomes_words():
+    args = argparse.Namespace(scale="p1,p99", bands="4,3,2", page=2, changes=[])
+    assert reading_words(args) == [
+        "config.VICE.DATASET.scale='p1,p99'",
+        "config.VICE.DATASET.bands=[4,3,2]",
+        "config.VICE.DATASET.page=2",
+    ]
+    args = argparse.Namespace(scale=None, bands=None, page=None, changes=[])
+    assert reading_words(args) == []
+    args = argparse.Namespace(
+        scale="0,1", bands=None, page=None, changes=["config.VICE.DATASET.scale='0,1'"]
+    )
+    with pytest.raises(UserError, match="say the same"):
+        reading_words(args)

@@ -29,7 +29,7 @@ HINTS = {
     "prefix": ("labels/val/a.png", "labels/val/mask_a.png", "if mask_a is meant"),
     "case": ("images/val/a.png", "images/val/A.png", "a differs in letter case"),
     "tif": ("labels/val/a.png", "labels/val/a.tif", r"a\.tif lies there, .*convert it to PNG"),
-    "heic": ("images/val/a.png", "images/val/a.HEIC", r"no image for a\.png \(a\.HEIC lies there"),
+    "raw": ("images/val/a.png", "images/val/a.CR2", r"no image for a\.png \(a\.CR2 lies there"),
     "deep": ("images/val/a.png", "images/val/cam/a.png", r"folders below, such as .*cam/a\.png"),
     "deeper": ("images/val/a.png", "images/val/x/y.z/a.png", r"x/y\.z/a\.png, .*move them up"),
 }

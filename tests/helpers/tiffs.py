@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import zlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -19,8 +21,13 @@ def tiff(
     big_endian: bool = False,
     tags: dict[int, tuple[int, ...]] | None = None,
     pages: int = 1,
+    further: Sequence[np.ndarray] = (),
+    compression: str | None = None,
+    predictor: bool = False,
+    tile: int | None = None,
+    rows: int | None = None,
 ) -> bytes:
-    """An uncompressed TIFF of one strip a plane.
+    """A TIFF, by default uncompressed and of one strip a plane.
 
     Args:
         array: (H, W) or (H, W, C) of any real or complex number type.
@@ -31,17 +38,28 @@ def tiff(
         big_endian: Byte order.
         tags: Further tags with their 16-bit values.
         pages: How often the page is repeated.
+        further: Pages of the same kind after it.
+        compression: ``"zlib"`` or ``"lzw"``.
+        predictor: Whether differences between neighbours are stored.
+        tile: Side of tiles; None: strips.
+        rows: Of a strip; None: all.
     """
     order = ">" if big_endian else "<"
     samples = array if array.ndim == 3 else array[:, :, None]
     height, width, bands = samples.shape
     kind = {"u": 1, "i": 2, "f": 3, "c": 6}[array.dtype.kind]
     depth = bits or 8 * array.dtype.itemsize
-    planes = [samples] if planar == 1 else [samples[..., k] for k in range(bands)]
-    strips = [_packed(plane, depth, order) for plane in planes]
+    segment = (tile, tile) if tile else (rows or height, width)
     file = bytearray(b"MM\0*" if big_endian else b"II*\0") + struct.pack(f"{order}I", 0)
     link = 4
-    for _ in range(pages):
+    for page in [array] * pages + list(further):
+        samples = page if page.ndim == 3 else page[:, :, None]
+        planes = [samples] if planar == 1 else [samples[..., k : k + 1] for k in range(bands)]
+        strips = [
+            _compressed(_packed(_differences(part, predictor), depth, order), compression)
+            for plane in planes
+            for part in _segments(plane, segment, padded=tile is not None)
+        ]
         offsets = []
         for strip in strips:
             offsets.append(len(file))
@@ -50,14 +68,19 @@ def tiff(
             256: ("I", (width,)),
             257: ("I", (height,)),
             258: ("H", (depth,) * bands),
-            259: ("H", (1,)),
-            273: ("I", tuple(offsets)),
+            259: ("H", ({None: 1, "lzw": 5, "zlib": 8}[compression],)),
             277: ("H", (bands,)),
-            278: ("I", (height,)),
-            279: ("I", tuple(map(len, strips))),
             284: ("H", (planar,)),
             339: ("H", (kind,) * bands),
         }
+        if tile:
+            entries |= {322: ("I", (tile,)), 323: ("I", (tile,))}
+        else:
+            entries[278] = ("I", (segment[0],))
+        entries[324 if tile else 273] = ("I", tuple(offsets))
+        entries[325 if tile else 279] = ("I", tuple(map(len, strips)))
+        if predictor:
+            entries[317] = ("H", (2,))
         if photometric is not None:
             entries[262] = ("H", (photometric,))
         if extra:
@@ -65,6 +88,37 @@ def tiff(
         entries.update({tag: ("H", values) for tag, values in (tags or {}).items()})
         link = _add_page(file, entries, link, order)
     return bytes(file)
+
+
+def _segments(plane: np.ndarray, size: tuple[int, int], *, padded: bool) -> Iterator[np.ndarray]:
+    for top in range(0, plane.shape[0], size[0]):
+        for left in range(0, plane.shape[1], size[1]):
+            part = plane[top : top + size[0], left : left + size[1]]
+            gaps = [(0, whole - there) for whole, there in zip(size, part.shape, strict=False)]
+            yield np.pad(part, [*gaps, (0, 0)]) if padded else part
+
+
+def _differences(part: np.ndarray, wanted: bool) -> np.ndarray:
+    if not wanted:
+        return part
+    before = np.zeros_like(part)
+    before[:, 1:] = part[:, :-1]
+    return part - before
+
+
+def _compressed(data: bytes, compression: str | None) -> bytes:
+    if compression is None:
+        return data
+    return zlib.compress(data) if compression == "zlib" else _lzw(data)
+
+
+def _lzw(data: bytes) -> bytes:
+    """LZW of single bytes: the table is cleared before it needs codes of more than nine bits."""
+    codes = []
+    for start in range(0, max(1, len(data)), 200):
+        codes += [256, *data[start : start + 200]]
+    bits = (np.array([*codes, 257])[:, None] >> np.arange(8, -1, -1)) & 1
+    return np.packbits(bits.astype(np.uint8).ravel()).tobytes()
 
 
 def _packed(plane: np.ndarray, depth: int, order: str) -> bytes:

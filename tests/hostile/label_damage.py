@@ -255,7 +255,7 @@ def named_otherwise(root: Path, rng: Rng) -> None:
 
 
 def other_suffix(root: Path, rng: Rng) -> None:
-    kind, suffixes = ("images", ["HEIC", "CR2", "avif"])
+    kind, suffixes = ("images", ["NEF", "CR2", "dng"])
     if rng.integers(2):
         kind, suffixes = "labels", ["tif", "bmp", "jpg", "npy", "JPEG"]
     path = next(root.glob(f"{kind}/val/0.*"))

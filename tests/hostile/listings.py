@@ -97,7 +97,7 @@ def plain(folder: Path, rng: Rng) -> Wanted:
 def other_formats(folder: Path, rng: Rng) -> Wanted:
     counts: Counter[str] = Counter()
     for number in range(int(rng.integers(1, 60))):
-        suffix = str(rng.choice([".HEIC", ".heic", ".CR2", ".avif", ".mp4", ".jxl"]))
+        suffix = str(rng.choice([".NEF", ".nef", ".CR2", ".dng", ".mp4", ".jxl"]))
         _put(folder, f"IMG_{number}{suffix}")
         counts[suffix] += 1
     return ["ignored: ", *(f"{suffix} {number}" for suffix, number in counts.items())]

@@ -17,7 +17,7 @@ from vice.images.lists import announce, fingerprint_list, survey
 @pytest.fixture
 def photos(tmp_path):
     folder = tmp_path / "photos"
-    for name in ("a.jpg", "sub/b.JPG", "sub/c.png", "1.HEIC", "2.HEIC", "notes.txt", "README",
+    for name in ("a.jpg", "sub/b.JPG", "sub/c.png", "1.NEF", "2.NEF", "notes.txt", "README",
                  ".hidden/d.png", "._a.jpg"):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")
@@ -29,11 +29,11 @@ def photos(tmp_path):
 def test_everything_is_counted_by_suffix(photos):
     found = survey(photos)
     assert found.used == {".jpg": 1, ".JPG": 1, ".png": 3}
-    assert found.ignored == {".HEIC": 2, ".txt": 1, "without suffix": 1}
+    assert found.ignored == {".NEF": 2, ".txt": 1, "without suffix": 1}
     assert found.hidden == 2
     assert found.unusable == {"empty files": 1, "broken links": 1}
     assert found.line() == (
-        f"{photos}: 5 images (.png 3, .JPG 1, .jpg 1); ignored: .HEIC 2, .txt 1, without suffix 1; "
+        f"{photos}: 5 images (.png 3, .JPG 1, .jpg 1); ignored: .NEF 2, .txt 1, without suffix 1; "
         "2 hidden; 1 broken links; 1 empty files"
     )
     assert json.loads(json.dumps(found.to_dict()))["files"] == len(list_images(photos))
@@ -85,7 +85,7 @@ def test_nothing_usable_is_refused_with_what_is_there(photos):
         survey(photos)
     for path in (photos / "empty.png", photos / "broken.png"):
         path.unlink()
-    with pytest.raises(UserError, match=r"known suffixes: .* \(ignored: \.HEIC 2, \.txt 1"):
+    with pytest.raises(UserError, match=r"known suffixes: .* \(ignored: \.NEF 2, \.txt 1"):
         list_images(photos)
 
 

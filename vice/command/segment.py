@@ -25,7 +25,8 @@ examples:
   vice segment outputs/folder photos --concepts concepts.json --out named
 
 masks/NAME.png has a pixel's concept as its value, overlays/NAME.jpg shows it over the image, and
-summary.csv has each concept's share of each image. The same command goes on where it was stopped.
+summary.csv has each concept's share of each image; of GeoTIFFs georeferenced/NAME.tif is the mask
+with their georeference. The same command goes on where it was stopped.
 """
 #: Formats of embeddings, named here so that help needs no library.
 FORMS = ("npz", "zarr", "parquet")
@@ -66,7 +67,7 @@ def main() -> None:
     args = parser.parse_args()
     # PyTorch takes seconds to import, and help does without.
     import vice
-    from vice.explore.segment_folder import segment_folder
+    from vice.explore.segment_folder import GEOREFERENCED, segment_folder
 
     inputs = listed(args.images, args.out)
     images = inputs.images
@@ -85,6 +86,8 @@ def main() -> None:
     show("most common: " + ", ".join(said))
     if concepts.void is not None:
         show(f"dropped: {100 * found.dropped:.1f} % of the pixels are {concepts.void} in the masks")
+    if found.georeferenced:
+        show(f"georeference kept: {found.georeferenced} masks in {GEOREFERENCED}")
     for line in _changes(inputs, args.out):
         show(line)
     if found.unread:

@@ -6,10 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vice.cli import Parser, show
+from vice.cli import Parser, show, whole
 from vice.errors import UserError
-from vice.images import list_images
+from vice.images import ImageReading, list_images
+from vice.images.reading_options import asked_reading
 from vice.names import name_bytes, printable
+from vice.options import options_of
 from vice.paths import experiment_names, typed_path
 from vice.runtime.files import disk_errors, make_folder
 from vice.runtime.overrides import quote
@@ -24,6 +26,7 @@ examples:
   vice train --images photos
   vice train folder_imagenet --images photos more/photos --out outputs/photos
   vice train folder --images photos config.OPTIMIZER.num_epochs=4
+  vice train --images scenes --scale p1,p99 --bands 4,3,2 --out outputs/scenes
   vice train --resume --out outputs/photos
   vice train folder --options
 
@@ -36,15 +39,15 @@ run that was stopped or killed.
 def main() -> int:
     """Trains; the command line is that of the process."""
     args = _parse()
-    if args.options:
-        from vice.plugins.vissl.config.compose import help_text
-
-        show(help_text(overrides(args.config, args.images, args.out, args.changes)))
-        return 0
     if args.resume:
         words = _moved(read_overrides(args.out), args.out)
     else:
-        words = overrides(args.config, args.images, args.out, args.changes)
+        words = overrides(args.config, args.images, args.out, [*args.changes, *reading_words(args)])
+    if args.options:
+        from vice.plugins.vissl.config.compose import help_text
+
+        show(help_text(words))
+        return 0
     with watch_signals():
         # Importing VISSL takes seconds, and help needs none of it.
         from vice.plugins.vissl.train import train
@@ -90,6 +93,39 @@ def overrides(
     return [*words, *changes]
 
 
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """``--scale``, ``--bands`` and ``--page``, the options of `vice.images.ImageReading`."""
+    meanings = {name: each.meaning for name, each in options_of(ImageReading).items()}
+    parser.add_argument("--scale", metavar="BLACK,WHITE", help=_help(meanings["scale"]))
+    parser.add_argument("--bands", metavar="R,G,B", help=_help(meanings["bands"]))
+    parser.add_argument("--page", type=whole(1, 65_536), help=_help(meanings["page"]))
+
+
+def _help(meaning: str) -> str:
+    # Percent signs: argparse fills in values.
+    return meaning.partition("; ")[0].replace("%", "%%")
+
+
+def reading_words(args: argparse.Namespace) -> list[str]:
+    """The overrides that the options of `add_reading_options` stand for.
+
+    Raises:
+        UserError: They say how no image can be read, or an override says the same.
+    """
+    asked = asked_reading(args.scale, args.bands, args.page)
+    words = []
+    for name, value in (("scale", asked.scale), ("bands", asked.bands), ("page", asked.page)):
+        if not value:
+            continue
+        key = f"config.VICE.DATASET.{name}"
+        if any(text.lstrip("+").startswith(f"{key}=") for text in args.changes):
+            raise UserError(f"--{name} and {key} say the same: give one of them")
+        # Percentiles: a comma outside of quotes ends a value.
+        shown = quote(value) if isinstance(value, str) else str(value).strip("(,)")
+        words.append(f"{key}=[{shown}]" if name == "bands" else f"{key}={shown}")
+    return words
+
+
 def _one_place(images: Sequence[Path], out: Path | None) -> Path:
     """What training is given: one place, or the list of the images of several."""
     if len(images) == 1:
@@ -118,6 +154,7 @@ def _parse() -> argparse.Namespace:
     add("words", nargs="*", metavar="CONFIG KEY=VALUE", help="a config (folder), and its options")
     add("--images", nargs="+", type=typed_path, metavar="PATH", help="what to train on: a folder, "
         "a text file with a path a line; several need --out, where their list is kept")  # fmt: skip
+    add_reading_options(parser)
     add("--out", type=typed_path, metavar="DIR", help="run folder (the config's, outputs/CONFIG)")
     add("--resume", action="store_true", help="go on with the run in --out, as it was begun")
     add("--options", action="store_true", help="print every option of the config, and end")
@@ -129,7 +166,8 @@ def _parse() -> argparse.Namespace:
     names += [word.removeprefix("config=") for word in configs]
     if len(names) > 1:
         parser.error(f"one CONFIG, not {' and '.join(names)} (paths come behind --images)")
-    if args.resume and (names or args.images or args.changes or args.options):
+    said = [*args.changes, *reading_words(args)]
+    if args.resume and (names or args.images or said or args.options):
         parser.error("--resume goes on with the run in --out as it was begun: give nothing else")
     if args.resume and args.out is None:
         parser.error("--resume needs --out, the folder of the run")

@@ -74,7 +74,14 @@ def _geometry(image: Image.Image) -> Geometry:
     return Geometry(image.size[::-1] if turned else image.size, orientation)
 
 
-def check_alignment(image: Path, label: Path, *, upright: bool, resizable: bool = False) -> bool:
+def check_alignment(
+    image: Path,
+    label: Path,
+    *,
+    upright: bool,
+    resizable: bool = False,
+    of_image: Geometry | None = None,
+) -> bool:
     """Sees to it that the pixels of a label map are those of its image.
 
     A file is turned as its own EXIF orientation says. A photograph with an orientation and a label
@@ -87,6 +94,7 @@ def check_alignment(image: Path, label: Path, *, upright: bool, resizable: bool 
         upright: False where both are read as they are stored, whatever EXIF says.
         resizable: Whether a label map of the same shape in another size will do, see `same_shape`;
             for files that are read as stored.
+        of_image: Of the image, where it is known already.
 
     Returns:
         Whether the label map is to be resized.
@@ -95,7 +103,7 @@ def check_alignment(image: Path, label: Path, *, upright: bool, resizable: bool 
         UserError: A file cannot be read, sizes differ, or the EXIF orientations leave it open how
             the two lie over each other.
     """
-    of_image, of_label = geometry(image), geometry(label, label=True)
+    of_image, of_label = of_image or geometry(image), geometry(label, label=True)
     if not upright:
         if resizable and same_shape(of_label.size, of_image.size):
             return of_label.size != of_image.size

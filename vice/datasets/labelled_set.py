@@ -7,13 +7,14 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from vice.datasets.label_audit import audit, out_of_range
 from vice.datasets.label_files import (
+    Geometry,
     check_alignment,
     geometry,
     read_stored,
@@ -22,7 +23,8 @@ from vice.datasets.label_files import (
 )
 from vice.datasets.label_sets import LabelSet
 from vice.errors import UserError
-from vice.images import check_format
+from vice.images import Reading, check_format
+from vice.images.image_windows import image_header
 from vice.images.lists import Contents, announce
 from vice.labels import IGNORE
 from vice.names import name_bytes
@@ -54,12 +56,14 @@ class LabelledSet(ABC):
         classes: Class names in index order.
         label_set: What stored values mean; None where they are the class indices.
         name: Name of the data set.
+        reading: How its images are read; None as 8-bit RGB.
     """
 
     root: Path
     classes: tuple[str, ...]
     label_set: LabelSet | None = None
     name: str = ""
+    reading: Reading | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def splits(self) -> list[str]:
@@ -168,13 +172,28 @@ class LabelledSet(ABC):
 
     def _check_pair(self, pair: ImageLabelPair) -> bool:
         """Whether the label map will be resized."""
-        check_format(pair.image)
+        of_image = self.look(pair.image)
         if pair.label is None:
-            geometry(pair.image)
             return False
         return check_alignment(
-            pair.image, pair.label, upright=self.upright, resizable=self.resizes_labels
+            pair.image,
+            pair.label,
+            upright=self.upright,
+            resizable=self.resizes_labels,
+            of_image=of_image,
         )
+
+    def look(self, image: Path) -> Geometry:
+        """The size and orientation of an image by its header.
+
+        Raises:
+            UserError: It is none, or not read.
+        """
+        if self.reading is None:
+            check_format(image)
+            return geometry(image)
+        size, orientation = image_header(image, self.reading)
+        return Geometry((size[1], size[0]), orientation)
 
     def audit(self, split: str) -> int:
         """Reads label maps of a split and makes sure that they can be what they are taken for.

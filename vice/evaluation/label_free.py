@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vice.assignment import perplexity, sinkhorn
 from vice.errors import UserError
 from vice.evaluation.agreement import contingency, normalized_mutual_information
-from vice.images import ImageError
+from vice.images import ImageError, reading_of
 from vice.losses import MutualRegions, swapped_prediction
 from vice.losses.options import LossOptions
 from vice.models.concepts import Concepts
@@ -162,11 +162,12 @@ def _draw_pairs(
     """Views as in training, but two an image."""
     sampler = ViewSampler(**{**settings["VIEWS"], "num_views": 2})
     superpixels = Superpixels(**{**settings["SUPERPIXELS"], "cache_dir": None})
+    reading = reading_of(settings)
     pairs = []
     for number, path in enumerate(images):
         rng = np.random.default_rng([seed, number])
         try:
-            image, regions = superpixels.read(path, **settings["STANDARDIZE"])
+            image, regions = superpixels.read(path, reading, **settings["STANDARDIZE"])
             views = sampler(image, regions, rng)
         except NoMutualRegions as error:
             logger.info("%s is left out: %s", path, error)

@@ -77,6 +77,8 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
         default=0.0,
         help="keep embeddings up to this many GiB (0)",
     )
+    add("--read-as", metavar="RUN", type=typed_text, help="read images with the scale and bands of "
+        "this run's (those of the checkpoint; 8-bit RGB)")  # fmt: skip
     add("--workers", type=whole(0, 1024), default=0, help="data loading processes (0)")
     add("--seed", type=whole(0, 2**31 - 1), default=0)
     add("--device", help=f"{NAMES} (a GPU of CUDA if there is one)")
@@ -198,6 +200,7 @@ def _arguments(args: argparse.Namespace, protocol: Protocol, what: str) -> dict[
         "workers": args.workers,
         "seed": args.seed,
         "device": args.device,
+        **({} if args.read_as is None else {"read_as": args.read_as}),
     }
 
 

@@ -19,6 +19,7 @@ from vice.evaluation.agreement import (
 from vice.images import ImageError, read_image, standardize
 from vice.models.checkpoint import load_checkpoint
 from vice.predictor import Predictor
+from vice.predictor.given_images import given_pixels
 from vice.runtime.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -49,18 +50,24 @@ def cluster_stability(
         UserError: A checkpoint without prototypes, or no image can be read.
     """
     predictors = [Predictor(load_checkpoint(run, device=device), device) for run in runs]
+    reading = predictors[0].reading
+    if any(predictor.reading != reading for predictor in predictors):
+        raise UserError(
+            "the runs read images in different ways (scale, bands or page): what they make of them "
+            "cannot be compared"
+        )
     counts = [len(predictor.checkpoint.required_concepts()) for predictor in predictors]
     pairs = itertools.combinations(range(len(runs)), 2)
     tables = {(i, j): np.zeros((counts[i], counts[j]), np.int64) for i, j in pairs}
     read = 0
     for path in progress(images, len(images), "stability between seeds"):
         try:
-            image = standardize(read_image(path), **(sizes or {"mode": "none"}))
+            image = standardize(read_image(path, reading=reading), **(sizes or {"mode": "none"}))
         except ImageError as error:
             logger.warning("left out of the stability: %s", error)
             continue
         read += 1
-        maps = [predictor.segment(image).numpy() for predictor in predictors]
+        maps = [predictor.segment(given_pixels(image)).numpy() for predictor in predictors]
         for (i, j), table in tables.items():
             table += contingency(maps[i], maps[j], (counts[i], counts[j]))
     if not read:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from vice.datasets import DATASETS, ImageLabelPair, LabelledSet, open_dataset
 from vice.datasets.labelled_pixels import require_labels
 from vice.errors import UserError
 from vice.evaluation.protocols import Protocol, default_protocol, from_dict, get_protocol
-from vice.models.load import require_weights
+from vice.images import Reading
+from vice.models.load import require_weights, stored_reading
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.device_names import check_device
 
@@ -34,6 +37,7 @@ class Task:
         log_level: Level of MMEngine's log on the terminal; its file in ``runner/`` has all.
         max_maps: For how many images of the scored split predictions are written.
         options: Entries of the config to change, dotted name to value.
+        read_as: A run that images are read as of; None: as the embedder says of itself.
     """
 
     spec: str
@@ -48,6 +52,7 @@ class Task:
     log_level: str = "ERROR"
     max_maps: int = 6
     options: dict[str, Any] = field(default_factory=dict)
+    read_as: str | None = None
 
     def open(self, *, fit_labels: bool = True) -> tuple[LabelledSet, LabelledSet]:
         """The data sets to fit on and to score, after a look at every file of both splits.
@@ -60,11 +65,34 @@ class Task:
             UserError: What is wrong with one of them, different classes, or no such checkpoint.
         """
         require_weights(self.spec)
-        score = open_dataset(self.dataset, self.data_root)
-        fit = open_dataset(self.fit_dataset, self.data_root) if self.fit_dataset else score
+        score = self._opened(self.dataset)
+        fit = self._opened(self.fit_dataset) if self.fit_dataset else score
         check_same_classes(fit, score)
         on_first_rank(lambda: self._check(fit, score, fit_labels))
         return fit, score
+
+    @cached_property
+    def reading(self) -> Reading | None:
+        """How images are read: as those that the embedder was trained on; None as 8-bit RGB.
+
+        Raises:
+            UserError: It was trained on images that are read in another way than ``read_as`` says.
+        """
+        own = stored_reading(self.spec)
+        if self.read_as is None:
+            return own
+        if not os.path.exists(self.read_as):
+            raise UserError(f"--read-as: {self.read_as} does not exist; give a run folder")
+        asked = stored_reading(self.read_as)
+        if own is not None and own != asked:
+            raise UserError(
+                f"{self.spec} was trained on images that are read in another way than those of "
+                f"{self.read_as}: leave --read-as out"
+            )
+        return asked
+
+    def _opened(self, dataset: str) -> LabelledSet:
+        return replace(open_dataset(dataset, self.data_root), reading=self.reading)
 
     def _check(self, fit: LabelledSet, score: LabelledSet, fit_labels: bool) -> None:
         fit.check(self.protocol.fit_split, labels=self.protocol.fit_labels)
@@ -101,7 +129,8 @@ class Task:
 
     def arguments(self) -> dict[str, Any]:
         """All fields as `make_task` takes them, the protocol as a dict."""
-        return dataclasses.asdict(self)
+        plain = dataclasses.asdict(self)
+        return {key: value for key, value in plain.items() if key != "read_as" or value is not None}
 
 
 def make_task(

@@ -17,7 +17,6 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.explore.compressed_vectors import Compression
 from vice.explore.explorer_files import PICTURE, ExplorerFiles
-from vice.images import read_image
 from vice.models.load import is_spherical
 from vice.names import printable
 from vice.predictor import Predictor
@@ -134,8 +133,9 @@ class ExplorerPass:
     def _embedded(self, number: int) -> Embedded | None:
         """An image's vectors, or None of one that cannot be read."""
         try:
-            pixels = read_image(self.images[number])
-            dense = self.predictor.embed(pixels, "native", memory=self.memory)
+            given = self.predictor.given(self.images[number])
+            pixels = given.pixels
+            dense = self.predictor.embed(given, "native", memory=self.memory)
         except UserError as error:
             self.passed.unread[self.names[number]] = str(error)
             return None

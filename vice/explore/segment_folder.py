@@ -16,6 +16,7 @@ from PIL import Image
 from vice.errors import UserError
 from vice.explore.disk_estimate import DiskEstimate
 from vice.explore.embedding_files import EMBEDDINGS, EmbeddingFiles
+from vice.explore.georeference import georeference, write_geotiff
 from vice.explore.mask_files import (
     MOST_CONCEPTS,
     mask_names,
@@ -24,7 +25,6 @@ from vice.explore.mask_files import (
     write_mask,
 )
 from vice.explore.named_concepts import NamedConcepts
-from vice.images import read_image
 from vice.models.concepts import Concepts
 from vice.names import printable
 from vice.predictor import Predictor
@@ -35,6 +35,7 @@ from vice.runtime.provenance import digest, digest_file, digest_tensors
 from vice.visualize.maps import colorize, overlay
 
 MASKS, OVERLAYS, SUMMARY, RECORD = "masks", "overlays", "summary.csv", "segmentation.json"
+GEOREFERENCED = "georeferenced"
 _REMEDY = "delete it, or choose another output folder"
 
 
@@ -49,6 +50,8 @@ class Segmentation:
         names: Of the concepts.
         shares: (K,) each concept's share of all pixels.
         dropped: The share of pixels that belong to concepts that were dropped.
+        georeferenced: How many images said where they lie on the ground, which stands in a GeoTIFF
+            of their mask.
     """
 
     done: int = 0
@@ -57,6 +60,7 @@ class Segmentation:
     names: list[str] = field(default_factory=list)
     shares: np.ndarray = field(default_factory=lambda: np.zeros(0))
     dropped: float = 0.0
+    georeferenced: int = 0
 
 
 def segment_folder(
@@ -71,6 +75,8 @@ def segment_folder(
     memory: int | str | None = None,
 ) -> Segmentation:
     """Writes ``masks/NAME.png``, ``overlays/NAME.jpg``, ``summary.csv``, and embeddings if wished.
+
+    Of a GeoTIFF also ``georeferenced/NAME.tif``, the mask with the georeference of its image.
 
     A call that was stopped goes on where it was; masks of the same image, model and concepts are
     kept. An image that cannot be read is left out, and named in the result.
@@ -119,23 +125,25 @@ def segment_folder(
             result.reused += labels is not None
             if labels is None:
                 try:
-                    pixels = read_image(image)
+                    given = predictor.given(image)
                     made = [mask, picture]
                     if store:
                         dense, nearest = predictor.embed_and_segment(
-                            pixels, concepts.vectors, memory=memory
+                            given, concepts.vectors, memory=memory
                         )
                         made.append(store.write(target, dense, source))
                     else:
-                        nearest = predictor.segment(pixels, concepts.vectors, memory=memory)
+                        nearest = predictor.segment(given, concepts.vectors, memory=memory)
                     labels = concepts.labels(nearest.numpy())
                 except UserError as error:
                     result.unread[printable(str(image))] = str(error)
                     continue
                 if picture is not None:
-                    _write_overlay(pixels, labels, concepts, picture)
+                    _write_overlay(given.pixels, labels, concepts, picture)
                 write_mask(labels, count, mask, source, colors=concepts.colors, void=concepts.void)
                 disk.wrote(made)
+            place = (out / GEOREFERENCED / target).with_suffix(".tif")
+            result.georeferenced += _keep_place(image, mask, place, predictor)
             counts = np.bincount(labels.ravel(), minlength=count)[:count]
             total += counts
             everything += labels.size
@@ -203,6 +211,15 @@ def _digest(image: Path) -> str:
         return digest_file(image)[:16]
     except (OSError, UserError):
         return ""
+
+
+def _keep_place(image: Path, mask: Path, path: Path, predictor: Predictor) -> bool:
+    """Whether an image says where it lies; its mask then says it as well."""
+    reading = predictor.reading
+    tags = georeference(image, 1 if reading is None else reading.page)
+    if tags and not (path.exists() and path.stat().st_mtime >= mask.stat().st_mtime):
+        write_geotiff(mask, path, tags)
+    return bool(tags)
 
 
 def _write_overlay(

@@ -2,8 +2,6 @@
 
 from vice.images.lists import SUFFIXES, list_images
 from vice.images.read import (
-    FormatError,
-    ImageError,
     Interpolation,
     check_format,
     decode_image,
@@ -13,20 +11,26 @@ from vice.images.read import (
     standardize,
     upright_rgb,
 )
+from vice.images.reading import Reading, reading_of
+from vice.images.reading_options import ImageReading
+from vice.images.refusals import FormatError, ImageError
 from vice.images.standard_size import Mode, StandardSize
 
 __all__ = [
     "SUFFIXES",
     "FormatError",
     "ImageError",
+    "ImageReading",
     "Interpolation",
     "Mode",
+    "Reading",
     "StandardSize",
     "check_format",
     "decode_image",
     "list_images",
     "nearest",
     "read_image",
+    "reading_of",
     "resize",
     "standardize",
     "upright_rgb",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ PICTURE_FORMATS = (
     "JPEG2000",
     "WEBP",
     "AVIF",
+    "HEIF",
     "TIFF",
     "BMP",
     "DIB",
@@ -51,11 +54,52 @@ def open_picture(path: str | Path, max_pixels: int | None = None) -> Image.Image
         OSError: Missing, of none of these formats, or a pipe or device, which is not waited for.
         PIL.Image.DecompressionBombError: Too many pixels.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError("it is no regular file")
     Image.init()
+    try:
+        return _opened(path, max_pixels)
+    except UnidentifiedImageError:
+        if not add_openers():
+            raise
+    return _opened(path, max_pixels)
+
+
+@cache
+def add_openers() -> bool:
+    """Lets Pillow read what optional packages add to it: HEIC, and AVIF where it lacks it itself.
+
+    Returns:
+        Whether there was any.
+    """
+    from PIL import Image
+
+    before = len(Image.OPEN)
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    if "AVIF" not in Image.OPEN:
+        with suppress(ImportError):
+            import pillow_avif  # noqa: F401
+    return len(Image.OPEN) > before
+
+
+def is_read(name: str) -> bool:
+    """Whether Pillow, with what is installed beside it, has a decoder of that name."""
+    from PIL import Image
+
+    Image.init()
+    if name not in Image.OPEN:
+        add_openers()
+    return name in Image.OPEN
+
+
+def _opened(path: str | Path, max_pixels: int | None) -> Image.Image:
+    from PIL import Image
+
     formats = [name for name in PICTURE_FORMATS if name in Image.OPEN]
     if max_pixels is None:
         return Image.open(path, formats=formats)

@@ -28,7 +28,14 @@ from vice.images.tiff_layout import TiffLayout
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Decoded", "Source", "UnclearPixels", "decode", "has_16_bit_colors"]
+__all__ = [
+    "Decoded",
+    "Source",
+    "UnclearPixels",
+    "decode",
+    "has_16_bit_colors",
+    "samples_of_16_bit",
+]
 
 _NAMES = {
     "1": "black and white",
@@ -70,12 +77,14 @@ class Decoded:
         form: What was found, for people: ``"RGB, 8 bits"``.
         span: Least and greatest stored sample of formats beyond 8 bits; None for 8 bits.
         notes: What was passed over or converted, for people.
+        outside: Share of the values that a stated scale leaves out, or that are not finite.
     """
 
     pixels: np.ndarray
     form: str
     span: tuple[float, float] | None = None
     notes: tuple[str, ...] = field(default=())
+    outside: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -210,7 +219,7 @@ def _decode_colors(source: Source) -> _Deep:
     image, layout = source.image, source.layout
     key = image.info.get("transparency")
     bits = _stated_bits(image) if image.format == "PNG" else None
-    samples = _samples_of_16_bit(source, _raw_mode(image))
+    samples = samples_of_16_bit(source)
     alpha = samples[..., -1] if samples.shape[2] in (2, 4) else None
     values = samples if alpha is None else samples[..., :-1]
     white = white_of_16_bit(values, bits)
@@ -232,12 +241,13 @@ def _decode_colors(source: Source) -> _Deep:
     return rgb, f"{name}, 16 bits", _span(values)
 
 
-def _samples_of_16_bit(source: Source, raw: str) -> np.ndarray:
-    """All bits of the samples, uint16 (H, W, C), upright.
+def samples_of_16_bit(source: Source) -> np.ndarray:
+    """All bits of the samples of a file `has_16_bit_colors` holds of, uint16 (H, W, C), upright.
 
     Pillow's decoders keep one byte of two. Reading twice, with the byte order that the file has
     and with the other one, gives both.
     """
+    raw = _raw_mode(source.image)
     if raw == "LA;16B":
         # Big-endian samples, four bytes a pixel: grey high, low, alpha high, low.
         parts = source.values(_with_raw_mode(source.image, "RGBA")).astype(np.uint16)

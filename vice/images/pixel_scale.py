@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-REMEDY = "convert the images to 8 bits with a stated scale, the same for all of them"
+REMEDY = (
+    "convert the images to 8 bits with a stated scale, the same for all of them, or train with "
+    "--scale"
+)
 FULL = 65535
 #: Samples of 16 bits that stay below this need no more than 15 bits.
 _HALF = 32768

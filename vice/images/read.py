@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,45 +11,32 @@ import numpy as np
 from vice.errors import UserError
 from vice.images.picture_formats import open_picture
 from vice.images.pixel_formats import Decoded, Source, UnclearPixels, decode, has_16_bit_colors
+from vice.images.reading import Reading
+from vice.images.refusals import FormatError, foreign_format, reasons
 from vice.images.standard_size import Mode, StandardSize
+from vice.images.stored_samples import (
+    Samples,
+    read_samples,
+    samples_of_picture,
+)
 from vice.images.tiff_layout import (
-    EIGHT_BITS,
-    TiffLayout,
-    describe,
     layout_of,
     objection,
     read_layout,
 )
-from vice.runtime.regular_file import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
 
-#: Place, bytes and name of formats that people have and Pillow does not read.
-_FOREIGN = (
-    (128, b"DICM", "a DICOM file"),
-    (4, b"ftyphei", "a HEIC photograph"),
-    (4, b"ftypmif1", "a HEIF photograph"),
-    (0, b"v/1\x01", "an OpenEXR file"),
-    (0, b"#?RADIANCE", "a Radiance HDR file"),
-    (0, b"\x89HDF\r\n", "an HDF5 file"),
-    (0, b"\x93NUMPY", "a NumPy array"),
-    (0, b"\xff\x0a", "a JPEG XL file"),
-    (0, b"\0\0\0\x0cJXL ", "a JPEG XL file"),
-)
 Interpolation = Literal["auto", "nearest", "bilinear", "bicubic", "area"]
 
 
-class ImageError(UserError):
-    """An image file that cannot be read; the message names the file and says why."""
-
-
-class FormatError(ImageError):
-    """An image whose pixels could only be read by guessing what they mean."""
-
-
 def read_image(
-    path: str | Path, *, upright: bool = True, max_pixels: int | None = None
+    path: str | Path,
+    *,
+    upright: bool = True,
+    max_pixels: int | None = None,
+    reading: Reading | None = None,
 ) -> np.ndarray:
     """Reads an image file as 8-bit RGB, upright as its EXIF orientation says.
 
@@ -63,6 +49,8 @@ def read_image(
         path: Image file of any format Pillow reads.
         upright: False leaves the pixels in the order in which they are stored.
         max_pixels: Most pixels that are read; None for Pillow's limit, by default 178,956,970.
+        reading: Scale, bands and page that the files are read with, whatever they state; None for
+            what is said above.
 
     Returns:
         uint8 array of shape (H, W, 3), RGB.
@@ -71,54 +59,62 @@ def read_image(
         ImageError: The file is missing, empty, truncated, broken, no image or too large.
         FormatError: Nothing says what its bands or values mean; an `ImageError`, too.
     """
-    return decode_image(path, upright=upright, max_pixels=max_pixels).pixels
+    return decode_image(path, upright=upright, max_pixels=max_pixels, reading=reading).pixels
 
 
 def decode_image(
-    path: str | Path, *, upright: bool = True, max_pixels: int | None = None
+    path: str | Path,
+    *,
+    upright: bool = True,
+    max_pixels: int | None = None,
+    reading: Reading | None = None,
 ) -> Decoded:
     """`read_image`, with what was found in the file.
 
     Raises:
         ImageError: As `read_image`.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    path = Path(path)
-    # Path length: os.path has an answer for names too long for the disk, too; Path raises.
-    if not os.path.isfile(path):
-        raise ImageError(f"{path}: no such image file; check the path or the image list")
-    layout = None
-    try:
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path}: the image file is empty (0 bytes); copy it again")
-        layout = read_layout(path)
-        unclear = objection(layout) if layout is not None else None
-        if unclear:
-            raise UnclearPixels(unclear)
-        reopen = partial(open_picture, path, max_pixels)
-        with reopen() as image:
-            return decode(Source(image, reopen, layout, upright))
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise _unidentified(path, layout, error) from error
-    except UnclearPixels as error:
-        raise FormatError(f"{path}: {error}") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(
-            f"{path}: {error}; shrink the image, or raise the limit to trust it: max_pixels=... of "
-            "vice.load and read_image, PIL.Image.MAX_IMAGE_PIXELS for all else"
-        ) from error
-    # Catch-all: decoders meet broken bytes with struct.error, zlib.error, SyntaxError and others.
-    except Exception as error:
-        raise ImageError(
-            f"{path}: cannot be read as an image ({error}); replace or remove the file"
-        ) from error
+    if reading is None:
+        with reasons(path):
+            return _decode(Path(path), upright, max_pixels)
+    with reasons(path):
+        samples = read_samples(
+            path,
+            page=reading.page,
+            bands=reading.bands,
+            upright=upright,
+            max_pixels=max_pixels,
+            check=reading.check,
+        )
+        return reading.apply(samples)
 
 
-def upright_rgb(image: Image.Image) -> np.ndarray:
+def read_stored(path: str | Path, *, page: int = 1, bands: tuple[int, ...] = ()) -> Samples:
+    """Samples of a file as they are stored, see `vice.images.stored_samples.read_samples`.
+
+    Raises:
+        ImageError: As `read_image`.
+    """
+    with reasons(path):
+        return read_samples(path, page=page, bands=bands)
+
+
+def _decode(path: Path, upright: bool, max_pixels: int | None) -> Decoded:
+    layout = read_layout(path)
+    unclear = objection(layout) if layout is not None else None
+    if unclear:
+        raise UnclearPixels(unclear)
+    reopen = partial(open_picture, path, max_pixels)
+    with reopen() as image:
+        return decode(Source(image, reopen, layout, upright))
+
+
+def upright_rgb(image: Image.Image, reading: Reading | None = None) -> np.ndarray:
     """An image of Pillow as `read_image` gives its file: uint8 (H, W, 3), turned as EXIF says.
+
+    Args:
+        image: The image.
+        reading: As in `read_image`; its page is the one that the image shows.
 
     Raises:
         FormatError: Nothing says what its bands or values mean, or Pillow has dropped half of
@@ -128,11 +124,14 @@ def upright_rgb(image: Image.Image) -> np.ndarray:
     tags = getattr(image, "tag_v2", None)
     layout = None if tags is None else layout_of(tags)
     try:
-        unclear = objection(layout) if layout is not None else None
+        unclear = objection(layout) if layout is not None and reading is None else None
         if unclear:
             raise UnclearPixels(unclear)
         if not getattr(image, "tile", None) and _lost_bits(image):
             raise UnclearPixels("Pillow has dropped half of its 16 bits: give the path of the file")
+        if reading is not None:
+            samples = samples_of_picture(image, reading.bands, again=lambda: open_picture(name))
+            return reading.apply(samples).pixels
         return decode(Source(image, lambda: open_picture(name), layout)).pixels
     except UnclearPixels as error:
         raise FormatError(f"{name}: {error}") from error
@@ -158,34 +157,12 @@ def check_format(path: str | Path) -> None:
     """
     try:
         layout = read_layout(path)
-        foreign = None if layout is not None else _foreign(Path(path))
+        foreign = None if layout is not None else foreign_format(Path(path))
     except OSError:
         return
     unclear = objection(layout) if layout is not None else foreign
     if unclear:
         raise FormatError(f"{path}: {unclear}")
-
-
-def _unidentified(path: Path, layout: TiffLayout | None, error: Exception) -> ImageError:
-    """Says what a file is that Pillow does not know, with the remedy."""
-    if layout is not None:
-        return FormatError(
-            f"{path}: a TIFF of {describe(layout)} in a layout that is not read: {EIGHT_BITS}"
-        )
-    foreign = _foreign(path)
-    if foreign:
-        return FormatError(f"{path}: {foreign}")
-    return ImageError(f"{path}: cannot be read as an image ({error}); replace or remove the file")
-
-
-def _foreign(path: Path) -> str | None:
-    """What a file is by its first bytes, if it is of a kind that is known and not read."""
-    with open_regular(path) as file:
-        head = file.read(132)
-    for offset, magic, name in _FOREIGN:
-        if head[offset : offset + len(magic)] == magic:
-            return f"{name}, which is not read: convert it to an 8-bit PNG or JPEG"
-    return None
 
 
 def standardize(

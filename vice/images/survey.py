@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ import numpy as np
 from vice.errors import UserError
 from vice.images.fingerprints import Duplicates, Fingerprint, count_duplicates, fingerprint
 from vice.images.lists import list_images
-from vice.images.read import ImageError, decode_image
+from vice.images.read import decode_image
+from vice.images.reading import Reading
+from vice.images.refusals import ImageError
 from vice.runtime.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ class Survey:
         notes: What was passed over or converted, to the number of images.
         refused: Of each image that cannot be used, why.
         prints: Of the others, in order.
+        outside: Of each of those that a scale is stated for, the share of its values outside of it.
     """
 
     total: int
@@ -49,6 +53,7 @@ class Survey:
     notes: Counter[str] = field(default_factory=Counter)
     refused: list[ImageError] = field(default_factory=list)
     prints: list[Fingerprint] = field(default_factory=list)
+    outside: list[float] = field(default_factory=list)
 
     def duplicates(self) -> Duplicates:
         """Flat images and repetitions among those that were looked at."""
@@ -62,7 +67,10 @@ class Survey:
         kinds += [f"{len(self.refused)} that cannot be used"] * bool(self.refused)
         notes = "".join(f"; {note} ({count})" for note, count in self.notes.most_common())
         part = f"{self.looked} of {self.total} images" if self.looked < self.total else "all images"
-        return f"{part} looked at: {'; '.join(kinds)}{notes}"
+        clipped = ""
+        if self.outside:
+            clipped = f"; {100 * np.mean(self.outside):.2g} % of their values outside the scale"
+        return f"{part} looked at: {'; '.join(kinds)}{notes}{clipped}"
 
     def describe(self) -> dict[str, object]:
         """Formats, ranges, notes and content, for a file."""
@@ -72,6 +80,7 @@ class Survey:
                 for form, count in self.forms.items()
             },
             "notes": dict(self.notes),
+            **({"outside_scale": float(np.mean(self.outside))} if self.outside else {}),
             **self.duplicates().describe(),
         }
 
@@ -82,10 +91,14 @@ class _ImageFacts:
     span: tuple[float, float]
     notes: tuple[str, ...]
     print_: Fingerprint
+    outside: float
 
 
 def survey_images(
-    paths: Sequence[str | Path], label: str = "looking at images", most: int | None = None
+    paths: Sequence[str | Path],
+    label: str = "looking at images",
+    most: int | None = None,
+    reading: Reading | None = None,
 ) -> Survey:
     """Reads images as everything else does, and keeps what they are.
 
@@ -93,6 +106,7 @@ def survey_images(
         paths: Image files.
         label: What is being done, for the log.
         most: At most so many, evenly spread over ``paths``; None reads all.
+        reading: As in `vice.images.read_image`.
 
     Returns:
         What was found; images that cannot be used are counted, not raised.
@@ -101,24 +115,24 @@ def survey_images(
     if most is not None and len(paths) > most:
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, most).astype(int)]
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        looked_at = pool.map(_look_at, paths)
+        looked_at = pool.map(partial(_look_at, reading=reading), paths)
         # Progress: a sample is too quickly done for any.
         for facts in looked_at if most else progress(looked_at, len(paths), label):
-            _add(survey, facts)
+            _add(survey, facts, reading is not None)
     return survey
 
 
-def _look_at(path: str | Path) -> _ImageFacts | ImageError:
+def _look_at(path: str | Path, reading: Reading | None) -> _ImageFacts | ImageError:
     try:
-        decoded = decode_image(path)
+        decoded = decode_image(path, reading=reading)
     except ImageError as error:
         return error
     pixels = decoded.pixels
     span = decoded.span or (float(pixels.min()), float(pixels.max()))
-    return _ImageFacts(decoded.form, span, decoded.notes, fingerprint(pixels))
+    return _ImageFacts(decoded.form, span, decoded.notes, fingerprint(pixels), decoded.outside)
 
 
-def _add(survey: Survey, facts: _ImageFacts | ImageError) -> None:
+def _add(survey: Survey, facts: _ImageFacts | ImageError, scaled: bool) -> None:
     survey.looked += 1
     if isinstance(facts, ImageError):
         survey.refused.append(facts)
@@ -128,6 +142,8 @@ def _add(survey: Survey, facts: _ImageFacts | ImageError) -> None:
     low, high = survey.spans.get(facts.form, facts.span)
     survey.spans[facts.form] = min(low, facts.span[0]), max(high, facts.span[1])
     survey.prints.append(facts.print_)
+    if scaled:
+        survey.outside.append(facts.outside)
 
 
 def content_warnings(duplicates: Duplicates) -> list[str]:
@@ -152,16 +168,17 @@ def content_warnings(duplicates: Duplicates) -> list[str]:
     return said
 
 
-def look_at_images(path: str | Path) -> None:
+def look_at_images(path: str | Path, reading: Reading | None = None) -> None:
     """Says what a sample of the images to train on holds, and refuses what cannot be trained on.
 
     Args:
         path: Folder or list of images.
+        reading: As in `vice.images.read_image`.
 
     Raises:
         UserError: More than half of the images that were looked at cannot be used.
     """
-    survey = survey_images(list_images(path), most=SAMPLE)
+    survey = survey_images(list_images(path), most=SAMPLE, reading=reading)
     refused = survey.refused
     if 2 * len(refused) > survey.looked:
         raise UserError(

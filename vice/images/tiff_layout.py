@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vice.runtime.regular_file import open_regular
 
@@ -35,8 +35,11 @@ _ALPHA = {1, 2}
 _WIDTH, _HEIGHT = 256, 257
 _ORIENTATION = 274
 _USED = (254, _WIDTH, _HEIGHT, 258, 259, 262, _ORIENTATION, 277, 284, 332, 338, 339)
-EIGHT_BITS = "convert the images to 8-bit RGB with a scale of your choice, the same for all of them"
-_BANDS = "write the red, green and blue bands alone as RGB"
+EIGHT_BITS = (
+    "convert the images to 8-bit RGB with a scale of your choice, the same for all of them, or "
+    "train with --scale"
+)
+_BANDS = "train with --bands, write the red, green and blue bands alone as RGB"
 
 
 @dataclass(frozen=True)
@@ -93,15 +96,11 @@ def read_layout(path: str | Path) -> TiffLayout | None:
     Returns:
         The layout; None where the file is no TIFF or its tags cannot be read.
     """
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
     with open_regular(path) as file:
-        head = file.read(8)
-        if head[:4] not in MAGIC:
+        if file.read(4) not in MAGIC:
             return None
         try:
-            big = head[:4] in MAGIC[2:]
-            directory = ImageFileDirectory_v2(head + file.read(8) if big else head)
+            directory = first_directory(file)
             page = _load(directory, file, directory.next)
             # Truncated file: past its end Pillow finds no tags and no error.
             if not page.keys() >= {_WIDTH, _HEIGHT}:
@@ -111,6 +110,30 @@ def read_layout(path: str | Path) -> TiffLayout | None:
         except Exception:
             return None
     return layout_of(page, following)
+
+
+def first_directory(file: BinaryIO) -> Any:
+    """Pillow's reader of the tags of a TIFF file, which points to the first page.
+
+    Args:
+        file: That begins with one of ``MAGIC``.
+
+    Raises:
+        Exception: Almost any, of a file that ends too early.
+    """
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    file.seek(0)
+    head = file.read(8)
+    if head[:4] not in MAGIC[2:]:
+        return ImageFileDirectory_v2(head)
+    head += file.read(8)
+    if head[:2] == b"II":
+        return ImageFileDirectory_v2(head)
+    # Big-endian BigTIFF: Pillow looks for its mark at the place of the other byte order.
+    directory: Any = ImageFileDirectory_v2(b"MM\0*\0\0\0\0")
+    directory._bigtiff, directory.next = True, int.from_bytes(head[8:], "big")
+    return directory
 
 
 def _load(directory: Any, file: Any, offset: int) -> dict[int, Any]:
@@ -222,7 +245,7 @@ def _of_stack(layout: TiffLayout) -> str | None:
     if layout.stacked and layout.bands == 1 and layout.photometric in (_WHITE_IS_ZERO, _GRAY):
         return (
             "it holds several grey pages of one size, which may be bands or a stack: write the "
-            "page that is meant, or the bands as RGB, to a file of its own"
+            "page that is meant, or the bands as RGB, to a file of its own, or train with --page"
         )
     return None
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.images import Reading
 from vice.models import Concepts, Embedder, Prototypes, build_embedder, seeded_embedder
 from vice.models.concepts import SPACES, UNIT
 from vice.models.own_files import (
@@ -27,18 +28,21 @@ from vice.models.own_files import (
     checksum,
     first_not_finite,
     is_damaged,
+    read_metadata,
     read_safetensors,
     write_safetensors,
 )
 from vice.models.training_state import PATTERN, SUFFIX, furthest_snapshot
 from vice.runtime.files import make_folder, write_text
-from vice.runtime.run_folder import CARD_NAME, WEIGHTS_NAME
+from vice.runtime.run_folder import ARCHITECTURE_NAME, CARD_NAME, WEIGHTS_NAME
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+#: Key of the metadata under which a card says how the images of a training were read.
+READING = "reading"
 #: What results say of a training, where its card does.
-_TOLD = ("foreground", "supervision")
+_TOLD = ("foreground", "supervision", READING)
 
 
 @dataclass
@@ -56,6 +60,16 @@ class Checkpoint:
     concepts: Concepts | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
+
+    @property
+    def reading(self) -> Reading | None:
+        """How the images of its training were read; None as 8-bit RGB.
+
+        Raises:
+            UserError: What the file says of it is damaged.
+        """
+        stored = self.meta.get(READING)
+        return None if stored is None else Reading.of(stored, self.path or "the checkpoint")
 
     @property
     def prototypes(self) -> Prototypes | None:
@@ -248,6 +262,23 @@ def _furthest(folder: Path) -> Path:
         + (f"; name the file to load, such as {others[0]}" if others else "")
         + "; is it a run folder, and has its first epoch ended?"
     )
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """The card of a checkpoint, without its weights; empty where only loading them says why.
+
+    Raises:
+        UserError: There is no checkpoint.
+    """
+    file = find_checkpoint(path)
+    try:
+        if file.suffix == ".safetensors":
+            card = json.loads(read_metadata(file)["vice"])
+        else:
+            card = json.loads((file.parent / ARCHITECTURE_NAME).read_text())
+    except (OSError, KeyError, ValueError, RecursionError):
+        return {}
+    return card if isinstance(card, dict) and isinstance(card.get("meta", {}), dict) else {}
 
 
 def holds_run(folder: str | Path) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vice.errors import UserError
+from vice.images import Reading
 from vice.models.embeddings import set_width
 from vice.models.lab import LabEmbedder
 
@@ -73,6 +74,29 @@ def require_weights(spec: str) -> None:
         from vice.models.checkpoint import find_checkpoint
 
         find_checkpoint(spec)
+
+
+def stored_reading(spec: str) -> Reading | None:
+    """How the images are read that an embedder was trained on, by its card alone.
+
+    Args:
+        spec: As in `load_extractor`; ``random:PATH`` reads images as the run does.
+
+    Returns:
+        None of 8-bit RGB, of all that ViCE has not trained, and of what is not there: loading it
+        says so.
+
+    Raises:
+        UserError: What the run says of it is damaged.
+    """
+    path = spec.removeprefix("random:")
+    if not os.path.exists(path) or not names_a_run(path):
+        return None
+    from vice.models.checkpoint import READING, read_card
+
+    card = read_card(path)
+    stored = card.get("meta", {}).get(READING)
+    return None if stored is None else Reading.of(stored, path)
 
 
 def is_spherical(extractor: nn.Module) -> bool:

@@ -28,6 +28,8 @@ from vice.predictor.transform import network_input
 logger = logging.getLogger(__name__)
 #: What a vector is given to: each pixel, or each cell of the network.
 IMAGE, NATIVE = "image", "native"
+#: Share of the values of an image outside of a scale above which it is said.
+_OUTSIDE = 0.05
 
 
 class Computing:
@@ -45,10 +47,11 @@ class Computing:
         self.embedder = checkpoint.embedder.to(self.device)
         self.name = name or str(checkpoint.path)
         self.max_pixels = max_pixels
+        self.reading = checkpoint.reading
         self.tiling: Tiling | None = None
         self.unread: dict[str, str] = {}
         self._tiled: TiledNetwork | None = None
-        self._warned = False
+        self._warned = self._said_outside = False
 
     @property
     def dim(self) -> int:
@@ -62,12 +65,32 @@ class Computing:
             raise ValueError(f"batch_size={batch_size} must be 1 or more")
         self.unread = {}
         found = sources(images)
-        yield from batches(found, batch_size, self.max_pixels, self.unread if skip else None)
+        yield from batches(found, batch_size, self._pixels, self.unread if skip else None)
         if self.unread:
             logger.warning(
                 "%d images cannot be read and were left out; the first: %s",
                 len(self.unread), next(iter(self.unread.values())),
             )  # fmt: skip
+
+    def given(self, image: Any, budget: int | None = None) -> Given:
+        """An image as the network is given it, to be given to other calls in its place.
+
+        Args:
+            image: As in `vice.Predictor.embed`.
+            budget: Bytes that it may take; None: as many as it does.
+        """
+        given = given_image(image, budget=budget, max_pixels=self.max_pixels, reading=self.reading)
+        if given.outside > _OUTSIDE and not self._said_outside:
+            self._said_outside = True
+            logger.warning(
+                "%s: %.0f %% of its values lie outside the scale of the model (%s) and are "
+                "clipped; of further images it is not said",
+                given.name, 100 * given.outside, self.reading,
+            )  # fmt: skip
+        return given
+
+    def _pixels(self, image: Any) -> np.ndarray:
+        return self.given(image).pixels
 
     def _concepts(self, concepts: Any) -> Concepts:
         if concepts is None:
@@ -91,7 +114,7 @@ class Computing:
         """An image, and its tiles unless it is computed as a whole."""
         check_stride(stride)
         budget = None if memory is None else to_bytes(memory)
-        given = given_image(image, budget=budget, max_pixels=self.max_pixels)
+        given = self.given(image, budget)
         self.tiling = None
         if budget is None:
             return given, None

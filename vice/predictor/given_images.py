@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from vice.errors import UserError
-from vice.images import read_image, upright_rgb
+from vice.images import Reading, decode_image, upright_rgb
+from vice.images.image_windows import open_image_windows, stored_size
 from vice.images.tiff_windows import TiffWindows
 from vice.predictor.memory import in_words
 from vice.predictor.pixels import rgb_of_array
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Bytes for each pixel while Pillow decodes a file, and of what is kept of it.
 DECODING, KEPT = 7, 3
+#: The same for each value that is scaled, beside twice its own.
+_SCALING = 2
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class Given:
         read: Gives rows and columns, uint8 (h, w, 3).
         held: Bytes that it keeps, of those that a user has allowed.
         name: For messages.
+        outside: Share of its values that the scale of the model leaves out.
     """
 
     size: tuple[int, int]
     read: Callable[[tuple[int, int], tuple[int, int]], np.ndarray]
     held: int
     name: object
+    outside: float = 0.0
 
     @property
     def pixels(self) -> np.ndarray:
@@ -46,41 +51,81 @@ class Given:
         return self.read((0, self.size[0]), (0, self.size[1]))
 
 
-def given_image(image: Any, *, budget: int | None = None, max_pixels: int | None = None) -> Given:
+def given_image(
+    image: Any,
+    *,
+    budget: int | None = None,
+    max_pixels: int | None = None,
+    reading: Reading | None = None,
+) -> Given:
     """An image of any kind that `vice.Predictor.embed` takes.
 
     Args:
-        image: As there.
+        image: As there, or what this has returned.
         budget: Bytes that it may take, or None: a tiled TIFF is then left on the disk.
         max_pixels: Most pixels of a file that is decoded as a whole.
+        reading: How the model's images are read; None as 8-bit RGB.
 
     Raises:
         UserError: It is none, it cannot be read, or there is too little memory to decode it.
     """
+    if isinstance(image, Given):
+        return image
     if isinstance(image, str | Path):
-        return _file(image, budget, max_pixels)
+        return _file(image, budget, max_pixels, reading)
     if hasattr(image, "getexif"):
-        return _array(upright_rgb(image), "the image")
-    return _array(rgb_of_array(image), "the image")
+        return _array(upright_rgb(image, reading), "the image")
+    return _array(rgb_of_array(image, reading), "the image")
 
 
-def _array(pixels: np.ndarray, name: object, held: int = 0) -> Given:
+def given_pixels(pixels: np.ndarray, name: object = "the image") -> Given:
+    """Pixels that have been read already, uint8 (H, W, 3), whatever the model's images are."""
+    return _array(pixels, name)
+
+
+def _array(pixels: np.ndarray, name: object, held: int = 0, outside: float = 0.0) -> Given:
     def read(rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
         return pixels[slice(*rows), slice(*columns)]
 
-    return Given((pixels.shape[0], pixels.shape[1]), read, held, name)
+    return Given((pixels.shape[0], pixels.shape[1]), read, held, name, outside)
 
 
-def _file(path: str | Path, budget: int | None, max_pixels: int | None) -> Given:
+def _file(
+    path: str | Path, budget: int | None, max_pixels: int | None, reading: Reading | None
+) -> Given:
     if budget is not None:
-        tiff = TiffWindows.of(path, KEPT * budget // (2 * DECODING))
-        if tiff is not None:
-            return Given(tiff.size, tiff.read, tiff.held, path)
-    pixels = read_image(path, max_pixels=max_pixels)
-    held = KEPT * pixels.shape[0] * pixels.shape[1]
-    if budget is not None and held * DECODING // KEPT > budget:
+        windows = _windows(path, KEPT * budget // (2 * DECODING), reading)
+        if windows is not None:
+            return windows
+        _check_decoding(path, budget, max_pixels, reading)
+    decoded = decode_image(path, max_pixels=max_pixels, reading=reading)
+    held = KEPT * decoded.pixels.shape[0] * decoded.pixels.shape[1]
+    return _array(decoded.pixels, path, held, decoded.outside)
+
+
+def _windows(path: str | Path, least_bytes: int, reading: Reading | None) -> Given | None:
+    """A large file of which parts can be read; None for all others."""
+    if reading is None:
+        tiff = TiffWindows.of(path, least_bytes)
+        return None if tiff is None else Given(tiff.size, tiff.read, tiff.held, path)
+    found = open_image_windows(path, reading, least_bytes)
+    return None if found is None else Given(found.size, found.read, found.held, path)
+
+
+def _check_decoding(
+    path: str | Path, budget: int, max_pixels: int | None, reading: Reading | None
+) -> None:
+    """Refuses a file that takes more memory than there is, before a pixel is decoded."""
+    size = stored_size(path, reading, max_pixels)
+    if size is None:
+        return
+    a_pixel = DECODING
+    if reading is not None:
+        width = np.dtype(reading.samples).itemsize
+        a_pixel = KEPT + (2 * width + _SCALING) * max(len(reading.black), 1)
+    taken = a_pixel * size[0] * size[1]
+    if taken > budget:
         raise UserError(
-            f"{path}: decoding it took {in_words(held * DECODING / KEPT)}, more than the memory of "
+            f"{path}: decoding it takes {in_words(taken)}, more than the memory of "
             f"{in_words(budget)}; give more, or write it as a tiled TIFF of 8 bits"
         )
-    return _array(pixels, path, held)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import numpy as np
 
 from vice.errors import UserError
 from vice.images import list_images
-from vice.predictor.given_images import given_image
 
 _THREADS = 2
 
@@ -31,14 +30,17 @@ def sources(images: Any) -> Iterable[Any]:
 
 
 def batches(
-    images: Iterable[Any], most: int, max_pixels: int | None, unread: dict[str, str] | None
+    images: Iterable[Any],
+    most: int,
+    read: Callable[[Any], np.ndarray],
+    unread: dict[str, str] | None,
 ) -> Iterator[tuple[list[Any], np.ndarray]]:
     """Consecutive images of one size, at most so many at a time, uint8 (B, H, W, 3).
 
     Args:
         images: As `vice.Predictor.embed` takes one.
         most: In a batch; twice as many are read ahead.
-        max_pixels: Of a file.
+        read: An image to its pixels, uint8 (H, W, 3); called from other threads.
         unread: Takes images that cannot be read, with the reason; None raises it.
 
     Yields:
@@ -49,7 +51,7 @@ def batches(
     """
     names: list[Any] = []
     group: list[np.ndarray] = []
-    for name, pixels in _read(images, 2 * most, max_pixels, unread):
+    for name, pixels in _read(images, 2 * most, read, unread):
         if group and (pixels.shape != group[0].shape or len(group) == most):
             yield names, np.stack(group)
             names, group = [], []
@@ -60,14 +62,17 @@ def batches(
 
 
 def _read(
-    images: Iterable[Any], ahead: int, max_pixels: int | None, unread: dict[str, str] | None
+    images: Iterable[Any],
+    ahead: int,
+    read: Callable[[Any], np.ndarray],
+    unread: dict[str, str] | None,
 ) -> Iterator[tuple[Any, np.ndarray]]:
     waiting: deque[tuple[Any, Future[np.ndarray]]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:
         try:
             for number, image in enumerate(images):
                 name = image if isinstance(image, str | Path) else number
-                waiting.append((name, pool.submit(_pixels, image, max_pixels)))
+                waiting.append((name, pool.submit(read, image)))
                 if len(waiting) >= ahead:
                     yield from _one(waiting, unread)
             while waiting:
@@ -89,7 +94,3 @@ def _one(
         unread[str(name)] = str(error)
         return
     yield name, pixels
-
-
-def _pixels(image: Any, max_pixels: int | None) -> np.ndarray:
-    return given_image(image, max_pixels=max_pixels).pixels

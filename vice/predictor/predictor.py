@@ -34,6 +34,8 @@ class Predictor(OnHub, Computing):
 
     Attributes:
         embedder: The module.
+        reading: How the images of its training were read, and so all that it is given: scale, bands
+            and page; None as 8-bit RGB.
         tiling: How the last image was computed that ``memory`` was given for; None as a whole.
         unread: Images that the last `embed_all` or `segment_all` left out, with the reason.
     """
@@ -55,7 +57,8 @@ class Predictor(OnHub, Computing):
         Args:
             image: The path of an image file; an image of Pillow, which is turned as its EXIF
                 orientation says; or an array or tensor, uint8 or floating point in [0, 1]: (H, W,
-                3) or (3, H, W) RGB, (H, W) gray.
+                3) or (3, H, W) RGB, (H, W) gray. A model with a ``reading`` takes files of the kind
+                that it was trained on, and arrays of their samples.
             stride: ``"image"`` for a vector of each pixel, interpolated bilinearly; ``"native"``
                 for one of each cell of the network, a sixteenth of the memory at stride 4.
             memory: Most memory beside the result, in bytes or as ``"2GiB"``. An image that needs
@@ -256,7 +259,7 @@ class Predictor(OnHub, Computing):
     @property
     def transform(self) -> Transform:
         """What an image goes through before the network, for a data loader."""
-        return Transform(self.max_pixels)
+        return Transform(self.max_pixels, self.reading)
 
     @torch.no_grad()
     def segment_each(self, image: Picture, sets: Sequence[Vectors | None]) -> list[Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vice.images import Reading
 from vice.normalize import normalize
 from vice.predictor.given_images import given_image
 
@@ -19,9 +20,11 @@ class Transform:
 
     Attributes:
         max_pixels: As of `vice.load`.
+        reading: How the model's images are read; None as 8-bit RGB.
     """
 
     max_pixels: int | None = None
+    reading: Reading | None = None
 
     def __call__(self, image: Any) -> Tensor:
         """An image as `vice.Predictor.embed` takes it to float32 (3, H, W), normalized.
@@ -29,7 +32,10 @@ class Transform:
         Raises:
             UserError: It is none, or cannot be read.
         """
-        return network_input(given_image(image, max_pixels=self.max_pixels).pixels[None])[0]
+        return network_input(self._pixels(image)[None])[0]
+
+    def _pixels(self, image: Any) -> np.ndarray:
+        return given_image(image, max_pixels=self.max_pixels, reading=self.reading).pixels
 
 
 def network_input(pixels: np.ndarray, device: str | torch.device = "cpu") -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import OptionError, UserError
-from vice.images import ImageError, read_image, standardize
+from vice.images import ImageError, Reading, read_image, standardize
 from vice.runtime.interrupts import held_back
 from vice.runtime.preemption import PERSONAL
 from vice.runtime.progress import progress
@@ -42,6 +42,7 @@ def fill_cache(
     *,
     workers: int = 1,
     shard: tuple[int, int] = (0, 1),
+    reading: Reading | None = None,
 ) -> FillReport:
     """Makes the superpixels of images and keeps them on disk.
 
@@ -54,6 +55,7 @@ def fill_cache(
         superpixel_options: Arguments of `vice.superpixels.Superpixels`, those of the training.
         workers: Processes.
         shard: (i, n) takes every n-th image from the i-th on, for n machines.
+        reading: As in `vice.images.read_image`, that of the training.
 
     Returns:
         What was done.
@@ -77,7 +79,7 @@ def fill_cache(
             "than read, or on disk already"
         )
     mine, report = list(paths)[number::shards], FillReport()
-    work = (dict(standardize_options), dict(superpixel_options))
+    work = (dict(standardize_options), dict(superpixel_options), reading)
     context = multiprocessing.get_context("spawn")
     # SIGINT reaches the whole terminal; these processes are ended by the one that started them.
     with held_back(PERSONAL):
@@ -95,22 +97,28 @@ def fill_cache(
 
 _options: dict[str, Any] = {}
 _superpixels: Superpixels | None = None
+_reading: Reading | None = None
 
 
-def _start(standardize_options: dict[str, Any], superpixel_options: dict[str, Any]) -> None:
-    global _options, _superpixels
+def _start(
+    standardize_options: dict[str, Any],
+    superpixel_options: dict[str, Any],
+    reading: Reading | None,
+) -> None:
+    global _options, _superpixels, _reading
     import cv2
 
     # Thread oversubscription: the processes share the cores between them.
     cv2.setNumThreads(1)
     _options, _superpixels = standardize_options, Superpixels(**superpixel_options)
+    _reading = reading
 
 
 def _fill_one(path: str) -> tuple[bool, int, str, str]:
     """Whether a map was made, its size, what is wrong with the image, and with the disk."""
     assert _superpixels is not None and _superpixels.cache is not None
     try:
-        image = standardize(read_image(path), **_options)
+        image = standardize(read_image(path, reading=_reading), **_options)
     except ImageError as error:
         return False, 0, str(error), ""
     file = _superpixels.cache.path(image)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from vice.errors import OptionError
-from vice.images import ImageError, read_image, standardize
+from vice.images import ImageError, Reading, read_image, standardize
 from vice.options import NULL, PATH, either, number, one_of, option, whole
 from vice.superpixels.cache import RegionCache
 from vice.superpixels.external import RegionFiles
@@ -89,11 +89,14 @@ class Foregrounds:
         """Most objects of an image."""
         return 1 if self.objects == "one" else self.most_objects
 
-    def read(self, path: str | Path, **sizes: Any) -> tuple[np.ndarray, np.ndarray]:
+    def read(
+        self, path: str | Path, reading: Reading | None = None, **sizes: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
         """An image file of a standard size, and its objects.
 
         Args:
             path: The image.
+            reading: As in `vice.images.read_image`.
             **sizes: Options of `vice.images.standardize`.
 
         Returns:
@@ -103,7 +106,7 @@ class Foregrounds:
         Raises:
             ImageError: The image, or its mask, cannot be read, or they differ in size.
         """
-        whole_image = read_image(path)
+        whole_image = read_image(path, reading=reading)
         image = standardize(whole_image, **sizes)
         if self.files is None:
             return image, self.of(self._salient(image))

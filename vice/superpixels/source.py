@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from vice.errors import UserError
-from vice.images import read_image, standardize
+from vice.images import Reading, read_image, standardize
 from vice.options import NULL, PATH, POSITIVE, either, number, one_of, option, whole
 from vice.superpixels.cache import RegionCache
 from vice.superpixels.external import RegionFiles
@@ -139,11 +139,14 @@ class Superpixels:
             self.cache.write(path, regions)
         return regions
 
-    def read(self, path: str | Path, **sizes: Any) -> tuple[np.ndarray, np.ndarray]:
+    def read(
+        self, path: str | Path, reading: Reading | None = None, **sizes: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
         """An image file of a standard size, and its region map.
 
         Args:
             path: The image.
+            reading: As in `vice.images.read_image`.
             **sizes: Options of `vice.images.standardize`.
 
         Returns:
@@ -153,7 +156,7 @@ class Superpixels:
         Raises:
             ImageError: The image, or its map on disk, cannot be read, or they differ in size.
         """
-        whole = read_image(path)
+        whole = read_image(path, reading=reading)
         image = standardize(whole, **sizes)
         if self.files is None:
             return image, self(image)

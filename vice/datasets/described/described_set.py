@@ -26,7 +26,6 @@ from vice.datasets.label_files import geometry
 from vice.datasets.labelled_set import THREADS, ImageLabelPair, LabelledSet
 from vice.datasets.split_files import check_partners
 from vice.errors import UserError
-from vice.images import check_format
 from vice.images.lists import Contents
 from vice.labels import IGNORE
 from vice.runtime.progress import progress
@@ -157,8 +156,7 @@ class DescribedSet(LabelledSet):
         return classes
 
     def _check_pair(self, pair: ImageLabelPair) -> bool:
-        check_format(pair.image)
-        of_image = geometry(pair.image)
+        of_image = self.look(pair.image)
         size = of_image.upright if self.upright else of_image.size
         if pair.label is None:
             return False

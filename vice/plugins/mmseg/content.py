@@ -9,6 +9,7 @@ from typing import Any
 from vice.datasets import ImageLabelPair, LabelledSet
 from vice.errors import UserError
 from vice.evaluation.task import Task
+from vice.images import Reading
 from vice.images.fingerprints import count_shared
 from vice.images.survey import Survey, content_warnings, survey_images
 from vice.runtime.collectives import on_first_rank
@@ -71,7 +72,10 @@ def _look(
     pairs = {"fit": fitted, "score": sets[1].pairs(protocol.score_split)}
     splits = {"fit": protocol.fit_split, "score": protocol.score_split}
     names = {role: f"{data.name} {splits[role]}" for role, data in zip(pairs, sets, strict=True)}
-    surveys = {role: _survey(names[role], [each.image for each in pairs[role]]) for role in pairs}
+    surveys = {
+        role: _survey(names[role], [each.image for each in pairs[role]], task.reading)
+        for role in pairs
+    }
     same, near = count_shared(surveys["score"].prints, surveys["fit"].prints)
     if same or near:
         logger.warning(
@@ -85,8 +89,8 @@ def _look(
     }
 
 
-def _survey(name: str, images: Sequence[Any]) -> Survey:
-    survey = survey_images(images, f"looking at {name} images")
+def _survey(name: str, images: Sequence[Any], reading: Reading | None) -> Survey:
+    survey = survey_images(images, f"looking at {name} images", reading=reading)
     if survey.refused:
         raise UserError(
             f"{survey.refused[0]} ({len(survey.refused)} of {survey.looked} images of {name} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from vice.datasets.subsets import take_subset
 from vice.errors import UserError
 from vice.evaluation.protocols import Protocol
 from vice.evaluation.task import resolve_protocol
+from vice.images import Reading
 from vice.plugins.mmseg.batches import Draw
 from vice.plugins.mmseg.pipelines import ROLES, build_pipeline
 
@@ -29,6 +31,7 @@ class ViceDataset(BaseSegDataset):
         protocol: As in `vice.evaluation.task.resolve_protocol`; a config holds a name or fields.
         role: ``"train"``, ``"fit"`` or ``"score"``, see
             `vice.plugins.mmseg.pipelines.build_pipeline`; also says which split is read.
+        reading: As of `vice.images.Reading`, in plain values; None reads 8-bit RGB.
         data_path: Folder that holds the benchmarks' folders (``data_root`` is MMEngine's).
         fraction: Share of the split that is used, in (0, 1].
         subset_seed: Which subset of that size.
@@ -46,6 +49,7 @@ class ViceDataset(BaseSegDataset):
         protocol: Protocol | str | dict[str, Any] = "native",
         role: str = "score",
         data_path: str | None = None,
+        reading: dict[str, Any] | None = None,
         fraction: float = 1.0,
         subset_seed: int = 0,
         pipeline: list[dict[str, Any]] | None = None,
@@ -53,7 +57,8 @@ class ViceDataset(BaseSegDataset):
     ) -> None:
         if role not in ROLES:
             raise UserError(f"role {role!r} is unknown; choose one of {', '.join(ROLES)}")
-        self.source = open_dataset(dataset, data_path)
+        read = None if reading is None else Reading.of(reading, "reading")
+        self.source = replace(open_dataset(dataset, data_path), reading=read)
         self.protocol = resolve_protocol(protocol, dataset)
         self.role = role
         self.fraction, self.subset_seed = fraction, subset_seed

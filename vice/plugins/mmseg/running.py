@@ -93,6 +93,8 @@ def dataset_config(task: Task, role: str) -> dict[str, Any]:
         "data_path": task.data_root,
         "protocol": dataclasses.asdict(task.protocol),
         "role": role,
+        # Configs have plain values, and none of what is read as ever.
+        **({} if task.reading is None else {"reading": task.reading.to_dict()}),
         "test_mode": role != "train",
     }
 

@@ -40,7 +40,9 @@ class ViceLoadImage(BaseTransform):
         """
         data = results.get("vice_dataset")
         upright = data is None or data.upright
-        image = np.ascontiguousarray(read_image(results["img_path"], upright=upright)[..., ::-1])
+        reading = None if data is None else data.reading
+        pixels = read_image(results["img_path"], upright=upright, reading=reading)
+        image = np.ascontiguousarray(pixels[..., ::-1])
         results["img"] = image
         results["img_shape"] = results["ori_shape"] = image.shape[:2]
         return results

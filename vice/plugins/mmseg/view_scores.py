@@ -74,5 +74,6 @@ def _scores(task: Task, centroids: Centroids, images: list[Path]) -> dict[str, f
     device = torch.device(task.device or get_device())
     shared = share_embedder(task.spec, task.seed, features=task.protocol.features)
     embedder = shared.embed.to(device)
-    views = HeldOutViews(images, {"STANDARDIZE": {}}, task.seed)
+    read = {} if task.reading is None else {"measured": task.reading.to_dict()}
+    views = HeldOutViews(images, {"STANDARDIZE": {}, "DATASET": read}, task.seed)
     return dataclasses.asdict(views.measure(embedder, centroids.concepts().to(device)))

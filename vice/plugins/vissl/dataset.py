@@ -15,7 +15,7 @@ from vissl.data import DATA_SOURCES_WITH_SUBSET_SUPPORT, DATASET_SOURCE_MAP
 from vissl.data.dataset_catalog import VisslDatasetCatalog
 
 from vice.errors import UserError
-from vice.images import ImageError, list_images, read_image, standardize
+from vice.images import ImageError, list_images, read_image, reading_of, standardize
 from vice.images.fingerprints import Fingerprint, fingerprint
 from vice.methods import Unusable, build_method
 from vice.runtime.kept_arrays import KeptArrays
@@ -71,6 +71,7 @@ class Images:
         self.folder = Path(folder)
         self.seed, self.epoch = seed, 0
         self.standardize = dict(settings["STANDARDIZE"])
+        self.reading = reading_of(settings)
         regions = settings.get("SUPERPIXELS")
         self.superpixels = None if regions is None else Superpixels(**regions)
         objects = settings.get("FOREGROUND")
@@ -95,10 +96,13 @@ class Images:
     def image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
         image = self._kept.get(
-            "image", index, lambda: standardize(read_image(self.paths[index]), **self.standardize)
+            "image", index, lambda: standardize(self._read(index), **self.standardize)
         )
         self.last = index, image
         return image
+
+    def _read(self, index: int) -> np.ndarray:
+        return read_image(self.paths[index], reading=self.reading)
 
     def kept(self, index: int, make: Callable[[], np.ndarray]) -> np.ndarray:
         """What a method makes of an image, (H, W) uint8, and makes the same each time."""
@@ -121,7 +125,7 @@ class Images:
     ) -> tuple[np.ndarray, np.ndarray]:
         image, labels = (self._kept.read(name, index) for name in ("image", kind))
         if image is None or labels is None:
-            image, labels = read(self.paths[index], **self.standardize)
+            image, labels = read(self.paths[index], self.reading, **self.standardize)
             for name, array in (("image", image), (kind, labels)):
                 self._kept.write(name, index, array)
         self.last = index, image

@@ -67,6 +67,9 @@ def check_values(composed: DictConfig) -> None:
 
 def _check_together(plain: dict[str, Any]) -> None:
     """Values that are right by themselves and do not go with one another."""
+    bands = plain["VICE"]["DATASET"]["bands"]
+    if len(bands) == 2:
+        raise UserError(f"config.VICE.DATASET.bands={bands}: give one for gray, or three for color")
     sizes = plain["VICE"]["STANDARDIZE"]
     if sizes["min_side"] > sizes["max_side"]:
         raise UserError(

@@ -12,11 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from vissl.utils.hydra_config import convert_to_attrdict
 
 from vice.errors import UserError
-from vice.images import list_images
+from vice.images import list_images, reading_of
 from vice.images.survey import look_at_images
 from vice.methods import Method, build_method
 from vice.plugins.vissl.config.checks import check_values
 from vice.plugins.vissl.config.compose import change_texts, compose_with_defaults
+from vice.plugins.vissl.config.image_reading import set_reading
 from vice.plugins.vissl.config.inputs import announce_data, check_data
 from vice.plugins.vissl.config.machines import check_machines, choose_device, world
 from vice.plugins.vissl.option_keys import spelled
@@ -63,7 +64,8 @@ def configure(overrides: list[str]) -> tuple[Any, Any]:
     images = check_batches(config)
     method = _build(config)
     method.check_batch(int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config))
-    look_at_images(str(config.DATA.TRAIN.DATA_PATHS[0]))
+    set_reading(config)
+    look_at_images(str(config.DATA.TRAIN.DATA_PATHS[0]), reading_of(config.VICE))
     _log_scale(config, images)
     _set_parts(config, method)
     try:

@@ -39,6 +39,9 @@ _UNNAMED = {
 _COHERENCE = "VICE.LOSS.coherence_gradient"
 #: Options that version 0.1 did not have at all, and the value that comes to what it did.
 _YOUNGER = {
+    "VICE.DATASET.scale": "None",
+    "VICE.DATASET.bands": "[]",
+    "VICE.DATASET.page": "None",
     _COHERENCE: "through",
     "VICE.SUPERPIXELS.blur_sigma": "None",
     "VICE.SCHEDULE.shape": "cosine",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from classy_vision.optim import OPTIMIZER_REGISTRY
 
+from vice.images import ImageReading
 from vice.options import (
     AUTO,
     FLAG,
@@ -54,8 +55,12 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class DataOptions:
-    """``config.VICE.DATASET``."""
+class DataOptions(ImageReading):
+    """``config.VICE.DATASET``: the data, and how its images are read.
+
+    Where something is said of that, ``measured`` stands there as well, what was found by it
+    (`vice.images.Reading`).
+    """
 
     root: str = option("${oc.env:VICE_DATA,data}", PATH, "folder of the data sets")
     min_images_per_epoch: int = option(

@@ -15,9 +15,10 @@ from vissl.hooks.log_hooks import LogLossMetricsCheckpointHook
 
 import vice.plugins.vissl  # noqa: F401  (registers everything in a spawned worker)
 from vice.errors import UserError
+from vice.images import reading_of
 from vice.images.content import Content
 from vice.methods.signs import HealthMonitor, Measure
-from vice.models.checkpoint import save_run
+from vice.models.checkpoint import READING, save_run
 from vice.models.concepts import UNIT
 from vice.names import name_bytes
 from vice.options import options_of
@@ -270,7 +271,9 @@ def _meta(task: Any) -> dict[str, Any]:
     paths = [path for source in task.datasets["train"].data_objs for path in source.paths]
     names = name_bytes("\n".join(paths))
     source = embedder_of(task).weight_source
+    reading = reading_of(task.config["VICE"])
     return {
+        **({READING: reading.to_dict()} if reading else {}),
         **({"weights": source} if source else {}),
         **task.method.provenance(),
         "iteration": int(task.iteration),

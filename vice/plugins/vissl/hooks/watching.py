@@ -18,7 +18,7 @@ import numpy as np
 from classy_vision.generic.distributed_util import is_primary
 
 from vice.evaluation.label_free import HeldOutViews
-from vice.images import ImageError, list_images
+from vice.images import ImageError, list_images, reading_of
 from vice.models.checkpoint import Checkpoint
 from vice.models.modes import evaluating
 from vice.models.training_state import remove_parts
@@ -110,9 +110,10 @@ class PicturesHook(AfterEpochHook):
         drawn = rng.choice(len(paths), min(self.count, len(paths)), replace=False)
         # No cache: the run's own is for images as they are trained on.
         superpixels = Superpixels(**{**self.superpixels, "cache_dir": None})
+        reading = reading_of(task.config["VICE"])
         for path in (paths[index] for index in drawn):
             try:
-                self.shown.append(superpixels.read(path, min_side=1, max_side=_SIDE))
+                self.shown.append(superpixels.read(path, reading, min_side=1, max_side=_SIDE))
             except ImageError as error:
                 logger.warning("left out of the pictures: %s", error)
 
