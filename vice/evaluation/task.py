@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -80,6 +81,8 @@ class Task:
         own = stored_reading(self.spec)
         if self.read_as is None:
             return own
+        if not os.path.exists(self.read_as):
+            raise UserError(f"--read-as: {self.read_as} does not exist; give a run folder")
         asked = stored_reading(self.read_as)
         if own is not None and own != asked:
             raise UserError(

@@ -83,15 +83,14 @@ def stored_reading(spec: str) -> Reading | None:
         spec: As in `load_extractor`; ``random:PATH`` reads images as the run does.
 
     Returns:
-        None of 8-bit RGB, and of all that ViCE has not trained.
+        None of 8-bit RGB, of all that ViCE has not trained, and of what is not there: loading it
+        says so.
 
     Raises:
-        UserError: There is no such run, or what it says of it is damaged.
+        UserError: What the run says of it is damaged.
     """
     path = spec.removeprefix("random:")
-    if path != spec and not os.path.exists(path):
-        return None
-    if not names_a_run(path):
+    if not os.path.exists(path) or not names_a_run(path):
         return None
     from vice.models.checkpoint import READING, read_card
 
