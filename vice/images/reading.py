@@ -224,9 +224,9 @@ class Reading:
 
 
 def reading_of(settings: Mapping[str, Any]) -> Reading | None:
-    """The reading of a training, from ``config.VICE``; None of 8-bit RGB."""
+    """The reading of a training, from the settings of its run; None of 8-bit RGB."""
     measured = settings.get("DATASET", {}).get("measured")
-    return None if measured is None else Reading.of(measured, "config.VICE.DATASET.measured")
+    return None if measured is None else Reading.of(measured, "the settings of the training")
 
 
 def _bands(count: int) -> str:
