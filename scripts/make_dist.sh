@@ -19,7 +19,7 @@ diff <(names dist/*.whl) <(names "$work"/*.whl)
 python -m venv --without-pip "$work/env"
 purelib='import sysconfig; print(sysconfig.get_path("purelib"))'
 python -c "$purelib" >"$("$work/env/bin/python" -c "$purelib")/closure.pth"
-python -m pip --python "$work/env/bin/python" install --quiet --no-deps "$work"/*.whl
+python -m pip --python "$work/env/bin/python" install --quiet --no-deps --ignore-installed "$work"/*.whl
 cd "$work"
 unset PYTHONPATH
 env/bin/vice info | sed -n 1p

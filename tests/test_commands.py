@@ -42,6 +42,7 @@ WHERE_IT_ENDS = {
     "eval_position.py": (START, "as eval_linear.py"),
     "eval_boundaries.py": (START, "the model is loaded; images are found"),
     "finetune.py": (START, "as eval_linear.py"),
+    "score_masks.py": (PARSED, "needs masks; tests/evaluation/test_mask_scores.py"),
     "reproduce.py": (START, "trains for hours; the first training is composed"),
     "prepare_data.py": (END, ""),
     "compare.py": (END, ""),

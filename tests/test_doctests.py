@@ -31,6 +31,7 @@ DOORS = (
     "vice.methods:find_method",
     "vice.options:option",
     "vice.explore.mask_files:mask_names",
+    "vice.explore.named_concepts:model_title",
     "vice.explore.select_images:cover",
     "vice.explore.specks:remove_specks",
     "vice.datasets.described.templates:stem_of",

@@ -112,7 +112,8 @@ def environment(wheel, tmp_path_factory):
     own = call("-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder,
                python=python).strip()  # fmt: skip
     Path(own, "closure.pth").write_text(f"{site}\n")
-    call("-m", "pip", "--quiet", "--python", python, "install", "--no-deps", wheel, cwd=folder)
+    call("-m", "pip", "--quiet", "--python", python, "install", "--no-deps",
+         "--ignore-installed", wheel, cwd=folder)  # fmt: skip
     return folder
 
 

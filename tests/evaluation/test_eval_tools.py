@@ -61,6 +61,7 @@ def folder(tmp_path_factory):
         "eval_position.py",
         "eval_boundaries.py",
         "score.py",
+        "score_masks.py",
     ],
 )
 def test_help_has_an_example_and_loads_no_framework(tool):

@@ -153,6 +153,14 @@ def test_a_click_lights_up_what_is_similar_and_orders_the_images(page, folder, p
     similar = np.einsum("dhw,d->hw", cells.numpy(), query)
     assert np.corrcoef(red.ravel(), similar.ravel())[0, 1] > 0.8
     assert page.run("document.querySelectorAll('.tile .mark').length") == len(NAMES)
+    # What was clicked is said by its name of now, and of the image that is open.
+    said = "document.getElementById('said').textContent"
+    clicked = page.run(said).removeprefix("This pixel is ").partition(".")[0]
+    rename(page, clicked, "clicked")
+    assert page.run(said).startswith("This pixel is clicked.")
+    page.click("#next")
+    page.wait("Explorer.viewer.ready && Explorer.viewer.number !== 2")
+    assert page.run(said).startswith("Click a pixel")
     page.click("#all")
     assert page.run("Explorer.grid.order") == list(range(len(NAMES)))
 
@@ -181,6 +189,8 @@ def test_the_keyboard_is_enough(page):
     assert shown[:2] == ["one", "two"]
     assert page.run("document.activeElement.value") == shown[2]
     tick(page, "one", "two")
+    ticked = page.run("document.getElementById('ticked').textContent")
+    assert ticked.startswith("2 ticked: ") and {"one", "two"} == set(ticked[10:].split(", "))
     page.run("document.activeElement.blur()")
     page.key("m")
     assert len(names(page)) == CLUSTERS - 1

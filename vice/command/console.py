@@ -39,6 +39,7 @@ FURTHER = {
     "eval-retrieval": "eval_retrieval.py",
     "eval-position": "eval_position.py",
     "eval-boundaries": "eval_boundaries.py",
+    "score-masks": "score_masks.py",
     "finetune": "finetune.py",
     "cache-superpixels": "cache_superpixels.py",
     "repeat": "repeat.py",

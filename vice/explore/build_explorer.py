@@ -16,7 +16,7 @@ from vice.explore.compressed_vectors import Compression, Loss
 from vice.explore.explorer_files import ExplorerFiles, encoded
 from vice.explore.explorer_pass import CELLS, ExplorerPass, names_of
 from vice.explore.fitted_concepts import fit_vectors
-from vice.explore.named_concepts import COSINE, EUCLIDEAN, NamedConcepts
+from vice.explore.named_concepts import COSINE, EUCLIDEAN, NamedConcepts, model_title
 from vice.models.concepts import Concepts
 from vice.models.load import is_spherical
 from vice.predictor import Predictor
@@ -135,7 +135,7 @@ def _check(concepts: Concepts, spherical: bool, predictor: Predictor) -> None:
 def _model(predictor: Predictor, compression: Compression) -> dict[str, Any]:
     return {
         "model": {
-            "name": predictor.name,
+            "name": model_title(predictor.name),
             "weights": digest(predictor.embedder),
             "dim": predictor.dim,
         },

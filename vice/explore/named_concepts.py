@@ -78,6 +78,24 @@ class NamedConcepts:
         return self.groups[nearest]
 
 
+def model_title(name: str) -> str:
+    """What a file that is passed on calls a model: without the folders that its file lies in.
+
+    Example:
+        >>> from vice.explore.named_concepts import model_title
+        >>> model_title("/home/somebody/outputs/folder/vice.safetensors")
+        'folder'
+        >>> model_title("timm:resnet18@/home/somebody/file.pth"), model_title("lab")
+        ('timm:resnet18@file.pth', 'lab')
+    """
+    scheme, at, path = name.rpartition("@")
+    parts = [part for part in re.split(r"[\\/]", path) if part]
+    if not parts:
+        return name
+    in_run = len(parts) > 1 and parts[-1].endswith(".safetensors") and not at
+    return f"{scheme}{at}{parts[-2] if in_run else parts[-1]}"
+
+
 def read_named(path: Path, predictor: Predictor) -> NamedConcepts:
     """Reads ``concepts.json``.
 

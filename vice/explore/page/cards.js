@@ -102,7 +102,10 @@
 
   function drawActions() {
     const count = ticked.size;
-    byId("ticked").textContent = count ? `${count} ticked` : "Tick concepts to change them";
+    // By name: what is ticked may be out of sight.
+    const names = Explorer.concepts.list.filter(({ id }) => ticked.has(id)).map((c) => c.name);
+    byId("ticked").textContent = count
+      ? `${count} ticked: ${names.join(", ")}` : "Tick concepts to change them";
     byId("merge").disabled = count < 2;
     byId("split").disabled = count !== 1;
     byId("drop").disabled = count < 1;

@@ -88,6 +88,8 @@
       height: `${Math.max(8, bottom - Math.max(0, top))}px`,
     });
     tile.append(frame);
+    // The number would lie over a frame below.
+    tile.classList.toggle("low", bottom > height() / 2);
   }
 
   function setTabs() {

@@ -105,8 +105,7 @@
 
   function describe() {
     const { facts } = Explorer;
-    // A run's file says less than its folder does.
-    const model = facts.model.name.replace(/[\\/][^\\/]*\.safetensors$/, "").split(/[\\/]/).pop();
+    const model = facts.model.name;
     document.title = `${facts.images.length} images by ${model}`;
     byId("about").textContent = `${facts.images.length} images by ${model}`
       + (facts.unread.length ? `, ${facts.unread.length} left out` : "");

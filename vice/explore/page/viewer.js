@@ -3,7 +3,7 @@
 (() => {
   const byId = (id) => document.getElementById(id);
   const canvas = byId("heat"), stage = canvas.parentElement;
-  let number = -1, map = null, layer = "similarity", query = null, cross = null;
+  let number = -1, map = null, layer = "similarity", query = null, cross = null, picked = -1;
   let onQuery = () => {}, wanted = 0;
 
   /** Red, green, blue, opacity of a similarity from 0 (the folder's mean) to 1 (the same). */
@@ -23,6 +23,7 @@
     number = which;
     map = null;
     cross = null;
+    picked = -1;
     byId("viewer").hidden = false;
     byId("viewed").textContent = image.name;
     const picture = byId("picture");
@@ -62,8 +63,32 @@
     paint();
   }
 
+  /** The concept of a cell of the map. */
+  function conceptAt(cell) {
+    const { width } = Explorer.facts, { list, segment } = Explorer.concepts;
+    const codes = map.codes.subarray(cell * width, (cell + 1) * width);
+    return list[segment({ rows: 1, columns: 1, codes })[0]];
+  }
+
+  /** Says what was clicked in the image that is open, by its concept's name of now. */
+  function say() {
+    const concept = map && picked >= 0 ? conceptAt(picked) : null;
+    byId("said").textContent = concept
+      ? `This pixel is ${concept.name}${concept.dropped ? " (dropped)" : ""}. `
+        + "Images are ordered by their most similar part."
+      : "Click a pixel to see what is similar to it.";
+  }
+
+  /** The number of the cell at a place (shares of the sides). */
+  function cellAt(x, y) {
+    const column = Math.min(map.columns - 1, Math.floor(x * map.columns));
+    const row = Math.min(map.rows - 1, Math.floor(y * map.rows));
+    return row * map.columns + column;
+  }
+
   /** Draws the layer that is chosen, a pixel of the canvas for each cell of the map. */
   function paint() {
+    say();
     byId("cross").hidden = !cross;
     if (cross) {
       byId("cross").style.left = `${100 * cross.x}%`;
@@ -101,21 +126,13 @@
   function pick(x, y) {
     if (!map) return;
     const start = performance.now();
-    const column = Math.min(map.columns - 1, Math.floor(x * map.columns));
-    const row = Math.min(map.rows - 1, Math.floor(y * map.rows));
-    const vector = Explorer.real(map.codes, row * map.columns + column, Explorer.facts.steps);
+    picked = cellAt(x, y);
+    const column = picked % map.columns, row = Math.floor(picked / map.columns);
+    const vector = Explorer.real(map.codes, picked, Explorer.facts.steps);
     const found = Explorer.rank(vector);
     query = { vector, mean: found.mean, number };
     cross = { x: (column + 0.5) / map.columns, y: (row + 0.5) / map.rows };
     if (layer === "none") setLayer("similarity"); else paint();
-    const cell = Explorer.concepts.segment({
-      rows: 1, columns: 1, codes: map.codes.subarray(
-        (row * map.columns + column) * Explorer.facts.width,
-        (row * map.columns + column + 1) * Explorer.facts.width),
-    })[0];
-    const concept = Explorer.concepts.list[cell];
-    byId("said").textContent = `This pixel is ${concept.name}${concept.dropped ? " (dropped)" : ""}. `
-      + "Images are ordered by their most similar part.";
     onQuery(found, number);
     Explorer.lastPick = performance.now() - start;
   }
@@ -125,6 +142,12 @@
     // A click by the keyboard has no place.
     if (event.detail === 0 && event.clientX === 0) return;
     pick((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const box = canvas.getBoundingClientRect();
+    const x = (event.clientX - box.left) / box.width, y = (event.clientY - box.top) / box.height;
+    const inside = map && layer === "concepts" && Math.min(x, y) >= 0;
+    canvas.title = inside ? conceptAt(cellAt(x, y)).name : "";
   });
   canvas.addEventListener("keydown", (event) => {
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -148,7 +171,7 @@
 
   Explorer.viewer = {
     open, close, setLayer, paint, pick,
-    forget() { query = null; cross = null; paint(); },
+    forget() { query = null; cross = null; picked = -1; paint(); },
     onQuery(listener) { onQuery = listener; },
     get number() { return number; },
     get ready() { return map !== null; },

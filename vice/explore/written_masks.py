@@ -1,0 +1,81 @@
+"""The output folder of `vice segment`, opened again."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from vice.errors import UserError
+from vice.explore.mask_files import read_mask
+from vice.explore.mask_formats import Masks
+from vice.explore.segment_folder import MASKS, RECORD, SUMMARY
+from vice.names import printable
+from vice.runtime.files import read_json
+
+_REMEDY = "run vice segment again"
+
+
+def open_written(source: Path, least: int = 1) -> Masks:
+    """Finds the masks of a folder, and what they hold.
+
+    Args:
+        source: What `vice segment` was given as ``--out``.
+        least: As in `vice.explore.mask_formats.Masks`.
+
+    Raises:
+        UserError: There are no finished masks.
+    """
+    record = read_json(source / RECORD, _REMEDY) if (source / RECORD).exists() else {}
+    names, table = record.get("names"), source / SUMMARY
+    if not isinstance(names, list) or not table.is_file():
+        raise UserError(f"{source} holds no finished masks of vice segment: {_REMEDY}")
+    with table.open(encoding="utf-8", newline="") as file:
+        # By place: concepts may be called as these columns are.
+        rows = list(csv.reader(file))[1:]
+    images, files = ([row[column] for row in rows] for column in (0, 1))
+    colors = record.get("colors")
+    if colors is not None:
+        colors = np.array(colors, np.uint8)
+    return Masks(source / MASKS, files, images, names, least, colors, record.get("void"))
+
+
+class MasksByImage:
+    """Finds the mask of an image.
+
+    An image is known by its path; where the masks were made from another folder, on another machine
+    say, by the end of the path that both share: its folder's name and its own.
+
+    Args:
+        masks: The masks.
+    """
+
+    def __init__(self, masks: Masks) -> None:
+        self.masks = masks
+        self._by_path: dict[str, str] = {}
+        self._by_end: dict[tuple[str, ...], list[str]] = {}
+        for image, file in zip(masks.images, masks.files, strict=True):
+            self._by_path[os.path.abspath(image)] = file
+            self._by_end.setdefault(PurePath(image).parts[-2:], []).append(file)
+
+    def read(self, image: Path) -> np.ndarray:
+        """The mask of an image, (H, W) int64.
+
+        Raises:
+            UserError: There is none, there are several, or it cannot be read.
+        """
+        # The table holds names as they are shown.
+        path = printable(os.path.abspath(image))
+        found = self._by_path.get(path)
+        if found is None:
+            ends = self._by_end.get(PurePath(path).parts[-2:], [])
+            if len(ends) != 1:
+                what = f"{len(ends)} masks that could be of" if ends else "no mask of"
+                raise UserError(
+                    f"{self.masks.folder.parent}: {what} {path}; run vice segment over the images "
+                    "of this split alone"
+                )
+            found = ends[0]
+        return read_mask(self.masks.folder / found)
