@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from vice.cli import Parser, show, whole
-from vice.command.inputs import given_concepts, listed, own_concepts
+from vice.command.inputs import add_places, given_concepts, listed, own_concepts
 from vice.names import printable
-from vice.paths import typed_path, typed_text
+from vice.paths import typed_path
 from vice.runtime.device_names import NAMES
 
 EXAMPLE = """\
@@ -30,15 +30,8 @@ def main() -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_places(parser, videos=True)
     add = parser.add_argument
-    add("model", type=typed_text, help="what vice.load takes")
-    add(
-        "images",
-        nargs="+",
-        type=typed_path,
-        help="folders, text files with a path a line, images, videos",
-    )
-    add("--out", "-o", type=typed_path, required=True, metavar="DIR", help="output folder")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--clusters", type=whole(1, 1024), default=CLUSTERS, metavar="K",
         help=f"begin with so many concepts, fitted to the images ({CLUSTERS})")  # fmt: skip

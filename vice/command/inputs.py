@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vice.errors import UserError
+from vice.paths import typed_path, typed_text
 
 if TYPE_CHECKING:
     from vice.explore.named_concepts import NamedConcepts
@@ -16,6 +18,18 @@ if TYPE_CHECKING:
 
 #: Suffix of concepts that have names; others are what k-means fitted.
 NAMED = ".json"
+
+
+#: What ``images`` may be.
+PLACES = "folders, text files with a path a line, images"
+
+
+def add_places(parser: argparse.ArgumentParser, *, videos: bool) -> None:
+    """Adds a model, images and an output folder to a command line."""
+    add = parser.add_argument
+    add("model", type=typed_text, help="what vice.load takes")
+    add("images", nargs="+", type=typed_path, help=f"{PLACES}, videos" if videos else PLACES)
+    add("--out", "-o", type=typed_path, required=True, metavar="DIR", help="output folder")
 
 
 @dataclass

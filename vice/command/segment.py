@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vice.cli import Parser, show, whole
-from vice.command.inputs import Inputs, given_concepts, listed, own_concepts
+from vice.command.inputs import Inputs, add_places, given_concepts, listed, own_concepts
 from vice.errors import UserError
 from vice.names import printable
-from vice.paths import typed_path, typed_text
+from vice.paths import typed_path
 from vice.runtime.device_names import NAMES
 
 if TYPE_CHECKING:
@@ -43,15 +43,8 @@ def main() -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_places(parser, videos=True)
     add = parser.add_argument
-    add("model", type=typed_text, help="what vice.load takes")
-    add(
-        "images",
-        nargs="+",
-        type=typed_path,
-        help="folders, text files with a path a line, images, videos",
-    )
-    add("--out", "-o", type=typed_path, required=True, metavar="DIR", help="output folder")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--clusters", type=whole(1, 65536), metavar="K",
         help="fit so many concepts to the images (the model's own concepts)")  # fmt: skip

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 
 from vice.cli import Parser, number, show, whole
-from vice.command.inputs import listed
+from vice.command.inputs import add_places, listed
 from vice.names import printable
-from vice.paths import typed_path, typed_text
 from vice.runtime.device_names import NAMES
 
 EXAMPLE = """\
@@ -27,11 +26,9 @@ def main() -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_places(parser, videos=False)
     add = parser.add_argument
-    add("model", type=typed_text, help="what vice.load takes")
-    add("images", nargs="+", type=typed_path, help="folders, text files with a path a line, images")
     add("-n", "--number", type=whole(1, 10**6), required=True, metavar="N", help="how many")
-    add("--out", "-o", type=typed_path, required=True, metavar="DIR", help="output folder")
     add("--duplicates", type=number(0, 1), default=0.95, metavar="S",
         help="similarity from which images are near-duplicates (0.95)")  # fmt: skip
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of the kinds of regions (0)")
