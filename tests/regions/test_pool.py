@@ -42,11 +42,16 @@ def test_pooling_equals_the_loop_for_any_layout(seed, mode):
     embeddings = rng.normal(size=(maps, dim, *small))
     regions = ragged_regions(rng, maps, height, width)
     expected = oracles.pool(embeddings, regions, mode)
+    upsampled = torch.nn.functional.interpolate(
+        torch.from_numpy(embeddings), (height, width), mode="bilinear"
+    )
+    shortest = float(upsampled.norm(dim=1).min())
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
         given_embeddings = torch.from_numpy(embeddings).to(dtype)
         pooled = pool_regions(given_embeddings, torch.from_numpy(regions), normalize=mode)
         assert pooled.vectors.dtype == dtype
-        compare(pooled, expected, tolerance)
+        # Condition number: of cells that cancel to little, rounding is as much larger.
+        compare(pooled, expected, tolerance * max(1.0, 0.01 / shortest))
 
 
 @pytest.mark.parametrize("mode", ["pixel", "region"])

@@ -120,9 +120,11 @@ def reading_words(args: argparse.Namespace) -> list[str]:
         key = f"config.VICE.DATASET.{name}"
         if any(text.lstrip("+").startswith(f"{key}=") for text in args.changes):
             raise UserError(f"--{name} and {key} say the same: give one of them")
-        # Percentiles: a comma outside of quotes ends a value.
-        shown = quote(value) if isinstance(value, str) else str(value).strip("(,)")
-        words.append(f"{key}=[{shown}]" if name == "bands" else f"{key}={shown}")
+        if isinstance(value, tuple):
+            words.append(f"{key}=[{','.join(map(str, value))}]")
+        else:
+            # Percentiles: a comma outside of quotes ends a value.
+            words.append(f"{key}={quote(value) if isinstance(value, str) else value}")
     return words
 
 

@@ -13,6 +13,7 @@ from vice.models.concepts import Concepts
 from vice.names import printable
 from vice.redaction import redact_text
 from vice.runtime.files import read_json
+from vice.runtime.run_folder import RESULTS_NAME
 
 #: As in a folder of Hugging Face.
 CARD_FILE = "README.md"
@@ -153,4 +154,4 @@ def _file(path: str | Path) -> Path:
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path} does not exist; give a results.json, or the folder that holds it")
-    return path / "results.json" if path.is_dir() else path
+    return path / RESULTS_NAME if path.is_dir() else path

@@ -25,13 +25,13 @@ def probe_weights(out):
 
 def test_linear_learns_and_leaves_evidence(tiny, make_folder, tmp_path, caplog):
     root, out = make_folder(), tmp_path / "out"
-    (root / "images" / "val" / "photo.HEIC").touch()
+    (root / "images" / "val" / "photo.NEF").touch()
     with caplog.at_level(logging.INFO, "vice.images.lists"):
         result = evaluate_linear(tiny, root, out, **LINEAR, max_maps=99)
-    line = f"{root / 'images' / 'val'}: 5 images (.png 5); ignored: .HEIC 1"
+    line = f"{root / 'images' / 'val'}: 5 images (.png 5); ignored: .NEF 1"
     assert [record.message for record in caplog.records].count(line) == 1
     images, labels = result["dataset"]["found"]["score"]
-    assert images["ignored"] == {".HEIC": 1} and labels["used"] == {".png": 5}
+    assert images["ignored"] == {".NEF": 1} and labels["used"] == {".png": 5}
     scores = result["linear"]
     assert scores["accuracy"] > 0.85 and scores["miou"] > 0.7
     assert scores["iou_per_class"]["never seen"] is None

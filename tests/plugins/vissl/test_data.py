@@ -226,7 +226,9 @@ def test_a_pass_reads_every_image_once_and_counts_what_it_cannot(tmp_path, caplo
 
 def test_images_are_read_once_and_every_epoch_has_views_of_its_own(images, tmp_path, monkeypatch):
     read, reads = source.read_image, []
-    monkeypatch.setattr(source, "read_image", lambda path: reads.append(path) or read(path))
+    monkeypatch.setattr(
+        source, "read_image", lambda path, **how: reads.append(path) or read(path, **how)
+    )
     drawn = {}
     for mib in (8, 0):
         keep = f"config.VICE.DATASET.keep_mib={mib}"

@@ -109,7 +109,7 @@ def task_of(paths):
     source = SimpleNamespace(paths=[str(path) for path in paths])
     return SimpleNamespace(
         datasets={"train": SimpleNamespace(data_objs=[source])},
-        config={"SEED_VALUE": 3},
+        config={"SEED_VALUE": 3, "VICE": {}},
         device=torch.device("cpu"),
         method=vice_method(),
         base_model=model,
