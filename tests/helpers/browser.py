@@ -187,7 +187,7 @@ class Browser:
 
     def click(self, selector: str, x: float = 0.5, y: float = 0.5) -> None:
         """Clicks an element by the mouse, at shares of its sides, if it is what lies there."""
-        at = self.run(f"""(() => {{
+        script = f"""(() => {{
             const element = document.querySelector({json.dumps(selector)});
             element.scrollIntoView({{block: "nearest"}});
             let box = element.getBoundingClientRect();
@@ -200,7 +200,12 @@ class Browser:
                 box = element.getBoundingClientRect();
             }}
             return lies() ? point() : `${{hit() && hit().outerHTML.slice(0, 200)}} lies there`;
-        }})()""")
+        }})()"""
+        # Layout: images that come late move what lies below them.
+        at, end = self.run(script), time.monotonic() + 5
+        while not isinstance(at, list) and time.monotonic() < end:
+            time.sleep(0.1)
+            at = self.run(script)
         assert isinstance(at, list), f"{selector}: {at}"
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left",

@@ -51,7 +51,8 @@ def read_health(path: str | Path) -> list[dict[str, Any]]:
     """
     file = Path(path)
     file = file / HEALTH_NAME if file.is_dir() else file
-    if not file.exists():
+    # Race: a run folder may come into being between two looks at it.
+    if not file.is_file():
         return []
     return list(_parse(file.read_text(encoding="utf-8", errors="replace").splitlines()))
 
