@@ -187,25 +187,25 @@ class Browser:
 
     def click(self, selector: str, x: float = 0.5, y: float = 0.5) -> None:
         """Clicks an element by the mouse, at shares of its sides, if it is what lies there."""
-        script = f"""(() => {{
+        # Frames: what has just scrolled, or moves as images come, is hit where it was a frame ago.
+        at = self.run(f"""(async () => {{
+            const frame = () => new Promise((next) => requestAnimationFrame(() => next()));
             const element = document.querySelector({json.dumps(selector)});
-            element.scrollIntoView({{block: "nearest"}});
-            let box = element.getBoundingClientRect();
-            const point = () => [box.left + box.width * {x}, box.top + box.height * {y}];
+            const point = () => {{ const box = element.getBoundingClientRect();
+                return [box.left + box.width * {x}, box.top + box.height * {y}]; }};
             const hit = () => document.elementFromPoint(...point());
             const lies = () => {{ const found = hit();
                 return found && (element.contains(found) || found.contains(element)); }};
-            if (!lies()) {{
-                element.scrollIntoView({{block: "center"}});
-                box = element.getBoundingClientRect();
+            const end = performance.now() + 5000;
+            for (let still = 0; still < 3 && performance.now() < end;) {{
+                element.scrollIntoView({{block: "nearest"}});
+                if (!lies()) element.scrollIntoView({{block: "center"}});
+                const before = String(point());
+                await frame();
+                still = lies() && String(point()) === before ? still + 1 : 0;
             }}
             return lies() ? point() : `${{hit() && hit().outerHTML.slice(0, 200)}} lies there`;
-        }})()"""
-        # Layout: images that come late move what lies below them.
-        at, end = self.run(script), time.monotonic() + 5
-        while not isinstance(at, list) and time.monotonic() < end:
-            time.sleep(0.1)
-            at = self.run(script)
+        }})()""")
         assert isinstance(at, list), f"{selector}: {at}"
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left",
