@@ -8,7 +8,6 @@ Examples:
     python tools/benchmark.py scoring --labelled data/msrc21 --device cpu   # all read-outs
 """
 
-import argparse
 import platform
 from collections.abc import Callable
 from importlib import import_module
@@ -49,7 +48,7 @@ def part_of(place: str) -> Callable[..., Any]:
 
 
 def main() -> int:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (all)")
     parser.add_argument("--small", action="store_true", help="small sizes, for a CPU")
     parser.add_argument("--device", help=f"{NAMES} (a GPU of CUDA if there is one)")

@@ -9,7 +9,6 @@ Examples:
         config.VICE.SUPERPIXELS.cache_dir=data/superpixels
 """
 
-import argparse
 import os
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from vice.names import printable
 
 
 def main() -> int:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     number = os.environ.get("SLURM_ARRAY_TASK_ID", "0")
     count = os.environ.get("SLURM_ARRAY_TASK_COUNT", "1")
     parser.add_argument("overrides", nargs="+", metavar="config=NAME KEY=VALUE")

@@ -12,15 +12,13 @@ Examples:
     python tools/compare.py outputs/eval/* --row 'ViCE=outputs/seed*' --row 'colour=lab'
 """
 
-import argparse
-
 from vice.cli import Parser, run
 from vice.paths import typed_path
 from vice.runtime.files import write_text
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("folders", nargs="+", type=typed_path, metavar="DIR", help="results directories")
     add("--out", type=typed_path, help="file to write, .md or .html (the terminal)")

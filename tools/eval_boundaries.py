@@ -28,7 +28,6 @@ def main() -> None:
     parser = Parser(
         description=__doc__,
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("checkpoint", type=typed_text, help="what vice.load takes")

@@ -37,7 +37,7 @@ FOLDER = "folder"
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("name", choices=[*sorted(RELEASES), FOLDER], metavar="NAME",
         help=f"{', '.join(sorted(RELEASES))}, or {FOLDER}")  # fmt: skip

@@ -9,15 +9,13 @@ Examples:
     python tools/repeat.py RESULT --out outputs/again --checkpoint downloads/vice.safetensors
 """
 
-import argparse
-
 from vice.cli import Parser, run
 from vice.paths import typed_text
 from vice.runtime.device_names import NAMES
 
 
 def main() -> int:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("result", type=typed_text, help="results directory")
     add("--out", required=True, type=typed_text, help="where the new results go")

@@ -30,7 +30,7 @@ from vice.runtime.device_names import NAMES, check_device
 
 
 def parse() -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("table", nargs="?", help="name of a table, see --list")
     add("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of every training")

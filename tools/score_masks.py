@@ -9,7 +9,6 @@ dropped ones. Nothing is matched by counts.
 
 from __future__ import annotations
 
-import argparse
 import re
 from pathlib import Path
 
@@ -28,7 +27,6 @@ def main() -> None:
     parser = Parser(
         description=__doc__,
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("masks", type=typed_path, help="output folder of vice segment")

@@ -141,7 +141,9 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **({"prog": program} | options if program else options))
+        # Line breaks of descriptions and examples stay.
+        common = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+        super().__init__(*args, **common | ({"prog": program} if program else {}) | options)
         self.register("action", None, _Store)
         self.register("action", "store", _Store)
         self.given: set[str] = set()

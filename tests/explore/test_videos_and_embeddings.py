@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections import namedtuple
 
 import cv2
@@ -13,8 +12,8 @@ import pytest
 from PIL import Image
 
 import vice
+from tests.explore.test_segment_folder import ran
 from tests.helpers.content import photo
-from vice.command import segment
 from vice.errors import MissingPart, UserError
 from vice.explore import embedding_files
 from vice.explore.mask_files import read_mask
@@ -147,16 +146,10 @@ def video(tmp_path):
     return path
 
 
-def ran(capsys, monkeypatch, *words):
-    monkeypatch.setattr(sys, "argv", ["vice segment", *map(str, words)])
-    segment.main()
-    return capsys.readouterr().out
-
-
 def test_videos_frame_by_frame(video, images, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     words = ("lab", video, images[0], "--clusters", 2, "-o", out, "--device", "cpu")
-    said = ran(capsys, monkeypatch, *words)
+    said = ran(monkeypatch, capsys, *words)
     # Five steps of nine change two stripes of four columns.
     wanted = 100 * 5 * 8 / 64 / 9
     line = next(line for line in said.splitlines() if line.startswith("clip.avi: "))
@@ -172,7 +165,7 @@ def test_videos_frame_by_frame(video, images, tmp_path, capsys, monkeypatch):
         left = 4 * min(number, 5)
         assert (read_mask(path)[8:40, left + 3 : left + 13] == bright).all()
     before = [path.stat().st_mtime_ns for path in sorted((out / "frames").rglob("*.jpg"))]
-    assert "(11 were there)" in ran(capsys, monkeypatch, *words)
+    assert "(11 were there)" in ran(monkeypatch, capsys, *words)
     assert before == [path.stat().st_mtime_ns for path in sorted((out / "frames").rglob("*.jpg"))]
 
 
@@ -188,4 +181,4 @@ def test_two_videos_of_a_name_are_refused(video, tmp_path, capsys, monkeypatch):
     other.parent.mkdir()
     shutil.copy(video, other)
     with pytest.raises(UserError, match="two videos are called clip.avi"):
-        ran(capsys, monkeypatch, "lab", video, other, "--clusters", 2, "-o", tmp_path / "out")
+        ran(monkeypatch, capsys, "lab", video, other, "--clusters", 2, "-o", tmp_path / "out")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-
 from vice.cli import Parser, show, whole
 from vice.command.inputs import add_places, given_concepts, listed, own_concepts
 from vice.names import printable
@@ -28,7 +26,6 @@ def main() -> None:
     parser = Parser(
         description="Makes a page that shows what a model sees in a folder's images.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_places(parser, videos=True)
     add = parser.add_argument

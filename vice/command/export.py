@@ -40,7 +40,6 @@ def main() -> None:
     parser = Parser(
         description="Writes a model for programs that have no ViCE.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("model", type=typed_text, help="what vice.load takes")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-
 from vice.cli import Parser, show, whole
 from vice.names import printable
 from vice.paths import typed_path
@@ -28,7 +26,6 @@ def main() -> None:
     parser = Parser(
         description="Writes what vice segment wrote in the format of another program.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("masks", type=typed_path, help="the output folder of vice segment")

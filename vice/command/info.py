@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import sys
@@ -28,7 +27,6 @@ def main() -> None:
     parser = Parser(
         description="Says what is installed here, or what a model is.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", nargs="?", type=typed_text, help="what vice.load takes")
     parser.add_argument("--card", action="store_true", help="the whole card, as for a hub")

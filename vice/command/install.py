@@ -7,7 +7,6 @@ dependencies.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import subprocess
 import sys
@@ -48,9 +47,7 @@ class Pin:
 
 def main() -> int:
     """Says what will be installed, asks, and installs it."""
-    parser = Parser(
-        description=__doc__.replace("``", ""), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__.replace("``", ""))
     add = parser.add_argument
     add("parts", nargs="+", choices=PARTS, metavar="PART", help=" or ".join(PARTS))
     add("--yes", action="store_true", help="do not ask")

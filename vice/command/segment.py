@@ -41,7 +41,6 @@ def main() -> None:
     parser = Parser(
         description="Gives each pixel of a folder's images its most similar concept.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_places(parser, videos=True)
     add = parser.add_argument

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-
 from vice.cli import Parser, number, show, whole
 from vice.command.inputs import add_places, listed
 from vice.names import printable
@@ -24,7 +22,6 @@ def main() -> None:
     parser = Parser(
         description="Chooses images that show as much as possible of what all show.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_places(parser, videos=False)
     add = parser.add_argument

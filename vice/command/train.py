@@ -150,7 +150,6 @@ def _parse() -> argparse.Namespace:
         description="Trains on a folder of images, or by a named config.",
         usage="vice train [CONFIG] [--images PATH ...] [--out DIR] [--resume] [KEY=VALUE ...]",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("words", nargs="*", metavar="CONFIG KEY=VALUE", help="a config (folder), and its options")

@@ -38,7 +38,6 @@ def evaluation_parser(description: str | None, example: str) -> argparse.Argumen
     parser = Parser(
         description=description,
         epilog=f"protocols:\n{notes}\nexample:\n{example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add(

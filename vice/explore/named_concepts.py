@@ -83,9 +83,9 @@ def model_title(name: str) -> str:
 
     Example:
         >>> from vice.explore.named_concepts import model_title
-        >>> model_title("/home/somebody/outputs/folder/vice.safetensors")
+        >>> model_title("outputs/folder/vice.safetensors")
         'folder'
-        >>> model_title("timm:resnet18@/home/somebody/file.pth"), model_title("lab")
+        >>> model_title("timm:resnet18@weights/file.pth"), model_title("lab")
         ('timm:resnet18@file.pth', 'lab')
     """
     scheme, at, path = name.rpartition("@")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vice.losses.joint import displaced_joint
-from vice.losses.precision import full_precision
+from vice.precision import full_precision
 from vice.runtime.collectives import sum_over_ranks, world_size
 from vice.runtime.device import Arriving
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vice.losses.precision import full_precision
+from vice.precision import full_precision
 
 #: Most bytes of each of the two spectra that exist at a time; at least one image's does.
 _SPECTRUM = 2**26

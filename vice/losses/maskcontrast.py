@@ -11,9 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 from vice.losses.key_queue import KeyQueue
 from vice.losses.objects import Objects
-from vice.losses.precision import full_precision
 from vice.models import Embedder
 from vice.models.key_encoder import KeyEncoder, Run
+from vice.precision import full_precision
 from vice.regions import pool_regions
 from vice.regions.bilinear import axis
 from vice.runtime.collectives import all_gather, all_reduce_, rank, world_size

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vice.labels import IGNORE
-from vice.losses.precision import full_precision
+from vice.precision import full_precision
 from vice.runtime.collectives import all_reduce_, world_size
 from vice.runtime.device import Arriving
 from vice.views.feature_crop import crop_resize

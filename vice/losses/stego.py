@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vice.labels import IGNORE
-from vice.losses.precision import full_precision
+from vice.precision import full_precision
 from vice.runtime.collectives import all_gather, all_reduce_, rank, sum_over_ranks, world_size
 from vice.runtime.device import Arriving
 

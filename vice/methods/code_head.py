@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vice.losses.precision import full_precision
+from vice.precision import full_precision
 
 
 class Clusters(nn.Module):

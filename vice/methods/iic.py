@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from vice.errors import OptionError
 from vice.labels import IGNORE
 from vice.losses.iic import IICLoss
-from vice.losses.precision import full_precision
 from vice.methods.base import Method
 from vice.methods.batch import Batch
 from vice.methods.context import Context, Source
@@ -22,6 +21,7 @@ from vice.methods.signs import Measure, Sign
 from vice.models import Concepts
 from vice.models.concepts import RAW
 from vice.options import FLAG, NULL, PATH, either, list_of, number, one_of, option, whole
+from vice.precision import full_precision
 from vice.superpixels.external import RegionFiles
 from vice.views.pairs import Pair, PairOptions, collate_pairs, draw_pair, finish_pairs
 from vice.views.photometric import Photometric

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vice.precision import full_precision
 from vice.regions.dense_means import PooledSmallMeans, fits
 from vice.regions.means import PooledMeans
 from vice.regions.numbering import RegionIndex, _numbered
@@ -98,7 +99,7 @@ def region_means(embeddings: Tensor, numbered: RegionIndex, options: dict[str, b
     """
     if (kernels := _kernels_for(embeddings)) is not None:
         return kernels.FusedMeans.apply(embeddings, numbered, options)
-    taken = _full(embeddings)
+    taken = full_precision(embeddings)
     function = PooledSmallMeans if fits(taken, numbered) else PooledMeans
     return function.apply(taken, numbered, options)
 
@@ -177,10 +178,6 @@ def region_representatives(
     if (kernels := _kernels_for(embeddings)) is not None:
         function, taken = kernels.FusedRepresentatives, embeddings
     else:
-        function, taken = Representatives, _full(embeddings)
+        function, taken = Representatives, full_precision(embeddings)
     like = torch.float64 if taken.dtype == torch.float64 else torch.float32
     return function.apply(taken, prototypes.to(like), numbered, options)
-
-
-def _full(embeddings: Tensor) -> Tensor:
-    return embeddings if embeddings.dtype == torch.float64 else embeddings.float()

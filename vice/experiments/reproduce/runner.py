@@ -70,11 +70,17 @@ class RowOutcome:
     results: list[Path] = field(default_factory=list)
     specs: list[str] = field(default_factory=list)
 
-    def scored(
-        self, row: Experiment, spec: str, seed: int, folder: Path, plan: ReproducePlan
+    def take(
+        self,
+        scores: Scores,
+        row: Experiment,
+        spec: str,
+        seed: int,
+        folder: Path,
+        plan: ReproducePlan,
     ) -> None:
-        """Takes the scores of a last checkpoint, and notes where they are."""
-        self.last.append(evaluate(row, spec, seed, folder, plan))
+        """Takes the scores that `evaluate` gave of a last checkpoint, and notes where they are."""
+        self.last.append(scores)
         self.results += result_folders(row, spec, seed, folder, plan)
         self.specs.append(spec)
 
@@ -243,9 +249,11 @@ def _score(
     _, folder, _ = _place(row, seed, plan)
     results_folder = plan.out / "eval" / folder.name
     if row.initial:
-        outcome.scored(row, f"random:{folder}", seed, results_folder / "initial", plan)
+        initial = (row, f"random:{folder}", seed, results_folder / "initial", plan)
+        outcome.take(evaluate(*initial), *initial)
         return
-    last = evaluate(row, str(folder), seed, results_folder / "last", plan)
+    asked = (row, str(folder), seed, results_folder / "last", plan)
+    last = evaluate(*asked)
     choice = choose(row, folder, seed, plan)
     chosen = last
     if not choice["last"]:
@@ -253,7 +261,7 @@ def _score(
             row, choice["path"], seed, results_folder / f"epoch{choice['epoch']}", plan
         )
     label_free = last_scores(row, folder, _views(table, row, plan), plan)
-    outcome.scored(row, str(folder), seed, results_folder / "last", plan)
+    outcome.take(last, *asked)
     outcome.chosen.append(chosen)
     outcome.label_free.append(label_free)
     outcome.epochs.append(choice["epoch"])
@@ -269,7 +277,8 @@ def _score_frozen(outcome: RowOutcome, row: Experiment, seed: int, plan: Reprodu
     try:
         spec = frozen_spec(row, plan)
         try:
-            outcome.scored(row, spec, seed, plan.out / "eval" / _plain(spec), plan)
+            asked = (row, spec, seed, plan.out / "eval" / _plain(spec), plan)
+            outcome.take(evaluate(*asked), *asked)
         except UserError as error:
             # Only a row that names its weights may be without them.
             if row.file and (reason := _unloadable(spec)):
