@@ -1,7 +1,7 @@
 # make demo            install, train on mosaics of real textures, score, and write a report
 # make demo IMAGES=DIR the same on your own images (pictures, no scores); OUT=DIR for its output
-# make test            all tests, on CPU
-# make lint            ruff, mypy, and the directions of imports
+# make test            all tests, on CPU; PYTHON=python3.13 VENV=.venv-3.13 by another Python
+# make lint            ruff, mypy, the directions of imports, and the Dockerfile
 # make lock            resolve requirements/*.in again
 # make docs            the pages as a site, in build/site
 # make dist            sdist and wheel in dist/, looked through, and installed in a new environment
@@ -43,6 +43,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint scripts/Dockerfile
 
 lock:
 	scripts/lock_requirements.sh

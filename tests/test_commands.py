@@ -195,7 +195,10 @@ def here(folder, monkeypatch):
 
 def run_tool(tool, arguments, monkeypatch, capsys):
     """Runs a tool, or a word of `vice`, in this process as far as the table says; its output."""
-    how, _ = WHERE_IT_ENDS[Path(tool).name]
+    name = Path(tool).name
+    # Words that stand for scripts.
+    scripts = {word: script for word, (_, script) in console.WORDS.items()} | console.FURTHER
+    how, _ = WHERE_IT_ENDS[name if name in WHERE_IT_ENDS else scripts[name]]
     monkeypatch.setattr(sys, "argv", [tool, *arguments])
     monkeypatch.setattr("vice.cli.program", None)
     if how == PARSED:

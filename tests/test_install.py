@@ -77,6 +77,15 @@ def test_core_trains_and_predicts_with_torch_and_numpy_alone(tmp_path):
     assert out.strip() == "whole"
 
 
+def test_the_dockerfile_has_no_faults():
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    linter = shutil.which("hadolint", path=places)
+    if linter is None:
+        pytest.skip("hadolint is not installed; requirements/dev.txt has it")
+    done = subprocess.run([linter, ROOT / "scripts" / "Dockerfile"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel, built from a copy of the sources."""

@@ -3,8 +3,8 @@
 
 Results that were not taken in the same way get tables of their own, and a line says what differs.
 Rows of one table are paired over the same resamples of the scored images: which differences to the
-first row (or the one that --against names) lie within chance. The positional bias and outlines get
-tables of their own.
+first row (or the one that --against names) lie within chance. The positional bias, outlines and
+named masks (score_masks.py) get tables of their own.
 
 Examples:
     python tools/compare.py outputs/msrc21/*

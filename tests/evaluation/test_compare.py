@@ -49,12 +49,10 @@ def clusters(**changes):
     return result
 
 
-@pytest.mark.parametrize("kind", ["position", "boundaries"])
+@pytest.mark.parametrize("kind", ["position", "boundaries", "masks"])
 def test_read_outs_without_a_table_say_so(kind, tmp_path) -> None:
     (tmp_path / "results.json").write_text(json.dumps({"kind": kind, "spec": "lab"}))
-    with pytest.raises(
-        UserError, match=f"holds the read-out {kind}, which is no mIoU and accuracy"
-    ):
+    with pytest.raises(UserError, match=f"holds the read-out {kind}, which is not taken under"):
         read_results([tmp_path])
 
 

@@ -1,4 +1,4 @@
-"""Tables of the positional bias and of outlines, and the differences between their rows."""
+"""Tables of the positional bias, outlines and masks, and the differences between their rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 from tests.evaluation.test_image_sums import outlines
 from vice.errors import UserError
 from vice.evaluation.evaluate_boundaries import BoundaryReadout
-from vice.evaluation.image_sums import resampled_sums
+from vice.evaluation.image_counts import save_image_tables
+from vice.evaluation.image_sums import resampled_sums, sum_intervals
+from vice.evaluation.mask_scores import MASK_SUMS, mask_scores
 from vice.evaluation.outline_sums import outline_scores, outline_sums
 from vice.evaluation.own_tables import divide_folders, make_own_tables, own_sections
 
@@ -85,6 +87,49 @@ def test_counts_that_are_not_those_of_their_result_are_refused(damage, rng, tmp_
         result = json.loads((tmp_path / "b" / "results.json").read_text())
         del result["boundaries"]["boundary_f"]
         (tmp_path / "b" / "results.json").write_text(json.dumps(result))
+    with pytest.raises(UserError, match="evaluate again"):
+        own_sections(tables_of([tmp_path / "a", tmp_path / "b"]))
+
+
+def write_masks(folder, rng, masks, names=None):
+    """A result of made-up masks of two classes, as the tool writes it; returns the images' sums."""
+    predicted, true = rng.integers(50, 99, (2, IMAGES, 2)).astype(float)
+    sums = np.concatenate(
+        [np.minimum(predicted, true) * rng.random((IMAGES, 2)), predicted, true], 1
+    )
+    total = {name: float(values[0]) for name, values in mask_scores(sums.sum(0)[None]).items()}
+    data = {"name": "people", "split": "val", "images": IMAGES, "list_checksum": "a"}
+    folder.mkdir()
+    save_image_tables(folder / "per_image.npz", {}, {MASK_SUMS: sums})
+    (folder / "results.json").write_text(json.dumps({
+        "kind": "masks", "source": {"masks": masks, "names": names}, "classes": ["sky", "house"],
+        "dataset": data, "masks": {**total, "interval": sum_intervals(sums, mask_scores)},
+    }))  # fmt: skip
+    return sums
+
+
+def test_named_masks_are_paired_image_by_image(rng, tmp_path):
+    first = write_masks(tmp_path / "a", rng, "masks-a")
+    second = write_masks(tmp_path / "b", rng, "masks-b", "names.json")
+    write_masks(tmp_path / "c", rng, "masks-b", "other.json")
+    write_outlines(tmp_path / "d", rng, "lab")
+    scores, differences, outlines_of_lab = own_sections(tables_of(tmp_path / n for n in "abcd"))
+    assert (scores.title, outlines_of_lab.lines[0][0]) == ("people val, named masks", "lab")
+    rows = ["masks-a", "masks-b by names.json", "masks-b by other.json"]
+    assert [line[0] for line in scores.lines] == rows
+
+    def miou(sums):
+        hits, predicted, true = np.split(sums, 3, 1)
+        return (hits / (predicted + true - hits)).mean(1)
+
+    assert scores.lines[0][2].startswith(f"{100 * miou(first.sum(0)[None])[0]:.2f} [")
+    drawn = miou(resampled_sums(second)) - miou(resampled_sums(first))
+    low, high = 100 * np.quantile(drawn, [0.025, 0.975])
+    shown = differences.lines[0][differences.head.index("masks mIoU")]
+    assert f"[{low:+.2f}, {high:+.2f}]" in shown
+    with pytest.raises(UserError, match="masks-a with seed 0 is there twice"):
+        tables_of([tmp_path / "a", tmp_path / "a"])
+    (tmp_path / "b" / "per_image.npz").write_bytes((tmp_path / "a" / "per_image.npz").read_bytes())
     with pytest.raises(UserError, match="evaluate again"):
         own_sections(tables_of([tmp_path / "a", tmp_path / "b"]))
 

@@ -17,7 +17,7 @@ import vice
 from vice.command import export as command
 from vice.errors import UserError
 from vice.export import onnx_graphs
-from vice.export.doors import NORMALIZED
+from vice.export.doors import NORMALIZED, Doors
 from vice.export.trials import TRACED, TRIED
 from vice.export.write import export_graph
 from vice.models import Concepts, Prototypes, seeded_embedder
@@ -25,6 +25,7 @@ from vice.models.checkpoint import Checkpoint
 from vice.models.strides import steps
 from vice.normalize import denormalize, normalize_bytes
 from vice.predictor import Predictor
+from vice.runtime.provenance import digest
 
 #: Five sizes that exporting neither traces nor tries; one is a multiple of the stride.
 SIZES = ((70, 90), (128, 64), (41, 53), (37, 210), (99, 98))
@@ -201,6 +202,64 @@ def test_nothing_of_a_traced_graph_is_kept_by_normalization():
         torch.export.export(Traced(), (given,))
         assert function(given).numpy().shape == (1, 3, 4, 4)
         assert type(normalize._statistics(device)[0]) is torch.Tensor
+
+
+#: Lab vectors of named concepts: two of the first, one of the second, one that was dropped.
+NAMED = {"sky": [[95.0, 0, 0], [60.0, -5, -40]], "grass": [[50.0, -30, 40]], "rest": [[30.0, 0, 0]]}
+
+
+def named_file(folder, predictor):
+    entries = [{"name": name, "color": f"#0{k}fe80", "vectors": vectors}
+               for k, (name, vectors) in enumerate(NAMED.items())]  # fmt: skip
+    content = {
+        "format": "vice-concepts-1", "metric": "euclidean",
+        "model": {"name": "lab", "weights": digest(predictor.embedder), "dim": 3},
+        "concepts": entries[:2], "dropped": entries[2:],
+    }  # fmt: skip
+    path = folder / "concepts.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("to", ["onnx", "torchscript"])
+def test_named_concepts_are_numbered_as_their_names(to, tmp_path, capsys, monkeypatch, rng):
+    if to == "onnx":
+        pytest.importorskip("onnxscript")
+    predictor, out = vice.load("lab", device="cpu"), tmp_path / "out"
+    words = ["vice export", "lab", "--to", to, "--out", str(out)]
+    concepts = named_file(tmp_path, predictor)
+    monkeypatch.setattr(sys, "argv", [*words, "--concepts", str(concepts)])
+    command.main()
+    assert "segment gives numbers of 2 names, in export.json" in capsys.readouterr().out
+    if to == "onnx":
+        segment, said = session(out / "segment.onnx")
+        facts = json.loads(said.custom_metadata_map["vice"])
+    else:
+        graph = torch.jit.load(out / "model.torchscript")
+        segment = lambda given: graph.segment(torch.from_numpy(given)).numpy()  # noqa: E731
+        facts = json.loads((out / "export.json").read_text())
+    assert (facts["names"], facts["concepts"]) == (["sky", "grass"], 2)
+    assert (facts["colors"][1], facts["dropped"]) == ([1, 254, 128], 255)
+    points = np.array([vector for vectors in NAMED.values() for vector in vectors])
+    for photo in photos(rng):
+        lab = predictor.embed(photo).numpy()
+        nearest = ((lab[None] - points[:, :, None, None]) ** 2).sum(1).argmin(0)
+        assert np.mean(segment(photo[None])[0] == np.array([0, 0, 1, 255])[nearest]) > 0.999
+
+
+@pytest.mark.parametrize("wrong", ["a concept", "a group"])
+def test_a_graph_with_another_concept_is_refused(wrong, tmp_path, monkeypatch):
+    predictor = model(Concepts(torch.eye(4)), backbone="resnet18", decoder="fpn", dim=4)
+
+    def other(door, images):
+        found = door.scores(images).argmin(1)
+        return door.grouped(found) if wrong == "a concept" else torch.full_like(found, 7)
+
+    monkeypatch.setattr(Doors, "segment", other)
+    with pytest.raises(UserError, match="pixels have another concept"):
+        export_graph(predictor, tmp_path, "torchscript", groups=[0, 1, 1, 255])
+    with pytest.raises(ValueError, match="for 4 vectors"):
+        export_graph(predictor, tmp_path, "torchscript", groups=[0, 1])
 
 
 def test_the_command(tmp_path, capsys, monkeypatch, run_dir, rng):

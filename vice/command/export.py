@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vice.cli import Parser, show
 from vice.names import printable
 from vice.paths import typed_path, typed_text
+
+if TYPE_CHECKING:
+    from vice.predictor import Predictor
 
 #: Formats, named here so that help needs no library.
 FORMATS = {
@@ -27,6 +32,7 @@ EXAMPLE = "\n".join(
         "",
         "examples:",
         "  vice export outputs/folder --to onnx --out folder-onnx",
+        "  vice export outputs/folder --to onnx --concepts concepts.json --out named-onnx",
         "  vice export MODEL --to torchscript --concepts masks/concepts.safetensors -o out",
         "",
         "What is written is run beside the model first, and refused where they differ. export.json",
@@ -46,7 +52,7 @@ def main() -> None:
     add("--to", required=True, choices=[*FORMATS, *TRUNKS], help="the format")
     add("--out", "-o", type=typed_path, required=True, metavar="DIR", help="output folder")
     add("--concepts", type=typed_path, metavar="FILE",
-        help="concepts that vice segment fitted (the model's own)")  # fmt: skip
+        help="concepts.json, or concepts that vice segment fitted (the model's own)")  # fmt: skip
     add("--normalized", action="store_true",
         help="take float images with ImageNet's mean and deviation, not bytes")  # fmt: skip
     args = parser.parse_args()
@@ -83,14 +89,31 @@ def _export_graph(args: argparse.Namespace) -> None:
     import vice
     from vice.export.doors import BYTES, INPUTS, NORMALIZED
     from vice.export.write import export_graph
-    from vice.models.centroids import Centroids
 
-    concepts = None if args.concepts is None else Centroids.load(args.concepts)
     takes = NORMALIZED if args.normalized else BYTES
     predictor = vice.load(args.model, device="cpu")
-    made = export_graph(predictor, args.out, args.to, takes=takes, concepts=concepts)
+    given = {} if args.concepts is None else _concepts(args.concepts, predictor)
+    made = export_graph(predictor, args.out, args.to, takes=takes, **given)
     show(f"{', '.join(made.files)} in {printable(str(args.out))}")
     show(f"images: {INPUTS[takes]}")
     show(f"largest difference from the model at five sizes: {made.trial.difference:.1e}")
+    if "groups" in given:
+        show(f"segment gives numbers of {len(given['said']['names'])} names, in export.json")
     if not made.segments:
         show(f"{args.model} has no concepts: without --concepts there is embed alone")
+
+
+def _concepts(path: Path, predictor: Predictor) -> dict[str, Any]:
+    """What `export_graph` is told of the concepts in a file."""
+    from vice.command.inputs import NAMED, given_concepts
+
+    given = given_concepts(path, predictor)
+    if path.suffix.lower() != NAMED:
+        return {"concepts": given.vectors}
+    said = {
+        "concepts": len(given.names),
+        "names": list(given.names),
+        "colors": given.shown.tolist(),
+        "dropped": given.void,
+    }
+    return {"concepts": given.vectors, "groups": given.groups.tolist(), "said": said}

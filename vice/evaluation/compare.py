@@ -22,8 +22,8 @@ from vice.runtime.run_folder import RESULTS_NAME
 from vice.scoring import mean_over
 
 logger = logging.getLogger(__name__)
-#: Kinds of results whose scores are no pairs of mIoU and accuracy.
-OF_THEIR_OWN = ("position", "boundaries")
+#: Kinds of results that are no scores of an embedder under a protocol.
+OF_THEIR_OWN = ("position", "boundaries", "masks")
 #: Scores of a probe after the epoch that is best on the scored labels: key and name.
 BEST_NAME, BEST_READOUT = "linear_best", "linear, best epoch"
 #: Arguments that change a score and are in no protocol.
@@ -79,8 +79,8 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
         result = read_json(file, "evaluate again")
         if result.get("kind") in OF_THEIR_OWN:
             raise UserError(
-                f"{file} holds the read-out {result['kind']}, which is no mIoU and accuracy: leave "
-                "its folder out"
+                f"{file} holds the read-out {result['kind']}, which is not taken under a protocol: "
+                "leave its folder out"
             )
         if result.get("kind") not in KINDS:
             raise UserError(f"{file} was not written by an evaluation of ViCE")

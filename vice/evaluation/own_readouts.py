@@ -1,10 +1,11 @@
-"""Results whose scores are no pairs of mIoU and accuracy: the positional bias, and outlines."""
+"""Results that are no scores under a protocol: the positional bias, outlines, named masks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vice.evaluation.compare import settings_of
 from vice.evaluation.options import percent
 
 WHEN = ("before", "after")
@@ -17,6 +18,10 @@ OUTLINE_NAMES = {
     "achievable_accuracy": "achievable accuracy",
     "undersegmentation": "undersegmentation",
 }
+#: Scores of named masks, in the order they are shown.
+MASK_NAMES = {"miou": "masks mIoU", "accuracy": "masks accuracy"}
+
+_KINDS = {"position": "positional bias", "boundaries": "outlines", "masks": "named masks"}
 
 #: A score, None where there is none, and its interval, None where there is none.
 Score = tuple[float | None, tuple[float, float] | None]
@@ -26,13 +31,15 @@ def named_scores(result: Mapping[str, Any]) -> dict[str, Score]:
     """Every score of such a result by its name, with its interval.
 
     Args:
-        result: What ``results.json`` holds, of kind ``"position"`` or ``"boundaries"``.
+        result: What ``results.json`` holds, of kind ``"position"``, ``"boundaries"`` or
+            ``"masks"``.
     """
-    if result["kind"] == "boundaries":
-        found = result["boundaries"]
+    titles = {"boundaries": OUTLINE_NAMES, "masks": MASK_NAMES}.get(result["kind"])
+    if titles is not None:
+        found = result[result["kind"]]
         return {
             shown: _score(found[name], (found.get("interval") or {}).get(name))
-            for name, shown in OUTLINE_NAMES.items()
+            for name, shown in titles.items()
         }
     scores: dict[str, Score] = {}
     for when in WHEN:
@@ -45,6 +52,45 @@ def named_scores(result: Mapping[str, Any]) -> dict[str, Score]:
             for metric, shown in METRICS.items():
                 scores[f"{when} {name} {shown}"] = _score(found[metric], spread.get(metric))
     return scores
+
+
+def origin(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands for the embedder and the seed of masks, which any way may have made."""
+    if result["kind"] != "masks":
+        return {}
+    source = result.get("source") or {}
+    parts = [str(source[name]) for name in ("masks", "names") if source.get(name)]
+    return {"spec": " by ".join(parts) or "masks", "seed": 0}
+
+
+def own_settings(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What is the same for all results of a table: title, images, and what tells it apart."""
+    kind, data = result["kind"], result["dataset"]
+    if kind == "boundaries":
+        concepts = {k: v for k, v in result["concepts"].items() if k not in ("file", "pixels")}
+        return {
+            "title": f"{data['name']} {data['split']}, {_KINDS[kind]}, {concepts['number']} "
+            f"concepts ({concepts['from']}), within {result['tolerance']} px",
+            "images": data["images"],
+            "data": [data["name"], data["split"], data["list_checksum"]],
+            "concepts": concepts,
+            "tolerance": result["tolerance"],
+        }
+    if kind == "masks":
+        return {
+            "title": f"{data['name']} {data['split']}, {_KINDS[kind]}",
+            "images": data["images"],
+            "data": [data["name"], data["split"], data["list_checksum"]],
+            "classes": result["classes"],
+        }
+    protocol = result["protocol"]
+    return {
+        "title": f"{data['name']} {data['splits']['score']}, {_KINDS[kind]}, {protocol['name']} "
+        f"({protocol['hash']})",
+        "images": data["images"]["score"],
+        "settings": settings_of(result),
+        "clusters": list(result["arguments"]["clusters"]),
+    }
 
 
 def position_readouts(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -1,7 +1,7 @@
-"""Tables of the positional bias and of outlines, with paired differences between their rows.
+"""Tables of the positional bias, outlines and named masks, with paired differences of their rows.
 
-A row is an embedder; results of one way (same images, protocol or tolerance, numbers of clusters)
-share a table.
+A row is an embedder, or a folder of masks; results of one way (same images and classes, protocol or
+tolerance, numbers of clusters) share a table.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from vice.errors import UserError, brief
-from vice.evaluation.compare import OF_THEIR_OWN, row_of, settings_of
+from vice.evaluation.compare import OF_THEIR_OWN, row_of
 from vice.evaluation.comparison_page import Section
 from vice.evaluation.image_counts import load_image_sums, load_image_tables
 from vice.evaluation.image_sums import resampled_sums
@@ -28,12 +28,16 @@ from vice.evaluation.intervals import (
     resampled_mapping,
     resampled_scores,
 )
+from vice.evaluation.mask_scores import MASK_SUMS, mask_scores
 from vice.evaluation.outline_sums import OUTLINE_SUMS, OUTLINES, outline_scores
 from vice.evaluation.own_readouts import (
+    MASK_NAMES,
     METRICS,
     OUTLINE_NAMES,
     WHEN,
     named_scores,
+    origin,
+    own_settings,
     position_readouts,
 )
 from vice.evaluation.paired import LACKING, difference, shown_difference
@@ -41,8 +45,6 @@ from vice.evaluation.position_counts import R2, R2_SUMS, r2_scores
 from vice.names import printable
 from vice.runtime.files import read_json
 from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
-
-_TITLES = {"position": "positional bias", "boundaries": "outlines"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def divide_folders(folders: Iterable[str | Path]) -> tuple[list[Path], list[dict
         file = folder / RESULTS_NAME
         result = read_json(file, "evaluate again") if file.is_file() else {}
         if result.get("kind") in OF_THEIR_OWN:
-            own.append({**result, "folder": str(folder)})
+            own.append({**origin(result), **result, "folder": str(folder)})
         else:
             rest.append(folder)
     return rest, own
@@ -96,7 +98,7 @@ def make_own_tables(
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         try:
-            groups.setdefault(json.dumps(_settings(result), sort_keys=True), []).append(result)
+            groups.setdefault(json.dumps(own_settings(result), sort_keys=True), []).append(result)
             named_scores(result)
         except LACKING as error:
             raise _not_whole(result, error) from error
@@ -189,21 +191,28 @@ def _resample(result: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Every score of a result by its name, in the resamples."""
     path = Path(result["folder"]) / PER_IMAGE_NAME
     try:
-        if result["kind"] == "boundaries":
-            images = result["dataset"]["images"]
-            sums = load_image_sums(path, OUTLINES, len(OUTLINE_SUMS), images, 0)
-            drawn = outline_scores(resampled_sums(sums))
-            _agree(path, named_scores(result), _shown_names(outline_scores(sums.sum(0)[None])))
-            return _shown_names(drawn)
-        return _resample_position(result, path)
+        if result["kind"] == "position":
+            return _resample_position(result, path)
+        return _resample_sums(result, path)
     except UserError:
         raise
     except LACKING as error:
         raise _not_whole(result, error) from error
 
 
-def _shown_names(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {shown: scores[name] for name, shown in OUTLINE_NAMES.items()}
+def _resample_sums(result: Mapping[str, Any], path: Path) -> dict[str, np.ndarray]:
+    """Of scores that follow from sums of the images."""
+    if result["kind"] == "boundaries":
+        name, width, scorer, titles = OUTLINES, len(OUTLINE_SUMS), outline_scores, OUTLINE_NAMES
+    else:
+        name, width, scorer, titles = MASK_SUMS, 3 * len(result["classes"]), mask_scores, MASK_NAMES
+    sums = load_image_sums(path, name, width, result["dataset"]["images"], 0)
+
+    def shown(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {title: scores[name] for name, title in titles.items()}
+
+    _agree(path, named_scores(result), shown(scorer(sums.sum(0)[None])))
+    return shown(scorer(resampled_sums(sums)))
 
 
 def _resample_position(result: Mapping[str, Any], path: Path) -> dict[str, np.ndarray]:
@@ -256,28 +265,6 @@ def _shown(scores: Sequence[Any]) -> str:
     return f"{known[0]:.2f}" + (
         "" if ends is None else f" [{100 * ends[0]:.2f}, {100 * ends[1]:.2f}]"
     )
-
-
-def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
-    kind, data = result["kind"], result["dataset"]
-    if kind == "boundaries":
-        concepts = {k: v for k, v in result["concepts"].items() if k not in ("file", "pixels")}
-        return {
-            "title": f"{data['name']} {data['split']}, {_TITLES[kind]}, {concepts['number']} "
-            f"concepts ({concepts['from']}), within {result['tolerance']} px",
-            "images": data["images"],
-            "data": [data["name"], data["split"], data["list_checksum"]],
-            "concepts": concepts,
-            "tolerance": result["tolerance"],
-        }
-    protocol = result["protocol"]
-    return {
-        "title": f"{data['name']} {data['splits']['score']}, {_TITLES[kind]}, {protocol['name']} "
-        f"({protocol['hash']})",
-        "images": data["images"]["score"],
-        "settings": settings_of(result),
-        "clusters": list(result["arguments"]["clusters"]),
-    }
 
 
 def _not_whole(result: Mapping[str, Any], error: Exception) -> UserError:

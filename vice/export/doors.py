@@ -26,15 +26,22 @@ class Doors(nn.Module):
         embedder: From normalized images to (B, D, h, w); in evaluation mode.
         concepts: What `segment` compares pixels with; None: there is no `segment`.
         takes: One of `INPUTS`.
+        groups: int64 (K,), what `segment` gives for each of the K vectors of the concepts, several
+            of which may be of one class; None gives the vector's number.
     """
 
     mean: Tensor
     deviation: Tensor
     vectors: Tensor
     bias: Tensor | None
+    groups: Tensor | None
 
     def __init__(
-        self, embedder: nn.Module, concepts: Concepts | None = None, takes: str = BYTES
+        self,
+        embedder: nn.Module,
+        concepts: Concepts | None = None,
+        takes: str = BYTES,
+        groups: Tensor | None = None,
     ) -> None:
         super().__init__()
         if takes not in INPUTS:
@@ -48,6 +55,7 @@ class Doors(nn.Module):
         self.register_buffer("vectors", None if concepts is None else concepts.vectors.float())
         bias = None if concepts is None or concepts.bias is None else concepts.bias.float()
         self.register_buffer("bias", bias)
+        self.register_buffer("groups", groups)
 
     def embed(self, images: Tensor) -> Tensor:
         """A vector of each pixel.
@@ -63,11 +71,15 @@ class Doors(nn.Module):
         return F.normalize(dense, dim=1) if self.spherical else dense
 
     def segment(self, images: Tensor) -> Tensor:
-        """The nearest concept of each pixel, int64 (B, H, W)."""
-        return self.scores(images).argmax(1)
+        """The nearest concept of each pixel, or its group, int64 (B, H, W)."""
+        return self.grouped(self.scores(images).argmax(1))
+
+    def grouped(self, nearest: Tensor) -> Tensor:
+        """The group of each pixel's nearest vector; same shape."""
+        return nearest if self.groups is None else self.groups[nearest]
 
     def scores(self, images: Tensor) -> Tensor:
-        """The score of each concept at each pixel, float32 (B, K, H, W)."""
+        """The score of each vector of the concepts at each pixel, float32 (B, K, H, W)."""
         pixels = self._normalized(images)
         concepts = Concepts(self.vectors, self.bias, self.space)
         return _at_pixels(concepts.scores(self.embedder(pixels)), pixels)

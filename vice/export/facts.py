@@ -19,7 +19,7 @@ def facts(predictor: Predictor, **more: Any) -> dict[str, Any]:
 
     Args:
         predictor: The model.
-        **more: What is true of the file.
+        **more: What is true of the file, or truer of it.
 
     Returns:
         What JSON can hold.
@@ -34,8 +34,7 @@ def facts(predictor: Predictor, **more: Any) -> dict[str, Any]:
         "dim": predictor.dim,
         "concepts": None if concepts is None else len(concepts),
         "training": predictor.checkpoint.meta,
-        **more,
-    }
+    } | more
 
 
 def as_text(content: dict[str, Any]) -> str:

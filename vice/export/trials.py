@@ -101,11 +101,14 @@ def _relabeled(
     size = (len(scores), *scores.shape[-2:])
     if found.shape != size:
         raise _refusal(name, size, f"labels are {tuple(found.shape)}")
-    best = scores.max(1).values
-    lost = best - scores.gather(1, found[:, None])[:, 0]
+    best, nearest = scores.max(1)
+    groups = doors.grouped(torch.arange(scores.shape[1]))
+    # Of the vectors of the group that was found; none, if there is no such group.
+    of_found = groups[None, :, None, None] == found[:, None]
+    lost = best - scores.masked_fill(~of_found, -torch.inf).amax(1)
     if float((lost / best.abs().clamp(min=1)).max()) > TOLERANCE:
         raise _refusal(name, size, "pixels have another concept")
-    return float((found != scores.argmax(1)).float().mean())
+    return float((found != doors.grouped(nearest)).float().mean())
 
 
 def _refusal(name: str, size: tuple[int, ...], what: str) -> UserError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from vice.errors import UserError
 from vice.export.doors import BYTES, INPUTS, Doors
@@ -49,6 +51,8 @@ def export_graph(
     *,
     takes: str = BYTES,
     concepts: Any = None,
+    groups: Sequence[int] | None = None,
+    said: Mapping[str, Any] | None = None,
 ) -> Exported:
     """Writes a model's two doors as a graph that needs no ViCE.
 
@@ -63,6 +67,9 @@ def export_graph(
             ``"normalized"`` for float32 (B, 3, H, W) that `vice.Predictor.transform` made.
         concepts: What `segment` compares pixels with, as of `vice.Predictor.segment`; None takes
             the model's own, and without any there is `embed` alone.
+        groups: What `segment` gives for each vector of the concepts, such as the number of the
+            named concept that it belongs to; None gives the vector's number.
+        said: What the files say besides, such as names; what JSON can hold.
 
     Returns:
         What was written.
@@ -70,7 +77,7 @@ def export_graph(
     Raises:
         UserError: The network cannot be exported, a package is missing, or the folder cannot be
             written.
-        ValueError: Another format or input.
+        ValueError: Another format or input, or not a group for each vector.
 
     Example:
         >>> import tempfile, torch, vice
@@ -87,15 +94,20 @@ def export_graph(
     if to == "onnx":
         require()
     predictor = _with_concepts(predictor, concepts)
-    doors = Doors(predictor.embedder, predictor.checkpoint.concepts, takes).eval()
-    said = facts(predictor, format=to, input=INPUTS[takes], tried=[list(size) for size in TRIED])
+    vectors = predictor.checkpoint.concepts
+    known = None if groups is None else torch.tensor(groups, dtype=torch.int64)
+    if known is not None and (vectors is None or known.shape != vectors.vectors.shape[:1]):
+        raise ValueError(f"groups {tuple(known.shape)} for {len(vectors or [])} vectors")
+    doors = Doors(predictor.embedder, vectors, takes, known).eval()
+    tried = [list(size) for size in TRIED]
+    record = facts(predictor, format=to, input=INPUTS[takes], tried=tried, **(said or {}))
     target = Path(folder)
     make_folder(target)
-    trial = GRAPHS[to](doors, target, said)
-    segments = predictor.checkpoint.concepts is not None
+    trial = GRAPHS[to](doors, target, record)
+    segments = vectors is not None
     names = {"onnx": ["embed.onnx"] + ["segment.onnx"] * segments}
-    said |= {"difference": trial.difference, "relabeled": trial.relabeled}
-    write_json(target / RECORD, said)
+    record |= {"difference": trial.difference, "relabeled": trial.relabeled}
+    write_json(target / RECORD, record)
     return Exported([*names.get(to, ["model.torchscript"]), RECORD], trial, segments)
 
 

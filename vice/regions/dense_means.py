@@ -26,13 +26,13 @@ WIDE, PIXELS = 2**18, 2**17
 KEPT = 2**19
 
 
-def fits(embeddings: Tensor, numbered: Any) -> bool:
+def fits(embeddings: Tensor, numbered: Any, entries: int = ENTRIES) -> bool:
     """Whether maps are on a CPU, and small against their number of pixels."""
     if embeddings.device.type != "cpu" or not numbered.counts.numel():
         return False
     most = int(torch.bincount(numbered.index[:, 0]).max()) + 1
     cells = embeddings.shape[2] * embeddings.shape[3]
-    return most * cells <= ENTRIES * numbered.size[0] * numbered.size[1]
+    return most * cells <= entries * numbered.size[0] * numbered.size[1]
 
 
 class SmallMaps:
@@ -42,6 +42,7 @@ class SmallMaps:
         embeddings: (B, D, h', w').
         numbered: Regions as `vice.regions.index_regions` numbers them; `fits` them.
         align_corners: As in `torch.nn.functional.interpolate`.
+        dtype: Of what is computed; None takes the embedding's.
 
     Attributes:
         slots: Slots of a map.
@@ -50,12 +51,19 @@ class SmallMaps:
             (slots, h'*w') of all maps.
     """
 
-    def __init__(self, embeddings: Tensor, numbered: Any, align_corners: bool) -> None:
+    def __init__(
+        self,
+        embeddings: Tensor,
+        numbered: Any,
+        align_corners: bool,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         maps, self.dim, *self.grid = embeddings.shape
         self.size = numbered.size
         self.cells = self.grid[0] * self.grid[1]
-        self.rows = axis(self.size[0], self.grid[0], embeddings, align_corners=align_corners)
-        self.columns = axis(self.size[1], self.grid[1], embeddings, align_corners=align_corners)
+        like = embeddings.new_empty(0, dtype=dtype)
+        self.rows = axis(self.size[0], self.grid[0], like, align_corners=align_corners)
+        self.columns = axis(self.size[1], self.grid[1], like, align_corners=align_corners)
         of_map = numbered.index[:, 0]
         per_map = torch.bincount(of_map, minlength=maps)
         self.slots = int(per_map.max()) + 1
@@ -83,10 +91,11 @@ class SmallMaps:
         )
         self.near = around(self.grid[0], self.grid[1], embeddings.device).flatten()
 
-    def parts(self, embeddings: Tensor) -> Iterator[Part]:
-        """All maps, some at a time."""
+    def parts(self, embeddings: Tensor, dtype: torch.dtype | None = None) -> Iterator[Part]:
+        """All maps, some at a time, converted to another dtype if one is given."""
         for first in range(0, self.maps, self.step):
-            yield Part(self, embeddings[first : first + self.step], first)
+            some = embeddings[first : first + self.step]
+            yield Part(self, some.to(dtype or some.dtype), first)
 
 
 class Part:
@@ -120,6 +129,10 @@ class Part:
         sums = torch.bincount(self.entries.view(-1), weights.reshape(-1), entries)
         return sums[:entries].view(shape)
 
+    def slots(self) -> Tensor:
+        """Slot (m * h*w,) of each pixel, counted within the part."""
+        return (self.entries[0] // self.whole.cells).long()
+
     def gathered(self, matrix: Tensor) -> Tensor:
         """The transposed sum: of each pixel the entries (m, slots, h'w') of its four cells."""
         flat = torch.cat([matrix.flatten(), matrix.new_zeros(self.whole.grid[1] + 1)])
@@ -128,17 +141,15 @@ class Part:
             mixed.addcmul_(flat.index_select(0, entry).view(mixed.shape), share)
         return mixed
 
-    def inverse_lengths(self) -> Tensor:
-        """1 / |z| of each pixel (m, h*w), as `vice.regions.fragments.OneMap.inverse_lengths`."""
-        squared, longest = self._squared_lengths()
-        lost = (squared < CANCELLED * longest).nonzero()
+    def squared_lengths(self) -> tuple[Tensor, Tensor]:
+        """Squared length of each pixel's mix, and of the longest of its cells, (m, h*w) each."""
+        squared, longest = self._mixed_squares()
+        lost = (squared < CANCELLED * longest).flatten().nonzero().squeeze(1)
         for part in lost.split(max(1, GATHERED // (4 * self.whole.dim))):
-            squared[part[:, 0], part[:, 1]] = self._mix(part[:, 0], part[:, 1]).square().sum(1)
-        inverse = squared.clamp(min=EPSILON**2).rsqrt_()
-        noise = (NOISE * torch.finfo(squared.dtype).eps) ** 2
-        return inverse.masked_fill_(squared < noise * longest, 0)
+            squared.view(-1)[part] = self.mix(part).square().sum(1)
+        return squared, longest
 
-    def _squared_lengths(self) -> tuple[Tensor, Tensor]:
+    def _mixed_squares(self) -> tuple[Tensor, Tensor]:
         grid = self.grid
         # A row of cells with itself and with the next one: neighbours are on the diagonals.
         along, below = grid @ grid.mT, grid[:, :-1] @ grid[:, 1:].mT
@@ -156,9 +167,11 @@ class Part:
         longest = longest.index_select(1, self.whole.rows.low)
         return squared.flatten(1), longest.flatten(1)
 
-    def _mix(self, number: Tensor, pixel: Tensor) -> Tensor:
-        """The mixes (n, D) of some pixels."""
+    def mix(self, pixels: Tensor) -> Tensor:
+        """The mixes (n, D) of some pixels, counted over the maps."""
         x, y = self.whole.columns, self.whole.rows
+        each = len(x.low) * len(y.low)
+        number, pixel = pixels // each, pixels % each
         row, column = pixel // len(x.low), pixel % len(x.low)
         share, down = x.share[column, None], y.share[row, None]
         above, below = (
@@ -171,17 +184,40 @@ class Part:
         )
         return torch.lerp(above, below, down)
 
+    def add_at(self, of_cells: Tensor, pixels: Tensor, values: Tensor) -> None:
+        """Adds values (n, D) of some pixels to their four cells (m, h'*w', D), in place."""
+        each = self.whole.shares.shape[1]
+        first = pixels // each * self.whole.cells
+        flat = of_cells.flatten(0, 1)
+        # Upper left cell: an entry without its slot. Beyond the last cell the share is zero.
+        block = self.entries[0][pixels].long() % self.whole.cells
+        for offset, share in zip(self.whole.offsets.tolist(), self.whole.shares, strict=True):
+            cell = first + (block + offset).clamp(max=self.whole.cells - 1)
+            flat.index_add_(0, cell, share[pixels % each].to(values).unsqueeze(1) * values)
+
     def subtract_stencil(self, of_cells: Tensor, factor: Tensor) -> None:
         """As `vice.regions.fragments.OneMap.subtract_stencil`, of (m, h'w', D) in place."""
         (height, width), (down, across) = self.whole.grid, self.whole.pairs
-        sums = down @ factor.view(-1, *self.whole.size) @ across
-        values = sums.view(-1, 3, height, 3, width).permute(0, 2, 4, 1, 3).reshape(-1)
+        sums = down @ factor.to(down).view(-1, *self.whole.size) @ across
+        values = sums.view(-1, 3, height, 3, width).permute(0, 2, 4, 1, 3).reshape(-1).to(of_cells)
         column = self.whole.near + torch.arange(len(self.grid))[:, None] * self.whole.cells
         rows = self.grid.numel() // self.whole.dim
         matrix = _bounded_csr(
             torch.arange(0, 9 * rows + 1, 9), column.flatten(), values, (rows, rows)
         )
         of_cells.flatten(0, 1).addmm_(matrix, self.cells.flatten(0, 1), alpha=-1)
+
+
+def inverse_lengths(squares: Tensor, longest: Tensor) -> Tensor:
+    """1 / |z| of each pixel, as `vice.regions.fragments.OneMap.inverse_lengths`.
+
+    Args:
+        squares: Squared length of each mix.
+        longest: Of the longest of its cells.
+    """
+    noise = (NOISE * torch.finfo(squares.dtype).eps) ** 2
+    inverse = squares.clamp(min=EPSILON**2).rsqrt_()
+    return inverse.masked_fill_(squares < noise * longest, 0)
 
 
 def _mixing(along: Axis, cells: int) -> tuple[Tensor, Tensor]:
@@ -214,7 +250,8 @@ class PooledSmallMeans(torch.autograd.Function):
         lengths: list[Tensor | None] = []
         matrices: list[Tensor | None] = []
         for part in maps.parts(embeddings):
-            lengths.append(part.inverse_lengths() if options["normalize"] else None)
+            squares = part.squared_lengths() if options["normalize"] else None
+            lengths.append(None if squares is None else inverse_lengths(*squares))
             matrix = part.matrix(lengths[-1])
             torch.bmm(matrix, part.cells, out=sums[part.maps])
             matrices.append(matrix if keeps else None)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vice.precision import full_precision
 from vice.regions.dense_means import PooledSmallMeans, fits
+from vice.regions.dense_representatives import SmallRepresentatives, representatives_fit
 from vice.regions.means import PooledMeans
 from vice.regions.numbering import RegionIndex, _numbered
 from vice.regions.representatives import COHERENCE_GRADIENTS, Representatives
@@ -178,6 +179,8 @@ def region_representatives(
     if (kernels := _kernels_for(embeddings)) is not None:
         function, taken = kernels.FusedRepresentatives, embeddings
     else:
-        function, taken = Representatives, full_precision(embeddings)
+        taken = full_precision(embeddings)
+        small = representatives_fit(taken, numbered)
+        function = SmallRepresentatives if small else Representatives
     like = torch.float64 if taken.dtype == torch.float64 else torch.float32
     return function.apply(taken, prototypes.to(like), numbered, options)

@@ -26,7 +26,8 @@ SHOWN = 3
 _FORMAT = "%(levelname)s %(asctime)s %(filename)s:%(lineno)4d: {rank}%(message)s"
 
 
-class _Terminal(logging.StreamHandler[TextIO]):
+# Not StreamHandler[TextIO]: Python 3.10 cannot.
+class _Terminal(logging.StreamHandler):  # type: ignore[type-arg]
     """Shows what a person at the terminal needs: progress, and ViCE's own warnings."""
 
     def __init__(self, stream: TextIO) -> None:
