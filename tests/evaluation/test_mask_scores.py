@@ -14,7 +14,8 @@ from vice.datasets import open_dataset
 from vice.errors import UserError
 from vice.evaluation.mask_scores import NONE, NamedMasks, classes_of, score_masks
 from vice.explore.mask_files import write_mask
-from vice.explore.segment_folder import MASKS, RECORD, SUMMARY
+from vice.explore.mask_way import MASKS
+from vice.explore.segment_folder import RECORD, SUMMARY
 
 CLASSES = ("sky", "house", "road")
 NAMES = ["Sky", "wall", "window", "people"]

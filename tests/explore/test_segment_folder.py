@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -18,8 +21,11 @@ from vice.command import segment
 from vice.errors import UserError
 from vice.explore.fitted_concepts import fit_concepts
 from vice.explore.mask_files import mask_names, read_mask, write_mask
+from vice.explore.mask_way import MaskWay
 from vice.explore.segment_folder import segment_folder
+from vice.explore.written_masks import open_written
 from vice.models.concepts import Concepts
+from vice.runtime.preemption import Preempted
 from vice.visualize.maps import colorize, palette
 
 
@@ -156,6 +162,104 @@ def test_fitted_concepts_are_those_of_the_folder(tmp_path, predictor):
     assert sorted(fitted.vectors[:, 0].tolist()) == pytest.approx(wanted, abs=1e-3)
     with pytest.raises(UserError, match="none of 1 images"):
         fit_concepts(predictor, images[2:], 2)
+
+
+def test_threads_change_nothing(folder, predictor, concepts, tmp_path):
+    (folder / "c.jpg").write_bytes(b"no image")
+    images = sorted(folder.rglob("*.*g"))
+    outs = [tmp_path / f"{workers}" for workers in (0, 1, 5)]
+    for workers, out in zip((0, 1, 5), outs, strict=True):
+        segment_folder(predictor, images, out, concepts, workers=workers)
+    for name in files(outs[0]):
+        if name != ".lock":
+            assert len({(out / name).read_bytes() for out in outs}) == 1, name
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("way", ["asked", "interrupted"])
+def test_what_is_stopped_leaves_a_table_and_goes_on(
+    way, workers, folder, predictor, concepts, tmp_path, caplog
+):
+    for number in range(9):
+        shutil.copy(folder / "b.png", folder / f"more-{number}.png")
+    images, out, asked = sorted(folder.rglob("*.*g")), tmp_path / "out", []
+
+    def stopped():
+        asked.append(None)
+        if way == "interrupted" and len(asked) == 5:
+            raise KeyboardInterrupt
+        return len(asked) >= 5
+
+    if way == "asked":
+        found = segment_folder(predictor, images, out, concepts, workers=workers, stopped=stopped)
+        assert (found.done, found.left) == (4, 8)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            segment_folder(predictor, images, out, concepts, workers=workers, stopped=stopped)
+    done = len((out / "summary.csv").read_text().splitlines()) - 1
+    assert done == 4 or (way == "interrupted" and 4 - workers - 1 <= done <= 4)
+    assert json.loads((out / "segmentation.json").read_text())["left"] == 12 - done
+    assert len(open_written(out).files) == done and f"lacks the masks of {12 - done}" in caplog.text
+    whole = tmp_path / "whole"
+    segment_folder(predictor, images, whole, concepts)
+    assert segment_folder(predictor, images, out, concepts).reused >= done
+    for name in ("summary.csv", "segmentation.json"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_images_are_held_a_few_at_a_time(folder, predictor, concepts, tmp_path, monkeypatch):
+    held, most = set(), []
+
+    def read(way, pair):
+        made = real(way, pair)
+        held.add(made.target)
+        most.append(len(held))
+        return made
+
+    def write(way, made):
+        done = really(way, made)
+        held.discard(done.target)
+        assert done.given is done.labels is done.dense is None
+        return done
+
+    real, really = MaskWay.read, MaskWay.write
+    monkeypatch.setattr(MaskWay, "read", read)
+    monkeypatch.setattr(MaskWay, "write", write)
+    for number in range(30):
+        shutil.copy(folder / "b.png", folder / f"more-{number}.png")
+    images = sorted(folder.rglob("*.*g"))
+    segment_folder(predictor, images, tmp_path / "out", concepts, workers=3)
+    assert len(most) == 33 and max(most) <= 2 * 3 + 2
+
+
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
+def test_a_signal_ends_the_command_where_it_can_go_on(
+    signal_name, folder, tmp_path, monkeypatch, capsys
+):
+    for number in range(5):
+        shutil.copy(folder / "b.png", folder / f"more-{number}.png")
+    words, real, seen = (
+        ("lab", folder, "--clusters", 2, "-o", tmp_path / "out"),
+        MaskWay.segment,
+        [],
+    )
+
+    def segment_and_signal(way, image):
+        seen.append(image.target)
+        if len(seen) == 3:
+            os.kill(os.getpid(), getattr(signal, signal_name))
+        return real(way, image)
+
+    monkeypatch.setattr(MaskWay, "segment", segment_and_signal)
+    with pytest.raises(Preempted, match=f"stopped by {signal_name} after 3 of 8 images") as end:
+        ran(monkeypatch, capsys, *words)
+    assert end.value.code == 75
+    table = (tmp_path / "out" / "summary.csv").read_text()
+    assert len(table.splitlines()) == 4
+    monkeypatch.setattr(MaskWay, "segment", real)
+    monkeypatch.setattr(sys, "argv", [])
+    assert "8 masks of 2 concepts" in (said := ran(monkeypatch, capsys, *words))
+    assert "(3 were there)" in said
 
 
 def ran(monkeypatch, capsys, *words):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -23,7 +24,7 @@ from vice.export.write import export_graph
 from vice.models import Concepts, Prototypes, seeded_embedder
 from vice.models.checkpoint import Checkpoint
 from vice.models.strides import steps
-from vice.normalize import denormalize, normalize_bytes
+from vice.normalize import denormalize, normalize, normalize_bytes
 from vice.predictor import Predictor
 from vice.runtime.provenance import digest
 
@@ -82,6 +83,21 @@ def test_onnx_of_the_demos_network_at_any_size(demo_onnx, rng):
     facts = json.loads(said.custom_metadata_map["vice"])
     assert facts["dim"] == 6 and facts["concepts"] == 5 and "inside" in facts["input"]
     assert facts["network"]["stages"] == 2
+
+
+def test_a_graph_is_no_farther_from_double_precision_than_the_model(demo_onnx, rng):
+    """What differs is rounding: of the places that resizes read from, which both round."""
+    predictor, folder, _ = demo_onnx
+    embed, _ = session(folder / "embed.onnx")
+    double = copy.deepcopy(predictor.embedder).double()
+    far = {"graph": [], "model": []}
+    for photo in photos(rng):
+        pixels = normalize(torch.from_numpy(photo)[None].permute(0, 3, 1, 2) / 255.0)
+        dense = F.interpolate(double(pixels.double()), photo.shape[:2], mode="bilinear")
+        wanted = F.normalize(dense, dim=1)[0].numpy()
+        far["graph"].append(np.abs(embed(photo[None])[0] - wanted).max())
+        far["model"].append(np.abs(predictor.embed(photo).numpy() - wanted).max())
+    assert max(far["graph"]) <= 3 * max(far["model"]) < 1e-4
 
 
 def test_sizes_of_a_graph_have_names(demo_onnx):

@@ -116,3 +116,10 @@ def test_errors_of_the_hub_are_one_line(tmp_path, monkeypatch):
 def test_torch_hub_finds_the_models(run_dir):
     model = torch.hub.load(str(ROOT), "vice", str(run_dir), device="cpu", source="local")
     assert isinstance(model, vice.Predictor)
+
+
+def test_torch_hub_finds_models_of_a_hub(saved):
+    predictor, folder = saved
+    model = torch.hub.load(str(ROOT), "pretrained", str(folder), device="cpu", source="local")
+    photo = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    assert torch.equal(model.embed(photo), predictor.embed(photo))

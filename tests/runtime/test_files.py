@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +74,19 @@ def test_the_remedy_is_that_of_the_reason(number, remedy):
         raise OSError(number, os.strerror(number), "folder/file")
     assert str(raised.value).startswith(f"cannot write folder/file: {os.strerror(number)}; ")
     assert remedy in str(raised.value) and str(raised.value).endswith("choose another folder")
+
+
+@pytest.mark.parametrize("proc", [True, False])
+def test_threads_that_write_leave_the_umask_alone(proc, tmp_path, monkeypatch):
+    """It belongs to the process: what one thread sets, another one would restore."""
+    if not proc:
+        monkeypatch.setattr(Path, "read_text", lambda *_, **__: "none of it")
+    before = os.umask(0o027)
+    try:
+        paths = [tmp_path / str(number) for number in range(200)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda path: replace_atomically(path, lambda new: None), paths))
+        assert {path.stat().st_mode & 0o777 for path in paths} == {0o640}
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)

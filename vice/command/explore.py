@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from vice.cli import Parser, show, whole
-from vice.command.inputs import add_places, given_concepts, listed, own_concepts
+from vice.command.inputs import (
+    Stops,
+    add_computing,
+    add_places,
+    begin,
+    given_concepts,
+    own_concepts,
+    show_unread,
+)
 from vice.names import printable
 from vice.paths import typed_path
-from vice.runtime.device_names import NAMES
 
 EXAMPLE = """\
 examples:
@@ -36,27 +43,27 @@ def main() -> None:
         help="begin with concepts.json, or with concepts that an earlier call fitted")  # fmt: skip
     which.add_argument("--own", action="store_true", help="begin with the model's own concepts")
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of samples and fitted concepts (0)")
-    add("--memory", help="most memory of an image, such as 2GiB: in tiles beyond")
-    add("--device", help=f"{NAMES} (a GPU if there is one)")
+    add_computing(parser)
     args = parser.parse_args()
-    # PyTorch takes seconds to import, and help does without.
-    import vice
+    inputs, predictor = begin(args)
+    images = inputs.images
+    # Imported late: help does without PyTorch.
     from vice.explore.build_explorer import build_explorer
+    from vice.explore.kept_pass import PassStopped
 
-    images = listed(args.images, args.out).images
-    predictor = vice.load(args.model, device=args.device)
     concepts = None
     if args.concepts is not None:
         concepts = given_concepts(args.concepts, predictor)
     elif args.own:
         concepts = own_concepts(predictor)
-    made = build_explorer(
-        predictor, images, args.out, clusters=args.clusters, concepts=concepts, seed=args.seed,
-        memory=args.memory,
-    )  # fmt: skip
+    with Stops() as stops:
+        try:
+            made = build_explorer(
+                predictor, images, args.out, clusters=args.clusters, concepts=concepts,
+                seed=args.seed, memory=args.memory, stopped=stops,
+            )  # fmt: skip
+        except PassStopped as stop:
+            stops.stop(stop.done, len(images))
     show(f"{made.images} images and {made.concepts} concepts: open {printable(str(made.page))}")
     show(made.exactness)
-    if made.unread:
-        show(f"not read: {len(made.unread)} images")
-        for reason in list(made.unread.values())[:5]:
-            show(f"  {reason}")
+    show_unread(made.unread)

@@ -1,16 +1,19 @@
-"""What commands on folders share: their images, and the concepts that they are given."""
+"""What commands on folders share: images, model, concepts, and how they are stopped and end."""
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from vice.cli import show
 from vice.errors import UserError
 from vice.paths import typed_path, typed_text
+from vice.runtime.device_names import NAMES
+from vice.runtime.preemption import Preempted, watch_signals
 
 if TYPE_CHECKING:
     from vice.explore.named_concepts import NamedConcepts
@@ -19,7 +22,8 @@ if TYPE_CHECKING:
 #: Suffix of concepts that have names; others are what k-means fitted.
 NAMED = ".json"
 
-
+#: How many reasons are shown of images that could not be read.
+REASONS = 5
 #: What ``images`` may be.
 PLACES = "folders, text files with a path a line, images"
 
@@ -30,6 +34,70 @@ def add_places(parser: argparse.ArgumentParser, *, videos: bool) -> None:
     add("model", type=typed_text, help="what vice.load takes")
     add("images", nargs="+", type=typed_path, help=f"{PLACES}, videos" if videos else PLACES)
     add("--out", "-o", type=typed_path, required=True, metavar="DIR", help="output folder")
+
+
+def add_computing(parser: argparse.ArgumentParser) -> None:
+    """Adds how a model computes to a command line."""
+    add = parser.add_argument
+    add("--memory", help="most memory of an image, such as 2GiB: in tiles beyond")
+    add("--device", help=f"{NAMES} (a GPU if there is one)")
+
+
+def begin(args: argparse.Namespace) -> tuple[Inputs, Predictor]:
+    """The images and the model that a command line names.
+
+    Raises:
+        UserError: There are no images, or the model cannot be loaded.
+    """
+    # PyTorch takes seconds to import, and help does without.
+    import vice
+
+    return listed(args.images, args.out), vice.load(args.model, device=args.device)
+
+
+class Stops:
+    """Signals in a block of a command that can go on later: they are noted, and obeyed in time.
+
+    Ctrl-C and what cluster managers send end the block after the image that is computed; a second
+    Ctrl-C ends the process at once.
+    """
+
+    def __enter__(self) -> Stops:
+        self._watch = watch_signals()
+        self._notice = self._watch.__enter__()
+        # Something to save: from now on a signal does not end the process at once.
+        self._notice.begun.value = 1
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._watch.__exit__(*error)
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return bool(self._notice.signal_number)
+
+    def stop(self, done: int, images: int) -> NoReturn:
+        """Ends the command.
+
+        Args:
+            done: Images that are finished.
+            images: How many there are.
+
+        Raises:
+            Preempted: Always.
+        """
+        raise Preempted(
+            f"stopped by {self._notice.name} after {done} of {images} images: the same command "
+            "goes on there"
+        )
+
+
+def show_unread(unread: Mapping[Any, str]) -> None:
+    """Says how many images could not be read, and why the first ones."""
+    if unread:
+        show(f"not read: {len(unread)} images")
+        for reason in list(unread.values())[:REASONS]:
+            show(f"  {reason}")
 
 
 @dataclass

@@ -7,11 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vice.cli import Parser, show, whole
-from vice.command.inputs import Inputs, add_places, given_concepts, listed, own_concepts
+from vice.command.inputs import (
+    Inputs,
+    Stops,
+    add_computing,
+    add_places,
+    begin,
+    given_concepts,
+    own_concepts,
+    show_unread,
+)
 from vice.errors import UserError
 from vice.names import printable
 from vice.paths import typed_path
-from vice.runtime.device_names import NAMES
 
 if TYPE_CHECKING:
     from vice.explore.named_concepts import NamedConcepts
@@ -30,6 +38,8 @@ with their georeference. The same command goes on where it was stopped.
 """
 #: Formats of embeddings, named here so that help needs no library.
 FORMS = ("npz", "zarr", "parquet")
+#: Threads beside the model, if nothing is said.
+WORKERS = 2
 #: Fitted concepts, beside the masks.
 CONCEPTS_NAME = "concepts.safetensors"
 #: How much the masks of videos change.
@@ -50,25 +60,28 @@ def main() -> None:
     which.add_argument("--concepts", type=typed_path, metavar="FILE",
         help="concepts.json of vice explore, or what a call or scoring has fitted")  # fmt: skip
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of fitted concepts (0)")
+    add("--workers", type=whole(0, 64), default=WORKERS, metavar="N",
+        help=f"threads that read images and write masks beside the model ({WORKERS})")  # fmt: skip
     add("--no-overlays", action="store_true", help="write the masks alone")
     add("--embeddings", choices=FORMS, metavar="FORMAT",
         help="also write the embeddings in half precision, at the network's stride: " +
         ", ".join(FORMS))  # fmt: skip
-    add("--memory", help="most memory of an image beside its mask, such as 2GiB: in tiles beyond")
-    add("--device", help=f"{NAMES} (a GPU if there is one)")
+    add_computing(parser)
     args = parser.parse_args()
-    # PyTorch takes seconds to import, and help does without.
-    import vice
-    from vice.explore.segment_folder import GEOREFERENCED, segment_folder
-
-    inputs = listed(args.images, args.out)
+    inputs, predictor = begin(args)
     images = inputs.images
-    predictor = vice.load(args.model, device=args.device)
-    concepts = _concepts(args, predictor, images)
-    found = segment_folder(
-        predictor, images, args.out, concepts, overlays=not args.no_overlays,
-        embeddings=args.embeddings, memory=args.memory,
-    )  # fmt: skip
+    # Imported late: help does without PyTorch.
+    from vice.explore.mask_way import GEOREFERENCED
+    from vice.explore.segment_folder import segment_folder
+
+    with Stops() as stops:
+        concepts = _concepts(args, predictor, images, stops)
+        found = segment_folder(
+            predictor, images, args.out, concepts, overlays=not args.no_overlays,
+            embeddings=args.embeddings, memory=args.memory, workers=args.workers, stopped=stops,
+        )  # fmt: skip
+        if found.left:
+            stops.stop(len(images) - found.left, len(images))
     shown = f"{found.done} masks of {len(found.names)} concepts in {printable(str(args.out))}"
     if found.reused:
         shown += f" ({found.reused} were there)"
@@ -82,15 +95,12 @@ def main() -> None:
         show(f"georeference kept: {found.georeferenced} masks in {GEOREFERENCED}")
     for line in _changes(inputs, args.out):
         show(line)
-    if found.unread:
-        show(f"not read: {len(found.unread)} images")
-        for reason in list(found.unread.values())[:5]:
-            show(f"  {reason}")
+    show_unread(found.unread)
 
 
 def _changes(inputs: Inputs, out: Path) -> list[str]:
     """How much the masks of videos change from frame to frame, which also goes to a file."""
-    from vice.explore.segment_folder import MASKS
+    from vice.explore.mask_way import MASKS
     from vice.explore.video_frames import mask_changes
     from vice.runtime.files import write_json
 
@@ -108,10 +118,10 @@ def _changes(inputs: Inputs, out: Path) -> list[str]:
 
 
 def _concepts(
-    args: argparse.Namespace, predictor: Predictor, images: list[Path]
+    args: argparse.Namespace, predictor: Predictor, images: list[Path], stops: Stops
 ) -> NamedConcepts:  # fmt: skip
     from vice.explore.fitted_concepts import fit_concepts
-    from vice.runtime.files import make_folder
+    from vice.explore.kept_pass import KeptPass, PassStopped
 
     if args.clusters is None:
         return own_concepts(predictor) if args.concepts is None else given_concepts(
@@ -119,8 +129,14 @@ def _concepts(
         )  # fmt: skip
     path = args.out / CONCEPTS_NAME
     if not path.exists():
-        make_folder(path.parent)
-        fit_concepts(predictor, images, args.clusters, seed=args.seed).save(path)
+        kept = KeptPass.of(args.out, predictor, images, args.seed)
+        try:
+            fit_concepts(
+                predictor, images, args.clusters, seed=args.seed, kept=kept, stopped=stops
+            ).save(path)
+        except PassStopped:
+            stops.stop(0, len(images))
+        kept.forget()
     fitted = given_concepts(path, predictor)
     if len(fitted.names) != args.clusters:
         raise UserError(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from vice.cli import Parser, number, show, whole
-from vice.command.inputs import add_places, listed
+from vice.command.inputs import add_computing, add_places, begin, show_unread
 from vice.names import printable
-from vice.runtime.device_names import NAMES
 
 EXAMPLE = """\
 example:
@@ -29,16 +28,14 @@ def main() -> None:
     add("--duplicates", type=number(0, 1), default=0.95, metavar="S",
         help="similarity from which images are near-duplicates (0.95)")  # fmt: skip
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of the kinds of regions (0)")
-    add("--memory", help="most memory of an image, such as 2GiB: in tiles beyond")
-    add("--device", help=f"{NAMES} (a GPU if there is one)")
+    add_computing(parser)
     args = parser.parse_args()
-    # PyTorch takes seconds to import, and help does without.
-    import vice
+    inputs, predictor = begin(args)
+    images = inputs.images
+    # Imported late: help does without PyTorch.
     from vice.explore.select_images import select_images
     from vice.runtime.files import write_json, write_text
 
-    images = listed(args.images, args.out).images
-    predictor = vice.load(args.model, device=args.device)
     found = select_images(
         predictor, images, args.number, duplicates=args.duplicates, seed=args.seed,
         memory=args.memory,
@@ -62,7 +59,4 @@ def main() -> None:
     )
     repeated = sum(len(group) - 1 for group in found.duplicates)
     show(f"near-duplicates of others: {repeated}; outliers: {len(found.outliers)}")
-    if found.unread:
-        show(f"not read: {len(found.unread)} images")
-        for reason in list(found.unread.values())[:5]:
-            show(f"  {reason}")
+    show_unread(found.unread)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from vice.explore.compressed_vectors import Compression, Loss
 from vice.explore.explorer_files import ExplorerFiles, encoded
 from vice.explore.explorer_pass import CELLS, ExplorerPass, names_of
 from vice.explore.fitted_concepts import fit_vectors
+from vice.explore.kept_pass import KeptPass
 from vice.explore.named_concepts import COSINE, EUCLIDEAN, NamedConcepts, model_title
 from vice.models.concepts import Concepts
 from vice.models.load import is_spherical
@@ -61,11 +62,13 @@ def build_explorer(
     concepts: NamedConcepts | None = None,
     seed: int = 0,
     memory: int | str | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Explorer:
     """Writes an explorer of images: ``index.html``, its scripts, and its data.
 
     Every image is embedded once. The page compares its vectors along `Compression.directions` in 8
-    bits; what that changes is measured, and said on the page.
+    bits; what that changes is measured, and said on the page. A call that was stopped goes on where
+    it was, and comes to the same files.
 
     Args:
         predictor: The model.
@@ -75,8 +78,10 @@ def build_explorer(
         concepts: What the page begins with instead.
         seed: Of samples and of k-means.
         memory: As of `vice.Predictor.embed`.
+        stopped: Whether to stop, asked before each image.
 
     Raises:
+        PassStopped: It was asked to stop.
         UserError: The folder holds something else, the disk is too small, no image can be read, or
             the concepts are compared in a way that the page cannot.
     """
@@ -84,12 +89,18 @@ def build_explorer(
     if concepts is not None:
         _check(concepts.vectors, spherical, predictor)
     files = ExplorerFiles(out)
-    over = ExplorerPass(predictor, images, names_of(images), seed, memory)
-    compression = over.fit()
-    directions = compression.directions.shape[1]
     with sole_writer(out):
-        logger.info("the explorer takes %s", files.prepare(len(images), CELLS, directions))
+        files.begin(len(images))
+        kept = KeptPass.of(out, predictor, images, seed, memory=memory)
+        names = names_of(images)
+        over = ExplorerPass(predictor, images, names, seed, kept, memory, stopped)
+        compression = over.fit()
+        directions = compression.directions.shape[1]
+        size = files.prepare(len(images), CELLS, directions, anew=not kept.names("image"))
+        logger.info("the explorer takes %s", size)
         passed = over.run(compression, files)
+        if kept.reused:
+            logger.info("an earlier call had embedded images of these: it went on there")
         vectors = torch.cat(passed.vectors)
         begun = concepts or _fitted(predictor, vectors, clusters, seed)
         chosen = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))
@@ -106,6 +117,7 @@ def build_explorer(
             },
             np.concatenate(passed.codes),
         )
+        kept.forget()
     return Explorer(
         page, len(passed.images), len(begun.names), passed.unread, loss, exactness
     )  # fmt: skip

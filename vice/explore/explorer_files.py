@@ -39,13 +39,36 @@ class ExplorerFiles:
         if out.exists() and not (out / RECORD).exists() and any(out.iterdir()):
             raise UserError(f"{out} is not empty, and holds no explorer: choose another folder")
 
-    def prepare(self, images: int, cells: int, directions: int) -> str:
+    def begin(self, images: int) -> None:
+        """Makes the folder, and lets it be known for an explorer's.
+
+        Args:
+            images: How many are to come.
+
+        Raises:
+            UserError: The disk does not take it.
+        """
+        make_folder(self.out)
+        write_json(self.out / RECORD, {"images": images})
+
+    def holds(self, number: int, large: bool) -> bool:
+        """Whether all files of an image are there.
+
+        Args:
+            number: Of the image.
+            large: Whether it has a larger picture.
+        """
+        names = [f"maps/{number}.js", f"thumbs/{number}.jpg"] + [f"images/{number}.jpg"] * large
+        return all((self.data / name).is_file() for name in names)
+
+    def prepare(self, images: int, cells: int, directions: int, *, anew: bool = True) -> str:
         """Makes the folders, after a look at the disk.
 
         Args:
             images: How many are to come.
             cells: Of a dense map at most.
             directions: 8-bit numbers of each.
+            anew: Whether what is there is removed.
 
         Returns:
             How much it will take at most, in words.
@@ -55,10 +78,8 @@ class ExplorerFiles:
         """
         area = 0.75 * (THUMB**2 + PICTURE**2)
         needed = images * (cells * directions * 4 / 3 + area * _JPEG)
-        make_folder(self.out)
         (self.out / INDEX).unlink(missing_ok=True)
-        write_json(self.out / RECORD, {"images": images})
-        if self.data.exists():
+        if anew and self.data.exists():
             with disk_errors(self.data, any_os_error=True):
                 shutil.rmtree(self.data)
         for name in ("maps", "thumbs", "images"):

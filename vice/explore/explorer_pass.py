@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +17,12 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.explore.compressed_vectors import Compression
 from vice.explore.explorer_files import PICTURE, ExplorerFiles
+from vice.explore.kept_pass import KeptPass, PassStopped, source_of
 from vice.models.load import is_spherical
 from vice.names import printable
 from vice.predictor import Predictor
 from vice.runtime.progress import progress
+from vice.runtime.provenance import digest_tensors
 
 #: About how many regions an image has, and at most how many cells its dense map.
 REGIONS, CELLS = 192, 3072
@@ -66,7 +68,9 @@ class ExplorerPass:
         images: Paths.
         names: What the page calls them.
         seed: Of the samples.
+        kept: Where what was made is kept for a call that goes on.
         memory: As of `vice.Predictor.embed`.
+        stopped: Whether to stop, asked before each image.
     """
 
     def __init__(
@@ -75,8 +79,12 @@ class ExplorerPass:
         images: Sequence[Path],
         names: Sequence[str],
         seed: int,
+        kept: KeptPass,
         memory: int | str | None = None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.kept = kept
+        self.stopped = stopped
         self.memory = memory
         self.predictor = predictor
         self.images = images
@@ -86,11 +94,18 @@ class ExplorerPass:
         self._first: dict[int, Embedded] = {}
 
     def fit(self) -> Compression:
-        """Fits directions to a sample of the images, whose vectors are kept for `run`."""
+        """Fits directions to a sample of the images, whose vectors are kept for `run`.
+
+        Raises:
+            UserError: None of them can be read, or the disk does not take what is kept.
+            PassStopped: It was asked to stop.
+        """
         order = self.rng.permutation(len(self.images))[:FIRST]
         held, drawn = 0, []
         for number in progress(order.tolist(), len(order), "embedding a sample of the images"):
-            embedded = self._embedded(number)
+            if self.stopped():
+                raise PassStopped(0)
+            embedded = self._sampled(number)
             if embedded is None:
                 continue
             self._first[number] = embedded
@@ -104,19 +119,72 @@ class ExplorerPass:
         return Compression.fit(torch.cat(drawn))
 
     def run(self, compression: Compression, files: ExplorerFiles) -> Passed:
-        """Writes maps and pictures of all images; see `Passed`."""
+        """Writes maps and pictures of all images; see `Passed`.
+
+        Raises:
+            UserError: The disk does not take them.
+            PassStopped: It was asked to stop.
+        """
         each = -(-VECTORS // len(self.images))
+        made_by = digest_tensors({"directions": compression.directions, "steps": compression.steps})
         for number in progress(range(len(self.images)), len(self.images), "embedding images"):
             if self.names[number] in self.passed.unread:
                 continue
-            embedded = self._first.pop(number, None) or self._embedded(number)
+            if self.stopped():
+                raise PassStopped(len(self.passed.images))
+            source = source_of(self.images[number])
+            known = f"{source}-{made_by[:16]}" if source else ""
+            embedded = self._first.pop(number, None)
+            if self._goes_on(number, known, files):
+                continue
+            embedded = embedded or self._embedded(number)
             if embedded is None:
                 continue
             self._write(number, embedded, compression, files)
             cells = embedded.cells.flatten(1).T
             chosen = self.rng.permutation(len(cells))[:each]
             self.passed.vectors.append(cells[torch.from_numpy(chosen.copy())])
+            self._keep(number, known, len(cells))
         return self.passed
+
+    def _keep(self, number: int, source: str, cells: int) -> None:
+        """Keeps what the last image has come to."""
+        passed, name = self.passed, f"image-{number}"
+        facts = np.array([len(passed.images) - 1, cells, *passed.images[-1][1:]])
+        vectors = passed.vectors[-1].numpy()
+        self.kept.save(name, source, facts=facts, codes=passed.codes[-1], vectors=vectors)
+
+    def _goes_on(self, number: int, source: str, files: ExplorerFiles) -> bool:
+        """Whether an earlier call has come past an image, and left its files at the same place."""
+        known = self.kept.load(f"image-{number}", source)
+        if known is None:
+            return False
+        place, cells, width, height, rows, columns, large = known["facts"].tolist()
+        if place != len(self.passed.images) or not files.holds(place, bool(large)):
+            return False
+        # Drawn all the same: what is drawn of later images follows from it.
+        self.rng.permutation(cells)
+        facts = (self.names[number], width, height, rows, columns, bool(large))
+        self.passed.images.append(facts)
+        self.passed.codes.append(known["codes"])
+        self.passed.vectors.append(torch.from_numpy(known["vectors"]))
+        return True
+
+    def _sampled(self, number: int) -> Embedded | None:
+        """As `_embedded`, of an image of the sample, whose vectors are kept."""
+        source, name = source_of(self.images[number]), f"sample-{number}"
+        known = self.kept.load(name, source)
+        if known is not None:
+            height, width = known["size"].tolist()
+            cells, regions = (torch.from_numpy(known[key]) for key in ("cells", "regions"))
+            return Embedded(known["pixels"], (height, width), cells, regions)
+        found = self._embedded(number)
+        if found is not None:
+            self.kept.save(
+                name, source, pixels=found.pixels, size=np.array(found.size),
+                cells=found.cells.numpy(), regions=found.regions.numpy(),
+            )  # fmt: skip
+        return found
 
     def _write(
         self, number: int, embedded: Embedded, compression: Compression, files: ExplorerFiles

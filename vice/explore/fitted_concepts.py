@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from vice.clustering import fit_kmeans
 from vice.errors import UserError
+from vice.explore.kept_pass import KeptPass, PassStopped, source_of
 from vice.models.centroids import Centroids
 from vice.models.load import is_spherical
 from vice.predictor import Predictor
@@ -21,7 +22,13 @@ VECTORS, IMAGES = 200_000, 2_000
 
 
 def fit_concepts(
-    predictor: Predictor, images: Sequence[Path], clusters: int, *, seed: int = 0
+    predictor: Predictor,
+    images: Sequence[Path],
+    clusters: int,
+    *,
+    seed: int = 0,
+    kept: KeptPass | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Centroids:
     """Fits clusters to the vectors of a folder's images, as many of each.
 
@@ -31,24 +38,40 @@ def fit_concepts(
             are left out: whoever segments them says so.
         clusters: How many.
         seed: Of the samples and of k-means.
+        kept: Where what was drawn is kept for a call that goes on; None: nowhere.
+        stopped: Whether to stop, asked before each image.
 
     Returns:
         The centroids.
 
     Raises:
         UserError: Fewer vectors than clusters, or no image can be read.
+        PassStopped: It was asked to stop.
     """
     rng = np.random.default_rng(seed)
     chosen = sorted(rng.permutation(len(images))[:IMAGES])
     each = -(-VECTORS // len(chosen))
     drawn = []
-    for number in progress(chosen, len(chosen), f"embedding images for {clusters} concepts"):
+    label = f"embedding images for {clusters} concepts"
+    for done, number in enumerate(progress(chosen, len(chosen), label)):
+        if stopped():
+            raise PassStopped(done)
+        source = "" if kept is None else source_of(images[number])
+        known = None if kept is None else kept.load(f"sample-{number}", source)
+        if known is not None:
+            # Drawn all the same: what is drawn of later images follows from it.
+            rng.permutation(int(known["count"]))
+            drawn.append(torch.from_numpy(known["vectors"]))
+            continue
         try:
             dense = predictor.embed(images[number], stride="native")
         except UserError:
             continue
         vectors = dense.flatten(1).T
         drawn.append(vectors[torch.from_numpy(rng.permutation(len(vectors))[:each].copy())])
+        if kept is not None:
+            count = np.array(len(vectors))
+            kept.save(f"sample-{number}", source, vectors=drawn[-1].numpy(), count=count)
     if not drawn:
         raise UserError(f"none of {len(chosen)} images can be read and embedded")
     return fit_vectors(predictor, torch.cat(drawn), clusters, seed=seed)

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from vice.errors import UserError
 from vice.explore.disk_estimate import DiskEstimate
 from vice.explore.embedding_files import EMBEDDINGS, EmbeddingFiles
-from vice.explore.georeference import georeference, write_geotiff
-from vice.explore.mask_files import (
-    MOST_CONCEPTS,
-    mask_names,
-    mask_source,
-    read_mask,
-    write_mask,
-)
+from vice.explore.in_order import in_order
+from vice.explore.mask_files import MOST_CONCEPTS, mask_names
+from vice.explore.mask_way import MASKS, MaskWay
 from vice.explore.named_concepts import NamedConcepts
+from vice.explore.summary_table import SummaryTable
 from vice.models.concepts import Concepts
 from vice.names import printable
 from vice.predictor import Predictor
-from vice.runtime.files import make_folder, read_json, replace_atomically, write_json, write_text
+from vice.runtime.files import make_folder, read_json, write_json
 from vice.runtime.folder_lock import sole_writer
 from vice.runtime.progress import progress
-from vice.runtime.provenance import digest, digest_file, digest_tensors
-from vice.visualize.maps import colorize, overlay
+from vice.runtime.provenance import digest, digest_tensors
 
-MASKS, OVERLAYS, SUMMARY, RECORD = "masks", "overlays", "summary.csv", "segmentation.json"
-GEOREFERENCED = "georeferenced"
+SUMMARY, RECORD = "summary.csv", "segmentation.json"
+#: In the record, how many images the table lacks.
+LEFT = "left"
+WORKERS = 2
 _REMEDY = "delete it, or choose another output folder"
 
 
@@ -50,6 +45,7 @@ class Segmentation:
         names: Of the concepts.
         shares: (K,) each concept's share of all pixels.
         dropped: The share of pixels that belong to concepts that were dropped.
+        left: Images that it was stopped before.
         georeferenced: How many images said where they lie on the ground, which stands in a GeoTIFF
             of their mask.
     """
@@ -60,6 +56,7 @@ class Segmentation:
     names: list[str] = field(default_factory=list)
     shares: np.ndarray = field(default_factory=lambda: np.zeros(0))
     dropped: float = 0.0
+    left: int = 0
     georeferenced: int = 0
 
 
@@ -73,6 +70,8 @@ def segment_folder(
     overlays: bool = True,
     embeddings: str | None = None,
     memory: int | str | None = None,
+    workers: int = WORKERS,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Segmentation:
     """Writes ``masks/NAME.png``, ``overlays/NAME.jpg``, ``summary.csv``, and embeddings if wished.
 
@@ -91,6 +90,10 @@ def segment_folder(
         overlays: Whether to write pictures of the masks laid over the images.
         embeddings: A key of `vice.explore.embedding_files.FORMS` to write the embeddings as well.
         memory: As of `vice.Predictor.segment`.
+        workers: Threads that read images ahead and write results; 0: one thing after the other.
+            At most ``2 * workers + 2`` images are held at a time.
+        stopped: Whether to stop, asked before each image. Then, and whatever else ends the call,
+            the table has what is finished, and the record how many images are left.
 
     Returns:
         Counts and shares.
@@ -109,59 +112,59 @@ def segment_folder(
     targets = mask_names(images)
     result, total = Segmentation(names=list(concepts.names)), np.zeros(count)
     everything = 0
+    rest = [] if concepts.void is None else ["dropped"]
     make_folder(out)
     with sole_writer(out):
-        _keep_record(out, predictor, concepts)
-        store = embeddings and EmbeddingFiles(out / EMBEDDINGS, embeddings, predictor)
+        record = _keep_record(out, predictor, concepts)
+        store = EmbeddingFiles(out / EMBEDDINGS, embeddings, predictor) if embeddings else None
         disk = DiskEstimate(out, len(images))
-        rows = []
-        pairs = list(zip(images, targets, strict=True))
-        for image, target in progress(pairs, len(pairs), "segmenting images"):
-            mask = out / MASKS / target
-            picture = (out / OVERLAYS / target).with_suffix(".jpg") if overlays else None
-            source = _digest(image)
-            whole = source == mask_source(mask) != "" and (not store or store.holds(target, source))
-            labels = _kept(mask, picture, concepts) if whole else None
-            result.reused += labels is not None
-            if labels is None:
-                try:
-                    given = predictor.given(image)
-                    made = [mask, picture]
-                    if store:
-                        dense, nearest = predictor.embed_and_segment(
-                            given, concepts.vectors, memory=memory
-                        )
-                        made.append(store.write(target, dense, source))
-                    else:
-                        nearest = predictor.segment(given, concepts.vectors, memory=memory)
-                    labels = concepts.labels(nearest.numpy())
-                except UserError as error:
-                    result.unread[printable(str(image))] = str(error)
-                    continue
-                if picture is not None:
-                    _write_overlay(given.pixels, labels, concepts, picture)
-                write_mask(labels, count, mask, source, colors=concepts.colors, void=concepts.void)
-                disk.wrote(made)
-            place = (out / GEOREFERENCED / target).with_suffix(".tif")
-            result.georeferenced += _keep_place(image, mask, place, predictor)
-            counts = np.bincount(labels.ravel(), minlength=count)[:count]
-            total += counts
-            everything += labels.size
-            rest = [] if concepts.void is None else [1 - counts.sum() / labels.size]
-            shares = [*(counts / labels.size), *rest]
-            rows.append([printable(str(image)), target, *labels.shape, *shares])
-        result.done = len(rows)
-        if not rows:
+        way = MaskWay(predictor, concepts, out, overlays, store, memory)
+        made = in_order(
+            zip(images, targets, strict=True), way.read, way.segment, way.write,
+            workers=workers, stopped=stopped,
+        )  # fmt: skip
+        seen, table = 0, SummaryTable(out / SUMMARY, [*concepts.names, *rest])
+        try:
+            with table:
+                for each in progress(made, len(images), "segmenting images"):
+                    seen += 1
+                    if each.counts is None:
+                        result.unread[printable(str(each.image))] = each.reason
+                        continue
+                    if each.files:
+                        disk.wrote(each.files)
+                    result.reused += each.reused
+                    result.georeferenced += each.georeferenced
+                    total += each.counts
+                    pixels = each.size[0] * each.size[1]
+                    everything += pixels
+                    void = [1 - each.counts.sum() / pixels] if rest else []
+                    shares = [*(each.counts / pixels), *void]
+                    table.add(printable(str(each.image)), each.target, each.size, shares)
+        except BaseException:
+            with contextlib.suppress(UserError):
+                _say_left(out, record, len(images) - seen)
+            raise
+        result.done, result.left = table.rows, len(images) - seen
+        _say_left(out, record, result.left)
+        if not result.done:
+            if result.left:
+                return result
             first = next(iter(result.unread.values()))
             raise UserError(f"none of {len(images)} images could be segmented: {first}")
         result.shares = total / everything
-        result.dropped = 1 - float(result.shares.sum()) if concepts.void is not None else 0.0
-        rest = [] if concepts.void is None else ["dropped"]
-        write_text(out / SUMMARY, _table([*concepts.names, *rest], rows))
+        result.dropped = 1 - float(result.shares.sum()) if rest else 0.0
     return result
 
 
-def _keep_record(out: Path, predictor: Predictor, concepts: NamedConcepts) -> None:
+def _say_left(out: Path, record: dict[str, Any], left: int) -> None:
+    """Lets the record say how many images the table lacks, and say nothing where it is whole."""
+    if record.get(LEFT, 0) != left:
+        plain = {key: value for key, value in record.items() if key != LEFT}
+        write_json(out / RECORD, {**plain, LEFT: left} if left else plain)
+
+
+def _keep_record(out: Path, predictor: Predictor, concepts: NamedConcepts) -> dict[str, Any]:
     """Writes what the masks of a folder are made by, or compares it with what stands there."""
     tensors = {"vectors": concepts.vectors.vectors}
     if concepts.vectors.bias is not None:
@@ -181,60 +184,10 @@ def _keep_record(out: Path, predictor: Predictor, concepts: NamedConcepts) -> No
         if (out / MASKS).exists():
             raise UserError(f"{out / MASKS} holds files of something else: {_REMEDY}")
         write_json(path, record)
-        return
+        return record
     known = read_json(path, _REMEDY)
     for key, what in (("weights", "another model"), ("concepts", "other concepts"),
                       ("names", "other names"), ("colors", "other colors")):  # fmt: skip
         if known.get(key) != record[key]:
             raise UserError(f"{out} holds masks by {what}: {_REMEDY}")
-
-
-def _kept(mask: Path, picture: Path | None, concepts: NamedConcepts) -> np.ndarray | None:
-    """The mask that an earlier call has written, if all that goes with it is there."""
-    if not mask.exists() or (picture is not None and not picture.exists()):
-        return None
-    try:
-        labels = read_mask(mask)
-    except UserError:
-        return None
-    if labels.ndim != 2 or not labels.size:
-        return None
-    whole = labels < len(concepts.names)
-    if concepts.void is not None:
-        whole |= labels == concepts.void
-    return labels if whole.all() else None
-
-
-def _digest(image: Path) -> str:
-    """What tells an image file from others; empty of one that cannot be read."""
-    try:
-        return digest_file(image)[:16]
-    except (OSError, UserError):
-        return ""
-
-
-def _keep_place(image: Path, mask: Path, path: Path, predictor: Predictor) -> bool:
-    """Whether an image says where it lies; its mask then says it as well."""
-    reading = predictor.reading
-    tags = georeference(image, 1 if reading is None else reading.page)
-    if tags and not (path.exists() and path.stat().st_mtime >= mask.stat().st_mtime):
-        write_geotiff(mask, path, tags)
-    return bool(tags)
-
-
-def _write_overlay(
-    pixels: np.ndarray, labels: np.ndarray, concepts: NamedConcepts, path: Path
-) -> None:
-    painted = colorize(labels, len(concepts.names), ignore=concepts.void, colors=concepts.colors)
-    drawn = Image.fromarray(overlay(pixels, painted))
-    make_folder(path.parent)
-    replace_atomically(path, lambda new: drawn.save(new, format="JPEG", quality=90))
-
-
-def _table(titles: list[str], rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "mask", "height", "width", *titles])
-    for row in rows:
-        writer.writerow([*row[:4], *(f"{share:.6g}" for share in row[4:])])
-    return text.getvalue()
+    return known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 from pathlib import Path, PurePath
 
@@ -11,10 +12,12 @@ import numpy as np
 from vice.errors import UserError
 from vice.explore.mask_files import read_mask
 from vice.explore.mask_formats import Masks
-from vice.explore.segment_folder import MASKS, RECORD, SUMMARY
+from vice.explore.mask_way import MASKS
+from vice.explore.segment_folder import LEFT, RECORD, SUMMARY
 from vice.names import printable
 from vice.runtime.files import read_json
 
+logger = logging.getLogger(__name__)
 _REMEDY = "run vice segment again"
 
 
@@ -32,6 +35,13 @@ def open_written(source: Path, least: int = 1) -> Masks:
     names, table = record.get("names"), source / SUMMARY
     if not isinstance(names, list) or not table.is_file():
         raise UserError(f"{source} holds no finished masks of vice segment: {_REMEDY}")
+    if record.get(LEFT):
+        logger.warning(
+            "%s lacks the masks of %s images, which vice segment was stopped before: the same "
+            "command goes on",
+            printable(str(source)),
+            record[LEFT],
+        )
     with table.open(encoding="utf-8", newline="") as file:
         # By place: concepts may be called as these columns are.
         rows = list(csv.reader(file))[1:]

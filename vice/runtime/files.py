@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ _PYTORCH_WRITER = re.compile(
 )
 #: Bytes; file names have at most 255, and twelve are added.
 _LONGEST_PREFIX = 200
+_setting_umask = threading.Lock()
 
 
 def check_folder(name: str, path: str | Path) -> None:
@@ -82,15 +84,25 @@ def replace_atomically(path: Path, write: Callable[[str], Any]) -> None:
             write(name)
             _to_disk(name)
             # File mode: mkstemp makes files private; a checkpoint is as readable as any other file.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(name, 0o666 & ~umask)
+            os.chmod(name, 0o666 & ~_umask())
             os.replace(name, path)
             _to_disk(path.parent)
         finally:
             # Temporary file: gone already if it was put in place; a disk that fails may keep it.
             with contextlib.suppress(OSError):
                 os.unlink(name)
+
+
+def _umask() -> int:
+    """What new files of this process may not be."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+        return int(status.split("\nUmask:")[1].split()[0], 8)
+    # Elsewhere it can be read by setting it alone, which no two threads may do at a time.
+    with _setting_umask:
+        umask = os.umask(0)
+        os.umask(umask)
+        return umask
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,70 @@
+"""``summary.csv``: a line for each image, kept on the disk while it grows."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vice.runtime.files import disk_errors, replace_atomically
+
+#: What stands before the shares.
+_COLUMNS = ("image", "mask", "height", "width")
+
+
+class SummaryTable:
+    """Takes lines, and writes the table when its block ends, however that ends.
+
+    Nothing is written where there is no line.
+
+    Args:
+        path: The table.
+        titles: Of the shares.
+    """
+
+    def __init__(self, path: Path, titles: Sequence[str]) -> None:
+        self.path = path
+        self.titles = titles
+        self.rows = 0
+
+    def __enter__(self) -> SummaryTable:
+        with disk_errors(self.path, any_os_error=True):
+            # Without a name: nothing is left of a process that is killed.
+            self._file = tempfile.TemporaryFile(
+                "w+", encoding="utf-8", errors="surrogateescape", newline="", dir=self.path.parent
+            )
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow([*_COLUMNS, *self.titles])
+        return self
+
+    def add(self, image: str, mask: Path, size: Sequence[int], shares: Sequence[Any]) -> None:
+        """Adds a line.
+
+        Args:
+            image: Path of the image.
+            mask: Name of its mask.
+            size: (H, W).
+            shares: Of the pixels, as many as there are titles.
+        """
+        with disk_errors(self.path, any_os_error=True):
+            self._writer.writerow([image, mask, *size, *(f"{share:.6g}" for share in shares)])
+        self.rows += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._file:
+            if self.rows:
+                replace_atomically(self.path, self._copy)
+
+    def _copy(self, new: str) -> None:
+        self._file.seek(0)
+        with open(new, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            shutil.copyfileobj(self._file, file)
