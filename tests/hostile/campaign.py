@@ -79,9 +79,15 @@ def run(
             found.append((case, verdict))
             if keep is not None and not verdict.fine:
                 name = f"{case.group}-{case.name}".replace("/", "-").replace(" ", "-")
-                shutil.copytree(place, keep / name, symlinks=True, dirs_exist_ok=True)
+                shutil.copytree(
+                    place, keep / name, symlinks=True, dirs_exist_ok=True, ignore=_pipes
+                )
             shutil.rmtree(place, ignore_errors=True)
     return found
+
+
+def _pipes(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if (Path(folder) / name).is_fifo()]
 
 
 def table(found: Iterable[tuple[Case, Verdict]]) -> str:

@@ -88,6 +88,8 @@ _GOOD = {
     "folder-in-list": _text(*LINES, "images"),
     "itself": _itself,
     "comment": _text("# my images", *LINES),
+    "utf-16": _text(*LINES, encoding="utf-16"),
+    "backslashes": _text(*(line.replace("/", "\\") for line in LINES)),
     "no-last-newline": lambda folder, rng: "\n".join(LINES).encode(),
 }
 _BAD = {
@@ -95,7 +97,7 @@ _BAD = {
     "only-blank": _text("", " ", "\t"),
     "all-missing": _text("a.png", "b.png"),
     "only-comments": _text("# a", "# b"),
-    "utf-16": _text(*LINES, encoding="utf-16"),
+    "utf-16-unmarked": _text(*LINES, encoding="utf-16-le"),
     "latin-1": lambda folder, rng: b"b\xe4ume.png\n",
     "nul": lambda folder, rng: b"images/\x000.png\n",
     "binary": lambda folder, rng: rng.bytes(500),

@@ -110,3 +110,37 @@ def test_a_set_of_images_is_known_again_wherever_it_lies(photos):
     other_name = fingerprint_list(list_images(moved))
     (moved / "z.jpg").unlink()
     assert len({before, other_size, other_name, fingerprint_list(list_images(moved))}) == 4
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_lists_of_other_systems(photos, encoding, tmp_path):
+    (photos / "sub" / "e\u0301.png").write_bytes(b"x")
+    text = "sub\\c.png\r\nsub\\\xe9.png\r\na.jpg\r\n"
+    mark = "\ufeff" if encoding == "utf-16-le" else ""
+    (photos / "list.txt").write_bytes((mark + text).encode(encoding))
+    found = survey(photos / "list.txt")
+    assert list_images(photos / "list.txt") == [
+        photos / "sub/c.png", photos / "sub/e\u0301.png", photos / "a.jpg"
+    ]  # fmt: skip
+    assert found.notes == ["2 paths with backslashes are read with slashes"]
+    assert "2 paths with backslashes" in found.line() and found.to_dict()["notes"] == found.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "id,mask,image\n1,m.png,sub/c.png\n2,m.png,a.jpg\n"),
+        ("a.csv", '"sub/c.png";0\n"a.jpg";1\n'),
+        ("a.tsv", "image\tx\nsub/c.png\t0\na.jpg\t1\n"),
+        ("a.csv", "path\nsub/c.png\na.jpg\n"),
+    ],
+)
+def test_tables_of_images(photos, name, text):
+    (photos / name).write_text(text)
+    assert list_images(photos / name) == [photos / "sub/c.png", photos / "a.jpg"]
+
+
+def test_a_table_without_images_is_refused(photos):
+    (photos / "a.csv").write_text("id,name\n1,sky\n")
+    with pytest.raises(UserError, match="no column holds names of images"):
+        list_images(photos / "a.csv")

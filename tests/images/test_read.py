@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vice.errors import UserError
-from vice.images import ImageError, list_images, nearest, read_image, resize, standardize
+from vice.images import (
+    ImageError,
+    list_images,
+    nearest,
+    read_image,
+    resize,
+    standardize,
+    upright_rgb,
+)
 
 RNG = np.random.default_rng(0)
 COLOR = RNG.integers(0, 256, (13, 17, 3), dtype=np.uint8)
@@ -222,7 +230,7 @@ def test_list_errors_name_path_and_remedy(tmp_path: Path) -> None:
     listing.write_text("gone.png\nalso_gone.png\n")
     with pytest.raises(UserError, match=r"list\.txt.*2 images.*gone\.png.*root"):
         list_images(listing)
-    listing.write_bytes(b"\xff\xfe\x00\x80")
+    listing.write_bytes(b"\xff\x00\x80")
     with pytest.raises(UserError, match=r"list\.txt.*one path a line"):
         list_images(listing)
 
@@ -300,3 +308,20 @@ def test_none_and_bad_options() -> None:
         resize(COLOR, 5, 5, "lanczos")  # type: ignore[arg-type]
     for name in ("bilinear", "bicubic", "area", "nearest"):
         assert resize(COLOR, 5, 9, name).shape == (5, 9, 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["tif", "png", "jpg"])
+def test_pixels_as_they_are_stored(tmp_path, rng, orientation, suffix):
+    """Pillow turns TIFF files by itself, and no others."""
+    stored = np.repeat(np.repeat(rng.integers(0, 256, (3, 4), dtype=np.uint8), 8, 0), 8, 1)
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(stored).save(tmp_path / f"a.{suffix}", exif=exif, quality=100)
+    found = read_image(tmp_path / f"a.{suffix}", upright=False)[..., 0]
+    assert found.shape == stored.shape
+    assert np.abs(found.astype(int) - stored).max() <= (3 if suffix == "jpg" else 0)
+    wanted = UPRIGHT[orientation](stored[..., None])[..., 0].astype(int)
+    with Image.open(tmp_path / f"a.{suffix}") as image:
+        for shown in (read_image(tmp_path / f"a.{suffix}"), upright_rgb(image)):
+            assert np.abs(shown[..., 0] - wanted).max() <= (3 if suffix == "jpg" else 0)

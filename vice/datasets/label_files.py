@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from vice.errors import UserError
 from vice.images.picture_formats import open_picture
+from vice.images.stored_order import as_stored
 from vice.labels import IGNORE
 
 EXIF_ORIENTATION = 274
@@ -184,7 +185,7 @@ def read_stored(
         check_header(path, image)
         palette = image.getpalette("RGB") if image.mode == "P" else None
         # Palette: Pillow keeps it where it turns an image.
-        stored = np.array(ImageOps.exif_transpose(image) if upright else image)
+        stored = np.array(ImageOps.exif_transpose(image) if upright else as_stored(image))
     if palette and num_classes is not None:
         _check_palette(path, np.array(palette, np.uint8).reshape(-1, 3), stored, num_classes)
     return stored

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from vice.errors import UserError
+from vice.images.text_lists import listed_paths
 from vice.names import name_bytes
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Contents:
         unreadable: Folders that cannot be listed, with the reason.
         inner: Folders inside that are not looked into.
         looked_at: How many of the used files were looked at for ``unusable``.
+        notes: What a list was read as, where that is not as it stands there.
     """
 
     place: Path
@@ -73,6 +75,7 @@ class Contents:
     unreadable: list[str] = field(default_factory=list)
     inner: list[str] = field(default_factory=list)
     looked_at: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def take(self, name: str, suffixes: Iterable[str]) -> bool:
         """Counts a file by its name, and says whether it is used."""
@@ -107,6 +110,7 @@ class Contents:
             parts.append(f"folders that cannot be read: {_some(self.unreadable)}")
         partly = "" if self.looked_at >= total else f" among the first {self.looked_at}"
         parts += [f"{number} {why}{partly}" for why, number in self.unusable.items()]
+        parts += self.notes
         text = " ".join(f"{self.place}: {'; '.join(parts)}".split())
         # Undecodable names must not end what writes them into a log.
         return text.encode("utf-8", "backslashreplace").decode()
@@ -124,6 +128,7 @@ class Contents:
             "unreadable_folders": self.unreadable,
             "inner_folders": self.inner,
             "looked_at": self.looked_at,
+            **({"notes": self.notes} if self.notes else {}),
         }
 
 
@@ -208,7 +213,7 @@ def _survey(path: Path, root: str | Path | None) -> tuple[list[Path], Contents]:
     if path.suffix.lower() in SUFFIXES:
         contents.take(path.name, SUFFIXES)
         return [path], contents
-    paths = _read_list(path, Path(root) if root is not None else path.parent)
+    paths = _read_list(path, Path(root) if root is not None else path.parent, contents)
     # Suffix filter: a list means what it names, whatever its suffix.
     contents.used = Counter(_suffix(entry.name) for entry in paths)
     return paths, contents
@@ -244,19 +249,9 @@ def _walk(folder: Path, contents: Contents) -> list[Path]:
     return paths
 
 
-def _read_list(path: Path, root: Path) -> list[Path]:
-    data = path.read_bytes()
-    if b"\0" in data:  # in no path, and in almost every file that is no text
-        raise UserError(
-            f"{path}: neither a folder, an image nor a UTF-8 text file with one path a line"
-        )
-    # Undecodable names are bytes like any others. Only a line feed ends a line: a name may
-    # hold every other character that `str.splitlines` splits at.
-    text = data.decode("utf-8-sig", "surrogateescape")
-    lines = text.split("\n" if "\n" in text else "\r")
-    paths = [_entry(root, line.removesuffix("\r")) for line in lines if line.strip()]
-    if not paths:
-        raise UserError(f"{path}: the image list is empty; write one image path a line")
+def _read_list(path: Path, root: Path, contents: Contents) -> list[Path]:
+    paths, notes = listed_paths(path, root, SUFFIXES)
+    contents.notes += notes
     # Early exit at the first that exists: a list of 100,000 on a network disk is not checked whole.
     if not any(os.path.exists(entry) for entry in paths):
         raise UserError(
@@ -264,12 +259,6 @@ def _read_list(path: Path, root: Path) -> list[Path]:
             "relative paths start at the list's folder, or at `root` where that is given"
         )
     return paths
-
-
-def _entry(root: Path, line: str) -> Path:
-    """The path on a line; spaces around it belong to it only if there is such a file."""
-    name = line.strip()
-    return root / line if name != line and os.path.exists(root / line) else root / name
 
 
 def _unusable(path: str | Path) -> str:

@@ -101,6 +101,8 @@ def _reading(path: str, asked: ImageReading, kind: _Kind, counts: Sequence[_Coun
             f"{path}: its images have samples of {samples}, and nothing says which values are "
             "black and white: state a scale, such as 0,4095, or p1,p99 for percentiles of them"
         )
+    if not any(len(values) for each in counts for values, _ in each.bands):
+        raise UserError(f"{path}: all values of its images are NaN or infinite: nothing to read")
     scale = Scale(0, 255, False) if asked.scale is None else Scale.of(asked.scale)
     limits = [(scale.low, scale.high)] * read
     if scale.percentiles:

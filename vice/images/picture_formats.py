@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vice.images.stored_order import unmapped
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -60,11 +62,11 @@ def open_picture(path: str | Path, max_pixels: int | None = None) -> Image.Image
         raise OSError("it is no regular file")
     Image.init()
     try:
-        return _opened(path, max_pixels)
+        return unmapped(_opened(path, max_pixels))
     except UnidentifiedImageError:
         if not add_openers():
             raise
-    return _opened(path, max_pixels)
+    return unmapped(_opened(path, max_pixels))
 
 
 @cache

@@ -23,6 +23,7 @@ from vice.images.pixel_scale import (
     scaled_float,
     white_of_16_bit,
 )
+from vice.images.stored_order import as_stored
 from vice.images.tiff_layout import TiffLayout
 
 if TYPE_CHECKING:
@@ -108,8 +109,10 @@ class Source:
         from PIL import ImageOps
 
         chosen = self.image if image is None else image
+        if not self.upright:
+            return as_stored(chosen)
         # As it is stored: Pillow would copy it, too.
-        if not self.upright or chosen.getexif().get(_ORIENTATION, 1) == 1:
+        if chosen.getexif().get(_ORIENTATION, 1) == 1:
             return chosen
         return ImageOps.exif_transpose(chosen)
 

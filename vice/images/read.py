@@ -14,6 +14,7 @@ from vice.images.pixel_formats import Decoded, Source, UnclearPixels, decode, ha
 from vice.images.reading import Reading
 from vice.images.refusals import FormatError, foreign_format, reasons
 from vice.images.standard_size import Mode, StandardSize
+from vice.images.stored_order import unmapped
 from vice.images.stored_samples import (
     Samples,
     read_samples,
@@ -129,6 +130,7 @@ def upright_rgb(image: Image.Image, reading: Reading | None = None) -> np.ndarra
             raise UnclearPixels(unclear)
         if not getattr(image, "tile", None) and _lost_bits(image):
             raise UnclearPixels("Pillow has dropped half of its 16 bits: give the path of the file")
+        unmapped(image)
         if reading is not None:
             samples = samples_of_picture(image, reading.bands, again=lambda: open_picture(name))
             return reading.apply(samples).pixels

@@ -40,6 +40,8 @@ values: {0: sky, 1: grass, 2: house, 255: ignore}
         ("[sky, grass, house]", "[1, 2]", "classes must be a list of texts"),
         ("[sky, grass, house]", "[]", "different names"),
         ("{stem}.*", "x.*", "a template holds {stem} once"),
+        ("{stem}.*", "{stem}/{folder}.*", "holds {folder} once, before {stem}"),
+        ("images/train/", "{folder}/", "both templates hold {folder}, or neither"),
         ("images/train/", "/images/", "paths lie below root"),
         ("images/train/", "../", "paths lie below root"),
         ("{images:", "{image:", "train must have images, labels"),

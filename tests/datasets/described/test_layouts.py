@@ -90,6 +90,7 @@ class Layout:
         classes: Names that are found.
         tables: Further files.
         splits: Names that folders have, and those that they stand for.
+        encoding: Of the further files.
     """
 
     image: str = "images/{split}/{stem}.jpg"
@@ -99,6 +100,7 @@ class Layout:
     classes: tuple[str, ...] = NAMES
     tables: dict[str, str] = field(default_factory=lambda: {"classes.txt": "sky\ngrass\nhouse\n"})
     splits: dict[str, str] = field(default_factory=lambda: {"train": "train", "val": "val"})
+    encoding: str = "utf-8"
 
 
 def corner(labels: np.ndarray) -> np.ndarray:
@@ -128,6 +130,15 @@ LAYOUTS = {
                                 "labels/{split}/s{stem}/{stem}.png"),
     "stems repeated in folders": Layout("images/{split}/s{stem}/0.png",
                                         "labels/{split}/s{stem}/0_label.png"),
+    "folders of scenes, labels beside": Layout("{split}/s{stem}/x{stem}.png",
+                                               "{split}/s{stem}/x{stem}_mask.png"),
+    "folders of scenes with folders": Layout("{split}/s{stem}/rgb/7.png",
+                                             "{split}/s{stem}/semantic/7.png"),
+    "splits below scenes": Layout("s{stem}/{split}/img/7.jpg", "s{stem}/{split}/gt/7.png"),
+    "a folder for each image": Layout("{split}/sample {stem}/image.jpg",
+                                      "{split}/sample {stem}/mask.png"),
+    "accents of another system": Layout("images/{split}/e\u0301 {stem}.jpg",
+                                        "labels/{split}/\xe9 {stem}.png"),
     "TIFF": Layout("images/{split}/{stem}.tif", "labels/{split}/{stem}.tif"),
     "suffixes in capitals": Layout("images/{split}/{stem}.JPG", "labels/{split}/{stem}.PNG"),
     "BMP": Layout(label="labels/{split}/{stem}.bmp"),
@@ -153,6 +164,8 @@ LAYOUTS = {
     "one bit": Layout(write=one_bit, wanted=lambda labels: labels > 0, classes=MASKS, tables=NONE),
     "merged": Layout(wanted=lambda labels: np.array([0, 0, 1])[labels], classes=("out", "house"),
                      tables={"classes.csv": "0,out\n1,out\n2,house\n"}),
+    "names and values": Layout(tables={"classes.txt": "sky 0\ngrass 1\nhouse 2\n"}),
+    "UTF-16": Layout(tables={"classes.txt": "sky: 0\ngrass: 1\nhouse: 2\n"}, encoding="utf-16"),
     "an ignored class": Layout(wanted=lambda labels: np.array([255, 0, 1])[labels],
                                classes=("grass", "house"),
                                tables={"classes.csv": "0,unlabeled\n1,grass\n2,house\n"}),
@@ -178,7 +191,7 @@ def written(
             image_path = str((root / layout.image.format(**fill)).relative_to(root))
             truth.setdefault(known, {})[image_path] = np.asarray(layout.wanted(labels))
     for name, text in layout.tables.items():
-        (root / name).write_text(text)
+        (root / name).write_text(text, layout.encoding)
     return truth
 
 
@@ -201,6 +214,50 @@ def test_layouts(name, tmp_path, rng):
     assert again == open_described(root / NAME).description and len(again.digest) == 12
     with pytest.raises(UserError, match="--again"):
         describe_folder(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "encoding"),
+    [
+        ("train.txt", "photos\\0.jpg\r\nphotos\\2.jpg\r\n", "utf-16"),
+        ("train.csv", "mask,image\nmasks/0.png,photos/0.jpg\nmasks/2.png,photos/2.jpg\n", "utf-8"),
+        ("train.csv", "id\n0\n2\n", "utf-8-sig"),
+        ("train.tsv", "0\t9\n2\t9\n", "utf-8"),
+        ("train.lst", "/home/me/photos/0.jpg /home/me/masks/0.png\n2.jpg\n", "utf-8"),
+    ],
+)
+def test_lists_as_programs_write_them(name, text, encoding, tmp_path, rng):
+    layout = Layout("photos/{stem}.jpg", "masks/{stem}.png", splits={"x": "all"})
+    written(tmp_path, layout, rng)
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    describe_folder(tmp_path)
+    data = open_dataset(tmp_path)
+    assert data.splits() == ["train"] and data.names("train") == ["photos/0.jpg", "photos/2.jpg"]
+
+
+def test_names_that_repeat_are_not_guessed(tmp_path, rng):
+    layout = Layout("photos/s{stem}/0.jpg", "masks/s{stem}/0.png", splits={"x": "all"})
+    written(tmp_path, layout, rng)
+    (tmp_path / "train.txt").write_text("s1/0\n0\n")
+    with pytest.raises(UserError, match=r"names 0, which may be s0/0 or s1/0: write the folder"):
+        describe_folder(tmp_path)
+
+
+def test_sizes_that_differ_are_counted(tmp_path, rng):
+    written(tmp_path, Layout(), rng)
+    for number in (1, 2):
+        path = tmp_path / "labels" / "train" / f"{number}.png"
+        Image.open(path).resize((64, 40)).save(path)
+    with pytest.raises(
+        UserError, match=r"2 of 6 labels have another size .* first is .*1\.png: 64x40"
+    ):
+        describe_folder(tmp_path)
+
+
+def test_what_is_neither_is_said(tmp_path, rng):
+    written(tmp_path, Layout(), rng)
+    photo(rng).save(tmp_path / "cover.png")
+    assert "1 of 13 files that could be images or labels are neither" in describe_folder(tmp_path)
 
 
 def test_splits_by_lists_and_a_folder_without_splits(tmp_path, rng):

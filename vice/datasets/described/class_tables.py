@@ -12,6 +12,7 @@ from typing import Any
 
 from vice.datasets.described.stored_values import pack
 from vice.errors import UserError
+from vice.images.text_lists import read_text
 
 #: What such files are called, without their suffix and in lower case.
 _NAMES = ("classes", "class_dict", "class_names", "classnames", "labels", "label_colors",
@@ -31,6 +32,9 @@ _COLORED = re.compile(
     r"([^:=#]+?)\s*[:=]\s*[(\[]?\s*(\d+)[,\s]+(\d+)[,\s]+(\d+)\s*[)\]]?(?::[^:]*:[^:]*)?"
 )
 _NUMBERED = re.compile(r"(\d+)\s*[:=.)]?\s+(.+)")
+#: ``sky: 3``, and ``sky 3`` where the names differ without their numbers, too.
+_MARKED = re.compile(r"(.+?)\s*[:=]\s*(\d+)")
+_ENDED = re.compile(r"(.+?)\s+(\d+)")
 #: Words of a name; a line of more is a sentence.
 _MOST_WORDS = 8
 
@@ -73,7 +77,9 @@ def read_table(path: Path) -> list[Row]:
         UserError: It cannot be read, or is no table of classes.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
+        # Names are text: bytes that are no UTF-8 are no letters of any.
+        text.encode()
         rows = _from_json(json.loads(text)) if path.suffix == ".json" else _from_text(text)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as a table of classes ({error})") from error
@@ -147,6 +153,11 @@ def _from_words(lines: list[str]) -> list[Row]:
     numbers = [_NUMBERED.fullmatch(line) for line in lines]
     if lines and all(numbers):
         return [Row(" ".join(match[2].split()), int(match[1])) for match in numbers if match]
+    for pattern in (_MARKED, _ENDED):
+        ends = [match for line in lines if (match := pattern.fullmatch(line))]
+        names, values = {match[1] for match in ends}, {int(match[2]) for match in ends}
+        if len(ends) == len(lines) > 1 and len(values) == len(lines) == len(names):
+            return [Row(" ".join(match[1].split()), int(match[2])) for match in ends]
     return [Row(" ".join(line.split())) for line in lines]
 
 

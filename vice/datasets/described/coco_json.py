@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from vice.datasets.described.templates import composed
 from vice.errors import MissingPart, UserError, brief
 
 
@@ -61,6 +63,7 @@ class Annotations:
         given = shape.get("segmentation")
         try:
             if isinstance(given, list):
+                _check_numbers(given)
                 code = masks.merge(masks.frPyObjects(given, *size)) if given else None
             elif isinstance(given, dict) and isinstance(given.get("counts"), list):
                 code = masks.frPyObjects(given, *size)
@@ -78,6 +81,14 @@ class Annotations:
                 f"({brief(error)}): mend it, or leave the annotation out"
             ) from error
         return np.asarray(mask)
+
+
+def _check_numbers(polygons: list[Any]) -> None:
+    """Refuses what pycocotools takes for numbers and draws as noise."""
+    for polygon in polygons:
+        for number in polygon:
+            if not isinstance(number, int | float) or not math.isfinite(number):
+                raise ValueError(f"coordinate {number!r}")
 
 
 @lru_cache(maxsize=4)
@@ -131,7 +142,7 @@ def read_annotations(path: Path) -> Annotations:
 
 
 def _stem(name: str) -> str:
-    return str(Path(name).with_suffix("")).replace("\\", "/")
+    return composed(str(Path(name.replace("\\", "/")).with_suffix("")))
 
 
 def _masks() -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,11 @@ from vice.datasets.described.description import (
     Split,
     read_description,
 )
+from vice.datasets.described.pair_sizes import PairGeometry
+from vice.datasets.described.stem_lists import listed_stems, names_of
 from vice.datasets.described.stored_values import read_values, unpack
-from vice.datasets.described.templates import STEM, base, find_files, listed_stems
-from vice.datasets.label_files import geometry
+from vice.datasets.described.templates import STEM, base, find_files
+from vice.datasets.label_files import Geometry, geometry
 from vice.datasets.labelled_set import THREADS, ImageLabelPair, LabelledSet
 from vice.datasets.split_files import check_partners
 from vice.errors import UserError
@@ -157,28 +159,24 @@ class DescribedSet(LabelledSet):
 
     def _check_pair(self, pair: ImageLabelPair) -> bool:
         of_image = self.look(pair.image)
-        size = of_image.upright if self.upright else of_image.size
         if pair.label is None:
             return False
-        of_label = self._label_size(pair.label)
-        if size != of_label:
-            turned = (
-                f": they have the size of its pixels as stored, so set exif to ignore in {NAME}"
-                if of_label == of_image.size and self.upright
-                else "; they must match"
-            )
-            raise UserError(
-                f"{pair.label}: {of_label[0]}x{of_label[1]} pixels, but its image {pair.image} has "
-                f"{size[0]}x{size[1]}{turned}"
-            )
+        found = PairGeometry(pair, of_image, self.label_geometry(pair.label))
+        if len(set(found.sizes(self.said.exif))) > 1:
+            raise UserError(found.said(self.said.exif))
         return False
 
-    def _label_size(self, label: Path) -> tuple[int, int]:
+    def label_geometry(self, label: Path) -> Geometry:
+        """How the labels of an image lie: of a file by its header, of annotations as these say."""
         if label.parent.suffix == ".json":
             image = read_annotations(label.parent).images[_stem(label)]
-            return int(image["width"]), int(image["height"])
-        of_label = geometry(label)
-        return of_label.upright if self.upright else of_label.size
+            return Geometry((int(image["width"]), int(image["height"])), 1)
+        return geometry(label)
+
+    def files(self, split: str) -> list[list[Path]]:
+        """Images and labels that fit the templates of a split, with a partner or without."""
+        parts = self._split(split)
+        return [list(files.values()) for files in self._files(replace(parts, list=None))]
 
     def _split(self, name: str) -> Split:
         if name not in self.said.splits:
@@ -198,8 +196,8 @@ class DescribedSet(LabelledSet):
             maps = find_files(split.labels, self.root)
         images = find_files(split.images, self.root, frozenset(maps.values()))
         if split.list is not None:
-            kept = listed_stems(self.root / split.list, images)
-            images = {stem: images[stem] for stem in kept}
+            kept = listed_stems(self.root / split.list, names_of(self.root, [images, maps]))
+            images = _only(images, kept)
             maps = _only(maps, kept)
         if not images:
             raise UserError(f"{self.root}: no image fits {split.images}, as {NAME} says")

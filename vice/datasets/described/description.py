@@ -25,8 +25,9 @@ SKIP, REFUSE = "skip", "refuse"
 _REMEDY = "mend it, or let `vice prepare folder` write it again"
 _HEAD = """\
 # What stands in this folder and what it means; `vice prepare folder` wrote it, every line can be
-# changed. {stem} is what an image and its labels have in common, folders included; .* is any suffix
-# of an image. values: what a stored value, or color "R G B", means: a class, or ignore.
+# changed. {stem} is what an image and its labels have in common, folders included; {folder} a part
+# of it that other folders lie below; .* is any suffix of an image. values: what a stored value, or
+# color "R G B", means: a class, or ignore.
 """
 
 
@@ -213,10 +214,19 @@ def _splits(given: Any) -> dict[str, Split]:
             raise UserError(f"splits: {name} must hold texts")
         if any(Path(text).is_absolute() or ".." in Path(text).parts for text in fields.values()):
             raise UserError(f"splits: {name}: paths lie below root")
-        if fields["images"].count("{stem}") != 1 or fields["labels"].count("{stem}") > 1:
-            raise UserError(f"splits: {name}: a template holds {{stem}} once")
+        _check_templates(name, fields["images"], fields["labels"])
         splits[str(name)] = Split(**fields)
     return splits
+
+
+def _check_templates(name: str, images: str, labels: str) -> None:
+    if images.count("{stem}") != 1 or labels.count("{stem}") > 1:
+        raise UserError(f"splits: {name}: a template holds {{stem}} once")
+    for text in (images, labels):
+        if text.count("{folder}") > 1 or "{folder}" in text.partition("{stem}")[2]:
+            raise UserError(f"splits: {name}: a template holds {{folder}} once, before {{stem}}")
+    if "{stem}" in labels and ("{folder}" in images) != ("{folder}" in labels):
+        raise UserError(f"splits: {name}: both templates hold {{folder}}, or neither does")
 
 
 def _read_values(

@@ -19,16 +19,27 @@ _LOSSY = (".jpg", ".jpeg")
 
 def holds_labels(files: Sequence[Path]) -> bool:
     """Whether a group of files are labels: most of those that are looked at are."""
+    return share_of_labels(files) > 0.5
+
+
+def share_of_labels(files: Sequence[Path]) -> float:
+    """How many of a group of files look like labels, in [0, 1]; some of them are looked at.
+
+    Those that cannot be read are left to whoever reads them, and say what is wrong with them.
+    """
     chosen = [files[n] for n in np.unique(np.linspace(0, len(files) - 1, LOOKS).astype(int))]
-    votes = [_one(file) for file in chosen if file.suffix.lower() not in _LOSSY]
-    return sum(votes) * 2 > len(chosen)
+    votes = [vote for vote in map(_one, chosen) if vote is not None]
+    return sum(votes) / len(votes) if votes else 0.0
 
 
-def _one(file: Path) -> bool:
+def _one(file: Path) -> bool | None:
+    """Whether it looks like labels; None where it cannot be read as some."""
+    if file.suffix.lower() in _LOSSY:
+        return False
     try:
         values, _ = read_values(file)
     except UserError:
-        return False
+        return None
     if min(values.shape) < 2:
         return True
     alike = np.mean([(values[:, 1:] == values[:, :-1]).mean(), (values[1:] == values[:-1]).mean()])

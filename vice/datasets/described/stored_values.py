@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 from vice.datasets.label_files import opened, raw_mode
 from vice.errors import UserError
+from vice.images.stored_order import as_stored
 
 #: Formats that may change the values of pixels when they are saved.
 _LOSSY = ("JPEG", "WEBP", "MPO")
@@ -45,7 +46,7 @@ def read_values(
         if frames > 1:
             raise UserError(f"{path}: holds {frames} frames; labels have one")
         bits = _STRETCHED.get(raw_mode(image))
-        image = ImageOps.exif_transpose(image) if upright else image
+        image = ImageOps.exif_transpose(image) if upright else as_stored(image)
         if image.mode == "P" and (shown or _renumbers_gray(image)):
             image = image.convert("RGB")
         return _values(image, bits, path)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+import unicodedata
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from vice.datasets.split_files import OF_SYSTEMS
 from vice.errors import UserError
 from vice.images import SUFFIXES
 
-STEM, ANY_SUFFIX = "{stem}", ".*"
+#: What images and labels have in common, and the folders above it where other folders lie between.
+STEM, FOLDER = "{stem}", "{folder}"
+ANY_SUFFIX = ".*"
+PLACES = re.compile(r"\{(?:stem|folder)\}")
 
 
 def walk(folder: Path) -> list[str]:
@@ -43,9 +47,33 @@ def walk(folder: Path) -> list[str]:
     return sorted(files)
 
 
+def composed(name: str) -> str:
+    """A name with its accents stored in one way (NFC): systems store the same name differently."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def stored_path(root: Path, name: str) -> Path:
+    """The path of a file or folder whose name `composed` may have changed.
+
+    Args:
+        root: A folder.
+        name: Below it, with ``/``.
+    """
+    path = root / name
+    if name.isascii() or os.path.lexists(path):
+        return path
+    for part in name.split("/"):
+        try:
+            there = os.listdir(root)
+        except OSError:
+            return path
+        root /= next((each for each in sorted(there) if composed(each) == composed(part)), part)
+    return root
+
+
 def base(template: str) -> str:
     """The folder that all files of a template lie below; empty for that of the description."""
-    return template.partition(STEM)[0].rpartition("/")[0]
+    return PLACES.split(template)[0].rpartition("/")[0]
 
 
 def stem_of(template: str, path: str) -> str | None:
@@ -59,23 +87,29 @@ def stem_of(template: str, path: str) -> str | None:
         >>> from vice.datasets.described.templates import stem_of
         >>> stem_of("labels/{stem}_mask.png", "labels/a/7_mask.png")
         'a/7'
+        >>> stem_of("{folder}/masks/{stem}.png", "scene 1/masks/7.png")
+        'scene 1/7'
         >>> stem_of("images/{stem}.*", "images/notes.txt") is None
         True
     """
-    match = _pattern(template).fullmatch(path)
-    return match["stem"] if match else None
+    match = _pattern(composed(template)).fullmatch(composed(path))
+    if match is None:
+        return None
+    return "/".join(match.groupdict().values())
 
 
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
     before, _, after = template.partition(STEM)
+    above, folder, between = before.partition(FOLDER)
     # In a file's name, not over folders: "mask_{stem}.png" means the name, wherever it lies.
     if after.endswith(ANY_SUFFIX):
         known = "|".join(re.escape(suffix) for suffix in SUFFIXES)
         end = f"{re.escape(after.removesuffix(ANY_SUFFIX))}(?i:{known})"
     else:
         end = re.escape(after)
-    return re.compile(f"{re.escape(before)}(?P<stem>.+){end}", re.DOTALL)
+    start = re.escape(above) + ("(?P<folder>.+)" if folder else "") + re.escape(between)
+    return re.compile(f"{start}(?P<stem>.+){end}", re.DOTALL)
 
 
 def find_files(template: str, root: Path, apart: Collection[Path] = frozenset()) -> dict[str, Path]:
@@ -89,7 +123,7 @@ def find_files(template: str, root: Path, apart: Collection[Path] = frozenset())
     Raises:
         UserError: No such folder, or two files of one stem.
     """
-    folder = root / base(template)
+    folder = stored_path(root, base(template))
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder, and dataset.yaml says {template}")
     prefix = f"{base(template)}/" if base(template) else ""
@@ -104,49 +138,3 @@ def find_files(template: str, root: Path, apart: Collection[Path] = frozenset())
             )
         files[stem] = folder / name
     return files
-
-
-def listed_stems(path: Path, known: Iterable[str]) -> list[str]:
-    """Stems that a list names, one a line: as they are, with a suffix, or with folders before.
-
-    Raises:
-        UserError: It cannot be read, or a line names none of the known.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    stems = set(known)
-    by_name = {stem.rpartition("/")[2]: stem for stem in stems}
-    unique = len(by_name) == len(stems)
-    found = []
-    for line in lines:
-        text = line.split("\t")[0].strip() if "\t" in line else line.strip()
-        if not text:
-            continue
-        text = text.split()[0] if text not in stems and " " in text else text
-        stem = _listed(text, stems, by_name if unique else {})
-        if stem is None:
-            raise UserError(f"{path}: names {text}, of which there is no image")
-        found.append(stem)
-    return sorted(set(found))
-
-
-def names_some(path: Path, known: Iterable[str]) -> bool:
-    """Whether a file has a line that names one of the known stems."""
-    stems = set(known)
-    by_name = {stem.rpartition("/")[2]: stem for stem in stems}
-    try:
-        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-    except OSError:
-        return False
-    return any(_listed(line.strip(), stems, by_name) for line in lines if line.strip())
-
-
-def _listed(text: str, stems: set[str], by_name: dict[str, str]) -> str | None:
-    bare = text[: -len(Path(text).suffix)] if Path(text).suffix.lower() in SUFFIXES else text
-    for candidate in (text, bare):
-        if candidate in stems:
-            return candidate
-    name = bare.rpartition("/")[2]
-    return by_name.get(text.rpartition("/")[2]) or by_name.get(name)
