@@ -73,9 +73,12 @@ def main() -> None:
     # Imported late: help does without PyTorch.
     from vice.explore.mask_way import GEOREFERENCED
     from vice.explore.segment_folder import segment_folder
+    from vice.images.clipping import Clipping
 
     with Stops() as stops:
         concepts = _concepts(args, predictor, images, stops)
+        # What was read to fit concepts is read again.
+        predictor.clipping = Clipping()
         found = segment_folder(
             predictor, images, args.out, concepts, overlays=not args.no_overlays,
             embeddings=args.embeddings, memory=args.memory, workers=args.workers, stopped=stops,
@@ -95,6 +98,8 @@ def main() -> None:
         show(f"georeference kept: {found.georeferenced} masks in {GEOREFERENCED}")
     for line in _changes(inputs, args.out):
         show(line)
+    if predictor.clipping.values:
+        show(str(predictor.clipping))
     show_unread(found.unread)
 
 

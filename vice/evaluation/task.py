@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from vice.datasets.labelled_pixels import require_labels
 from vice.errors import UserError
 from vice.evaluation.protocols import Protocol, default_protocol, from_dict, get_protocol
 from vice.images import Reading
-from vice.models.load import require_weights, stored_reading
+from vice.models.load import reading_as, require_weights, stored_reading
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.device_names import check_device
 
@@ -81,9 +80,7 @@ class Task:
         own = stored_reading(self.spec)
         if self.read_as is None:
             return own
-        if not os.path.exists(self.read_as):
-            raise UserError(f"--read-as: {self.read_as} does not exist; give a run folder")
-        asked = stored_reading(self.read_as)
+        asked = reading_as(self.read_as)
         if own is not None and own != asked:
             raise UserError(
                 f"{self.spec} was trained on images that are read in another way than those of "
