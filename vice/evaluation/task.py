@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.datasets import DATASETS, ImageLabelPair, LabelledSet, open_dataset
+from vice.datasets.described.described_set import ignores_exif
 from vice.datasets.labelled_pixels import require_labels
 from vice.errors import UserError
 from vice.evaluation.protocols import Protocol, default_protocol, from_dict, get_protocol
@@ -156,11 +157,30 @@ def make_task(
         UserError: An unknown protocol, fields that do not go together, or no such device.
     """
     resolved = resolve_protocol(protocol, dataset, changes)
+    resolved = _with_exif(resolved, dataset, fields.get("fit_dataset") or dataset)
     for name in ("data_root", "fit_dataset"):
         fields[name] = None if fields.get(name) is None else str(fields[name])
     if fields.get("device") is not None:
         check_device(fields["device"])
     return Task(spec, str(dataset), Path(out_dir), resolved, **fields)
+
+
+def _with_exif(protocol: Protocol, score: str | Path, fit: str | Path) -> Protocol:
+    """A protocol that says whether described data sets leave EXIF orientations alone.
+
+    Raises:
+        UserError: It says something else than the data sets.
+    """
+    of_score, of_fit = ignores_exif(score), ignores_exif(fit)
+    found = "layout"
+    if of_score or of_fit:
+        found = "ignore" if of_score and of_fit else "score_ignore" if of_score else "fit_ignore"
+    if protocol.exif not in ("layout", found):
+        raise UserError(
+            f"exif={protocol.exif}, but the data sets say {found}: it follows from their "
+            "dataset.yaml (exif: apply or ignore); change it there, and leave it out here"
+        )
+    return dataclasses.replace(protocol, exif=found)
 
 
 def resolve_protocol(
