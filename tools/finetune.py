@@ -6,9 +6,11 @@ from __future__ import annotations
 from vice.cli import number, run, whole
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
 from vice.names import printable
+from vice.paths import typed_path
 
 EXAMPLE = """\
   python tools/finetune.py outputs/coco_highres --dataset coco27 --fraction 0.01 --subset-seed 0
+  python tools/finetune.py outputs/folder --dataset my_folder --images selected/selected.txt
   python tools/finetune.py imagenet:resnet50-deeplabv3plus-128 --dataset coco27 --fraction 0.01
 """
 
@@ -18,6 +20,7 @@ def main() -> None:
     add = parser.add_argument
     add("--fraction", type=float, default=1.0, help="share of the train images (1)")
     add("--subset-seed", type=whole(0, 2**31 - 1), default=0, help="which subset of that size (0)")
+    add("--images", type=typed_path, help="list of the images to train on instead (vice select)")
     add("--backbone-lr-mult", type=number(0, 1e3), default=0.1, help="of the backbone (0.1)")
     add(
         "--crop",
@@ -31,11 +34,12 @@ def main() -> None:
     # PyTorch and MMSegmentation take seconds to import, and help needs neither.
     from vice.runtime.rendezvous import join_from_environment
 
+    subset = args.images.stem if args.images else f"{args.fraction}_{args.subset_seed}"
     with join_from_environment(args.device) as args.device:
         task = task_arguments(
             args,
             "finetune",
-            detail=f"_{args.fraction}_{args.subset_seed}",
+            detail=f"_{subset}",
             iterations="linear_iterations",
             batch_size="linear_batch",
         )
@@ -47,6 +51,7 @@ def main() -> None:
             **task,
             fraction=args.fraction,
             subset_seed=args.subset_seed,
+            images=args.images,
             backbone_lr_mult=args.backbone_lr_mult,
             crop=args.crop,
         )

@@ -275,6 +275,84 @@ def applied(folder, predictor, file, saved, out):
     assert header[4:] == [each["name"] for each in kept] + ["dropped"]
 
 
+def shown_names(page):
+    return page.run("[...document.querySelectorAll('#cards input[type=text]')].map(i => i.value)")
+
+
+def test_parts_of_a_split_stay_beside_each_other(page):
+    rename(page, "concept 2", "tree")
+    page.run("document.getElementById('parts').value = '3'")
+    tick(page, "tree")
+    page.click("#split")
+    tick(page, "tree 1")
+    page.run("document.getElementById('parts').value = '2'")
+    page.click("#split")
+    shown = shown_names(page)
+    places = [place for place, name in enumerate(shown) if name.startswith("tree")]
+    parts = [shown[place] for place in places]
+    assert sorted(parts) == ["tree 1.1", "tree 1.2", "tree 2", "tree 3"]
+    assert places == list(range(places[0], places[0] + 4))
+    shares = dict(page.run("Explorer.concepts.list.map(c => [c.name, Explorer.concepts.share(c)])"))
+    assert parts == sorted(parts, key=shares.get, reverse=True)
+    groups = [sum(shares[name] for name in parts), *(shares[n] for n in shown if n not in parts)]
+    assert sorted(groups, reverse=True).index(groups[0]) == places[0]
+
+
+def test_a_concept_is_made_of_what_is_similar_to_a_pixel(page, folder, predictor):
+    assert page.run("document.getElementById('making').checkVisibility()") is False
+    page.click(".tile[data-number='2']")
+    page.wait("Explorer.viewer.ready")
+    page.click("#heat", 0.3, 0.6)
+    low, least = page.run("[Number(least.min), Number(least.value)]")
+    assert low < least < 1
+    page.run("least.focus()")
+    for _ in range(3):
+        page.key("ArrowRight")
+    least = page.run("Number(least.value)")
+    assert page.run("document.getElementById('least-is').textContent") == f"{least:.2f}"
+    columns, rows = page.run("[heat.width, heat.height]")
+    dense = predictor.embed(folder / NAMES[2], "native")
+    cells = F.normalize(F.adaptive_avg_pool2d(dense, (rows, columns)), dim=0)
+    query = cells[:, int(0.6 * rows), int(0.3 * columns)].numpy()
+    # What is less similar is dark.
+    pixels = page.run(f"[...heat.getContext('2d').getImageData(0, 0, {columns}, {rows}).data]")
+    dark = np.array(pixels).reshape(rows, columns, 4)[..., 0] < 20
+    similar = np.einsum("dhw,d->hw", cells.numpy(), query)
+    assert np.mean(dark == (similar < least)) > 0.97
+    regions = regions_of(predictor, folder)
+    every, areas = np.concatenate(regions), []
+    for name, vectors in zip(NAMES, regions, strict=True):
+        with Image.open(folder / name) as image:
+            areas += [image.width * image.height / len(vectors)] * len(vectors)
+    members = every @ query >= least
+    said = float(page.run("document.getElementById('so-similar').textContent").split()[0])
+    assert said == pytest.approx(100 * np.average(members, weights=areas), abs=1.5)
+    page.run("document.activeElement.blur()")
+    before = content(page)["concepts"]
+    page.key("c")
+    assert page.run("document.activeElement.value") == f"concept {CLUSTERS + 1}"
+    page.type("lamp")
+    page.key("Enter")
+    made = content(page)["concepts"]
+    assert made[:-1] == before and made[-1]["name"] == "lamp"
+    assert made[-1]["color"] not in [each["color"] for each in before]
+    center = every[members].mean(0)
+    vector = np.array(made[-1]["vectors"][0])
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    assert vector @ center / np.linalg.norm(center) > 0.999
+    owned = np.array(page.run("[...Explorer.concepts.regionConcepts]"))
+    assert np.mean(owned == nearest(every, made)) > 0.97
+    assert (owned == CLUSTERS).any() and "Name it" in page.run("Explorer.told")
+    page.click("#undo")
+    page.click("#undo")
+    assert content(page)["concepts"] == before
+    page.click("#all")
+    assert page.run("document.getElementById('making').checkVisibility()") is False
+    page.run("document.activeElement.blur()")
+    page.key("c")
+    assert page.run("Explorer.told") == "Click a pixel of an image first."
+
+
 def test_what_the_page_refuses(page, tmp_path):
     for text, said in (
         ("{", "no JSON"),

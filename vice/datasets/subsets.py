@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from vice.errors import UserError
-from vice.names import name_bytes
+from vice.images import list_images
+from vice.names import name_bytes, printable
 
 
 def take_subset(names: Sequence[str], fraction: float, seed: int) -> frozenset[str]:
@@ -33,3 +35,28 @@ def take_subset(names: Sequence[str], fraction: float, seed: int) -> frozenset[s
     count = max(1, int(round(len(names) * fraction, 6)))
     ranked = sorted(names, key=lambda name: hashlib.sha256(name_bytes(f"{seed}:{name}")).digest())
     return frozenset(ranked[:count])
+
+
+def take_listed(images: Mapping[str, Path], path: str | Path) -> frozenset[str]:
+    """The subset whose files a list names, such as ``vice select`` writes.
+
+    Args:
+        images: File of each name.
+        path: A text file with a path a line, or a folder.
+
+    Returns:
+        The chosen names.
+
+    Raises:
+        UserError: The list cannot be read, or names a file that none of the images is.
+    """
+    asked = {each.resolve(): each for each in list_images(path)}
+    own = {file.resolve(): name for name, file in images.items()}
+    foreign = [each for file, each in asked.items() if file not in own]
+    if foreign:
+        raise UserError(
+            f"{printable(str(path))}: {len(foreign)} of its {len(asked)} images are none of the "
+            f"{len(own)} that can be fitted on, such as {printable(str(foreign[0]))}; "
+            "list files of the data set itself"
+        )
+    return frozenset(own[file] for file in asked)

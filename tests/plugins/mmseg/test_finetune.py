@@ -77,3 +77,26 @@ def test_an_optimizer_for_probes_alone_is_refused(make_folder, tmp_path):
         finetune(
             SPEC, make_folder(), tmp_path / "out", **QUIET, changes={"linear_optimizer": "lbfgs"}
         )
+
+
+def test_the_images_of_a_list_are_trained_on(make_folder, tmp_path):
+    root = make_folder(train=6)
+    images = root / "images" / "train"
+    kept = sorted(take_subset([f"{i:02d}" for i in range(6)], 0.5, 3))
+    (tmp_path / "few.txt").write_text("".join(f"{images / name}.png\n" for name in reversed(kept)))
+    options = {"crop": 24, "changes": STEPS, **QUIET}
+    listed = finetune(SPEC, root, tmp_path / "list", images=tmp_path / "few.txt", **options)
+    assert (tmp_path / "list" / "subset.txt").read_text().split() == kept
+    drawn = finetune(SPEC, root, tmp_path / "rule", fraction=0.5, subset_seed=3, **options)
+    assert listed["subset"] == drawn["subset"] and listed["finetune"] == drawn["finetune"]
+
+
+def test_a_list_of_other_images_is_refused(make_folder, tmp_path):
+    root = make_folder()
+    paths = [root / "images" / "train" / "00.png", root / "images" / "val" / "00.png"]
+    (tmp_path / "few.txt").write_text("".join(f"{path}\n" for path in paths))
+    message = r"1 of its 2 images are none of the \d+ that can be fitted on, such as .*val"
+    with pytest.raises(UserError, match=message):
+        finetune(SPEC, root, tmp_path / "o", images=tmp_path / "few.txt", **QUIET)
+    with pytest.raises(UserError, match="takes the place of fraction"):
+        finetune(SPEC, root, tmp_path / "o", images=tmp_path / "few.txt", fraction=0.5, **QUIET)

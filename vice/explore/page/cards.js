@@ -45,7 +45,7 @@
     // The change draws all cards anew.
     name.blur();
     const target = next && byId("cards").querySelector(`[data-id="${next.dataset.id}"] input[type=text]`);
-    if (target) { target.focus(); target.select(); }
+    if (target) rename(next.dataset.id);
   }
 
   function card(concept) {
@@ -129,7 +129,11 @@
     const known = new Set(kept.map((concept) => concept.id));
     [...ticked].forEach((id) => { if (!known.has(id)) ticked.delete(id); });
     const refocus = focused();
-    kept.sort((a, b) => share(b) - share(a));
+    // What was split stays beside one another.
+    const shares = new Map();
+    kept.forEach((c) => shares.set(c.family, (shares.get(c.family) || 0) + share(c)));
+    kept.sort((a, b) => shares.get(b.family) - shares.get(a.family)
+      || a.family - b.family || share(b) - share(a));
     byId("cards").replaceChildren(...kept.map(card));
     const dropped = list.filter((concept) => concept.dropped);
     byId("gone").replaceChildren(...dropped.map(gone));
@@ -138,8 +142,16 @@
     drawActions();
   }
 
+  /** Lets a concept be named. */
+  function rename(id) {
+    const name = byId("cards").querySelector(`[data-id="${id}"] input[type=text]`);
+    name.scrollIntoView({ block: "center" });
+    name.focus({ preventScroll: true });
+    name.select();
+  }
+
   Explorer.cards = {
-    draw, element, percent, ticked,
+    draw, rename, element, percent, ticked,
     onShow(listener) { onShow = listener; },
     onPatch(listener) { onPatch = listener; },
   };

@@ -30,13 +30,16 @@
     });
   }
 
-  function make({ name, color, vectors: own, dropped = false, named = false }) {
-    return { id: nextConcept++, name, color, vectors: own, dropped, named };
+  /** `family`: the first of the concepts that this one was split from, itself if of none. */
+  function make({ name, color, vectors: own, dropped = false, named = false, family = null }) {
+    const id = nextConcept++;
+    return { id, name, color, vectors: own, dropped, named, family: family ?? id };
   }
 
   /** Starts anew with concepts whose vectors are in the model's space. */
   function reset(given) {
-    return given.map((each) => make({ ...each, vectors: each.vectors.map(addVector) }));
+    return given.map((each) =>
+      make({ ...each, vectors: each.vectors.map(addVector), family: null }));
   }
 
   /** Compares regions with the vectors of these concepts; only what has changed is computed. */
@@ -172,9 +175,27 @@
       name: unique(numbered + (number + 1), [id]),
       color: [...new Set(free)][number] || parent.color,
       vectors: [addVector(lift(center))],
+      family: parent.family,
     }));
     change(replace(id, ...children), `splitting ${parent.name}`);
     return children;
+  }
+
+  /** A new concept: the mean of some regions, or of none a point (in real units). */
+  function add(members, point) {
+    const { codes, facts } = Explorer, sum = new Float64Array(facts.width);
+    const count = (vector) => vector.forEach((value, p) => { sum[p] += value; });
+    members.forEach((region) => count(Explorer.real(codes, region, facts.steps)));
+    if (!members.length) count(point);
+    const length = facts.spherical ? Math.sqrt(Explorer.dot(sum, sum)) || 1 : members.length || 1;
+    const taken = new Set(concepts.map((concept) => concept.color));
+    const made = make({
+      name: unique(`concept ${concepts.length + 1}`, []),
+      color: facts.palette.find((color) => !taken.has(color)) || "#808080",
+      vectors: [addVector(lift(sum.map((value) => value / length)))],
+    });
+    change([...concepts, made], `making ${made.name}`);
+    return made;
   }
 
   function setDropped(chosen, dropped) {
@@ -215,7 +236,7 @@
   Explorer.concepts = {
     start(given) { show(reset(given)); },
     replaceAll(given, said) { change(reset(given), said); },
-    rename, recolor, merge, split, setDropped, neighbors, segment, share, find,
+    rename, recolor, merge, split, add, setDropped, neighbors, segment, share, find,
     undo: () => step(past, future),
     redo: () => step(future, past),
     onChange(listener) { listeners.push(listener); },

@@ -87,7 +87,7 @@
       1 / (1 + Math.sqrt(Math.max(0, size + own[i] - 2 * product)) / spread));
   }
 
-  /** For each image its most similar region and that similarity, and the mean over all regions. */
+  /** For each image its most similar region and that similarity; of all regions theirs, and the mean. */
   function rank(vector) {
     const values = similarity(codes, vector);
     const score = new Float32Array(facts.images.length), region = new Int32Array(score.length);
@@ -101,7 +101,21 @@
       }
       score[number] = best;
     });
-    return { score, region, mean: total / values.length };
+    return { score, region, values, mean: total / values.length };
+  }
+
+  /** The regions whose value is at least so great, and their share of the pixels. */
+  function reaching(values, least) {
+    const members = [];
+    let area = 0, total = 0;
+    facts.images.forEach((image) => {
+      const cells = image.rows * image.columns, weight = image.width * image.height / cells;
+      for (let i = image.start; i < image.start + cells; i++) {
+        if (values[i] >= least) { members.push(i); area += weight; }
+      }
+      total += weight * cells;
+    });
+    return { members, share: area / total };
   }
 
   /** Where a region lies, in shares of its image's sides. */
@@ -120,7 +134,8 @@
     facts.images[number].large ? `data/images/${number}.jpg` : thumb(number);
 
   Object.assign(Explorer, {
-    loadFolder, loadRegions, loadMap, getMap, similarity, rank, fold, box, thumb, picture,
+    loadFolder, loadRegions, loadMap, getMap, similarity, rank, reaching, fold, box, thumb,
+    picture,
   });
   // Object.assign would take the values that these have now.
   Object.defineProperties(Explorer, { facts: { get: () => facts }, codes: { get: () => codes } });

@@ -72,6 +72,16 @@
       Explorer.concepts.setDropped(chosen, true);
       Explorer.tell("Dropped: its pixels become background.");
     },
+    make() {
+      const { concepts, viewer, cards } = Explorer;
+      if (!viewer.query) { Explorer.tell("Click a pixel of an image first."); return; }
+      const { vector, reached } = viewer.query, made = concepts.add(reached.members, vector);
+      viewer.setLayer("concepts");
+      showPart("concepts");
+      cards.rename(made.id);
+      Explorer.tell(`Made of ${cards.percent(reached.share)} of the pixels, it has `
+        + `${cards.percent(concepts.share(made))}. Name it.`);
+    },
     undo() { const said = Explorer.concepts.undo(); if (said) Explorer.tell(`Undone: ${said}.`); },
     redo() { const said = Explorer.concepts.redo(); if (said) Explorer.tell(`Done again: ${said}.`); },
     download() {
@@ -99,6 +109,7 @@
     else if (key === "m") run(act.merge);
     else if (key === "s") run(act.split);
     else if (key === "d") run(act.drop);
+    else if (key === "c") run(act.make);
     else if (key === "[") run(() => act.beside(-1));
     else if (key === "]") run(() => act.beside(1));
   }
@@ -120,7 +131,7 @@
 
   function connect() {
     const { concepts, cards, grid, viewer, saved } = Explorer;
-    for (const name of ["merge", "split", "drop", "undo", "redo", "download"]) {
+    for (const name of ["merge", "split", "drop", "make", "undo", "redo", "download"]) {
       byId(name).addEventListener("click", act[name]);
     }
     concepts.onChange(() => {

@@ -6,6 +6,8 @@
   let number = -1, map = null, layer = "similarity", query = null, cross = null, picked = -1;
   let onQuery = () => {}, wanted = 0;
 
+  /** Where the threshold of a new concept begins, between the folder's mean and the same. */
+  const BEGIN = 0.6;
   /** Red, green, blue, opacity of a similarity from 0 (the folder's mean) to 1 (the same). */
   const STOPS = [[12, 14, 34, 0.74], [70, 22, 92, 0.58], [200, 60, 60, 0.4], [255, 186, 40, 0.5]];
   const RAMP = new Uint8ClampedArray(4 * 256);
@@ -89,6 +91,7 @@
   /** Draws the layer that is chosen, a pixel of the canvas for each cell of the map. */
   function paint() {
     say();
+    byId("making").hidden = !query;
     byId("cross").hidden = !cross;
     if (cross) {
       byId("cross").style.left = `${100 * cross.x}%`;
@@ -106,11 +109,12 @@
     context.putImageData(pixels, 0, 0);
   }
 
+  /** With a threshold, what is less similar is as dark as the least similar. */
   function paintSimilarity(data) {
     const values = Explorer.similarity(map.codes, query.vector);
     const low = query.mean, range = Math.max(1 - low, 1e-6);
     values.forEach((value, i) => {
-      const at = 4 * Math.round(255 * Math.min(Math.max((value - low) / range, 0), 1));
+      const at = value < query.least ? 0 : 4 * Math.round(255 * Math.min(Math.max((value - low) / range, 0), 1));
       for (let c = 0; c < 4; c++) data[4 * i + c] = RAMP[at + c];
     });
   }
@@ -122,6 +126,14 @@
     segment(map).forEach((k, i) => { data.set(colors[k], 4 * i); });
   }
 
+  /** Says how much of the folder a concept of what was clicked would be made of. */
+  function sayReach() {
+    const least = Number(byId("least").value);
+    query.reached = Explorer.reaching(query.values, least);
+    byId("least-is").textContent = least.toFixed(2);
+    byId("so-similar").textContent = `${Explorer.cards.percent(query.reached.share)} of the folder`;
+  }
+
   /** Takes the vector at a place (shares of the sides) and orders the folder by it. */
   function pick(x, y) {
     if (!map) return;
@@ -130,7 +142,12 @@
     const column = picked % map.columns, row = Math.floor(picked / map.columns);
     const vector = Explorer.real(map.codes, picked, Explorer.facts.steps);
     const found = Explorer.rank(vector);
-    query = { vector, mean: found.mean, number };
+    query = { vector, mean: found.mean, values: found.values, least: -Infinity };
+    const least = byId("least");
+    least.min = Math.max(found.mean, 0).toFixed(2);
+    least.max = 1;
+    least.value = found.mean + BEGIN * (1 - found.mean);
+    sayReach();
     cross = { x: (column + 0.5) / map.columns, y: (row + 0.5) / map.rows };
     if (layer === "none") setLayer("similarity"); else paint();
     onQuery(found, number);
@@ -167,6 +184,11 @@
       pick(cross ? cross.x : 0.5, cross ? cross.y : 0.5);
     }
   });
+  byId("least").addEventListener("input", () => {
+    query.least = Number(byId("least").value);
+    sayReach();
+    if (layer !== "similarity") setLayer("similarity"); else paint();
+  });
   stage.addEventListener("dragstart", (event) => event.preventDefault());
 
   Explorer.viewer = {
@@ -174,6 +196,8 @@
     forget() { query = null; cross = null; picked = -1; paint(); },
     onQuery(listener) { onQuery = listener; },
     get number() { return number; },
+    /** What was clicked: its vector, and what is similar to it; null if nothing was. */
+    get query() { return query; },
     get ready() { return map !== null; },
   };
 })();

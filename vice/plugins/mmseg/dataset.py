@@ -11,7 +11,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
 from vice.datasets import ImageLabelPair, open_dataset
-from vice.datasets.subsets import take_subset
+from vice.datasets.subsets import take_listed, take_subset
 from vice.errors import UserError
 from vice.evaluation.protocols import Protocol
 from vice.evaluation.task import resolve_protocol
@@ -35,6 +35,7 @@ class ViceDataset(BaseSegDataset):
         data_path: Folder that holds the benchmarks' folders (``data_root`` is MMEngine's).
         fraction: Share of the split that is used, in (0, 1].
         subset_seed: Which subset of that size.
+        listed: File that lists the subset instead, see `vice.datasets.subsets.take_listed`.
         pipeline: Transforms instead of the protocol's.
         **kwargs: What `BaseSegDataset` takes: ``test_mode``, ``indices`` and so on.
 
@@ -52,6 +53,7 @@ class ViceDataset(BaseSegDataset):
         reading: dict[str, Any] | None = None,
         fraction: float = 1.0,
         subset_seed: int = 0,
+        listed: str | None = None,
         pipeline: list[dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -61,7 +63,7 @@ class ViceDataset(BaseSegDataset):
         self.source = replace(open_dataset(dataset, data_path), reading=read)
         self.protocol = resolve_protocol(protocol, dataset)
         self.role = role
-        self.fraction, self.subset_seed = fraction, subset_seed
+        self.subset = (fraction, subset_seed, listed)
         # Registry scope: transforms are found by plain names wherever this is called from.
         with DefaultScope.overwrite_default_scope("mmseg"):
             super().__init__(
@@ -81,7 +83,7 @@ class ViceDataset(BaseSegDataset):
         fitting = self.role != "score"
         pairs = self.source.pairs(self.split, labels=self.protocol.fit_labels or not fitting)
         if fitting:
-            pairs = keep_subset(pairs, self.fraction, self.subset_seed)
+            pairs = keep_subset(pairs, *self.subset)
         return [
             {
                 "img_path": str(pair.image),
@@ -107,7 +109,13 @@ class ViceDataset(BaseSegDataset):
         return {**super().get_data_info(idx), "vice_dataset": self.source}
 
 
-def keep_subset(pairs: list[ImageLabelPair], fraction: float, seed: int) -> list[ImageLabelPair]:
-    """The pairs whose image's stem `take_subset` takes, in their order."""
-    kept = take_subset([pair.image.stem for pair in pairs], fraction, seed)
+def keep_subset(
+    pairs: list[ImageLabelPair], fraction: float, seed: int, listed: str | None = None
+) -> list[ImageLabelPair]:
+    """The pairs whose image's stem `take_subset`, or `take_listed`, takes, in their order."""
+    images = {pair.image.stem: pair.image for pair in pairs}
+    if listed is None:
+        kept = take_subset(list(images), fraction, seed)
+    else:
+        kept = take_listed(images, listed)
     return [pair for pair in pairs if pair.image.stem in kept]

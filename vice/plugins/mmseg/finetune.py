@@ -40,6 +40,7 @@ def finetune(
     *,
     fraction: float = 1.0,
     subset_seed: int = 0,
+    images: str | Path | None = None,
     backbone_lr_mult: float = 0.1,
     crop: int = 512,
     **task_arguments: Any,
@@ -59,6 +60,7 @@ def finetune(
             ``maps/finetune/<stem>.png`` and ``runner/`` (config, log, weights).
         fraction: Share of the fitted split, in (0, 1].
         subset_seed: Which subset of that size, see `vice.datasets.subsets.take_subset`.
+        images: A list of the images to train on instead, see `vice.datasets.subsets.take_listed`.
         backbone_lr_mult: Learning rate of the backbone as a share of the others'.
         crop: Side of the random square that train images are cut to; 0 for none.
         **task_arguments: Further arguments of `vice.evaluation.task.make_task`.
@@ -77,10 +79,13 @@ def finetune(
         raise UserError(f"{task.protocol.fit_split} has no labels to fine-tune on")
     if task.protocol.linear_optimizer == "lbfgs":
         raise UserError("lbfgs fits a probe only: fine-tune with linear_optimizer=sgd or adam")
+    if images is not None and (fraction, subset_seed) != (1.0, 0):
+        raise UserError("a list of images takes the place of fraction and subset seed: give one")
+    listed = None if images is None else str(Path(images).absolute())
     with meter.step("check data"):
         sets = task.open()
     fit, score = sets
-    pairs = keep_subset(fit.pairs(task.protocol.fit_split), fraction, subset_seed)
+    pairs = keep_subset(fit.pairs(task.protocol.fit_split), fraction, subset_seed, listed)
     task.require_labels(sets, fit=True, pairs=pairs)
     with meter.step("look at images"):
         content = look_at_images(task, sets, pairs)
@@ -104,6 +109,7 @@ def finetune(
         **dataset_config(task, "train"),
         "fraction": fraction,
         "subset_seed": subset_seed,
+        "listed": listed,
         "pipeline": _pipeline(task, crop),
     }
     config = finish_config(config, task)
@@ -114,6 +120,7 @@ def finetune(
         "subset_seed": subset_seed,
         "backbone_lr_mult": backbone_lr_mult,
         "crop": crop,
+        **({} if images is None else {"images": str(images)}),
     }
 
     loss, fitted = training_outcome(metric, len(score.classes))
