@@ -165,6 +165,31 @@ def test_a_click_lights_up_what_is_similar_and_orders_the_images(page, folder, p
     assert page.run("Explorer.grid.order") == list(range(len(NAMES)))
 
 
+def test_a_patch_opens_its_image_and_frames_its_region(page):
+    page.click(f"{card(page, 'concept 1')} .patch")
+    page.wait("Explorer.viewer.ready")
+    place = page.run("""(() => { const { list, typical } = Explorer.concepts;
+        return Explorer.box(typical(list.find(c => c.name === 'concept 1'))[0]); })()""")
+    assert page.run("Explorer.viewer.number") == place["number"]
+    framed = page.run("""(() => { const of = (id) =>
+        document.getElementById(id).getBoundingClientRect(), [box, whole] = ['frame', 'heat'].map(of);
+        return { left: (box.left - whole.left) / whole.width, top: (box.top - whole.top) / whole.height,
+            width: box.width / whole.width, height: box.height / whole.height }; })()""")
+    for side, share in framed.items():
+        assert share == pytest.approx(place[side], abs=0.005), side
+    # What lies under the frame can be clicked.
+    middle = (place["left"] + place["width"] / 2, place["top"] + place["height"] / 2)
+    page.click("#heat", *middle)
+    assert page.run("document.getElementById('cross').hidden") is False
+    page.click("#all")
+    page.key("[" if place["number"] else "]")
+    page.wait(f"Explorer.viewer.ready && Explorer.viewer.number !== {place['number']}")
+    assert page.run("document.getElementById('frame').hidden")
+    # White sky on a white card has an edge.
+    patch = "getComputedStyle(document.querySelector('.patch'))"
+    assert "inset" in page.run(f"{patch}.boxShadow")
+
+
 def test_the_keyboard_is_enough(page):
     page.run("document.querySelector('.tile').focus()")
     page.key("ArrowRight")
