@@ -236,7 +236,10 @@ def test_two_spawned_processes_know_every_registered_name(images, tmp_path):
     assert "2 processes, 2 images a step" in done.stderr
     lines = [line for line in done.stderr.splitlines() if "times: the last" not in line]
     assert len(lines) <= 8 and all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines), lines
-    assert [record["iteration"] for record in read_health(out)] == [0, 1, 2]
+    records = read_health(out)
+    assert [record["iteration"] for record in records] == [0, 1, 2]
+    # Two images of three views a step, on both ranks together.
+    assert [record["views_trained"] for record in records] == [6, 6, 6]
     assert load_checkpoint(out).embedder.config["decoder"] == "deeplabv3plus"
 
 

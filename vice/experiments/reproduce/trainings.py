@@ -61,7 +61,7 @@ def training_seconds(folder: Path) -> float | None:
 
 
 def passes(folder: Path) -> tuple[int, int] | None:
-    """Images, views and crops that went through a run's networks on its first rank.
+    """Images, views and crops that went through a run's networks, on all ranks.
 
     Returns:
         How many forward and backward, and how many forward alone; None where it was not counted.

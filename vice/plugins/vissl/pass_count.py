@@ -7,12 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vice.runtime.collectives import world_size
+
 
 class PassCount:
     """Counts images, views and crops in the forward passes of an embedder and of its copies.
 
     What is computed with gradients goes backward too, through all that is trained. A compiled
     network is not counted: its graph would be made anew with every number.
+
+    Ranks are counted as this one: their steps are as large, and their parts of a pass over all
+    images differ by a group at most.
     """
 
     def __init__(self) -> None:
@@ -34,7 +39,11 @@ class PassCount:
         return self
 
     def take(self) -> dict[str, int]:
-        """What has been counted since the last call."""
-        counted = {"views_trained": self.trained, "views_forward_only": self.forward_only}
+        """What has been counted since the last call, on all ranks."""
+        ranks = world_size()
+        counted = {
+            "views_trained": self.trained * ranks,
+            "views_forward_only": self.forward_only * ranks,
+        }
         self.trained = self.forward_only = 0
         return counted
