@@ -171,10 +171,11 @@ def test_a_patch_opens_its_image_and_frames_its_region(page):
     place = page.run("""(() => { const { list, typical } = Explorer.concepts;
         return Explorer.box(typical(list.find(c => c.name === 'concept 1'))[0]); })()""")
     assert page.run("Explorer.viewer.number") == place["number"]
-    framed = page.run("""(() => { const of = (id) =>
-        document.getElementById(id).getBoundingClientRect(), [box, whole] = ['frame', 'heat'].map(of);
-        return { left: (box.left - whole.left) / whole.width, top: (box.top - whole.top) / whole.height,
-            width: box.width / whole.width, height: box.height / whole.height }; })()""")
+    framed = page.run("""(() => {
+        const [box, whole] = [frame, heat].map((element) => element.getBoundingClientRect());
+        return { left: (box.left - whole.left) / whole.width, width: box.width / whole.width,
+            top: (box.top - whole.top) / whole.height, height: box.height / whole.height };
+    })()""")
     for side, share in framed.items():
         assert share == pytest.approx(place[side], abs=0.005), side
     # What lies under the frame can be clicked.
