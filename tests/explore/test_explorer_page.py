@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import vice
-from tests.helpers.browser import CTRL, SHIFT, Browser, browsing, find_browser
+from tests.helpers.browser import CONTRAST, CTRL, SHIFT, Browser, browsing, find_browser
 from tests.helpers.content import photo
 from vice.command import explore, segment
 from vice.explore.explorer_pass import REGIONS, grid_of
@@ -393,33 +393,6 @@ def test_what_the_page_refuses(page, tmp_path):
     page.click("#drop")
     assert "At least one concept has to stay" in page.run("Explorer.told")
     assert len(names(page)) == CLUSTERS
-
-
-#: Least contrast of all texts that are seen, and the text that has it (WCAG 2.1, 1.4.3).
-CONTRAST = """(() => {
-  const channels = (text) => text.match(/[0-9.]+/g).map(Number);
-  const light = (rgb) => rgb.slice(0, 3).map(v => v / 255)
-    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const color = channels(getComputedStyle(at).backgroundColor);
-      if (color.length === 3 || color[3] === 1) return color;
-    }
-    return [255, 255, 255];
-  };
-  const worst = [99, ""];
-  const look = (element, text) => {
-    if (!element.checkVisibility({ visibilityProperty: true }) || !text.trim()) return;
-    const [a, b] = [channels(getComputedStyle(element).color), behind(element)].map(light);
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < worst[0]) worst.splice(0, 2, ratio, text.trim());
-  };
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) look(texts.currentNode.parentElement, texts.currentNode.data);
-  document.querySelectorAll("input[type=text]").forEach(input => look(input, input.value));
-  return worst;
-})()"""
 
 
 @pytest.mark.parametrize("width", [400, 1400])
