@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.browser import CONTRAST, browsing, find_browser
 from tests.helpers.forked import ROOT
 
 pytest.importorskip("material")
@@ -66,3 +68,24 @@ def test_the_notebook_is_shown_with_what_it_prints_and_draws(site):
     for name in shown:
         with Image.open(site / name) as picture:
             assert np.asarray(picture.convert("RGB")).std() > 10
+
+
+@pytest.mark.skipif(find_browser() is None, reason="there is no Chromium here")
+def test_pages_can_be_read_on_any_screen(site):
+    """At least 4.5:1 of all text that is seen, nothing wider than the screen, and no faults."""
+    with browsing() as browser:
+        for scheme, name in (("light", "default"), ("dark", "slate")):
+            browser.scheme(scheme)
+            browser.open(site / "index.html")
+            # The site keeps what somebody has chosen; nobody has.
+            browser.run("localStorage.clear()")
+            for page in ("index", "notebook", "api"):
+                browser.open(site / f"{page}.html")
+                browser.wait(f"document.body.dataset.mdColorScheme === {json.dumps(name)}")
+                for width in (1400, 420):
+                    browser.resize(width, 900)
+                    ratio, text = browser.run(CONTRAST)
+                    assert ratio >= 4.5, (scheme, page, width, text, ratio)
+                    assert browser.run("document.documentElement.scrollWidth") <= width
+                browser.run("localStorage.clear()")
+        assert browser.faults == []

@@ -53,13 +53,14 @@ def test_pins_of_this_machine(tmp_path):
 def wheel(folder, name):
     info = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as file:
-        file.writestr(f"{name}/__init__.py", "")
+        code = "it = 'right'\n"
+        file.writestr(f"{name}/__init__.py", code)
         file.writestr(
             f"{info}/METADATA",
             f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: torch==0.0.1\n",
         )
         file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nTag: py3-none-any\n")
-        file.writestr(f"{info}/RECORD", "")
+        file.writestr(f"{info}/RECORD", f"{name}/__init__.py,,{len(code)}\n")
 
 
 def test_installs_without_looking_at_dependencies(tmp_path, monkeypatch, capfd):
@@ -83,6 +84,28 @@ def test_installs_without_looking_at_dependencies(tmp_path, monkeypatch, capfd):
     path.write_text("vice_not_there==1.0\n")
     with pytest.raises(UserError, match="pip ended with status 1"):
         install.main()
+
+
+def test_what_another_package_has_overwritten_is_put_back(tmp_path, monkeypatch, capfd):
+    wheel(tmp_path, "vice_made_up")
+    path, site = tmp_path / "training.txt", tmp_path / "site"
+    path.write_text("vice_made_up==1.0\n")
+    monkeypatch.setattr(install, "requirements", lambda part: path)
+    monkeypatch.setattr(install, "OVERWRITTEN", {"vice_made_up": "another"})
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_TARGET", str(site))
+    monkeypatch.setattr(sys, "argv", ["vice install", "training", "--yes"])
+    monkeypatch.syspath_prepend(str(site))
+    assert install.main() == 0
+    module = site / "vice_made_up" / "__init__.py"
+    right = module.read_bytes()
+    module.write_text("it = 'an older copy'\n")
+    assert not install.read_pins(path)[0].same
+    monkeypatch.setenv("PIP_UPGRADE", "1")  # pip leaves folders that are there, of a target alone
+    assert install.main() == 0
+    assert "overwritten, to be put back (1): vice_made_up by another" in capfd.readouterr().out
+    assert module.read_bytes() == right and install.read_pins(path)[0].same
 
 
 def test_without_pip(monkeypatch):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import vice
-from tests.helpers.browser import CTRL, SHIFT, Browser, browsing, find_browser
+from tests.helpers.browser import CONTRAST, CTRL, SHIFT, Browser, browsing, find_browser
 from tests.helpers.content import photo
 from vice.command import explore, segment
 from vice.explore.explorer_pass import REGIONS, grid_of
@@ -163,6 +163,32 @@ def test_a_click_lights_up_what_is_similar_and_orders_the_images(page, folder, p
     assert page.run(said).startswith("Click a pixel")
     page.click("#all")
     assert page.run("Explorer.grid.order") == list(range(len(NAMES)))
+
+
+def test_a_patch_opens_its_image_and_frames_its_region(page):
+    page.click(f"{card(page, 'concept 1')} .patch")
+    page.wait("Explorer.viewer.ready")
+    place = page.run("""(() => { const { list, typical } = Explorer.concepts;
+        return Explorer.box(typical(list.find(c => c.name === 'concept 1'))[0]); })()""")
+    assert page.run("Explorer.viewer.number") == place["number"]
+    framed = page.run("""(() => {
+        const [box, whole] = [frame, heat].map((element) => element.getBoundingClientRect());
+        return { left: (box.left - whole.left) / whole.width, width: box.width / whole.width,
+            top: (box.top - whole.top) / whole.height, height: box.height / whole.height };
+    })()""")
+    for side, share in framed.items():
+        assert share == pytest.approx(place[side], abs=0.005), side
+    # What lies under the frame can be clicked.
+    middle = (place["left"] + place["width"] / 2, place["top"] + place["height"] / 2)
+    page.click("#heat", *middle)
+    assert page.run("document.getElementById('cross').hidden") is False
+    page.click("#all")
+    page.key("[" if place["number"] else "]")
+    page.wait(f"Explorer.viewer.ready && Explorer.viewer.number !== {place['number']}")
+    assert page.run("document.getElementById('frame').hidden")
+    # White sky on a white card has an edge.
+    patch = "getComputedStyle(document.querySelector('.patch'))"
+    assert "inset" in page.run(f"{patch}.boxShadow")
 
 
 def test_the_keyboard_is_enough(page):
@@ -367,33 +393,6 @@ def test_what_the_page_refuses(page, tmp_path):
     page.click("#drop")
     assert "At least one concept has to stay" in page.run("Explorer.told")
     assert len(names(page)) == CLUSTERS
-
-
-#: Least contrast of all texts that are seen, and the text that has it (WCAG 2.1, 1.4.3).
-CONTRAST = """(() => {
-  const channels = (text) => text.match(/[0-9.]+/g).map(Number);
-  const light = (rgb) => rgb.slice(0, 3).map(v => v / 255)
-    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const color = channels(getComputedStyle(at).backgroundColor);
-      if (color.length === 3 || color[3] === 1) return color;
-    }
-    return [255, 255, 255];
-  };
-  const worst = [99, ""];
-  const look = (element, text) => {
-    if (!element.checkVisibility({ visibilityProperty: true }) || !text.trim()) return;
-    const [a, b] = [channels(getComputedStyle(element).color), behind(element)].map(light);
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < worst[0]) worst.splice(0, 2, ratio, text.trim());
-  };
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) look(texts.currentNode.parentElement, texts.currentNode.data);
-  document.querySelectorAll("input[type=text]").forEach(input => look(input, input.value));
-  return worst;
-})()"""
 
 
 @pytest.mark.parametrize("width", [400, 1400])

@@ -17,6 +17,7 @@ from PIL import Image
 
 import vice
 from tests.helpers.content import photo
+from tests.helpers.forked import Forked
 from vice.command import segment
 from vice.errors import UserError
 from vice.explore.fitted_concepts import fit_concepts
@@ -24,6 +25,7 @@ from vice.explore.mask_files import mask_names, read_mask, write_mask
 from vice.explore.mask_way import MaskWay
 from vice.explore.segment_folder import segment_folder
 from vice.explore.written_masks import open_written
+from vice.models.centroids import Centroids
 from vice.models.concepts import Concepts
 from vice.runtime.preemption import Preempted
 from vice.visualize.maps import colorize, palette
@@ -173,6 +175,43 @@ def test_threads_change_nothing(folder, predictor, concepts, tmp_path):
     for name in files(outs[0]):
         if name != ".lock":
             assert len({(out / name).read_bytes() for out in outs}) == 1, name
+
+
+def test_processes_share_a_folder_by_parts(folder, predictor, concepts, tmp_path):
+    for number in range(4):
+        shutil.copy(folder / "b.png", folder / f"more-{number}.png")
+    (folder / "c.jpg").write_bytes(b"no image")
+    images, whole, out = sorted(folder.rglob("*.*g")), tmp_path / "whole", tmp_path / "out"
+    segment_folder(predictor, images, whole, concepts)
+    fitted, script = tmp_path / "concepts.safetensors", tmp_path / "segment.py"
+    Centroids(concepts.vectors, spherical=False).save(fitted)
+    script.write_text("from vice.command import segment\nsegment.main()\n")
+    words = ("lab", folder, "--concepts", fitted, "-o", out, "--device", "cpu", "--part")
+    running = [Forked([script, *words, f"{k}/3"], OMP_NUM_THREADS="1") for k in (1, 2, 3)]
+    said = [each.wait() for each in running]
+    assert [each.returncode for each in said] == [0, 0, 0], said
+    assert [each.stdout.split()[0] for each in said] == ["3", "3", "1"]
+    assert "not read: 1" in said[2].stdout
+    tables = [(out / "parts" / f"{k}-of-3" / "summary.csv").read_text() for k in (1, 2, 3)]
+    assert sum(len(table.splitlines()) - 1 for table in tables) == 7
+    assert not (out / "summary.csv").exists()
+    found = segment_folder(predictor, images, out, concepts)
+    assert (found.done, found.reused) == (7, 7)
+    for name in files(whole):
+        if name != ".lock" and name != "segmentation.json":
+            assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    with pytest.raises(UserError, match="part 9 of 9 has no image: there are 8"):
+        segment_folder(predictor, images, out, concepts, part=(9, 9))
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/2/3", "-1/2"])
+def test_parts_are_numbered_from_one(text, folder, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        ran(monkeypatch, capsys, "lab", folder, f"--part={text}", "-o", tmp_path / "out")
+    assert "is not K/N with K from 1 to N" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        ran(monkeypatch, capsys, "lab", folder, "--clusters", 2, "--part", "1/2", "-o", tmp_path)
+    assert "needs concepts that all processes share" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -30,6 +30,33 @@ _KEYS = {
     "Home": (36, ""), "End": (35, ""), " ": (32, " "),
 }  # fmt: skip
 CTRL, SHIFT = 2, 8
+#: Least contrast of all texts that are seen, and the text that has it (WCAG 2.1, 1.4.3).
+CONTRAST = """(() => {
+  const channels = (text) => text.match(/[0-9.]+/g).map(Number);
+  const light = (rgb) => rgb.slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const over = ([r, g, b, opacity = 1], back) =>
+    [r, g, b].map((value, i) => opacity * value + (1 - opacity) * back[i]);
+  const behind = (element) => {
+    if (!element) return [255, 255, 255];
+    const color = channels(getComputedStyle(element).backgroundColor);
+    return color.length === 3 ? color : over(color, behind(element.parentElement));
+  };
+  const worst = [99, ""];
+  const look = (element, text) => {
+    const seen = { visibilityProperty: true, opacityProperty: true };
+    if (!element.checkVisibility(seen) || !text.trim()) return;
+    const back = behind(element);
+    const [a, b] = [over(channels(getComputedStyle(element).color), back), back].map(light);
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < worst[0]) worst.splice(0, 2, ratio, text.trim());
+  };
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) look(texts.currentNode.parentElement, texts.currentNode.data);
+  document.querySelectorAll("input[type=text]").forEach(input => look(input, input.value));
+  return worst;
+})()"""
 
 
 @cache

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from vice.paths import requirements
 PARTS = ("training", "scoring")
 #: By part: a module that is there if the part is.
 SIGNS = {"training": "vissl", "scoring": "mmseg"}
+#: Packages of which the wheel of another one holds an older copy. Pip installs them after it; with
+#: other programs either may come last.
+OVERWRITTEN = {"classy-vision": "vissl"}
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,18 @@ class Pin:
         name: As the index has it.
         wanted: Its pinned version.
         found: The version that is installed; None: none is.
+        overwritten: Whether another package has put files of its own in the place of its files.
     """
 
     name: str
     wanted: str
     found: str | None
+    overwritten: bool = False
 
     @property
     def same(self) -> bool:
         """Whether nothing needs to be done."""
-        return self.found == self.wanted
+        return self.found == self.wanted and not self.overwritten
 
 
 def main() -> int:
@@ -62,13 +67,20 @@ def main() -> int:
         return 0
     if not args.yes and not _agreed():
         raise UserError("nothing was installed; --yes installs without asking")
+    _run(command)
+    again = [f"{pin.name}=={pin.wanted}" for pin in pins.values() if is_overwritten(pin.name)]
+    if again:
+        _run([*_pip(), "--force-reinstall", *again])
+    show(f"installed: {', '.join(lists)}")
+    return 0
+
+
+def _run(command: list[str]) -> None:
     status = subprocess.run(command, check=False).returncode
     if status:
         raise UserError(
             f"pip ended with status {status}, see above; the same command goes on where it was"
         )
-    show(f"installed: {', '.join(lists)}")
-    return 0
 
 
 def read_pins(path: Path) -> list[Pin]:
@@ -86,7 +98,8 @@ def read_pins(path: Path) -> list[Pin]:
         requirement = parse(text)
         if requirement.marker is None or requirement.marker.evaluate():
             wanted = next(iter(requirement.specifier)).version
-            pins.append(Pin(requirement.name, wanted, _installed(requirement.name)))
+            name = requirement.name
+            pins.append(Pin(name, wanted, _installed(name), is_overwritten(name)))
     return pins
 
 
@@ -94,13 +107,18 @@ def describe(pins: list[Pin]) -> str:
     """What an installation would do, in a few lines."""
     new = [f"{pin.name} {pin.wanted}" for pin in pins if pin.found is None]
     changed = [
-        f"{pin.name} {pin.found} to {pin.wanted}" for pin in pins if pin.found and not pin.same
+        f"{pin.name} {pin.found} to {pin.wanted}"
+        for pin in pins
+        if pin.found and pin.found != pin.wanted
     ]
+    damaged = [f"{pin.name} by {OVERWRITTEN[pin.name]}" for pin in pins if pin.overwritten]
     lines = [f"{sum(pin.same for pin in pins)} of {len(pins)} packages are there as they should be"]
     if new:
         lines.append(f"new ({len(new)}): {', '.join(new)}")
     if changed:
         lines.append(f"of another version ({len(changed)}): {', '.join(changed)}")
+    if damaged:
+        lines.append(f"overwritten, to be put back ({len(damaged)}): {', '.join(damaged)}")
     lines.append("PyTorch, torchvision, NumPy, Pillow and OpenCV stay as they are")
     return "\n".join(lines)
 
@@ -108,6 +126,18 @@ def describe(pins: list[Pin]) -> str:
 def missing(part: str) -> bool:
     """Whether a part is not installed."""
     return importlib.util.find_spec(SIGNS[part]) is None
+
+
+def is_overwritten(name: str) -> bool:
+    """Whether files of a package are not those that it was installed with."""
+    if name not in OVERWRITTEN:
+        return False
+    try:
+        files = [file for file in distribution(name).files or [] if file.suffix == ".py"]
+    except PackageNotFoundError:
+        return False
+    paths = [(Path(str(file.locate())), file.size) for file in files]
+    return any(size and path.is_file() and path.stat().st_size != size for path, size in paths)
 
 
 def _installed(name: str) -> str | None:
@@ -122,7 +152,8 @@ def _pip() -> list[str]:
         lists = " ".join(f"-r {requirements(part)}" for part in PARTS)
         raise UserError(
             "this environment has no pip; install the lists with what made it, for example "
-            f"uv pip install --no-deps {lists}"
+            f"uv pip install --no-deps {lists}, and then once more, with --reinstall, "
+            f"{', '.join(OVERWRITTEN)}, of which another one brings an older copy"
         )
     return [sys.executable, "-m", "pip", "install", "--no-deps"]
 

@@ -31,6 +31,7 @@ examples:
   vice segment timm:vit_small_patch16_224.dino@FILE photos --clusters 12 --out masks
   vice segment outputs/folder photos --concepts masks/concepts.safetensors --out more
   vice segment outputs/folder photos --concepts concepts.json --out named
+  vice segment outputs/folder photos --concepts concepts.json --out named --part 2/4
 
 masks/NAME.png has a pixel's concept as its value, overlays/NAME.jpg shows it over the image, and
 summary.csv has each concept's share of each image; of GeoTIFFs georeferenced/NAME.tif is the mask
@@ -62,26 +63,37 @@ def main() -> None:
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of fitted concepts (0)")
     add("--workers", type=whole(0, 64), default=WORKERS, metavar="N",
         help=f"threads that read images and write masks beside the model ({WORKERS})")  # fmt: skip
+    add("--part", type=_part, metavar="K/N",
+        help="every N-th image from the K-th on, beside other processes")  # fmt: skip
     add("--no-overlays", action="store_true", help="write the masks alone")
     add("--embeddings", choices=FORMS, metavar="FORMAT",
         help="also write the embeddings in half precision, at the network's stride: " +
         ", ".join(FORMS))  # fmt: skip
     add_computing(parser)
     args = parser.parse_args()
+    if args.part and args.clusters:
+        parser.error(
+            "--part needs concepts that all processes share: give --concepts FILE, which a call "
+            "with --clusters over some of the images leaves"
+        )
     inputs, predictor = begin(args)
     images = inputs.images
     # Imported late: help does without PyTorch.
     from vice.explore.mask_way import GEOREFERENCED
     from vice.explore.segment_folder import segment_folder
+    from vice.images.clipping import Clipping
 
     with Stops() as stops:
         concepts = _concepts(args, predictor, images, stops)
+        # What was read to fit concepts is read again.
+        predictor.clipping = Clipping()
         found = segment_folder(
             predictor, images, args.out, concepts, overlays=not args.no_overlays,
-            embeddings=args.embeddings, memory=args.memory, workers=args.workers, stopped=stops,
+            embeddings=args.embeddings, memory=args.memory, workers=args.workers, part=args.part,
+            stopped=stops,
         )  # fmt: skip
         if found.left:
-            stops.stop(len(images) - found.left, len(images))
+            stops.stop(found.done + len(found.unread), found.done + len(found.unread) + found.left)
     shown = f"{found.done} masks of {len(found.names)} concepts in {printable(str(args.out))}"
     if found.reused:
         shown += f" ({found.reused} were there)"
@@ -93,9 +105,20 @@ def main() -> None:
         show(f"dropped: {100 * found.dropped:.1f} % of the pixels are {concepts.void} in the masks")
     if found.georeferenced:
         show(f"georeference kept: {found.georeferenced} masks in {GEOREFERENCED}")
-    for line in _changes(inputs, args.out):
-        show(line)
+    if args.part is None:
+        for line in _changes(inputs, args.out):
+            show(line)
+    if predictor.clipping.values:
+        show(str(predictor.clipping))
     show_unread(found.unread)
+
+
+def _part(text: str) -> tuple[int, int]:
+    """``K/N`` as two numbers."""
+    k, _, n = text.partition("/")
+    if not (k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+        raise argparse.ArgumentTypeError(f"{text} is not K/N with K from 1 to N, such as 2/4")
+    return int(k), int(n)
 
 
 def _changes(inputs: Inputs, out: Path) -> list[str]:

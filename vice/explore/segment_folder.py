@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from vice.explore.disk_estimate import DiskEstimate
 from vice.explore.embedding_files import EMBEDDINGS, EmbeddingFiles
 from vice.explore.in_order import in_order
 from vice.explore.mask_files import MOST_CONCEPTS, mask_names
-from vice.explore.mask_way import MASKS, MaskWay
+from vice.explore.mask_way import MASKS, MaskWay, OnTheWay
 from vice.explore.named_concepts import NamedConcepts
 from vice.explore.summary_table import SummaryTable
 from vice.models.concepts import Concepts
@@ -28,6 +28,8 @@ from vice.runtime.progress import progress
 from vice.runtime.provenance import digest, digest_tensors
 
 SUMMARY, RECORD = "summary.csv", "segmentation.json"
+#: Folder of the tables of parts, which several processes make.
+PARTS = "parts"
 #: In the record, how many images the table lacks.
 LEFT = "left"
 WORKERS = 2
@@ -71,6 +73,7 @@ def segment_folder(
     embeddings: str | None = None,
     memory: int | str | None = None,
     workers: int = WORKERS,
+    part: tuple[int, int] | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Segmentation:
     """Writes ``masks/NAME.png``, ``overlays/NAME.jpg``, ``summary.csv``, and embeddings if wished.
@@ -92,6 +95,9 @@ def segment_folder(
         memory: As of `vice.Predictor.segment`.
         workers: Threads that read images ahead and write results; 0: one thing after the other.
             At most ``2 * workers + 2`` images are held at a time.
+        part: ``(k, n)`` with k from 1: every n-th image from the k-th on, beside other processes
+            that do the others; the table is then ``parts/k-of-n/summary.csv``. A call without it
+            makes the whole table of what is there.
         stopped: Whether to stop, asked before each image. Then, and whatever else ends the call,
             the table has what is finished, and the record how many images are left.
 
@@ -102,64 +108,103 @@ def segment_folder(
         UserError: The folder holds masks of another model or of other concepts, the disk does not
             take more or all, or no image can be read.
         MissingPart: The format of embeddings needs a package that is not installed.
-        ValueError: Not a name for each concept, or more names for named ones.
+        ValueError: Not a name for each concept, more names for named ones, or no such part.
     """
+    k, n = part or (1, 1)
+    if not 1 <= k <= n:
+        raise ValueError(f"part {k} of {n}")
     if not isinstance(concepts, NamedConcepts):
         concepts = NamedConcepts.single(concepts, names)
     count = len(concepts.names)
     if count > MOST_CONCEPTS:
         raise UserError(f"{count} concepts: masks number at most {MOST_CONCEPTS}")
-    targets = mask_names(images)
-    result, total = Segmentation(names=list(concepts.names)), np.zeros(count)
-    everything = 0
-    rest = [] if concepts.void is None else ["dropped"]
+    pairs = list(zip(images, mask_names(images), strict=True))[k - 1 :: n]
+    if not pairs:
+        raise UserError(f"part {k} of {n} has no image: there are {len(images)}")
     make_folder(out)
     with sole_writer(out):
         record = _keep_record(out, predictor, concepts)
+    place = out if part is None else out / PARTS / f"{k}-of-{n}"
+    with sole_writer(place):
         store = EmbeddingFiles(out / EMBEDDINGS, embeddings, predictor) if embeddings else None
-        disk = DiskEstimate(out, len(images))
         way = MaskWay(predictor, concepts, out, overlays, store, memory)
         made = in_order(
-            zip(images, targets, strict=True), way.read, way.segment, way.write,
-            workers=workers, stopped=stopped,
+            pairs, way.read, way.segment, way.write, workers=workers, stopped=stopped
         )  # fmt: skip
-        seen, table = 0, SummaryTable(out / SUMMARY, [*concepts.names, *rest])
+        found = _Counts(concepts, DiskEstimate(out, len(images)), place / SUMMARY, len(pairs))
         try:
-            with table:
-                for each in progress(made, len(images), "segmenting images"):
-                    seen += 1
-                    if each.counts is None:
-                        result.unread[printable(str(each.image))] = each.reason
-                        continue
-                    if each.files:
-                        disk.wrote(each.files)
-                    result.reused += each.reused
-                    result.georeferenced += each.georeferenced
-                    total += each.counts
-                    pixels = each.size[0] * each.size[1]
-                    everything += pixels
-                    void = [1 - each.counts.sum() / pixels] if rest else []
-                    shares = [*(each.counts / pixels), *void]
-                    table.add(printable(str(each.image)), each.target, each.size, shares)
+            found.take(progress(made, len(pairs), "segmenting images"))
         except BaseException:
             with contextlib.suppress(UserError):
-                _say_left(out, record, len(images) - seen)
+                _say_left(out, record, part is None, found.left)
             raise
-        result.done, result.left = table.rows, len(images) - seen
-        _say_left(out, record, result.left)
-        if not result.done:
-            if result.left:
-                return result
-            first = next(iter(result.unread.values()))
-            raise UserError(f"none of {len(images)} images could be segmented: {first}")
-        result.shares = total / everything
-        result.dropped = 1 - float(result.shares.sum()) if rest else 0.0
-    return result
+        _say_left(out, record, part is None, found.left)
+    return found.result()
 
 
-def _say_left(out: Path, record: dict[str, Any], left: int) -> None:
-    """Lets the record say how many images the table lacks, and say nothing where it is whole."""
-    if record.get(LEFT, 0) != left:
+class _Counts:
+    """Counts what comes off the way, and writes the table.
+
+    Args:
+        concepts: Of the masks.
+        disk: Is told of what was written.
+        path: The table.
+        images: How many are to come.
+    """
+
+    def __init__(
+        self, concepts: NamedConcepts, disk: DiskEstimate, path: Path, images: int
+    ) -> None:
+        self.images = self.left = images
+        self.disk = disk
+        self.void = concepts.void is not None
+        self.table = SummaryTable(path, [*concepts.names, *["dropped"] * self.void])
+        self.found = Segmentation(names=list(concepts.names))
+        self.total, self.everything = np.zeros(len(concepts.names)), 0
+
+    def take(self, images: Iterable[OnTheWay]) -> None:
+        """Takes all; what was taken stands in the table, whatever ends them."""
+        with self.table:
+            for each in images:
+                self.left -= 1
+                self._count(each)
+
+    def _count(self, each: OnTheWay) -> None:
+        found = self.found
+        if each.counts is None:
+            found.unread[printable(str(each.image))] = each.reason
+            return
+        if each.files:
+            self.disk.wrote(each.files)
+        found.reused += each.reused
+        found.georeferenced += each.georeferenced
+        pixels = each.size[0] * each.size[1]
+        self.total += each.counts
+        self.everything += pixels
+        void = [1 - each.counts.sum() / pixels] if self.void else []
+        shares = [*(each.counts / pixels), *void]
+        self.table.add(printable(str(each.image)), each.target, each.size, shares)
+
+    def result(self) -> Segmentation:
+        """All together.
+
+        Raises:
+            UserError: No image could be read.
+        """
+        found = self.found
+        found.done, found.left = self.table.rows, self.left
+        if found.done:
+            found.shares = self.total / self.everything
+            found.dropped = 1 - float(found.shares.sum()) if self.void else 0.0
+        elif not found.left:
+            first = next(iter(found.unread.values()))
+            raise UserError(f"none of {self.images} images could be segmented: {first}")
+        return found
+
+
+def _say_left(out: Path, record: dict[str, Any], whole: bool, left: int) -> None:
+    """Lets the record say how many images the whole table lacks; nothing where it has them all."""
+    if whole and record.get(LEFT, 0) != left:
         plain = {key: value for key, value in record.items() if key != LEFT}
         write_json(out / RECORD, {**plain, LEFT: left} if left else plain)
 

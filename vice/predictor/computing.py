@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.images.clipping import Clipping
 from vice.models.checkpoint import Checkpoint
 from vice.models.concepts import Concepts
 from vice.models.embeddings import refuse_nonfinite
@@ -50,6 +51,7 @@ class Computing:
         self.reading = checkpoint.reading
         self.tiling: Tiling | None = None
         self.unread: dict[str, str] = {}
+        self.clipping = Clipping()
         self._tiled: TiledNetwork | None = None
         self._warned = self._said_outside = False
 
@@ -80,12 +82,14 @@ class Computing:
             budget: Bytes that it may take; None: as many as it does.
         """
         given = given_image(image, budget=budget, max_pixels=self.max_pixels, reading=self.reading)
-        if given.outside > _OUTSIDE and not self._said_outside:
+        if given.values and given is not image:
+            self.clipping.add(given.outside, given.values)
+        if given.outside > _OUTSIDE * given.values and not self._said_outside:
             self._said_outside = True
             logger.warning(
                 "%s: %.0f %% of its values lie outside the scale of the model (%s) and are "
                 "clipped; of further images it is not said",
-                given.name, 100 * given.outside, self.reading,
+                given.name, 100 * given.outside / given.values, self.reading,
             )  # fmt: skip
         return given
 

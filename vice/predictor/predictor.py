@@ -38,6 +38,8 @@ class Predictor(OnHub, Computing):
             and page; None as 8-bit RGB.
         tiling: How the last image was computed that ``memory`` was given for; None as a whole.
         unread: Images that the last `embed_all` or `segment_all` left out, with the reason.
+        clipping: How many values of the files that were read as a whole lie outside of the scale of
+            ``reading``.
     """
 
     # Not inference_mode: the embedder may be one in training, and what a module keeps for its next

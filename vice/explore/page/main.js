@@ -144,6 +144,7 @@
     cards.onPatch((place, concept) => {
       viewer.setLayer("concepts");
       openImage(place.number).then(() => Explorer.tell(`${concept.name}: a typical image.`));
+      viewer.frame(place);
     });
     grid.onOpen(openImage);
     viewer.onQuery((found, number) => {
