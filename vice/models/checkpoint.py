@@ -291,7 +291,7 @@ def holds_run(folder: str | Path) -> bool:
 
 
 def _unfinished(meta: Mapping[str, Any]) -> str:
-    """How far the training of a checkpoint had come; empty where that was its end, or is unknown."""
+    """How far a checkpoint's training had come; empty where that was its end, or is unknown."""
     epoch, epochs = meta.get("epoch"), meta.get("epochs")
     if isinstance(epoch, int) and isinstance(epochs, int) and epoch < epochs:
         return f"epoch {epoch} of {epochs}"
