@@ -64,6 +64,7 @@ def page(browser: Browser, explorer):
     browser.wait("Explorer.started")
     yield browser
     assert browser.faults == []
+    browser.run("localStorage.clear()")
 
 
 @pytest.fixture(scope="module")
@@ -440,3 +441,27 @@ def test_a_model_whose_lengths_count(browser, folder, tmp_path):
     labels = read_mask(tmp_path / "masks" / "masks" / "a.png")
     assert np.mean(labels.ravel() == wanted) > 0.999
     assert browser.faults == []
+
+
+def test_what_was_made_is_there_again_after_a_crash(page, explorer, folder, tmp_path_factory):
+    rename(page, "concept 2", "tree")
+    made = page.run("JSON.stringify(Explorer.saved.content())")
+    # The page is left without a download, as in a crash.
+    page.open(explorer / "index.html")
+    page.wait("Explorer.started")
+    assert "Gone on with what was made here before" in page.run("Explorer.told")
+    assert page.run("JSON.stringify(Explorer.saved.content())") == made
+    # Other clusters are another page.
+    other = tmp_path_factory.mktemp("other") / "explorer"
+    ran(explore, MODEL, folder, "--clusters", 3, "-o", other, "--device", "cpu")
+    page.open(other / "index.html")
+    page.wait("Explorer.started")
+    assert not page.run("Explorer.concepts.list.some((concept) => concept.named)")
+    # Beginning anew is one step.
+    page.open(explorer / "index.html")
+    page.wait("Explorer.started")
+    page.run("document.getElementById('undo').click()")
+    assert not page.run("Explorer.concepts.list.some((concept) => concept.named)")
+    page.open(explorer / "index.html")
+    page.wait("Explorer.started")
+    assert not page.run("Explorer.concepts.canUndo")

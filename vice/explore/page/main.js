@@ -186,6 +186,10 @@
     describe();
     connect();
     Explorer.concepts.start(Explorer.facts.concepts);
+    if (Explorer.saved.restore()) {
+      Explorer.tell("Gone on with what was made here before; Undo begins anew.");
+    }
+    Explorer.concepts.onChange(Explorer.saved.keep);
     inOrder();
     showPart("images");
     Explorer.started = performance.now();
