@@ -125,6 +125,11 @@ def folder(tmp_path_factory):
         for number in range(12):
             bands = rng.integers(0, 4000, (80, 90, 5), dtype=np.uint16)
             (place / name / f"{number}.tif").write_bytes(tiff(bands, 1, extra=(0,) * 4))
+    runs.labelled(place / "path/to/scenes", rng)
+    for path in sorted((place / "path/to/scenes/images").glob("*/*.png")):
+        path.unlink()
+        bands = rng.integers(0, 4000, (30, 40, 5), dtype=np.uint16)
+        path.with_suffix(".tif").write_bytes(tiff(bands, 1, extra=(0,) * 4))
     for source in ("path/to/downloads", "downloads"):
         trees.cityscapes(trees.coco(place / source))
         trees.voc(trees.ade(place / source))

@@ -191,6 +191,10 @@ def test_the_command_of_an_environment_with_the_wheel(environment, tmp_path, rng
         "segment", "lab", images, "--clusters", "3", "-o", "masks"
     )
     assert (tmp_path / "masks" / "masks" / "a.png").exists()
+    labels = np.repeat(np.arange(3, dtype=np.uint8), 10)[:, None].repeat(40, 1)
+    Image.fromarray(labels).save(images / "a_mask.png")
+    assert "3 classes" in said("prepare", "folder", images, "--show", "1")
+    assert (images / "dataset.yaml").exists() and (images / "dataset.html").exists()
     assert said("eval-linear", "--help").startswith("usage: vice eval-linear ")
     module = call("-m", "vice", "--version", cwd=tmp_path, python=environment / "bin" / "python",
                   PYTHONPATH="")  # fmt: skip

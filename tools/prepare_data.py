@@ -55,6 +55,8 @@ def main() -> None:
     add("--out", type=typed_path, help="the description (PATH/dataset.yaml)")
     add("--show", type=whole(0, 60), default=0, metavar="N", help="draw so many images of each "
         "split with their labels into dataset.html beside it")  # fmt: skip
+    add("--read-as", metavar="RUN", type=typed_path, help="draw images by the scale and bands of "
+        "this run's (8-bit RGB)")  # fmt: skip
     add("--again", action="store_true", help="write over a description")
     args = parser.parse_args()
     if args.name == FOLDER:
@@ -78,7 +80,13 @@ def _describe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None
         parser.error(f"{FOLDER} needs the path of the folder")
     from vice.explore.describe_folder import describe_folder
 
-    print(describe_folder(args.path, args.out, args.classes, show=args.show, again=args.again))
+    reading = None
+    if args.read_as is not None:
+        from vice.models.load import reading_as
+
+        reading = reading_as(str(args.read_as))
+    print(describe_folder(args.path, args.out, args.classes, show=args.show, again=args.again,
+                          reading=reading))  # fmt: skip
 
 
 if __name__ == "__main__":

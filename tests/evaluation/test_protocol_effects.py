@@ -29,7 +29,7 @@ OTHER = {
     "linear_step_epoch": 3,
     "linear_weight_decay": 0.1, "linear_rotation": 40.0, "linear_scale": (0.5, 0.6),
     "fit_size": (21,), "size": (27,), "resize": "none",
-    "resize_factor": 0.7, "pad": 151, "label_part": "stuff1",
+    "resize_factor": 0.7, "pad": 151, "label_part": "stuff1", "exif": "ignore",
 }  # fmt: skip
 BASES = {
     "native": {},
@@ -76,6 +76,8 @@ def what_happens(kind, protocol, root):
     roles = ("fit" if kind in ("clusters", "retrieval") else "train", "score")
     found = [protocol.fit_split, protocol.score_split, protocol.fit_labels]
     found += [protocol.flip_average, protocol.std, protocol.miou_over, protocol.features]
+    # What the data sets say, which `make_task` sees to.
+    found.append(protocol.exif)
     if kind != "clusters" or protocol.clusters != "objects":
         refined = protocol.crf == "dense" and kind != "retrieval"
         found.append("refined" if refined else protocol.upsample)

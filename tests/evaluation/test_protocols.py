@@ -161,7 +161,7 @@ OTHER = {
     "crf": "dense", "features": "decoder", "linear_epochs": 7, "linear_schedule": "step",
     "linear_step_epoch": 40,
     "linear_weight_decay": 0.1, "linear_rotation": 3.0, "linear_scale": (0.5, 2.0),
-    "resize_factor": 0.5, "pad": 32, "label_part": "stuff15",
+    "resize_factor": 0.5, "pad": 32, "label_part": "stuff15", "exif": "ignore",
 }  # fmt: skip
 #: What results of the first release do not have.
 YOUNGER = [name for name in OTHER if name.startswith("retrieval_")]
@@ -169,7 +169,7 @@ YOUNGER += ["linear_pixels", "linear_l2", "std", "miou_over", "same_split", "clu
 YOUNGER += ["minibatch_images", "minibatch_init", "foreground", "foreground_threshold"]
 YOUNGER += ["objects_components", "objects_batch", "objects_seeds", "features", "crf"]
 YOUNGER += ["linear_epochs", "linear_schedule", "linear_step_epoch", "linear_weight_decay"]
-YOUNGER += ["linear_rotation", "linear_scale", "resize_factor", "pad", "label_part"]
+YOUNGER += ["linear_rotation", "linear_scale", "resize_factor", "pad", "label_part", "exif"]
 
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Protocol)])

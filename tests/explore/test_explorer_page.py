@@ -64,6 +64,7 @@ def page(browser: Browser, explorer):
     browser.wait("Explorer.started")
     yield browser
     assert browser.faults == []
+    browser.run("localStorage.clear()")
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +164,32 @@ def test_a_click_lights_up_what_is_similar_and_orders_the_images(page, folder, p
     assert page.run(said).startswith("Click a pixel")
     page.click("#all")
     assert page.run("Explorer.grid.order") == list(range(len(NAMES)))
+
+
+def test_a_patch_opens_its_image_and_frames_its_region(page):
+    page.click(f"{card(page, 'concept 1')} .patch")
+    page.wait("Explorer.viewer.ready")
+    place = page.run("""(() => { const { list, typical } = Explorer.concepts;
+        return Explorer.box(typical(list.find(c => c.name === 'concept 1'))[0]); })()""")
+    assert page.run("Explorer.viewer.number") == place["number"]
+    framed = page.run("""(() => {
+        const [box, whole] = [frame, heat].map((element) => element.getBoundingClientRect());
+        return { left: (box.left - whole.left) / whole.width, width: box.width / whole.width,
+            top: (box.top - whole.top) / whole.height, height: box.height / whole.height };
+    })()""")
+    for side, share in framed.items():
+        assert share == pytest.approx(place[side], abs=0.005), side
+    # What lies under the frame can be clicked.
+    middle = (place["left"] + place["width"] / 2, place["top"] + place["height"] / 2)
+    page.click("#heat", *middle)
+    assert page.run("document.getElementById('cross').hidden") is False
+    page.click("#all")
+    page.key("[" if place["number"] else "]")
+    page.wait(f"Explorer.viewer.ready && Explorer.viewer.number !== {place['number']}")
+    assert page.run("document.getElementById('frame').hidden")
+    # White sky on a white card has an edge.
+    patch = "getComputedStyle(document.querySelector('.patch'))"
+    assert "inset" in page.run(f"{patch}.boxShadow")
 
 
 def test_the_keyboard_is_enough(page):
@@ -414,3 +441,27 @@ def test_a_model_whose_lengths_count(browser, folder, tmp_path):
     labels = read_mask(tmp_path / "masks" / "masks" / "a.png")
     assert np.mean(labels.ravel() == wanted) > 0.999
     assert browser.faults == []
+
+
+def test_what_was_made_is_there_again_after_a_crash(page, explorer, folder, tmp_path_factory):
+    rename(page, "concept 2", "tree")
+    made = page.run("JSON.stringify(Explorer.saved.content())")
+    # The page is left without a download, as in a crash.
+    page.open(explorer / "index.html")
+    page.wait("Explorer.started")
+    assert "Gone on with what was made here before" in page.run("Explorer.told")
+    assert page.run("JSON.stringify(Explorer.saved.content())") == made
+    # Other clusters are another page.
+    other = tmp_path_factory.mktemp("other") / "explorer"
+    ran(explore, MODEL, folder, "--clusters", 3, "-o", other, "--device", "cpu")
+    page.open(other / "index.html")
+    page.wait("Explorer.started")
+    assert not page.run("Explorer.concepts.list.some((concept) => concept.named)")
+    # Beginning anew is one step.
+    page.open(explorer / "index.html")
+    page.wait("Explorer.started")
+    page.run("document.getElementById('undo').click()")
+    assert not page.run("Explorer.concepts.list.some((concept) => concept.named)")
+    page.open(explorer / "index.html")
+    page.wait("Explorer.started")
+    assert not page.run("Explorer.concepts.canUndo")

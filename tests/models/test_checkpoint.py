@@ -38,6 +38,23 @@ def test_round_trip(tmp_path, decoder):
     assert json.loads((tmp_path / "run" / "vice.json").read_text())["embedder"]["dim"] == 8
 
 
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        ({"epoch": 4, "epochs": 8}, "epoch 4 of 8"),
+        ({"epoch": 8, "epochs": 8}, None),
+        ({"epoch": 4}, None),
+        ({"epoch": "4", "epochs": None}, None),
+    ],
+)
+def test_weights_of_a_training_that_has_not_ended_say_so(tmp_path, caplog, meta, said):
+    save_run(tmp_path, build_embedder(dim=4), None, meta)
+    embedder = load_checkpoint(tmp_path).embedder
+    assert embedder.provenance.get("unfinished") == said
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == (said is not None) and all(said in line for line in warned)
+
+
 def test_without_prototypes(tmp_path):
     save_run(tmp_path, build_embedder(dim=4))
     assert load_checkpoint(tmp_path).prototypes is None

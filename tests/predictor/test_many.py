@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -152,3 +153,28 @@ def test_the_limit_of_pixels(rng, tmp_path):
     assert vice.load("lab", device="cpu", max_pixels=480).embed(tmp_path / "a.png").numel()
     with pytest.raises(UserError, match=r"a\.png: its 480 pixels exceed the limit of 479.*max_pix"):
         vice.load("lab", device="cpu", max_pixels=479).embed(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_no_more_than_three_batches_live(predictor, rng, batch_size):
+    """Of a generator of any length, whatever the consumer takes its time for."""
+    live, most = 0, 0
+
+    def gone():
+        nonlocal live
+        live -= 1
+
+    def drawn():
+        nonlocal live, most
+        for _ in range(40):
+            image = rng.integers(0, 256, (20, 24, 3), np.uint8)
+            weakref.finalize(image, gone)
+            live += 1
+            most = max(most, live)
+            yield image
+            del image
+
+    assert sum(1 for _ in predictor.embed_all(drawn(), "native", batch_size=batch_size)) == 40
+    # Two batches that are read ahead, one that is collected, and what is handed over.
+    assert 2 * batch_size <= most <= 3 * batch_size + 1
+    assert live <= 1

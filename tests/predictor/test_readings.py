@@ -45,6 +45,11 @@ def test_files_and_arrays_are_read_as_in_training(run, scene):
     for given in (path, samples, samples.transpose(2, 0, 1), predictor.given(path)):
         assert torch.equal(predictor.embed(given), wanted)
     assert torch.equal(dict(predictor.embed_all([path]))[path], wanted)
+    chosen = samples[..., [3, 2, 1]]
+    outside = int(((chosen < BLACK) | (chosen > WHITE)).sum())
+    # The path, what was given of it to another call, and the one of many.
+    counted = {"images": 3, "values": 3 * chosen.size, "outside": 3 * outside}
+    assert predictor.clipping.describe() == counted
     assert stored_reading(str(run)) == stored_reading(f"random:{run}") == predictor.reading
     assert load_extractor(str(run)).provenance[READING] == SAID
 

@@ -81,9 +81,12 @@ def main() -> None:
     # Imported late: help does without PyTorch.
     from vice.explore.mask_way import GEOREFERENCED
     from vice.explore.segment_folder import segment_folder
+    from vice.images.clipping import Clipping
 
     with Stops() as stops:
         concepts = _concepts(args, predictor, images, stops)
+        # What was read to fit concepts is read again.
+        predictor.clipping = Clipping()
         found = segment_folder(
             predictor, images, args.out, concepts, overlays=not args.no_overlays,
             embeddings=args.embeddings, memory=args.memory, workers=args.workers, part=args.part,
@@ -105,6 +108,8 @@ def main() -> None:
     if args.part is None:
         for line in _changes(inputs, args.out):
             show(line)
+    if predictor.clipping.values:
+        show(str(predictor.clipping))
     show_unread(found.unread)
 
 

@@ -29,6 +29,7 @@ _CHOICES = {
     "foreground_threshold": ("logit", "probability"),
     "retrieval_grid": ("native", "patch"),
     "retrieval_ignored": ("left_out", "class0"),
+    "exif": ("layout", "ignore", "fit_ignore", "score_ignore"),
     "retrieval_matchings": ("none", "hungarian", "hungarian_iou"),
 }
 _AT_LEAST_ONE = (

@@ -128,6 +128,10 @@ class Protocol:
             to this side; its pixels are not labelled. 0 for none.
         label_part: Part of the classes whose pixels are labelled; those of the others are ignored
             (see `vice.datasets.label_sets.partition`). ``"all"``: every class.
+        exif: What the data sets say of EXIF orientations: ``"layout"``, folders are turned by them
+            and releases read as they are stored; ``"ignore"``, a described folder is read as it is
+            stored; ``"fit_ignore"`` and ``"score_ignore"``: only the fitted or the scored one of
+            two data sets is. It follows from their ``dataset.yaml``.
     """
 
     name: str
@@ -188,6 +192,7 @@ class Protocol:
     resize_factor: float = 1.0
     pad: int = 0
     label_part: str = "all"
+    exif: str = "layout"
 
     def __post_init__(self) -> None:
         check_protocol(self)
@@ -252,6 +257,7 @@ _YOUNGER = (
     "resize_factor",
     "pad",
     "label_part",
+    "exif",
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from vice.datasets import DATASETS, ImageLabelPair, LabelledSet, open_dataset
+from vice.datasets.described.described_set import ignores_exif
 from vice.datasets.labelled_pixels import require_labels
 from vice.errors import UserError
 from vice.evaluation.protocols import Protocol, default_protocol, from_dict, get_protocol
 from vice.images import Reading
-from vice.models.load import require_weights, stored_reading
+from vice.models.load import reading_as, require_weights, stored_reading
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.device_names import check_device
 
@@ -81,9 +81,7 @@ class Task:
         own = stored_reading(self.spec)
         if self.read_as is None:
             return own
-        if not os.path.exists(self.read_as):
-            raise UserError(f"--read-as: {self.read_as} does not exist; give a run folder")
-        asked = stored_reading(self.read_as)
+        asked = reading_as(self.read_as)
         if own is not None and own != asked:
             raise UserError(
                 f"{self.spec} was trained on images that are read in another way than those of "
@@ -159,11 +157,30 @@ def make_task(
         UserError: An unknown protocol, fields that do not go together, or no such device.
     """
     resolved = resolve_protocol(protocol, dataset, changes)
+    resolved = _with_exif(resolved, dataset, fields.get("fit_dataset") or dataset)
     for name in ("data_root", "fit_dataset"):
         fields[name] = None if fields.get(name) is None else str(fields[name])
     if fields.get("device") is not None:
         check_device(fields["device"])
     return Task(spec, str(dataset), Path(out_dir), resolved, **fields)
+
+
+def _with_exif(protocol: Protocol, score: str | Path, fit: str | Path) -> Protocol:
+    """A protocol that says whether described data sets leave EXIF orientations alone.
+
+    Raises:
+        UserError: It says something else than the data sets.
+    """
+    of_score, of_fit = ignores_exif(score), ignores_exif(fit)
+    found = "layout"
+    if of_score or of_fit:
+        found = "ignore" if of_score and of_fit else "score_ignore" if of_score else "fit_ignore"
+    if protocol.exif not in ("layout", found):
+        raise UserError(
+            f"exif={protocol.exif}, but the data sets say {found}: it follows from their "
+            "dataset.yaml (exif: apply or ignore); change it there, and leave it out here"
+        )
+    return dataclasses.replace(protocol, exif=found)
 
 
 def resolve_protocol(

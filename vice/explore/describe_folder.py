@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import html
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from vice.datasets.described.described_set import DescribedSet, open_described
+from vice.datasets.described.described_set import DescribedSet
 from vice.datasets.described.description import IGNORED, NAME, write_description
 from vice.datasets.described.recognize import Recognized, recognize
 from vice.errors import UserError
-from vice.images import read_image
+from vice.images import FormatError, Reading, read_image
 from vice.labels import IGNORE
 from vice.names import printable
 from vice.runtime.files import write_text
@@ -30,7 +31,7 @@ _NAMED = 12
 
 def describe_folder(
     root: Path, out: Path | None = None, table: Path | None = None, *, show: int = 0,
-    again: bool = False,
+    again: bool = False, reading: Reading | None = None,
 ) -> str:  # fmt: skip
     """Recognizes a folder, writes its description, and draws some of it.
 
@@ -40,6 +41,7 @@ def describe_folder(
         table: A table of its classes elsewhere.
         show: How many images of each split are drawn on a page beside the description.
         again: Whether a description that is there may be written over.
+        reading: How images are read that are drawn; None as 8-bit RGB.
 
     Returns:
         What was found, for the user.
@@ -55,16 +57,30 @@ def describe_folder(
     found = recognize(root, table)
     description = found.description
     if path.parent.resolve() != root.resolve():
-        from dataclasses import replace
-
         description = replace(description, root=str(root.absolute()))
-    write_description(description, path)
     lines = [said(found), f"described: {printable(str(path))}"]
+    page, text = path.with_name(PAGE), None
     if show:
-        page = path.with_name(PAGE)
-        write_text(page, draw_page(open_described(path), found, show))
+        data = DescribedSet(
+            root, description.classes, name=description.name, description=description,
+            reading=reading,
+        )  # fmt: skip
+        text = _drawn(data, replace(found, description=description), show)
         lines.append(f"look at it: {printable(str(page))}")
+    write_description(description, path)
+    if text is not None:
+        write_text(page, text)
     return "\n".join(lines)
+
+
+def _drawn(data: DescribedSet, found: Recognized, show: int) -> str:
+    try:
+        return draw_page(data, found, show)
+    except FormatError as error:
+        raise UserError(
+            f"{error} (to draw such images, give --read-as RUN with the folder of that training; "
+            "without --show none is drawn)"
+        ) from error
 
 
 def said(found: Recognized) -> str:
@@ -119,7 +135,7 @@ def _section(data: DescribedSet, split: str, show: int) -> str:
     for number in chosen:
         pair = pairs[number]
         assert pair.label is not None
-        image = read_image(pair.image, upright=data.upright)
+        image = read_image(pair.image, upright=data.upright, reading=data.reading)
         labels = data.read_label(pair.label, image.shape[:2])
         painted = colorize(labels, len(data.classes), ignore=IGNORE)
         both = np.concatenate([image, overlay(image, painted, 0.6), painted], 1)

@@ -78,14 +78,16 @@ class Decoded:
         form: What was found, for people: ``"RGB, 8 bits"``.
         span: Least and greatest stored sample of formats beyond 8 bits; None for 8 bits.
         notes: What was passed over or converted, for people.
-        outside: Share of the values that a stated scale leaves out, or that are not finite.
+        outside: How many values a stated scale leaves out, or are not finite.
+        values: How many values are read by a stated scale; 0 without any.
     """
 
     pixels: np.ndarray
     form: str
     span: tuple[float, float] | None = None
     notes: tuple[str, ...] = field(default=())
-    outside: float = 0.0
+    outside: int = 0
+    values: int = 0
 
 
 @dataclass(frozen=True)

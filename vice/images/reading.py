@@ -147,7 +147,8 @@ class Reading:
             form,
             (float(finite.min()), float(finite.max())),
             tuple(notes),
-            outside / count,
+            outside,
+            count,
         )
 
     def scaled(self, values: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vice.errors import UserError
+from vice.images.clipping import Clipping
 from vice.images.fingerprints import Duplicates, Fingerprint, count_duplicates, fingerprint
 from vice.images.lists import list_images
 from vice.images.read import decode_image
@@ -43,7 +44,7 @@ class Survey:
         notes: What was passed over or converted, to the number of images.
         refused: Of each image that cannot be used, why.
         prints: Of the others, in order.
-        outside: Of each of those that a scale is stated for, the share of its values outside of it.
+        clipping: Of those that a scale is stated for, how many values lie outside of it.
     """
 
     total: int
@@ -53,7 +54,7 @@ class Survey:
     notes: Counter[str] = field(default_factory=Counter)
     refused: list[ImageError] = field(default_factory=list)
     prints: list[Fingerprint] = field(default_factory=list)
-    outside: list[float] = field(default_factory=list)
+    clipping: Clipping = field(default_factory=Clipping)
 
     def duplicates(self) -> Duplicates:
         """Flat images and repetitions among those that were looked at."""
@@ -67,9 +68,7 @@ class Survey:
         kinds += [f"{len(self.refused)} that cannot be used"] * bool(self.refused)
         notes = "".join(f"; {note} ({count})" for note, count in self.notes.most_common())
         part = f"{self.looked} of {self.total} images" if self.looked < self.total else "all images"
-        clipped = ""
-        if self.outside:
-            clipped = f"; {100 * np.mean(self.outside):.2g} % of their values outside the scale"
+        clipped = f"; {self.clipping}" if self.clipping.values else ""
         return f"{part} looked at: {'; '.join(kinds)}{notes}{clipped}"
 
     def describe(self) -> dict[str, object]:
@@ -80,7 +79,7 @@ class Survey:
                 for form, count in self.forms.items()
             },
             "notes": dict(self.notes),
-            **({"outside_scale": float(np.mean(self.outside))} if self.outside else {}),
+            **({"clipping": self.clipping.describe()} if self.clipping.values else {}),
             **self.duplicates().describe(),
         }
 
@@ -91,7 +90,8 @@ class _ImageFacts:
     span: tuple[float, float]
     notes: tuple[str, ...]
     print_: Fingerprint
-    outside: float
+    outside: int
+    values: int
 
 
 def survey_images(
@@ -118,7 +118,7 @@ def survey_images(
         looked_at = pool.map(partial(_look_at, reading=reading), paths)
         # Progress: a sample is too quickly done for any.
         for facts in looked_at if most else progress(looked_at, len(paths), label):
-            _add(survey, facts, reading is not None)
+            _add(survey, facts)
     return survey
 
 
@@ -129,10 +129,12 @@ def _look_at(path: str | Path, reading: Reading | None) -> _ImageFacts | ImageEr
         return error
     pixels = decoded.pixels
     span = decoded.span or (float(pixels.min()), float(pixels.max()))
-    return _ImageFacts(decoded.form, span, decoded.notes, fingerprint(pixels), decoded.outside)
+    return _ImageFacts(
+        decoded.form, span, decoded.notes, fingerprint(pixels), decoded.outside, decoded.values
+    )
 
 
-def _add(survey: Survey, facts: _ImageFacts | ImageError, scaled: bool) -> None:
+def _add(survey: Survey, facts: _ImageFacts | ImageError) -> None:
     survey.looked += 1
     if isinstance(facts, ImageError):
         survey.refused.append(facts)
@@ -142,8 +144,8 @@ def _add(survey: Survey, facts: _ImageFacts | ImageError, scaled: bool) -> None:
     low, high = survey.spans.get(facts.form, facts.span)
     survey.spans[facts.form] = min(low, facts.span[0]), max(high, facts.span[1])
     survey.prints.append(facts.print_)
-    if scaled:
-        survey.outside.append(facts.outside)
+    if facts.values:
+        survey.clipping.add(facts.outside, facts.values)
 
 
 def content_warnings(duplicates: Duplicates) -> list[str]:

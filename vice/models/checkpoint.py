@@ -12,6 +12,7 @@ import dataclasses
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,9 @@ def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
     embedder.eval().requires_grad_(False).to(device)
     meta = card.get("meta", {})
     embedder.provenance = {name: meta[name] for name in _TOLD if name in meta}
+    if early := _unfinished(meta):
+        logger.warning("%s is of %s: its training goes on, or has stopped on the way", file, early)
+        embedder.provenance["unfinished"] = early
     concepts = None if concepts is None else concepts.to(device)
     return Checkpoint(embedder, concepts, meta, file)
 
@@ -284,6 +288,14 @@ def read_card(path: str | Path) -> dict[str, Any]:
 def holds_run(folder: str | Path) -> bool:
     """Whether a folder is that of a run, with weights of any of its epochs."""
     return (Path(folder) / WEIGHTS_NAME).is_file() or any(Path(folder).glob(f"*{SUFFIX}"))
+
+
+def _unfinished(meta: Mapping[str, Any]) -> str:
+    """How far a checkpoint's training had come; empty where that was its end, or is unknown."""
+    epoch, epochs = meta.get("epoch"), meta.get("epochs")
+    if isinstance(epoch, int) and isinstance(epochs, int) and epoch < epochs:
+        return f"epoch {epoch} of {epochs}"
+    return ""
 
 
 def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -99,6 +99,17 @@ def stored_reading(spec: str) -> Reading | None:
     return None if stored is None else Reading.of(stored, path)
 
 
+def reading_as(run: str) -> Reading | None:
+    """How the images of a run are read, as ``--read-as`` names it.
+
+    Raises:
+        UserError: There is no such run, or what it says of it is damaged.
+    """
+    if not os.path.exists(run):
+        raise UserError(f"--read-as: {run} does not exist; give a run folder")
+    return stored_reading(run)
+
+
 def is_spherical(extractor: nn.Module) -> bool:
     """Whether only the direction of an embedding counts, so that clusters are spherical.
 

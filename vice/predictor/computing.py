@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.images.clipping import Clipping
 from vice.models.checkpoint import Checkpoint
 from vice.models.concepts import Concepts
 from vice.models.embeddings import refuse_nonfinite
@@ -21,6 +22,7 @@ from vice.predictor.given_images import Given, given_image
 from vice.predictor.many import batches, sources
 from vice.predictor.memory import to_bytes
 from vice.predictor.plan import Plan, Tiling
+from vice.predictor.precision import computed_in, half_type
 from vice.predictor.results import Tile, native, nearest, of_pixels, scaled
 from vice.predictor.tiled import TiledNetwork
 from vice.predictor.transform import network_input
@@ -41,15 +43,18 @@ class Computing:
         device: str | torch.device = "cpu",
         name: str | None = None,
         max_pixels: int | None = None,
+        precision: str = "float32",
     ) -> None:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
         self.embedder = checkpoint.embedder.to(self.device)
         self.name = name or str(checkpoint.path)
         self.max_pixels = max_pixels
+        self.precision, self._half = precision, half_type(precision, self.device)
         self.reading = checkpoint.reading
         self.tiling: Tiling | None = None
         self.unread: dict[str, str] = {}
+        self.clipping = Clipping()
         self._tiled: TiledNetwork | None = None
         self._warned = self._said_outside = False
 
@@ -80,12 +85,14 @@ class Computing:
             budget: Bytes that it may take; None: as many as it does.
         """
         given = given_image(image, budget=budget, max_pixels=self.max_pixels, reading=self.reading)
-        if given.outside > _OUTSIDE and not self._said_outside:
+        if given.values and given is not image:
+            self.clipping.add(given.outside, given.values)
+        if given.outside > _OUTSIDE * given.values and not self._said_outside:
             self._said_outside = True
             logger.warning(
                 "%s: %.0f %% of its values lie outside the scale of the model (%s) and are "
                 "clipped; of further images it is not said",
-                given.name, 100 * given.outside, self.reading,
+                given.name, 100 * given.outside / given.values, self.reading,
             )  # fmt: skip
         return given
 
@@ -157,14 +164,14 @@ class Computing:
 
     def _embedded_tiles(self, given: Given, plan: Plan, stride: str) -> Iterator[Tile]:
         spherical = is_spherical(self.embedder)
-        for part in self._in_tiles().tiles(plan, given.read, given.name):
+        for part in self._in_tiles().tiles(plan, given.read, given.name, self._half):
             if stride == IMAGE:
                 yield from of_pixels(part, spherical)
             else:
                 yield native(part, spherical)
 
     def _segmented_tiles(self, given: Given, plan: Plan, concepts: Concepts) -> Iterator[Tile]:
-        for part in self._in_tiles().tiles(plan, given.read, given.name):
+        for part in self._in_tiles().tiles(plan, given.read, given.name, self._half):
             yield nearest(part, concepts)
 
     def _one(self, network: Callable[[Tensor], Tensor], given: Given) -> Tensor:
@@ -173,7 +180,8 @@ class Computing:
     def _dense(
         self, network: Callable[[Tensor], Tensor], pixels: np.ndarray, names: Sequence[Any]
     ) -> Tensor:
-        dense = network(network_input(pixels, self.device))
+        with computed_in(self._half, self.device):
+            dense = network(network_input(pixels, self.device))
         for name, vectors in zip(names, dense, strict=True):
             refuse_nonfinite(vectors, str(name))
         return dense.float()

@@ -28,7 +28,7 @@ def filled(
         tiles: Parts that cover the result.
         shape: Of the result; rows and columns come last.
         out: A file of NumPy to write to; it is there once it is whole.
-        dtype: Of the result without a file; that of the parts with one.
+        dtype: Of the result.
 
     Returns:
         The result, in memory or mapped from the file.
@@ -44,7 +44,7 @@ def filled(
     path = Path(out)
     part = path.with_name(path.name + ".part")
     try:
-        _write(part, tiles, shape)
+        _write(part, tiles, shape, dtype)
         os.replace(part, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error}); choose another place") from error
@@ -54,10 +54,10 @@ def filled(
     return torch.from_numpy(np.load(path, mmap_mode="r+"))
 
 
-def _write(path: Path, tiles: Iterable[Tile], shape: Sequence[int]) -> None:
+def _write(path: Path, tiles: Iterable[Tile], shape: Sequence[int], dtype: torch.dtype) -> None:
     mapped: np.memmap | None = None
     for tile in tiles:
-        values = tile.values.numpy()
+        values = tile.values.to(dtype).numpy()
         if mapped is None:
             mapped = np.lib.format.open_memmap(
                 path, mode="w+", dtype=values.dtype, shape=tuple(shape)

@@ -36,14 +36,16 @@ class Given:
         read: Gives rows and columns, uint8 (h, w, 3).
         held: Bytes that it keeps, of those that a user has allowed.
         name: For messages.
-        outside: Share of its values that the scale of the model leaves out.
+        outside: How many of its values the scale of the model leaves out.
+        values: How many there are; 0 without a scale, and of windows.
     """
 
     size: tuple[int, int]
     read: Callable[[tuple[int, int], tuple[int, int]], np.ndarray]
     held: int
     name: object
-    outside: float = 0.0
+    outside: int = 0
+    values: int = 0
 
     @property
     def pixels(self) -> np.ndarray:
@@ -83,11 +85,11 @@ def given_pixels(pixels: np.ndarray, name: object = "the image") -> Given:
     return _array(pixels, name)
 
 
-def _array(pixels: np.ndarray, name: object, held: int = 0, outside: float = 0.0) -> Given:
+def _array(pixels: np.ndarray, name: object, held: int = 0, *counts: int) -> Given:
     def read(rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
         return pixels[slice(*rows), slice(*columns)]
 
-    return Given((pixels.shape[0], pixels.shape[1]), read, held, name, outside)
+    return Given((pixels.shape[0], pixels.shape[1]), read, held, name, *counts)
 
 
 def _file(
@@ -100,7 +102,7 @@ def _file(
         _check_decoding(path, budget, max_pixels, reading)
     decoded = decode_image(path, max_pixels=max_pixels, reading=reading)
     held = KEPT * decoded.pixels.shape[0] * decoded.pixels.shape[1]
-    return _array(decoded.pixels, path, held, decoded.outside)
+    return _array(decoded.pixels, path, held, decoded.outside, decoded.values)
 
 
 def _windows(path: str | Path, least_bytes: int, reading: Reading | None) -> Given | None:

@@ -17,6 +17,7 @@ def load(
     device: str | torch.device | None = None,
     *,
     max_pixels: int | None = None,
+    precision: str = "float32",
 ) -> Predictor:
     """Loads a checkpoint, or any embedder that the scoring tools take, for use.
 
@@ -27,12 +28,14 @@ def load(
             ``lab``. These have no prototypes: `Predictor.segment` needs concepts.
         device: Where to compute; None takes a GPU when there is one.
         max_pixels: As in `Predictor`.
+        precision: As in `Predictor`.
 
     Returns:
         The predictor.
 
     Raises:
-        UserError: Nothing there, a broken file, or no such device.
+        UserError: Nothing there, a broken file, or no such device, or it does not compute in
+            that precision.
 
     Example:
         >>> import numpy as np
@@ -47,6 +50,7 @@ def load(
     check_device(device)
     spec = str(path)
     if names_a_run(spec):
-        return Predictor(load_checkpoint(path, device=device), device, max_pixels=max_pixels)
+        checkpoint = load_checkpoint(path, device=device)
+        return Predictor(checkpoint, device, None, max_pixels, precision)
     found = Checkpoint(load_extractor(spec, device=str(device)))
-    return Predictor(found, device, spec, max_pixels)
+    return Predictor(found, device, spec, max_pixels, precision)

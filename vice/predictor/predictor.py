@@ -14,6 +14,7 @@ from vice.errors import UserError
 from vice.predictor.computing import IMAGE, NATIVE, Computing, check_stride
 from vice.predictor.filled import filled
 from vice.predictor.hub import OnHub
+from vice.predictor.precision import check_result
 from vice.predictor.results import Tile, whole
 from vice.predictor.transform import Transform
 
@@ -31,6 +32,9 @@ class Predictor(OnHub, Computing):
         name: What the user calls it, for messages; None takes the checkpoint's path.
         max_pixels: Most pixels of a file that is decoded as a whole; None for Pillow's limit, by
             default 178,956,970.
+        precision: ``"float32"``; or ``"bfloat16"`` or ``"float16"``, in which the network is
+            computed under autocast where 16 bits are enough. Vectors differ by their rounding, in
+            tiles too.
 
     Attributes:
         embedder: The module.
@@ -38,6 +42,8 @@ class Predictor(OnHub, Computing):
             and page; None as 8-bit RGB.
         tiling: How the last image was computed that ``memory`` was given for; None as a whole.
         unread: Images that the last `embed_all` or `segment_all` left out, with the reason.
+        clipping: How many values of the files that were read as a whole lie outside of the scale of
+            ``reading``.
     """
 
     # Not inference_mode: the embedder may be one in training, and what a module keeps for its next
@@ -51,6 +57,7 @@ class Predictor(OnHub, Computing):
         memory: int | str | None = None,
         exact: bool = False,
         out: str | Path | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> Tensor:
         """Embeds one image at its own resolution, or at the network's.
 
@@ -68,15 +75,17 @@ class Predictor(OnHub, Computing):
             exact: Whether to refuse tiles that differ from the whole.
             out: A file that the result is written to, as `numpy.load` reads it, and mapped from:
                 for results larger than memory.
+            dtype: Of the result: float32, or float16 or bfloat16 (which NumPy, and so ``out``, does
+                not have).
 
         Returns:
-            (D, H, W), or (D, h, w), float32 on the CPU, each vector of unit length (of ``lab``,
-            whose lengths count: as it is).
+            (D, H, W), or (D, h, w), of that type on the CPU, each vector of unit length (of
+            ``lab``, whose lengths count: as it is).
 
         Raises:
             UserError: The file cannot be read, the array is no image, or its embedding is
                 not finite; too little memory; tiles that ``exact`` refuses.
-            ValueError: Another stride.
+            ValueError: Another stride or type.
 
         Example:
             >>> import numpy as np
@@ -87,12 +96,15 @@ class Predictor(OnHub, Computing):
             >>> round(float(lengths.min()), 4), round(float(lengths.max()), 4)
             (1.0, 1.0)
         """
+        check_result(dtype)
+        if out is not None and dtype == torch.bfloat16:
+            raise ValueError("out is a file of NumPy, which has no bfloat16: take float16")
         given, plan = self._opened(image, memory, exact, stride)
         if plan is None:
-            values = self._embedded(given, stride)
-            return values if out is None else filled(whole(values), values.shape, out)
+            values = self._embedded(given, stride).to(dtype)
+            return values if out is None else filled(whole(values), values.shape, out, dtype)
         size = given.size if stride == IMAGE else plan.layout.whole.grid
-        return filled(self._embedded_tiles(given, plan, stride), (self.dim, *size), out)
+        return filled(self._embedded_tiles(given, plan, stride), (self.dim, *size), out, dtype)
 
     @torch.no_grad()
     def embed_tiles(
@@ -166,7 +178,7 @@ class Predictor(OnHub, Computing):
         given, plan = self._opened(image, memory, exact)
         if plan is None:
             labels = compared.nearest_map(self._one(self.embedder, given), given.size)[0].cpu()
-            return labels if out is None else filled(whole(labels), labels.shape, out)
+            return labels if out is None else filled(whole(labels), labels.shape, out, torch.int64)
         return filled(self._segmented_tiles(given, plan, compared), given.size, out, torch.int64)
 
     @torch.no_grad()
@@ -202,7 +214,13 @@ class Predictor(OnHub, Computing):
 
     @torch.no_grad()
     def embed_all(
-        self, images: Any, stride: str = IMAGE, *, batch_size: int = 8, skip: bool = False
+        self,
+        images: Any,
+        stride: str = IMAGE,
+        *,
+        batch_size: int = 8,
+        skip: bool = False,
+        dtype: torch.dtype = torch.float32,
     ) -> Iterator[tuple[Any, Tensor]]:
         """`embed` of many images, in their order; consecutive ones of a size share a forward pass.
 
@@ -214,6 +232,7 @@ class Predictor(OnHub, Computing):
             batch_size: Most images at a time.
             skip: Whether images that cannot be read are left out: named in ``unread``, and counted
                 in the log. The first one ends it otherwise.
+            dtype: As in `embed`.
 
         Yields:
             Of each image its path (or its number), and what `embed` returns.
@@ -222,10 +241,11 @@ class Predictor(OnHub, Computing):
             UserError: As in `embed`, or there are no images.
         """
         check_stride(stride)
+        check_result(dtype)
         for names, pixels in self._batches(images, batch_size, skip):
             given = (pixels.shape[1], pixels.shape[2])
             for name, dense in zip(names, self._dense(self.embedder, pixels, names), strict=True):
-                yield name, self._finished(dense[None], given, stride)
+                yield name, self._finished(dense[None], given, stride).to(dtype)
 
     @torch.no_grad()
     def segment_all(

@@ -18,6 +18,7 @@ from vice.models.embeddings import refuse_nonfinite
 from vice.normalize import normalize
 from vice.predictor.memory import FIXED, bytes_a_pixel, give_back, in_words
 from vice.predictor.plan import Difference, Part, Plan, Tiling
+from vice.predictor.precision import computed_in
 from vice.predictor.reach import Layout, Network, Reach, find_reach, lay_out
 from vice.predictor.resizing import (
     InWindow,
@@ -127,13 +128,17 @@ class TiledNetwork:
             raise self._too_little(both, budget)
         return self._made(layout, both, (cores[0], cores[1]))
 
-    def tiles(self, plan: Plan, read: Read, name: object = "the image") -> Iterator[Part]:
+    def tiles(
+        self, plan: Plan, read: Read, name: object = "the image", half: torch.dtype | None = None
+    ) -> Iterator[Part]:
         """Computes one tile after the other.
 
         Args:
             plan: Of the image.
             read: Gives its pixels.
             name: What it is called, for messages.
+            half: A type of 16 bits to compute in; what is said of the difference from the whole is
+                of float32.
 
         Yields:
             Of each tile where it lies, and the cells that its pixels lie between.
@@ -144,7 +149,7 @@ class TiledNetwork:
         for rows in plan.rows:
             for columns in plan.columns:
                 give_back()
-                dense = self._tile(plan.layout, rows, columns, read)
+                dense = self._tile(plan.layout, rows, columns, read, half)
                 refuse_nonfinite(dense, str(name))
                 yield Part(rows, columns, dense.float(), plan.layout.whole.size,
                            plan.layout.whole.grid)  # fmt: skip
@@ -226,7 +231,9 @@ class TiledNetwork:
     def _ready(self, pixels: np.ndarray) -> Tensor:
         return network_input(pixels[None], self.device)
 
-    def _tile(self, layout: Layout, rows: Piece, columns: Piece, read: Read) -> Tensor:
+    def _tile(
+        self, layout: Layout, rows: Piece, columns: Piece, read: Read, half: torch.dtype | None
+    ) -> Tensor:
         """Cells of the result that a tile sees, (1, D, h, w)."""
         window = (rows.window, columns.window)
         image = self._canvas(layout, window, read)
@@ -239,7 +246,7 @@ class TiledNetwork:
             first = None if still else (steps[0] * source[0], steps[1] * source[1])
             inside.append((resize, first, start))
         try:
-            with window_of(inside):
+            with window_of(inside), computed_in(half, self.device):
                 dense = self.network(image)
         except Untileable as error:
             raise self._refused(error) from error

@@ -16,6 +16,8 @@ from vice.datasets.described.described_set import open_described
 from vice.datasets.described.description import NAME, read_description
 from vice.datasets.described.recognize import recognize
 from vice.errors import UserError
+from vice.evaluation.protocols import get_protocol
+from vice.evaluation.task import make_task
 from vice.explore.describe_folder import describe_folder
 
 NAMES = ("sky", "grass", "house")
@@ -325,11 +327,22 @@ def test_exif(as_stored, tmp_path, rng):
     assert found.exif == ("ignore" if as_stored else "apply")
     describe_folder(tmp_path)
     data = open_dataset(tmp_path)
+    native = get_protocol("native").hash
+    task = make_task("lab", tmp_path, "out")
+    assert task.protocol.exif == ("ignore" if as_stored else "layout")
+    assert (task.protocol.hash != native) is as_stored
+    plain = str(tmp_path / "images")
+    partly = make_task("lab", plain, "out", fit_dataset=tmp_path).protocol
+    assert partly.exif == ("fit_ignore" if as_stored else "layout")
+    with pytest.raises(UserError, match=r"exif=score_ignore, but the data sets say"):
+        make_task("lab", tmp_path, "out", changes={"exif": "score_ignore"})
     assert data.upright is not as_stored and len(data.check("train")) == 3
     other = "apply" if as_stored else "ignore"
     text = (tmp_path / NAME).read_text().replace(f"exif: {found.exif}", f"exif: {other}")
     (tmp_path / NAME).write_text(text)
     assert open_described(tmp_path).digest != found.digest
+    # What changes the pixels of a score is in the hash of its protocol.
+    assert (make_task("lab", tmp_path, "out").protocol.hash != native) is not as_stored
     with pytest.raises(UserError, match=r"0\.png: .* pixels, but its image"):
         open_dataset(tmp_path).check("train")
 

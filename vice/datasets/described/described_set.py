@@ -241,3 +241,12 @@ def is_description(path: str | Path) -> bool:
     """Whether this is ``dataset.yaml``, or a folder with one."""
     path = Path(path)
     return (path / NAME).is_file() or (path.suffix in (".yaml", ".yml") and path.is_file())
+
+
+def ignores_exif(path: str | Path) -> bool:
+    """Whether this is a described data set whose pixels are read as they are stored.
+
+    Raises:
+        UserError: Its description is not whole.
+    """
+    return is_description(path) and not open_described(path).upright

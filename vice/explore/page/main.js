@@ -144,6 +144,7 @@
     cards.onPatch((place, concept) => {
       viewer.setLayer("concepts");
       openImage(place.number).then(() => Explorer.tell(`${concept.name}: a typical image.`));
+      viewer.frame(place);
     });
     grid.onOpen(openImage);
     viewer.onQuery((found, number) => {
@@ -185,6 +186,10 @@
     describe();
     connect();
     Explorer.concepts.start(Explorer.facts.concepts);
+    if (Explorer.saved.restore()) {
+      Explorer.tell("Gone on with what was made here before; Undo begins anew.");
+    }
+    Explorer.concepts.onChange(Explorer.saved.keep);
     inOrder();
     showPart("images");
     Explorer.started = performance.now();

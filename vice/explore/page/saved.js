@@ -1,5 +1,6 @@
 "use strict";
-/* concepts.json: what `vice segment --concepts` reads, written and read again. */
+/* concepts.json: what `vice segment --concepts` reads, written and read again; and what is kept of
+   it in the browser, so that a crash or a closed page takes nothing along. */
 (() => {
   const FORMAT = "vice-concepts-1";
 
@@ -33,7 +34,7 @@
   }
 
   /** Goes on with a file; returns why it cannot, or nothing. */
-  function open(text) {
+  function open(text, said = "opening a file") {
     const { facts } = Explorer;
     let file;
     try {
@@ -53,9 +54,30 @@
       && each.vectors.every((vector) => Array.isArray(vector) && vector.length === facts.dim
         && vector.every(Number.isFinite)));
     if (!whole) return "This file is not whole.";
-    Explorer.concepts.replaceAll(given, "opening a file");
+    Explorer.concepts.replaceAll(given, said);
     return "";
   }
 
-  Explorer.saved = { content, download, open };
+  /** Where it is kept: another model, or other clusters, have a place of their own. */
+  const place = () => `${FORMAT} ${Explorer.facts.model.weights} ${Explorer.facts.clusters.digest}`;
+
+  /** Keeps what has been made; some browsers give pages from disk no place for it. */
+  function keep() {
+    try {
+      localStorage.setItem(place(), JSON.stringify(content()));
+    } catch { /* The download is what counts. */ }
+  }
+
+  /** Goes on with what was kept, in a step that can be undone; whether there was any. */
+  function restore() {
+    try {
+      const text = localStorage.getItem(place());
+      return text !== null && text !== JSON.stringify(content())
+        && open(text, "going on with what was made here before") === "";
+    } catch {
+      return false;
+    }
+  }
+
+  Explorer.saved = { content, download, open, keep, restore };
 })();

@@ -27,6 +27,7 @@
     cross = null;
     picked = -1;
     byId("viewer").hidden = false;
+    byId("frame").hidden = true;
     byId("viewed").textContent = image.name;
     const picture = byId("picture");
     picture.width = image.width;
@@ -79,6 +80,14 @@
       ? `This pixel is ${concept.name}${concept.dropped ? " (dropped)" : ""}. `
         + "Images are ordered by their most similar part."
       : "Click a pixel to see what is similar to it.";
+  }
+
+  /** Frames a region of the image that is open. */
+  function frame(place) {
+    for (const side of ["left", "top", "width", "height"]) {
+      byId("frame").style[side] = `${100 * place[side]}%`;
+    }
+    byId("frame").hidden = false;
   }
 
   /** The number of the cell at a place (shares of the sides). */
@@ -192,7 +201,7 @@
   stage.addEventListener("dragstart", (event) => event.preventDefault());
 
   Explorer.viewer = {
-    open, close, setLayer, paint, pick,
+    open, close, setLayer, paint, pick, frame,
     forget() { query = null; cross = null; picked = -1; paint(); },
     onQuery(listener) { onQuery = listener; },
     get number() { return number; },

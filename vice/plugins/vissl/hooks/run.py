@@ -278,6 +278,7 @@ def _meta(task: Any) -> dict[str, Any]:
         **task.method.provenance(),
         "iteration": int(task.iteration),
         "epoch": int(task.train_phase_idx) + 1,
+        "epochs": int(task.config["OPTIMIZER"]["num_epochs"]),
         "seed": int(task.config["SEED_VALUE"]),
         "images": len(paths),
         "image_list_sha256": hashlib.sha256(names).hexdigest(),
