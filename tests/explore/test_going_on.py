@@ -13,7 +13,8 @@ from PIL import Image
 
 import vice
 from tests.helpers.content import photo
-from vice.command import explore, segment
+from tests.helpers.forked import Forked
+from vice.command import explore, segment, select
 from vice.explore.build_explorer import build_explorer
 from vice.explore.fitted_concepts import fit_concepts
 from vice.explore.kept_pass import UNFINISHED, KeptPass, PassStopped
@@ -108,7 +109,7 @@ def test_concepts_that_are_fitted_go_on(predictor, images, tmp_path, embedded):
     assert len([name for name in embedded if name != "broken.png"]) == 6
 
 
-@pytest.mark.parametrize("command", [explore, segment])
+@pytest.mark.parametrize("command", [explore, segment, select])
 def test_a_signal_while_images_are_embedded(command, images, tmp_path, monkeypatch, embedded):
     out, real = tmp_path / "out", Predictor.embed
 
@@ -118,11 +119,53 @@ def test_a_signal_while_images_are_embedded(command, images, tmp_path, monkeypat
         return real(*arguments, **more)
 
     monkeypatch.setattr(Predictor, "embed", embed)
-    words = ["vice", "lab", str(images[0].parent), "--clusters", "2", "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", [*words, "--device", "cpu"])
-    with pytest.raises(Preempted, match="stopped by SIGTERM after 0 of 7 images: the same command"):
+    words = ["vice", "lab", str(images[0].parent), "--out", str(out), "--device", "cpu"]
+    more = ["-n", "2"] if command is select else ["--clusters", "2"]
+    monkeypatch.setattr(sys, "argv", [*words, *more])
+    with pytest.raises(Preempted, match="stopped by SIGTERM after . of 7 images: the same command"):
         command.main()
     assert (out / UNFINISHED).exists()
     command.main()
     assert not (out / UNFINISHED).exists()
     assert len([name for name in embedded if name != "broken.png"]) == 6
+
+
+KILLED = """
+import os, signal, sys
+from vice.command import explore, segment
+from vice.explore.kept_pass import KeptPass
+from vice.explore.mask_way import MaskWay
+
+owner, name = {"explore": (KeptPass, "save"), "segment": (MaskWay, "write")}[sys.argv[1]]
+real, calls, last = getattr(owner, name), [], int(sys.argv[2])
+
+
+def killing(*arguments, **more):
+    calls.append(None)
+    if len(calls) == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments, **more)
+
+
+setattr(owner, name, killing)
+command = {"explore": explore, "segment": segment}[sys.argv[1]]
+sys.argv[1:3] = []
+command.main()
+"""
+
+
+@pytest.mark.parametrize(("command", "calls"), [("explore", 9), ("segment", 4)])
+def test_what_is_killed_goes_on_to_the_same_files(command, calls, images, tmp_path):
+    script, outs = tmp_path / "killed.py", [tmp_path / "out", tmp_path / "whole"]
+    script.write_text(KILLED)
+    words = [command, str(calls), "lab", images[0].parent, "--clusters", "2", "--device", "cpu"]
+    killed = Forked([script, *words, "--out", outs[0]], OMP_NUM_THREADS="1").wait()
+    assert killed.returncode == -signal.SIGKILL
+    assert not (outs[0] / "index.html").exists() and not (outs[0] / "summary.csv").exists()
+    words[1] = "0"
+    if command == "segment":
+        (outs[0] / "masks" / "0.png1a2b.part").write_bytes(b"half")
+    for out in outs:
+        done = Forked([script, *words, "--out", out], OMP_NUM_THREADS="1").wait()
+        assert done.returncode == 0, done.stderr
+    assert content(outs[0]) == content(outs[1])

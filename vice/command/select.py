@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vice.cli import Parser, number, show, whole
-from vice.command.inputs import add_computing, add_places, begin, show_unread
+from vice.command.inputs import Stops, add_computing, add_places, begin, show_unread
 from vice.names import printable
 
 EXAMPLE = """\
@@ -33,13 +33,19 @@ def main() -> None:
     inputs, predictor = begin(args)
     images = inputs.images
     # Imported late: help does without PyTorch.
+    from vice.explore.kept_pass import KeptPass, PassStopped
     from vice.explore.select_images import select_images
     from vice.runtime.files import write_json, write_text
 
-    found = select_images(
-        predictor, images, args.number, duplicates=args.duplicates, seed=args.seed,
-        memory=args.memory,
-    )  # fmt: skip
+    with Stops() as stops:
+        kept = KeptPass.of(args.out, predictor, images, 0, memory=args.memory)
+        try:
+            found = select_images(
+                predictor, images, args.number, duplicates=args.duplicates, seed=args.seed,
+                memory=args.memory, kept=kept, stopped=stops,
+            )  # fmt: skip
+        except PassStopped as stop:
+            stops.stop(stop.done, len(images))
     paths = [str(path.absolute()) for path in images]
     write_text(args.out / LIST, "".join(f"{paths[number]}\n" for number in found.chosen))
     record = {
@@ -52,6 +58,7 @@ def main() -> None:
         "unread": {printable(paths[k]): reason for k, reason in found.unread.items()},
     }
     write_json(args.out / RECORD, record)
+    kept.forget()
     show(f"{len(found.chosen)} of {len(images)} images in {printable(str(args.out / LIST))}")
     show(
         f"they cover {100 * found.coverage[-1]:.1f} % of what all do; as many at random "

@@ -16,13 +16,13 @@ from vice.explore.disk_estimate import DiskEstimate
 from vice.explore.embedding_files import EMBEDDINGS, EmbeddingFiles
 from vice.explore.in_order import in_order
 from vice.explore.mask_files import MOST_CONCEPTS, mask_names
-from vice.explore.mask_way import MASKS, MaskWay, OnTheWay
+from vice.explore.mask_way import GEOREFERENCED, MASKS, OVERLAYS, MaskWay, OnTheWay
 from vice.explore.named_concepts import NamedConcepts
 from vice.explore.summary_table import SummaryTable
 from vice.models.concepts import Concepts
 from vice.names import printable
 from vice.predictor import Predictor
-from vice.runtime.files import make_folder, read_json, write_json
+from vice.runtime.files import disk_errors, make_folder, read_json, write_json
 from vice.runtime.folder_lock import sole_writer
 from vice.runtime.progress import progress
 from vice.runtime.provenance import digest, digest_tensors
@@ -124,6 +124,8 @@ def segment_folder(
     make_folder(out)
     with sole_writer(out):
         record = _keep_record(out, predictor, concepts)
+        if part is None and not (out / PARTS).exists():
+            _remove_halves(out)
     place = out if part is None else out / PARTS / f"{k}-of-{n}"
     with sole_writer(place):
         store = EmbeddingFiles(out / EMBEDDINGS, embeddings, predictor) if embeddings else None
@@ -140,6 +142,14 @@ def segment_folder(
             raise
         _say_left(out, record, part is None, found.left)
     return found.result()
+
+
+def _remove_halves(out: Path) -> None:
+    """Removes what a call has left half written that was killed; nobody else writes here."""
+    for folder in (MASKS, OVERLAYS, GEOREFERENCED, EMBEDDINGS):
+        for path in (out / folder).rglob("*.part"):
+            with disk_errors(path, any_os_error=True):
+                path.unlink()
 
 
 class _Counts:

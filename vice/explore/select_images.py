@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.explore.explorer_pass import grid_of, pooled
 from vice.explore.fitted_concepts import fit_vectors
+from vice.explore.kept_pass import KeptPass, PassStopped, source_of
 from vice.models.load import is_spherical
 from vice.predictor import Predictor
 from vice.runtime.progress import progress
@@ -56,6 +57,8 @@ def select_images(
     duplicates: float = 0.95,
     seed: int = 0,
     memory: int | str | None = None,
+    kept: KeptPass | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Selection:
     """Chooses images by facility location on their regions.
 
@@ -72,11 +75,14 @@ def select_images(
             of 4 x 4 places of that between the regions there, 1 for the same image.
         seed: Of k-means, of its sample, and of the draws at random.
         memory: As of `vice.Predictor.embed`.
+        kept: Where what was embedded is kept for a call that goes on; None: nowhere.
+        stopped: Whether to stop, asked before each image.
 
     Raises:
+        PassStopped: It was asked to stop.
         UserError: No image can be read, or there are fewer without near-duplicates than are wanted.
     """
-    regions, layouts, kept, unread = _embedded(predictor, images, memory)
+    regions, layouts, numbers, unread = _embedded(predictor, images, memory, kept, stopped)
     spherical = is_spherical(predictor.embedder)
     rng = np.random.default_rng(seed)
     every = torch.cat(regions)
@@ -90,24 +96,25 @@ def select_images(
     weights = np.bincount(owners.numpy(), minlength=kinds) / len(owners)
     groups = _groups(torch.stack(layouts), duplicates, measure)
     repeated = {number for group in groups for number in group[1:]}
-    allowed = np.array([number for number in range(len(kept)) if number not in repeated])
+    allowed = np.array([number for number in range(len(numbers)) if number not in repeated])
     if count > len(allowed):
         raise UserError(
-            f"{count} images are wanted, and {len(allowed)} of {len(kept)} can be chosen that are "
-            "no near-duplicates of others: ask for fewer, or count fewer as such (--duplicates)"
+            f"{count} images are wanted, and {len(allowed)} of {len(numbers)} can be chosen that "
+            "are no near-duplicates of others: ask for fewer, or count fewer as such (--duplicates)"
         )
     chosen, coverage = cover(affinity[allowed], weights, count)
     total = float(weights @ affinity.max(0))
     drawn = [
-        float(weights @ affinity[rng.permutation(len(kept))[:count]].max(0)) for _ in range(_DRAWS)
+        float(weights @ affinity[rng.permutation(len(numbers))[:count]].max(0))
+        for _ in range(_DRAWS)
     ]
     distance = np.array([1 - float(each.amax(1).mean()) for each in values])
     return Selection(
-        [kept[allowed[number]] for number in chosen],
+        [numbers[allowed[number]] for number in chosen],
         [value / total for value in coverage],
         float(np.mean(drawn)) / total,
-        [[kept[number] for number in group] for group in groups],
-        {kept[number]: float(distance[number]) for number in _outliers(distance)},
+        [[numbers[number] for number in group] for group in groups],
+        {numbers[number]: float(distance[number]) for number in _outliers(distance)},
         unread,
     )
 
@@ -169,26 +176,47 @@ class Similarity:
 
 
 def _embedded(
-    predictor: Predictor, images: Sequence[Path], memory: int | str | None
+    predictor: Predictor,
+    images: Sequence[Path],
+    memory: int | str | None,
+    kept: KeptPass | None,
+    stopped: Callable[[], bool],
 ) -> tuple[list[Tensor], list[Tensor], list[int], dict[int, str]]:
     """Of each image its regions (n, D) in half precision and its layout (places, D)."""
     spherical = is_spherical(predictor.embedder)
-    regions, layouts, kept, unread = [], [], [], {}
+    regions, layouts, unread = [], [], {}
+    numbers: list[int] = []
     for number in progress(range(len(images)), len(images), "embedding images"):
-        try:
-            dense = predictor.embed(images[number], "native", memory=memory)
-        except UserError as error:
-            unread[number] = str(error)
-            continue
-        kept.append(number)
-        grid = grid_of((dense.shape[1], dense.shape[2]), REGIONS)
-        regions.append(pooled(dense, grid, spherical).flatten(1).T.half())
-        # Pooling repeats cells of a map that has fewer than the layout.
-        sized = torch.nn.functional.adaptive_avg_pool2d(dense, LAYOUT)
-        layouts.append(torch.nn.functional.normalize(sized, dim=0) if spherical else sized)
-    if not kept:
+        if stopped():
+            raise PassStopped(len(numbers))
+        source = "" if kept is None else source_of(images[number])
+        known = None if kept is None else kept.load(f"image-{number}", source)
+        if known is None:
+            try:
+                dense = predictor.embed(images[number], "native", memory=memory)
+            except UserError as error:
+                unread[number] = str(error)
+                continue
+            known = _summary(dense, spherical)
+            if kept is not None:
+                kept.save(f"image-{number}", source, **known)
+        numbers.append(number)
+        regions.append(torch.from_numpy(known["regions"]))
+        layouts.append(torch.from_numpy(known["layout"]))
+    if not numbers:
         raise UserError(f"none of {len(images)} images can be read: {next(iter(unread.values()))}")
-    return regions, [each.flatten(1).T for each in layouts], kept, unread
+    return regions, layouts, numbers, unread
+
+
+def _summary(dense: Tensor, spherical: bool) -> dict[str, np.ndarray]:
+    """Regions and layout of an image, (n, D) each, of its embedding (D, h, w)."""
+    grid = grid_of((dense.shape[1], dense.shape[2]), REGIONS)
+    # Pooling repeats cells of a map that has fewer than the layout.
+    layout = torch.nn.functional.adaptive_avg_pool2d(dense, LAYOUT)
+    if spherical:
+        layout = torch.nn.functional.normalize(layout, dim=0)
+    regions = pooled(dense, grid, spherical).flatten(1).T.half()
+    return {"regions": regions.numpy(), "layout": layout.flatten(1).T.numpy()}
 
 
 def _groups(layouts: Tensor, least: float, measure: Similarity) -> list[list[int]]:
