@@ -121,6 +121,7 @@ _GOOD: dict[str, Change] = {
     "classes-more-than-used": _classes(b"a\nb\nc\n"),
     "other-files": lambda root, rng: (root / "labels/val/readme.txt").write_text("hello"),
     "hidden-files": lambda root, rng: (root / "labels/val/.0.png").write_text("hello"),
+    "classes-utf-16": _classes("dark\r\nbright\r\n".encode("utf-16")),
     "classes-bom": _classes(b"\xef\xbb\xbfdark\nbright\n"),
 }
 _BAD: dict[str, Change] = {
@@ -153,7 +154,7 @@ _BAD: dict[str, Change] = {
     "classes-one-too-few": _classes(b"dark\n"),
     "classes-numbers": _classes(b"1 a\n2 b\n"),
     "classes-latin-1": _classes(b"stra\xdfe\nhimmel\n"),
-    "classes-utf-16": _classes("dark\nbright\n".encode("utf-16")),
+    "classes-utf-16-unmarked": _classes("dark\nbright\n".encode("utf-16-le")),
     "classes-folder": _folder_for_file("classes.txt"),
     "label-folder": _folder_for_file(LABEL),
     "labels-a-file": _file_for_folder,

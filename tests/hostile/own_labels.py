@@ -36,6 +36,7 @@ def described(root: Path) -> tuple[Any, dict[str, dict[str, np.ndarray]], str]:
     """A folder by its description: the set, its labels by split and image, and what is said."""
     from vice.datasets import open_dataset
     from vice.explore.describe_folder import describe_folder
+    from vice.images import read_image
 
     said = describe_folder(root, show=1)
     data = open_dataset(root)
@@ -43,7 +44,8 @@ def described(root: Path) -> tuple[Any, dict[str, dict[str, np.ndarray]], str]:
     for split in data.splits():
         data.audit(split)
         for pair in data.check(split):
-            labels = data.read_label(pair.label)
+            size = read_image(pair.image, upright=data.upright).shape[:2]
+            labels = data.read_label(pair.label, size)
             found.setdefault(split, {})[str(pair.image.relative_to(root))] = labels
     return data, found, said
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vice.errors import UserError
+from vice.images.text_lists import decode_text
 from vice.labels import IGNORE
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     own, so such files are refused.
 
     Args:
-        path: The file, in UTF-8.
+        path: The file, in UTF-8, or in UTF-16 with a byte order mark.
 
     Returns:
         The names.
@@ -48,8 +49,9 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         UserError: It is empty, not UTF-8, or holds anything but names; names the line.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
+        # As of `Path.read_text`: any line end is a line feed.
+        text = re.sub(r"\r\n?", "\n", decode_text(path.read_bytes()))
+    except UnicodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
     unseen = _UNSEEN.search(text)
     if unseen:

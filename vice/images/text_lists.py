@@ -26,19 +26,31 @@ _OF_IMAGES = ("image", "img", "photo", "file", "path", "rgb", "input")
 _OF_LABELS = ("mask", "label", "annot", "seg", "gt", "target")
 
 
+def decode_text(data: bytes, errors: str = "strict") -> str:
+    """Text in UTF-8, or in UTF-16 or UTF-32 by its byte order mark, without the mark.
+
+    Args:
+        data: The bytes of a file.
+        errors: What becomes of bytes that are no UTF-8, as of `bytes.decode`.
+
+    Raises:
+        UnicodeError: It is no such text.
+    """
+    code = next((code for mark, code in _MARKS if data.startswith(mark)), None)
+    return data.decode(code) if code else data.decode("utf-8-sig", errors)
+
+
 def read_text(path: Path) -> str:
-    """Text of a file in UTF-8, UTF-16 or UTF-32, the latter two by their byte order mark.
+    """Text of a list of files, see `decode_text`.
 
     Returns:
-        The text without the mark; bytes that are no UTF-8 as surrogates, since names are bytes.
+        The text; bytes that are no UTF-8 as surrogates, since names are bytes.
 
     Raises:
         UserError: It cannot be read, or is no text.
     """
     try:
-        data = path.read_bytes()
-        code = next((code for mark, code in _MARKS if data.startswith(mark)), None)
-        text = data.decode(code) if code else data.decode("utf-8-sig", "surrogateescape")
+        text = decode_text(path.read_bytes(), "surrogateescape")
     except (OSError, UnicodeError) as error:
         raise UserError(f"{path}: cannot be read as a list ({error}); save it as UTF-8") from error
     if "\0" in text:  # in no path, and in almost every file that is no text

@@ -12,7 +12,7 @@ from typing import Any
 
 from vice.datasets.described.stored_values import pack
 from vice.errors import UserError
-from vice.images.text_lists import read_text
+from vice.images.text_lists import decode_text
 
 #: What such files are called, without their suffix and in lower case.
 _NAMES = ("classes", "class_dict", "class_names", "classnames", "labels", "label_colors",
@@ -77,9 +77,7 @@ def read_table(path: Path) -> list[Row]:
         UserError: It cannot be read, or is no table of classes.
     """
     try:
-        text = read_text(path)
-        # Names are text: bytes that are no UTF-8 are no letters of any.
-        text.encode()
+        text = decode_text(path.read_bytes())
         rows = _from_json(json.loads(text)) if path.suffix == ".json" else _from_text(text)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as a table of classes ({error})") from error

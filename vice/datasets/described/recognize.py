@@ -68,10 +68,12 @@ def recognize(root: Path, table: Path | None = None) -> Recognized:
     own = given is not None and given.stem.lower() != "objectinfo150"
     found = None if own else known_layout(root, names)
     if found is not None:
+        _check_sizes(root, found)
         return _recognized(root, names, found, None)
     annotations = annotation_files(root, names)
     if annotations:
         found = describe_annotations(root, names, annotations)
+        _check_sizes(root, found)
         return _recognized(root, names, found, _shares(root, found))
     found, shares, looked_at = describe_maps(root, names, given)
     return _recognized(root, names, found, (shares, looked_at))
@@ -83,15 +85,19 @@ def _recognized(
     description: Description,
     shares: tuple[dict[str, float], int] | None,
 ) -> Recognized:
-    """A description whose pairs are counted, after a look at the size of each."""
+    """A description whose pairs are counted."""
     data = _opened(root, description)
     if shares is not None and (notes := _left_out(root, data, names)):
         description = replace(description, decisions=(*description.decisions, *notes))
-    pairs = {name: data.pairs(name) for name in data.splits()}
-    every = list({pair.image: pair for found in pairs.values() for pair in found}.values())
-    check_sizes(look_at_pairs(every, data.label_geometry, f"sizes in {root}"), description.exif)
-    counts = {name: len(found) for name, found in pairs.items()}
+    counts = {name: len(data.pairs(name)) for name in data.splits()}
     return Recognized(description, counts, *(shares or ({}, 0)))
+
+
+def _check_sizes(root: Path, description: Description) -> None:
+    data = _opened(root, description)
+    pairs = {pair.image: pair for split in data.splits() for pair in data.pairs(split)}
+    looks = look_at_pairs(list(pairs.values()), data.label_geometry, f"sizes in {root}")
+    check_sizes(looks, description.exif)
 
 
 def _left_out(root: Path, data: DescribedSet, names: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from vice.datasets.described.class_tables import Row, read_table
 from vice.datasets.described.description import REFUSE, SKIP, Description, Split
 from vice.datasets.described.file_units import SPLIT_WORDS, WHOLE
 from vice.datasets.described.meanings import find_meanings
-from vice.datasets.described.pair_sizes import decide_exif, look_at_pairs
+from vice.datasets.described.pair_sizes import check_sizes, decide_exif, look_at_pairs
 from vice.datasets.described.pairing import find_pairings
 from vice.datasets.described.placing import Placed
 from vice.datasets.described.stem_lists import (
@@ -101,7 +101,9 @@ def describe_maps(
             f"{without} images without labels and {spare} labels without an image are left out"
         )
     pairs = list({pair.image: pair for each in files.values() for pair in each.pairs}.values())
-    exif, why = decide_exif(look_at_pairs(pairs, geometry, f"EXIF in {root}"))
+    looks = look_at_pairs(pairs, geometry, f"sizes in {root}")
+    exif, why = decide_exif(looks)
+    check_sizes(looks, exif)
     description = Description(
         name=root.resolve().name,
         splits=splits,
