@@ -59,6 +59,7 @@ def make(folder: Path, images: int, concepts: int) -> Path:
     centers = F.normalize(torch.from_numpy(rng.normal(size=(KINDS, DIM))).float(), dim=1)
     compression = Compression.fit(centers)
     files = ExplorerFiles(folder)
+    files.begin(images)
     files.prepare(images, CELLS, compression.directions.shape[1])
     size = (480, 640)
     regions, cells = grid_of(size, REGIONS), grid_of(size, CELLS, whole=True)

@@ -157,8 +157,8 @@ def _concepts(
             fit_concepts(
                 predictor, images, args.clusters, seed=args.seed, kept=kept, stopped=stops
             ).save(path)
-        except PassStopped:
-            stops.stop(0, len(images))
+        except PassStopped as stop:
+            stops.stop(stop.done, len(images))
         kept.forget()
     fitted = given_concepts(path, predictor)
     if len(fitted.names) != args.clusters:
