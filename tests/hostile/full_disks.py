@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import resource
-import runpy
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ import torch
 
 from tests.hostile import runs
 from tests.hostile.case import Action, Family, Make
+from tests.hostile.names import compare_tool
 from tests.hostile.pictures import encode, picture
 
 Rng = np.random.Generator
@@ -169,15 +169,7 @@ def _save_results(out: Path, rng: Rng) -> None:
 
 
 def _save_table(out: Path, rng: Rng) -> None:
-    tool = Path(__file__).parents[2] / "tools" / "compare.py"
-    main = runpy.run_path(str(tool))["main"]
-    fakes = {"read_results": list, "make_tables": lambda *_: [], "to_html": lambda _: "x" * 99}
-    main.__globals__.update(fakes)
-    arguments, sys.argv = sys.argv, ["compare.py", "x", "--out", str(out / "table.html")]
-    try:
-        main()
-    finally:
-        sys.argv = arguments
+    compare_tool([], str(out / "table.html"), to_html=lambda *_: "x" * 99)
 
 
 def _unpack(out: Path, rng: Rng) -> None:
@@ -202,7 +194,9 @@ def _with_archive(make: Make) -> Make:
 def _task(folder: Path, phase: int) -> Any:
     embedder, prototypes = _model()
     head = SimpleNamespace(prototypes=prototypes)
-    method = SimpleNamespace(name="vice_swav", concepts=lambda head: head.prototypes.concepts())
+    method = SimpleNamespace(
+        name="vice_swav", concepts=lambda head: head.prototypes.concepts(), provenance=dict
+    )
     model = SimpleNamespace(trunk=SimpleNamespace(embedder=embedder), heads=[head])
     data = SimpleNamespace(data_objs=[SimpleNamespace(paths=["a.png"])])
     return SimpleNamespace(
@@ -213,7 +207,7 @@ def _task(folder: Path, phase: int) -> Any:
         train=True,
         train_phase_idx=phase,
         num_train_phases=3,
-        config={"SEED_VALUE": 1},
+        config={"SEED_VALUE": 1, "VICE": {}, "OPTIMIZER": {"num_epochs": 3}},
     )
 
 

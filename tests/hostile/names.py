@@ -9,9 +9,11 @@ import os
 import runpy
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -98,7 +100,8 @@ def _provenance(folder: Path, rng: Rng) -> Any:
         trunk = SimpleNamespace(embedder=SimpleNamespace(weight_source=None))
         task = SimpleNamespace(
             base_model=SimpleNamespace(trunk=trunk), datasets=datasets, iteration=1,
-            train_phase_idx=0, config={"SEED_VALUE": 1},
+            train_phase_idx=0, method=SimpleNamespace(provenance=dict),
+            config={"SEED_VALUE": 1, "VICE": {}, "OPTIMIZER": {"num_epochs": 3}},
         )  # fmt: skip
         return json.loads(json.dumps(_meta(task)))
 
@@ -248,6 +251,21 @@ def _config(folder: Path, rng: Rng) -> Any:
     return run, check
 
 
+def compare_tool(tables: list[Any], out: str, **pages: Any) -> None:
+    """Runs ``tools/compare.py`` on tables instead of results; ``pages`` replace what draws them."""
+    from vice.evaluation import compare, comparison_page, own_tables, paired
+
+    tool = Path(__file__).parents[2] / "tools" / "compare.py"
+    with (
+        mock.patch.multiple(compare, read_results=list, make_tables=lambda *_: tables),
+        mock.patch.object(own_tables, "divide_folders", lambda folders: (folders, [])),
+        mock.patch.object(paired, "pair_tables", lambda *_: []),
+        mock.patch.multiple(comparison_page, **pages) if pages else nullcontext(),
+        mock.patch.object(sys, "argv", ["compare.py", "x", "--out", out]),
+    ):
+        runpy.run_path(str(tool))["main"]()
+
+
 def _compared(folder: Path, rng: Rng) -> Any:
     spec = str(folder / name(rng))
     suffix = (".html", ".md")[int(rng.integers(2))]
@@ -259,17 +277,12 @@ def _compared(folder: Path, rng: Rng) -> Any:
             settings = {"dataset": "d", "kind": "linear"}
             return ComparisonTable("t", settings, ["linear"], {row: {"linear": [(0.5, 0.5)]}})
 
-        tool = Path(__file__).parents[2] / "tools" / "compare.py"
-        main = runpy.run_path(str(tool))["main"]
-        make = main.__globals__["to_html" if suffix == ".html" else "to_markdown"]
-        main.__globals__.update(read_results=list, make_tables=lambda *_: [table(spec)])
-        arguments, sys.argv = sys.argv, ["compare.py", "x", "--out", f"t{suffix}"]
-        try:
-            main()
-        finally:
-            sys.argv = arguments
+        from vice.evaluation import comparison_page
+
+        make = comparison_page.to_html if suffix == ".html" else comparison_page.to_markdown
+        compare_tool([table(spec)], f"t{suffix}")
         text = (folder / f"t{suffix}").read_bytes().decode("utf-8")
-        return len(text.split("\n")), len(make([table("plain")]).split("\n"))
+        return len(text.split("\n")), len(make([table("plain")], []).split("\n"))
 
     return run, lambda lines: _wrong(lines[0] != lines[1], "broken lines")
 

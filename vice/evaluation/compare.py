@@ -19,7 +19,6 @@ from vice.evaluation.protocol_effects import KINDS
 from vice.evaluation.protocols import hashed_fields
 from vice.runtime.files import read_json
 from vice.runtime.run_folder import RESULTS_NAME
-from vice.scoring import mean_over
 
 logger = logging.getLogger(__name__)
 #: Kinds of results that are no scores of an embedder under a protocol.
@@ -269,6 +268,9 @@ def _table(
         f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}, "
         f"{settings['protocol']} ({settings['hash']})"
     )
+    # PyTorch takes seconds to import, and help of tools does without.
+    from vice.scoring import mean_over
+
     return ComparisonTable(title, settings, list(columns), rows, mean_over(counted), cells)
 
 

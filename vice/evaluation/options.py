@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import textwrap
 from collections.abc import Callable, Sequence
@@ -184,7 +185,7 @@ def _arguments(args: argparse.Namespace, protocol: Protocol, what: str) -> dict[
     if args.device is not None:
         check_device(args.device, "--device")
     place = Path(args.dataset).resolve()
-    data = place.parent.name if place.is_file() else place.name
+    data = place.parent.name if os.path.isfile(place) else place.name
     parts = [data, protocol.name, protocol.hash, what, args.checkpoint, f"seed{args.seed}"]
     folder = "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts)
     out = args.out or str(Path("outputs", "eval", folder))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def describe_folder(
     path = root / NAME if out is None else out
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out {path}: must end in .yaml")
-    if path.exists() and not again:
+    if os.path.exists(path) and not again:
         raise UserError(f"{path} is there: change it by hand, or write it anew with --again")
     found = recognize(root, table)
     description = found.description

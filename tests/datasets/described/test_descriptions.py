@@ -187,3 +187,11 @@ def test_scored_like_the_plain_folder(tmp_path, rng):
         assert (described is None) == (name == "plain")
         assert result["classes"] == list(NAMES)
     assert counts["plain"] == counts["described"]
+
+
+def test_names_too_long_for_a_disk(tmp_path):
+    """They are missing files like any others."""
+    long = "n" * 5000
+    for call in (lambda: recognize(tmp_path / long), lambda: open_dataset(long)):
+        with pytest.raises(UserError, match=r"no such folder|is neither a folder"):
+            call()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -239,8 +240,9 @@ def open_described(path: str | Path) -> DescribedSet:
 
 def is_description(path: str | Path) -> bool:
     """Whether this is ``dataset.yaml``, or a folder with one."""
-    path = Path(path)
-    return (path / NAME).is_file() or (path.suffix in (".yaml", ".yml") and path.is_file())
+    # Path length: os.path has an answer for names too long for the disk, too; Path raises.
+    of_folder = os.path.isfile(os.path.join(path, NAME))
+    return of_folder or (Path(path).suffix in (".yaml", ".yml") and os.path.isfile(path))
 
 
 def ignores_exif(path: str | Path) -> bool:

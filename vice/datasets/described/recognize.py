@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -53,7 +54,8 @@ def recognize(root: Path, table: Path | None = None) -> Recognized:
     Raises:
         UserError: No images, no labels, or values that nothing gives a meaning; says what to do.
     """
-    if not root.is_dir():
+    # Path length: os.path has an answer for names too long for the disk, too; Path raises.
+    if not os.path.isdir(root):
         raise UserError(f"{root}: no such folder; check the path")
     names = walk(root)
     if not any(PurePosixPath(name).suffix.lower() in SUFFIXES for name in names):
