@@ -34,6 +34,7 @@ from vice.models.own_files import (
     write_safetensors,
 )
 from vice.models.training_state import PATTERN, SUFFIX, furthest_snapshot
+from vice.names import printable
 from vice.runtime.files import make_folder, write_text
 from vice.runtime.run_folder import ARCHITECTURE_NAME, CARD_NAME, WEIGHTS_NAME
 
@@ -184,7 +185,11 @@ def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
     meta = card.get("meta", {})
     embedder.provenance = {name: meta[name] for name in _TOLD if name in meta}
     if early := _unfinished(meta):
-        logger.warning("%s is of %s: its training goes on, or has stopped on the way", file, early)
+        logger.warning(
+            "%s is of %s: its training goes on, or has stopped on the way",
+            printable(str(file)),
+            early,
+        )
         embedder.provenance["unfinished"] = early
     concepts = None if concepts is None else concepts.to(device)
     return Checkpoint(embedder, concepts, meta, file)
