@@ -4,7 +4,8 @@
 Results that were not taken in the same way get tables of their own, and a line says what differs.
 Rows of one table are paired over the same resamples of the scored images: which differences to the
 first row (or the one that --against names) lie within chance. The positional bias, outlines and
-named masks (score_masks.py) get tables of their own.
+named masks (score_masks.py) get tables of their own. Of a folder of such directories (score.py's)
+all are taken.
 
 Examples:
     python tools/compare.py outputs/msrc21/*
@@ -32,12 +33,12 @@ def main() -> None:
     add("--against", metavar="ROW", help="row that the others are paired with (the first)")
     args = parser.parse_args()
     # PyTorch takes seconds to import, and help does without.
-    from vice.evaluation.compare import make_tables, read_results, row_names
+    from vice.evaluation.compare import make_tables, read_results, row_names, spread
     from vice.evaluation.comparison_page import to_html, to_markdown
     from vice.evaluation.own_tables import divide_folders, make_own_tables, own_sections
     from vice.evaluation.paired import pair_tables, pairing_sections
 
-    names, (folders, own) = row_names(args.row), divide_folders(args.folders)
+    names, (folders, own) = row_names(args.row), divide_folders(spread(args.folders))
     further = own_sections(make_own_tables(own, names), args.against)
     tables = make_tables(read_results(folders), names) if folders or not own else []
     paired = pairing_sections(pair_tables(tables, args.against)) if tables else []

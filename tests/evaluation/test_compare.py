@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.forked import Forked
 from vice.errors import UserError
-from vice.evaluation.compare import differences, make_tables, read_results, row_names
+from vice.evaluation.compare import differences, make_tables, read_results, row_names, spread
 from vice.evaluation.comparison_page import to_html, to_markdown
 from vice.evaluation.paired import pair_tables, pairing_sections
 
@@ -143,7 +143,8 @@ def test_command_line(tmp_path) -> None:
     assert "Table 1: run, other cannot be paired, without per_image.npz in" in shown
     assert Forked([*tool[1:], *folders, "--out", str(tmp_path / "t.html")]).wait().returncode == 0
     assert "<table>" in (tmp_path / "t.html").read_text()
-    done = Forked([*tool[1:], str(tmp_path)]).wait()
+    assert Forked([*tool[1:], str(tmp_path)]).wait().stdout == shown
+    done = Forked([*tool[1:], str(ROOT / "tools")]).wait()
     assert done.returncode == 2 and "holds no results.json" in done.stderr
     (tmp_path / "a" / "results.json").write_text('{"kind": "li')
     done = Forked([*tool[1:], *folders]).wait()
@@ -217,6 +218,17 @@ def test_what_is_no_results_directory_leads_to_those_there_are(tmp_path) -> None
         read_results([tmp_path])
     with pytest.raises(UserError, match="name its folder, .*one"):
         read_results([tmp_path / "one" / "results.json"])
+
+
+def test_a_folder_of_results_stands_for_those_in_it(tmp_path) -> None:
+    for name in ("score/linear", "score/clusters", "plain", "other/pictures"):
+        (tmp_path / name).mkdir(parents=True)
+        if name != "other/pictures":
+            (tmp_path / name / "results.json").write_text("{}")
+    named = [tmp_path / name for name in ("score", "plain", "other", "missing")]
+    assert spread(named) == [
+        tmp_path / "score" / "clusters", tmp_path / "score" / "linear", *named[1:],
+    ]  # fmt: skip
 
 
 def test_rows_that_hold_nothing_are_refused() -> None:

@@ -172,7 +172,7 @@ def test_what_cvat_cannot_hold(change, message, content, predictor, tmp_path, rn
 FAULTS = {
     "format": ({"format": "other"}, None, "holds no concepts of ViCE"),
     "model": ({"model": {"name": "b", "weights": "1"}}, None, r"those of another model \(b\)"),
-    "no model": ({"model": None}, None, "those of another model"),
+    "no model": ({"model": None}, None, "does not say of which model"),
     "metric": ({"metric": "cosine"}, None, "metric is 'cosine', not 'euclidean'"),
     "list": ({"dropped": {}}, None, "has no list 'dropped'"),
     "none": ({"concepts": []}, None, "holds no concept that was kept"),

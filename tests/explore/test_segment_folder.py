@@ -18,13 +18,14 @@ from PIL import Image
 import vice
 from tests.helpers.content import photo
 from tests.helpers.forked import Forked
-from vice.command import segment
+from vice.command import explore, segment, select
 from vice.errors import UserError
 from vice.explore.fitted_concepts import fit_concepts
 from vice.explore.mask_files import mask_names, read_mask, write_mask
 from vice.explore.mask_way import MaskWay
 from vice.explore.segment_folder import segment_folder
 from vice.explore.written_masks import open_written
+from vice.images.lists import survey
 from vice.models.centroids import Centroids
 from vice.models.concepts import Concepts
 from vice.runtime.preemption import Preempted
@@ -348,3 +349,47 @@ def test_what_the_command_refuses(words, message, folder, predictor, tmp_path, m
     error = SystemExit if message is None else UserError
     with pytest.raises(error, match=message):
         ran(monkeypatch, capsys, words[0], folder, *words[1:], "-o", target)
+
+
+@pytest.mark.parametrize("above", [False, True])
+@pytest.mark.parametrize("command", [segment, select, explore])
+def test_output_that_holds_the_images_is_refused(command, above, folder, monkeypatch):
+    before = files(folder)
+    out = folder.parent if above else folder
+    more = ["-n", "2"] if command is select else []
+    words = ["vice", "lab", str(folder), *more, "--out", str(out), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(
+        UserError, match="all 3 images lie in this output folder; choose one beside"
+    ):
+        command.main()
+    assert files(folder) == before
+
+
+def test_what_was_written_is_not_taken_for_photographs(folder, tmp_path, monkeypatch, capsys):
+    """Masks and an explorer below the images: by the call that writes them, and by others."""
+    monkeypatch.setattr(sys, "argv", ["vice", "lab", str(folder), "--clusters", "2", "--out",
+                                      str(folder / "explorer"), "--device", "cpu"])  # fmt: skip
+    explore.main()
+    for _ in range(2):
+        said = ran(monkeypatch, capsys, "lab", folder, "--clusters", 2, "-o", folder / "masks")
+        assert "3 masks of 2 concepts" in said
+    found = survey(folder)
+    assert found.used.total() == 3
+    assert found.inner == ["explorer (written by ViCE)", "masks (written by ViCE)"]
+    assert "folders not looked into: explorer (written by ViCE), masks" in found.line()
+    # Named itself, a folder is what it is.
+    assert survey(folder / "masks").used.total() == 6
+
+
+def test_concepts_that_cannot_be_meant(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "notes.txt").write_text("sky")
+    (tmp_path / "bare.json").write_text('{"format": "vice-concepts-1", "concepts": []}')
+    for name, message in (
+        ("notes.txt", "concepts are a concepts.json of vice explore, or the concepts.safetensors"),
+        ("nowhere.json", "nowhere.json: no such file; check the path"),
+        ("bare.json", "does not say of which model its concepts are"),
+    ):
+        with pytest.raises(UserError, match=message):
+            ran(monkeypatch, capsys, "lab", folder, "--concepts", tmp_path / name, "-o",
+                tmp_path / "out")  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from vice.cli import show
 from vice.errors import UserError
+from vice.names import printable
 from vice.paths import typed_path, typed_text
 from vice.runtime.device_names import NAMES
 from vice.runtime.preemption import Preempted, watch_signals
@@ -136,6 +137,13 @@ def listed(places: Sequence[Path], out: Path) -> Inputs:
     found = dict.fromkeys(path for place in others for path in list_images(place))
     # Output below the images: what an earlier call has drawn is none of them.
     images = [path for path in found if own not in path.absolute().parents]
+    if found and not images:
+        raise UserError(
+            f"{printable(str(out))}: all {len(found)} images lie in this output folder; choose one "
+            "beside them"
+        )
+    if len(images) < len(found):
+        show(f"left out: {len(found) - len(images)} images in the output folder itself")
     videos = {film.name: extract_frames(film, out / FRAMES / film.name) for film in films}
     return Inputs([*images, *(frame for frames in videos.values() for frame in frames)], videos)
 
@@ -151,6 +159,11 @@ def given_concepts(path: Path, predictor: Predictor) -> NamedConcepts:
 
     if path.suffix.lower() == NAMED:
         return read_named(path, predictor)
+    if path.suffix.lower() != ".safetensors":
+        raise UserError(
+            f"{path}: concepts are a concepts.json of vice explore, or the concepts.safetensors "
+            "that vice segment or tools/eval_cluster.py has fitted"
+        )
     fitted = Centroids.load(path)
     if fitted.vectors.shape[1] != predictor.dim:
         raise UserError(

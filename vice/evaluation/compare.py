@@ -94,6 +94,15 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
     return results
 
 
+def spread(folders: Sequence[str | Path]) -> list[Path]:
+    """Folders with results, in place of those that hold nothing but such folders (score.py's)."""
+    found: list[Path] = []
+    for folder in map(Path, folders):
+        inside = [] if (folder / RESULTS_NAME).is_file() else folder.glob(f"*/{RESULTS_NAME}")
+        found += sorted(file.parent for file in inside) or [folder]
+    return found
+
+
 def _begun(folder: Path) -> bool:
     """Whether a folder is what an evaluation leaves that was stopped: empty, or with its log."""
     try:

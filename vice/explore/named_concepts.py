@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,15 +107,19 @@ def read_named(path: Path, predictor: Predictor) -> NamedConcepts:
     Raises:
         UserError: It cannot be read, is not whole, or belongs to another model.
     """
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such file; check the path")
     content = read_json(path, _REMEDY)
     if content.get("format") != FORMAT:
         raise UserError(f"{path}: holds no concepts of ViCE (format {FORMAT}); {_REMEDY}")
     model = content.get("model")
-    if not isinstance(model, dict) or model.get("weights") != digest(predictor.embedder):
-        name = model.get("name") if isinstance(model, dict) else None
+    if not isinstance(model, dict) or not isinstance(model.get("weights"), str):
+        raise UserError(f"{path}: does not say of which model its concepts are; {_REMEDY}")
+    if model["weights"] != digest(predictor.embedder):
         raise UserError(
-            f"{path}: its concepts are those of another model ({name}), and mean nothing in "
-            f"{predictor.name}: give that model, or make an explorer of this one (vice explore)"
+            f"{path}: its concepts are those of another model ({model.get('name')}), and mean "
+            f"nothing in {predictor.name}: give that model, or make an explorer of this one (vice "
+            "explore)"
         )
     metric = COSINE if is_spherical(predictor.embedder) else EUCLIDEAN
     if content.get("metric") != metric:

@@ -31,6 +31,8 @@ def open_written(source: Path, least: int = 1) -> Masks:
     Raises:
         UserError: There are no finished masks.
     """
+    if not os.path.isdir(source):
+        raise UserError(f"{source}: no such folder; give what vice segment had as --out")
     record = read_json(source / RECORD, _REMEDY) if (source / RECORD).exists() else {}
     names, table = record.get("names"), source / SUMMARY
     if not isinstance(names, list) or not table.is_file():

@@ -46,6 +46,12 @@ _SIZES = 64
 #: Suffixes and folders that a line names; the others are counted together.
 MOST_NAMED = 8
 LONGEST_SUFFIX = 12
+#: What lies together in folders that ViCE has written (masks, explorer, run), and nowhere else.
+_WRITTEN = (
+    {"segmentation.json", "masks"},
+    {"explorer.json", "index.html"},
+    {"architecture.json", "train_config.yaml"},
+)
 _BROKEN, _EMPTY, _NO_FILE, _MISSING = "broken links", "empty files", "not files", "missing"
 
 
@@ -243,6 +249,10 @@ def _walk(folder: Path, contents: Contents) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
+        if Path(current) != folder and any(each <= {*folders, *names} for each in _WRITTEN):
+            contents.inner.append(f"{Path(current).relative_to(folder)} (written by ViCE)")
+            folders.clear()
+            continue
         contents.hidden += sum(name.startswith(".") for name in folders)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths += [Path(current, name) for name in names if contents.take(name, SUFFIXES)]

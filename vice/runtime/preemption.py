@@ -120,7 +120,7 @@ class _Watch:
                 end_now(f"stopped at once by a second {name}: the same command goes on from the "
                         "last state that was saved")  # fmt: skip
             if not notice.begun.value:
-                end_now(f"{too_early(name)}: there was nothing to save yet")
+                end_now(f"{too_early(name)}: there was nothing new to save")
             notice.insisted |= number in _INSISTENT
         notice.signal_number = notice.signal_number or number
         for child in active_children():

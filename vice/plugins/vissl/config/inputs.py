@@ -41,7 +41,7 @@ def check_data(config: DictConfig) -> None:
     if not OmegaConf.is_list(paths) or len(paths) != 1 or not isinstance(paths[0], str):
         raise UserError(
             f"{key} must be a list with one path, a folder or a file of paths, such as "
-            f'"{key}=[path/to/photos]"'
+            f'"{key}=[path/to/photos]" (vice train: --images path/to/photos)'
         )
     # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.exists(paths[0]):
@@ -69,8 +69,8 @@ def _check_folder(key: str, images: Path, run: Path) -> None:
     if not any(part.startswith(".") for part in inside):
         raise UserError(
             f"config.CHECKPOINT.DIR: {run} lies in the folder of images {images}, where the "
-            "pictures of the run would be taken for images: choose a folder outside of it (for "
-            "the demo with --out)"
+            "pictures of the run would be taken for images: choose a folder outside of it (of "
+            "vice train and the demo: --out)"
         )
 
 
