@@ -142,6 +142,9 @@ def folder(tmp_path_factory):
     for name in (*runs_of, "outputs/maskcontrast_voc", "outputs/stego_coco", "outputs/photos"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         runs.run_folder(place, name)
+    (place / "selected").mkdir()
+    some = sorted((place / "path/to/labelled/folder/images/train").iterdir())[:3]
+    (place / "selected" / "selected.txt").write_text("".join(f"{each}\n" for each in some))
     _scenes(place)
     (place / "FILE").write_bytes(b"weights")
     for name in ("masks", "MASKS"):

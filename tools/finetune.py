@@ -10,7 +10,7 @@ from vice.paths import typed_path
 
 EXAMPLE = """\
   python tools/finetune.py outputs/coco_highres --dataset coco27 --fraction 0.01 --subset-seed 0
-  python tools/finetune.py outputs/folder --dataset my_folder --images selected/selected.txt
+  python tools/finetune.py RUN --dataset path/to/labelled/folder --images selected/selected.txt
   python tools/finetune.py imagenet:resnet50-deeplabv3plus-128 --dataset coco27 --fraction 0.01
 """
 

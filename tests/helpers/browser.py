@@ -223,7 +223,7 @@ class Browser:
             const hit = () => document.elementFromPoint(...point());
             const lies = () => {{ const found = hit();
                 return found && (element.contains(found) || found.contains(element)); }};
-            const end = performance.now() + 5000;
+            const end = performance.now() + 20000;
             for (let still = 0; still < 3 && performance.now() < end;) {{
                 element.scrollIntoView({{block: "nearest"}});
                 if (!lies()) element.scrollIntoView({{block: "center"}});
