@@ -56,6 +56,7 @@ WHERE_IT_ENDS = {
     "train": (START, "as run_distributed.py"),
     "explore": (PARSED, "embeds a folder and draws it; tests/explore/test_explorer_page.py"),
     "explorer_speed.py": (PARSED, "as explore, of 2000 images"),
+    "segment_speed.py": (PARSED, "as segment, of 2000 images"),
     "select": (PARSED, "embeds a folder; tests/explore/test_select_images.py"),
     "segment": (END, ""),
     "export-masks": (END, ""),
