@@ -18,6 +18,7 @@ import numpy as np
 from vice.errors import UserError
 from vice.images.text_lists import listed_paths
 from vice.names import name_bytes
+from vice.runtime.run_folder import ARCHITECTURE_NAME, CONFIG_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ LONGEST_SUFFIX = 12
 _WRITTEN = (
     {"segmentation.json", "masks"},
     {"explorer.json", "index.html"},
-    {"architecture.json", "train_config.yaml"},
+    {ARCHITECTURE_NAME, CONFIG_NAME},
 )
 _BROKEN, _EMPTY, _NO_FILE, _MISSING = "broken links", "empty files", "not files", "missing"
 
