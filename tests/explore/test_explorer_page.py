@@ -424,6 +424,7 @@ def test_can_be_read_and_used_at_any_width(page, width, scheme):
 def test_a_model_whose_lengths_count(browser, folder, tmp_path):
     """Lab: distances instead of cosines, in the page as in the masks."""
     ran(explore, "lab", folder, "--clusters", 4, "-o", tmp_path / "lab", "--device", "cpu")
+    browser.resize(1400, 900)
     browser.faults.clear()
     browser.open(tmp_path / "lab" / "index.html")
     browser.wait("Explorer.started")
