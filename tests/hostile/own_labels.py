@@ -157,7 +157,7 @@ def _listed(made: Written, rng: Rng) -> None:
         lambda name: name,
         lambda name: name.replace("/", "\\"),
         lambda name: f"./{name}",
-        lambda name: f"/home/me/data/{name}",
+        lambda name: f"/elsewhere/data/{name}",
         lambda name: unicodedata.normalize("NFD", name),
         lambda name: str(Path(name).with_suffix("")),
     ]

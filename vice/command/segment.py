@@ -18,6 +18,7 @@ from vice.command.inputs import (
     show_unread,
 )
 from vice.errors import UserError
+from vice.explore.in_order import WORKERS
 from vice.names import printable
 from vice.paths import typed_path
 
@@ -39,8 +40,6 @@ with their georeference. The same command goes on where it was stopped.
 """
 #: Formats of embeddings, named here so that help needs no library.
 FORMS = ("npz", "zarr", "parquet")
-#: Threads beside the model, if nothing is said.
-WORKERS = 2
 #: Fitted concepts, beside the masks.
 CONCEPTS_NAME = "concepts.safetensors"
 #: How much the masks of videos change.

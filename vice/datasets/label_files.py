@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from vice.errors import UserError
 from vice.images.picture_formats import open_picture
-from vice.images.stored_order import as_stored
+from vice.images.stored_order import oriented
 from vice.labels import IGNORE
 
 EXIF_ORIENTATION = 274
@@ -185,7 +185,7 @@ def read_stored(
         check_header(path, image)
         palette = image.getpalette("RGB") if image.mode == "P" else None
         # Palette: Pillow keeps it where it turns an image.
-        stored = np.array(ImageOps.exif_transpose(image) if upright else as_stored(image))
+        stored = np.array(oriented(image, upright=upright))
     if palette and num_classes is not None:
         _check_palette(path, np.array(palette, np.uint8).reshape(-1, 3), stored, num_classes)
     return stored

@@ -14,8 +14,9 @@ from PIL import Image
 
 from vice.errors import UserError
 from vice.runtime.files import disk_errors, make_folder, write_json, write_text
+from vice.runtime.run_folder import EXPLORER_RECORD_NAME
 
-INDEX, RECORD = "index.html", "explorer.json"
+INDEX, RECORD = "index.html", EXPLORER_RECORD_NAME
 #: Longest sides of pictures: small ones for the grid, and what an opened image shows.
 THUMB, PICTURE = 256, 960
 #: About how many bytes a pixel of a JPEG takes.

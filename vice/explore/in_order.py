@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+#: Threads beside the model, if nothing is said.
+WORKERS = 2
 Item = TypeVar("Item")
 Read = TypeVar("Read")
 Made = TypeVar("Made")

@@ -14,7 +14,7 @@ import torch
 from vice.errors import UserError
 from vice.explore.disk_estimate import DiskEstimate
 from vice.explore.embedding_files import EMBEDDINGS, EmbeddingFiles
-from vice.explore.in_order import in_order
+from vice.explore.in_order import WORKERS, in_order
 from vice.explore.mask_files import MOST_CONCEPTS, mask_names
 from vice.explore.mask_way import GEOREFERENCED, MASKS, OVERLAYS, MaskWay, OnTheWay
 from vice.explore.named_concepts import NamedConcepts
@@ -26,13 +26,13 @@ from vice.runtime.files import disk_errors, make_folder, read_json, write_json
 from vice.runtime.folder_lock import sole_writer
 from vice.runtime.progress import progress
 from vice.runtime.provenance import digest, digest_tensors
+from vice.runtime.run_folder import MASKS_RECORD_NAME
 
-SUMMARY, RECORD = "summary.csv", "segmentation.json"
+SUMMARY, RECORD = "summary.csv", MASKS_RECORD_NAME
 #: Folder of the tables of parts, which several processes make.
 PARTS = "parts"
 #: In the record, how many images the table lacks.
 LEFT = "left"
-WORKERS = 2
 _REMEDY = "delete it, or choose another output folder"
 
 

@@ -18,7 +18,12 @@ import numpy as np
 from vice.errors import UserError
 from vice.images.text_lists import listed_paths
 from vice.names import name_bytes
-from vice.runtime.run_folder import ARCHITECTURE_NAME, CONFIG_NAME
+from vice.runtime.run_folder import (
+    ARCHITECTURE_NAME,
+    CONFIG_NAME,
+    EXPLORER_RECORD_NAME,
+    MASKS_RECORD_NAME,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +54,8 @@ MOST_NAMED = 8
 LONGEST_SUFFIX = 12
 #: What lies together in folders that ViCE has written (masks, explorer, run), and nowhere else.
 _WRITTEN = (
-    {"segmentation.json", "masks"},
-    {"explorer.json", "index.html"},
+    {MASKS_RECORD_NAME, "masks"},
+    {EXPLORER_RECORD_NAME, "index.html"},
     {ARCHITECTURE_NAME, CONFIG_NAME},
 )
 _BROKEN, _EMPTY, _NO_FILE, _MISSING = "broken links", "empty files", "not files", "missing"

@@ -23,7 +23,7 @@ from vice.images.pixel_scale import (
     scaled_float,
     white_of_16_bit,
 )
-from vice.images.stored_order import as_stored
+from vice.images.stored_order import oriented
 from vice.images.tiff_layout import TiffLayout
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ _LOW_BYTES = {
     "RGBA;16L": "RGBA;16B",
     "RGBA;16N": "RGBA;16B" if _LITTLE else "RGBA;16L",
 }
-_ORIENTATION = 0x0112
 #: Pixels that are converted at a time: Pillow takes up to eleven bytes for each.
 _AT_ONCE = 2**22
 #: Chunks of a PNG that may come before its pixels, at the most; a file has a dozen.
@@ -108,15 +107,7 @@ class Source:
 
     def turned(self, image: Image.Image | None = None) -> Image.Image:
         """The image, or the same opened once more, as it is wanted."""
-        from PIL import ImageOps
-
-        chosen = self.image if image is None else image
-        if not self.upright:
-            return as_stored(chosen)
-        # As it is stored: Pillow would copy it, too.
-        if chosen.getexif().get(_ORIENTATION, 1) == 1:
-            return chosen
-        return ImageOps.exif_transpose(chosen)
+        return oriented(self.image if image is None else image, upright=self.upright)
 
     def values(self, image: Image.Image | None = None) -> np.ndarray:
         """Its samples: (H, W) or (H, W, C)."""

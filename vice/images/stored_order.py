@@ -25,6 +25,23 @@ def unmapped(image: Image.Image) -> Image.Image:
     return image
 
 
+def oriented(image: Image.Image, *, upright: bool) -> Image.Image:
+    """A picture as viewers show it, or as its file stores it.
+
+    Args:
+        image: Opened and not loaded yet.
+        upright: Whether its orientation is applied.
+    """
+    from PIL import ImageOps
+
+    if not upright:
+        return as_stored(image)
+    # As it is stored: Pillow would copy it, too.
+    if image.getexif().get(_ORIENTATION, 1) == 1:
+        return image
+    return ImageOps.exif_transpose(image)
+
+
 def as_stored(image: Image.Image) -> Image.Image:
     """A picture as its file stores it: of TIFF files Pillow turns the pixels while it reads them.
 

@@ -108,6 +108,7 @@ class Part:
 
     Attributes:
         maps: Their numbers.
+        rows: Their slots among those of all maps.
         grid: (m, h', w', D), their cells.
     """
 
@@ -116,6 +117,7 @@ class Part:
         self.grid = embeddings.permute(0, 2, 3, 1).contiguous()
         self.cells = self.grid.flatten(1, 2)
         self.maps = slice(first, first + len(embeddings))
+        self.rows = slice(first * whole.slots, self.maps.stop * whole.slots)
         begin = first * whole.slots * whole.cells
         # (4, m * h * w): the four cells around each pixel.
         self.entries = (whole.entry[self.maps].flatten() - begin) + whole.offsets[:, None]

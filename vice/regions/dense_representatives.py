@@ -60,12 +60,12 @@ class SmallRepresentatives(torch.autograd.Function):
         sums = embeddings.new_zeros(len(vectors), dtype=torch.float64)
         kept = []
         for part in maps.parts(embeddings, torch.float64):
-            rows = slice(part.maps.start * maps.slots, part.maps.stop * maps.slots)
+            rows = part.rows
             own = maps.slot[(maps.slot >= rows.start) & (maps.slot < rows.stop)] - rows.start
             slots = part.slots()
             squares, longest = part.squared_lengths()
             lengths = inverse_lengths(squares, longest)
-            scores = _best_scores(part, prototypes.float()).mul_(lengths)
+            scores = _best_scores(part, prototypes).mul_(lengths)
             chosen = first_best(slots, scores.flatten(), rows.stop - rows.start)[own]
             found = squares.new_zeros(rows.stop - rows.start, maps.dim)
             found[own] = part.mix(chosen) * lengths.flatten()[chosen, None]
@@ -94,8 +94,7 @@ class SmallRepresentatives(torch.autograd.Function):
             of_sums[maps.slot] = of_coherence / counts
             found = torch.empty_like(embeddings)
             for part, kept in zip(maps.parts(embeddings), ctx.kept, strict=True):
-                rows = slice(part.maps.start * maps.slots, part.maps.stop * maps.slots)
-                values = vectors[rows], of_slots[rows], of_sums[rows]
+                values = vectors[part.rows], of_slots[part.rows], of_sums[part.rows]
                 of_cells = _gradient(part, kept, values, through=ctx.through)
                 found[part.maps] = of_cells.view(part.grid.shape).permute(0, 3, 1, 2)
         return found, None, None, None

@@ -225,7 +225,7 @@ def test_layouts(name, tmp_path, rng):
         ("train.csv", "mask,image\nmasks/0.png,photos/0.jpg\nmasks/2.png,photos/2.jpg\n", "utf-8"),
         ("train.csv", "id\n0\n2\n", "utf-8-sig"),
         ("train.tsv", "0\t9\n2\t9\n", "utf-8"),
-        ("train.lst", "/home/me/photos/0.jpg /home/me/masks/0.png\n2.jpg\n", "utf-8"),
+        ("train.lst", "/elsewhere/photos/0.jpg /elsewhere/masks/0.png\n2.jpg\n", "utf-8"),
     ],
 )
 def test_lists_as_programs_write_them(name, text, encoding, tmp_path, rng):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from vice.datasets.label_files import opened, raw_mode
 from vice.errors import UserError
-from vice.images.stored_order import as_stored
+from vice.images.stored_order import oriented
 
 #: Formats that may change the values of pixels when they are saved.
 _LOSSY = ("JPEG", "WEBP", "MPO")
@@ -46,7 +46,7 @@ def read_values(
         if frames > 1:
             raise UserError(f"{path}: holds {frames} frames; labels have one")
         bits = _STRETCHED.get(raw_mode(image))
-        image = ImageOps.exif_transpose(image) if upright else as_stored(image)
+        image = oriented(image, upright=upright)
         if image.mode == "P" and (shown or _renumbers_gray(image)):
             image = image.convert("RGB")
         return _values(image, bits, path)

@@ -45,7 +45,9 @@ for side in asked["sides"]:
             result = getattr(predictor, what)(image, *given, memory=memory)
             beside = highest() - before - result.nbytes
             tiles = predictor.tiling.tiles if predictor.tiling else (1, 1)
-            print(json.dumps([what, side, memory, beside, result.nbytes, tiles]), flush=True)
+            row = json.dumps([what, side, memory, beside, result.nbytes, tiles])
+            sys.stdout.write(f"{row}\\n")
+            sys.stdout.flush()
             del result
 """
 
