@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from vice.evaluation.checkpoint_selection import RULE
@@ -139,8 +140,10 @@ def _cells(
         lines.append([STABILITY, "-", "-", f"ARI {ari} / NMI {nmi}", "-", str(seeds)])
     if outcome.seconds or "training" in row.published:
         time = row.published.get("training")
-        mean = sum(outcome.seconds) / len(outcome.seconds) if outcome.seconds else None
-        taken = "-" if mean is None else f"{mean:.0f} s{_passes(outcome)}"
+        taken = f"{fmean(outcome.seconds):.0f} s" if outcome.seconds else "-"
+        if outcome.processor_seconds:
+            taken += f", {fmean(outcome.processor_seconds):.0f} s of the processor"
+        taken += _passes(outcome)
         shown = "-" if time is None else f"{time}{'' if plan.comparable() else ' †'}"
         lines.append(["training", shown, source if time else "-", taken, "-", "-"])
     return lines

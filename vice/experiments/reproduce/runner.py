@@ -46,7 +46,8 @@ class RowOutcome:
         chosen: Scores of the checkpoint that is chosen without labels, a seed each.
         epochs: Epochs of the chosen checkpoints, those that are the last included.
         same: Whether all chosen checkpoints are the last ones.
-        seconds: What the trainings took, where it is known.
+        seconds: What the trainings took by the clock, where it is known.
+        processor_seconds: What they took of the processor, where it is known.
         run: Name of the first seed's run folder.
         label_free: What `vice.experiments.reproduce.label_free.last_scores` gives, a seed each.
         stability: What `vice.experiments.reproduce.label_free.stability` gives, a pair of seeds
@@ -62,6 +63,7 @@ class RowOutcome:
     epochs: list[int] = field(default_factory=list)
     same: bool = True
     seconds: list[float] = field(default_factory=list)
+    processor_seconds: list[float] = field(default_factory=list)
     run: str = ""
     label_free: list[dict[str, float]] = field(default_factory=list)
     stability: list[dict[str, Any]] = field(default_factory=list)
@@ -266,8 +268,11 @@ def _score(
     outcome.label_free.append(label_free)
     outcome.epochs.append(choice["epoch"])
     outcome.same = outcome.same and choice["last"]
-    if (seconds := training_seconds(folder)) is not None:
-        outcome.seconds.append(seconds)
+    taken = training_seconds(folder)
+    if "seconds" in taken:
+        outcome.seconds.append(taken["seconds"])
+    if "processor_seconds" in taken:
+        outcome.processor_seconds.append(taken["processor_seconds"])
     if (counted := passes(folder)) is not None:
         outcome.passes.append(counted)
 
