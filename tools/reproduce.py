@@ -11,6 +11,7 @@ Examples:
     python tools/reproduce.py ablation_lowres --scale small --dataset data/msrc21 --seeds 3
     python tools/reproduce.py domain --scale tiny --dataset coco27=A --dataset cityscapes19=B
     python tools/reproduce.py frozen --weights path/to/weights
+    python tools/reproduce.py methods --curve --row PiCIE --row MDC --readout clusters
     python tools/reproduce.py element_size --row 'grid*' --row '*20 px'
 """
 
@@ -48,6 +49,7 @@ def parse() -> argparse.Namespace:
     add("--out", type=typed_path, default=Path("outputs/reproduce"), help="(outputs/reproduce)")
     add("--weights", type=typed_path, default=Path("weights"),
         help="folder of files of weights that rows of frozen embedders name (weights)")  # fmt: skip
+    add("--curve", action="store_true", help="score the checkpoint of every epoch as well")
     add("--device", help=f"of evaluations: {NAMES} (a GPU of CUDA if there is one)")
     args = parser.parse_intermixed_args()
     if not args.list and args.table is None:
@@ -88,6 +90,7 @@ def main() -> int:
         slurm=args.slurm,
         device=args.device,
         weights=args.weights,
+        curve=args.curve,
     )
     outcome = reproduce(
         table,
