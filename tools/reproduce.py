@@ -50,6 +50,8 @@ def parse() -> argparse.Namespace:
     add("--weights", type=typed_path, default=Path("weights"),
         help="folder of files of weights that rows of frozen embedders name (weights)")  # fmt: skip
     add("--curve", action="store_true", help="score the checkpoint of every epoch as well")
+    add("--pictures", type=whole(0, 100), default=0, metavar="N",
+        help="draw so many of the scored images under every row with clusters (0)")  # fmt: skip
     add("--device", help=f"of evaluations: {NAMES} (a GPU of CUDA if there is one)")
     args = parser.parse_intermixed_args()
     if not args.list and args.table is None:
@@ -74,6 +76,7 @@ def main() -> int:
     rows = [row.name for row in select_rows(table, args.row).rows]
     # PyTorch takes seconds to import, and a list needs none of it.
     from vice.experiments.reproduce.pairing import write_pairing
+    from vice.experiments.reproduce.pictures import write_pictures
     from vice.experiments.reproduce.plan import ReproducePlan, parse_datasets
     from vice.experiments.reproduce.report import to_markdown, write_report
     from vice.experiments.reproduce.runner import reported_rows, reproduce
@@ -102,6 +105,8 @@ def main() -> int:
     file = write_report(table, outcome, plan)
     paired = write_pairing(table, outcome, plan)
     print(f"\n{to_markdown(table, outcome, plan)}\n{file}")
+    if args.pictures and (sheet := write_pictures(table, outcome, plan, args.pictures)):
+        print(f"{sheet}: the same images under every row")
     if paired is not None:
         print(f"{paired}: intervals, and differences over the same images")
     return 1 if outcome.failures else 0
