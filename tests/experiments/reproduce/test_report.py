@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vice.experiments.reproduce.plan import ReproducePlan
-from vice.experiments.reproduce.report import changes, to_markdown, write_report
+from vice.experiments.reproduce.report import LABEL_FREE, changes, to_markdown, write_report
 from vice.experiments.reproduce.runner import Outcome, RowOutcome
 from vice.experiments.reproduce.tables import Experiment, PaperTable, load_scale
 
@@ -34,6 +34,7 @@ def outcome():
 
 
 def lines(text, name):
+    text = text[text.index("| row |") :]
     return [line for line in text.splitlines() if line.startswith(f"| {name}")]
 
 
@@ -65,6 +66,23 @@ def test_other_scales_and_data_are_marked_and_told(tmp_path):
     assert "photos in place of all data sets" in told and "overrides: A=1" in told
     assert told in text
     assert changes(ReproducePlan(tmp_path, load_scale("full"))) == []
+
+
+def test_an_overview_has_a_line_a_row(tmp_path):
+    found = outcome()
+    found.rows["base"].passes, found.rows["base"].processor_seconds = [(10, 4), (30, 4)], [7.0, 8.0]
+    found.rows["base"].label_free = [dict.fromkeys(LABEL_FREE, 0.25)]
+    found.rows["other"].last[0]["27 greedy"] = {"miou": 0.125, "accuracy": 0.5}
+    text = to_markdown(TABLE, found, ReproducePlan(tmp_path, load_scale("full")))
+    top = text.split("| row |")[0].splitlines()
+    cells = [line.strip("| ").split(" | ") for line in top if line.startswith("| ")]
+    sd = 100 * np.std([0.4, 0.5], ddof=1)
+    assert cells[0] == [
+        "mIoU in %", "linear", "27 greedy", "NMI of views", "views there and back / forward alone",
+        "processor seconds", "seeds",
+    ]  # fmt: skip
+    assert cells[2] == ["base", f"45.00 ± {sd:.2f}", "-", "25.00", "20 / 4", "8", "2"]
+    assert cells[3][2:] == ["12.50", "-", "-", "-", "2"] and len(cells) == 4
 
 
 def test_seconds_of_the_processor_are_told_beside_the_clock(tmp_path):

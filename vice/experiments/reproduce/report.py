@@ -14,6 +14,7 @@ from vice.evaluation.checkpoint_selection import RULE
 from vice.evaluation.comparison_page import markdown_line, spread
 from vice.evaluation.matchings import MATCHINGS
 from vice.experiments.reproduce.evaluations import Scores
+from vice.experiments.reproduce.overview import overview
 from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.runner import Outcome, RowOutcome
 from vice.experiments.reproduce.tables import Experiment, PaperTable
@@ -62,7 +63,7 @@ def report_file(table: PaperTable, plan: ReproducePlan) -> Path:
 
 
 def to_markdown(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> str:
-    """The table, what the scale and the data change, and what failed.
+    """A line a row, every read-out, what the scale and the data change, and what failed.
 
     mIoU / accuracy in percent, mean ± standard deviation over seeds; a difference of mIoU to the
     table's baseline in brackets.
@@ -75,6 +76,7 @@ def to_markdown(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> str
     lines = [f"**{table.title}** ({', '.join(filter(None, [table.source, plan.scale.name]))})", ""]
     if table.about:
         lines += [table.about, ""]
+    lines += overview(table, outcome)
     lines += [markdown_line(HEAD), markdown_line(["---"] * len(HEAD))]
     baseline = outcome.rows.get(table.baseline)
     owners: dict[str, str] = {}
