@@ -8,7 +8,6 @@ containers only.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -22,21 +21,21 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.images import Reading
-from vice.models import Concepts, Embedder, Prototypes, build_embedder, seeded_embedder
-from vice.models.concepts import SPACES, UNIT
+from vice.models import Concepts, Embedder, Prototypes, seeded_embedder
+from vice.models.checkpoint_files import find_checkpoint
+from vice.models.concepts import UNIT
 from vice.models.own_files import (
     CHECKSUM,
     checksum,
     first_not_finite,
     is_damaged,
-    read_metadata,
     read_safetensors,
     write_safetensors,
 )
-from vice.models.training_state import PATTERN, SUFFIX, furthest_snapshot
+from vice.models.saved_parts import build_saved, saved_concepts
 from vice.names import printable
 from vice.runtime.files import make_folder, write_text
-from vice.runtime.run_folder import ARCHITECTURE_NAME, CARD_NAME, WEIGHTS_NAME
+from vice.runtime.run_folder import CARD_NAME, WEIGHTS_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -183,8 +182,8 @@ def load_checkpoint(
             f"{file}: {broken} holds values that are not finite: the training diverged; take an "
             "earlier checkpoint"
         )
-    embedder = _build(card, tensors, file)
-    concepts = _concepts(card, _under(tensors, "prototypes."), embedder.dim, file)
+    embedder = build_saved(card, tensors, file)
+    concepts = saved_concepts(card, tensors, embedder.dim, file)
     embedder.eval().requires_grad_(False).to(device)
     meta = card.get("meta", {})
     embedder.provenance = {name: meta[name] for name in _TOLD if name in meta}
@@ -236,69 +235,6 @@ def _fresh_config(kind: str, text: str) -> dict[str, Any]:
     return {"backbone": parts[0], "decoder": parts[1], "dim": int(parts[2])}
 
 
-def find_checkpoint(path: str | Path) -> Path:
-    """The file that `load_checkpoint` reads.
-
-    Raises:
-        UserError: There is none.
-    """
-    path = Path(path)
-    # Path length: os.path has an answer for names too long for the disk, too; Path raises.
-    if not os.path.exists(path):
-        raise UserError(f"checkpoint {path} does not exist; give a run folder or a file")
-    if path.is_file():
-        return path
-    weights_file = path / WEIGHTS_NAME
-    if weights_file.is_file():
-        return weights_file
-    return _furthest(path)
-
-
-def _furthest(folder: Path) -> Path:
-    """The state that training would go on from, in a run folder without exported weights."""
-    furthest = furthest_snapshot(folder)
-    if furthest.path is not None:
-        if furthest.damaged:
-            names = ", ".join(path.name for path in furthest.damaged)
-            logger.warning("%s: taking %s, since damaged: %s", folder, furthest.path.name, names)
-        return furthest.path
-    if furthest.damaged:
-        path, reason = next(iter(furthest.damaged.items()))
-        raise UserError(f"{folder}: no state in it is whole, for example {path.name}: {reason}")
-    others = sorted(file.name for file in folder.glob(f"*{SUFFIX}"))
-    below = sorted(str(file.parent) for file in folder.glob(f"*/{WEIGHTS_NAME}"))
-    if below:
-        more = f" (or one of {len(below) - 1} others beside it)" if len(below) > 1 else ""
-        raise UserError(f"{folder} is no run folder; did you mean {below[0]}{more}?")
-    raise UserError(
-        f"{folder} holds no {WEIGHTS_NAME} and no state of a training ({PATTERN})"
-        + (f"; name the file to load, such as {others[0]}" if others else "")
-        + "; is it a run folder, and has its first epoch ended?"
-    )
-
-
-def read_card(path: str | Path) -> dict[str, Any]:
-    """The card of a checkpoint, without its weights; empty where only loading them says why.
-
-    Raises:
-        UserError: There is no checkpoint.
-    """
-    file = find_checkpoint(path)
-    try:
-        if file.suffix == ".safetensors":
-            card = json.loads(read_metadata(file)["vice"])
-        else:
-            card = json.loads((file.parent / ARCHITECTURE_NAME).read_text())
-    except (OSError, KeyError, ValueError, RecursionError):
-        return {}
-    return card if isinstance(card, dict) and isinstance(card.get("meta", {}), dict) else {}
-
-
-def holds_run(folder: str | Path) -> bool:
-    """Whether a folder is that of a run, with weights of any of its epochs."""
-    return (Path(folder) / WEIGHTS_NAME).is_file() or any(Path(folder).glob(f"*{SUFFIX}"))
-
-
 def _unfinished(meta: Mapping[str, Any]) -> str:
     """How far a checkpoint's training had come; empty where that was its end, or is unknown."""
     epoch, epochs = meta.get("epoch"), meta.get("epochs")
@@ -324,67 +260,3 @@ def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{file} is damaged: its checksum is not that of its content; copy it again"
         )
     return card, tensors
-
-
-def _build(card: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> Embedder:
-    """The embedder that a card describes, with the weights of the file."""
-    config, weights = card.get("embedder"), _under(tensors, "embedder.")
-    if not isinstance(config, dict):
-        raise UserError(f"{file} names no architecture: its card has no group 'embedder'")
-    try:
-        # Meta device: memory is taken only once the weights are known to fit.
-        with torch.device("meta"):
-            plan = build_embedder(**config, weights=None)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{file} names an architecture that is unknown here: {error}") from error
-    _fit(plan, {name: value.to("meta") for name, value in weights.items()}, file)
-    embedder = build_embedder(**config)
-    _fit(embedder, weights, file)
-    return embedder
-
-
-def _concepts(
-    card: dict[str, Any], tensors: dict[str, Tensor], dim: int, file: Path
-) -> Concepts | None:
-    """The concepts of a file; None where it holds none."""
-    if "weight" not in tensors:
-        return None
-    weight, bias, space = tensors["weight"], tensors.get("bias"), card.get("space", UNIT)
-    if weight.ndim != 2 or not len(weight) or weight.shape[1] != dim:
-        raise UserError(
-            f"{file}: its prototypes are {tuple(weight.shape)}, not (K, {dim}) as its embedder "
-            "needs"
-        )
-    # RNG state: what comes after a load may depend on how many random numbers it has drawn.
-    module = Prototypes(weight.shape[1], weight.shape[0])
-    _fit(module, {"weight": weight}, file)
-    if bias is not None and (bias.shape != weight.shape[:1] or not bias.is_floating_point()):
-        raise UserError(
-            f"{file}: the bias of its prototypes is {bias.dtype} {tuple(bias.shape)}, not "
-            f"floating point ({len(weight)},)"
-        )
-    if space not in SPACES:
-        raise UserError(
-            f"{file}: its concepts are in a space {space!r} that is unknown here; known are "
-            f"{', '.join(SPACES)}"
-        )
-    bias = None if bias is None else bias.to(module.weight.dtype)
-    return dataclasses.replace(module.concepts(), bias=bias, space=space)
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)
-    }
-
-
-def _fit(module: torch.nn.Module, tensors: dict[str, Tensor], file: Path) -> None:
-    """Loads tensors into a module, or says exactly which do not fit."""
-    wanted = module.state_dict()
-    for name, value in tensors.items():
-        if name in wanted and value.is_floating_point() != wanted[name].is_floating_point():
-            raise UserError(f"{file}: {name} is {value.dtype}, not {wanted[name].dtype}")
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UserError(f"{file} does not fit the architecture it names: {error}") from error

@@ -71,7 +71,7 @@ def require_weights(spec: str) -> None:
         UserError: As of `load_extractor`; names without a folder are left to it.
     """
     if os.path.dirname(spec) and names_a_run(spec):
-        from vice.models.checkpoint import find_checkpoint
+        from vice.models.checkpoint_files import find_checkpoint
 
         find_checkpoint(spec)
 
@@ -92,7 +92,8 @@ def stored_reading(spec: str) -> Reading | None:
     path = spec.removeprefix("random:")
     if not os.path.exists(path) or not names_a_run(path):
         return None
-    from vice.models.checkpoint import READING, read_card
+    from vice.models.checkpoint import READING
+    from vice.models.checkpoint_files import read_card
 
     card = read_card(path)
     stored = card.get("meta", {}).get(READING)
@@ -139,7 +140,7 @@ def _timm(spec: str) -> nn.Module:
 
 def _is_foreign(spec: str) -> bool:
     """Whether these are weights that no training of ViCE wrote."""
-    from vice.models.checkpoint import holds_run
+    from vice.models.checkpoint_files import holds_run
     from vice.models.own_files import read_metadata
     from vice.models.weight_files import holds_weights, split_key
     from vice.runtime.run_folder import ARCHITECTURE_NAME
