@@ -32,6 +32,7 @@ from vice.experiments.benchmark.timing import Measurement, one_core, time_in_tur
 from vice.regions import pool_regions
 from vice.superpixels import Superpixels
 from vice.views import ViewSampler
+from vice.views.batch import ViewBatches
 from vice.views.photometric import Photometric
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -129,9 +130,9 @@ def test_loading_counts_images_and_what_travels(monkeypatch):
     size = [float(re.search(r"([\d.]+) MiB", row.note)[1]) for row in rows]
     pixels = loading.BATCH * 2 * 96**2 / 2**20
     whole = loading.BATCH * 120 * 160 / 2**20
-    # 3 float32 and the region's id a pixel; then 3 bytes, the id and whether noise goes there;
+    # 3 bytes and the region's id a pixel; then whether noise goes there as well;
     # then the id and the noise, and 3 bytes a pixel of the whole images.
-    sizes = [16 * pixels, 8 * pixels, 5 * pixels + 3 * whole]
+    sizes = [7 * pixels, 8 * pixels, 5 * pixels + 3 * whole]
     assert size == pytest.approx(np.repeat(sizes, 2), abs=0.06)
     for left, row, fed in zip(loading.LEFT, hungry, rows[1::2], strict=True):
         assert row.part.startswith(f"an image of a step, {left} left to it")
@@ -142,12 +143,12 @@ def test_loading_counts_images_and_what_travels(monkeypatch):
 def test_each_way_of_loading_ends_in_the_same_views(tmp_path):
     path = tmp_path / "one.jpg"
     Image.fromarray(texture(90, 120)).save(path)
-    parts = (ViewSampler(num_views=2, size=64), Photometric(), Superpixels())
     found = []
-    for left in loading.LEFT:
-        pictures = loading.Pictures([path], 3, *parts, left)
-        batch = loading.collate([pictures[index] for index in range(3)])
-        found.append(loading._finish(*parts[:2], "cpu", batch))
+    for left, where in loading.LEFT.items():
+        views = ViewBatches(ViewSampler(num_views=2, size=64), Photometric(), **where)
+        pictures = loading.Pictures([path], 3, views, Superpixels(), left)
+        batch = views.collate([pictures[index] for index in range(3)])
+        found.append(views.finish(batch, torch.device("cpu"))[0])
     assert all(images.shape == (6, 3, 64, 64) for images in found)
     torch.testing.assert_close(found[1], found[0])
     # A level is 0.017; colours are changed by factors of up to about 2, with contrast above it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,8 @@ from vice.experiments.benchmark.step import WAYS, Setting
 from vice.experiments.benchmark.timing import Measurement, one_core, time_in_turn
 from vice.images import read_image
 from vice.superpixels import Superpixels
-from vice.views import Placement, ViewSampler
-from vice.views.crop_resize import cut_views
+from vice.views import ViewSampler
+from vice.views.batch import DrawnViews, ViewBatches
 from vice.views.photometric import Photometric, PhotometricParams
 
 WORKERS = (1, 2, 4, 8, 16)
@@ -33,65 +33,43 @@ FEEDERS = 8
 ALONE = 16
 #: Images a batch, as in a training step.
 BATCH = 4
-#: What is left to the device.
-LEFT = ("nothing", "colours", "cut and colours")
+#: What is left to the device, and how that is said to `vice.views.ViewBatches`.
+LEFT: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "colours": {"change_on": "device"},
+    "cut and colours": {"cut_on": "device", "change_on": "device"},
+}
 
 
 class Pictures(Dataset[Any]):
-    """Views of JPEGs, each file over and over, with other views each time.
+    """Views of JPEGs as a training's workers make them, each file over and over.
 
     Args:
         paths: Files.
         length: Samples.
-        sampler: Draws views.
-        change: The photometric change.
+        views: Draws views, as far as that is not left to the device.
         superpixels: Makes or reads region maps.
-        on_device: What is only drawn here, one of ``LEFT``.
+        on_device: What is left to it, one of ``LEFT``.
     """
 
     def __init__(
         self,
         paths: list[Path],
         length: int,
-        sampler: ViewSampler,
-        change: Photometric,
+        views: ViewBatches,
         superpixels: Superpixels,
         on_device: str,
     ) -> None:
         self.paths, self.length, self.on_device = paths, length, on_device
-        self.sampler, self.change, self.superpixels = sampler, change, superpixels
+        self.views, self.superpixels = views, superpixels
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> tuple[Placement, PhotometricParams, Tensor]:
+    def __getitem__(self, index: int) -> DrawnViews:
         """Decodes, finds regions, draws views and their change, and does what is not left."""
-        rng = np.random.default_rng(index)
         image = read_image(self.paths[index % len(self.paths)])
-        placed = self.sampler.place(image, self.superpixels(image), rng)
-        params = self.change.draw(rng, len(placed))
-        if self.on_device == "cut and colours":
-            return placed, params, torch.from_numpy(image)
-        images = torch.from_numpy(self.sampler.cut(image, placed)).permute(0, 3, 1, 2)
-        if self.on_device == "nothing":
-            images = self.change(images, params, torch.from_numpy(placed.noise))
-        return placed, params, images
-
-
-def collate(samples: list[tuple[Placement, PhotometricParams, Tensor]]) -> dict[str, Any]:
-    """One batch: images, regions, and what is left to do to the images."""
-    placed, params, images = zip(*samples, strict=True)
-    whole = images[0].ndim == 3
-    batch: dict[str, Any] = {
-        "images": list(images) if whole else [torch.cat(images)],
-        "regions": torch.from_numpy(np.concatenate([placement.regions for placement in placed])),
-    }
-    if whole:
-        batch["where"] = [(placement.boxes, placement.flipped) for placement in placed]
-    if images[0].dtype == torch.uint8:
-        batch["params"] = PhotometricParams.concatenate(list(params))
-        batch["noise"] = torch.from_numpy(np.concatenate([placement.noise for placement in placed]))
-    return batch
+        return self.views.draw(image, self.superpixels(image), np.random.default_rng(index))
 
 
 def loading(device: str, *, small: bool) -> list[Measurement]:
@@ -105,7 +83,10 @@ def loading(device: str, *, small: bool) -> list[Measurement]:
     sampler = ViewSampler(num_views=2 if small else 5, size=side)
     setting = Setting(WAYS[:2], device, small)
     with _pictures(files, (120, 160) if small else (480, 640)) as (paths, superpixels):
-        ways = {on_device: (sampler, Photometric(), superpixels, on_device) for on_device in LEFT}
+        ways = {
+            on_device: (ViewBatches(sampler, Photometric(), **where), superpixels, on_device)
+            for on_device, where in LEFT.items()
+        }
         rows = _alone(
             {
                 on_device: Pictures(paths[:ALONE], min(files, ALONE), *parts)
@@ -142,12 +123,13 @@ def _alone(ways: dict[str, Pictures]) -> list[Measurement]:
             pictures[index]
 
     seconds = time_in_turn({on_device: partial(all_of, way) for on_device, way in ways.items()})
-    whole = seconds[LEFT[0]]
+    first = next(iter(LEFT))
+    whole = seconds[first]
     return [
         Measurement(
             f"an image on a core, {on_device} left to the device",
             taken / len(ways[on_device]),
-            f"{LEFT[0]} left",
+            f"{first} left",
             taken / whole,
             f"{whole / taken:.2f} times the images a second",
         )
@@ -157,13 +139,14 @@ def _alone(ways: dict[str, Pictures]) -> list[Measurement]:
 
 def _step_against_loader(pictures: Pictures, fed: float, setting: Setting) -> Measurement:
     """Demand of a step (no `torch.compile`, with what is left to its device) against 8 workers."""
-    batch = collate([pictures[index] for index in range(BATCH)])
-    sampler, change = pictures.sampler, pictures.change
+    batch = pictures.views.collate([pictures[index] for index in range(BATCH)])
+    device, images = torch.device(setting.device), batch["images"]
     # Asynchronous copy: in a training they are copied while the step before runs.
-    batch["images"] = [images.to(setting.device) for images in batch["images"]]
+    whole = isinstance(images, list)
+    batch["images"] = [each.to(device) for each in images] if whole else images.to(device)
 
     def step() -> None:
-        _finish(sampler, change, setting.device, batch)
+        pictures.views.finish(batch, device)
         setting.whole()
 
     taken = time_in_turn({"step": step}, device=setting.device)["step"] / setting.images
@@ -194,7 +177,7 @@ def _measure(pictures: Pictures, workers: int, batches: int, device: str) -> tup
         batch_size=BATCH,
         num_workers=workers,
         prefetch_factor=1,
-        collate_fn=collate,
+        collate_fn=pictures.views.collate,
         pin_memory=device != "cpu",
         worker_init_fn=_one_thread,
     )
@@ -202,17 +185,25 @@ def _measure(pictures: Pictures, workers: int, batches: int, device: str) -> tup
     # Steady state: beyond what was prefetched while the workers started.
     for batch in itertools.islice(iterator, 2 * workers):
         if device != "cpu":  # else its cores are the workers'
-            _finish(pictures.sampler, pictures.change, device, batch)
+            pictures.views.finish(batch, torch.device(device))
     start = time.perf_counter()
     for batch in itertools.islice(iterator, batches):
         if device != "cpu":
-            _finish(pictures.sampler, pictures.change, device, batch)
+            pictures.views.finish(batch, torch.device(device))
     if device != "cpu":
         torch.cuda.synchronize()
     taken = time.perf_counter() - start
-    named = [value for value in batch.values() if isinstance(value, Tensor)]
-    sent = [*named, *batch["images"]]
-    return taken / (batches * BATCH), sum(value.nbytes for value in sent)
+    return taken / (batches * BATCH), _bytes_of(batch)
+
+
+def _bytes_of(values: Any) -> int:
+    """Of all tensors and arrays in a batch."""
+    if isinstance(values, (Tensor, np.ndarray)):
+        return int(values.nbytes)
+    if isinstance(values, PhotometricParams):
+        return _bytes_of(vars(values))
+    nested = values.values() if isinstance(values, dict) else values
+    return sum(map(_bytes_of, nested)) if isinstance(nested, Iterable) else 0
 
 
 def _one_thread(number: int) -> None:
@@ -221,17 +212,3 @@ def _one_thread(number: int) -> None:
     del number
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-
-
-@torch.no_grad()
-def _finish(
-    sampler: ViewSampler, change: Photometric, device: str, batch: dict[str, Any]
-) -> Tensor:
-    """What the device does with a batch before the step: (views, 3, h, w)."""
-    views = [image.to(device, non_blocking=True) for image in batch["images"]]
-    batch["regions"].to(device, non_blocking=True)
-    if "where" in batch:
-        pairs = zip(views, batch["where"], strict=True)
-        views = [cut_views(image, *where, sampler.shape) for image, where in pairs]
-    images = torch.cat(views)
-    return change(images, batch["params"], batch["noise"]) if "params" in batch else images
