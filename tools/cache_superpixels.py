@@ -12,9 +12,10 @@ Examples:
 import os
 from pathlib import Path
 
-from vice.cli import Parser, run
+from vice.cli import Parser, run, whole
 from vice.errors import UserError
 from vice.names import printable
+from vice.paths import check_config
 
 
 def main() -> int:
@@ -22,12 +23,17 @@ def main() -> int:
     number = os.environ.get("SLURM_ARRAY_TASK_ID", "0")
     count = os.environ.get("SLURM_ARRAY_TASK_COUNT", "1")
     parser.add_argument("overrides", nargs="+", metavar="config=NAME KEY=VALUE")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all)")
+    parser.add_argument(
+        "--workers", type=whole(1, 1024), default=os.cpu_count() or 1, help="processes (all)"
+    )
     parser.add_argument("--shard", default=f"{number}/{count}", help="i/n: each n-th image (0/1)")
     args = parser.parse_intermixed_args()
     first, _, shards = args.shard.partition("/")
     if not (first.isdigit() and shards.isdigit()):
         parser.error(f"--shard {args.shard} is not i/n, for example 0/16")
+    if int(first) >= int(shards):
+        parser.error(f"--shard {args.shard}: of {shards} shards the last is {int(shards) - 1}")
+    check_config(args.overrides)
     # Importing VISSL takes seconds, and help needs none of it.
     from vice.images import list_images, reading_of
     from vice.plugins.vissl.config.checks import check_values

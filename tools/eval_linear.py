@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vice.cli import run
+from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
 from vice.names import printable
 
@@ -19,17 +20,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="images a step (protocol)")
     parser.add_argument("--bottleneck", type=int, help="width of the bottleneck variant")
     args = parser.parse_args()
-    # PyTorch and MMSegmentation take seconds to import, and help needs neither.
-    from vice.runtime.rendezvous import join_from_environment
-
-    with join_from_environment(args.device) as args.device:
-        task = task_arguments(
-            args,
-            "linear",
-            iterations="linear_iterations",
-            batch_size="linear_batch",
-            bottleneck="linear_bottleneck",
-        )
+    changed = {
+        "iterations": "linear_iterations",
+        "batch_size": "linear_batch",
+        "bottleneck": "linear_bottleneck",
+    }
+    with begun(args, lambda: task_arguments(args, "linear", **changed)) as task:
+        # MMSegmentation takes seconds to import, and neither help nor a refusal needs it.
         from vice.evaluation.compare import BEST_NAME
         from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 

@@ -7,6 +7,8 @@ The protocol is hummingbird2023 where none is named; retrieval takes any other, 
 from __future__ import annotations
 
 from vice.cli import number, run, whole
+from vice.datasets.subsets import check_fraction
+from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
 from vice.names import printable
 
@@ -30,12 +32,10 @@ def main() -> None:
         help="most memory of the train patches and the search in GiB (2)",
     )
     args = parser.parse_args()
-    # PyTorch and MMSegmentation take seconds to import, and help needs neither.
-    from vice.runtime.rendezvous import join_from_environment
-
-    with join_from_environment(args.device) as args.device:
-        detail = "" if args.fraction == 1 else f"_{args.fraction}_{args.subset_seed}"
-        task = task_arguments(args, "retrieval", detail=detail)
+    check_fraction(args.fraction)
+    detail = "" if args.fraction == 1 else f"_{args.fraction}_{args.subset_seed}"
+    with begun(args, lambda: task_arguments(args, "retrieval", detail=detail)) as task:
+        # MMSegmentation takes seconds to import, and neither help nor a refusal needs it.
         from vice.plugins.mmseg.evaluate_retrieval import evaluate_retrieval
 
         result = evaluate_retrieval(

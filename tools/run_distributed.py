@@ -24,7 +24,7 @@ import os
 import sys
 
 from vice.cli import run, show
-from vice.paths import experiment_names
+from vice.paths import check_config, experiment_names
 from vice.runtime.preemption import watch_signals
 
 
@@ -40,6 +40,7 @@ def main() -> int:
 
         show(help_text(asked))
         return 0
+    check_config(asked)
     with watch_signals():
         # Importing VISSL takes seconds, and help needs none of it.
         from vice.plugins.vissl.train import train

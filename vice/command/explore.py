@@ -12,8 +12,10 @@ from vice.command.inputs import (
     own_concepts,
     show_unread,
 )
+from vice.explore.explorer_files import ExplorerFiles
 from vice.names import printable
 from vice.paths import typed_path
+from vice.runtime.files import check_folder
 
 EXAMPLE = """\
 examples:
@@ -45,6 +47,9 @@ def main() -> None:
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of samples and fitted concepts (0)")
     add_computing(parser)
     args = parser.parse_args()
+    check_folder("--out", args.out)
+    # A folder of something else is refused before anything is computed for it.
+    ExplorerFiles(args.out)
     inputs, predictor = begin(args)
     images = inputs.images
     # Imported late: help does without PyTorch.

@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from vice.cli import show
 from vice.errors import UserError
+from vice.explore.video_names import FRAMES, SUFFIXES
+from vice.model_specs import check_spec
 from vice.names import printable
-from vice.paths import typed_path, typed_text
-from vice.runtime.device_names import NAMES
+from vice.paths import check_there, typed_path, typed_text
+from vice.runtime.amounts import to_bytes
+from vice.runtime.device_names import NAMES, check_device_name
+from vice.runtime.files import check_folder
 from vice.runtime.preemption import Preempted, watch_signals
 
 if TYPE_CHECKING:
     from vice.explore.named_concepts import NamedConcepts
     from vice.predictor import Predictor
 
-#: Suffix of concepts that have names; others are what k-means fitted.
-NAMED = ".json"
+#: Suffix of concepts that have names, and of those that k-means fitted.
+NAMED, FITTED = ".json", ".safetensors"
 
 #: How many reasons are shown of images that could not be read.
 REASONS = 5
@@ -50,10 +54,19 @@ def begin(args: argparse.Namespace) -> tuple[Inputs, Predictor]:
     Raises:
         UserError: There are no images, or the model cannot be loaded.
     """
-    # PyTorch takes seconds to import, and help does without.
+    check_spec(args.model)
+    check_folder("--out", args.out)
+    if args.device is not None:
+        check_device_name(args.device, "--device")
+    if args.memory is not None:
+        to_bytes(args.memory, "--memory")
+    if getattr(args, "concepts", None) is not None:
+        check_concepts(args.concepts)
+    inputs = listed(args.images, args.out)
+    # PyTorch takes seconds to import, and neither help nor a refusal needs it.
     import vice
 
-    return listed(args.images, args.out), vice.load(args.model, device=args.device)
+    return inputs, vice.load(args.model, device=args.device)
 
 
 class Stops:
@@ -122,7 +135,6 @@ def listed(places: Sequence[Path], out: Path) -> Inputs:
     Raises:
         UserError: There are none, or a video cannot be decoded.
     """
-    from vice.explore.video_frames import FRAMES, SUFFIXES, extract_frames
     from vice.images import list_images
     from vice.images.lists import announce, survey
 
@@ -144,8 +156,28 @@ def listed(places: Sequence[Path], out: Path) -> Inputs:
         )
     if len(images) < len(found):
         show(f"left out: {len(found) - len(images)} images in the output folder itself")
-    videos = {film.name: extract_frames(film, out / FRAMES / film.name) for film in films}
+    videos = {film.name: _frames(film, out) for film in films}
     return Inputs([*images, *(frame for frames in videos.values() for frame in frames)], videos)
+
+
+def _frames(film: Path, out: Path) -> list[Path]:
+    from vice.explore.video_frames import extract_frames
+
+    return extract_frames(film, out / FRAMES / film.name)
+
+
+def check_concepts(path: Path) -> None:
+    """Sees whether a file may hold concepts, by its name.
+
+    Raises:
+        UserError: It does not exist, or is of another kind.
+    """
+    check_there(path, "--concepts: ", "file")
+    if path.suffix.lower() not in (NAMED, FITTED):
+        raise UserError(
+            f"{path}: concepts are a concepts.json of vice explore, or the concepts.safetensors "
+            "that vice segment or tools/eval_cluster.py has fitted"
+        )
 
 
 def given_concepts(path: Path, predictor: Predictor) -> NamedConcepts:
@@ -157,13 +189,9 @@ def given_concepts(path: Path, predictor: Predictor) -> NamedConcepts:
     from vice.explore.named_concepts import NamedConcepts, read_named
     from vice.models.centroids import Centroids
 
+    check_concepts(path)
     if path.suffix.lower() == NAMED:
         return read_named(path, predictor)
-    if path.suffix.lower() != ".safetensors":
-        raise UserError(
-            f"{path}: concepts are a concepts.json of vice explore, or the concepts.safetensors "
-            "that vice segment or tools/eval_cluster.py has fitted"
-        )
     fitted = Centroids.load(path)
     if fitted.vectors.shape[1] != predictor.dim:
         raise UserError(

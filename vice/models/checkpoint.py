@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.images import Reading
+from vice.model_specs import fresh_config, refuse_folder, refuse_missing
 from vice.models import Concepts, Embedder, Prototypes, build_embedder, seeded_embedder
 from vice.models.concepts import SPACES, UNIT
 from vice.models.own_files import (
@@ -33,7 +34,7 @@ from vice.models.own_files import (
     read_safetensors,
     write_safetensors,
 )
-from vice.models.training_state import PATTERN, SUFFIX, furthest_snapshot
+from vice.models.training_state import SUFFIX, furthest_snapshot
 from vice.names import printable
 from vice.runtime.files import make_folder, write_text
 from vice.runtime.run_folder import ARCHITECTURE_NAME, CARD_NAME, WEIGHTS_NAME
@@ -223,13 +224,7 @@ def load_embedder(spec: str, *, seed: int = 0, device: str | torch.device = "cpu
 def _fresh_config(kind: str, text: str) -> dict[str, Any]:
     if os.path.exists(text):
         return load_checkpoint(text).embedder.config
-    parts = text.split("-")
-    if len(parts) != 3 or not parts[2].isdigit():
-        raise UserError(
-            f"'{kind}:{text}' is neither a checkpoint's path nor BACKBONE-DECODER-DIM "
-            f"(for example {kind}:resnet18-fpn-128)"
-        )
-    return {"backbone": parts[0], "decoder": parts[1], "dim": int(parts[2])}
+    return fresh_config(kind, text)
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -241,7 +236,7 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path)
     # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.exists(path):
-        raise UserError(f"checkpoint {path} does not exist; give a run folder or a file")
+        refuse_missing(path)
     if path.is_file():
         return path
     weights_file = path / WEIGHTS_NAME
@@ -261,16 +256,7 @@ def _furthest(folder: Path) -> Path:
     if furthest.damaged:
         path, reason = next(iter(furthest.damaged.items()))
         raise UserError(f"{folder}: no state in it is whole, for example {path.name}: {reason}")
-    others = sorted(file.name for file in folder.glob(f"*{SUFFIX}"))
-    below = sorted(str(file.parent) for file in folder.glob(f"*/{WEIGHTS_NAME}"))
-    if below:
-        more = f" (or one of {len(below) - 1} others beside it)" if len(below) > 1 else ""
-        raise UserError(f"{folder} is no run folder; did you mean {below[0]}{more}?")
-    raise UserError(
-        f"{folder} holds no {WEIGHTS_NAME} and no state of a training ({PATTERN})"
-        + (f"; name the file to load, such as {others[0]}" if others else "")
-        + "; is it a run folder, and has its first epoch ended?"
-    )
+    refuse_folder(folder)
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
