@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from vice.errors import UserError
 from vice.nearest import close_names, did_you_mean, near_path
-from vice.runtime.run_folder import STATE_SUFFIX, STATES, WEIGHTS_NAME
+from vice.runtime.run_folder import STATE_SUFFIX, WEIGHTS_NAME
 
 _GIVE = "give a run folder or a file"
 
@@ -161,7 +161,7 @@ def refuse_folder(folder: str | Path) -> NoReturn:
         raise UserError(f"{folder} is no run folder; did you mean {below[0]}{more}?")
     others = sorted(file.name for file in folder.glob(f"*{STATE_SUFFIX}"))
     raise UserError(
-        f"{folder} holds no {WEIGHTS_NAME} and no state of a training ({STATES})"
+        f"{folder} holds no {WEIGHTS_NAME} and no state of a training (*{STATE_SUFFIX})"
         + (f"; name the file to load, such as {others[0]}" if others else "")
         + "; is it a run folder, and has its first epoch ended?"
     )

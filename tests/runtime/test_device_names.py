@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vice
 from vice.errors import UserError
 from vice.evaluation.begin import begun
-from vice.evaluation.options import evaluation_parser
+from vice.evaluation.options import evaluation_parser, task_arguments
 from vice.runtime.device_names import check_device, check_device_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,11 +46,16 @@ def test_devices_that_are_not(run_dir, name, reason):
 
 
 @ABSENT
-def test_evaluations_name_the_option():
+def test_evaluations_name_the_option(tmp_path):
+    for folder in ("images/train", "images/val", "labels/train", "labels/val"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / folder / "a.png")
+    (tmp_path / "classes.txt").write_text("dark\n")
     parser = evaluation_parser("", "")
     assert "mps" in parser.format_help()
-    args = parser.parse_args(["lab", "--dataset", "camvid", "--device", "mps"])
-    with pytest.raises(UserError, match=r"--device mps cannot be used"), begun(args, dict):
+    args = parser.parse_args(["lab", "--dataset", str(tmp_path), "--device", "mps"])
+    begin = begun(args, lambda: task_arguments(args, "linear"))
+    with pytest.raises(UserError, match=r"--device mps cannot be used"), begin:
         raise AssertionError("an evaluation begins without its device")
 
 

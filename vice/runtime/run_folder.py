@@ -19,9 +19,8 @@ from vice.runtime.regular_file import open_regular
 #: Weights and architecture of the last epoch that has ended, and a copy of its card for people.
 WEIGHTS_NAME = "vice.safetensors"
 CARD_NAME = "vice.json"
-#: States of the training, as VISSL names them.
+#: Of the states of the training.
 STATE_SUFFIX = ".torch"
-STATES = f"model_*{STATE_SUFFIX}"
 #: The architecture, written when training starts, for whoever loads a state of the training.
 ARCHITECTURE_NAME = "architecture.json"
 #: The resolved configuration, and what the training found in its folders of images.

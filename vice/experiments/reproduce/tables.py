@@ -198,7 +198,7 @@ def select_readouts(table: PaperTable, labels: Sequence[str]) -> PaperTable:
     known = list(dict.fromkeys(label for row in table.rows for label in row.evaluate))
     for label in labels:
         if label not in known:
-            near = did_you_mean(label, known, f"but {', '.join(known)}")
+            near = did_you_mean(label, known) or f", but {', '.join(known)}"
             raise UserError(f"--readout {label}: no row of {table.name} is evaluated so{near}")
     kept = [
         replace(row, evaluate={name: of for name, of in row.evaluate.items() if name in labels})
