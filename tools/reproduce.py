@@ -11,6 +11,7 @@ Examples:
     python tools/reproduce.py ablation_lowres --scale small --dataset data/msrc21 --seeds 3
     python tools/reproduce.py domain --scale tiny --dataset coco27=A --dataset cityscapes19=B
     python tools/reproduce.py frozen --weights path/to/weights
+    python tools/reproduce.py methods --curve --row PiCIE --row MDC --readout clusters
     python tools/reproduce.py element_size --row 'grid*' --row '*20 px'
 """
 
@@ -54,6 +55,9 @@ def parse() -> argparse.Namespace:
     add("--out", type=typed_path, default=Path("outputs/reproduce"), help="(outputs/reproduce)")
     add("--weights", type=typed_path, default=WEIGHTS,
         help="folder of files of weights that rows of frozen embedders name (weights)")  # fmt: skip
+    add("--curve", action="store_true", help="score the checkpoint of every epoch as well")
+    add("--pictures", type=whole(0, 100), default=0, metavar="N",
+        help="draw so many of the scored images under every row with clusters (0)")  # fmt: skip
     add("--device", help=f"of evaluations: {NAMES} (a GPU of CUDA if there is one)")
     args = parser.parse_intermixed_args()
     if not args.list and args.table is None:
@@ -88,6 +92,7 @@ def main() -> int:
             open_dataset(each, args.data_root)
     # PyTorch takes seconds to import, and neither a list nor a refusal needs it.
     from vice.experiments.reproduce.pairing import write_pairing
+    from vice.experiments.reproduce.pictures import write_pictures
     from vice.experiments.reproduce.report import to_markdown, write_report
     from vice.experiments.reproduce.runner import reported_rows, reproduce
 
@@ -103,6 +108,7 @@ def main() -> int:
         slurm=args.slurm,
         device=args.device,
         weights=args.weights,
+        curve=args.curve,
     )
     outcome = reproduce(
         table,
@@ -114,6 +120,8 @@ def main() -> int:
     file = write_report(table, outcome, plan)
     paired = write_pairing(table, outcome, plan)
     print(f"\n{to_markdown(table, outcome, plan)}\n{file}")
+    if args.pictures and (sheet := write_pictures(table, outcome, plan, args.pictures)):
+        print(f"{sheet}: the same images under every row")
     if paired is not None:
         print(f"{paired}: intervals, and differences over the same images")
     return 1 if outcome.failures else 0

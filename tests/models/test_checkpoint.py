@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 from collections import OrderedDict
@@ -146,6 +147,25 @@ def test_vissl_layout(tmp_path):
     loaded = load_checkpoint(tmp_path)
     assert same_weights(loaded.embedder, embedder)
     assert torch.equal(loaded.prototypes.weight, prototypes.weight)
+
+
+def test_a_state_says_which_epoch_it_is_of_not_what_the_first_file_says(tmp_path, caplog):
+    """The card of a run is written before its first step, and states of all epochs share it."""
+    embedder = build_embedder(dim=4)
+    card = {"embedder": embedder.config, "meta": {"epoch": 0, "epochs": 3, "seed": 5}}
+    (tmp_path / ARCHITECTURE_NAME).write_text(json.dumps(card))
+    for phase, said in enumerate(("epoch 1 of 3", "epoch 2 of 3", None)):
+        file = tmp_path / f"model_phase{phase}.torch"
+        content = vissl_like(embedder, Prototypes(4, 3))
+        torch.save(content | {"train_phase_idx": phase, "iteration": 7 * (phase + 1)}, file)
+        for of_epoch in (False, True):
+            caplog.clear()
+            loaded = load_checkpoint(file, of_epoch=of_epoch)
+            assert loaded.embedder.provenance.get("unfinished") == said
+            warned = [r for r in caplog.records if r.levelno >= logging.WARNING]
+            assert len(warned) == (said is not None and not of_epoch)
+            wanted = {"epoch": phase + 1, "epochs": 3, "seed": 5, "iteration": 7 * (phase + 1)}
+            assert loaded.meta == wanted
 
 
 def test_a_run_folder_gives_its_furthest_whole_state(tmp_path, caplog):

@@ -137,6 +137,35 @@ def test_upsampling_step_is_the_formula():
     np.testing.assert_allclose(found, up + added + bias, atol=1e-12)
 
 
+@pytest.mark.parametrize("count", [1, 3, 4])
+@pytest.mark.parametrize(
+    "name", ["tf_efficientnet_lite0", "resnet10t", "regnety_002", "repvgg_a0", "densenet121"]
+)
+def test_first_stages_are_frozen_by_number(name, count):
+    """Autograd as the oracle: a map has a gradient where anything that made it has one."""
+    embedder = build_embedder(f"timm:{name}", dim=4, frozen=count).train()
+    before = {key: value.clone() for key, value in embedder.backbone.named_buffers()}
+    maps = embedder.backbone(torch.randn(2, 3, 64, 64))
+    assert [each.requires_grad for each in maps] == [place >= count for place in range(4)]
+    moved = {
+        key.removesuffix(".running_mean")
+        for key, value in embedder.backbone.named_buffers()
+        if key.endswith("running_mean") and not torch.equal(value, before[key])
+    }
+    modules = dict(embedder.backbone.named_modules())
+    trained = {
+        key
+        for key, module in modules.items()
+        if isinstance(module, nn.BatchNorm2d) and module.weight.requires_grad
+    }
+    assert moved == trained and bool(trained) == (count < 4)
+
+
+def test_a_transformer_has_no_stages_to_freeze():
+    with pytest.raises(UserError, match="TimmTransformer has no stages to freeze by number"):
+        build_embedder(VIT, decoder="auto", dim=4, frozen=2)
+
+
 @pytest.mark.parametrize(("patch", "steps"), [(4, 0), (8, 1), (14, 2), (16, 2), (32, 3)])
 def test_upsampling_steps_follow_the_patch(patch, steps):
     assert len(ProgressiveUpsampling([2], 3, patch=patch).steps) == steps

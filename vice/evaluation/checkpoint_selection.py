@@ -88,7 +88,7 @@ def choose_checkpoint(
     views = HeldOutViews(images, settings, seed)
     scores = {}
     for _, file in candidates:
-        checkpoint = load_checkpoint(file, device=device)
+        checkpoint = load_checkpoint(file, device=device, of_epoch=True)
         if checkpoint.concepts is None and file != candidates[-1][1]:
             logger.info("%s: holds no prototypes yet, so it cannot be chosen", file)
             continue

@@ -152,13 +152,17 @@ def save_run(
     return path
 
 
-def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
+def load_checkpoint(
+    path: str | Path, *, device: str | torch.device = "cpu", of_epoch: bool = False
+) -> Checkpoint:
     """Reads a checkpoint.
 
     Args:
         path: A run folder, a ``.safetensors`` file of ours, or a VISSL ``.torch`` file of a ViCE
             run.
         device: Where to put the model.
+        of_epoch: Whether the state of an epoch is what is wanted, so that none is warned of that
+            is not of the end of its training.
 
     Returns:
         The checkpoint, its embedder frozen and in evaluation mode.
@@ -186,10 +190,10 @@ def load_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
     meta = card.get("meta", {})
     embedder.provenance = {name: meta[name] for name in _TOLD if name in meta}
     if early := _unfinished(meta):
-        logger.warning(
-            "%s is of %s: its training goes on, or has stopped on the way",
-            printable(str(file)),
-            early,
+        # A state that is asked for by its epoch needs no warning.
+        level = logging.INFO if of_epoch else logging.WARNING
+        logger.log(
+            level, "%s is of %s, and not of the end of its training", printable(str(file)), early
         )
         embedder.provenance["unfinished"] = early
     concepts = None if concepts is None else concepts.to(device)

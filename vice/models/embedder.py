@@ -189,7 +189,7 @@ def _frozen_parts(backbone: nn.Module, frozen: bool | int) -> list[nn.Module]:
     stages = backbone.first_stages(frozen) if hasattr(backbone, "first_stages") else None
     if stages is None:
         raise UserError(
-            f"frozen={frozen}: only torchvision's ResNets have stages to freeze by number; take "
+            f"frozen={frozen}: {type(backbone).__name__} has no stages to freeze by number; take "
             "frozen=true, or false"
         )
     return list(stages)

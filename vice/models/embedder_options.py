@@ -68,5 +68,5 @@ class EmbedderOptions:
         False,
         either(FLAG, whole(1, 4)),
         "whether the backbone stays as it is, in evaluation mode without gradient; or how many of "
-        "its first stages do, with what lies before them (torchvision's ResNets only)",
+        "its first stages do, with what lies before them (not of a ViT)",
     )

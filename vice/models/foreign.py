@@ -9,6 +9,7 @@ VISSL's files hold objects of VISSL's own classes beside the tensors, which `tor
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -99,7 +100,7 @@ def read_vissl_run(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         trunk, heads = _tensors(model["trunk"]), _tensors(model["heads"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is not a VISSL checkpoint: it has no model state") from error
-    card = _card_beside(file)
+    card = _at_epoch_of(_card_beside(file), content)
     tensors = {f"embedder.{_strip(name)}": value for name, value in trunk.items()}
     for name, value in heads.items():
         for part in ("prototypes.weight", "prototypes.bias"):
@@ -109,6 +110,14 @@ def read_vissl_run(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if "prototypes.weight" in tensors and not tensors["prototypes.weight"].any():
         tensors = {name: value for name, value in tensors.items() if "prototypes." not in name}
     return card, tensors
+
+
+def _at_epoch_of(card: dict[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """The card, which is written before the first step, with how far a state has come."""
+    begun, steps = content.get("train_phase_idx"), content.get("iteration")
+    reached = {"epoch": begun + 1 if isinstance(begun, int) else None, "iteration": steps}
+    told = card.get("meta")
+    return {**card, "meta": {**(told if isinstance(told, dict) else {}), **reached}}
 
 
 def _tensors(state: Any) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -143,6 +144,11 @@ class TimmPyramid(TimmBackbone):
         self.whole = (self.last_stride, self.last_stride)
         self.channels = tuple(feature.shape[1] for feature in self.probe(name))
 
+    def first_stages(self, count: int) -> list[nn.Module]:
+        """What the first maps, so many of them, are made by."""
+        names = [_layers(self.net)[index]["module"] for index in self.indices]
+        return _up_to(self.net, names[min(count, len(names)) - 1].split("."))
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images (B, 3, H, W), as in `TimmBackbone`, to ``stages`` maps, finest first."""
         return tuple(self.intermediates(images, self.indices, self.whole, norm=False))
@@ -199,13 +205,27 @@ def timm_features(
 
 def reductions(net: Any) -> list[int]:
     """Stride of each layer that timm lists for a model, in pixels."""
+    return [int(layer["reduction"]) for layer in _layers(net)]
+
+
+def _layers(net: Any) -> list[dict[str, Any]]:
     info = getattr(net, "feature_info", None)
     if not info or not hasattr(net, "prune_intermediate_layers"):
         raise UserError(
             f"timm's {type(net).__name__} lists no feature maps; choose a plain ViT or a "
             "convolutional network"
         )
-    return [int(layer["reduction"]) for layer in getattr(info, "info", info)]
+    return list(getattr(info, "info", info))
+
+
+def _up_to(module: nn.Module, path: Sequence[str]) -> list[nn.Module]:
+    """Submodules as they are registered, and run, in turn; the last one is that of a path."""
+    parts: list[nn.Module] = []
+    for name, child in module.named_children():
+        if name == path[0]:
+            return [*parts, *(_up_to(child, path[1:]) if path[1:] else [child])]
+        parts.append(child)
+    raise ValueError(f"{type(module).__name__} has no part {path[0]!r}")
 
 
 def _part_activations(net: nn.Module) -> None:

@@ -67,6 +67,34 @@ def test_other_scales_and_data_are_marked_and_told(tmp_path):
     assert changes(ReproducePlan(tmp_path, load_scale("full"))) == []
 
 
+def test_seconds_of_the_processor_are_told_beside_the_clock(tmp_path):
+    found = outcome()
+    found.rows["base"].processor_seconds = [30.0, 50.0]
+    found.rows["base"].passes = [(100, 7), (100, 7)]
+    text = to_markdown(TABLE, found, ReproducePlan(tmp_path, load_scale("full")))
+    assert lines(text, "base")[1].split(" | ")[4] == (
+        "15 s, 40 s of the processor, 100 views forward and backward, 7 forward alone"
+    )
+
+
+def test_curves_name_the_epoch_that_labels_would_choose(tmp_path):
+    found, plan = outcome(), ReproducePlan(tmp_path, load_scale("full"))
+    assert "Over epochs" not in to_markdown(TABLE, found, plan)
+    seeds = ({1: 0.2, 2: 0.5, 3: 0.4}, {1: 0.3, 2: 0.3, 3: 0.3})
+    found.rows["base"].curve = [
+        {epoch: linear(value)[0] for epoch, value in seed.items()} for seed in seeds
+    ]
+    found.rows["other"].curve = [{1: linear(None)[0], 2: linear(0.1)[0]}]
+    text = to_markdown(TABLE, found, plan)
+    table = text.split("Over epochs")[1].split("\n- ")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    assert rows[0] == ["row", "read-out", "epoch 1", "epoch 2", "epoch 3", "best by labels"]
+    sd = 100 * np.std([0.5, 0.3], ddof=1)
+    assert rows[2][:2] == ["base", "linear"] and rows[2][3] == f"40.00 ± {sd:.2f}"
+    assert rows[2][5] == "epoch 2, 40.00"
+    assert rows[3][4] == "-" and rows[3][5] == "epoch 2, 10.00"
+
+
 def test_runs_that_are_one_failures_and_what_waits_are_said(tmp_path):
     found = outcome()
     found.rows["other"].run = "run0"

@@ -50,6 +50,7 @@ class ReproducePlan:
         device: Where evaluations compute; None takes a GPU if there is one.
         weights: Folder of files of weights that rows name.
         only_done: Whether what is not done is left so: `require` says it.
+        curve: Whether the checkpoint of every epoch is scored, for a curve over epochs.
     """
 
     out: Path
@@ -62,6 +63,7 @@ class ReproducePlan:
     device: str | None = None
     weights: Path = Path("weights")
     only_done: bool = False
+    curve: bool = False
 
     def require(self, what: object) -> None:
         """Says that something has to be computed.

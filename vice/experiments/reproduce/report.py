@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from vice.evaluation.checkpoint_selection import RULE
@@ -86,7 +88,7 @@ def to_markdown(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> str
             markdown_line([name, *cells])
             for cells in _cells(table, row, row_outcome, baseline, plan)
         ]
-    lines += [*_label_free(table, outcome), "", *_notes(plan, outcome)]
+    lines += [*_label_free(table, outcome), *curves(table, outcome), "", *_notes(plan, outcome)]
     lines += [f"- failed: {line}" for line in _by_cause(outcome.failures)]
     lines += [f"- waiting: {line}" for line in outcome.waiting]
     return "\n".join(lines) + "\n"
@@ -139,8 +141,10 @@ def _cells(
         lines.append([STABILITY, "-", "-", f"ARI {ari} / NMI {nmi}", "-", str(seeds)])
     if outcome.seconds or "training" in row.published:
         time = row.published.get("training")
-        mean = sum(outcome.seconds) / len(outcome.seconds) if outcome.seconds else None
-        taken = "-" if mean is None else f"{mean:.0f} s{_passes(outcome)}"
+        taken = f"{fmean(outcome.seconds):.0f} s" if outcome.seconds else "-"
+        if outcome.processor_seconds:
+            taken += f", {fmean(outcome.processor_seconds):.0f} s of the processor"
+        taken += _passes(outcome)
         shown = "-" if time is None else f"{time}{'' if plan.comparable() else ' †'}"
         lines.append(["training", shown, source if time else "-", taken, "-", "-"])
     return lines
@@ -170,6 +174,50 @@ def _label_free(table: PaperTable, outcome: Outcome) -> list[str]:
     shared = f", in views as {table.baseline!r} makes them" if table.baseline else ""
     title = f"Last checkpoint without labels, on images that were not trained on{shared}, in %:"
     return ["", title, "", markdown_line(head), markdown_line(["---"] * len(head)), *lines]
+
+
+def curves(table: PaperTable, outcome: Outcome) -> list[str]:
+    """Lines of the table over epochs; none where no curve was asked for.
+
+    Args:
+        table: What was run.
+        outcome: What has come of it.
+    """
+    lines, most = [], 0
+    for row in table.rows:
+        taken = outcome.rows[row.name].curve
+        # Seeds of one length: whoever changes the number of epochs begins another run.
+        epochs = sorted(taken[0]) if taken else []
+        most = max([most, *epochs])
+        for name in dict.fromkeys(name for scores in taken for name in scores[epochs[-1]]):
+            means = {
+                epoch: fmean(_value(scores[epoch][name], "miou") for scores in taken)
+                for epoch in epochs
+            }
+            # NaN: no class of the epoch could be counted, and comparisons with it are all false.
+            best = max(means, key=lambda epoch: -1 if isnan(means[epoch]) else means[epoch])
+            spreads = (
+                spread([_value(scores[epoch][name], "miou") for scores in taken])
+                for epoch in epochs
+            )
+            by_epoch = dict(zip(epochs, spreads, strict=True))
+            lines.append((row.name, name, by_epoch, f"epoch {best}, {100 * means[best]:.2f}"))
+    if not lines:
+        return []
+    numbers = range(1, most + 1)
+    head = ("row", "read-out", *(f"epoch {number}" for number in numbers), "best by labels")
+    return [
+        "",
+        "Over epochs, mIoU in %, mean ± standard deviation over seeds; what is called best has "
+        "seen the labels that it is scored by:",
+        "",
+        markdown_line(head),
+        markdown_line(["---"] * len(head)),
+        *(
+            markdown_line([name, readout, *(of.get(number, "-") for number in numbers), best])
+            for name, readout, of, best in lines
+        ),
+    ]
 
 
 def figure(figures: Mapping[str, float] | None, comparable: bool) -> str:

@@ -32,6 +32,7 @@ from vice.experiments.reproduce.plan import (
 )
 from vice.experiments.reproduce.tables import Experiment, PaperTable
 from vice.experiments.reproduce.trainings import Waiting, ensure_trained, passes, training_seconds
+from vice.models.training_state import states_of_epochs
 from vice.runtime.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class RowOutcome:
         chosen: Scores of the checkpoint that is chosen without labels, a seed each.
         epochs: Epochs of the chosen checkpoints, those that are the last included.
         same: Whether all chosen checkpoints are the last ones.
-        seconds: What the trainings took, where it is known.
+        seconds: What the trainings took by the clock, where it is known.
         run: Name of the first seed's run folder.
         label_free: What `vice.experiments.reproduce.label_free.last_scores` gives, a seed each.
         stability: What `vice.experiments.reproduce.label_free.stability` gives, a pair of seeds
@@ -55,6 +56,8 @@ class RowOutcome:
         passes: What `vice.experiments.reproduce.trainings.passes` counts, a seed each.
         results: Results directories of the last checkpoints.
         specs: What was scored there.
+        curve: Epoch, from 1, to the scores of its checkpoint, a seed each.
+        processor_seconds: What the trainings took of the processor, where it is known.
     """
 
     last: list[Scores] = field(default_factory=list)
@@ -69,6 +72,8 @@ class RowOutcome:
     passes: list[tuple[int, int]] = field(default_factory=list)
     results: list[Path] = field(default_factory=list)
     specs: list[str] = field(default_factory=list)
+    curve: list[dict[int, Scores]] = field(default_factory=list)
+    processor_seconds: list[float] = field(default_factory=list)
 
     def take(
         self,
@@ -261,15 +266,36 @@ def _score(
             row, choice["path"], seed, results_folder / f"epoch{choice['epoch']}", plan
         )
     label_free = last_scores(row, folder, _views(table, row, plan), plan)
+    curve = _curve(row, folder, seed, plan, last)
     outcome.take(last, *asked)
+    if curve:
+        outcome.curve.append(curve)
     outcome.chosen.append(chosen)
     outcome.label_free.append(label_free)
     outcome.epochs.append(choice["epoch"])
     outcome.same = outcome.same and choice["last"]
-    if (seconds := training_seconds(folder)) is not None:
-        outcome.seconds.append(seconds)
+    taken = training_seconds(folder)
+    if "seconds" in taken:
+        outcome.seconds.append(taken["seconds"])
+    if "processor_seconds" in taken:
+        outcome.processor_seconds.append(taken["processor_seconds"])
     if (counted := passes(folder)) is not None:
         outcome.passes.append(counted)
+
+
+def _curve(
+    row: Experiment, folder: Path, seed: int, plan: ReproducePlan, last: Scores
+) -> dict[int, Scores]:
+    """Scores of the checkpoints of all epochs, the last one's included; empty if not asked for."""
+    if not plan.curve:
+        return {}
+    *earlier, (final, _) = states_of_epochs(folder)
+    place = plan.out / "eval" / folder.name
+    found = {
+        epoch: evaluate(row, str(file), seed, place / f"epoch{epoch}", plan)
+        for epoch, file in earlier
+    }
+    return {**found, final: last}
 
 
 def _score_frozen(outcome: RowOutcome, row: Experiment, seed: int, plan: ReproducePlan) -> None:

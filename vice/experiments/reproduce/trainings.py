@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import resource
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,16 +49,31 @@ def ensure_trained(run: Run, folder: Path, images: Path, plan: ReproducePlan) ->
     plan.require(folder)
     if plan.slurm:
         raise Waiting(_submitted(run, folder, images, plan))
-    start = time.monotonic()
+    start, busy = time.monotonic(), _children_seconds()
     train(run.config, images, folder, run.overrides)
-    seconds = _record(folder).get("seconds", 0.0) + time.monotonic() - start
-    _write_record(folder, {"seconds": round(seconds, 1), **dataclasses.asdict(run)})
+    taken = {
+        "seconds": time.monotonic() - start,
+        "processor_seconds": _children_seconds() - busy,
+    }
+    known = _record(folder)
+    summed = {name: round(known.get(name, 0.0) + value, 1) for name, value in taken.items()}
+    _write_record(folder, {**summed, **dataclasses.asdict(run)})
 
 
-def training_seconds(folder: Path) -> float | None:
-    """How long a run took on this machine, its successful calls together; None if unknown."""
-    seconds: float | None = _record(folder).get("seconds")
-    return seconds
+def training_seconds(folder: Path) -> dict[str, float]:
+    """How long a run took on this machine, its successful calls together.
+
+    Returns:
+        Where it is known ``seconds`` by the clock, and ``processor_seconds`` of all its processes,
+        which say more where the machine did other work as well.
+    """
+    record = _record(folder)
+    return {name: record[name] for name in ("seconds", "processor_seconds") if name in record}
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def passes(folder: Path) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from vice.errors import UserError
 from vice.images import ImageError, list_images, read_image, reading_of, standardize
 from vice.images.fingerprints import Fingerprint, fingerprint
 from vice.methods import Unusable, build_method
+from vice.plugins.vissl.lasting_workers import SharedEpoch
 from vice.runtime.kept_arrays import KeptArrays
 from vice.runtime.preemption import ignore_job_signals
 from vice.superpixels import Foregrounds, Superpixels
@@ -69,7 +71,7 @@ class Images:
     ) -> None:
         self.paths = paths
         self.folder = Path(folder)
-        self.seed, self.epoch = seed, 0
+        self.seed, self._epoch = seed, SharedEpoch()
         self.standardize = dict(settings["STANDARDIZE"])
         self.reading = reading_of(settings)
         regions = settings.get("SUPERPIXELS")
@@ -84,6 +86,21 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def epoch(self) -> int:
+        """Which epoch views are drawn for, in this process and those that load data for it."""
+        return self._epoch.get()
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.set(epoch)
+
+    def at(self, epoch: int) -> Images:
+        """The same images in another epoch, whatever the one of these comes to be."""
+        images = copy(self)
+        images._epoch = SharedEpoch(epoch)
+        return images
 
     def path(self, index: int) -> str:
         """The file."""
@@ -152,7 +169,6 @@ class ViceImages:
         options = cfg["VICE"]
         self.paths = [str(file) for file in list_images(Path(path))]
         self.seed = int(cfg["SEED_VALUE"])
-        self.epoch = 0
         self.first_epoch: int | None = None
         self.method = build_method(options)
         folder = cfg.get("CHECKPOINT", {}).get("DIR", ".")
@@ -161,8 +177,8 @@ class ViceImages:
         self.repeats = max(1, math.ceil(wanted / len(self.paths)))
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by VISSL before each epoch's workers start."""
-        self.epoch = self.images.epoch = epoch
+        """Called by VISSL before an epoch's first sample is asked for."""
+        self.images.epoch = epoch
         if self.first_epoch is None:
             self.first_epoch = epoch
 
@@ -184,7 +200,7 @@ class ViceImages:
         """
         if get_worker_info() is not None:
             ignore_job_signals()
-        rng = np.random.default_rng([self.seed, self.epoch, int(index)])
+        rng = np.random.default_rng([self.seed, self.images.epoch, int(index)])
         position, skipped = int(index) % len(self.paths), list[str]()
         while True:
             try:
@@ -198,7 +214,7 @@ class ViceImages:
 
     def _content(self, position: int) -> tuple[int, Fingerprint] | None:
         # One look at each image is enough: those of the first epoch after a start.
-        if self.first_epoch not in (None, self.epoch) or self.images.last is None:
+        if self.first_epoch not in (None, self.images.epoch) or self.images.last is None:
             return None
         index, image = self.images.last
         return (index, fingerprint(image)) if index == position else None

@@ -69,7 +69,7 @@ class TrainingContext:
         order: Sequence[int] | None = None,
     ) -> Iterator[list[tuple[int, Any]]]:
         """As `vice.methods.Context.run`; the part of a rank is a contiguous piece of each batch."""
-        self._images.epoch = self.epoch
+        images = self._images.at(self.epoch)
         indices = list(range(self.num_images)) if order is None else [int(index) for index in order]
         share = -(-batch_size // world_size())
         first = rank() * share
@@ -81,7 +81,7 @@ class TrainingContext:
         workers = int(self.task.config["DATA"]["NUM_DATALOADER_WORKERS"])
         start_method = self.task.config["MULTI_PROCESSING_METHOD"]
         loader = DataLoader(
-            _Read(self._images, read),
+            _Read(images, read),
             batch_sampler=parts,
             num_workers=workers,
             collate_fn=_as_it_is,

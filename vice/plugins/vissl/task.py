@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from classy_vision.tasks import register_task
 from vissl.trainer.train_task import SelfSupervisionTask
 
 from vice.methods import build_method
+from vice.plugins.vissl.lasting_workers import draw_seed, lasting
 from vice.plugins.vissl.loss import MethodLoss
 from vice.plugins.vissl.pass_count import PassCount
 
@@ -36,6 +38,7 @@ class ViceTask(SelfSupervisionTask):
         self.copies: list[torch.Tensor] = []
         self.passes: PassCount | None = None
         self.data_iterator: Any = None
+        self._started: set[str] = set()
 
     def _build_optimizer(self) -> Any:
         optimizer = super()._build_optimizer()
@@ -50,10 +53,28 @@ class ViceTask(SelfSupervisionTask):
         self.method.bind(loss, trunk.embedder, trunk.execution.run)
         return MethodLoss(loss)
 
-    def recreate_data_iterator(self, *args: Any, **kwargs: Any) -> None:
+    def build_dataloaders(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As VISSL's, whose processes last."""
+        loaders = super().build_dataloaders(*args, **kwargs)
+        return {phase: lasting(loader) for phase, loader in loaders.items()}
+
+    def recreate_data_iterator(self, phase_type: str, *args: Any, **kwargs: Any) -> None:
         """As VISSL's, over finished batches."""
-        super().recreate_data_iterator(*args, **kwargs)
+        loader = self.dataloaders[phase_type]
+        if loader.num_workers and phase_type in self._started:
+            draw_seed()
+        self._started.add(phase_type)
+        # Garbage collection: VISSL collects before each epoch, and what there was before the first
+        # stays. Frozen, it is not gone through, nor written to, which forked processes would copy.
+        if not gc.get_freeze_count():
+            gc.freeze()
+        super().recreate_data_iterator(phase_type, *args, **kwargs)
         self.data_iterator = FinishedBatches(self, self.data_iterator)
+
+    def end_batches(self) -> None:
+        """Lets go of the processes that load data, which have been ended."""
+        self.data_iterator = None
+        self.dataloaders: dict[str, Any] = {}
 
 
 class EmbedderRate(OptionsView):

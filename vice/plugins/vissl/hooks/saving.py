@@ -191,7 +191,7 @@ class SaveHook(SilentHook):
         """
         # Data loaders have nothing more to do, and outlive a SIGTERM by design.
         end_helpers()
-        task.data_iterator = None
+        task.end_batches()
         # Barrier: nobody may end, and take the others down, before the state is on disk.
         if self.roster is not None:
             self.roster.exit_barrier()
