@@ -40,7 +40,7 @@ REFUSED = {
     "segment RUN photos --otu m": "did you mean --out?",
     "segment RUN photos -o m --embeddings npy": "did you mean npz?",
     "explore outputs/rum photos -o m": "did you mean outputs/run?",
-    "explore RUN photos -o photos": "holds no explorer",
+    "explore RUN photos -o SET": "holds no explorer",
     "select RUN photos -n 0 -o m": "0 is not from 1",
     "select outputs/rum photos -n 3 -o m": "did you mean outputs/run?",
     "info outputs/rum": "did you mean outputs/run?",

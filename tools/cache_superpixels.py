@@ -17,6 +17,9 @@ from vice.errors import UserError
 from vice.names import printable
 from vice.paths import check_config
 
+#: Said where it is stopped.
+KEPT = "maps that are made stay, and the same command goes on"
+
 
 def main() -> int:
     parser = Parser(description=__doc__)
@@ -74,4 +77,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, kept=KEPT)

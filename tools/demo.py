@@ -14,6 +14,9 @@ from vice.images import list_images
 from vice.paths import typed_path
 from vice.runtime.files import check_folder
 
+#: Said where it is stopped.
+KEPT = "what is done stays, and the same command goes on"
+
 
 def parse() -> argparse.Namespace:
     parser = Parser(description=__doc__)
@@ -56,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, kept=KEPT)

@@ -24,6 +24,8 @@ example:
   python tools/eval_boundaries.py outputs/coco_highres --dataset path/to/bsds500
   python tools/eval_boundaries.py lab --dataset path/to/bsds500 --clusters 27 --fit-split val
 """
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -83,4 +85,4 @@ def _name(args: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, kept=KEPT)

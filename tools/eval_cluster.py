@@ -17,6 +17,8 @@ EXAMPLE = """\
   python tools/eval_cluster.py outputs/coco_highres --dataset coco27 --clusters 27 45 128 256
   python tools/eval_cluster.py outputs/demo/train --dataset outputs/demo/data --clusters 6 24
 """
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -71,4 +73,4 @@ def _numbers(asked: list[int] | None, protocol: Protocol) -> list[int]:
 
 
 if __name__ == "__main__":
-    run(main, joins=True)
+    run(main, joins=True, kept=KEPT)

@@ -12,6 +12,8 @@ EXAMPLE = """\
   python tools/eval_linear.py outputs/coco_highres --dataset coco27 --protocol vice2022_highres
   python tools/eval_linear.py outputs/demo/train --dataset outputs/demo/data --iterations 500
 """
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -44,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, joins=True)
+    run(main, joins=True, kept=KEPT)

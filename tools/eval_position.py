@@ -18,6 +18,8 @@ EXAMPLE = """\
   python tools/eval_position.py outputs/coco_highres --dataset coco27
   python tools/eval_position.py outputs/demo/train --dataset outputs/demo/data --clusters 27
 """
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -54,4 +56,4 @@ def _task(args: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(main, joins=True)
+    run(main, joins=True, kept=KEPT)

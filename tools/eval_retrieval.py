@@ -17,6 +17,8 @@ EXAMPLE = """\
   python tools/eval_retrieval.py outputs/demo/train --dataset outputs/demo/data --protocol native
   python tools/eval_retrieval.py outputs/coco_highres --dataset coco27 --fraction 0.01
 """
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -53,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, joins=True)
+    run(main, joins=True, kept=KEPT)

@@ -19,6 +19,8 @@ EXAMPLE = """\
   python tools/finetune.py RUN --dataset path/to/labelled/folder --images selected/selected.txt
   python tools/finetune.py imagenet:resnet50-deeplabv3plus-128 --dataset coco27 --fraction 0.01
 """
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -77,4 +79,4 @@ def _task(args: argparse.Namespace, subset: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(main, joins=True)
+    run(main, joins=True, kept=KEPT)

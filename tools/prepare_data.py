@@ -34,6 +34,8 @@ from vice.paths import check_there, typed_path
 
 #: A folder of one's own, in place of a benchmark's name.
 FOLDER = "folder"
+#: Said where it is stopped.
+KEPT = "what is in place stays, and the same command goes on"
 
 
 def main() -> None:
@@ -94,4 +96,4 @@ def _describe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, kept=KEPT)

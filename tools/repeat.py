@@ -15,6 +15,9 @@ from vice.paths import check_there, typed_text
 from vice.runtime.device_names import NAMES
 from vice.runtime.files import check_folder
 
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
+
 
 def main() -> int:
     parser = Parser(description=__doc__)
@@ -52,4 +55,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, kept=KEPT)

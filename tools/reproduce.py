@@ -34,6 +34,8 @@ from vice.runtime.files import check_folder
 
 #: Folder of files of weights, where none is given; it need not be there.
 WEIGHTS = Path("weights")
+#: Said where it is stopped.
+KEPT = "rows that are done stay, and the same command goes on"
 
 
 def parse() -> argparse.Namespace:
@@ -128,4 +130,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, kept=KEPT)

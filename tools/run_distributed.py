@@ -27,6 +27,9 @@ from vice.cli import run, show
 from vice.paths import check_config, experiment_names
 from vice.runtime.preemption import watch_signals
 
+#: Said where it is stopped.
+KEPT = "states that were saved stay, and the same command goes on"
+
 
 def main() -> int:
     overrides = sys.argv[1:]
@@ -51,4 +54,4 @@ def main() -> int:
 
 if __name__ == "__main__":
     # srun starts this once on each node of a job.
-    run(main, joins="SLURM_STEP_NUM_TASKS" in os.environ)
+    run(main, joins="SLURM_STEP_NUM_TASKS" in os.environ, kept=KEPT)

@@ -29,6 +29,8 @@ EXAMPLE = """\
   python tools/score.py outputs/demo/train --dataset outputs/demo/data --clusters 24 \\
       --position 24 --retrieval --retrieval-protocol native --boundaries path/to/bsds500
 """
+#: Said where it is stopped.
+KEPT = "results that are written stay, others are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -131,4 +133,4 @@ def _task(args: argparse.Namespace, kinds: Sequence[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(main, joins=True)
+    run(main, joins=True, kept=KEPT)

@@ -22,6 +22,8 @@ EXAMPLE = """\
 example:
   python tools/score_masks.py masks --dataset path/to/labelled/folder --names names.json
 """
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -66,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, kept=KEPT)

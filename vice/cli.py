@@ -33,23 +33,24 @@ _CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)")
 program: str | None = None
 
 
-def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:
+def run(main: Callable[[], int | None], *, joins: bool = False, kept: str = "") -> NoReturn:
     """Runs a command line and ends the process.
 
     Exit status: what ``main`` returns (None counts as 0), 2 for a `UserError`, whose message goes
     to stderr as one line ``error: ...``, 75 for a run that was asked to stop and has saved itself,
-    130 after Ctrl-C, and 141 if nobody reads the output to its end. Other exceptions are bugs and
-    keep their traceback.
+    130 after Ctrl-C and 143 after SIGTERM, and 141 if nobody reads the output to its end. Other
+    exceptions are bugs and keep their traceback.
 
     Args:
         main: The command; it parses ``sys.argv`` itself.
         joins: Whether processes that torchrun or srun started do one job together. All but the
             first then say nothing but errors.
+        kept: What a command that is stopped leaves, and whether the same one goes on; said then.
     """
     set_up_log()
     try:
         with interrupts.interruptible(), half_built_loaders_are_silent():
-            status = _status(main, joins)
+            status = _status(main, joins, kept)
     finally:
         interrupts.give_up_unread()
     interrupts.keep_status(status, SIGNALS)
@@ -75,7 +76,7 @@ def set_up_log(stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _status(main: Callable[[], int | None], joins: bool) -> int:
+def _status(main: Callable[[], int | None], joins: bool, kept: str) -> int:
     first = True
     try:
         first = not joins or is_first()
@@ -96,8 +97,8 @@ def _status(main: Callable[[], int | None], joins: bool) -> int:
     except KeyboardInterrupt as stop:
         interrupts.end_helpers()
         if first:
-            _say(str(stop) or interrupts.MESSAGE)
-        return interrupts.INTERRUPTED
+            _say(str(stop) or interrupts.MESSAGE + (f": {kept}" if kept else ""))
+        return interrupts.status()
 
 
 def _unless_unread(main: Callable[[], int | None]) -> int:

@@ -79,7 +79,9 @@ def main(words: Sequence[str] | None = None) -> None:
         return
     sys.argv = [cli.program, *given[1:]]
     # srun starts the command once on each node of a job.
-    cli.run(import_module(target).main, joins="SLURM_STEP_NUM_TASKS" in os.environ)
+    command = import_module(target)
+    joins = "SLURM_STEP_NUM_TASKS" in os.environ
+    cli.run(command.main, joins=joins, kept=getattr(command, "KEPT", ""))
 
 
 def help_text() -> str:

@@ -42,6 +42,8 @@ EXAMPLE = "\n".join(
         "says what goes in, and how far it is from the model.",
     ]
 )
+#: Said where it is stopped.
+KEPT = "the same command begins again"
 
 
 def main() -> None:

@@ -20,6 +20,8 @@ EXAMPLE = "\n".join(
     ["formats:", *(f"  {name:<12} {what}" for name, what in FORMATS.items()), "",
      "example:", "  vice export-masks masks --to coco --out masks-coco --min-area 64"]
 )  # fmt: skip
+#: Said where it is stopped.
+KEPT = "nothing was written; the same command begins again"
 
 
 def main() -> None:

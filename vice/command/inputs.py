@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -48,8 +48,14 @@ def add_computing(parser: argparse.ArgumentParser) -> None:
     add("--device", help=f"{NAMES} (a GPU if there is one)")
 
 
-def begin(args: argparse.Namespace) -> tuple[Inputs, Predictor]:
+def begin(
+    args: argparse.Namespace, look: Callable[[], object] = lambda: None
+) -> tuple[Inputs, Predictor]:
     """The images and the model that a command line names.
+
+    Args:
+        args: With ``model``, ``images``, ``out`` and what `add_computing` adds.
+        look: Looks at the output folder before the model is loaded, and raises what is wrong.
 
     Raises:
         UserError: There are no images, or the model cannot be loaded.
@@ -63,6 +69,7 @@ def begin(args: argparse.Namespace) -> tuple[Inputs, Predictor]:
     if getattr(args, "concepts", None) is not None:
         check_concepts(args.concepts)
     inputs = listed(args.images, args.out)
+    look()
     # PyTorch takes seconds to import, and neither help nor a refusal needs it.
     import vice
 
@@ -90,20 +97,26 @@ class Stops:
         """Whether to stop."""
         return bool(self._notice.signal_number)
 
-    def stop(self, done: int, images: int) -> NoReturn:
+    def stop(self, done: int, images: int, kept: str) -> NoReturn:
         """Ends the command.
 
         Args:
             done: Images that are finished.
             images: How many there are.
+            kept: What stays of them.
 
         Raises:
             Preempted: Always.
         """
         raise Preempted(
-            f"stopped by {self._notice.name} after {done} of {images} images: the same command "
-            "goes on there"
+            f"stopped by {self._notice.name} after {done} of {images} images: {kept}, and the same "
+            "command goes on there"
         )
+
+
+def kept_in(out: Path) -> str:
+    """What stays of a pass over images that is stopped, see `vice.explore.kept_pass`."""
+    return f"what was computed of them stays in {printable(str(out))}"
 
 
 def show_unread(unread: Mapping[Any, str]) -> None:

@@ -14,6 +14,7 @@ from vice.command.inputs import (
     add_places,
     begin,
     given_concepts,
+    kept_in,
     own_concepts,
     show_unread,
 )
@@ -44,6 +45,8 @@ FORMS = ("npz", "zarr", "parquet")
 CONCEPTS_NAME = "concepts.safetensors"
 #: How much the masks of videos change.
 VIDEOS_NAME = "videos.json"
+#: Said where it is stopped.
+KEPT = "masks that are written stay, and the same command goes on"
 
 
 def main() -> None:
@@ -92,7 +95,9 @@ def main() -> None:
             stopped=stops,
         )  # fmt: skip
         if found.left:
-            stops.stop(found.done + len(found.unread), found.done + len(found.unread) + found.left)
+            seen = found.done + len(found.unread)
+            masks = f"{found.done} masks stay in {printable(str(args.out))}"
+            stops.stop(seen, seen + found.left, masks)
     shown = f"{found.done} masks of {len(found.names)} concepts in {printable(str(args.out))}"
     if found.reused:
         shown += f" ({found.reused} were there)"
@@ -157,7 +162,7 @@ def _concepts(
                 predictor, images, args.clusters, seed=args.seed, kept=kept, stopped=stops
             ).save(path)
         except PassStopped as stop:
-            stops.stop(stop.done, len(images))
+            stops.stop(stop.done, len(images), kept_in(args.out))
         kept.forget()
     fitted = given_concepts(path, predictor)
     if len(fitted.names) != args.clusters:

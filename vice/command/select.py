@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vice.cli import Parser, number, show, whole
-from vice.command.inputs import Stops, add_computing, add_places, begin, show_unread
+from vice.command.inputs import Stops, add_computing, add_places, begin, kept_in, show_unread
 from vice.names import printable
 
 EXAMPLE = """\
@@ -14,6 +14,8 @@ selected/selected.txt has a path a line, the most telling image first: a list th
 vice train take. selected/selection.json has near-duplicates, outliers, and how much is covered.
 """
 LIST, RECORD = "selected.txt", "selection.json"
+#: Said where it is stopped.
+KEPT = "what was computed of the images stays in --out, and the same command goes on"
 
 
 def main() -> None:
@@ -45,7 +47,7 @@ def main() -> None:
                 memory=args.memory, kept=kept, stopped=stops,
             )  # fmt: skip
         except PassStopped as stop:
-            stops.stop(stop.done, len(images))
+            stops.stop(stop.done, len(images), kept_in(args.out))
     paths = [str(path.absolute()) for path in images]
     write_text(args.out / LIST, "".join(f"{paths[number]}\n" for number in found.chosen))
     record = {

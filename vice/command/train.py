@@ -35,6 +35,8 @@ CONFIG is a name of configs/config/vice, KEY=VALUE an option of it: vice train C
 prints each, with what it means and what it may be. The same command, or --resume, goes on with a
 run that was stopped or killed.
 """
+#: Said where it is stopped.
+KEPT = "states that were saved stay, and the same command goes on"
 
 
 def main() -> int:
