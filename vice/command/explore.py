@@ -49,7 +49,7 @@ def main() -> None:
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of samples and fitted concepts (0)")
     add_computing(parser)
     args = parser.parse_args()
-    inputs, predictor = begin(args, lambda: ExplorerFiles(args.out))
+    inputs, predictor = begin(args, lambda _: ExplorerFiles(args.out))
     images = inputs.images
     # Imported late: help does without PyTorch.
     from vice.explore.build_explorer import build_explorer

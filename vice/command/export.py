@@ -12,6 +12,7 @@ from vice.model_specs import check_spec
 from vice.names import printable
 from vice.paths import typed_path, typed_text
 from vice.runtime.files import check_folder
+from vice.runtime.run_folder import EXPORT_RECORD_NAME
 
 if TYPE_CHECKING:
     from vice.predictor import Predictor
@@ -61,6 +62,7 @@ def main() -> None:
     add("--normalized", action="store_true",
         help="take float images with ImageNet's mean and deviation, not bytes")  # fmt: skip
     args = parser.parse_args()
+    earlier = (args.out / EXPORT_RECORD_NAME).exists()
     if args.to in TRUNKS and (args.concepts or args.normalized):
         parser.error(f"--to {args.to} is the trunk alone: it takes no --concepts and --normalized")
     check_spec(args.model)
@@ -69,8 +71,10 @@ def main() -> None:
         check_concepts(args.concepts)
     if args.to in FORMATS:
         _export_graph(args)
-        return
-    _export_trunk(args)
+    else:
+        _export_trunk(args)
+    if earlier:
+        show("what an earlier call had exported there under these names is replaced")
 
 
 def _export_trunk(args: argparse.Namespace) -> None:

@@ -49,13 +49,13 @@ def add_computing(parser: argparse.ArgumentParser) -> None:
 
 
 def begin(
-    args: argparse.Namespace, look: Callable[[], object] = lambda: None
+    args: argparse.Namespace, look: Callable[[Inputs], object] = lambda _: None
 ) -> tuple[Inputs, Predictor]:
     """The images and the model that a command line names.
 
     Args:
         args: With ``model``, ``images``, ``out`` and what `add_computing` adds.
-        look: Looks at the output folder before the model is loaded, and raises what is wrong.
+        look: Is given the images before the model is loaded, and raises what is wrong.
 
     Raises:
         UserError: There are no images, or the model cannot be loaded.
@@ -69,7 +69,7 @@ def begin(
     if getattr(args, "concepts", None) is not None:
         check_concepts(args.concepts)
     inputs = listed(args.images, args.out)
-    look()
+    look(inputs)
     # PyTorch takes seconds to import, and neither help nor a refusal needs it.
     import vice
 

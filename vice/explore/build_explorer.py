@@ -90,6 +90,8 @@ def build_explorer(
         _check(concepts.vectors, spherical, predictor)
     files = ExplorerFiles(out)
     with sole_writer(out):
+        if files.is_whole():
+            logger.info("%s: the explorer that was there is made anew", out)
         files.begin(len(images))
         kept = KeptPass.of(out, predictor, images, seed, memory=memory)
         names = names_of(images)
