@@ -65,6 +65,8 @@ def main() -> int:
     kept = report.images - len(report.broken) - len(report.unwritten)
     each = report.size / max(1, kept) / 1024
     print(f"{report.images} images, {report.made} new maps, {each:.1f} KiB each")
+    if report.broken:
+        print(f"{kept} images have a map, {len(report.broken)} are left out")
     for message in report.broken[:10]:
         print(f"cannot be read: {printable(message)}")
     if report.unwritten:

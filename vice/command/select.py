@@ -97,6 +97,7 @@ def main() -> None:
     # Imported late: help does without PyTorch.
     from vice.explore.kept_pass import KeptPass, PassStopped
     from vice.explore.select_images import select_images
+    from vice.models.load import unfinished
     from vice.runtime.files import write_json, write_text
     from vice.runtime.provenance import digest
 
@@ -122,9 +123,12 @@ def main() -> None:
         "unread": {printable(paths[k]): reason for k, reason in found.unread.items()},
         "asked": asked,
     }
+    if early := unfinished(predictor.embedder):
+        record["unfinished"] = early
     write_json(args.out / RECORD, record)
     kept.forget()
-    show(f"{len(found.chosen)} of {len(images)} images in {printable(str(args.out / LIST))}")
+    read = len(images) - len(found.unread)
+    show(f"{len(found.chosen)} of {read} images in {printable(str(args.out / LIST))}")
     show(
         f"they cover {100 * found.coverage[-1]:.1f} % of what all do; as many at random "
         f"{100 * found.random:.1f} %"

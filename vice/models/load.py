@@ -121,6 +121,14 @@ def is_spherical(extractor: nn.Module) -> bool:
     return bool(getattr(extractor, "spherical", True))
 
 
+def unfinished(extractor: nn.Module) -> str:
+    """How far the training of weights had come; empty where that was its end, or is unknown.
+
+    Example: ``"epoch 2 of 4"``.
+    """
+    return str(getattr(extractor, "provenance", {}).get("unfinished", ""))
+
+
 def _timm(spec: str) -> nn.Module:
     from vice.models.timm_embedder import TimmEmbedder
     from vice.models.weight_files import holds_weights
