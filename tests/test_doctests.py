@@ -29,6 +29,7 @@ DOORS = (
     "vice.views.feature_crop:crop_box",
     "vice.models:Concepts",
     "vice.methods:find_method",
+    "vice.nearest:did_you_mean",
     "vice.options:option",
     "vice.explore.mask_files:mask_names",
     "vice.explore.named_concepts:model_title",

@@ -14,8 +14,11 @@ from importlib import import_module
 from typing import Any
 
 from vice.cli import Parser, run
-from vice.paths import typed_path
-from vice.runtime.device_names import NAMES, check_device
+from vice.model_specs import check_spec
+from vice.nearest import did_you_mean
+from vice.paths import check_there, typed_path, typed_text
+from vice.runtime.device_names import NAMES, check_device, check_device_name
+from vice.runtime.files import check_folder
 
 #: Where each part is, below ``vice.experiments.benchmark``.
 PARTS = {
@@ -56,12 +59,26 @@ def main() -> int:
     add("--out", type=typed_path, help="picture of the growth")
     add("--images", type=typed_path, help="photographs, to sample their superpixels")
     add("--labelled", type=typed_path, help="labelled folder, to time all read-outs of --spec on")
-    add("--spec", default="random:resnet18-fpn-128", help="(random:resnet18-fpn-128)")
+    add(
+        "--spec",
+        type=typed_text,
+        default="random:resnet18-fpn-128",
+        help="(random:resnet18-fpn-128)",
+    )
     add("--bsds", type=typed_path, help="BSDS500, to compare superpixels by outlines")
     args = parser.parse_args()
     unknown = sorted(set(args.parts) - set(PARTS))
     if unknown:
-        parser.error(f"no part {unknown[0]!r}; choose of {', '.join(PARTS)}")
+        near = did_you_mean(unknown[0], PARTS, f"choose of {', '.join(PARTS)}")
+        parser.error(f"no part {unknown[0]!r}{near}")
+    check_spec(args.spec)
+    if args.device is not None:
+        check_device_name(args.device, "--device")
+    for option in ("images", "labelled", "bsds"):
+        if getattr(args, option) is not None:
+            check_there(getattr(args, option), f"--{option}: ", "folder")
+    if args.out is not None:
+        check_folder("--out", args.out.parent)
     import torch
 
     from vice.experiments.benchmark.timing import FAILED, measured, to_markdown

@@ -12,9 +12,13 @@ Examples:
 import os
 from pathlib import Path
 
-from vice.cli import Parser, run
+from vice.cli import Parser, run, whole
 from vice.errors import UserError
 from vice.names import printable
+from vice.paths import check_config
+
+#: Said where it is stopped.
+KEPT = "maps that are made stay, and the same command goes on"
 
 
 def main() -> int:
@@ -22,12 +26,17 @@ def main() -> int:
     number = os.environ.get("SLURM_ARRAY_TASK_ID", "0")
     count = os.environ.get("SLURM_ARRAY_TASK_COUNT", "1")
     parser.add_argument("overrides", nargs="+", metavar="config=NAME KEY=VALUE")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (all)")
+    parser.add_argument(
+        "--workers", type=whole(1, 1024), default=os.cpu_count() or 1, help="processes (all)"
+    )
     parser.add_argument("--shard", default=f"{number}/{count}", help="i/n: each n-th image (0/1)")
     args = parser.parse_intermixed_args()
     first, _, shards = args.shard.partition("/")
     if not (first.isdigit() and shards.isdigit()):
         parser.error(f"--shard {args.shard} is not i/n, for example 0/16")
+    if int(first) >= int(shards):
+        parser.error(f"--shard {args.shard}: of {shards} shards the last is {int(shards) - 1}")
+    check_config(args.overrides)
     # Importing VISSL takes seconds, and help needs none of it.
     from vice.images import list_images, reading_of
     from vice.plugins.vissl.config.checks import check_values
@@ -56,6 +65,8 @@ def main() -> int:
     kept = report.images - len(report.broken) - len(report.unwritten)
     each = report.size / max(1, kept) / 1024
     print(f"{report.images} images, {report.made} new maps, {each:.1f} KiB each")
+    if report.broken:
+        print(f"{kept} images have a map, {len(report.broken)} are left out")
     for message in report.broken[:10]:
         print(f"cannot be read: {printable(message)}")
     if report.unwritten:
@@ -68,4 +79,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, kept=KEPT)

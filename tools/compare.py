@@ -14,8 +14,8 @@ Examples:
 """
 
 from vice.cli import Parser, run
-from vice.paths import typed_path
-from vice.runtime.files import write_text
+from vice.paths import check_there, typed_path
+from vice.runtime.files import check_folder, write_text
 
 
 def main() -> None:
@@ -32,6 +32,10 @@ def main() -> None:
     )
     add("--against", metavar="ROW", help="row that the others are paired with (the first)")
     args = parser.parse_args()
+    if args.out is not None:
+        check_folder("--out", args.out.parent)
+    for folder in args.folders:
+        check_there(folder, what="results directory")
     # PyTorch takes seconds to import, and help does without.
     from vice.evaluation.compare import make_tables, read_results, row_names, spread
     from vice.evaluation.comparison_page import to_html, to_markdown

@@ -10,7 +10,12 @@ import argparse
 from pathlib import Path
 
 from vice.cli import Parser, run
+from vice.images import list_images
 from vice.paths import typed_path
+from vice.runtime.files import check_folder
+
+#: Said where it is stopped.
+KEPT = "what is done stays, and the same command goes on"
 
 
 def parse() -> argparse.Namespace:
@@ -33,6 +38,10 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
+    check_folder("--out", args.out)
+    if args.images is not None:
+        list_images(args.images)
+    # PyTorch takes seconds to import, and help does without.
     from vice.experiments.demo.steps import run_demo, verdict
     from vice.runtime.files import read_json
     from vice.runtime.run_folder import RESULTS_NAME
@@ -50,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, kept=KEPT)

@@ -11,10 +11,12 @@ import re
 from pathlib import Path
 
 from vice.cli import Parser, run, whole
+from vice.evaluation.outlined_images import require_images
 from vice.evaluation.own_readouts import boundary_line
+from vice.model_specs import check_spec
 from vice.names import printable
-from vice.paths import typed_text
-from vice.runtime.device_names import NAMES, check_device
+from vice.paths import check_there, typed_text
+from vice.runtime.device_names import NAMES, check_device, check_device_name
 from vice.runtime.files import check_folder
 
 EXAMPLE = """\
@@ -22,6 +24,8 @@ example:
   python tools/eval_boundaries.py outputs/coco_highres --dataset path/to/bsds500
   python tools/eval_boundaries.py lab --dataset path/to/bsds500 --clusters 27 --fit-split val
 """
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -44,10 +48,17 @@ def main() -> None:
     add("--seed", type=whole(0, 2**31 - 1), default=0)
     add("--device", help=f"{NAMES} (a GPU of CUDA if there is one)")
     args = parser.parse_args()
-    if args.device is not None:
-        check_device(args.device, "--device")
     out = args.out or str(Path("outputs", "boundaries", _name(args)))
     check_folder("--out", out)
+    check_spec(args.checkpoint)
+    if args.device is not None:
+        check_device_name(args.device, "--device")
+    if args.centroids is not None:
+        check_there(args.centroids, "--centroids: ", "centroid file")
+    for split in [args.split] + [args.fit_split] * (args.clusters is not None):
+        require_images(args.dataset, split)
+    if args.device is not None:
+        check_device(args.device, "--device")
     # PyTorch takes seconds to import, and help needs it not.
     from vice.evaluation.evaluate_boundaries import evaluate_boundaries
 
@@ -74,4 +85,4 @@ def _name(args: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, kept=KEPT)

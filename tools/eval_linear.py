@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vice.cli import run
+from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
 from vice.names import printable
 
@@ -11,6 +12,8 @@ EXAMPLE = """\
   python tools/eval_linear.py outputs/coco_highres --dataset coco27 --protocol vice2022_highres
   python tools/eval_linear.py outputs/demo/train --dataset outputs/demo/data --iterations 500
 """
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -19,17 +22,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="images a step (protocol)")
     parser.add_argument("--bottleneck", type=int, help="width of the bottleneck variant")
     args = parser.parse_args()
-    # PyTorch and MMSegmentation take seconds to import, and help needs neither.
-    from vice.runtime.rendezvous import join_from_environment
-
-    with join_from_environment(args.device) as args.device:
-        task = task_arguments(
-            args,
-            "linear",
-            iterations="linear_iterations",
-            batch_size="linear_batch",
-            bottleneck="linear_bottleneck",
-        )
+    changed = {
+        "iterations": "linear_iterations",
+        "batch_size": "linear_batch",
+        "bottleneck": "linear_bottleneck",
+    }
+    with begun(args, lambda: task_arguments(args, "linear", **changed)) as task:
+        # MMSegmentation takes seconds to import, and neither help nor a refusal needs it.
         from vice.evaluation.compare import BEST_NAME
         from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 
@@ -47,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, joins=True)
+    run(main, joins=True, kept=KEPT)

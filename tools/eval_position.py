@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
+from typing import Any
 
-from vice.cli import run
+from vice.cli import run, whole
 from vice.errors import UserError
+from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, task_arguments
 from vice.evaluation.own_readouts import position_lines
 from vice.names import printable
@@ -15,27 +18,26 @@ EXAMPLE = """\
   python tools/eval_position.py outputs/coco_highres --dataset coco27
   python tools/eval_position.py outputs/demo/train --dataset outputs/demo/data --clusters 27
 """
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
     parser = evaluation_parser(__doc__, EXAMPLE)
     parser.add_argument(
-        "--clusters", type=int, nargs="+", default=[], help="numbers of clusters to score (none)"
+        "--clusters",
+        type=whole(1, 10**6),
+        nargs="+",
+        default=[],
+        help="numbers of clusters to score (none)",
     )
     # Probes on a sample are fitted to convergence: by steps there is no sample.
     parser.set_defaults(optimizer="lbfgs")
     args = parser.parse_args()
     if args.cache_gib:
         raise UserError("--cache-gib: each image is embedded once here; leave it out")
-    # PyTorch and MMSegmentation take seconds to import, and help needs neither.
-    from vice.runtime.rendezvous import join_from_environment
-
-    with join_from_environment(args.device) as args.device:
-        task = task_arguments(args, "linear", detail="_position", optimizer="linear_optimizer")
-        task.pop("cache_bytes")
-        if args.out is None:
-            # Results of which tools/compare.py makes tables lie by themselves.
-            task["out_dir"] = str(Path("outputs", "position", Path(task["out_dir"]).name))
+    with begun(args, lambda: _task(args)) as task:
+        # MMSegmentation takes seconds to import, and neither help nor a refusal needs it.
         from vice.plugins.mmseg.evaluate_position import evaluate_position
 
         result = evaluate_position(**task, clusters=args.clusters)
@@ -44,5 +46,14 @@ def main() -> None:
     print(printable(task["out_dir"]))
 
 
+def _task(args: argparse.Namespace) -> dict[str, Any]:
+    task = task_arguments(args, "linear", detail="_position", optimizer="linear_optimizer")
+    task.pop("cache_bytes")
+    if args.out is None:
+        # Results of which tools/compare.py makes tables lie by themselves.
+        task["out_dir"] = str(Path("outputs", "position", Path(task["out_dir"]).name))
+    return task
+
+
 if __name__ == "__main__":
-    run(main, joins=True)
+    run(main, joins=True, kept=KEPT)

@@ -7,6 +7,8 @@ The protocol is hummingbird2023 where none is named; retrieval takes any other, 
 from __future__ import annotations
 
 from vice.cli import number, run, whole
+from vice.datasets.subsets import check_fraction
+from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
 from vice.names import printable
 
@@ -15,6 +17,8 @@ EXAMPLE = """\
   python tools/eval_retrieval.py outputs/demo/train --dataset outputs/demo/data --protocol native
   python tools/eval_retrieval.py outputs/coco_highres --dataset coco27 --fraction 0.01
 """
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -30,12 +34,10 @@ def main() -> None:
         help="most memory of the train patches and the search in GiB (2)",
     )
     args = parser.parse_args()
-    # PyTorch and MMSegmentation take seconds to import, and help needs neither.
-    from vice.runtime.rendezvous import join_from_environment
-
-    with join_from_environment(args.device) as args.device:
-        detail = "" if args.fraction == 1 else f"_{args.fraction}_{args.subset_seed}"
-        task = task_arguments(args, "retrieval", detail=detail)
+    check_fraction(args.fraction)
+    detail = "" if args.fraction == 1 else f"_{args.fraction}_{args.subset_seed}"
+    with begun(args, lambda: task_arguments(args, "retrieval", detail=detail)) as task:
+        # MMSegmentation takes seconds to import, and neither help nor a refusal needs it.
         from vice.plugins.mmseg.evaluate_retrieval import evaluate_retrieval
 
         result = evaluate_retrieval(
@@ -53,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, joins=True)
+    run(main, joins=True, kept=KEPT)

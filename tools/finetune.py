@@ -3,8 +3,14 @@
 
 from __future__ import annotations
 
+import argparse
+from typing import Any
+
 from vice.cli import number, run, whole
+from vice.datasets.subsets import check_fraction
+from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
+from vice.images import list_images
 from vice.names import printable
 from vice.paths import typed_path
 
@@ -13,6 +19,8 @@ EXAMPLE = """\
   python tools/finetune.py RUN --dataset path/to/labelled/folder --images selected/selected.txt
   python tools/finetune.py imagenet:resnet50-deeplabv3plus-128 --dataset coco27 --fraction 0.01
 """
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -31,20 +39,14 @@ def main() -> None:
     add("--iterations", type=int, help="steps (protocol)")
     add("--batch-size", type=int, help="images a step (protocol)")
     args = parser.parse_args()
-    # PyTorch and MMSegmentation take seconds to import, and help needs neither.
-    from vice.runtime.rendezvous import join_from_environment
-
+    if args.cache_gib:
+        parser.error("--cache-gib: embeddings change while they are trained")
+    check_fraction(args.fraction)
+    if args.images is not None and (args.fraction, args.subset_seed) != (1.0, 0):
+        parser.error("--images takes the place of --fraction and --subset-seed: give one")
     subset = args.images.stem if args.images else f"{args.fraction}_{args.subset_seed}"
-    with join_from_environment(args.device) as args.device:
-        task = task_arguments(
-            args,
-            "finetune",
-            detail=f"_{subset}",
-            iterations="linear_iterations",
-            batch_size="linear_batch",
-        )
-        if task.pop("cache_bytes"):
-            parser.error("--cache-gib: embeddings change while they are trained")
+    with begun(args, lambda: _task(args, subset)) as task:
+        # MMSegmentation takes seconds to import, and neither help nor a refusal needs it.
         from vice.plugins.mmseg.finetune import finetune
 
         result = finetune(
@@ -62,5 +64,19 @@ def main() -> None:
     )
 
 
+def _task(args: argparse.Namespace, subset: str) -> dict[str, Any]:
+    if args.images is not None:
+        list_images(args.images)
+    task = task_arguments(
+        args,
+        "finetune",
+        detail=f"_{subset}",
+        iterations="linear_iterations",
+        batch_size="linear_batch",
+    )
+    task.pop("cache_bytes")
+    return task
+
+
 if __name__ == "__main__":
-    run(main, joins=True)
+    run(main, joins=True, kept=KEPT)

@@ -30,10 +30,12 @@ import argparse
 
 from vice.cli import Parser, run, whole
 from vice.datasets.preparation import RELEASES, prepare
-from vice.paths import typed_path
+from vice.paths import check_there, typed_path
 
 #: A folder of one's own, in place of a benchmark's name.
 FOLDER = "folder"
+#: Said where it is stopped.
+KEPT = "what is in place stays, and the same command goes on"
 
 
 def main() -> None:
@@ -47,7 +49,7 @@ def main() -> None:
     add("--lists", type=typed_path, help="folder with the curated lists of COCO (the source)")
     add("--for", dest="purpose", choices=("training", "scoring"), default="scoring",
         help="training needs the train images alone, scoring everything (scoring)")  # fmt: skip
-    add("--threads", type=int, default=8, help="files at a time (8)")
+    add("--threads", type=whole(1, 256), default=8, help="files at a time (8)")
     of_folder = parser.add_argument_group("folder")
     add = of_folder.add_argument
     add("--classes", type=typed_path, help="table of its classes: a name, and its value or red, "
@@ -78,6 +80,10 @@ def main() -> None:
 def _describe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.path is None:
         parser.error(f"{FOLDER} needs the path of the folder")
+    check_there(args.path, what="folder")
+    for option in ("classes", "read_as"):
+        if getattr(args, option) is not None:
+            check_there(getattr(args, option), f"--{option.replace('_', '-')}: ")
     from vice.explore.describe_folder import describe_folder
 
     reading = None
@@ -90,4 +96,4 @@ def _describe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, kept=KEPT)

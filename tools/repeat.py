@@ -9,9 +9,14 @@ Examples:
     python tools/repeat.py RESULT --out outputs/again --checkpoint downloads/vice.safetensors
 """
 
-from vice.cli import Parser, run
-from vice.paths import typed_text
+from vice.cli import Parser, run, whole
+from vice.model_specs import check_spec
+from vice.paths import check_there, typed_text
 from vice.runtime.device_names import NAMES
+from vice.runtime.files import check_folder
+
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> int:
@@ -27,8 +32,12 @@ def main() -> int:
         action="store_true",
         help="run what the result names: a MODULE:CALLABLE, or options of MMSegmentation",
     )
-    add("--workers", type=int, help="data loading processes (as in the result)")
+    add("--workers", type=whole(0, 1024), help="data loading processes (as in the result)")
     args = parser.parse_args()
+    check_there(args.result, what="results directory")
+    check_folder("--out", args.out)
+    if args.checkpoint is not None:
+        check_spec(args.checkpoint)
     # MMSegmentation takes seconds to import, and help needs none of it.
     from vice.experiments.repeat import repeat
 
@@ -46,4 +55,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, kept=KEPT)

@@ -19,6 +19,8 @@ import argparse
 from pathlib import Path
 
 from vice.cli import Parser, run, whole
+from vice.datasets import DATASETS, open_dataset
+from vice.experiments.reproduce.plan import ReproducePlan, parse_datasets
 from vice.experiments.reproduce.tables import (
     load_scale,
     load_table,
@@ -26,8 +28,14 @@ from vice.experiments.reproduce.tables import (
     select_rows,
     table_names,
 )
-from vice.paths import typed_path, typed_text
-from vice.runtime.device_names import NAMES, check_device
+from vice.paths import check_there, typed_path, typed_text
+from vice.runtime.device_names import NAMES, check_device, check_device_name
+from vice.runtime.files import check_folder
+
+#: Folder of files of weights, where none is given; it need not be there.
+WEIGHTS = Path("weights")
+#: Said where it is stopped.
+KEPT = "rows that are done stay, and the same command goes on"
 
 
 def parse() -> argparse.Namespace:
@@ -47,7 +55,7 @@ def parse() -> argparse.Namespace:
     add("--seeds", type=whole(1, 1000), default=1, help="how many seeds, from 0 (1)")
     add("--slurm", action="store_true", help="submit trainings; the next call goes on")
     add("--out", type=typed_path, default=Path("outputs/reproduce"), help="(outputs/reproduce)")
-    add("--weights", type=typed_path, default=Path("weights"),
+    add("--weights", type=typed_path, default=WEIGHTS,
         help="folder of files of weights that rows of frozen embedders name (weights)")  # fmt: skip
     add("--curve", action="store_true", help="score the checkpoint of every epoch as well")
     add("--pictures", type=whole(0, 100), default=0, metavar="N",
@@ -74,10 +82,19 @@ def main() -> int:
         return 0
     table = select_readouts(load_table(args.table), args.readout)
     rows = [row.name for row in select_rows(table, args.row).rows]
-    # PyTorch takes seconds to import, and a list needs none of it.
+    scale = load_scale(args.scale)
+    check_folder("--out", args.out)
+    if args.weights != WEIGHTS:
+        check_there(args.weights, "--weights: ", "folder")
+    if args.device is not None:
+        check_device_name(args.device, "--device")
+    datasets = parse_datasets(args.dataset)
+    for each in datasets.values():
+        if each not in DATASETS:
+            open_dataset(each, args.data_root)
+    # PyTorch takes seconds to import, and neither a list nor a refusal needs it.
     from vice.experiments.reproduce.pairing import write_pairing
     from vice.experiments.reproduce.pictures import write_pictures
-    from vice.experiments.reproduce.plan import ReproducePlan, parse_datasets
     from vice.experiments.reproduce.report import to_markdown, write_report
     from vice.experiments.reproduce.runner import reported_rows, reproduce
 
@@ -85,9 +102,9 @@ def main() -> int:
         check_device(args.device, "--device")
     plan = ReproducePlan(
         out=args.out,
-        scale=load_scale(args.scale),
+        scale=scale,
         seeds=args.seeds,
-        datasets=parse_datasets(args.dataset),
+        datasets=datasets,
         data_root=args.data_root,
         overrides=tuple(args.overrides),
         slurm=args.slurm,
@@ -113,4 +130,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, kept=KEPT)

@@ -24,8 +24,11 @@ import os
 import sys
 
 from vice.cli import run, show
-from vice.paths import experiment_names
+from vice.paths import check_config, experiment_names
 from vice.runtime.preemption import watch_signals
+
+#: Said where it is stopped.
+KEPT = "states that were saved stay, and the same command goes on"
 
 
 def main() -> int:
@@ -40,6 +43,7 @@ def main() -> int:
 
         show(help_text(asked))
         return 0
+    check_config(asked)
     with watch_signals():
         # Importing VISSL takes seconds, and help needs none of it.
         from vice.plugins.vissl.train import train
@@ -50,4 +54,4 @@ def main() -> int:
 
 if __name__ == "__main__":
     # srun starts this once on each node of a job.
-    run(main, joins="SLURM_STEP_NUM_TASKS" in os.environ)
+    run(main, joins="SLURM_STEP_NUM_TASKS" in os.environ, kept=KEPT)

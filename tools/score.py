@@ -9,13 +9,19 @@ to convergence (--set linear_optimizer=lbfgs), retrieval where its protocol show
 
 from __future__ import annotations
 
-from vice.cli import number, run
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from vice.cli import number, run, whole
 from vice.errors import UserError
+from vice.evaluation.begin import begun
+from vice.evaluation.compare import readouts
 from vice.evaluation.options import evaluation_parser, percent, score_arguments
 from vice.evaluation.own_readouts import boundary_line, position_lines
 from vice.evaluation.published import PROTOCOLS
 from vice.names import printable
-from vice.paths import typed_text
+from vice.paths import check_there, typed_text
 
 EXAMPLE = """\
   python tools/score.py outputs/demo/train --dataset outputs/demo/data --linear --clusters 6 24 \\
@@ -23,6 +29,8 @@ EXAMPLE = """\
   python tools/score.py outputs/demo/train --dataset outputs/demo/data --clusters 24 \\
       --position 24 --retrieval --retrieval-protocol native --boundaries path/to/bsds500
 """
+#: Said where it is stopped.
+KEPT = "results that are written stay, others are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -31,7 +39,7 @@ def main() -> None:
     add("--linear", action="store_true", help="a linear probe")
     add(
         "--clusters",
-        type=int,
+        type=whole(1, 10**6),
         nargs="*",
         metavar="K",
         help="numbers of k-means clusters (of clusters=own none)",
@@ -45,7 +53,7 @@ def main() -> None:
     )
     add(
         "--position",
-        type=int,
+        type=whole(1, 10**6),
         nargs="*",
         metavar="K",
         help="the positional bias, and a converged probe and K clusters without it",
@@ -86,12 +94,8 @@ def main() -> None:
         raise UserError("--retrieval-protocol is that of --retrieval: give that, too")
     if args.label_free and not args.clusters:
         raise UserError("--label-free compares views by clusters: give --clusters too")
-    # PyTorch and MMSegmentation take seconds to import, and help needs neither.
-    from vice.evaluation.compare import readouts
-    from vice.runtime.rendezvous import join_from_environment
-
-    with join_from_environment(args.device) as args.device:
-        task = score_arguments(args, kinds, args.retrieval_protocol)
+    with begun(args, lambda: _task(args, kinds)) as task:
+        # MMSegmentation takes seconds to import, and neither help nor a refusal needs it.
         from vice.plugins.mmseg.score import score
 
         results = score(
@@ -122,5 +126,11 @@ def main() -> None:
         print(f"label-free: {shown}")
 
 
+def _task(args: argparse.Namespace, kinds: Sequence[str]) -> dict[str, Any]:
+    if args.boundaries is not None:
+        check_there(args.boundaries, "--boundaries: ", "folder")
+    return score_arguments(args, kinds, args.retrieval_protocol)
+
+
 if __name__ == "__main__":
-    run(main, joins=True)
+    run(main, joins=True, kept=KEPT)

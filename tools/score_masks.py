@@ -13,14 +13,17 @@ import re
 from pathlib import Path
 
 from vice.cli import Parser, run
+from vice.datasets import open_dataset
 from vice.names import printable
-from vice.paths import typed_path, typed_text
+from vice.paths import check_there, typed_path, typed_text
 from vice.runtime.files import check_folder, read_json
 
 EXAMPLE = """\
 example:
   python tools/score_masks.py masks --dataset path/to/labelled/folder --names names.json
 """
+#: Said where it is stopped.
+KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -42,16 +45,18 @@ def main() -> None:
     check_folder("--out", out)
     said = None
     if args.names is not None:
+        check_there(args.names, "--names: ", "file")
         said = read_json(args.names, "write concept to class, or to null")
+    check_there(args.masks, what="folder of masks")
+    data = open_dataset(args.dataset, args.data_root)
+    data.pairs(args.split)
     # PyTorch takes seconds to import, and help does without.
-    from vice.datasets import open_dataset
     from vice.evaluation.image_counts import save_image_tables
     from vice.evaluation.mask_scores import MASK_SUMS, NamedMasks, mask_line, score_masks
     from vice.explore.written_masks import MasksByImage, open_written
     from vice.runtime.files import make_folder, write_json
     from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
 
-    data = open_dataset(args.dataset, args.data_root)
     written = open_written(args.masks)
     source = {"masks": str(args.masks), "names": None if args.names is None else str(args.names)}
     masks = NamedMasks(written.names, written.void, MasksByImage(written).read, source)
@@ -63,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, kept=KEPT)

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from vice.errors import OptionError, UserError, one_line
+from vice.nearest import did_you_mean
 from vice.runtime import interrupts
 from vice.runtime.files import disk_errors
 from vice.runtime.launch import read_environment
@@ -25,27 +27,30 @@ from vice.runtime.preemption import SIGNALS, STOPPED, Preempted
 LINE, CLOCK = "%(asctime)s %(message)s", "%H:%M:%S"
 #: Arguments that messages name, and the options that stand for them.
 OPTIONS = {"num_workers": "--workers"}
+#: What argparse says of a value that is none of those that an option takes.
+_CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)")
 #: How the command was called, if not by its script: ``"vice score"``.
 program: str | None = None
 
 
-def run(main: Callable[[], int | None], *, joins: bool = False) -> NoReturn:
+def run(main: Callable[[], int | None], *, joins: bool = False, kept: str = "") -> NoReturn:
     """Runs a command line and ends the process.
 
     Exit status: what ``main`` returns (None counts as 0), 2 for a `UserError`, whose message goes
     to stderr as one line ``error: ...``, 75 for a run that was asked to stop and has saved itself,
-    130 after Ctrl-C, and 141 if nobody reads the output to its end. Other exceptions are bugs and
-    keep their traceback.
+    130 after Ctrl-C and 143 after SIGTERM, and 141 if nobody reads the output to its end. Other
+    exceptions are bugs and keep their traceback.
 
     Args:
         main: The command; it parses ``sys.argv`` itself.
         joins: Whether processes that torchrun or srun started do one job together. All but the
             first then say nothing but errors.
+        kept: What a command that is stopped leaves, and whether the same one goes on; said then.
     """
     set_up_log()
     try:
         with interrupts.interruptible(), half_built_loaders_are_silent():
-            status = _status(main, joins)
+            status = _status(main, joins, kept)
     finally:
         interrupts.give_up_unread()
     interrupts.keep_status(status, SIGNALS)
@@ -71,7 +76,7 @@ def set_up_log(stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _status(main: Callable[[], int | None], joins: bool) -> int:
+def _status(main: Callable[[], int | None], joins: bool, kept: str) -> int:
     first = True
     try:
         first = not joins or is_first()
@@ -92,8 +97,8 @@ def _status(main: Callable[[], int | None], joins: bool) -> int:
     except KeyboardInterrupt as stop:
         interrupts.end_helpers()
         if first:
-            _say(str(stop) or interrupts.MESSAGE)
-        return interrupts.INTERRUPTED
+            _say(str(stop) or interrupts.MESSAGE + (f": {kept}" if kept else ""))
+        return interrupts.status()
 
 
 def _unless_unread(main: Callable[[], int | None]) -> int:
@@ -147,10 +152,12 @@ class Parser(argparse.ArgumentParser):
         self.register("action", None, _Store)
         self.register("action", "store", _Store)
         self.given: set[str] = set()
+        self.words: list[str] = []
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As of `argparse`; what an earlier call was given does not count."""
         self.given.clear()
+        self.words = list(sys.argv[1:] if args is None else args)
         return super().parse_known_args(args, namespace)
 
     def format_help(self) -> str:
@@ -162,7 +169,18 @@ class Parser(argparse.ArgumentParser):
         """Ends the process with status 2."""
         if not is_first():
             self.exit(2)
-        super().error(message)
+        super().error(message + self._meant(message))
+
+    def _meant(self, message: str) -> str:
+        """Which option or value is meant, where one is unknown and another much like it."""
+        if chosen := _CHOICE.search(message):
+            return did_you_mean(chosen[1], re.findall(r"[\w.+-]+", chosen[2]))
+        if not message.startswith(("unrecognized arguments", "the following arguments are req")):
+            return ""
+        known = self._option_string_actions
+        unknown = [word.partition("=")[0] for word in self.words if word.startswith("--")]
+        unknown = [word for word in unknown if not any(each.startswith(word) for each in known)]
+        return did_you_mean(unknown[0], known) if unknown else ""
 
 
 class _Store(argparse._StoreAction):

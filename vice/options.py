@@ -11,7 +11,6 @@ A configuration, a help text and a signature are derived from the fields:
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import textwrap
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from vice.errors import UserError
+from vice.nearest import did_you_mean
 
 _Made = TypeVar("_Made")
 #: Default of an option that has to be given.
@@ -130,7 +130,8 @@ def check(
     unknown = [str(name) for name in values if name not in known and name not in groups]
     if unknown and not others:
         raise UserError(
-            f"{prefix}: there is no option {unknown[0]!r}{nearest(unknown[0], [*known, *groups])}"
+            f"{prefix}: there is no option {unknown[0]!r}"
+            + did_you_mean(unknown[0], [*known, *groups])
         )
 
 
@@ -142,12 +143,6 @@ def require(key: str, value: Any, rule: Rule) -> None:
     """
     if not rule.holds(value):
         raise UserError(f"{key}={value!r}: must be {rule.text}")
-
-
-def nearest(key: str, known: Collection[str]) -> str:
-    """The question which known keys are meant, to go on with after a message; may be empty."""
-    close = difflib.get_close_matches(key, list(known), n=3, cutoff=0.7)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def make(cls: type[_Made], values: Mapping[str, Any]) -> _Made:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from vice.errors import UserError
+from vice.nearest import did_you_mean, near_path
 
 
 def config_root() -> Path:
@@ -69,6 +71,46 @@ def tool(name: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise UserError(f"no {name} beside {package}; install ViCE from its wheel or a checkout")
+
+
+def check_there(path: str | Path, option: str = "", what: str = "file or folder") -> None:
+    """Sees whether what somebody names is there.
+
+    Args:
+        path: What was typed.
+        option: What stands before it in the message, such as ``"--lists: "``.
+        what: What it should be.
+
+    Raises:
+        UserError: It is not there; names what lies nearby under a similar name.
+    """
+    # Path length: os.path has an answer for names too long for the disk, too; Path raises.
+    if not os.path.exists(path):
+        raise UserError(f"{option}{path}: no such {what}{near_path(path, 'check the path')}")
+
+
+def check_experiment(name: str) -> None:
+    """Sees whether ``config=NAME`` names an experiment.
+
+    Raises:
+        UserError: It does not; names a similar one, or all.
+    """
+    if name not in experiment_names():
+        known = [each.removeprefix("vice/") for each in experiment_names()]
+        short = name.removeprefix("vice/")
+        near = did_you_mean(short, known, f"choose one of {', '.join(known)}")
+        raise UserError(f"no config {short!r}{near}")
+
+
+def check_config(overrides: Iterable[str]) -> None:
+    """Sees whether overrides name an experiment in ``config=NAME``, if they name any.
+
+    Raises:
+        UserError: As of `check_experiment`.
+    """
+    for text in overrides:
+        if text.startswith("config="):
+            check_experiment(text.removeprefix("config="))
 
 
 def typed_path(text: str) -> Path:

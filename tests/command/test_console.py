@@ -7,7 +7,9 @@ import subprocess
 import sys
 from importlib import import_module
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from vice.command import conflict, console
 from vice.paths import tool
@@ -45,11 +47,11 @@ def test_help_needs_no_library(tmp_path):
 @pytest.mark.parametrize(
     ("word", "meant"),
     [
-        ("scroe", "do you mean vice score?"),
-        ("eval_linear", "do you mean vice eval-linear?"),
-        ("prepare_data", "do you mean vice prepare?"),
-        ("run_distributed", "do you mean vice train?"),
-        ("run_distributed.py", "do you mean vice train?"),
+        ("scroe", "did you mean vice score?"),
+        ("eval_linear", "did you mean vice eval-linear?"),
+        ("prepare_data", "did you mean vice prepare?"),
+        ("run_distributed", "did you mean vice train?"),
+        ("run_distributed.py", "did you mean vice train?"),
         ("zzz", "vice --help lists what it can do"),
         ("--verbose", "vice --help lists what it can do"),
     ],
@@ -57,7 +59,7 @@ def test_help_needs_no_library(tmp_path):
 def test_unknown_words(word, meant, capsys):
     status, said = ended([word], capsys)
     assert status == 2
-    assert said.err == f"error: vice knows no {word!r}: {meant}\n"
+    assert said.err == f"error: vice knows no {word!r}; {meant}\n"
 
 
 def test_help_of_a_script_names_the_word(capsys, monkeypatch):
@@ -83,8 +85,12 @@ def test_a_missing_part_is_named_with_the_command_that_installs_it(part, tmp_pat
         "vissl": ["train", "--images", str(tmp_path)],
         "mmseg": ["eval-linear", "lab", "--dataset", str(tmp_path)],
     }[part]
-    folder = tmp_path / "images" / "train"
-    folder.mkdir(parents=True)
+    for kind in ("images", "labels"):
+        for split in ("train", "val"):
+            folder = tmp_path / kind / split
+            folder.mkdir(parents=True)
+            Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "a.png")
+    (tmp_path / "classes.txt").write_text("dark\n")
     code = (
         f"import sys; sys.modules[{part!r}] = None\n"
         f"from vice.command.console import main; main({command!r})"

@@ -187,7 +187,7 @@ def open_dataset_at(source, name, tmp_path):
 
 
 def test_unknown_name(tmp_path):
-    with pytest.raises(UserError, match="data set 'ade20k' is unknown; choose one of"):
+    with pytest.raises(UserError, match="data set 'ade20k' is unknown; "):
         prepare("ade20k", tmp_path)
 
 

@@ -109,7 +109,7 @@ def test_a_class_that_is_predicted_and_absent_counts_as_zero(data, masks):
 def test_names_stand_for_classes_as_said():
     assert classes_of(NAMES, CLASSES).tolist() == [0, NONE, NONE, NONE]
     assert classes_of(NAMES, CLASSES, {"Sky": None, "wall": "road"}).tolist() == [-1, 2, -1, -1]
-    with pytest.raises(UserError, match="no concept 'walls': do you mean 'wall'"):
+    with pytest.raises(UserError, match="no concept 'walls'; did you mean wall"):
         classes_of(NAMES, CLASSES, {"walls": "house"})
     for wrong in ("hous", 3):
         with pytest.raises(UserError, match="'wall': there is no class"):

@@ -245,9 +245,9 @@ def test_command_line_values():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "stego"}, "'stego' is unknown; choose one of native"),
+        ({"name": "stego"}, "'stego' is unknown; did you mean stego2022"),
         ({"dataset": "ade20k"}, "data set 'ade20k' is unknown"),
-        ({"iterations": 3}, "field 'iterations' is unknown; choose one of clusters"),
+        ({"iterations": 3}, "field 'iterations' is unknown; did you mean .*linear_iterations"),
         ({"upsample": "logits"}, "upsample is 'logits'; choose scores, input, classes"),
         ({"matchings": ("best",)}, "matchings is 'best'"),
         ({"linear_batch": 0}, "linear_batch is 0; at least 1"),

@@ -18,16 +18,17 @@ from PIL import Image
 import vice
 from tests.helpers.content import photo
 from tests.helpers.forked import Forked
-from vice.command import explore, segment, select
+from vice.command import explore, fitting, segment, select
 from vice.errors import UserError
 from vice.explore.fitted_concepts import fit_concepts
 from vice.explore.mask_files import mask_names, read_mask, write_mask
 from vice.explore.mask_way import MaskWay
-from vice.explore.segment_folder import segment_folder
+from vice.explore.segment_folder import PARTS, segment_folder
 from vice.explore.written_masks import open_written
 from vice.images.lists import survey
 from vice.models.centroids import Centroids
 from vice.models.concepts import Concepts
+from vice.runtime.folder_lock import writer_if_free
 from vice.runtime.preemption import Preempted
 from vice.visualize.maps import colorize, palette
 
@@ -210,9 +211,50 @@ def test_parts_are_numbered_from_one(text, folder, tmp_path, monkeypatch, capsys
     with pytest.raises(SystemExit):
         ran(monkeypatch, capsys, "lab", folder, f"--part={text}", "-o", tmp_path / "out")
     assert "is not K/N with K from 1 to N" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        ran(monkeypatch, capsys, "lab", folder, "--clusters", 2, "--part", "1/2", "-o", tmp_path)
-    assert "needs concepts that all processes share" in capsys.readouterr().err
+
+
+def test_parts_have_the_concepts_of_the_whole_folder(folder, tmp_path, monkeypatch, capsys):
+    whole, out, script = tmp_path / "whole", tmp_path / "out", tmp_path / "segment.py"
+    words = ("lab", folder, "--clusters", 2, "--seed", 3, "--device", "cpu", "-o")
+    ran(monkeypatch, capsys, *words, whole)
+    script.write_text("from vice.command import segment\nsegment.main()\n")
+    running = [
+        Forked([script, *words, out, "--part", f"{k}/2"], OMP_NUM_THREADS="1") for k in (1, 2)
+    ]
+    said = [each.wait() for each in running]
+    assert [each.returncode for each in said] == [0, 0], said
+    assert "masks of 2 concepts" in ran(monkeypatch, capsys, *words, out)
+    for name in files(whole):
+        # The concepts' own header comes in any order; the record has their digest.
+        if name not in (".lock", fitting.CONCEPTS_NAME):
+            assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    for change, message in (
+        ("--seed", "fitted with --seed 3, not 4"),
+        ("--clusters", "2 concepts, not 4"),
+    ):
+        other = [
+            4 if before == change else word
+            for before, word in zip(("", *words[:-1]), words, strict=True)
+        ]
+        with pytest.raises(UserError, match=message):
+            ran(monkeypatch, capsys, *other, out, "--part", "1/2")
+
+
+def test_a_part_waits_for_the_one_that_fits_the_concepts(folder, tmp_path, monkeypatch, capsys):
+    out, held = tmp_path / "out", []
+    lock = writer_if_free(out / PARTS)
+    assert lock.__enter__()
+
+    def done(seconds):
+        """The other part has been stopped before it was through: its place is free."""
+        held.append(seconds)
+        if len(held) == 2:
+            lock.__exit__(None, None, None)
+
+    monkeypatch.setattr(fitting.time, "sleep", done)
+    words = ("lab", folder, "--clusters", 2, "--device", "cpu", "-o", out, "--part", "2/2")
+    assert "masks of 2 concepts" in ran(monkeypatch, capsys, *words)
+    assert len(held) == 2 and (out / fitting.CONCEPTS_NAME).exists()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

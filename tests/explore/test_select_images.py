@@ -110,6 +110,29 @@ def test_the_command(images, tmp_path, monkeypatch, capsys):
     record = json.loads((out / "selection.json").read_text())
     assert record["selected"] == lines and set(lines) <= set(map(str, images))
     assert vice.images.list_images(out / "selected.txt") == [*map(type(images[0]), lines)]
+    # What somebody may be labelling by stays, unless the same comes out again.
+    select.main()
+    assert (out / "selected.txt").read_text().splitlines() == lines
+    more = images[0].with_name("more.png")
+    for change, other in (
+        (lambda: words.__setitem__(4, "2"), "another -n"),
+        (lambda: words.extend(["--seed", "1"]), "another --seed"),
+        (lambda: more.write_bytes(images[0].read_bytes()), "other images"),
+        (lambda: words.__setitem__(1, "random:resnet18-fpn-8"), "another model"),
+    ):
+        kept, there = list(words), more.exists()
+        change()
+        monkeypatch.setattr(sys, "argv", [*words, "--duplicates", "1"])
+        with pytest.raises(UserError, match=f"was selected with {other}: delete it, or choose"):
+            select.main()
+        words[:] = kept
+        if more.exists() and not there:
+            more.unlink()
+    assert (out / "selected.txt").read_text().splitlines() == lines
+    (out / "selected.txt").write_text("\n".join(lines[:2]) + "\n")
+    monkeypatch.setattr(sys, "argv", [*words, "--duplicates", "1"])
+    with pytest.raises(UserError, match="is another list than this command has written"):
+        select.main()
     monkeypatch.setattr(sys, "argv", [*words[:4], "19", *words[5:], "--duplicates", "1"])
-    with pytest.raises(UserError, match="19 images are wanted, and 18 of 18 can be chosen"):
+    with pytest.raises(UserError, match="19 images are wanted, and there are 18"):
         select.main()

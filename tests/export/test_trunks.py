@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 import torchvision
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from vice.command import export as command
 from vice.errors import UserError
@@ -51,7 +52,7 @@ def test_torchvision_computes_the_same(tmp_path):
     network, made = loaded(predictor, trunk, tmp_path, torchvision=torchvision)
     assert made.missing == ["fc."] and "[False, False, True]" in made.lines[0]
     wanted = predictor.embedder.backbone(normalize(images))[-1]
-    layers = torchvision.models.feature_extraction.create_feature_extractor(network, ["layer4"])
+    layers = create_feature_extractor(network, ["layer4"])
     torch.testing.assert_close(layers(normalize(images))["layer4"], wanted, rtol=1e-4, atol=1e-5)
 
 

@@ -9,7 +9,8 @@ import torch
 
 from vice.errors import UserError
 from vice.experiments.benchmark.predictor import CLEAR, peak_memory
-from vice.predictor.memory import bytes_a_pixel, in_words, to_bytes
+from vice.predictor.memory import bytes_a_pixel
+from vice.runtime.amounts import in_words, to_bytes
 
 LIMIT = 144 * 2**20
 SIDES = (256, 448, 640, 832)

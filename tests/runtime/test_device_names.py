@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vice
 from vice.errors import UserError
+from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, task_arguments
-from vice.runtime.device_names import check_device
+from vice.runtime.device_names import check_device, check_device_name
 
 ROOT = Path(__file__).resolve().parents[2]
 ABSENT = pytest.mark.skipif(torch.backends.mps.is_available(), reason="needs no Apple GPU")
@@ -33,7 +35,7 @@ def test_devices_that_are_there(run_dir):
         ("mps", "no Apple GPU"),
         ("mps:0", "no Apple GPU"),
         ("meta", "no numbers"),
-        ("gpu", "xpected"),
+        ("quantum", "xpected"),
     ],
 )
 def test_devices_that_are_not(run_dir, name, reason):
@@ -44,12 +46,38 @@ def test_devices_that_are_not(run_dir, name, reason):
 
 
 @ABSENT
-def test_evaluations_name_the_option():
+def test_evaluations_name_the_option(tmp_path):
+    for folder in ("images/train", "images/val", "labels/train", "labels/val"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / folder / "a.png")
+    (tmp_path / "classes.txt").write_text("dark\n")
     parser = evaluation_parser("", "")
     assert "mps" in parser.format_help()
-    args = parser.parse_args(["lab", "--dataset", "camvid", "--device", "mps"])
-    with pytest.raises(UserError, match=r"--device mps cannot be used"):
-        task_arguments(args, "linear")
+    args = parser.parse_args(["lab", "--dataset", str(tmp_path), "--device", "mps"])
+    begin = begun(args, lambda: task_arguments(args, "linear"))
+    with pytest.raises(UserError, match=r"--device mps cannot be used"), begin:
+        raise AssertionError("an evaluation begins without its device")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gpu", "did you mean cuda"),
+        ("CUDA", "did you mean cuda"),
+        ("cuad:1", "did you mean cuda"),
+        ("cuda:x", "it is one of"),
+        ("cuda:", "it is one of"),
+        ("my gpu", "it is one of"),
+    ],
+)
+def test_names_of_no_device_are_refused_without_pytorch(name, said):
+    with pytest.raises(UserError, match=f"--device {name} is no device; {said}"):
+        check_device_name(name, "--device")
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:1", "mps", "xpu", "npu", "hpu", "meta"])
+def test_names_that_pytorch_may_know_are_left_to_it(name):
+    check_device_name(name)
 
 
 @ABSENT

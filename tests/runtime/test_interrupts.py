@@ -11,11 +11,13 @@ import textwrap
 import time
 from contextlib import suppress
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.helpers.processes import ROOT
 from tests.helpers.terminal import at_a_terminal, take_signals
-from vice.runtime.interrupts import INTERRUPTED
+from vice.runtime.interrupts import INTERRUPTED, TERMINATED
 from vice.runtime.preemption import SIGNALS, STOPPED
 
 TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
@@ -84,6 +86,32 @@ def interrupted(body: str, times: int = 1, pause: float = 0.3, number: int = sig
 def test_ctrl_c_is_one_word(body):
     status, said, seconds = interrupted(body)
     assert (status, said) == (INTERRUPTED, "stopped\n")
+    assert seconds < 10
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)]
+)
+def test_a_command_that_is_stopped_says_what_it_leaves(number, status):
+    """Whoever asks it; what it has opened is closed, and its forked processes end as ever."""
+    body = """
+    import multiprocessing
+    def main():
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        process.start()
+        process.terminate()
+        process.join()
+        assert process.exitcode == -15
+        try:
+            ready()
+            time.sleep(60)
+        finally:
+            sys.stderr.write("closed\\n")
+    run(main, kept="results stay, and the same command goes on")
+    """
+    found, said, seconds = interrupted(body, number=number)
+    assert found == status
+    assert said == "closed\nstopped: results stay, and the same command goes on\n"
     assert seconds < 10
 
 
@@ -167,13 +195,22 @@ def test_a_signal_after_the_end_changes_neither_words_nor_status(ending, number)
     assert interrupted(body, number=number, times=2, pause=0.1)[:2] == (STOPPED, "saved\n")
 
 
+@pytest.fixture
+def labelled(tmp_path):
+    for folder in ("images/train", "images/val", "labels/train", "labels/val"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / folder / "a.png")
+    (tmp_path / "classes.txt").write_text("dark\n")
+    return tmp_path
+
+
 @pytest.mark.parametrize("tool", ["run_distributed.py", "demo.py", "eval_linear.py", "compare.py"])
-def test_ctrl_c_while_a_tool_imports(tool):
+def test_ctrl_c_while_a_tool_imports(tool, labelled):
     arguments = {
         "run_distributed.py": ["config=vice/folder"],
         "demo.py": ["--out", "/nowhere/x"],
-        "eval_linear.py": ["nowhere", "--dataset", "nowhere"],
-        "compare.py": ["nowhere"],
+        "eval_linear.py": ["lab", "--dataset", str(labelled)],
+        "compare.py": [str(labelled)],
     }[tool]
     # As soon as NumPy is there, the tool is in the middle of its imports.
     process = at_a_terminal([sys.executable, ROOT / "tools" / tool, *arguments])

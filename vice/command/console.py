@@ -6,7 +6,6 @@ Nothing but the standard library is imported before a word is known.
 
 from __future__ import annotations
 
-import difflib
 import os
 import runpy
 import sys
@@ -16,6 +15,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from vice._version import __version__
+from vice.nearest import close_names
 
 #: What people come for: the word, what it does, and a script of ``tools/`` or a module here.
 WORDS = {
@@ -79,7 +79,9 @@ def main(words: Sequence[str] | None = None) -> None:
         return
     sys.argv = [cli.program, *given[1:]]
     # srun starts the command once on each node of a job.
-    cli.run(import_module(target).main, joins="SLURM_STEP_NUM_TASKS" in os.environ)
+    command = import_module(target)
+    joins = "SLURM_STEP_NUM_TASKS" in os.environ
+    cli.run(command.main, joins=joins, kept=getattr(command, "KEPT", ""))
 
 
 def help_text() -> str:
@@ -105,9 +107,9 @@ def _refuse(word: str) -> NoReturn:
     scripts = {script: name for name, (_, script) in WORDS.items()}
     scripts |= {script: name for name, script in FURTHER.items()} | {"run_distributed.py": "train"}
     name = scripts.get(f"{word.removesuffix('.py')}.py")
-    near = [name] if name else difflib.get_close_matches(word, [*WORDS, *FURTHER], 1)
-    meant = f"do you mean vice {near[0]}?" if near else "vice --help lists what it can do"
-    _end(f"vice knows no {word!r}: {meant}")
+    near = [name] if name else close_names(word, [*WORDS, *FURTHER], most=1)
+    meant = f"did you mean vice {near[0]}?" if near else "vice --help lists what it can do"
+    _end(f"vice knows no {word!r}; {meant}")
 
 
 def _end(message: str) -> NoReturn:

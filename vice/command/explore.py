@@ -9,9 +9,11 @@ from vice.command.inputs import (
     add_places,
     begin,
     given_concepts,
+    kept_in,
     own_concepts,
     show_unread,
 )
+from vice.explore.explorer_files import ExplorerFiles
 from vice.names import printable
 from vice.paths import typed_path
 
@@ -26,6 +28,8 @@ is similar to it; name, merge, split or drop concepts; and download concepts.jso
 """
 #: Concepts that are fitted if nothing is said.
 CLUSTERS = 24
+#: Said where it is stopped.
+KEPT = "what was computed of the images stays in --out, and the same command goes on"
 
 
 def main() -> None:
@@ -45,7 +49,7 @@ def main() -> None:
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of samples and fitted concepts (0)")
     add_computing(parser)
     args = parser.parse_args()
-    inputs, predictor = begin(args)
+    inputs, predictor = begin(args, lambda _: ExplorerFiles(args.out))
     images = inputs.images
     # Imported late: help does without PyTorch.
     from vice.explore.build_explorer import build_explorer
@@ -63,7 +67,7 @@ def main() -> None:
                 seed=args.seed, memory=args.memory, stopped=stops,
             )  # fmt: skip
         except PassStopped as stop:
-            stops.stop(stop.done, len(images))
+            stops.stop(stop.done, len(images), kept_in(args.out))
     show(f"{made.images} images and {made.concepts} concepts: open {printable(str(made.page))}")
     show(made.exactness)
     show_unread(made.unread)

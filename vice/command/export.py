@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vice.cli import Parser, show
+from vice.command.inputs import NAMED, check_concepts, given_concepts
+from vice.model_specs import check_spec
 from vice.names import printable
 from vice.paths import typed_path, typed_text
+from vice.runtime.files import check_folder
+from vice.runtime.run_folder import EXPORT_RECORD_NAME
 
 if TYPE_CHECKING:
     from vice.predictor import Predictor
@@ -39,6 +43,8 @@ EXAMPLE = "\n".join(
         "says what goes in, and how far it is from the model.",
     ]
 )
+#: Said where it is stopped.
+KEPT = "the same command begins again"
 
 
 def main() -> None:
@@ -56,12 +62,19 @@ def main() -> None:
     add("--normalized", action="store_true",
         help="take float images with ImageNet's mean and deviation, not bytes")  # fmt: skip
     args = parser.parse_args()
+    earlier = (args.out / EXPORT_RECORD_NAME).exists()
+    if args.to in TRUNKS and (args.concepts or args.normalized):
+        parser.error(f"--to {args.to} is the trunk alone: it takes no --concepts and --normalized")
+    check_spec(args.model)
+    check_folder("--out", args.out)
+    if args.concepts is not None:
+        check_concepts(args.concepts)
     if args.to in FORMATS:
         _export_graph(args)
-        return
-    if args.concepts or args.normalized:
-        parser.error(f"--to {args.to} is the trunk alone: it takes no --concepts and --normalized")
-    _export_trunk(args)
+    else:
+        _export_trunk(args)
+    if earlier:
+        show("what an earlier call had exported there under these names is replaced")
 
 
 def _export_trunk(args: argparse.Namespace) -> None:
@@ -105,8 +118,6 @@ def _export_graph(args: argparse.Namespace) -> None:
 
 def _concepts(path: Path, predictor: Predictor) -> dict[str, Any]:
     """What `export_graph` is told of the concepts in a file."""
-    from vice.command.inputs import NAMED, given_concepts
-
     given = given_concepts(path, predictor)
     if path.suffix.lower() != NAMED:
         return {"concepts": given.vectors}

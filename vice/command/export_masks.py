@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from vice.cli import Parser, show, whole
 from vice.names import printable
-from vice.paths import typed_path
+from vice.paths import check_there, typed_path
+from vice.runtime.files import check_folder
 
 #: Formats, named here so that help needs no library.
 FORMATS = {
@@ -19,6 +20,8 @@ EXAMPLE = "\n".join(
     ["formats:", *(f"  {name:<12} {what}" for name, what in FORMATS.items()), "",
      "example:", "  vice export-masks masks --to coco --out masks-coco --min-area 64"]
 )  # fmt: skip
+#: Said where it is stopped.
+KEPT = "nothing was written; the same command begins again"
 
 
 def main() -> None:
@@ -34,6 +37,8 @@ def main() -> None:
     add("--min-area", type=whole(1, 10**9), default=1, metavar="N",
         help="give parts of fewer pixels to what lies around them (1)")  # fmt: skip
     args = parser.parse_args()
+    check_there(args.masks, what="folder of masks")
+    check_folder("--out", args.out)
     from vice.explore.export_masks import export_masks
 
     said = export_masks(args.masks, args.out, args.to, least=args.min_area)

@@ -11,6 +11,7 @@ from vice._version import __version__
 from vice.cli import Parser, show
 from vice.command.install import PARTS, missing
 from vice.errors import UserError
+from vice.model_specs import check_spec
 from vice.paths import typed_text
 
 EXAMPLE = """\
@@ -31,9 +32,11 @@ def main() -> None:
     parser.add_argument("model", nargs="?", type=typed_text, help="what vice.load takes")
     parser.add_argument("--card", action="store_true", help="the whole card, as for a hub")
     args = parser.parse_args()
+    if args.card and not args.model:
+        parser.error("--card needs a model")
+    if args.model:
+        check_spec(args.model)
     if args.card:
-        if not args.model:
-            parser.error("--card needs a model")
         show(read_card(args.model))
         return
     show(_table(describe_model(args.model) if args.model else describe_machine()))

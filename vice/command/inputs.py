@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vice.cli import show
 from vice.errors import UserError
+from vice.explore.video_names import FRAMES, SUFFIXES
+from vice.model_specs import check_spec
 from vice.names import printable
-from vice.paths import typed_path, typed_text
-from vice.runtime.device_names import NAMES
+from vice.paths import check_there, typed_path, typed_text
+from vice.runtime.amounts import to_bytes
+from vice.runtime.device_names import NAMES, check_device_name
+from vice.runtime.files import check_folder
 from vice.runtime.preemption import Preempted, watch_signals
 
 if TYPE_CHECKING:
     from vice.explore.named_concepts import NamedConcepts
     from vice.predictor import Predictor
 
-#: Suffix of concepts that have names; others are what k-means fitted.
-NAMED = ".json"
+#: Suffix of concepts that have names, and of those that k-means fitted.
+NAMED, FITTED = ".json", ".safetensors"
 
 #: How many reasons are shown of images that could not be read.
 REASONS = 5
@@ -44,16 +48,32 @@ def add_computing(parser: argparse.ArgumentParser) -> None:
     add("--device", help=f"{NAMES} (a GPU if there is one)")
 
 
-def begin(args: argparse.Namespace) -> tuple[Inputs, Predictor]:
+def begin(
+    args: argparse.Namespace, look: Callable[[Inputs], object] = lambda _: None
+) -> tuple[Inputs, Predictor]:
     """The images and the model that a command line names.
+
+    Args:
+        args: With ``model``, ``images``, ``out`` and what `add_computing` adds.
+        look: Is given the images before the model is loaded, and raises what is wrong.
 
     Raises:
         UserError: There are no images, or the model cannot be loaded.
     """
-    # PyTorch takes seconds to import, and help does without.
+    check_spec(args.model)
+    check_folder("--out", args.out)
+    if args.device is not None:
+        check_device_name(args.device, "--device")
+    if args.memory is not None:
+        to_bytes(args.memory, "--memory")
+    if getattr(args, "concepts", None) is not None:
+        check_concepts(args.concepts)
+    inputs = listed(args.images, args.out)
+    look(inputs)
+    # PyTorch takes seconds to import, and neither help nor a refusal needs it.
     import vice
 
-    return listed(args.images, args.out), vice.load(args.model, device=args.device)
+    return inputs, vice.load(args.model, device=args.device)
 
 
 class Stops:
@@ -77,20 +97,26 @@ class Stops:
         """Whether to stop."""
         return bool(self._notice.signal_number)
 
-    def stop(self, done: int, images: int) -> NoReturn:
+    def stop(self, done: int, images: int, kept: str) -> NoReturn:
         """Ends the command.
 
         Args:
             done: Images that are finished.
             images: How many there are.
+            kept: What stays of them.
 
         Raises:
             Preempted: Always.
         """
         raise Preempted(
-            f"stopped by {self._notice.name} after {done} of {images} images: the same command "
-            "goes on there"
+            f"stopped by {self._notice.name} after {done} of {images} images: {kept}, and the same "
+            "command goes on there"
         )
+
+
+def kept_in(out: Path) -> str:
+    """What stays of a pass over images that is stopped, see `vice.explore.kept_pass`."""
+    return f"what was computed of them stays in {printable(str(out))}"
 
 
 def show_unread(unread: Mapping[Any, str]) -> None:
@@ -122,7 +148,6 @@ def listed(places: Sequence[Path], out: Path) -> Inputs:
     Raises:
         UserError: There are none, or a video cannot be decoded.
     """
-    from vice.explore.video_frames import FRAMES, SUFFIXES, extract_frames
     from vice.images import list_images
     from vice.images.lists import announce, survey
 
@@ -144,8 +169,28 @@ def listed(places: Sequence[Path], out: Path) -> Inputs:
         )
     if len(images) < len(found):
         show(f"left out: {len(found) - len(images)} images in the output folder itself")
-    videos = {film.name: extract_frames(film, out / FRAMES / film.name) for film in films}
+    videos = {film.name: _frames(film, out) for film in films}
     return Inputs([*images, *(frame for frames in videos.values() for frame in frames)], videos)
+
+
+def _frames(film: Path, out: Path) -> list[Path]:
+    from vice.explore.video_frames import extract_frames
+
+    return extract_frames(film, out / FRAMES / film.name)
+
+
+def check_concepts(path: Path) -> None:
+    """Sees whether a file may hold concepts, by its name.
+
+    Raises:
+        UserError: It does not exist, or is of another kind.
+    """
+    check_there(path, "--concepts: ", "file")
+    if path.suffix.lower() not in (NAMED, FITTED):
+        raise UserError(
+            f"{path}: concepts are a concepts.json of vice explore, or the concepts.safetensors "
+            "that vice segment or tools/eval_cluster.py has fitted"
+        )
 
 
 def given_concepts(path: Path, predictor: Predictor) -> NamedConcepts:
@@ -157,13 +202,9 @@ def given_concepts(path: Path, predictor: Predictor) -> NamedConcepts:
     from vice.explore.named_concepts import NamedConcepts, read_named
     from vice.models.centroids import Centroids
 
+    check_concepts(path)
     if path.suffix.lower() == NAMED:
         return read_named(path, predictor)
-    if path.suffix.lower() != ".safetensors":
-        raise UserError(
-            f"{path}: concepts are a concepts.json of vice explore, or the concepts.safetensors "
-            "that vice segment or tools/eval_cluster.py has fitted"
-        )
     fitted = Centroids.load(path)
     if fitted.vectors.shape[1] != predictor.dim:
         raise UserError(

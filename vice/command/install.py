@@ -50,6 +50,10 @@ class Pin:
         return self.found == self.wanted and not self.overwritten
 
 
+#: Said where it is stopped.
+KEPT = "the same command begins again"
+
+
 def main() -> int:
     """Says what will be installed, asks, and installs it."""
     parser = Parser(description=__doc__.replace("``", ""))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vice.cli import Parser, show, whole
+from vice.command.fitting import fitted_concepts
 from vice.command.inputs import (
     Inputs,
     Stops,
@@ -17,7 +18,6 @@ from vice.command.inputs import (
     own_concepts,
     show_unread,
 )
-from vice.errors import UserError
 from vice.explore.in_order import WORKERS
 from vice.names import printable
 from vice.paths import typed_path
@@ -32,7 +32,7 @@ examples:
   vice segment timm:vit_small_patch16_224.dino@FILE photos --clusters 12 --out masks
   vice segment outputs/folder photos --concepts masks/concepts.safetensors --out more
   vice segment outputs/folder photos --concepts concepts.json --out named
-  vice segment outputs/folder photos --concepts concepts.json --out named --part 2/4
+  vice segment outputs/folder photos --clusters 12 --out masks --part 2/4
 
 masks/NAME.png has a pixel's concept as its value, overlays/NAME.jpg shows it over the image, and
 summary.csv has each concept's share of each image; of GeoTIFFs georeferenced/NAME.tif is the mask
@@ -40,10 +40,10 @@ with their georeference. The same command goes on where it was stopped.
 """
 #: Formats of embeddings, named here so that help needs no library.
 FORMS = ("npz", "zarr", "parquet")
-#: Fitted concepts, beside the masks.
-CONCEPTS_NAME = "concepts.safetensors"
 #: How much the masks of videos change.
 VIDEOS_NAME = "videos.json"
+#: Said where it is stopped.
+KEPT = "masks that are written stay, and the same command goes on"
 
 
 def main() -> None:
@@ -70,11 +70,6 @@ def main() -> None:
         ", ".join(FORMS))  # fmt: skip
     add_computing(parser)
     args = parser.parse_args()
-    if args.part and args.clusters:
-        parser.error(
-            "--part needs concepts that all processes share: give --concepts FILE, which a call "
-            "with --clusters over some of the images leaves"
-        )
     inputs, predictor = begin(args)
     images = inputs.images
     # Imported late: help does without PyTorch.
@@ -92,7 +87,9 @@ def main() -> None:
             stopped=stops,
         )  # fmt: skip
         if found.left:
-            stops.stop(found.done + len(found.unread), found.done + len(found.unread) + found.left)
+            seen = found.done + len(found.unread)
+            masks = f"{found.done} masks stay in {printable(str(args.out))}"
+            stops.stop(seen, seen + found.left, masks)
     shown = f"{found.done} masks of {len(found.names)} concepts in {printable(str(args.out))}"
     if found.reused:
         shown += f" ({found.reused} were there)"
@@ -141,28 +138,9 @@ def _changes(inputs: Inputs, out: Path) -> list[str]:
 
 def _concepts(
     args: argparse.Namespace, predictor: Predictor, images: list[Path], stops: Stops
-) -> NamedConcepts:  # fmt: skip
-    from vice.explore.fitted_concepts import fit_concepts
-    from vice.explore.kept_pass import KeptPass, PassStopped
-
+) -> NamedConcepts:
     if args.clusters is None:
         return own_concepts(predictor) if args.concepts is None else given_concepts(
             args.concepts, predictor
         )  # fmt: skip
-    path = args.out / CONCEPTS_NAME
-    if not path.exists():
-        kept = KeptPass.of(args.out, predictor, images, args.seed)
-        try:
-            fit_concepts(
-                predictor, images, args.clusters, seed=args.seed, kept=kept, stopped=stops
-            ).save(path)
-        except PassStopped as stop:
-            stops.stop(stop.done, len(images))
-        kept.forget()
-    fitted = given_concepts(path, predictor)
-    if len(fitted.names) != args.clusters:
-        raise UserError(
-            f"{path} holds {len(fitted.names)} concepts, not {args.clusters}: choose another "
-            "output folder"
-        )
-    return fitted
+    return fitted_concepts(args, predictor, images, stops)

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 from vice.cli import Parser, number, show, whole
-from vice.command.inputs import Stops, add_computing, add_places, begin, show_unread
-from vice.names import printable
+from vice.command.inputs import (
+    Inputs,
+    Stops,
+    add_computing,
+    add_places,
+    begin,
+    kept_in,
+    show_unread,
+)
+from vice.errors import UserError
+from vice.names import name_bytes, printable
+from vice.runtime.files import read_json
 
 EXAMPLE = """\
 example:
@@ -14,6 +29,45 @@ selected/selected.txt has a path a line, the most telling image first: a list th
 vice train take. selected/selection.json has near-duplicates, outliers, and how much is covered.
 """
 LIST, RECORD = "selected.txt", "selection.json"
+#: What an earlier list was made with, where it was another one.
+_OTHER = {
+    "number": "another -n",
+    "duplicates": "other --duplicates",
+    "seed": "another --seed",
+    "weights": "another model",
+    "images": "other images",
+}
+#: Said where it is stopped.
+KEPT = "what was computed of the images stays in --out, and the same command goes on"
+
+
+def keep_earlier(out: Path, asked: Mapping[str, Any]) -> None:
+    """Refuses to write another list over one that somebody may be labelling by.
+
+    Args:
+        out: The output folder.
+        asked: What the list follows from, as far as it is known.
+
+    Raises:
+        UserError: A list was made otherwise, or changed since.
+    """
+    if not (out / LIST).exists():
+        return
+    remedy = "delete it, or choose another output folder"
+    known = read_json(out / RECORD, remedy) if (out / RECORD).exists() else {}
+    made = known.get("asked")
+    written = printable((out / LIST).read_text(encoding="utf-8", errors="surrogateescape"))
+    listed = printable("".join(f"{path}\n" for path in known.get("selected", [])))
+    if not isinstance(made, dict) or written != listed:
+        raise UserError(f"{out / LIST} is another list than this command has written: {remedy}")
+    other = next((key for key in asked if made.get(key) != asked[key]), None)
+    if other is not None:
+        raise UserError(f"{out / LIST} was selected with {_OTHER[other]}: {remedy}")
+
+
+def digest_names(paths: Sequence[str]) -> str:
+    """SHA-256 of paths in their order."""
+    return hashlib.sha256(name_bytes("".join(f"{path}\n" for path in paths))).hexdigest()
 
 
 def main() -> None:
@@ -30,13 +84,25 @@ def main() -> None:
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of the kinds of regions (0)")
     add_computing(parser)
     args = parser.parse_args()
-    inputs, predictor = begin(args)
+    asked = {"number": args.number, "duplicates": args.duplicates, "seed": args.seed}
+
+    def look(inputs: Inputs) -> None:
+        if args.number > len(inputs.images):
+            raise UserError(f"{args.number} images are wanted, and there are {len(inputs.images)}")
+        keep_earlier(args.out, asked)
+
+    inputs, predictor = begin(args, look)
     images = inputs.images
+    paths = [str(path.absolute()) for path in images]
     # Imported late: help does without PyTorch.
     from vice.explore.kept_pass import KeptPass, PassStopped
     from vice.explore.select_images import select_images
+    from vice.models.load import unfinished
     from vice.runtime.files import write_json, write_text
+    from vice.runtime.provenance import digest
 
+    asked |= {"weights": digest(predictor.embedder), "images": digest_names(paths)}
+    keep_earlier(args.out, asked)
     with Stops() as stops:
         kept = KeptPass.of(args.out, predictor, images, 0, memory=args.memory)
         try:
@@ -45,8 +111,7 @@ def main() -> None:
                 memory=args.memory, kept=kept, stopped=stops,
             )  # fmt: skip
         except PassStopped as stop:
-            stops.stop(stop.done, len(images))
-    paths = [str(path.absolute()) for path in images]
+            stops.stop(stop.done, len(images), kept_in(args.out))
     write_text(args.out / LIST, "".join(f"{paths[number]}\n" for number in found.chosen))
     record = {
         "model": predictor.name,
@@ -56,10 +121,14 @@ def main() -> None:
         "near_duplicates": [[printable(paths[k]) for k in group] for group in found.duplicates],
         "outliers": {printable(paths[k]): value for k, value in found.outliers.items()},
         "unread": {printable(paths[k]): reason for k, reason in found.unread.items()},
+        "asked": asked,
     }
+    if early := unfinished(predictor.embedder):
+        record["unfinished"] = early
     write_json(args.out / RECORD, record)
     kept.forget()
-    show(f"{len(found.chosen)} of {len(images)} images in {printable(str(args.out / LIST))}")
+    read = len(images) - len(found.unread)
+    show(f"{len(found.chosen)} of {read} images in {printable(str(args.out / LIST))}")
     show(
         f"they cover {100 * found.coverage[-1]:.1f} % of what all do; as many at random "
         f"{100 * found.random:.1f} %"

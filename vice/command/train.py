@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from vice.images import ImageReading, list_images
 from vice.images.reading_options import asked_reading
 from vice.names import name_bytes, printable
 from vice.options import options_of
-from vice.paths import experiment_names, typed_path
-from vice.runtime.files import disk_errors, make_folder
+from vice.paths import check_experiment, typed_path
+from vice.runtime.files import check_folder, disk_errors, make_folder
 from vice.runtime.overrides import quote
 from vice.runtime.preemption import watch_signals
 from vice.runtime.run_folder import read_overrides
@@ -34,6 +35,8 @@ CONFIG is a name of configs/config/vice, KEY=VALUE an option of it: vice train C
 prints each, with what it means and what it may be. The same command, or --resume, goes on with a
 run that was stopped or killed.
 """
+#: Said where it is stopped.
+KEPT = "states that were saved stay, and the same command goes on"
 
 
 def main() -> int:
@@ -43,6 +46,7 @@ def main() -> int:
         words = _moved(read_overrides(args.out), args.out)
     else:
         words = overrides(args.config, args.images, args.out, [*args.changes, *reading_words(args)])
+        _look(args)
     if args.options:
         from vice.plugins.vissl.config.compose import help_text
 
@@ -79,9 +83,7 @@ def overrides(
         ['config=vice/folder', "config.DATA.TRAIN.DATA_PATHS=['/a b']"]
     """
     name = config if config.startswith("vice/") else f"vice/{config}"
-    if name not in experiment_names():
-        known = ", ".join(each.removeprefix("vice/") for each in experiment_names())
-        raise UserError(f"no config {config!r}; choose one of {known}")
+    check_experiment(name)
     words = [f"config={name}"]
     for key, option, given in ((_IMAGES, "--images", images), (_FOLDER, "--out", out)):
         if given and any(text.lstrip("+").startswith(f"{key}=") for text in changes):
@@ -128,6 +130,14 @@ def reading_words(args: argparse.Namespace) -> list[str]:
     return words
 
 
+def _look(args: argparse.Namespace) -> None:
+    """Refuses what cannot be trained on or written to, before anything heavy is imported."""
+    for place in args.images or ():
+        list_images(place)
+    if args.out is not None:
+        check_folder("--out", args.out)
+
+
 def _one_place(images: Sequence[Path], out: Path | None) -> Path:
     """What training is given: one place, or the list of the images of several."""
     if len(images) == 1:
@@ -167,6 +177,12 @@ def _parse() -> argparse.Namespace:
     names += [word.removeprefix("config=") for word in configs]
     if len(names) > 1:
         parser.error(f"one CONFIG, not {' and '.join(names)} (paths come behind --images)")
+    if (
+        names
+        and (os.sep in names[0].removeprefix("vice/") or os.path.isdir(names[0]))
+        and not args.images
+    ):
+        parser.error(f"no config {names[0]!r}: paths come behind --images")
     said = [*args.changes, *reading_words(args)]
     if args.resume and (names or args.images or said or args.options):
         parser.error("--resume goes on with the run in --out as it was begun: give nothing else")

@@ -14,6 +14,7 @@ from vice.datasets.labelled_set import ImageLabelPair, LabelledSet
 from vice.datasets.official import CamVid, Cityscapes, CocoStuff, open_as_folder
 from vice.datasets.voc import PascalVoc
 from vice.errors import UserError
+from vice.nearest import did_you_mean, near_path
 
 __all__ = ["DATASETS", "Benchmark", "ImageLabelPair", "LabelledSet", "open_dataset"]
 
@@ -69,6 +70,7 @@ def open_dataset(name: str | Path, data_root: str | Path | None = None) -> Label
         if not str(name) or not os.path.isdir(name):
             raise UserError(
                 f"data set {str(name)!r} is neither a folder nor one of {', '.join(DATASETS)}"
+                + (did_you_mean(str(name), DATASETS) or near_path(name))
             )
         return open_folder(name)
     root = Path(data_root or os.environ.get("VICE_DATA", "data")) / known.folder

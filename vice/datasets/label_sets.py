@@ -18,6 +18,7 @@ import numpy as np
 
 from vice.errors import UserError
 from vice.labels import IGNORE
+from vice.nearest import did_you_mean
 
 TABLES = Path(__file__).parent / "tables"
 _UNKNOWN = -1
@@ -136,7 +137,9 @@ def label_set(name: str) -> LabelSet:
     """
     path = TABLES / f"{name}.csv"
     if not path.is_file():
-        raise UserError(f"label set {name!r} is unknown; choose {', '.join(label_set_names())}")
+        known = label_set_names()
+        near = did_you_mean(name, known, f"choose {', '.join(known)}")
+        raise UserError(f"label set {name!r} is unknown{near}")
     lookup = np.full(256, _UNKNOWN, np.int16)
     lookup[IGNORE] = IGNORE
     classes: dict[int, str] = {}

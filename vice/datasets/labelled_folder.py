@@ -16,6 +16,7 @@ from vice.datasets.split_files import Folder, by_stem, check_partners, count, ne
 from vice.errors import UserError
 from vice.images import SUFFIXES
 from vice.images.lists import Contents
+from vice.nearest import near_path
 
 LABEL_SUFFIXES = (".png",)
 
@@ -67,7 +68,7 @@ def open_folder(root: str | Path) -> LabelledFolder:
     """
     root = Path(root)
     if not root.is_dir():
-        raise UserError(f"{root}: no such data set folder; check the path")
+        raise UserError(f"{root}: no such data set folder{near_path(root, 'check the path')}")
     path = root / "classes.txt"
     if not path.is_file():
         raise UserError(

@@ -23,6 +23,7 @@ from vice.datasets.voc import AUGMENTED
 from vice.datasets.voc_preparation import check_lists, make_trainaug
 from vice.errors import UserError
 from vice.images.lists import Contents, announce
+from vice.nearest import did_you_mean, near_path
 from vice.runtime.files import disk_errors, make_folder, replace_atomically
 
 logger = logging.getLogger(__name__)
@@ -65,10 +66,12 @@ def prepare(
             corrupt.
     """
     if name not in RELEASES:
-        raise UserError(f"data set {name!r} is unknown; choose one of {', '.join(RELEASES)}")
+        near = did_you_mean(name, RELEASES, f"choose one of {', '.join(RELEASES)}")
+        raise UserError(f"data set {name!r} is unknown{near}")
     for folder, option in ((source, "--source"), (lists, "--lists")):
         if folder is not None and not folder.is_dir():
-            raise UserError(f"{option} {folder}: no such folder; check the path")
+            near = near_path(folder, "check the path")
+            raise UserError(f"{option} {folder}: no such folder{near}")
     source = source or root
     _announce(name, source)
     wanted = (TRAINING,) if purpose == TRAINING else (TRAINING, SCORING)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vice.errors import UserError
 from vice.images.lists import Contents
+from vice.nearest import did_you_mean
 
 MOST_NAMED = 5
 #: Folders that systems and file servers put beside images.
@@ -62,7 +63,7 @@ def count(folders: Iterable[Folder]) -> list[Contents]:
 
 
 def by_stem(
-    folder: Path, suffixes: Collection[str], known: Iterable[str] = (), kind: str = "images"
+    folder: Path, suffixes: Collection[str], known: Collection[str] = (), kind: str = "images"
 ) -> dict[str, Path]:
     """Files of a folder by stem, sorted.
 
@@ -77,8 +78,8 @@ def by_stem(
     """
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: no such folder; splits with labels here: {', '.join(known) or 'none'}"
-            + nearby_names(folder)
+            f"{folder}: no such folder{did_you_mean(folder.name, known)}; splits with labels here: "
+            f"{', '.join(known) or 'none'}" + nearby_names(folder)
         )
     paths, contents = scan(Folder(folder, suffixes, kind))
     if kind == "images" or not paths:

@@ -11,6 +11,12 @@ from vice.images import list_images
 from vice.names import name_bytes, printable
 
 
+def check_fraction(fraction: float) -> None:
+    """Raises a `UserError` unless a fraction is above 0 and at most 1."""
+    if not 0 < fraction <= 1:
+        raise UserError(f"fraction {fraction} is not above 0 and at most 1")
+
+
 def take_subset(names: Sequence[str], fraction: float, seed: int) -> frozenset[str]:
     """A reproducible random subset.
 
@@ -29,8 +35,7 @@ def take_subset(names: Sequence[str], fraction: float, seed: int) -> frozenset[s
     Raises:
         UserError: A fraction out of range.
     """
-    if not 0 < fraction <= 1:
-        raise UserError(f"fraction {fraction} is not above 0 and at most 1")
+    check_fraction(fraction)
     # Floating-point error: 0.29 * 100 is 28.999..., and rounding down would make it 28.
     count = max(1, int(round(len(names) * fraction, 6)))
     ranked = sorted(names, key=lambda name: hashlib.sha256(name_bytes(f"{seed}:{name}")).digest())

@@ -17,6 +17,7 @@ from typing import Any
 from vice.errors import UserError, brief
 from vice.evaluation.protocol_effects import KINDS
 from vice.evaluation.protocols import hashed_fields
+from vice.nearest import near_path
 from vice.runtime.files import read_json
 from vice.runtime.run_folder import RESULTS_NAME
 
@@ -118,7 +119,8 @@ def _where(folder: Path) -> str:
     inside = sorted(folder.glob(f"*/{RESULTS_NAME}")) if folder.is_dir() else []
     if inside:
         return f"name the folders in it, such as {inside[0].parent} ({len(inside)} hold results)"
-    return "is it a results directory?"
+    near = near_path(folder).removeprefix("; ")
+    return near or "is it a results directory?"
 
 
 def _check_whole(result: Mapping[str, Any], file: Path) -> None:

@@ -24,9 +24,9 @@ from vice.evaluation.boundaries import (
 from vice.evaluation.image_counts import save_image_tables
 from vice.evaluation.image_sums import sum_intervals
 from vice.evaluation.outline_sums import OUTLINES, outline_scores, outline_sums
+from vice.evaluation.outlined_images import require_images
 from vice.evaluation.pixel_sampler import PixelSampler
 from vice.evaluation.results import plain
-from vice.images import list_images
 from vice.models.centroids import Centroids
 from vice.models.load import is_spherical
 from vice.predictor import Predictor, load
@@ -225,21 +225,6 @@ def score_boundaries(
         "seconds": round(time.monotonic() - start, 2),
     }
     return [readout.write(said) for readout in readouts]
-
-
-def require_images(folder: str | Path, split: str) -> list[Path]:
-    """The images of a split of a folder of annotations.
-
-    Raises:
-        UserError: There is no such split, or it has no image.
-    """
-    folder = Path(folder)
-    home = folder / "images" / split
-    if not home.is_dir():
-        splits = sorted(path.name for path in home.parent.glob("*") if path.is_dir())
-        found = f"; its splits are {', '.join(splits)}" if splits else ""
-        raise UserError(f"{folder}: no folder images/{split}{found}")
-    return list_images(home)
 
 
 def _concepts(

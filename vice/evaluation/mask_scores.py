@@ -6,7 +6,6 @@ that a wrong name is an error as a wrong mask is.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from vice.errors import UserError
 from vice.evaluation.image_sums import share, sum_intervals
 from vice.labels import IGNORE
 from vice.names import printable
+from vice.nearest import did_you_mean
 from vice.runtime.progress import progress
 from vice.runtime.provenance import versions
 from vice.scoring import CountTable
@@ -66,8 +66,7 @@ def classes_of(
 
 
 def _near(name: str, among: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(name), among, 1)
-    return f": do you mean {near[0]!r}?" if near else f"; there are {', '.join(among)}"
+    return did_you_mean(str(name), among, f"there are {', '.join(among)}")
 
 
 def mask_sums(table: CountTable, classes: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from vice.evaluation.protocol_text import parse_changes
 from vice.evaluation.protocols import Protocol, default_protocol, get_protocol
 from vice.evaluation.published import NOTES, PROTOCOLS
 from vice.paths import typed_text
-from vice.runtime.device_names import NAMES, check_device
+from vice.runtime.device_names import NAMES
 from vice.runtime.files import check_folder
 
 
@@ -105,8 +105,8 @@ def task_arguments(
         Keyword arguments; ``out_dir`` is always given.
 
     Raises:
-        UserError: A field, the device or the results directory cannot be used, or a field is
-            changed that has no effect.
+        UserError: A field or the results directory cannot be used, or a field is changed that has
+            no effect.
     """
     changes = _changes(args, **fields)
     name = args.protocol or default_protocol(_family(args))
@@ -181,9 +181,7 @@ def _family(args: argparse.Namespace) -> str:
 
 
 def _arguments(args: argparse.Namespace, protocol: Protocol, what: str) -> dict[str, Any]:
-    """Arguments that do not depend on the kind, after a look at device and results directory."""
-    if args.device is not None:
-        check_device(args.device, "--device")
+    """Arguments that do not depend on the kind, after a look at the results directory."""
     place = Path(args.dataset).resolve()
     data = place.parent.name if os.path.isfile(place) else place.name
     parts = [data, protocol.name, protocol.hash, what, args.checkpoint, f"seed{args.seed}"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.evaluation.protocols import Protocol
+from vice.nearest import did_you_mean
 
 
 def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
@@ -31,10 +32,9 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
             raise UserError(f"{text!r} is not FIELD=VALUE, for example upsample=classes")
         parts = [_literal(part) for part in value.split(",") if part]
         if name not in defaults or name in ("name", "dataset"):
-            raise UserError(
-                f"protocol field {name!r} is unknown; choose one of "
-                f"{', '.join(sorted(set(defaults) - {'name', 'dataset'}))}"
-            )
+            known = sorted(set(defaults) - {"name", "dataset"})
+            near = did_you_mean(name, known, f"choose one of {', '.join(known)}")
+            raise UserError(f"protocol field {name!r} is unknown{near}")
         if name in changes:
             raise UserError(f"{text}: {name} is given twice; leave one of them out")
         many = isinstance(defaults.get(name), tuple)

@@ -20,6 +20,7 @@ from vice.datasets.label_sets import table_checksum
 from vice.errors import UserError
 from vice.evaluation.protocol_checks import check_protocol
 from vice.evaluation.published import CITYSCAPES, FOR, PROTOCOLS
+from vice.nearest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -276,15 +277,16 @@ def get_protocol(name: str, dataset: str = "folder", **changes: Any) -> Protocol
         UserError: No such protocol, data set or field, or a value that is not allowed.
     """
     if name not in PROTOCOLS:
-        raise UserError(f"protocol {name!r} is unknown; choose one of {', '.join(PROTOCOLS)}")
+        near = did_you_mean(str(name), PROTOCOLS, f"choose one of {', '.join(PROTOCOLS)}")
+        raise UserError(f"protocol {name!r} is unknown{near}")
     if dataset != "folder" and dataset not in DATASETS:
-        raise UserError(f"data set {dataset!r} is unknown; choose {', '.join(DATASETS)} or a path")
+        near = did_you_mean(dataset, DATASETS, f"choose {', '.join(DATASETS)} or a path")
+        raise UserError(f"data set {dataset!r} is unknown{near}")
     fields = {f.name for f in dataclasses.fields(Protocol)} - {"name", "dataset"}
     unknown = sorted(set(changes) - fields)
     if unknown:
-        raise UserError(
-            f"protocol field {unknown[0]!r} is unknown; choose one of {', '.join(sorted(fields))}"
-        )
+        near = did_you_mean(unknown[0], fields, f"choose one of {', '.join(sorted(fields))}")
+        raise UserError(f"protocol field {unknown[0]!r} is unknown{near}")
     values = {**PROTOCOLS[name], **FOR.get((name, dataset), {})}
     if dataset in DATASETS:
         values.setdefault("score_split", DATASETS[dataset].score)

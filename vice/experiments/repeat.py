@@ -12,7 +12,7 @@ from vice.errors import UserError
 from vice.evaluation.compare import read_results, readouts
 from vice.evaluation.protocols import Protocol, from_dict
 from vice.evaluation.task import Task, make_task
-from vice.models.load import names_code
+from vice.model_specs import names_code
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear

@@ -19,7 +19,7 @@ from vice.explore.fitted_concepts import fit_vectors
 from vice.explore.kept_pass import KeptPass
 from vice.explore.named_concepts import COSINE, EUCLIDEAN, NamedConcepts, model_title
 from vice.models.concepts import Concepts
-from vice.models.load import is_spherical
+from vice.models.load import is_spherical, unfinished
 from vice.predictor import Predictor
 from vice.runtime.folder_lock import sole_writer
 from vice.runtime.provenance import digest, digest_tensors
@@ -90,6 +90,8 @@ def build_explorer(
         _check(concepts.vectors, spherical, predictor)
     files = ExplorerFiles(out)
     with sole_writer(out):
+        if files.is_whole():
+            logger.info("%s: the explorer that was there is made anew", out)
         files.begin(len(images))
         kept = KeptPass.of(out, predictor, images, seed, memory=memory)
         names = names_of(images)
@@ -150,6 +152,7 @@ def _model(predictor: Predictor, compression: Compression) -> dict[str, Any]:
             "name": model_title(predictor.name),
             "weights": digest(predictor.embedder),
             "dim": predictor.dim,
+            "unfinished": unfinished(predictor.embedder),
         },
         "metric": COSINE if is_spherical(predictor.embedder) else EUCLIDEAN,
         "dim": predictor.dim,

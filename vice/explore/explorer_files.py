@@ -40,6 +40,10 @@ class ExplorerFiles:
         if out.exists() and not (out / RECORD).exists() and any(out.iterdir()):
             raise UserError(f"{out} is not empty, and holds no explorer: choose another folder")
 
+    def is_whole(self) -> bool:
+        """Whether an explorer is there that was made to its end."""
+        return (self.out / INDEX).is_file()
+
     def begin(self, images: int) -> None:
         """Makes the folder, and lets it be known for an explorer's.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from vice.errors import UserError
 from vice.explore.mask_formats import FORMATS
 from vice.explore.written_masks import open_written
+from vice.runtime.files import disk_errors, make_folder
 
 
 def export_masks(source: Path, out: Path, form: str, *, least: int = 1) -> str:
@@ -26,4 +28,15 @@ def export_masks(source: Path, out: Path, form: str, *, least: int = 1) -> str:
     """
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another output folder")
-    return FORMATS[form](open_written(source, least), out)
+    masks = open_written(source, least)
+    # Beside its place: what is stopped leaves no folder that looks whole, and can be done again.
+    out = out.absolute()
+    part = out.with_name(f"{out.name}.part")
+    with disk_errors(part, any_os_error=True):
+        shutil.rmtree(part, ignore_errors=True)
+        said = FORMATS[form](masks, part)
+        make_folder(out)
+        for entry in part.iterdir():
+            entry.rename(out / entry.name)
+        part.rmdir()
+    return said

@@ -16,6 +16,7 @@ from vice.errors import UserError
 from vice.labels import IGNORE
 from vice.models.concepts import Concepts
 from vice.models.load import is_spherical
+from vice.nearest import near_path
 from vice.predictor import Predictor
 from vice.runtime.files import read_json
 from vice.runtime.provenance import digest
@@ -108,7 +109,7 @@ def read_named(path: Path, predictor: Predictor) -> NamedConcepts:
         UserError: It cannot be read, is not whole, or belongs to another model.
     """
     if not os.path.exists(path):
-        raise UserError(f"{path}: no such file; check the path")
+        raise UserError(f"{path}: no such file{near_path(path, 'check the path')}")
     content = read_json(path, _REMEDY)
     if content.get("format") != FORMAT:
         raise UserError(f"{path}: holds no concepts of ViCE (format {FORMAT}); {_REMEDY}")

@@ -20,6 +20,7 @@ from vice.explore.mask_way import GEOREFERENCED, MASKS, OVERLAYS, MaskWay, OnThe
 from vice.explore.named_concepts import NamedConcepts
 from vice.explore.summary_table import SummaryTable
 from vice.models.concepts import Concepts
+from vice.models.load import unfinished
 from vice.names import printable
 from vice.predictor import Predictor
 from vice.runtime.files import disk_errors, make_folder, read_json, write_json
@@ -234,6 +235,8 @@ def _keep_record(out: Path, predictor: Predictor, concepts: NamedConcepts) -> di
         "colors": None if concepts.colors is None else concepts.colors.tolist(),
         "void": concepts.void,
     }
+    if early := unfinished(predictor.embedder):
+        record["unfinished"] = early
     path = out / RECORD
     if not path.exists():
         if (out / MASKS).exists():

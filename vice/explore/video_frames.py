@@ -21,8 +21,7 @@ from vice.runtime.progress import progress
 from vice.runtime.provenance import digest_file
 
 logger = logging.getLogger(__name__)
-SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
-FRAMES, RECORD = "frames", "video.json"
+RECORD = "video.json"
 _QUALITY = 95
 
 

@@ -15,6 +15,7 @@ from vice.explore.mask_formats import Masks
 from vice.explore.mask_way import MASKS
 from vice.explore.segment_folder import LEFT, RECORD, SUMMARY
 from vice.names import printable
+from vice.nearest import near_path
 from vice.runtime.files import read_json
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ def open_written(source: Path, least: int = 1) -> Masks:
         UserError: There are no finished masks.
     """
     if not os.path.isdir(source):
-        raise UserError(f"{source}: no such folder; give what vice segment had as --out")
+        near = near_path(source, "give what vice segment had as --out")
+        raise UserError(f"{source}: no such folder{near}")
     record = read_json(source / RECORD, _REMEDY) if (source / RECORD).exists() else {}
     names, table = record.get("names"), source / SUMMARY
     if not isinstance(names, list) or not table.is_file():

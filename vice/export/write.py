@@ -19,14 +19,13 @@ from vice.models.checkpoint import Checkpoint
 from vice.predictor import Predictor
 from vice.predictor.given_concepts import given_concepts
 from vice.runtime.files import make_folder, write_json
+from vice.runtime.run_folder import EXPORT_RECORD_NAME
 
 #: Formats that hold the whole model, and what writes each.
 GRAPHS: dict[str, Callable[[Doors, Path, dict[str, Any]], Trial]] = {
     "onnx": write_onnx,
     "torchscript": write_torchscript,
 }
-#: What a folder says of the files in it.
-RECORD = "export.json"
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,8 @@ def export_graph(
     segments = vectors is not None
     names = {"onnx": ["embed.onnx"] + ["segment.onnx"] * segments}
     record |= {"difference": trial.difference, "relabeled": trial.relabeled}
-    write_json(target / RECORD, record)
-    return Exported([*names.get(to, ["model.torchscript"]), RECORD], trial, segments)
+    write_json(target / EXPORT_RECORD_NAME, record)
+    return Exported([*names.get(to, ["model.torchscript"]), EXPORT_RECORD_NAME], trial, segments)
 
 
 def _with_concepts(predictor: Predictor, concepts: Any) -> Predictor:

@@ -16,12 +16,12 @@ from vice.export.trunks import Trunk, own_maps, timm_trunk, torchvision_trunk
 from vice.models.own_files import write_safetensors
 from vice.predictor import Predictor
 from vice.runtime.files import make_folder, replace_atomically, write_json
+from vice.runtime.run_folder import EXPORT_RECORD_NAME
 
 TRUNKS: dict[str, Callable[[nn.Module], Trunk]] = {
     "torchvision": torchvision_trunk,
     "timm": timm_trunk,
 }
-RECORD = "export.json"
 #: Most that feature maps may differ by, as a share of the greatest value.
 TOLERANCE = 1e-4
 
@@ -75,7 +75,7 @@ def write_trunk(
         replace_atomically(place, lambda new: torch.save(content, new))
     else:
         write_safetensors(place, trunk.tensors, {"format": "pt", KEY: as_text(said)})
-    write_json(place.parent / RECORD, said)
+    write_json(place.parent / EXPORT_RECORD_NAME, said)
     return WrittenTrunk(name, lines, missing, difference)
 
 

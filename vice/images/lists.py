@@ -18,6 +18,7 @@ import numpy as np
 from vice.errors import UserError
 from vice.images.text_lists import listed_paths
 from vice.names import name_bytes
+from vice.nearest import near_path
 from vice.runtime.run_folder import (
     ARCHITECTURE_NAME,
     CONFIG_NAME,
@@ -221,7 +222,7 @@ def _survey(path: Path, root: str | Path | None) -> tuple[list[Path], Contents]:
     if os.path.isdir(path):
         return _list_folder(path, contents), contents
     if not os.path.isfile(path):
-        raise UserError(f"{path}: no such folder or image list; check the path")
+        raise UserError(f"{path}: no such folder or image list{near_path(path, 'check the path')}")
     if path.suffix.lower() in SUFFIXES:
         contents.take(path.name, SUFFIXES)
         return [path], contents
@@ -273,6 +274,7 @@ def _read_list(path: Path, root: Path, contents: Contents) -> list[Path]:
         raise UserError(
             f"{path}: none of its {len(paths)} images exists (the first is {paths[0]}); "
             "relative paths start at the list's folder, or at `root` where that is given"
+            + near_path(paths[0])
         )
     return paths
 

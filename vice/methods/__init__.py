@@ -17,6 +17,7 @@ from vice.methods.picie import PiCIE
 from vice.methods.signs import Measure, Sign
 from vice.methods.stego import STEGO
 from vice.methods.vice_swav import ViceSwAV
+from vice.nearest import did_you_mean
 from vice.options import frozen, make
 
 __all__ = [
@@ -70,7 +71,8 @@ def find_method(name: str) -> type[Method]:
         return METHODS[name]
     module, _, attribute = name.partition(":")
     if not attribute:
-        raise UserError(f"there is no method {name!r}; the name must be {NAMES}")
+        near = did_you_mean(name, METHODS, f"the name must be {NAMES}")
+        raise UserError(f"there is no method {name!r}{near}")
     try:
         method_class = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

@@ -9,19 +9,20 @@ import torch
 from torch import nn
 
 from vice.errors import OptionError, UserError
+from vice.model_specs import AUTO, SHALLOW, TIMM, check_decoder, split_key
 from vice.models.deeplabv3 import DeepLabV3
 from vice.models.deeplabv3plus import DeepLabV3Plus
 from vice.models.embedder import Embedder, LastMap
-from vice.models.embedder_options import AUTO, DECODERS, PADDINGS, EmbedderOptions
+from vice.models.embedder_options import PADDINGS, EmbedderOptions
 from vice.models.fpn import FPN
 from vice.models.progressive_upsampling import ProgressiveUpsampling
 from vice.models.projection import DROPPED, BackboneMap, Projection
 from vice.models.resnet import ResNetFeatures
 from vice.models.resnet_embedder import load_resnet
-from vice.models.shallow import NAME as SHALLOW
 from vice.models.shallow import ShallowFeatures
-from vice.models.timm_backbones import PREFIX, TimmTransformer, timm_features
-from vice.models.weight_files import holds_weights, split_key
+from vice.models.timm_backbones import TimmTransformer, timm_features
+from vice.models.weight_files import holds_weights
+from vice.nearest import did_you_mean
 
 
 def build_embedder(
@@ -51,13 +52,13 @@ def build_embedder(
     Raises:
         UserError: An unknown name, or a stride that the decoder cannot work with.
     """
-    if decoder not in (*DECODERS, AUTO):
-        raise UserError(f"decoder {decoder!r} is unknown; choose one of {', '.join(DECODERS)}")
+    check_decoder(decoder)
     if dim < 1:
         raise UserError(f"the embedding needs at least one dimension, not {dim}")
     if padding not in PADDINGS:
-        raise UserError(f"padding {padding!r} is unknown; choose one of {', '.join(PADDINGS)}")
-    of_timm = isinstance(backbone, str) and backbone.startswith(PREFIX)
+        near = did_you_mean(str(padding), PADDINGS, f"choose one of {', '.join(PADDINGS)}")
+        raise UserError(f"padding {padding!r} is unknown{near}")
+    of_timm = isinstance(backbone, str) and backbone.startswith(TIMM)
     parts: _Parts
     if of_timm:
         parts = _timm_parts(backbone, decoder, output_stride, weights, stages)
@@ -145,7 +146,7 @@ def _timm_parts(
     backbone: str, decoder: str, output_stride: int | None, weights: str | None, stages: int
 ) -> _Parts:
     """The same of a model of timm, whose strides are what they are."""
-    features = timm_features(backbone.removeprefix(PREFIX), weights, stages)
+    features = timm_features(backbone.removeprefix(TIMM), weights, stages)
     fitting = "pup" if isinstance(features, TimmTransformer) else "fpn"
     fitting = decoder if decoder == "projection" else fitting
     if decoder not in (fitting, AUTO):

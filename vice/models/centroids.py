@@ -19,6 +19,7 @@ from vice.models.own_files import (
     read_safetensors,
     write_safetensors,
 )
+from vice.nearest import near_path
 
 FORMAT = "vice-centroids-1"
 
@@ -90,7 +91,8 @@ class Centroids:
             UserError: The file is missing, damaged, or was not written by `save`.
         """
         if not Path(path).is_file():
-            raise UserError(f"{path}: no such centroid file; fit one with tools/eval_cluster.py")
+            near = near_path(path, "fit one with tools/eval_cluster.py")
+            raise UserError(f"{path}: no such centroid file{near}")
         meta, tensors = read_safetensors(path)
         vectors = tensors.get("vectors") if meta.get("format") == FORMAT else None
         if vectors is None:

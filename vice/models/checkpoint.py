@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.images import Reading
+from vice.model_specs import fresh_config
 from vice.models import Concepts, Embedder, Prototypes, seeded_embedder
 from vice.models.checkpoint_files import find_checkpoint
 from vice.models.concepts import UNIT
@@ -226,13 +227,7 @@ def load_embedder(spec: str, *, seed: int = 0, device: str | torch.device = "cpu
 def _fresh_config(kind: str, text: str) -> dict[str, Any]:
     if os.path.exists(text):
         return load_checkpoint(text).embedder.config
-    parts = text.split("-")
-    if len(parts) != 3 or not parts[2].isdigit():
-        raise UserError(
-            f"'{kind}:{text}' is neither a checkpoint's path nor BACKBONE-DECODER-DIM "
-            f"(for example {kind}:resnet18-fpn-128)"
-        )
-    return {"backbone": parts[0], "decoder": parts[1], "dim": int(parts[2])}
+    return fresh_config(kind, text)
 
 
 def _unfinished(meta: Mapping[str, Any]) -> str:

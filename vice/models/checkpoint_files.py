@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.model_specs import refuse_folder, refuse_missing
 from vice.models.own_files import read_metadata
-from vice.models.training_state import PATTERN, SUFFIX, furthest_snapshot
+from vice.models.training_state import SUFFIX, furthest_snapshot
 from vice.runtime.run_folder import ARCHITECTURE_NAME, WEIGHTS_NAME
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path)
     # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.exists(path):
-        raise UserError(f"checkpoint {path} does not exist; give a run folder or a file")
+        refuse_missing(path)
     if path.is_file():
         return path
     weights_file = path / WEIGHTS_NAME
@@ -45,16 +46,7 @@ def _furthest(folder: Path) -> Path:
     if furthest.damaged:
         path, reason = next(iter(furthest.damaged.items()))
         raise UserError(f"{folder}: no state in it is whole, for example {path.name}: {reason}")
-    others = sorted(file.name for file in folder.glob(f"*{SUFFIX}"))
-    below = sorted(str(file.parent) for file in folder.glob(f"*/{WEIGHTS_NAME}"))
-    if below:
-        more = f" (or one of {len(below) - 1} others beside it)" if len(below) > 1 else ""
-        raise UserError(f"{folder} is no run folder; did you mean {below[0]}{more}?")
-    raise UserError(
-        f"{folder} holds no {WEIGHTS_NAME} and no state of a training ({PATTERN})"
-        + (f"; name the file to load, such as {others[0]}" if others else "")
-        + "; is it a run folder, and has its first epoch ended?"
-    )
+    refuse_folder(folder)
 
 
 def read_card(path: str | Path) -> dict[str, Any]:

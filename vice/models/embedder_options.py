@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vice.model_specs import AUTO, DECODERS
 from vice.options import FLAG, LINE, NULL, PATH, either, one_of, option, whole
 
-DECODERS = ("fpn", "deeplabv3plus", "deeplabv3", "pup", "projection", "none")
-#: Takes the decoder that goes with the backbone.
-AUTO = "auto"
 PADDINGS = ("zeros", "replicate")
 
 

@@ -10,8 +10,10 @@ from torch import nn
 
 from vice.errors import UserError
 from vice.images import Reading
+from vice.model_specs import KINDS, check_spec, names_code, refuse_file, split_key
 from vice.models.embeddings import set_width
 from vice.models.lab import LabEmbedder
+from vice.nearest import near_path
 
 
 def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Module:
@@ -44,10 +46,10 @@ def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Modul
     """
     if spec == "lab":
         module: nn.Module = LabEmbedder()
-    elif spec.startswith(("timm:", "random:timm:")) or _is_callable(spec):
+    elif spec.startswith(("timm:", "random:timm:")) or names_code(spec):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module = _call(spec) if _is_callable(spec) else _timm(spec)
+            module = _call(spec) if names_code(spec) else _timm(spec)
     elif spec.startswith("torchvision:") or _is_foreign(spec):
         module = _resnet(spec)
     else:
@@ -60,8 +62,8 @@ def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Modul
 def names_a_run(spec: str) -> bool:
     """Whether `load_extractor` would take this for a checkpoint of ViCE, prototypes and all."""
     text = spec.partition(":")[0]
-    other = spec == "lab" or text in ("timm", "torchvision", "random", "imagenet")
-    return not (other or _is_callable(spec) or _is_foreign(spec))
+    other = spec == "lab" or text in KINDS
+    return not (other or names_code(spec) or _is_foreign(spec))
 
 
 def require_weights(spec: str) -> None:
@@ -107,7 +109,7 @@ def reading_as(run: str) -> Reading | None:
         UserError: There is no such run, or what it says of it is damaged.
     """
     if not os.path.exists(run):
-        raise UserError(f"--read-as: {run} does not exist; give a run folder")
+        raise UserError(f"--read-as: {run} does not exist{near_path(run, 'give a run folder')}")
     return stored_reading(run)
 
 
@@ -120,21 +122,24 @@ def is_spherical(extractor: nn.Module) -> bool:
     return bool(getattr(extractor, "spherical", True))
 
 
-def names_code(spec: str) -> bool:
-    """Whether `load_extractor` would import a module and call it: MODULE:CALLABLE."""
-    return _is_callable(spec)
+def unfinished(extractor: nn.Module) -> str:
+    """How far the training of weights had come; empty where that was its end, or is unknown.
+
+    Example: ``"epoch 2 of 4"``.
+    """
+    return str(getattr(extractor, "provenance", {}).get("unfinished", ""))
 
 
 def _timm(spec: str) -> nn.Module:
     from vice.models.timm_embedder import TimmEmbedder
-    from vice.models.weight_files import holds_weights, split_key
+    from vice.models.weight_files import holds_weights
 
     weights = not spec.startswith("random:")
     name, _, file = spec.removeprefix("random:").removeprefix("timm:").partition("@")
     if file and not weights:
         raise UserError(f"{spec}: random weights need no file")
     if file and not holds_weights(split_key(file)[0]):
-        raise UserError(f"{spec}: {file} does not exist or holds no weights")
+        refuse_file(spec, file)
     return TimmEmbedder(name, file or None, weights=weights)
 
 
@@ -142,7 +147,7 @@ def _is_foreign(spec: str) -> bool:
     """Whether these are weights that no training of ViCE wrote."""
     from vice.models.checkpoint_files import holds_run
     from vice.models.own_files import read_metadata
-    from vice.models.weight_files import holds_weights, split_key
+    from vice.models.weight_files import holds_weights
     from vice.runtime.run_folder import ARCHITECTURE_NAME
 
     file, key = split_key(spec)
@@ -169,18 +174,9 @@ def _resnet(spec: str) -> nn.Module:
     return load_resnet(file, name) if file else ResNetEmbedder(name, "imagenet")
 
 
-def _is_callable(spec: str) -> bool:
-    module, separator, name = spec.partition(":")
-    names = [*module.split("."), name]
-    return (
-        bool(separator)
-        and module not in ("random", "timm", "torchvision", "imagenet")
-        and all(part.isidentifier() for part in names)
-    )
-
-
 def _call(spec: str) -> nn.Module:
     module_name, _, name = spec.partition(":")
+    check_spec(spec)
     try:
         make = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:

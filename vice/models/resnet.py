@@ -11,10 +11,9 @@ import torchvision
 from torch import Tensor, nn
 
 from vice.errors import OptionError, UserError
+from vice.model_specs import RESNETS, check_backbone
 from vice.models.downloads import impatient_sockets
 from vice.models.torchvision_weights import default_weights
-
-RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
 class ResNetFeatures(nn.Module):
@@ -41,10 +40,7 @@ class ResNetFeatures(nn.Module):
         stages: int = 4,
     ) -> None:
         super().__init__()
-        if name not in RESNETS:
-            raise UserError(
-                f"backbone {name!r} is unknown; choose one of {', '.join(RESNETS)}, or timm:NAME"
-            )
+        check_backbone(name)
         if output_stride not in (8, 16, 32):
             raise UserError(f"output_stride must be 8, 16 or 32, not {output_stride}")
         if stages not in (1, 2, 3, 4):

@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vice.model_specs import split_key
 from vice.models.resnet import ResNetFeatures
 from vice.models.resnet_match import LEAST, MARKS, depth, match_resnet, not_a_resnet
-from vice.models.weight_files import read_weights, split_key
+from vice.models.weight_files import read_weights
 from vice.models.weight_search import find_weights
 
 #: Torchvision's names of the stem to those of `ResNetFeatures`.

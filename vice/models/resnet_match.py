@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from vice.models.resnet import RESNETS
+from vice.model_specs import RESNETS
 from vice.models.weight_match import NO_TENSORS, Match, State, compare
 from vice.models.weight_names import torchvision_resnet
 

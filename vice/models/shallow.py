@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vice.errors import UserError
+from vice.model_specs import SHALLOW
 from vice.normalize import denormalize
 
-#: What ``backbone`` says, as the authors' code does.
-NAME = "net10a"
 #: Grey of red, green and blue (ITU-R 601-2).
 _GREY = (0.299, 0.587, 0.114)
 _SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
@@ -97,7 +96,7 @@ class ShallowFeatures(nn.Module):
         if min(images.shape[2:]) < _LEAST:
             height, width = images.shape[2:]
             raise UserError(
-                f"an image of {width}x{height} pixels is too small for {NAME}, which needs "
+                f"an image of {width}x{height} pixels is too small for {SHALLOW}, which needs "
                 f"{_LEAST} on each side"
             )
         return (F.pad(self.layers(self.input(images)), (1, 1, 1, 1), self.mode),)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vice.errors import OptionError, UserError
+from vice.model_specs import TIMM
 from vice.models.downloads import hub_asked_once
 from vice.models.strides import steps
 from vice.models.timm_weights import load_weights
+from vice.nearest import close_names
 from vice.normalize import IMAGENET_MEAN, IMAGENET_STD
 
-PREFIX = "timm:"
 #: Strides of the feature pyramid of a convolutional network, in pixels.
 PYRAMID = (4, 8, 16, 32)
 
@@ -49,7 +49,7 @@ class TimmBackbone(nn.Module):
         self.name = name
         self.net = _create(name, download=weights == "imagenet")
         file = weights if weights != "imagenet" else None
-        self.weight_source = load_weights(self.net, file, PREFIX + name) if file else None
+        self.weight_source = load_weights(self.net, file, TIMM + name) if file else None
         patch = getattr(getattr(self.net, "patch_embed", None), "patch_size", 1)
         self.patch: tuple[int, int] = (patch, patch) if isinstance(patch, int) else tuple(patch)
         statistics = self.net.pretrained_cfg
@@ -289,8 +289,8 @@ def _nearest(name: str) -> list[str]:
 
     known = timm.list_pretrained() if "." in name else timm.list_models()
     lowered = name.lower()
-    near = difflib.get_close_matches(lowered, known, n=3, cutoff=0.6)
+    near = close_names(name, known, alike=0.6)
     # Prefix: of a name cut short, the models of its family, or with weights of that name.
     family = [model for model in known if model.startswith(lowered.partition("_")[0])]
     family = family or [model for model in timm.list_pretrained() if lowered in model]
-    return near or family[:3] or difflib.get_close_matches(lowered, known, n=1, cutoff=0.0)
+    return near or family[:3] or close_names(name, known, most=1, alike=0.0)

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vice.models.weight_files import read_weights, split_key
+from vice.model_specs import split_key
+from vice.models.weight_files import read_weights
 from vice.models.weight_match import NO_TENSORS, Match, State, compare
 from vice.models.weight_names import hugging_face_vit, lukemelas_efficientnet
 from vice.models.weight_search import find_weights

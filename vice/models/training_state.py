@@ -22,12 +22,13 @@ from vice.models.tensor_archive import IsProgram, TensorArchive
 from vice.runtime.files import replace_atomically
 from vice.runtime.provenance import digest_file
 from vice.runtime.regular_file import open_regular
+from vice.runtime.run_folder import STATE_SUFFIX
 
 logger = logging.getLogger(__name__)
 
 #: Names of VISSL: of every state, of those that belong to an epoch's end, of that of the last
 #: epoch, and of the link to the state to resume from.
-SUFFIX = ".torch"
+SUFFIX = STATE_SUFFIX
 PATTERN = f"model_*{SUFFIX}"
 _EPOCH = re.compile(r"model_(?:final_checkpoint_)?phase(\d+)\.torch")
 _FINAL = f"model_final_checkpoint_phase*{SUFFIX}"

@@ -10,39 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.model_specs import FOLDER_NAMES
 from vice.models.foreign import read_tensors
+from vice.nearest import near_path
 
 logger = logging.getLogger(__name__)
-#: Whole files of a Hugging Face folder, and the indexes of its shards, preferred ones first.
-FOLDER_NAMES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 _INDEX = ".index.json"
 _SHARD = re.compile(r"-\d{3,}-of-\d{3,}\.(safetensors|bin|pth?)$")
-
-
-def split_key(text: str | Path) -> tuple[str, str]:
-    """Parts ``FILE#KEY``.
-
-    Args:
-        text: Of a file or folder whose own name may hold ``#``.
-
-    Returns:
-        The file and the key, which is empty where none is given. Of several readings the one with
-        the longest name of a file that exists is taken.
-    """
-    text = str(text)
-    if os.path.exists(text):
-        return text, ""
-    cut = text.rfind("#")
-    while cut > 0:
-        if os.path.exists(text[:cut]):
-            return text[:cut], text[cut + 1 :]
-        cut = text.rfind("#", 0, cut)
-    return text, ""
 
 
 def holds_weights(path: str | Path) -> bool:
@@ -68,7 +42,7 @@ def read_weights(path: str | Path) -> Any:
         weights_file = _inside(file)
         if weights_file is None:
             raise UserError(
-                f"{file} does not exist"
+                f"{file} does not exist{near_path(file)}"
                 if not os.path.exists(file)
                 else f"{file} is a folder without weights: none of {', '.join(FOLDER_NAMES)} in it"
             )

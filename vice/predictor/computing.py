@@ -20,12 +20,12 @@ from vice.models.load import is_spherical
 from vice.predictor.given_concepts import given_concepts
 from vice.predictor.given_images import Given, given_image
 from vice.predictor.many import batches, sources
-from vice.predictor.memory import to_bytes
 from vice.predictor.plan import Plan, Tiling
 from vice.predictor.precision import computed_in, half_type
 from vice.predictor.results import Tile, native, nearest, of_pixels, scaled
 from vice.predictor.tiled import TiledNetwork
 from vice.predictor.transform import network_input
+from vice.runtime.amounts import to_bytes
 
 logger = logging.getLogger(__name__)
 #: What a vector is given to: each pixel, or each cell of the network.

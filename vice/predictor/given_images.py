@@ -13,8 +13,8 @@ from vice.errors import UserError
 from vice.images import Reading, decode_image, upright_rgb
 from vice.images.image_windows import open_image_windows, stored_size
 from vice.images.tiff_windows import TiffWindows
-from vice.predictor.memory import in_words
 from vice.predictor.pixels import rgb_of_array
+from vice.runtime.amounts import in_words
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,6 +11,7 @@ from vice.errors import UserError
 from vice.models.checkpoint import Checkpoint
 from vice.models.concepts import Concepts
 from vice.names import printable
+from vice.nearest import near_path
 from vice.redaction import redact_text
 from vice.runtime.files import read_json
 from vice.runtime.run_folder import RESULTS_NAME
@@ -153,5 +154,6 @@ def _parameters(checkpoint: Checkpoint) -> str:
 def _file(path: str | Path) -> Path:
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path} does not exist; give a results.json, or the folder that holds it")
+        near = near_path(path, "give a results.json, or the folder that holds it")
+        raise UserError(f"{path} does not exist{near}")
     return path / RESULTS_NAME if path.is_dir() else path

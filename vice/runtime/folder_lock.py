@@ -55,15 +55,33 @@ def sole_writer(folder: Path, wait: float = WAIT) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def writer_if_free(folder: Path) -> Iterator[bool]:
+    """As `sole_writer`, for those who have something else to do than to wait.
+
+    Yields:
+        Whether this process holds the folder; another one does if not.
+    """
+    with _opened(folder, LOCK_NAME) as lock:
+        held = try_lock(lock.fileno())
+        if held:
+            _sign(lock)
+        yield held
+
+
+@contextlib.contextmanager
 def _held(folder: Path, name: str, wait: float) -> Iterator[None]:
     with _opened(folder, name) as lock:
         _acquire(lock, folder, wait)
-        with contextlib.suppress(OSError):
-            # Lock owner, for those who wait; a disk that does not take it changes nothing.
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-            lock.flush()
+        _sign(lock)
         yield
+
+
+def _sign(lock: TextIO) -> None:
+    """Says who holds a lock, for those who wait; a disk that does not take it changes nothing."""
+    with contextlib.suppress(OSError):
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ from typing import Any, NoReturn
 
 #: Exit status of a command that was interrupted (128 and the number of SIGINT).
 INTERRUPTED = 130
+#: Exit status of a command that SIGTERM has ended (128 and its number).
+TERMINATED = 143
 #: Exit status of a command whose output nobody reads any more (128 and the number of SIGPIPE).
 UNREAD = 141
 #: Seconds that an interrupted command has to clear up before it is ended.
@@ -152,11 +154,11 @@ def stop_while_importing() -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C in the block raises a KeyboardInterrupt; a second one ends the process at once.
+    """Ctrl-C and SIGTERM in the block raise a KeyboardInterrupt; a second one ends the process.
 
     So does a first one that the code has swallowed, or not obeyed after some seconds. Processes
     that are forked in the block ignore Ctrl-C, which a terminal sends to all of them: ending them
-    is their parent's business.
+    is their parent's business, and SIGTERM, by which it does so, does to them what it always does.
     """
     ours = threading.current_thread() is threading.main_thread() and (
         _is_default() or signal.getsignal(signal.SIGINT) is _end
@@ -164,14 +166,25 @@ def interruptible() -> Iterator[None]:
     if not ours:
         yield
         return
-    global _forked_ignore
+    global _forked_ignore, _first
     signal.signal(signal.SIGINT, _interrupt)
-    _forked_ignore = True
+    # Ignored or handled SIGTERM: whoever started this process, or runs it inside, wants it so.
+    ends = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ends:
+        signal.signal(signal.SIGTERM, _interrupt)
+    _forked_ignore, _first = True, 0
     try:
         yield
     finally:
         _forked_ignore = False
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if ends:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def status() -> int:
+    """Exit status of a command that was interrupted, by what came first."""
+    return TERMINATED if _first == signal.SIGTERM else INTERRUPTED
 
 
 def keep_status(status: int, numbers: Iterable[int]) -> None:
@@ -201,15 +214,35 @@ def _handle_kept(handler: Any) -> None:
 # Last in, first out: what is registered first is done last.
 atexit.register(_handle_kept, signal.SIG_IGN)
 _forked_ignore = False
+#: The signal that has interrupted the command; 0 while there was none.
+_first = 0
+
+
+#: The signals that a thread held back before it forked.
+_masks = threading.local()
+
+
+def _hold_back() -> None:
+    # A SIGTERM that met the handler in a child which has yet to drop it would be lost.
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+
+
+def _let_through() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
 
 
 def _ignore_in_fork() -> None:
     if _forked_ignore:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if signal.getsignal(signal.SIGTERM) in (_interrupt, _end):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _let_through()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ignore_in_fork)
+    os.register_at_fork(
+        before=_hold_back, after_in_parent=_let_through, after_in_child=_ignore_in_fork
+    )
 
 
 def _is_default() -> bool:
@@ -217,11 +250,15 @@ def _is_default() -> bool:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    end_now(MESSAGE)
+    end_now(MESSAGE, 128 + number)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, _end)
+    global _first
+    _first = _first or number
+    for each in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(each) is _interrupt:
+            signal.signal(each, _end)
     late = threading.Timer(GRACE, end_now, ("",))
     late.daemon = True
     late.start()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError, brief
+from vice.nearest import near_path
 from vice.redaction import redact_text
 from vice.runtime.files import read_json, write_json
 from vice.runtime.regular_file import open_regular
@@ -18,6 +19,8 @@ from vice.runtime.regular_file import open_regular
 #: Weights and architecture of the last epoch that has ended, and a copy of its card for people.
 WEIGHTS_NAME = "vice.safetensors"
 CARD_NAME = "vice.json"
+#: Of the states of the training.
+STATE_SUFFIX = ".torch"
 #: The architecture, written when training starts, for whoever loads a state of the training.
 ARCHITECTURE_NAME = "architecture.json"
 #: The resolved configuration, and what the training found in its folders of images.
@@ -41,9 +44,10 @@ LAUNCH_LOCK_NAME = ".launch.lock"
 RESULTS_NAME = "results.json"
 #: Beside it: the counts of each scored image.
 PER_IMAGE_NAME = "per_image.npz"
-#: What `vice segment` and `vice explore` say of their folders.
+#: What `vice segment`, `vice explore` and `vice export` say of their folders.
 MASKS_RECORD_NAME = "segmentation.json"
 EXPLORER_RECORD_NAME = "explorer.json"
+EXPORT_RECORD_NAME = "export.json"
 #: Kept by the reproduction of a paper's table: how long a run took, the checkpoint that was chosen
 #: without labels, label-free scores of the last one, and agreement between seeds.
 RECORD_NAME = "reproduce.json"
@@ -102,6 +106,9 @@ def read_overrides(run_dir: Path) -> list[str]:
     """
     path, remedy = run_dir / OVERRIDES_NAME, "repeat the command that the run was started with"
     if not path.is_file():
+        if not run_dir.exists():
+            near = near_path(run_dir, "check the path")
+            raise UserError(f"{run_dir}: no such run folder{near}")
         why = "is no run folder" if not read_config(run_dir) else "does not hold its command"
         raise UserError(f"{run_dir} {why}: {remedy}, which goes on where it was")
     words = read_json(path, remedy, list)

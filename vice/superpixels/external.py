@@ -11,6 +11,7 @@ import numpy as np
 from vice.errors import OptionError, UserError
 from vice.images import ImageError
 from vice.images.picture_formats import open_picture
+from vice.nearest import near_path
 from vice.runtime.numpy_files import open_npz, read_npy
 from vice.superpixels.region_ids import relabel
 
@@ -43,7 +44,7 @@ class RegionFiles:
         # Path length: os.path has an answer for names too long for the disk, too; Path raises.
         if not os.path.isdir(self.folder):
             owner = "superpixels: " if what == "region map" else ""
-            raise UserError(f"{owner}folder {folder} of {what}s does not exist")
+            raise UserError(f"{owner}folder {folder} of {what}s does not exist{near_path(folder)}")
 
     def find(self, image: str | Path) -> Path:
         """The map of an image.

@@ -12,6 +12,7 @@ import numpy as np
 
 from vice.errors import OptionError
 from vice.images import ImageError, Reading, read_image, standardize
+from vice.nearest import near_path
 from vice.options import NULL, PATH, either, number, one_of, option, whole
 from vice.superpixels.cache import RegionCache
 from vice.superpixels.external import RegionFiles
@@ -74,6 +75,7 @@ class Foregrounds:
             # Path length: os.path has an answer for names too long for the disk, too.
             if self.folder is None or not os.path.isdir(self.folder):
                 wrong = "is not given" if self.folder is None else f"{self.folder} does not exist"
+                wrong += "" if self.folder is None else near_path(self.folder)
                 raise OptionError(
                     "the folder of masks {wrong}: set {Foregrounds.folder}=FOLDER, or take the "
                     "built-in saliency ({source}=builtin)",

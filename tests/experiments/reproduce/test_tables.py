@@ -226,7 +226,7 @@ def test_command_line_of_data_sets(tmp_path):
 
 
 def test_what_is_unknown_is_named():
-    with pytest.raises(UserError, match="table 'mian' is unknown; choose one of .*main"):
+    with pytest.raises(UserError, match="table 'mian' is unknown; did you mean main"):
         load_table("mian")
     with pytest.raises(UserError, match="scale 'huge' is unknown"):
         load_scale("huge")

@@ -13,6 +13,7 @@ from vice.datasets.class_names import MAX_CLASSES
 from vice.datasets.described.stored_values import pack, unpack
 from vice.errors import MissingPart, UserError, brief
 from vice.labels import IGNORE
+from vice.nearest import did_you_mean
 from vice.runtime.files import write_text
 from vice.runtime.regular_file import open_regular
 
@@ -166,7 +167,8 @@ def _checked(plain: Any) -> Description:
     known = {"format", "name", "root", "splits", "classes", "values", "exif", "unpaired",
              "unlabelled", "decisions"}  # fmt: skip
     if unknown := sorted(map(str, set(plain) - known)):
-        raise UserError(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        near = did_you_mean(unknown[0], known, f"known are {', '.join(sorted(known))}")
+        raise UserError(f"unknown key {unknown[0]!r}{near}")
     classes = _strings(plain, "classes")
     if not classes or len(set(classes)) < len(classes) or IGNORED in classes:
         raise UserError(f"classes must be different names, none of them {IGNORED!r}")

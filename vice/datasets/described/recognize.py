@@ -22,6 +22,7 @@ from vice.datasets.labelled_set import ImageLabelPair
 from vice.datasets.split_files import name_some
 from vice.errors import UserError
 from vice.images import SUFFIXES
+from vice.nearest import near_path
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def recognize(root: Path, table: Path | None = None) -> Recognized:
     """
     # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.isdir(root):
-        raise UserError(f"{root}: no such folder; check the path")
+        raise UserError(f"{root}: no such folder{near_path(root, 'check the path')}")
     names = walk(root)
     if not any(PurePosixPath(name).suffix.lower() in SUFFIXES for name in names):
         raise UserError(f"{root}: no images in this folder or below")

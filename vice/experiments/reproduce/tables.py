@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.nearest import did_you_mean
 from vice.paths import config_root
 
 #: Keys of a part that an experiment has as they are.
@@ -129,7 +130,8 @@ def load_table(name: str) -> PaperTable:
     """
     file = _folder() / f"{name}.yaml"
     if name not in table_names():
-        raise UserError(f"table {name!r} is unknown; choose one of {', '.join(table_names())}")
+        near = did_you_mean(name, table_names(), f"choose one of {', '.join(table_names())}")
+        raise UserError(f"table {name!r} is unknown{near}")
     content = _read(file)
     parts = _read(_folder() / "_base" / "parts.yaml")
     known = {"title", "source", "about", "base", "baseline", "rows", "axes", "published"}
@@ -169,8 +171,9 @@ def select_rows(table: PaperTable, patterns: Sequence[str]) -> PaperTable:
     """
     for pattern in patterns:
         if not any(fnmatch(row.name, pattern) for row in table.rows):
-            names = "; ".join(row.name for row in table.rows)
-            raise UserError(f"--row {pattern!r}: no such row in {table.name}, but: {names}")
+            names = [row.name for row in table.rows]
+            near = did_you_mean(pattern, names, f"there are: {'; '.join(names)}")
+            raise UserError(f"--row {pattern!r}: no such row in {table.name}{near}")
     kept = [
         row
         for row in table.rows
@@ -195,9 +198,8 @@ def select_readouts(table: PaperTable, labels: Sequence[str]) -> PaperTable:
     known = list(dict.fromkeys(label for row in table.rows for label in row.evaluate))
     for label in labels:
         if label not in known:
-            raise UserError(
-                f"--readout {label}: no row of {table.name} is evaluated so, but {', '.join(known)}"
-            )
+            near = did_you_mean(label, known) or f", but {', '.join(known)}"
+            raise UserError(f"--readout {label}: no row of {table.name} is evaluated so{near}")
     kept = [
         replace(row, evaluate={name: of for name, of in row.evaluate.items() if name in labels})
         for row in table.rows
@@ -213,7 +215,8 @@ def load_scale(name: str) -> Scale:
     """
     scales = _read(_folder() / "_base" / "scales.yaml")
     if name not in scales:
-        raise UserError(f"scale {name!r} is unknown; choose one of {', '.join(scales)}")
+        near = did_you_mean(name, scales, f"choose one of {', '.join(scales)}")
+        raise UserError(f"scale {name!r} is unknown{near}")
     options = dict(scales[name])
     before = scales[options.pop("train_as")]["train"] if "train_as" in options else []
     train = tuple(_last_of_each([*before, *options.pop("train", [])]))
@@ -291,7 +294,8 @@ def _join(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]
 def _check_keys(content: Mapping[str, Any], known: set[str], file: Path) -> None:
     unknown = sorted(set(content) - known)
     if unknown:
-        raise UserError(f"{file}: key {unknown[0]!r} is unknown; choose of {sorted(known)}")
+        near = did_you_mean(unknown[0], known, f"choose of {sorted(known)}")
+        raise UserError(f"{file}: key {unknown[0]!r} is unknown{near}")
 
 
 def _folder() -> Path:

@@ -118,7 +118,9 @@
     const { facts } = Explorer;
     const model = facts.model.name;
     document.title = `${facts.images.length} images by ${model}`;
+    const early = facts.model.unfinished;
     byId("about").textContent = `${facts.images.length} images by ${model}`
+      + (early ? ` (${early}, not the end of its training)` : "")
       + (facts.unread.length ? `, ${facts.unread.length} left out` : "");
     byId("command").textContent =
       "vice segment MODEL FOLDER --concepts concepts.json --out masks";

@@ -17,6 +17,7 @@ from vice.models.checkpoint import load_checkpoint
 from vice.models.concepts import Concepts
 from vice.models.embeddings import FiniteWatch
 from vice.models.load import names_a_run
+from vice.nearest import near_path
 from vice.runtime.files import read_json
 
 
@@ -144,7 +145,7 @@ def _read_mapping(mapping: str | Sequence[int] | None, clusters: int) -> Tensor 
         return None
     if isinstance(mapping, str):
         if not Path(mapping).is_file():
-            raise UserError(f"{mapping}: no such mapping file")
+            raise UserError(f"{mapping}: no such mapping file{near_path(mapping)}")
         mapping = read_json(Path(mapping), "write it again, as a list of classes", list)
     classes = torch.as_tensor(list(mapping), dtype=torch.int64)
     if len(classes) != clusters:

@@ -15,7 +15,8 @@ from vissl.utils.hydra_config import compose_hydra_configuration
 
 from vice.errors import UserError
 from vice.methods import METHODS, find_method
-from vice.options import describe, nearest
+from vice.nearest import did_you_mean
+from vice.options import describe
 from vice.paths import experiment_names
 from vice.plugins.vissl.config.earlier import name_trunk
 from vice.plugins.vissl.config.interpolations import check_interpolations
@@ -195,7 +196,7 @@ def _explain(error: Exception, overrides: list[str]) -> str:
 
 def _nearest(key: str, name: str) -> str:
     try:
-        return nearest(key, list(_keys(_compose([name])[0])))
+        return did_you_mean(key, list(_keys(_compose([name])[0])))
     except (HydraException, OmegaConfBaseException):
         return ""
 

@@ -13,7 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from vice.errors import UserError
 from vice.images import list_images
 from vice.images.lists import announce, survey
-from vice.models.weight_files import holds_weights, split_key
+from vice.model_specs import split_key
+from vice.models.weight_files import holds_weights
+from vice.nearest import near_path
 from vice.runtime.files import write_json
 from vice.runtime.overrides import shell_word
 from vice.runtime.run_folder import FOUND_NAME
@@ -45,7 +47,7 @@ def check_data(config: DictConfig) -> None:
         )
     # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.exists(paths[0]):
-        raise UserError(f"{key}: {paths[0]} does not exist; {remedy}")
+        raise UserError(f"{key}: {paths[0]} does not exist{near_path(paths[0], remedy)}")
     _check_folder(key, Path(paths[0]), Path(str(config.CHECKPOINT.DIR)))
     _check_held_out(config.VICE.HEALTH)
     check_trackers(config.VICE.TRACKING)
@@ -123,6 +125,6 @@ def _check_weights(trunk: DictConfig) -> None:
     file, _ = split_key(str(weights))
     if not holds_weights(file):
         raise UserError(
-            f"config.MODEL.TRUNK.VICE.weights: {weights} is no file; give a file of weights, "
-            "imagenet or null"
+            f"config.MODEL.TRUNK.VICE.weights: {weights} is no file"
+            + near_path(file, "give a file of weights, imagenet or null")
         )

@@ -1,0 +1,136 @@
+"""What cannot be is refused before PyTorch, VISSL and MMSegmentation are imported.
+
+All command lines run in one interpreter that cannot import them.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+#: Command lines that name something that is not there, or a number that cannot be, with a part of
+#: what is said about it. ``RUN`` is a run folder, ``SET`` a labelled folder.
+REFUSED = {
+    "trian": "did you mean vice train?",
+    "train foldr": "no config 'foldr'; did you mean folder?",
+    "train --images fotos": "fotos: no such folder or image list; did you mean photos?",
+    "train --images photos --out file": "--out=file:",
+    "train --resume --out outputs/rum": "no such run folder; did you mean outputs/run?",
+    "cache-superpixels config=vice/foldr": "did you mean folder?",
+    "cache-superpixels config=vice/folder --shard 4/4": "the last is 3",
+    "segment outputs/rum photos -o m": "does not exist; did you mean outputs/run?",
+    "segment outputs photos -o m": "no run folder; did you mean outputs/run?",
+    "segment tim:resnet18 photos -o m": "did you mean timm:resnet18?",
+    "segment timm:resnet18@fil photos -o m": "did you mean file?",
+    "segment torchvision:resnet5 photos -o m": "did you mean resnet50",
+    "segment random:resnet18-fpm-8 photos -o m": "did you mean fpn?",
+    "segment RUN fotos -o m": "did you mean photos?",
+    "segment RUN photos -o file": "--out=file:",
+    "segment RUN photos -o m --concepts concept.json": "did you mean concepts.json?",
+    "segment RUN photos -o m --concepts file": "concepts are a concepts.json",
+    "segment RUN photos -o m --part 5/4": "5/4 is not K/N",
+    "segment RUN photos -o m --memory lots": "--memory='lots' is no amount",
+    "segment RUN photos -o m --device gpu": "did you mean cuda?",
+    "segment RUN photos --otu m": "did you mean --out?",
+    "segment RUN photos -o m --embeddings npy": "did you mean npz?",
+    "explore outputs/rum photos -o m": "did you mean outputs/run?",
+    "explore RUN photos -o SET": "holds no explorer",
+    "select RUN photos -n 0 -o m": "0 is not from 1",
+    "select outputs/rum photos -n 3 -o m": "did you mean outputs/run?",
+    "info outputs/rum": "did you mean outputs/run?",
+    "export outputs/rum --to onnx -o m": "did you mean outputs/run?",
+    "export RUN --to onnx -o file": "--out=file:",
+    "export RUN --to onnx -o m --concepts concept.json": "did you mean concepts.json?",
+    "export-masks phots --to coco -o m": "did you mean photos?",
+    "score outputs/rum --dataset SET --linear": "did you mean outputs/run?",
+    "score RUN --dataset sett --linear": "did you mean set?",
+    "score RUN --dataset coco72 --linear": "did you mean coco27?",
+    "score RUN --dataset SET --linear --out file": "--out=file:",
+    "score RUN --dataset SET --linear --split-score vall": "no such folder; did you mean val?",
+    "score RUN --dataset SET --linear --set upsampel=x": "did you mean upsample?",
+    "score RUN --dataset SET --linear --read-as outputs/rum": "did you mean outputs/run?",
+    "score RUN --dataset SET --boundaries sett": "did you mean set?",
+    "score RUN --dataset SET --clusters 0": "0 is not from 1",
+    "eval-linear outputs/rum --dataset SET": "did you mean outputs/run?",
+    "eval-linear RUN --dataset SET --batch-size 0": "linear_batch is 0",
+    "eval-cluster RUN --dataset SET --masks phots": "did you mean photos?",
+    "eval-retrieval RUN --dataset SET --fraction 2": "fraction 2.0",
+    "eval-position RUN --dataset sett": "did you mean set?",
+    "eval-boundaries RUN --dataset sett": "did you mean set?",
+    "eval-boundaries RUN --dataset SET --split vall": "its splits are train, val",
+    "finetune RUN --dataset SET --fraction 0": "fraction 0.0",
+    "finetune RUN --dataset SET --images phots": "did you mean photos?",
+    "score-masks phots --dataset SET": "did you mean photos?",
+    "score-masks photos --dataset SET --names concept.json": "did you mean concepts.json?",
+    "compare outptus": "did you mean outputs?",
+    "repeat outputs/rum --out m": "did you mean outputs/run?",
+    "reproduce mian": "did you mean main?",
+    "reproduce main --scale tny": "did you mean tiny?",
+    "reproduce main --dataset coco27=sett": "/set?",
+    "benchmark poling": "did you mean pooling?",
+    "benchmark pooling --images fotos": "did you mean photos?",
+    "demo --images fotos": "did you mean photos?",
+    "demo --out file": "--out=file:",
+    "prepare coco72 --root data": "did you mean coco27?",
+    "prepare folder fotos": "did you mean photos?",
+    "install trainning": "did you mean training?",
+}
+#: Runs each command line, and prints its status and what it said.
+PROGRAM = """
+import contextlib, io, json, sys
+for name in ("torch", "vissl", "mmseg", "mmengine"):
+    sys.modules[name] = None
+from vice import cli
+from vice.command import console
+for words in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    cli.program = None
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            console.main(words)
+        except SystemExit as end:
+            status = end.code
+        except ImportError as error:
+            status = f"imports {error.name}"
+    print(json.dumps([status, said.getvalue()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    place = tmp_path_factory.mktemp("place")
+    (place / "outputs" / "run").mkdir(parents=True)
+    (place / "outputs" / "run" / "vice.safetensors").touch()
+    for name in ("file", "concepts.json"):
+        (place / name).write_text("{}")
+    gray = Image.fromarray(np.zeros((8, 8), np.uint8))
+    folders = [f"set/{kind}/{split}" for kind in ("images", "labels") for split in ("train", "val")]
+    for folder in ("photos", *folders):
+        (place / folder).mkdir(parents=True)
+        gray.save(place / folder / "a.png")
+    (place / "set" / "classes.txt").write_text("dark\n")
+    lines = [
+        shlex.split(line.replace("RUN", "outputs/run").replace("SET", "set")) for line in REFUSED
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(lines)],
+        cwd=place,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(zip(REFUSED, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_a_mistake_is_refused_at_once_with_its_remedy(line, refusals):
+    status, said = refusals[line]
+    assert status == 2, said
+    last = said.strip().splitlines()[-1]
+    assert "error: " in last and REFUSED[line] in last

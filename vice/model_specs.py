@@ -1,0 +1,190 @@
+"""The grammar of model specs, and a look at what one names before anything heavy is imported.
+
+`vice.models.load` says what each form means. Nothing here needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+from vice.errors import UserError
+from vice.nearest import close_names, did_you_mean, near_path
+from vice.runtime.run_folder import STATE_SUFFIX, WEIGHTS_NAME
+
+_GIVE = "give a run folder or a file"
+
+#: Backbones of torchvision, and the shallow one of IIC.
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+SHALLOW = "net10a"
+DECODERS = ("fpn", "deeplabv3plus", "deeplabv3", "pup", "projection", "none")
+#: Takes the decoder that goes with the backbone.
+AUTO = "auto"
+#: What stands before the first colon where a name follows.
+KINDS = ("random", "timm", "torchvision", "imagenet")
+#: Whole files of a Hugging Face folder, and the indexes of its shards, preferred ones first.
+FOLDER_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+#: A backbone of timm.
+TIMM = "timm:"
+
+
+def split_key(text: str | Path) -> tuple[str, str]:
+    """Parts ``FILE#KEY``.
+
+    Args:
+        text: Of a file or folder whose own name may hold ``#``.
+
+    Returns:
+        The file and the key, which is empty where none is given. Of several readings the one with
+        the longest name of a file that exists is taken.
+    """
+    text = str(text)
+    if os.path.exists(text):
+        return text, ""
+    cut = text.rfind("#")
+    while cut > 0:
+        if os.path.exists(text[:cut]):
+            return text[:cut], text[cut + 1 :]
+        cut = text.rfind("#", 0, cut)
+    return text, ""
+
+
+def names_code(spec: str) -> bool:
+    """Whether a module would be imported and called: MODULE:CALLABLE."""
+    module, separator, name = spec.partition(":")
+    names = [*module.split("."), name]
+    return bool(separator) and module not in KINDS and all(part.isidentifier() for part in names)
+
+
+def check_spec(spec: str) -> None:
+    """Looks for the files, modules and names of a spec; loading it looks at the rest.
+
+    Args:
+        spec: As in `vice.models.load.load_extractor`.
+
+    Raises:
+        UserError: There is no such file or module, or a backbone or decoder is unknown.
+    """
+    kind, _, rest = spec.partition(":")
+    if spec == "lab":
+        return
+    if names_code(spec):
+        _check_module(spec, kind.partition(".")[0], rest)
+    elif spec.startswith((TIMM, "random:timm:", "torchvision:")):
+        name, _, file = spec.removeprefix("random:").partition(":")[2].partition("@")
+        if kind == "torchvision":
+            check_backbone(name)
+        if file and not os.path.exists(split_key(file)[0]):
+            refuse_file(spec, file)
+    elif kind in ("random", "imagenet"):
+        if not (kind == "random" and os.path.exists(rest)):
+            fresh_config(kind, rest)
+    elif not os.path.exists(split_key(spec)[0]):
+        refuse_missing(spec)
+    elif os.path.isdir(spec) and not _may_hold_weights(Path(spec)):
+        refuse_folder(spec)
+
+
+def _may_hold_weights(folder: Path) -> bool:
+    """Whether a file of some name of weights is in a folder; what it holds is another question."""
+    named = any((folder / name).is_file() for name in (WEIGHTS_NAME, *FOLDER_NAMES))
+    return named or any(folder.glob(f"*{STATE_SUFFIX}"))
+
+
+def fresh_config(kind: str, text: str) -> dict[str, str | int]:
+    """Backbone, decoder and dimensions of ``BACKBONE-DECODER-DIM``.
+
+    Args:
+        kind: ``"random"`` or ``"imagenet"``, for the message.
+        text: What follows it.
+
+    Raises:
+        UserError: It is nothing of the kind, or a name is unknown.
+    """
+    parts = text.split("-")
+    if len(parts) != 3 or not parts[2].isdigit():
+        raise UserError(
+            f"'{kind}:{text}' is neither a checkpoint's path nor BACKBONE-DECODER-DIM "
+            f"(for example {kind}:resnet18-fpn-128)" + near_path(text)
+        )
+    backbone, decoder, dim = parts
+    if backbone != SHALLOW and not backbone.startswith(TIMM):
+        check_backbone(backbone)
+    check_decoder(decoder)
+    return {"backbone": backbone, "decoder": decoder, "dim": int(dim)}
+
+
+def check_backbone(name: object) -> None:
+    """Raises a `UserError` where a backbone is no ResNet of torchvision."""
+    if name not in RESNETS:
+        choice = f"choose one of {', '.join(RESNETS)}, or timm:NAME"
+        near = did_you_mean(str(name), (*RESNETS, SHALLOW), choice)
+        raise UserError(f"backbone {name!r} is unknown{near}")
+
+
+def check_decoder(name: object) -> None:
+    """Raises a `UserError` where a decoder is unknown."""
+    if name not in (*DECODERS, AUTO):
+        near = did_you_mean(str(name), DECODERS, f"choose one of {', '.join(DECODERS)}")
+        raise UserError(f"decoder {name!r} is unknown{near}")
+
+
+def refuse_missing(path: str | Path) -> NoReturn:
+    """Says that a checkpoint is not there.
+
+    Raises:
+        UserError: Always.
+    """
+    kind, colon, rest = str(path).partition(":")
+    kinds = [f"{near}:{rest}" for near in close_names(kind, KINDS) if colon]
+    near = f"; did you mean {' or '.join(kinds)}?" if kinds else near_path(path, _GIVE)
+    raise UserError(f"checkpoint {path} does not exist{near}")
+
+
+def refuse_folder(folder: str | Path) -> NoReturn:
+    """Says that a folder holds no weights, and which one in it does.
+
+    Raises:
+        UserError: Always.
+    """
+    folder = Path(folder)
+    below = sorted(str(file.parent) for file in folder.glob(f"*/{WEIGHTS_NAME}"))
+    if below:
+        more = f" (or one of {len(below) - 1} others beside it)" if len(below) > 1 else ""
+        raise UserError(f"{folder} is no run folder; did you mean {below[0]}{more}?")
+    others = sorted(file.name for file in folder.glob(f"*{STATE_SUFFIX}"))
+    raise UserError(
+        f"{folder} holds no {WEIGHTS_NAME} and no state of a training (*{STATE_SUFFIX})"
+        + (f"; name the file to load, such as {others[0]}" if others else "")
+        + "; is it a run folder, and has its first epoch ended?"
+    )
+
+
+def refuse_file(spec: str, file: str) -> NoReturn:
+    """Says that the file of a spec is not there.
+
+    Raises:
+        UserError: Always.
+    """
+    raise UserError(f"{spec}: {file} does not exist or holds no weights{near_path(file)}")
+
+
+def _check_module(spec: str, top: str, rest: str) -> None:
+    try:
+        there = find_spec(top) is not None
+    except (ImportError, ValueError):  # a module of that name may be half there
+        return
+    if not there:
+        kinds = [f"{kind}:{rest}" for kind in close_names(top, KINDS)]
+        meant = f"; did you mean {' or '.join(kinds)}?" if kinds else ""
+        raise UserError(
+            f"{spec}: No module named {top!r}; MODULE:CALLABLE must be importable, for example "
+            f"with its folder in PYTHONPATH{meant}"
+        )
