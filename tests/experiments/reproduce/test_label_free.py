@@ -11,6 +11,8 @@ from vice.experiments.reproduce import label_free
 from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.tables import Experiment, load_scale
 from vice.models.checkpoint import load_checkpoint, save_run
+from vice.models.concepts import RAW, Concepts
+from vice.models.training_state import states_of_epochs
 from vice.predictor import load
 from vice.runtime.run_folder import read_config
 
@@ -58,6 +60,20 @@ def test_stability_is_scikit_learns_and_is_found_once(plan, runs, stripes, monke
     more = label_free.stability(ROW, {**runs, 3: runs[0]}, plan)
     assert [found["seeds"] for found in more] == [[0, 2], [0, 3], [2, 3]] and len(calls) == 2
     assert more[0] == other and more[1]["adjusted_rand_index"] == pytest.approx(1)
+
+
+def test_of_concepts_with_a_bias_the_last_epoch_is_taken(plan, runs):
+    """As IIC's, which are no directions: views are not compared by them, and no row fails."""
+    checkpoint = load_checkpoint(runs[0])
+    vectors = checkpoint.required_concepts().vectors
+    assert label_free.can_compare(runs[0])
+    raw = Concepts(vectors, torch.arange(len(vectors)).float(), RAW)
+    save_run(runs[0], checkpoint.embedder, raw, checkpoint.meta)
+    assert not label_free.can_compare(runs[0])
+    choice = label_free.choose(ROW, runs[0], 0, plan)
+    assert choice["last"] and choice["path"] == str(runs[0] / "vice.safetensors")
+    epochs = [epoch for epoch, _ in states_of_epochs(runs[0])]
+    assert choice["epoch"] == max(epochs, default=0)
 
 
 def test_scores_of_the_last_checkpoint_in_its_own_views_are_those_of_the_choice(plan, runs):

@@ -95,6 +95,14 @@ def test_seconds_of_the_processor_are_told_beside_the_clock(tmp_path):
     )
 
 
+def test_a_row_without_scores_of_views_says_why(tmp_path):
+    found, plan = outcome(), ReproducePlan(tmp_path, load_scale("full"))
+    found.rows["base"].label_free = [dict.fromkeys(LABEL_FREE, 0.25)]
+    text = to_markdown(TABLE, found, plan)
+    (line,) = [line for line in text.splitlines() if "not compared by direction" in line]
+    assert line.startswith("- other: ")
+
+
 def test_curves_name_the_epoch_that_labels_would_choose(tmp_path):
     found, plan = outcome(), ReproducePlan(tmp_path, load_scale("full"))
     assert "Over epochs" not in to_markdown(TABLE, found, plan)

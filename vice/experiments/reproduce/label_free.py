@@ -21,13 +21,31 @@ from vice.evaluation.seed_stability import cluster_stability
 from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.tables import Experiment
 from vice.models.checkpoint import load_checkpoint
+from vice.models.checkpoint_files import read_card
+from vice.models.concepts import UNIT
+from vice.models.training_state import states_of_epochs
 from vice.options import flatten
 from vice.runtime.files import read_json, write_json
-from vice.runtime.run_folder import CARD_NAME, CHOICE_NAME, SCORES_NAME, STABILITY_NAME, read_config
+from vice.runtime.run_folder import (
+    CARD_NAME,
+    CHOICE_NAME,
+    SCORES_NAME,
+    STABILITY_NAME,
+    WEIGHTS_NAME,
+    read_config,
+)
 
 _REMEDY = "delete it, and the same command makes it again"
 _VIEW_KEYS = ("STANDARDIZE", "SUPERPIXELS", "VIEWS", "PHOTOMETRIC", "LOSS")
 _SHARES = ("loss_over_lnk", "agreement", "cosine", "mutual_information")
+
+
+def can_compare(run_dir: Path) -> bool:
+    """Whether a run's concepts are compared by direction alone, as scores without labels need it.
+
+    Those of IIC's heads are not.
+    """
+    return bool(read_card(run_dir).get("space", UNIT) == UNIT)
 
 
 def choose(row: Experiment, run_dir: Path, seed: int, plan: ReproducePlan) -> dict[str, Any]:
@@ -43,7 +61,8 @@ def choose(row: Experiment, run_dir: Path, seed: int, plan: ReproducePlan) -> di
         plan: What the user asks for.
 
     Returns:
-        What `vice.evaluation.checkpoint_selection.Choice.to_dict` gives.
+        What `vice.evaluation.checkpoint_selection.Choice.to_dict` gives; of a run that cannot be
+        compared (see `can_compare`) the last checkpoint.
 
     Raises:
         NotDone: As `ReproducePlan.require`, here and below.
@@ -51,6 +70,9 @@ def choose(row: Experiment, run_dir: Path, seed: int, plan: ReproducePlan) -> di
     file = run_dir / CHOICE_NAME
     if file.is_file():
         return read_json(file, _REMEDY)
+    if not can_compare(run_dir):
+        epochs = [epoch for epoch, _ in states_of_epochs(run_dir)]
+        return {"path": str(run_dir / WEIGHTS_NAME), "epoch": max(epochs, default=0), "last": True}
     plan.require(file)
     held_out = _held_out(row, plan)
     choice = choose_checkpoint(run_dir, held_out, seed, device=_device(plan)).to_dict()

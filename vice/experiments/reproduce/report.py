@@ -91,9 +91,19 @@ def to_markdown(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> str
             for cells in _cells(table, row, row_outcome, baseline, plan)
         ]
     lines += [*_label_free(table, outcome), *curves(table, outcome), "", *_notes(plan, outcome)]
+    lines += [
+        f"- {name}: its classes are not compared by direction alone: no scores without labels"
+        for name in _incomparable(table, outcome)
+    ]
     lines += [f"- failed: {line}" for line in _by_cause(outcome.failures)]
     lines += [f"- waiting: {line}" for line in outcome.waiting]
     return "\n".join(lines) + "\n"
+
+
+def _incomparable(table: PaperTable, outcome: Outcome) -> list[str]:
+    """Rows that were trained and scored, and have no scores without labels."""
+    scored = {row.name: outcome.rows[row.name] for row in table.rows if row.config is not None}
+    return [name for name, found in scored.items() if found.epochs and not found.label_free]
 
 
 def _by_cause(failures: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from vice.experiments.reproduce.evaluations import (
     evaluate,
     result_folders,
 )
-from vice.experiments.reproduce.label_free import choose, last_scores, stability
+from vice.experiments.reproduce.label_free import can_compare, choose, last_scores, stability
 from vice.experiments.reproduce.plan import (
     NotDone,
     NoWeights,
@@ -151,8 +151,7 @@ def reproduce(
             on_row(outcome)
     for row in table.rows:
         seeds = scored.get(row.name, [])
-        compared = row.config is not None and not (row.untrained or row.initial)
-        if len(seeds) > 1 and compared:
+        if len(seeds) > 1 and outcome.rows[row.name].label_free:
             only_done = plan.only_done or (rows is not None and row.name not in rows)
             seed_plan = dataclasses.replace(plan, only_done=only_done)
             compare = partial(_compare_seeds, outcome.rows[row.name], row, seeds, seed_plan)
@@ -265,13 +264,15 @@ def _score(
         chosen = evaluate(
             row, choice["path"], seed, results_folder / f"epoch{choice['epoch']}", plan
         )
-    label_free = last_scores(row, folder, _views(table, row, plan), plan)
+    comparable = can_compare(folder)
+    label_free = last_scores(row, folder, _views(table, row, plan), plan) if comparable else None
     curve = _curve(row, folder, seed, plan, last)
     outcome.take(last, *asked)
     if curve:
         outcome.curve.append(curve)
     outcome.chosen.append(chosen)
-    outcome.label_free.append(label_free)
+    if label_free is not None:
+        outcome.label_free.append(label_free)
     outcome.epochs.append(choice["epoch"])
     outcome.same = outcome.same and choice["last"]
     taken = training_seconds(folder)
@@ -289,7 +290,8 @@ def _curve(
     """Scores of the checkpoints of all epochs, the last one's included; empty if not asked for."""
     if not plan.curve:
         return {}
-    *earlier, (final, _) = states_of_epochs(folder)
+    # Old states may have been cleared away; the exported weights are the last one's.
+    *earlier, (final, _) = states_of_epochs(folder) or [(1, folder)]
     place = plan.out / "eval" / folder.name
     found = {
         epoch: evaluate(row, str(file), seed, place / f"epoch{epoch}", plan)
