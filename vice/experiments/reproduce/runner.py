@@ -151,7 +151,8 @@ def reproduce(
             on_row(outcome)
     for row in table.rows:
         seeds = scored.get(row.name, [])
-        if len(seeds) > 1 and outcome.rows[row.name].label_free:
+        compared = row.config is not None and not (row.untrained or row.initial)
+        if len(seeds) > 1 and compared:
             only_done = plan.only_done or (rows is not None and row.name not in rows)
             seed_plan = dataclasses.replace(plan, only_done=only_done)
             compare = partial(_compare_seeds, outcome.rows[row.name], row, seeds, seed_plan)
@@ -332,7 +333,8 @@ def _compare_seeds(
     outcome: RowOutcome, row: Experiment, seeds: Sequence[int], plan: ReproducePlan
 ) -> None:
     folders = {seed: _place(row, seed, plan)[1] for seed in seeds}
-    outcome.stability = stability(row, folders, plan)
+    if all(can_compare(folder) for folder in folders.values()):
+        outcome.stability = stability(row, folders, plan)
 
 
 def _time(row: Experiment, seed: int, plan: ReproducePlan) -> Scores:
