@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
+from omegaconf import OmegaConf
 
 from vice.datasets import DATASETS
 from vice.errors import UserError
@@ -92,12 +95,22 @@ def test_every_row_composes_and_differs(name, scale, tmp_path):
                 protocol = arguments.get("protocol") or default_protocol(data)
                 get_protocol(protocol, data, **arguments.get("changes", {}))
         if found.config is not None and not found.initial:
-            key = plan_run(found, asked, 0).key(found.trained_on)
+            run = plan_run(found, asked, 0)
+            _check(composed(run.config, run.overrides))
+            key = run.key(found.trained_on)
             assert keys.setdefault(key, found.name) == found.name or (
                 # Nothing starts from ImageNet's weights at this scale, and two epochs are all.
                 (name, scale) == ("scratch", "tiny")
                 or (name.startswith("photographs") and found.name == "half the epochs")
             )
+
+
+def _check(plain):
+    """As training does, but for folders of masks, which a user makes."""
+    plain = copy.deepcopy(plain)
+    if plain["config"]["VICE"].get("FOREGROUND"):
+        plain["config"]["VICE"]["FOREGROUND"] |= {"source": "builtin", "folder": None}
+    check_values(OmegaConf.create(plain))
 
 
 @pytest.mark.parametrize("scale", SCALES)

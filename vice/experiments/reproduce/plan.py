@@ -26,6 +26,9 @@ from vice.names import printable
 from vice.runtime.files import write_text
 from vice.runtime.overrides import expand, quote
 
+#: Width of the network: a method with prototypes has it follow theirs, others say it.
+_WIDTH, _LEADS = "config.MODEL.TRUNK.VICE.dim", "config.VICE.PROTOTYPES.dim"
+
 
 class NoWeights(Exception):
     """The weights of a frozen embedder cannot be had; says how they could."""
@@ -190,6 +193,8 @@ def _scaled(row: Experiment, plan: ReproducePlan) -> list[str]:
     overrides = []
     for key, factor in plan.scale.factors.items():
         if key not in stated and not _holds(shared, key):
+            continue
+        if key == _WIDTH and (_holds(shared, _LEADS) or key not in stated):
             continue
         value = stated[key] if key in stated else _at(shared, key)
         if key not in named:
