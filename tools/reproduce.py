@@ -28,12 +28,10 @@ from vice.experiments.reproduce.tables import (
     select_rows,
     table_names,
 )
-from vice.paths import check_there, typed_path, typed_text
+from vice.paths import typed_path, typed_text
 from vice.runtime.device_names import NAMES, check_device, check_device_name
 from vice.runtime.files import check_folder
 
-#: Folder of files of weights, where none is given; it need not be there.
-WEIGHTS = Path("weights")
 #: Said where it is stopped.
 KEPT = "rows that are done stay, and the same command goes on"
 
@@ -55,7 +53,7 @@ def parse() -> argparse.Namespace:
     add("--seeds", type=whole(1, 1000), default=1, help="how many seeds, from 0 (1)")
     add("--slurm", action="store_true", help="submit trainings; the next call goes on")
     add("--out", type=typed_path, default=Path("outputs/reproduce"), help="(outputs/reproduce)")
-    add("--weights", type=typed_path, default=WEIGHTS,
+    add("--weights", type=typed_path, default=Path("weights"),
         help="folder of files of weights that rows of frozen embedders name (weights)")  # fmt: skip
     add("--curve", action="store_true", help="score the checkpoint of every epoch as well")
     add("--pictures", type=whole(0, 100), default=0, metavar="N",
@@ -84,8 +82,6 @@ def main() -> int:
     rows = [row.name for row in select_rows(table, args.row).rows]
     scale = load_scale(args.scale)
     check_folder("--out", args.out)
-    if args.weights != WEIGHTS:
-        check_there(args.weights, "--weights: ", "folder")
     if args.device is not None:
         check_device_name(args.device, "--device")
     datasets = parse_datasets(args.dataset)

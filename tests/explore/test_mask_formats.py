@@ -193,7 +193,7 @@ def test_the_command_and_what_it_refuses(segmented, tmp_path, monkeypatch, capsy
     words = [str(segmented), "--to", "png", "-o", str(tmp_path / "x"), "--min-area", "9"]
     monkeypatch.setattr(sys, "argv", ["vice export-masks", *words])
     command.main()
-    assert capsys.readouterr().out == f"2 masks in {tmp_path / 'x'}\n"
+    assert capsys.readouterr().out == f"{tmp_path / 'x'}: 2 masks\n"
     for mask, (_, labels) in truth(segmented).items():
         assert (read_mask(tmp_path / "x" / mask) == remove_specks(labels, 9)).all()
     with pytest.raises(UserError, match="is not empty"):

@@ -105,7 +105,7 @@ def test_what_the_disk_cannot_take_is_refused_after_the_first(
 ):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10, 9, 1))
-    with pytest.raises(UserError, match="2 images take about .* GiB .* free some space"):
+    with pytest.raises(UserError, match="2 images take about .* KiB .* free some space"):
         segment_folder(predictor, images, tmp_path / "out", concepts)
     # What was made stays, and is not made again.
     monkeypatch.undo()

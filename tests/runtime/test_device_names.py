@@ -71,7 +71,7 @@ def test_evaluations_name_the_option(tmp_path):
     ],
 )
 def test_names_of_no_device_are_refused_without_pytorch(name, said):
-    with pytest.raises(UserError, match=f"--device {name} is no device; {said}"):
+    with pytest.raises(UserError, match=f"--device {name} cannot be used: it is no device; {said}"):
         check_device_name(name, "--device")
 
 

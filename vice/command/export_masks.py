@@ -42,4 +42,4 @@ def main() -> None:
     from vice.explore.export_masks import export_masks
 
     said = export_masks(args.masks, args.out, args.to, least=args.min_area)
-    show(f"{said} in {printable(str(args.out))}")
+    show(f"{printable(str(args.out))}: {said}")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
+from vice.cli import is_first
 from vice.datasets import open_dataset
 from vice.evaluation.protocols import Protocol
 from vice.model_specs import check_spec
 from vice.paths import check_there
 from vice.runtime.device_names import check_device, check_device_name
 from vice.runtime.launch import read_environment
+from vice.runtime.library_log import quiet_libraries
 
 
 @contextmanager
@@ -47,7 +50,8 @@ def begun(
         if args.device is not None:
             check_device(args.device, "--device")
         task = make_task() if task is None else {**task, "device": args.device}
-        yield task
+        with quiet_libraries(Path(task["out_dir"])) if is_first() else nullcontext():
+            yield task
 
 
 def look(task: dict[str, Any]) -> None:

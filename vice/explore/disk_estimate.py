@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vice.errors import UserError
+from vice.runtime.amounts import in_words
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +43,13 @@ class DiskEstimate:
         free = shutil.disk_usage(self.folder).free
         if self.images > 1:
             logger.info(
-                "about %.2f GiB for %d images, as the first one takes %.2f MiB; %.1f GiB are free",
-                needed / 2**30, self.images, size / 2**20, free / 2**30,
+                "about %s for %d images, as the first one takes %s; %s are free",
+                in_words(needed), self.images, in_words(size), in_words(free),
             )  # fmt: skip
         if needed - size > free:
             raise UserError(
-                f"{self.images} images take about {needed / 2**30:.1f} GiB in {self.folder}, where "
-                f"{free / 2**30:.1f} GiB are free: free some space, or choose another folder"
+                f"{self.images} images take about {in_words(needed)} in {self.folder}, where "
+                f"{in_words(free)} are free: free some space, or choose another folder"
             )
 
 

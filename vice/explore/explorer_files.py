@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from vice.errors import UserError
+from vice.runtime.amounts import in_words
 from vice.runtime.files import disk_errors, make_folder, write_json, write_text
 from vice.runtime.run_folder import EXPLORER_RECORD_NAME
 
@@ -90,11 +91,11 @@ class ExplorerFiles:
         for name in ("maps", "thumbs", "images"):
             make_folder(self.data / name)
         free = shutil.disk_usage(self.out).free
-        said = f"up to {needed / 2**30:.2f} GiB"
+        said = f"up to {in_words(needed)}"
         if needed > free:
             raise UserError(
                 f"an explorer of {images} images takes {said} in {self.out}, where "
-                f"{free / 2**30:.2f} GiB are free: free some space, or choose another folder"
+                f"{in_words(free)} are free: free some space, or choose another folder"
             )
         return said
 

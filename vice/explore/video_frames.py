@@ -16,6 +16,7 @@ from PIL import Image
 from vice.errors import UserError
 from vice.explore.mask_files import mask_names, read_mask
 from vice.names import printable
+from vice.runtime.amounts import in_words
 from vice.runtime.files import disk_errors, make_folder, read_json, write_json
 from vice.runtime.progress import progress
 from vice.runtime.provenance import digest_file
@@ -95,8 +96,8 @@ def _check_disk(needed: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"the frames take about {needed / 2**30:.1f} GiB in {folder}, where "
-            f"{free / 2**30:.1f} GiB are free: free some space, or choose another output folder"
+            f"the frames take about {in_words(needed)} in {folder}, where "
+            f"{in_words(free)} are free: free some space, or choose another output folder"
         )
 
 

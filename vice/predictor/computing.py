@@ -19,7 +19,6 @@ from vice.models.embeddings import refuse_nonfinite
 from vice.models.load import is_spherical
 from vice.predictor.given_concepts import given_concepts
 from vice.predictor.given_images import Given, given_image
-from vice.predictor.many import batches, sources
 from vice.predictor.plan import Plan, Tiling
 from vice.predictor.precision import computed_in, half_type
 from vice.predictor.results import Tile, native, nearest, of_pixels, scaled
@@ -62,20 +61,6 @@ class Computing:
     def dim(self) -> int:
         """Width D of the embedding."""
         return self.embedder.dim
-
-    def _batches(
-        self, images: Any, batch_size: int, skip: bool
-    ) -> Iterator[tuple[list[Any], np.ndarray]]:
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be 1 or more")
-        self.unread = {}
-        found = sources(images)
-        yield from batches(found, batch_size, self._pixels, self.unread if skip else None)
-        if self.unread:
-            logger.warning(
-                "%d images cannot be read and were left out; the first: %s",
-                len(self.unread), next(iter(self.unread.values())),
-            )  # fmt: skip
 
     def given(self, image: Any, budget: int | None = None) -> Given:
         """An image as the network is given it, to be given to other calls in its place.

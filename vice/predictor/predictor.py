@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
-from vice.predictor.computing import IMAGE, NATIVE, Computing, check_stride
+from vice.predictor.computing import IMAGE, NATIVE
 from vice.predictor.filled import filled
 from vice.predictor.hub import OnHub
+from vice.predictor.many_images import ManyImages
 from vice.predictor.precision import check_result
 from vice.predictor.results import Tile, whole
 from vice.predictor.transform import Transform
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from vice.predictor.given_images import Picture
 
 
-class Predictor(OnHub, Computing):
+class Predictor(OnHub, ManyImages):
     """An embedder that embeds and segments images of any size.
 
     Args:
@@ -211,70 +212,6 @@ class Predictor(OnHub, Computing):
             yield from whole(compared.nearest_map(dense, given.size)[0].cpu())
         else:
             yield from self._segmented_tiles(given, plan, compared)
-
-    @torch.no_grad()
-    def embed_all(
-        self,
-        images: Any,
-        stride: str = IMAGE,
-        *,
-        batch_size: int = 8,
-        skip: bool = False,
-        dtype: torch.dtype = torch.float32,
-    ) -> Iterator[tuple[Any, Tensor]]:
-        """`embed` of many images, in their order; consecutive ones of a size share a forward pass.
-
-        Args:
-            images: A folder or a list of paths, as in `vice.images.list_images`; a batch (B, H, W,
-                3) or (B, 3, H, W); or anything iterable of images, each as in `embed`, of which at
-                most three batches are held at a time.
-            stride: As in `embed`.
-            batch_size: Most images at a time.
-            skip: Whether images that cannot be read are left out: named in ``unread``, and counted
-                in the log. The first one ends it otherwise.
-            dtype: As in `embed`.
-
-        Yields:
-            Of each image its path (or its number), and what `embed` returns.
-
-        Raises:
-            UserError: As in `embed`, or there are no images.
-        """
-        check_stride(stride)
-        check_result(dtype)
-        for names, pixels in self._batches(images, batch_size, skip):
-            given = (pixels.shape[1], pixels.shape[2])
-            for name, dense in zip(names, self._dense(self.embedder, pixels, names), strict=True):
-                yield name, self._finished(dense[None], given, stride).to(dtype)
-
-    @torch.no_grad()
-    def segment_all(
-        self,
-        images: Any,
-        concepts: Vectors | None = None,
-        *,
-        batch_size: int = 8,
-        skip: bool = False,
-    ) -> Iterator[tuple[Any, Tensor]]:
-        """`segment` of many images, as `embed_all`.
-
-        Args:
-            images: As in `embed_all`.
-            concepts: As in `segment`.
-            batch_size: As in `embed_all`.
-            skip: As in `embed_all`.
-
-        Yields:
-            Of each image its path (or its number), and what `segment` returns.
-
-        Raises:
-            UserError: As in `segment`, or there are no images.
-        """
-        compared = self._concepts(concepts)
-        for names, pixels in self._batches(images, batch_size, skip):
-            given = (pixels.shape[1], pixels.shape[2])
-            for name, dense in zip(names, self._dense(self.embedder, pixels, names), strict=True):
-                yield name, compared.nearest_map(dense[None], given)[0].cpu()
 
     @property
     def transform(self) -> Transform:

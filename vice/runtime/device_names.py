@@ -38,7 +38,7 @@ def check_device_name(device: str, option: str = "device") -> None:
     wrong = kind not in _COMMON and near
     if wrong or not kind.isidentifier() or (colon and not number.isdecimal()):
         meant = f"did you mean {near[0]}?" if wrong else f"it is one of {NAMES}"
-        raise UserError(f"{option} {device} is no device; {meant}")
+        raise UserError(f"{option} {device} cannot be used: it is no device; {meant}")
 
 
 def check_device(device: str | torch.device, option: str = "device") -> torch.device:

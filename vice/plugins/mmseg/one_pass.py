@@ -16,6 +16,7 @@ from vice.plugins.mmseg.backbone import SharedEmbedder
 from vice.plugins.mmseg.dataset import CROPS
 from vice.plugins.mmseg.pipelines import build_fit_pipeline
 from vice.plugins.mmseg.readouts import Readout
+from vice.plugins.mmseg.runner import quiet_own_log
 from vice.plugins.mmseg.running import dataset_config
 from vice.plugins.mmseg.sample_embeddings import EmbeddedImage, embed_images
 from vice.runtime.collectives import all_reduce_
@@ -94,6 +95,7 @@ def read_out(
     Raises:
         UserError: Numbers that are not finite, or no labelled pixel that could be counted.
     """
+    quiet_own_log(task.log_level)
     fitted = dataset_config(task, "fit")
     probes = [readout for readout in readouts if readout.at_input]
     if probes:

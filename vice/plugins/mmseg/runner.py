@@ -17,10 +17,24 @@ from torch import nn
 from vice.names import name_bytes
 from vice.plugins.mmseg.backbone import SharedEmbedder
 from vice.plugins.mmseg.formatter import import_formatter
+from vice.runtime.library_log import library_log
 from vice.runtime.log_streams import guard
 
 #: Where MMEngine's runner says which of its checkpoints is the last one.
 LAST_NAME = "last_checkpoint"
+
+
+def quiet_own_log(level: str) -> None:
+    """Sees to MMEngine's log where no runner makes one: its first line would show all of it.
+
+    Args:
+        level: Of what the terminal shows, as of `vice.evaluation.task.Task`.
+    """
+    if MMLogger.check_instance_created("mmengine"):
+        return
+    logger = MMLogger.get_instance("mmengine", log_level=level)
+    if log := library_log():
+        logger.addHandler(log)
 
 
 class DeviceRunner(Runner):
