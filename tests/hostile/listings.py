@@ -154,7 +154,7 @@ def empty_files(folder: Path, rng: Rng) -> Wanted:
 
 def not_files(folder: Path, rng: Rng) -> Wanted:
     os.mkfifo(folder / "pipe.png")
-    return ["1 not files"]
+    return ["1 not a file"]
 
 
 def links_back(folder: Path, rng: Rng) -> Wanted:
@@ -175,7 +175,7 @@ def list_of_odd_lines(folder: Path, rng: Rng) -> Wanted:
     lines = ["data/0.png", "# comment", "data", "data/void.png", "data/0.png"]
     _put(folder, "void.png", b"")
     (folder.parent / "list.txt").write_text("\n".join(lines))
-    return ["5 images", "1 missing", "1 not files", "1 empty files"]
+    return ["5 images", "1 missing", "1 not a file", "1 empty file"]
 
 
 def _emptied(lay: Lay) -> Lay:

@@ -60,6 +60,7 @@ _WRITTEN = (
     {ARCHITECTURE_NAME, CONFIG_NAME},
 )
 _BROKEN, _EMPTY, _NO_FILE, _MISSING = "broken links", "empty files", "not files", "missing"
+_ONE = {_BROKEN: "broken link", _EMPTY: "empty file", _NO_FILE: "not a file"}
 
 
 @dataclass
@@ -122,7 +123,7 @@ class Contents:
         if self.unreadable:
             parts.append(f"folders that cannot be read: {_some(self.unreadable)}")
         partly = "" if self.looked_at >= total else f" among the first {self.looked_at}"
-        parts += [f"{number} {why}{partly}" for why, number in self.unusable.items()]
+        parts += [f"{_counted(number, why)}{partly}" for why, number in self.unusable.items()]
         parts += self.notes
         text = " ".join(f"{self.place}: {'; '.join(parts)}".split())
         # Undecodable names must not end what writes them into a log.
@@ -201,7 +202,7 @@ def survey(path: str | Path, root: str | Path | None = None) -> Contents:
     paths, contents = _survey(Path(path), root)
     contents.look(paths)
     if sum(contents.unusable.values()) == len(paths):
-        why = ", ".join(f"{number} {reason}" for reason, number in contents.unusable.items())
+        why = ", ".join(_counted(number, reason) for reason, number in contents.unusable.items())
         raise UserError(f"{path}: none of its {len(paths)} images can be read: {why}; copy them")
     return contents
 
@@ -277,6 +278,10 @@ def _read_list(path: Path, root: Path, contents: Contents) -> list[Path]:
             + near_path(paths[0])
         )
     return paths
+
+
+def _counted(number: int, reason: str) -> str:
+    return f"{number} {_ONE.get(reason, reason) if number == 1 else reason}"
 
 
 def _unusable(path: str | Path) -> str:
