@@ -76,8 +76,6 @@ def test_the_first_stages_stay_as_they_are_in_evaluation_mode():
     frozen = {n for n in before if n.startswith(("backbone.stem", "backbone.layer1",
                                                  "backbone.layer2"))}  # fmt: skip
     assert frozen and frozen <= same and not [n for n in same - frozen if "running_mean" in n]
-    with pytest.raises(UserError, match=r"frozen=2: only torchvision's ResNets"):
-        build_embedder("timm:resnet18", "auto", frozen=2)
 
 
 def test_the_decoder_is_torchvisions_but_for_its_last_layer():

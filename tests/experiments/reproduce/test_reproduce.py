@@ -164,3 +164,32 @@ def test_time_of_a_step_has_all_parts(name):
     config = compose([f"config={name}", *small]).config
     parts = time_step(config, 1, "cpu")
     assert tuple(parts) == PARTS and all(value > 0 for value in parts.values())
+
+
+@pytest.mark.slow
+def test_rows_of_all_kinds_of_methods_are_trained_scored_and_drawn(stripes, tmp_path):
+    """Labels from clusters, classes that are no directions, and ViCE, with every epoch's scores."""
+    out = tmp_path / "out"
+    rows = ("ViCE, mean*", "PiCIE", "IIC")
+    done = call(
+        "methods", "--scale", "tiny", "--dataset", stripes, "--out", out, "--device", "cpu",
+        "--readout", "linear", "--readout", "clusters", "--curve", "--pictures", "2",
+        *(part for row in rows for part in ("--row", row)),
+        "config.VICE.DATASET.min_images_per_epoch=4",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    text = (out / "tables" / "methods-tiny-stripes.md").read_text()
+    assert re.findall(r"^- (.*): its classes are not compared by direction", text, re.M) == ["IIC"]
+    overview, _, rest = text.partition("| row |")
+    ends = {line.split(" | ")[0]: line for line in overview.splitlines() if line.endswith("| 1 |")}
+    # The row that differences are to comes along.
+    base = "| ViCE, representatives"
+    assert set(ends) == {"| ViCE, mean of unit vectors", base, "| PiCIE", "| IIC"}
+    assert [" | - | " in line for line in ends.values()] == [False, False, False, True]
+    curve = rest.split("Over epochs")[1]
+    for name in ("ViCE, mean of unit vectors", "PiCIE", "IIC"):
+        (line,) = re.findall(rf"^\| {name} \| linear \| .*$", curve, re.M)
+        first, last, best = line.strip("| ").split(" | ")[2:]
+        assert best in (f"epoch 1, {first}", f"epoch 2, {last}")
+    assert (out / "tables" / "methods-tiny-stripes.png").is_file()
+    assert f"{out}/tables/methods-tiny-stripes.png: the same images" in done.stdout

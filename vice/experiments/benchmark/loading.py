@@ -33,7 +33,7 @@ FEEDERS = 8
 ALONE = 16
 #: Images a batch, as in a training step.
 BATCH = 4
-#: What is left to the device, and how that is said to `vice.views.ViewBatches`.
+#: What is left to the device, and how that is said to `vice.views.batch.ViewBatches`.
 LEFT: dict[str, dict[str, Any]] = {
     "nothing": {},
     "colours": {"change_on": "device"},
