@@ -142,14 +142,14 @@ def broken_links(folder: Path, rng: Rng) -> Wanted:
     for number in range(count):
         target = str(rng.choice(["gone.jpg", "/gone/x", "link0.jpg"]))
         (folder / f"link{number}.jpg").symlink_to(target)
-    return [f"{count} broken links", f".jpg {count}"]
+    return [f"{count} broken link{'s' * (count > 1)}", f".jpg {count}"]
 
 
 def empty_files(folder: Path, rng: Rng) -> Wanted:
     count = int(rng.integers(1, 4))
     for number in range(count):
         _put(folder, f"deep/er/{number}.TIF", b"")
-    return [f"{count} empty files", f".TIF {count}"]
+    return [f"{count} empty file{'s' * (count > 1)}", f".TIF {count}"]
 
 
 def not_files(folder: Path, rng: Rng) -> Wanted:

@@ -261,7 +261,7 @@ def compare_tool(tables: list[Any], out: str, **pages: Any) -> None:
         mock.patch.object(own_tables, "divide_folders", lambda folders: (folders, [])),
         mock.patch.object(paired, "pair_tables", lambda *_: []),
         mock.patch.multiple(comparison_page, **pages) if pages else nullcontext(),
-        mock.patch.object(sys, "argv", ["compare.py", "x", "--out", out]),
+        mock.patch.object(sys, "argv", ["compare.py", ".", "--out", out]),
     ):
         runpy.run_path(str(tool))["main"]()
 
