@@ -86,7 +86,8 @@ def check_there(path: str | Path, option: str = "", what: str = "file or folder"
     """
     # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.exists(path):
-        raise UserError(f"{option}{path}: no such {what}{near_path(path, 'check the path')}")
+        shown = str(path) or "an empty name"
+        raise UserError(f"{option}{shown}: no such {what}{near_path(path, 'check the path')}")
 
 
 def check_experiment(name: str) -> None:
