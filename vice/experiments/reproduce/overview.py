@@ -9,7 +9,7 @@ from vice.experiments.reproduce.runner import Outcome, RowOutcome
 from vice.experiments.reproduce.tables import PaperTable
 
 #: The one score without labels that checkpoints are chosen by.
-LABEL_FREE = "mutual_information"
+_CHOSEN_BY = "mutual_information"
 
 
 def overview(table: PaperTable, outcome: Outcome) -> list[str]:
@@ -40,7 +40,7 @@ def _miou(row: RowOutcome, readout: str) -> str:
 
 
 def _ends(row: RowOutcome) -> tuple[str, str, str]:
-    shared = [scores[LABEL_FREE] for scores in row.label_free]
+    shared = [scores[_CHOSEN_BY] for scores in row.label_free]
     passes = [fmean(counted) for counted in zip(*row.passes, strict=True)]
     return (
         spread(shared) if shared else "-",

@@ -202,17 +202,13 @@ def curves(table: PaperTable, outcome: Outcome) -> list[str]:
         epochs = sorted(taken[0]) if taken else []
         most = max([most, *epochs])
         for name in dict.fromkeys(name for scores in taken for name in scores[epochs[-1]]):
-            means = {
-                epoch: fmean(_value(scores[epoch][name], "miou") for scores in taken)
-                for epoch in epochs
+            values = {
+                epoch: [_value(scores[epoch][name], "miou") for scores in taken] for epoch in epochs
             }
+            means = {epoch: fmean(seeds) for epoch, seeds in values.items()}
             # NaN: no class of the epoch could be counted, and comparisons with it are all false.
             best = max(means, key=lambda epoch: -1 if isnan(means[epoch]) else means[epoch])
-            spreads = (
-                spread([_value(scores[epoch][name], "miou") for scores in taken])
-                for epoch in epochs
-            )
-            by_epoch = dict(zip(epochs, spreads, strict=True))
+            by_epoch = {epoch: spread(seeds) for epoch, seeds in values.items()}
             lines.append((row.name, name, by_epoch, f"epoch {best}, {100 * means[best]:.2f}"))
     if not lines:
         return []
