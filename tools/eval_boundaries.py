@@ -10,7 +10,7 @@ import argparse
 import re
 from pathlib import Path
 
-from vice.cli import Parser, run, whole
+from vice.cli import RESULTS_KEPT, Parser, run, whole
 from vice.evaluation.outlined_images import require_images
 from vice.evaluation.own_readouts import boundary_line
 from vice.model_specs import check_spec
@@ -24,8 +24,6 @@ example:
   python tools/eval_boundaries.py outputs/coco_highres --dataset path/to/bsds500
   python tools/eval_boundaries.py lab --dataset path/to/bsds500 --clusters 27 --fit-split val
 """
-#: Said where it is stopped.
-KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -85,4 +83,4 @@ def _name(args: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    run(main, kept=KEPT)
+    run(main, kept=RESULTS_KEPT)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vice.cli import number, run, whole
+from vice.cli import RESULTS_KEPT, number, run, whole
 from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
 from vice.evaluation.protocols import Protocol
@@ -17,8 +17,6 @@ EXAMPLE = """\
   python tools/eval_cluster.py outputs/coco_highres --dataset coco27 --clusters 27 45 128 256
   python tools/eval_cluster.py outputs/demo/train --dataset outputs/demo/data --clusters 6 24
 """
-#: Said where it is stopped.
-KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -73,4 +71,4 @@ def _numbers(asked: list[int] | None, protocol: Protocol) -> list[int]:
 
 
 if __name__ == "__main__":
-    run(main, joins=True, kept=KEPT)
+    run(main, joins=True, kept=RESULTS_KEPT)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vice.cli import run
+from vice.cli import RESULTS_KEPT, run
 from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
 from vice.names import printable
@@ -12,8 +12,6 @@ EXAMPLE = """\
   python tools/eval_linear.py outputs/coco_highres --dataset coco27 --protocol vice2022_highres
   python tools/eval_linear.py outputs/demo/train --dataset outputs/demo/data --iterations 500
 """
-#: Said where it is stopped.
-KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -46,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, joins=True, kept=KEPT)
+    run(main, joins=True, kept=RESULTS_KEPT)

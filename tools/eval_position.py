@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vice.cli import run, whole
+from vice.cli import RESULTS_KEPT, run, whole
 from vice.errors import UserError
 from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, task_arguments
@@ -18,8 +18,6 @@ EXAMPLE = """\
   python tools/eval_position.py outputs/coco_highres --dataset coco27
   python tools/eval_position.py outputs/demo/train --dataset outputs/demo/data --clusters 27
 """
-#: Said where it is stopped.
-KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -56,4 +54,4 @@ def _task(args: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(main, joins=True, kept=KEPT)
+    run(main, joins=True, kept=RESULTS_KEPT)

@@ -6,7 +6,7 @@ The protocol is hummingbird2023 where none is named; retrieval takes any other, 
 
 from __future__ import annotations
 
-from vice.cli import number, run, whole
+from vice.cli import RESULTS_KEPT, number, run, whole
 from vice.datasets.subsets import check_fraction
 from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
@@ -17,8 +17,6 @@ EXAMPLE = """\
   python tools/eval_retrieval.py outputs/demo/train --dataset outputs/demo/data --protocol native
   python tools/eval_retrieval.py outputs/coco_highres --dataset coco27 --fraction 0.01
 """
-#: Said where it is stopped.
-KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -55,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, joins=True, kept=KEPT)
+    run(main, joins=True, kept=RESULTS_KEPT)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vice.cli import number, run, whole
+from vice.cli import RESULTS_KEPT, number, run, whole
 from vice.datasets.subsets import check_fraction
 from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
@@ -19,8 +19,6 @@ EXAMPLE = """\
   python tools/finetune.py RUN --dataset path/to/labelled/folder --images selected/selected.txt
   python tools/finetune.py imagenet:resnet50-deeplabv3plus-128 --dataset coco27 --fraction 0.01
 """
-#: Said where it is stopped.
-KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -79,4 +77,4 @@ def _task(args: argparse.Namespace, subset: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(main, joins=True, kept=KEPT)
+    run(main, joins=True, kept=RESULTS_KEPT)

@@ -9,14 +9,11 @@ Examples:
     python tools/repeat.py RESULT --out outputs/again --checkpoint downloads/vice.safetensors
 """
 
-from vice.cli import Parser, run, whole
+from vice.cli import RESULTS_KEPT, Parser, run, whole
 from vice.model_specs import check_spec
 from vice.paths import check_there, typed_text
 from vice.runtime.device_names import NAMES
 from vice.runtime.files import check_folder
-
-#: Said where it is stopped.
-KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> int:
@@ -55,4 +52,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main, kept=KEPT)
+    run(main, kept=RESULTS_KEPT)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vice.cli import Parser, run
+from vice.cli import RESULTS_KEPT, Parser, run
 from vice.datasets import open_dataset
 from vice.names import printable
 from vice.paths import check_there, typed_path, typed_text
@@ -22,8 +22,6 @@ EXAMPLE = """\
 example:
   python tools/score_masks.py masks --dataset path/to/labelled/folder --names names.json
 """
-#: Said where it is stopped.
-KEPT = "earlier results are as they were; the same command begins again"
 
 
 def main() -> None:
@@ -68,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, kept=KEPT)
+    run(main, kept=RESULTS_KEPT)

@@ -27,6 +27,8 @@ from vice.runtime.preemption import SIGNALS, STOPPED, Preempted
 LINE, CLOCK = "%(asctime)s %(message)s", "%H:%M:%S"
 #: Arguments that messages name, and the options that stand for them.
 OPTIONS = {"num_workers": "--workers"}
+#: What a command that is stopped leaves where it writes its results at the end, as for `run`.
+RESULTS_KEPT = "earlier results are as they were; the same command begins again"
 #: What argparse says of a value that is none of those that an option takes.
 _CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)")
 #: How the command was called, if not by its script: ``"vice score"``.
