@@ -9,7 +9,7 @@ import torch
 
 from vice.models import build_embedder
 from vice.models.execution import AUTO, Execution
-from vice.models.execution_probe import LEAST, choose, fastest
+from vice.models.execution_probe import HOPELESS, LEAST, choose, fastest
 
 PLAIN, LAST = Execution(), Execution(channels_last=True)
 HALF = Execution(precision="bfloat16")
@@ -55,3 +55,26 @@ def test_all_ways_take_steps_and_the_network_stays():
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_hopeless_way_takes_one_step():
+    network, took = torch.nn.Conv2d(3, 4, 1), {PLAIN: 1.0, LAST: 0.5, HALF: HOPELESS}
+    now, steps = [0.0], []
+
+    class Slow(Execution):
+        """A way whose steps take what the table says, by the clock of the test."""
+
+        def run(self, network, images):
+            steps.append(self.way)
+            now[0] += took[self.way]
+            return network(images)
+
+    ways = {}
+    for way in took:
+        ways[way] = Slow(**vars(way))
+        object.__setattr__(ways[way], "way", way)
+    best, seconds = fastest(
+        network, [torch.randn(1, 3, 4, 4)], list(ways.values()), clock=lambda: now[0]
+    )
+    assert best == ways[LAST] and list(seconds.values()) == [1.0, 0.5, HOPELESS]
+    assert steps.count(HALF) == 1 and steps.count(LAST) == steps.count(PLAIN) > LEAST
