@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vice.evaluation.protocols import get_protocol
 from vice.experiments.demo.captions import CLASS_NOTES
 from vice.experiments.demo.mosaics import make_mosaics, photographs
 from vice.experiments.demo.page import write_report
@@ -86,29 +87,13 @@ def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
     Returns:
         The part of ``results.json`` that holds scores, shares in [0, 1].
     """
-    # Lazy import: MMSegmentation takes seconds and is not needed for unlabelled images.
-    from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
-    from vice.plugins.mmseg.evaluate_linear import evaluate_linear
-
     classes = (data / "classes.txt").read_text(encoding="utf-8").split()
     counts = [len(classes), OVERCLUSTERS * len(classes)]
     table: dict[str, dict[str, Any]] = {}
     for name, spec in (("trained", str(run_dir)), ("random", f"random:{run_dir}"), ("lab", "lab")):
-        folder = out / "eval" / name
         logger.info("scoring %s", name)
-        linear = _unless_done(
-            folder / "linear", run_dir, evaluate_linear, spec=spec, dataset=data, **_PROBE
-        )
-        clusters = _unless_done(
-            folder / "clusters",
-            run_dir,
-            evaluate_clusters,
-            spec=spec,
-            dataset=data,
-            clusters=counts,
-            changes={"kmeans_pixels": 100_000, "matchings": ("greedy", "hungarian")},
-            **_QUIET,
-        )["clusters"]
+        found = _unless_done(out / "eval" / name, run_dir, _evaluate, spec, data, counts)
+        linear, clusters = found["linear"], found["clusters"]["clusters"]
         table[name] = {
             "linear": linear["linear"],
             "clusters": clusters[str(counts[0])]["hungarian"],
@@ -129,30 +114,55 @@ def score(run_dir: Path, data: Path, out: Path) -> dict[str, Any]:
     }
 
 
+#: Both are read out of the same passes over the images.
+_READOUTS = ("linear", "clusters")
+
+
+def _evaluate(
+    spec: str, data: Path, clusters: Sequence[int], out_dir: Path
+) -> dict[str, dict[str, Any]]:
+    """A probe that is fitted to convergence, and clusters; a results directory for each."""
+    # Lazy import: MMSegmentation takes seconds and is not needed for unlabelled images.
+    from vice.plugins.mmseg.score import score
+
+    changes = {
+        "linear": {"linear_optimizer": "lbfgs"},
+        "clusters": {"kmeans_pixels": 100_000, "matchings": ("greedy", "hungarian")},
+    }
+    protocols = {kind: get_protocol("native", "folder", **changes[kind]) for kind in _READOUTS}
+    return score(
+        spec,
+        data,
+        out_dir,
+        protocols=protocols,
+        clusters=clusters,
+        log_level="ERROR",
+        max_maps=6,
+    )
+
+
 def _unless_done(
-    folder: Path, run_dir: Path, evaluate: Callable[..., dict[str, Any]], **arguments: Any
-) -> dict[str, Any]:
+    folder: Path,
+    run_dir: Path,
+    evaluate: Callable[..., dict[str, dict[str, Any]]],
+    *arguments: Any,
+) -> dict[str, dict[str, Any]]:
     """Evaluates into a folder, or reads what an evaluation of the same weights left there.
 
     Times of files, which a copy changes, have no say in it.
     """
-    done, note = folder / RESULTS_NAME, folder / _SCORED
-    card = read_json(run_dir / CARD_NAME, _REMEDY)
+    done = {kind: folder / kind / RESULTS_NAME for kind in _READOUTS}
+    note, card = folder / _SCORED, read_json(run_dir / CARD_NAME, _REMEDY)
     weights = str(card.get("sha256"))
-    if done.is_file() and note.is_file() and note.read_text(encoding="utf-8") == weights:
-        return read_json(done, f"delete {folder}, to score again")
-    result = evaluate(out_dir=folder, **arguments)
+    if (
+        all(path.is_file() for path in (*done.values(), note))
+        and note.read_text(encoding="utf-8") == weights
+    ):
+        remedy = f"delete {folder}, to score again"
+        return {kind: read_json(path, remedy) for kind, path in done.items()}
+    results = evaluate(*arguments, out_dir=folder)
     write_text(note, weights)
-    return result
-
-
-_QUIET: dict[str, Any] = {"log_level": "ERROR", "max_maps": 6}
-#: A linear probe on CPU in seconds; embeddings of the frozen model are kept.
-_PROBE: dict[str, Any] = {
-    "changes": {"linear_iterations": 300, "linear_batch": 8},
-    "cache_bytes": 2**30,
-    **_QUIET,
-}
+    return results
 
 
 def _labelled_pictures(run_dir: Path, data: Path, out: Path) -> Any:
