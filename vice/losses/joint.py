@@ -14,8 +14,8 @@ from torch.autograd.function import once_differentiable
 from vice.precision import full_precision
 
 #: Most bytes of each of the two spectra that exist at a time; at least one image's does.
-_SPECTRUM = 2**26
-#: About how many bytes of products of spectra exist at a time; at least one row's do.
+_SPECTRUM = 2**27
+#: About how many bytes of products of spectra exist at a time; at least one column's do.
 _PRODUCTS = 2**23
 #: Images transformed at a time on a CPU, whose cache holds what they are brought into order from.
 _CACHED = 4
@@ -32,10 +32,9 @@ def displaced_joint(first: Tensor, second: Tensor, displacement: int) -> Tensor:
     which the small displacements alone are computed. Sums of a million terms are none for half
     precision; other inputs than float64 are computed in float32.
 
-    Beside its arguments and their gradients it holds at most 64 MiB (or one image) of each
-    spectrum and, with L about H + T, K * K * (2 T + 1) * L / 2 complex numbers; on the way back one
-    spectrum more and K * K * L * L / 2 (at K = 45 and T = 10, 53 MB for 64 x 64 pixels and 170 MB
-    for 128 x 128).
+    Beside its arguments and their gradients it holds at most 128 MiB (or one image) of each
+    spectrum and, with L about H + T, K * K * (2 T + 1) * L / 2 complex numbers, on the way back
+    one spectrum instead, and one as large.
 
     Args:
         first: (N, K, H, W) floating point.
@@ -79,18 +78,18 @@ class _Joint(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         first, second = ctx.saved_tensors
         size = _size(first, ctx.displacement)
-        kernel = _transform(gradient, size, ctx.displacement)
+        kernel = _Kernel(gradient, size, ctx.displacement)
         found = [torch.empty_like(each) for each in (first, second)]
         scratch: dict[str, Tensor] = {}
         for images in _groups(first, second, size):
+            one = _spectrum(first[images], size, scratch, "first", conj=True)
+            two = _spectrum(second[images], size, scratch, "second")
+            kernel.convolve(one, two)
             if ctx.needs_input_grad[0]:
-                spectrum = torch.bmm(_spectrum(second[images], size, scratch, "second"), kernel.mT)
-                _invert(spectrum, size, found[0][images])
+                _invert(one, size, found[0][images])
             if ctx.needs_input_grad[1]:
-                one = _spectrum(first[images], size, scratch, "first", conj=True)
-                spectrum = torch.bmm(one, kernel)
                 # Real maps: the conjugate of a spectrum's conjugate is the spectrum.
-                _invert(spectrum.conj(), size, found[1][images])
+                _invert(two.conj(), size, found[1][images])
         wanted = ctx.needs_input_grad
         return found[0] if wanted[0] else None, found[1] if wanted[1] else None, None
 
@@ -135,7 +134,7 @@ def _spectrum(
     *,
     conj: bool = False,
 ) -> Tensor:
-    """Half spectrum of real maps (n, K, H, W): complex (rows * columns, n, K).
+    """Half spectrum of real maps (n, K, H, W): complex (columns * rows, n, K).
 
     Scratch: memory that is new to the process takes longer to get than to fill.
     """
@@ -148,7 +147,7 @@ def _spectrum(
     step = _CACHED if maps.device.type == "cpu" else len(maps)
     for start in range(0, len(maps), step):
         part = torch.fft.rfft2(maps[start : start + step], s=size)
-        ordered = part.flatten(2).permute(2, 0, 1)
+        ordered = part.mT.flatten(2).permute(2, 0, 1)
         found[:, start : start + step] = ordered.conj() if conj else ordered
     return found
 
@@ -158,15 +157,15 @@ def _invert(spectrum: Tensor, size: tuple[int, int], into: Tensor) -> None:
     height, width = into.shape[2:]
     step = _CACHED if into.device.type == "cpu" else len(into)
     for start in range(0, len(into), step):
-        part = spectrum[:, start : start + step].permute(1, 2, 0).unflatten(2, (size[0], -1))
-        maps = torch.fft.irfft2(part, s=size)
+        part = spectrum[:, start : start + step].permute(1, 2, 0).unflatten(2, (-1, size[0]))
+        maps = torch.fft.irfft2(part.mT, s=size)
         into[start : start + step] = maps[:, :, :height, :width]
 
 
 class _Back:
-    """The way back from products of spectra to small displacements, some frequencies at a time.
+    """The way back from products of spectra to small displacements, some columns at a time.
 
-    Down the columns first: neither the products of all frequencies nor what they come to elsewhere
+    Down a column first: neither the products of all frequencies nor what they come to elsewhere
     ever exist.
 
     Args:
@@ -181,26 +180,22 @@ class _Back:
     ) -> None:
         self.size, self.displacement = size, displacement
         self.classes = first.shape[1], second.shape[1]
-        self.columns = size[1] // 2 + 1
         down, self.along = _waves(first, size, displacement)
-        # Symmetry: a displacement and its opposite share their cosines and sines, which are real.
-        self.waves = torch.cat([down.real[displacement:], down.imag[displacement + 1 :]])
-        row = 2 * self.columns * self.classes[0] * self.classes[1]
-        self.sums = first.new_zeros(2 * displacement + 1, row)
-        self.step = max(1, _PRODUCTS // max(1, row * first.element_size()))
+        self.waves = _halves(down, displacement)
+        numbers = 2 * self.classes[0] * self.classes[1]
+        self.sums = first.new_zeros(size[1] // 2 + 1, 2 * displacement + 1, numbers)
 
     def add(self, one: Tensor, two: Tensor) -> None:
         """Adds images by their spectra, (frequencies, n, K) and the conjugate (.., n, M)."""
-        for start in range(0, self.size[0], self.step):
-            rows = slice(start, min(start + self.step, self.size[0]))
-            part = slice(rows.start * self.columns, rows.stop * self.columns)
+        for columns in _columns(self.size, self.classes, self.sums.element_size()):
+            part = slice(columns.start * self.size[0], columns.stop * self.size[0])
             product = torch.bmm(one[part].mT, two[part])
-            lines = torch.view_as_real(product).view(rows.stop - rows.start, -1)
-            self.sums.addmm_(self.waves[:, rows], lines)
+            lines = torch.view_as_real(product).view(-1, self.size[0], self.sums.shape[2])
+            self.sums[columns].baddbmm_(self.waves.expand(len(lines), -1, -1), lines)
 
     def joint(self) -> Tensor:
         """Of all that was added, (2T + 1, 2T + 1, K, M)."""
-        sums = torch.view_as_complex(self.sums.unflatten(1, (self.columns, -1, 2)))
+        sums = torch.view_as_complex(self.sums.unflatten(2, (-1, 2))).transpose(0, 1)
         even, odd = sums.split([self.displacement + 1, self.displacement])
         lines = torch.cat([(even[1:] - 1j * odd).flip(0), even[:1], even[1:] + 1j * odd])
         # Half spectrum: the columns between the first and the middle one stand for two each.
@@ -211,12 +206,67 @@ class _Back:
         return joint.div_(self.size[0] * self.size[1]).unflatten(2, self.classes)
 
 
-def _transform(gradient: Tensor, size: tuple[int, int], displacement: int) -> Tensor:
-    """Half spectrum (rows * columns, K, M) of values (2T + 1, 2T + 1, K, M) at displacements."""
-    down, along = _waves(gradient, size, displacement)
-    values = gradient.flatten(2)
-    lines = torch.complex(along.real.T @ values, -(along.imag.T @ values))
-    return (down.mH @ lines.flatten(1)).view(-1, *gradient.shape[2:])
+class _Kernel:
+    """Values at small displacements as a kernel, of whose half spectrum some columns exist at a time.
+
+    Args:
+        gradient: (2T + 1, 2T + 1, K, M), the values.
+        size: Rows and columns of the transforms.
+        displacement: T.
+    """
+
+    def __init__(self, gradient: Tensor, size: tuple[int, int], displacement: int) -> None:
+        self.size, self.classes = size, (gradient.shape[2], gradient.shape[3])
+        down, along = _waves(gradient, size, displacement)
+        self.waves = _halves(down, displacement)
+        self.cosines, self.sines = along.real.mT.contiguous(), along.imag.mT.contiguous()
+        values = gradient.flatten(2)
+        before, after = values[:displacement].flip(0), values[displacement + 1 :]
+        self.even = torch.cat([values[displacement : displacement + 1], after + before])
+        self.odd = after - before
+
+    def convolve(self, one: Tensor, two: Tensor) -> None:
+        """Each of two spectra becomes that of the other's maps convolved with the kernel, in place.
+
+        Args:
+            one: (frequencies, n, K), the conjugate, as its result is.
+            two: (frequencies, n, M).
+        """
+        for columns in _columns(self.size, self.classes, self.even.element_size()):
+            part = slice(columns.start * self.size[0], columns.stop * self.size[0])
+            kernel = self._columns(columns)
+            first = torch.bmm(two[part], kernel.mT)
+            two[part] = torch.bmm(one[part], kernel)
+            one[part] = first
+
+    def _columns(self, columns: slice) -> Tensor:
+        """Columns of the half spectrum, (columns * rows, K, M)."""
+        cosines, sines = self.cosines[columns], self.sines[columns]
+        lines = torch.cat(
+            [
+                torch.stack([cosines @ self.even, -(sines @ self.even)], -1),
+                torch.stack([-(sines @ self.odd), -(cosines @ self.odd)], -1),
+            ]
+        )
+        waves = self.waves.mT.expand(len(cosines), -1, -1)
+        spectrum = torch.bmm(waves, lines.transpose(0, 1).flatten(2))
+        return torch.view_as_complex(spectrum.view(-1, *self.classes, 2))
+
+
+def _columns(size: tuple[int, int], classes: tuple[int, int], itemsize: int) -> Iterator[slice]:
+    """Columns of the half spectrum whose products exist at a time."""
+    column = 2 * itemsize * size[0] * classes[0] * classes[1]
+    step, count = max(1, _PRODUCTS // max(1, column)), size[1] // 2 + 1
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
+def _halves(down: Tensor, displacement: int) -> Tensor:
+    """Cosines of the displacements from 0 on, then sines of those from 1 on: (2T + 1, rows).
+
+    Symmetry: a displacement and its opposite share them, and they are real.
+    """
+    return torch.cat([down.real[displacement:], down.imag[displacement + 1 :]])
 
 
 def _waves(like: Tensor, size: tuple[int, int], displacement: int) -> tuple[Tensor, Tensor]:
