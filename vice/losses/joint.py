@@ -207,7 +207,7 @@ class _Back:
 
 
 class _Kernel:
-    """Values at small displacements as a kernel, of whose half spectrum some columns exist at a time.
+    """Values at small displacements as a kernel; some columns of its half spectrum at a time.
 
     Args:
         gradient: (2T + 1, 2T + 1, K, M), the values.

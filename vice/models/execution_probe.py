@@ -17,8 +17,8 @@ SECONDS = 3.0
 LEAST = 2
 #: A way is taken in place of the plainest one if its step takes at most so much of that one's.
 WORTH = 0.95
-#: A way whose first step takes so many of the plainest one's is not tried again: a processor that does
-#: not multiply in bfloat16 takes ten, and seconds for each.
+#: A way whose first step takes so many of the plainest one's is not tried again: a processor that
+#: does not multiply in bfloat16 takes ten, and seconds for each.
 HOPELESS = 3.0
 
 
