@@ -47,7 +47,6 @@ def test_mosaics_are_trained_on_scored_and_shown(tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     few = functools.partial(make_mosaics, train=6, val=4, size=80)
     monkeypatch.setattr(steps, "make_mosaics", few)
-    monkeypatch.setitem(steps._PROBE["changes"], "linear_iterations", 3)
     out = tmp_path / "demo"
     report = steps.run_demo(out, overrides=SHORT)
     results = json.loads((out / "results.json").read_text())
@@ -59,6 +58,14 @@ def test_mosaics_are_trained_on_scored_and_shown(tmp_path, monkeypatch):
     assert results["versions"]["vice"] == vice.__version__
     assert results["config"]["PROTOTYPES"]["num_prototypes"] == 4
     assert len(steps.verdict(results)) == 3
+    for name in results["scores"]:
+        read = [
+            json.loads((out / "eval" / name / kind / "results.json").read_text())
+            for kind in ("linear", "clusters")
+        ]
+        # One pass over each split for both, and a probe that is fitted to convergence.
+        assert all(each["one_pass"] == read[0]["one_pass"] for each in read)
+        assert read[0]["protocol"]["fields"]["linear_optimizer"] == "lbfgs"
     text = report.read_text()
     pictures = {path.name for path in (out / "pictures").iterdir()}
     assert {"classes.png", "embeddings.png", "photographs.png", "curves.png"} <= pictures
@@ -94,20 +101,28 @@ def test_own_images_give_pictures_without_scores(tmp_path, caplog):
 def test_scores_are_of_the_weights_that_are_there_whatever_the_times_of_files(tmp_path):
     scored = []
 
-    def evaluate(out_dir, **arguments):
-        scored.append(arguments)
-        out_dir.mkdir(exist_ok=True)
-        (out_dir / "results.json").write_text(json.dumps({"run": len(scored)}))
-        return {"run": len(scored)}
+    def evaluate(spec, out_dir):
+        scored.append(spec)
+        for kind in ("linear", "clusters"):
+            (out_dir / kind).mkdir(parents=True, exist_ok=True)
+            (out_dir / kind / "results.json").write_text(json.dumps({"run": len(scored)}))
+        return {kind: {"run": len(scored)} for kind in ("linear", "clusters")}
+
+    def twice():
+        found = [steps._unless_done(out, run, evaluate, "spec") for _ in range(2)]
+        return [[each[kind]["run"] for kind in ("linear", "clusters")] for each in found]
 
     run, out = tmp_path / "run", tmp_path / "eval"
     run.mkdir()
     (run / "vice.json").write_text('{"sha256": "a"}')
-    assert [steps._unless_done(out, run, evaluate)["run"] for _ in range(2)] == [1, 1]
+    assert twice() == [[1, 1], [1, 1]]
     # Other weights that are older, as in a folder that was copied.
     (run / "vice.json").write_text('{"sha256": "b"}')
     os.utime(run / "vice.json", (1, 1))
-    assert [steps._unless_done(out, run, evaluate)["run"] for _ in range(2)] == [2, 2]
-    (out / "results.json").write_text("{")
+    assert twice() == [[2, 2], [2, 2]]
+    # Stopped between the two.
+    (out / "clusters" / "results.json").unlink()
+    assert twice() == [[3, 3], [3, 3]]
+    (out / "linear" / "results.json").write_text("{")
     with pytest.raises(UserError, match=r"results\.json is broken .*delete .*eval"):
-        steps._unless_done(out, run, evaluate)
+        steps._unless_done(out, run, evaluate, "spec")
