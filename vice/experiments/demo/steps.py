@@ -125,7 +125,7 @@ def _evaluate(
     # Lazy import: MMSegmentation takes seconds and is not needed for unlabelled images.
     from vice.plugins.mmseg.score import score
 
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "linear": {"linear_optimizer": "lbfgs"},
         "clusters": {"kmeans_pixels": 100_000, "matchings": ("greedy", "hungarian")},
     }
