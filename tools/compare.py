@@ -36,15 +36,17 @@ def main() -> None:
         check_folder("--out", args.out.parent)
     for folder in args.folders:
         check_there(folder, what="results directory")
-    # PyTorch takes seconds to import, and help does without.
-    from vice.evaluation.compare import make_tables, read_results, row_names, spread
-    from vice.evaluation.comparison_page import to_html, to_markdown
-    from vice.evaluation.own_tables import divide_folders, make_own_tables, own_sections
-    from vice.evaluation.paired import pair_tables, pairing_sections
+    from vice.evaluation.compare import divide_folders, make_tables, read_results, row_names, spread
 
     names, (folders, own) = row_names(args.row), divide_folders(spread(args.folders))
+    results = read_results(folders) if folders or not own else []
+    # PyTorch takes seconds to import, and neither help nor a refusal needs it.
+    from vice.evaluation.comparison_page import to_html, to_markdown
+    from vice.evaluation.own_tables import make_own_tables, own_sections
+    from vice.evaluation.paired import pair_tables, pairing_sections
+
     further = own_sections(make_own_tables(own, names), args.against)
-    tables = make_tables(read_results(folders), names) if folders or not own else []
+    tables = make_tables(results, names) if results else []
     paired = pairing_sections(pair_tables(tables, args.against)) if tables else []
     paired += further
     if args.out is None:

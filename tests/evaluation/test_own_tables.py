@@ -12,12 +12,13 @@ import pytest
 
 from tests.evaluation.test_image_sums import outlines
 from vice.errors import UserError
+from vice.evaluation.compare import divide_folders
 from vice.evaluation.evaluate_boundaries import BoundaryReadout
 from vice.evaluation.image_counts import save_image_tables
 from vice.evaluation.image_sums import resampled_sums, sum_intervals
 from vice.evaluation.mask_scores import MASK_SUMS, mask_scores
 from vice.evaluation.outline_sums import outline_scores, outline_sums
-from vice.evaluation.own_tables import divide_folders, make_own_tables, own_sections
+from vice.evaluation.own_tables import make_own_tables, own_sections
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = 12

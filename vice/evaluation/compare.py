@@ -104,6 +104,35 @@ def spread(folders: Sequence[str | Path]) -> list[Path]:
     return found
 
 
+def divide_folders(folders: Iterable[str | Path]) -> tuple[list[Path], list[dict[str, Any]]]:
+    """Parts results directories: those of other tables, and results that get one here.
+
+    Args:
+        folders: Results directories.
+
+    Returns:
+        The folders that `read_results` is for, and what the others hold, with ``folder``.
+    """
+    rest, own = [], []
+    for folder in map(Path, folders):
+        file = folder / RESULTS_NAME
+        result = read_json(file, "evaluate again") if file.is_file() else {}
+        if result.get("kind") in OF_THEIR_OWN:
+            own.append({**_origin(result), **result, "folder": str(folder)})
+        else:
+            rest.append(folder)
+    return rest, own
+
+
+def _origin(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands for the embedder and the seed of masks, which any way may have made."""
+    if result["kind"] != "masks":
+        return {}
+    source = result.get("source") or {}
+    parts = [str(source[name]) for name in ("masks", "names") if source.get(name)]
+    return {"spec": " by ".join(parts) or "masks", "seed": 0}
+
+
 def _begun(folder: Path) -> bool:
     """Whether a folder is what an evaluation leaves that was stopped: empty, or with its log."""
     try:

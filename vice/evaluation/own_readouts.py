@@ -54,15 +54,6 @@ def named_scores(result: Mapping[str, Any]) -> dict[str, Score]:
     return scores
 
 
-def origin(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands for the embedder and the seed of masks, which any way may have made."""
-    if result["kind"] != "masks":
-        return {}
-    source = result.get("source") or {}
-    parts = [str(source[name]) for name in ("masks", "names") if source.get(name)]
-    return {"spec": " by ".join(parts) or "masks", "seed": 0}
-
-
 def own_settings(result: Mapping[str, Any]) -> dict[str, Any]:
     """What is the same for all results of a table: title, images, and what tells it apart."""
     kind, data = result["kind"], result["dataset"]

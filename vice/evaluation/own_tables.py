@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from vice.errors import UserError, brief
-from vice.evaluation.compare import OF_THEIR_OWN, row_of
+from vice.evaluation.compare import row_of
 from vice.evaluation.comparison_page import Section
 from vice.evaluation.image_counts import load_image_sums, load_image_tables
 from vice.evaluation.image_sums import resampled_sums
@@ -36,15 +36,13 @@ from vice.evaluation.own_readouts import (
     OUTLINE_NAMES,
     WHEN,
     named_scores,
-    origin,
     own_settings,
     position_readouts,
 )
 from vice.evaluation.paired import LACKING, difference, shown_difference
 from vice.evaluation.position_counts import R2, R2_SUMS, r2_scores
 from vice.names import printable
-from vice.runtime.files import read_json
-from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
+from vice.runtime.run_folder import PER_IMAGE_NAME
 
 
 @dataclass(frozen=True)
@@ -60,27 +58,6 @@ class OwnTable:
     title: str
     images: int
     rows: Mapping[str, Sequence[Mapping[str, Any]]]
-
-
-def divide_folders(folders: Iterable[str | Path]) -> tuple[list[Path], list[dict[str, Any]]]:
-    """Parts results directories: those of other tables, and results that get one here.
-
-    Args:
-        folders: Results directories.
-
-    Returns:
-        The folders that `vice.evaluation.compare.read_results` is for, and what the others hold,
-        with ``folder``.
-    """
-    rest, own = [], []
-    for folder in map(Path, folders):
-        file = folder / RESULTS_NAME
-        result = read_json(file, "evaluate again") if file.is_file() else {}
-        if result.get("kind") in OF_THEIR_OWN:
-            own.append({**origin(result), **result, "folder": str(folder)})
-        else:
-            rest.append(folder)
-    return rest, own
 
 
 def make_own_tables(

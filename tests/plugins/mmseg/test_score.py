@@ -13,9 +13,10 @@ import torch
 
 from tests.helpers.processes import ROOT, launch
 from vice.errors import UserError
+from vice.evaluation.compare import divide_folders
 from vice.evaluation.evaluate_boundaries import evaluate_boundaries
 from vice.evaluation.options import evaluation_parser, score_arguments
-from vice.evaluation.own_tables import divide_folders, make_own_tables, own_sections
+from vice.evaluation.own_tables import make_own_tables, own_sections
 from vice.evaluation.protocols import get_protocol
 from vice.models import cell_counts
 from vice.models.centroids import Centroids
