@@ -18,6 +18,13 @@ from PIL import Image
 #: what is said about it. ``RUN`` is a run folder, ``SET`` a labelled folder.
 REFUSED = {
     "trian": "did you mean vice train?",
+    "train --images photos --out mine": "mine/train_config.yaml holds something else",
+    "export RUN --to onnx -o mine": "mine/export.json holds something else",
+    "export RUN --to torchscript -o mine2": "mine2/model.torchscript holds something else",
+    "export RUN --to torchscript -o graphs": "holds an export to another format (embed.onnx)",
+    "score lab --dataset SET --clusters 2 --out mine": "clusters/results.json holds something else",
+    "eval-linear lab --dataset SET --out mine": "mine/results.json holds something else",
+    "score-masks photos --dataset SET --out mine": "mine/results.json holds something else",
     "train foldr": "no config 'foldr'; did you mean folder?",
     "train --images fotos": "fotos: no such folder or image list; did you mean photos?",
     "train --images photos --out file": "--out=file:",
@@ -70,6 +77,7 @@ REFUSED = {
     "score-masks phots --dataset SET": "did you mean photos?",
     "score-masks photos --dataset SET --names concept.json": "did you mean concepts.json?",
     "compare outptus": "did you mean outputs?",
+    "compare RUN --out table.txt": "ends in .md or .html",
     "compare photos": "photos holds no results.json",
     "compare outputs": "outputs holds no results.json",
     "repeat outputs/rum --out m": "did you mean outputs/run?",
@@ -112,6 +120,13 @@ def refusals(tmp_path_factory):
     (place / "outputs" / "run" / "vice.safetensors").touch()
     for name in ("file", "concepts.json"):
         (place / name).write_text("{}")
+    taken = ("train_config.yaml", "export.json", "results.json", "clusters/results.json")
+    for name in (*(f"mine/{each}" for each in taken), "mine2/model.torchscript"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text("precious")
+    (place / "graphs").mkdir()
+    (place / "graphs" / "export.json").write_text('{"digest": "0"}')
+    (place / "graphs" / "embed.onnx").touch()
     gray = Image.fromarray(np.zeros((8, 8), np.uint8))
     folders = [f"set/{kind}/{split}" for kind in ("images", "labels") for split in ("train", "val")]
     for folder in ("photos", *folders):

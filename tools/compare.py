@@ -33,6 +33,8 @@ def main() -> None:
     add("--against", metavar="ROW", help="row that the others are paired with (the first)")
     args = parser.parse_args()
     if args.out is not None:
+        if args.out.suffix not in (".md", ".html"):
+            parser.error(f"--out {args.out}: name a file that ends in .md or .html")
         check_folder("--out", args.out.parent)
     for folder in args.folders:
         check_there(folder, what="results directory")

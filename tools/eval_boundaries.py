@@ -18,6 +18,7 @@ from vice.names import printable
 from vice.paths import check_there, typed_text
 from vice.runtime.device_names import NAMES, check_device, check_device_name
 from vice.runtime.files import check_folder
+from vice.runtime.own_folder import keep_others_from_results
 
 EXAMPLE = """\
 example:
@@ -48,6 +49,7 @@ def main() -> None:
     args = parser.parse_args()
     out = args.out or str(Path("outputs", "boundaries", _name(args)))
     check_folder("--out", out)
+    keep_others_from_results(Path(out))
     check_spec(args.checkpoint)
     if args.device is not None:
         check_device_name(args.device, "--device")

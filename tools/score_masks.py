@@ -17,6 +17,7 @@ from vice.datasets import open_dataset
 from vice.names import printable
 from vice.paths import check_there, typed_path, typed_text
 from vice.runtime.files import check_folder, read_json
+from vice.runtime.own_folder import keep_others_from_results
 
 EXAMPLE = """\
 example:
@@ -41,6 +42,7 @@ def main() -> None:
     name = "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts)
     out = args.out or Path("outputs", "masks", name)
     check_folder("--out", out)
+    keep_others_from_results(out)
     said = None
     if args.names is not None:
         check_there(args.names, "--names: ", "file")

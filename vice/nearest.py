@@ -78,7 +78,8 @@ def near_path(path: str | Path, otherwise: str = "") -> str:
     """
     # What exists may still hold nothing of what was looked for.
     near = [] if os.path.exists(path) else _near_paths(Path(), Path(path).parts)
-    return _asked([name for name in near if name != "."], otherwise)
+    # A link that leads to itself is there, and is not: nobody has mistyped it.
+    return _asked([name for name in near if name not in (".", str(Path(path)))], otherwise)
 
 
 def _asked(near: Collection[str], otherwise: str) -> str:

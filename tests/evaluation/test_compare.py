@@ -157,7 +157,7 @@ def test_folders_that_cannot_be_told_apart_are_named(tmp_path) -> None:
         content = linear(seed=0 if name == "c" else ord(name))
         (tmp_path / name / "results.json").write_text(json.dumps(content))
     (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "results.json").write_text(json.dumps(linear(seed=ord("b"))))
+    (tmp_path / "d" / "results.json").write_text(json.dumps(linear(seed=ord("b"), miou=0.6)))
     folders = [tmp_path / name for name in "abcd"]
     with pytest.raises(UserError, match=f"{folders[1]} and {folders[3]} cannot be told apart"):
         make_tables(read_results(folders))
@@ -229,6 +229,36 @@ def test_a_folder_of_results_stands_for_those_in_it(tmp_path) -> None:
     assert spread(named) == [
         tmp_path / "score" / "clusters", tmp_path / "score" / "linear", *named[1:],
     ]  # fmt: skip
+
+
+def test_a_stopped_read_out_of_a_folder_is_told_of(tmp_path, caplog) -> None:
+    for name in ("clusters", "linear", "position/runner", "superpixels"):
+        (tmp_path / "score" / name).mkdir(parents=True)
+    (tmp_path / "score" / "clusters" / "results.json").write_text(json.dumps(clusters()))
+    places = spread([tmp_path / "score"])
+    assert [place.name for place in places] == ["clusters", "linear", "position"]
+    (result,) = read_results(places)
+    assert result["kind"] == "clusters"
+    for name in ("linear", "position"):
+        assert f"left out: {tmp_path / 'score' / name} holds no results.json" in caplog.text
+    (tmp_path / "score" / "clusters" / "results.json").unlink()
+    with pytest.raises(UserError, match="clusters holds no results.json"):
+        read_results(spread([tmp_path / "score"]))
+
+
+def test_scores_that_stand_in_two_folders_alike_are_counted_once(caplog) -> None:
+    caplog.set_level("INFO")
+    first, more = ({**clusters(), "folder": name} for name in ("first", "more"))
+    more["clusters"] = {**first["clusters"], "45": first["clusters"]["21"]}
+    (table,) = make_tables([first, more])
+    assert {name: len(scores) for name, scores in table.rows["run"].items()} == {
+        "21 greedy": 1, "21 hungarian": 1, "45 greedy": 1, "45 hungarian": 1,
+    }  # fmt: skip
+    assert caplog.text.count("more has the scores of first once more") == 1
+    other = {**copy.deepcopy(first), "folder": "other"}
+    other["clusters"]["21"]["greedy"]["miou"] = 0.26
+    with pytest.raises(UserError, match="first and other cannot be told apart"):
+        make_tables([first, other])
 
 
 def test_rows_that_hold_nothing_are_refused() -> None:

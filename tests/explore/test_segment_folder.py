@@ -126,8 +126,16 @@ def test_no_masks_of_two_kinds_in_a_folder(folder, predictor, concepts, tmp_path
         with pytest.raises(UserError, match=f"holds masks by other {what}: delete it"):
             segment_folder(predictor, images, out, **wanted)
     (out / "segmentation.json").unlink()
-    with pytest.raises(UserError, match="masks holds files of something else"):
+    with pytest.raises(UserError, match="masks holds something else"):
         segment_folder(predictor, images, out, concepts)
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "overlays", "embeddings", "segmentation.json"])
+def test_nothing_of_somebody_else_is_written_over(folder, predictor, concepts, tmp_path, name):
+    (tmp_path / name).write_text('{"precious": 1}')
+    with pytest.raises(UserError, match=r"holds (something else|masks by another model)"):
+        segment_folder(predictor, sorted(folder.glob("*.png")), tmp_path, concepts)
+    assert (tmp_path / name).read_text() == '{"precious": 1}'
 
 
 def test_no_two_images_share_a_mask(tmp_path):

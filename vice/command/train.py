@@ -16,6 +16,7 @@ from vice.options import options_of
 from vice.paths import check_experiment, typed_path
 from vice.runtime.files import check_folder, disk_errors, make_folder
 from vice.runtime.overrides import quote
+from vice.runtime.own_folder import keep_others_from_run
 from vice.runtime.preemption import watch_signals
 from vice.runtime.run_folder import read_overrides
 
@@ -136,6 +137,7 @@ def _look(args: argparse.Namespace) -> None:
         list_images(place)
     if args.out is not None:
         check_folder("--out", args.out)
+        keep_others_from_run(args.out)
 
 
 def _one_place(images: Sequence[Path], out: Path | None) -> Path:

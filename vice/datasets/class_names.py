@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from vice.errors import UserError
@@ -121,6 +122,12 @@ def _is_heading(lines: Sequence[str]) -> bool:
     return bool(indices) and indices == list(range(indices[0], indices[0] + len(indices)))
 
 
+@cache
+def _say_numbered(path: Path) -> None:
+    """Memoization: a process that opens a data set several times says it once."""
+    logger.info("%s: the numbers in front of the names are their indices", path)
+
+
 def _strip_indices(names: list[str], path: Path) -> list[str]:
     parts = [name.split(maxsplit=1) for name in names]
     if not all(len(part) == 2 and part[0].isdecimal() for part in parts):
@@ -132,7 +139,7 @@ def _strip_indices(names: list[str], path: Path) -> list[str]:
             f"{path}: the numbers in front of the names are not 0, 1, 2, ...: correct or remove "
             "them"
         )
-    logger.info("%s: the numbers in front of the names are their indices", path)
+    _say_numbered(path)
     return [numbered[index] for index in range(len(numbered))]
 
 

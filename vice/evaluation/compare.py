@@ -96,11 +96,18 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
 
 
 def spread(folders: Sequence[str | Path]) -> list[Path]:
-    """Folders with results, in place of those that hold nothing but such folders (score.py's)."""
+    """Folders with results, in place of those that hold nothing but such folders (score.py's).
+
+    Those of a folder whose evaluation was stopped are among them, to be told of.
+    """
     found: list[Path] = []
     for folder in map(Path, folders):
-        inside = [] if (folder / RESULTS_NAME).is_file() else folder.glob(f"*/{RESULTS_NAME}")
-        found += sorted(file.parent for file in inside) or [folder]
+        inside: set[Path] = set()
+        if not (folder / RESULTS_NAME).is_file():
+            inside = {file.parent for file in folder.glob(f"*/{RESULTS_NAME}")}
+            readouts_there = (folder / kind for kind in (*KINDS, *OF_THEIR_OWN))
+            inside |= {place for place in readouts_there if place.is_dir() and _begun(place)}
+        found += sorted(inside) or [folder]
     return found
 
 
@@ -292,11 +299,15 @@ def _table(
     columns: dict[str, None] = {}
     seen: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     counted: list[Mapping[str, Any]] = []
+    alike: dict[tuple[str, str], None] = {}
     for result in members:
         for name, scores in readouts(result).items():
             key = (result["spec"], result["seed"], name)
             if key in seen:
-                raise UserError(_twice(seen[key], result, name))
+                if _folder(seen[key]) == _folder(result) or scores != readouts(seen[key])[name]:
+                    raise UserError(_twice(seen[key], result, name))
+                alike[str(result.get("folder")), str(seen[key].get("folder"))] = None
+                continue
             seen[key] = result
             counted.append(scores)
             columns[name] = None
@@ -304,6 +315,8 @@ def _table(
             cell = rows.setdefault(row, {}).setdefault(name, [])
             cell.append((scores["miou"], scores["accuracy"]))
             cells.setdefault(row, {}).setdefault(name, []).append(result)
+    for folder, first in alike:
+        logger.info("%s has the scores of %s once more: they are counted once", folder, first)
     title = (
         f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}, "
         f"{settings['protocol']} ({settings['hash']})"
@@ -324,11 +337,15 @@ def _fits(spec: str, pattern: str) -> bool:
     return spec == pattern or fnmatch(spec, pattern)
 
 
+def _folder(result: Mapping[str, Any]) -> Path:
+    return Path(str(result.get("folder", "?"))).resolve()
+
+
 def _twice(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> str:
     folders = [str(result.get("folder", "?")) for result in (first, second)]
     where = (
         f"{folders[0]} is named twice: name it once"
-        if len({str(Path(folder).resolve()) for folder in folders}) == 1
+        if _folder(first) == _folder(second)
         else f"{folders[0]} and {folders[1]} cannot be told apart: name one of the two only"
     )
     return (

@@ -13,13 +13,14 @@ from typing import Any
 from vice.cli import Parser, number, whole
 from vice.datasets import DATASETS
 from vice.errors import UserError
-from vice.evaluation.protocol_effects import changes_of_kind, check_effects
+from vice.evaluation.protocol_effects import KINDS, changes_of_kind, check_effects
 from vice.evaluation.protocol_text import parse_changes
 from vice.evaluation.protocols import Protocol, default_protocol, get_protocol
 from vice.evaluation.published import NOTES, PROTOCOLS
 from vice.paths import typed_text
 from vice.runtime.device_names import NAMES
 from vice.runtime.files import check_folder
+from vice.runtime.own_folder import keep_others_from_results
 
 
 def evaluation_parser(description: str | None, example: str) -> argparse.ArgumentParser:
@@ -188,6 +189,8 @@ def _arguments(args: argparse.Namespace, protocol: Protocol, what: str) -> dict[
     folder = "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts)
     out = args.out or str(Path("outputs", "eval", folder))
     check_folder("--out", out)
+    for kind in (*KINDS, "position", "boundaries") if what == "score" else (".",):
+        keep_others_from_results(Path(out, kind))
     return {
         "spec": args.checkpoint,
         "dataset": args.dataset,

@@ -25,6 +25,7 @@ from vice.names import printable
 from vice.predictor import Predictor
 from vice.runtime.files import disk_errors, make_folder, read_json, write_json
 from vice.runtime.folder_lock import sole_writer
+from vice.runtime.own_folder import keep_others
 from vice.runtime.progress import progress
 from vice.runtime.provenance import digest, digest_tensors
 from vice.runtime.run_folder import MASKS_RECORD_NAME
@@ -34,6 +35,8 @@ SUMMARY, RECORD = "summary.csv", MASKS_RECORD_NAME
 PARTS = "parts"
 #: In the record, how many images the table lacks.
 LEFT = "left"
+#: What is written beside the record.
+_WRITTEN = (MASKS, OVERLAYS, GEOREFERENCED, EMBEDDINGS, SUMMARY)
 _REMEDY = "delete it, or choose another output folder"
 
 
@@ -239,8 +242,7 @@ def _keep_record(out: Path, predictor: Predictor, concepts: NamedConcepts) -> di
         record["unfinished"] = early
     path = out / RECORD
     if not path.exists():
-        if (out / MASKS).exists():
-            raise UserError(f"{out / MASKS} holds files of something else: {_REMEDY}")
+        keep_others(out, _WRITTEN, ours=False)
         write_json(path, record)
         return record
     known = read_json(path, _REMEDY)

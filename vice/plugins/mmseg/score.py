@@ -37,6 +37,8 @@ from vice.runtime.collectives import on_first_rank
 from vice.runtime.step_meter import StepMeter
 
 logger = logging.getLogger(__name__)
+#: Read-out to how it can share the passes of the others.
+_HINTS = {"linear": "; fitted to convergence (linear_optimizer=lbfgs) it shares those of others"}
 #: Most bytes of embeddings of the fitted split that are kept, unless said otherwise.
 KEPT_MEMORY = 4 * 1024**3
 
@@ -118,7 +120,7 @@ def score(
     }
     for kind, evaluate in own.items():
         if kind in tasks and kind not in results:
-            logger.info("%s: on passes of its own", kind)
+            logger.info("%s: on passes of its own%s", kind, _HINTS.get(kind, ""))
             arguments = {**task_arguments, "protocol": protocols[kind]}
             if kind != "position":
                 arguments["cache_bytes"] = cache_bytes

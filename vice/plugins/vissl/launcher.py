@@ -37,6 +37,7 @@ from vice.plugins.vissl.option_keys import spelled
 from vice.plugins.vissl.resuming import prepare_resume
 from vice.runtime.folder_lock import sole_launcher
 from vice.runtime.interrupts import held_back
+from vice.runtime.own_folder import keep_others_from_run
 from vice.runtime.preemption import SIGNALS, STOPPED, Notice, Preempted, too_early, watch_signals
 from vice.runtime.run_folder import write_overrides
 
@@ -78,6 +79,7 @@ def run_here(
     with ExitStack() as stack:
         notice = stack.enter_context(watch_signals())
         if node_id == 0:
+            keep_others_from_run(Path(config.CHECKPOINT.DIR))
             stack.enter_context(sole_launcher(Path(config.CHECKPOINT.DIR)))
         prepare_resume(config)
         if node_id == 0:

@@ -103,8 +103,8 @@ class HealthHook(SilentHook):
         """Counts the images that were left out."""
         if self.skipped and is_primary():
             logger.warning(
-                "%d images were skipped beside %d that were used; each is named above",
-                len(self.skipped), self.content.record()["seen_images"],
+                "%d images were skipped beside %d that were used; each is named in %s",
+                len(self.skipped), self.content.record()["seen_images"], LOG_NAME,
             )  # fmt: skip
 
     def _name_skipped(self, reasons: list[str]) -> None:

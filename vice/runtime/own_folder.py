@@ -1,0 +1,96 @@
+"""Output folders that hold files of somebody else: told apart before anything is written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from vice.errors import UserError
+from vice.names import printable
+from vice.runtime.run_folder import (
+    ARCHITECTURE_NAME,
+    CARD_NAME,
+    CONFIG_NAME,
+    FOUND_NAME,
+    HEALTH_NAME,
+    HELD_OUT_NAME,
+    LAUNCH_LOCK_NAME,
+    LOCK_NAME,
+    OVERRIDES_NAME,
+    PER_IMAGE_NAME,
+    RESULTS_NAME,
+    STATE_SUFFIX,
+    WEIGHTS_NAME,
+    read_config,
+)
+
+#: What a training writes over.
+_OF_RUNS = (
+    CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, ARCHITECTURE_NAME, FOUND_NAME, OVERRIDES_NAME,
+    HEALTH_NAME, HELD_OUT_NAME,
+)  # fmt: skip
+#: What an evaluation writes over, and its logs, which it begins with.
+_OF_RESULTS, _LOGS = (RESULTS_NAME, PER_IMAGE_NAME, "samples.png", "confusion.png"), "runner"
+#: Entries one of which all results have, those of version 0.1 too.
+_SAID_BY_RESULTS = ("kind", "protocol", "versions")
+
+
+def keep_others(folder: Path, written: Iterable[str], *, ours: bool) -> None:
+    """Refuses to write over what somebody else has put into a folder.
+
+    Args:
+        folder: The output folder, which need not be there.
+        written: Names in it that are going to be written.
+        ours: Whether the folder is known to be one that an earlier call has made.
+
+    Raises:
+        UserError: A name is taken, and the folder is not ours.
+    """
+    taken = None if ours else next((n for n in written if os.path.lexists(folder / n)), None)
+    if taken is not None:
+        raise UserError(
+            f"{printable(str(folder / taken))} holds something else, which would be written over: "
+            "choose another output folder"
+        )
+
+
+def says(path: Path, keys: Collection[str]) -> bool:
+    """Whether a file is JSON with one of some entries, as a record of ViCE's is."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and any(key in content for key in keys)
+
+
+def keep_others_from_run(folder: Path) -> None:
+    """`keep_others` of a training; a run is known by its configuration, states or locks.
+
+    Raises:
+        UserError: See there.
+    """
+    marks = (LOCK_NAME, LAUNCH_LOCK_NAME)
+    ours = any(os.path.lexists(folder / name) for name in marks) or any(
+        folder.glob(f"*{STATE_SUFFIX}")
+    )
+    keep_others(folder, _OF_RUNS, ours=ours or _is_config(folder))
+
+
+def keep_others_from_results(folder: Path) -> None:
+    """`keep_others` of an evaluation; what one has left that was stopped is known by its logs.
+
+    Raises:
+        UserError: See there.
+    """
+    results = folder / RESULTS_NAME
+    stopped = not os.path.lexists(results) and (folder / _LOGS).is_dir()
+    keep_others(folder, _OF_RESULTS, ours=stopped or says(results, _SAID_BY_RESULTS))
+
+
+def _is_config(folder: Path) -> bool:
+    try:
+        return "VICE" in read_config(folder)
+    except (UserError, TypeError):
+        return False
