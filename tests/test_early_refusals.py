@@ -23,6 +23,7 @@ REFUSED = {
     "export RUN --to torchscript -o mine2": "mine2/model.torchscript holds something else",
     "export RUN --to torchscript -o graphs": "holds an export to another format (embed.onnx)",
     "score lab --dataset SET --clusters 2 --out mine": "clusters/results.json holds something else",
+    "demo --out mine": "mine/results.json holds something else",
     "eval-linear lab --dataset SET --out mine": "mine/results.json holds something else",
     "score-masks photos --dataset SET --out mine": "mine/results.json holds something else",
     "train foldr": "no config 'foldr'; did you mean folder?",

@@ -13,6 +13,7 @@ from vice.cli import Parser, run
 from vice.images import list_images
 from vice.paths import typed_path
 from vice.runtime.files import check_folder
+from vice.runtime.own_folder import keep_others_from_demo
 
 #: Said where it is stopped.
 KEPT = "what is done stays, and the same command goes on"
@@ -39,6 +40,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     args = parse()
     check_folder("--out", args.out)
+    keep_others_from_demo(args.out)
     if args.images is not None:
         list_images(args.images)
     # PyTorch takes seconds to import, and help does without.

@@ -89,6 +89,16 @@ def keep_others_from_results(folder: Path) -> None:
     keep_others(folder, _OF_RESULTS, ours=stopped or says(results, _SAID_BY_RESULTS))
 
 
+def keep_others_from_demo(folder: Path) -> None:
+    """`keep_others` of the demo, which is known by its training.
+
+    Raises:
+        UserError: See there.
+    """
+    ours = says(folder / RESULTS_NAME, ("training",)) or (folder / "train").is_dir()
+    keep_others(folder, (RESULTS_NAME, "report.html", "pictures"), ours=ours)
+
+
 def _is_config(folder: Path) -> bool:
     try:
         return "VICE" in read_config(folder)
