@@ -38,7 +38,8 @@ def earlier_results(folder: Path) -> Path:
     """Results of an evaluation that went well."""
     out = folder / "out"
     (out / "maps").mkdir(parents=True)
-    for name in ("results.json", "counts.json", "mapping_2.json", "subset.txt"):
+    (out / "results.json").write_text('{"kind": "linear"}\n')
+    for name in ("counts.json", "mapping_2.json", "subset.txt"):
         (out / name).write_text("{}\n")
     for name in ("confusion.png", "centroids_2.safetensors", "maps/a.png"):
         (out / name).write_bytes(b"earlier")

@@ -71,9 +71,9 @@ def test_an_evaluation_writes_over_no_file_of_somebody_else(tmp_path, name):
     (tmp_path / name).write_text('{"precious": 1}')
     with pytest.raises(UserError, match=f"{name} holds something else"):
         keep_others_from_results(tmp_path)
-    if name != "results.json":
-        # Of an evaluation that was stopped.
-        (tmp_path / "runner").mkdir()
-        keep_others_from_results(tmp_path)
+    # Of an evaluation that was stopped, or whose results were damaged later.
+    (tmp_path / "runner").mkdir()
+    keep_others_from_results(tmp_path)
+    (tmp_path / "runner").rmdir()
     (tmp_path / "results.json").write_text('{"protocol": {}}')
     keep_others_from_results(tmp_path)

@@ -79,14 +79,14 @@ def keep_others_from_run(folder: Path) -> None:
 
 
 def keep_others_from_results(folder: Path) -> None:
-    """`keep_others` of an evaluation; what one has left that was stopped is known by its logs.
+    """`keep_others` of an evaluation, which is known by its logs or its results.
 
     Raises:
         UserError: See there.
     """
-    results = folder / RESULTS_NAME
-    stopped = not os.path.lexists(results) and (folder / _LOGS).is_dir()
-    keep_others(folder, _OF_RESULTS, ours=stopped or says(results, _SAID_BY_RESULTS))
+    # Damaged results are of this evaluation, too: the remedy is to evaluate again.
+    logs = (folder / _LOGS).is_dir()
+    keep_others(folder, _OF_RESULTS, ours=logs or says(folder / RESULTS_NAME, _SAID_BY_RESULTS))
 
 
 def keep_others_from_demo(folder: Path) -> None:
