@@ -140,3 +140,31 @@ def test_a_wrong_value_is_named_with_its_file():
     metric.dataset_meta = {"classes": CLASSES[:2]}
     with pytest.raises(UserError, match=r"y/00\.png: .*value 2 is out of range"):
         metric.process({}, [sample(0)])
+
+
+def test_of_a_sole_class_every_pixel_is_of_it():
+    """MMSegmentation takes its score for a yes or a no, as a float."""
+    from mmseg.models.segmentors.base import BaseSegmentor
+    from mmseg.structures import SegDataSample
+
+    class Segmentor(BaseSegmentor):
+        """Its way from scores to classes alone."""
+
+        class decode_head:
+            threshold = 0.3
+
+        align_corners = False
+        encode_decode = extract_feat = loss = predict = _forward = None
+
+    meta = {"ori_shape": (3, 4), "img_path": "a.png", "seg_map_path": "b.png"}
+    (found,) = Segmentor().postprocess_result(
+        torch.linspace(-4, 4, 12).view(1, 1, 3, 4), [SegDataSample(metainfo=meta)]
+    )
+    label = torch.zeros(1, 3, 4, dtype=torch.int64)
+    label[0, 0] = 255
+    metric = CountMetric()
+    metric.dataset_meta = {"classes": ["all"]}
+    metric.process({}, [{**meta, **found.to_dict(), "gt_sem_seg": {"data": label}}])
+    assert found.pred_sem_seg.data.dtype == torch.float32
+    assert metric.evaluate(1)["mIoU"] == 100
+    assert metric.tables[0].counts.tolist() == [[8]]

@@ -206,7 +206,10 @@ class CountMetric(BaseMetric):
 
     def _predictions(self, sample: dict) -> list[Tensor]:
         if self.num_clusters is None or "pred_clusters" not in sample:
-            return [sample["pred_sem_seg"]["data"][0]]
+            classes = sample["pred_sem_seg"]["data"][0]
+            # Sole class: MMSegmentation takes its score for a yes or a no, as a float.
+            sole = len(self.dataset_meta["classes"]) == 1
+            return [torch.zeros_like(classes, dtype=torch.int64) if sole else classes]
         return list(sample["pred_clusters"]["data"])
 
     def _keep(
