@@ -174,7 +174,7 @@ def test_a_row_of_every_method_is_trained_scored_and_drawn(stripes, tmp_path):
         "methods", "--scale", "tiny", "--dataset", stripes, "--out", out, "--device", "cpu",
         "--readout", "linear", "--readout", "clusters", "--curve", "--pictures", "2",
         *(part for row in rows for part in ("--row", row)),
-        "config.VICE.DATASET.min_images_per_epoch=4",
+        "config.VICE.DATASET.min_images_per_epoch=4", "config.OPTIMIZER.num_epochs=2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     text = (out / "tables" / "methods-tiny-stripes.md").read_text()
