@@ -274,12 +274,14 @@ def _scenes(place):
     from vice.models import seeded_embedder
     from vice.models.checkpoint import save_run
     from vice.models.concepts import Concepts
+    from vice.runtime.run_folder import LOCK_NAME
 
     reading = measure(str(place / "scenes"), ImageReading("p1,p99", (4, 3, 2)))
     embedder = seeded_embedder(0, backbone="resnet18", decoder="fpn", dim=8, stages=1)
     folder = place / "outputs" / "scenes"
     folder.mkdir(parents=True)
     save_run(folder, embedder, Concepts(torch.eye(8)[:3]), {"reading": reading.to_dict()})
+    (folder / LOCK_NAME).touch()
 
 
 def _named(file, model):

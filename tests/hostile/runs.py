@@ -21,11 +21,13 @@ EMBEDDER = {"backbone": "resnet18", "decoder": "fpn", "dim": 4, "stages": 1}
 def _template() -> Path:
     from vice.models import Prototypes, seeded_embedder
     from vice.models.checkpoint import save_run
+    from vice.runtime.run_folder import LOCK_NAME
 
     folder = Path(tempfile.mkdtemp(prefix="vice-hostile-"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         save_run(folder, seeded_embedder(1, **EMBEDDER), Prototypes(4, 5), {"seed": 1})
+    (folder / LOCK_NAME).touch()
     return folder
 
 

@@ -28,6 +28,11 @@ from vice.runtime.overrides import expand, quote
 
 #: Width of the network: a method with prototypes has it follow theirs, others say it.
 _WIDTH, _LEADS = "config.MODEL.TRUNK.VICE.dim", "config.VICE.PROTOTYPES.dim"
+#: How tables said that a network is computed before they left it to what is faster.
+_SAID_BEFORE = {
+    "MODEL.TRUNK.EXECUTION.precision": "bfloat16",
+    "MODEL.TRUNK.EXECUTION.channels_last": "True",
+}
 
 
 class NoWeights(Exception):
@@ -241,6 +246,8 @@ def settings(config: str, overrides: Sequence[str]) -> dict[str, str]:
 
     plain, filled = _composed(config, tuple(overrides))
     flat = earlier(dict(flatten(plain["config"])), filled)
+    # What is left to the machine stands for what tables said before: their runs go on as begun.
+    flat |= {key: before for key, before in _SAID_BEFORE.items() if flat.get(key) == "auto"}
     return {key: value for key, value in flat.items() if not _is_harmless(f"config.{key}")}
 
 
