@@ -81,6 +81,7 @@ REFUSED = {
     "compare RUN --out table.txt": "ends in .md or .html",
     "compare photos": "photos holds no results.json",
     "compare outputs": "outputs holds no results.json",
+    "repeat outputs --out mine": "mine/results.json holds something else",
     "repeat outputs/rum --out m": "did you mean outputs/run?",
     "reproduce mian": "did you mean main?",
     "reproduce main --scale tny": "did you mean tiny?",

@@ -9,11 +9,14 @@ Examples:
     python tools/repeat.py RESULT --out outputs/again --checkpoint downloads/vice.safetensors
 """
 
+from pathlib import Path
+
 from vice.cli import RESULTS_KEPT, Parser, run, whole
 from vice.model_specs import check_spec
 from vice.paths import check_there, typed_text
 from vice.runtime.device_names import NAMES
 from vice.runtime.files import check_folder
+from vice.runtime.own_folder import keep_others_from_results
 
 
 def main() -> int:
@@ -33,6 +36,7 @@ def main() -> int:
     args = parser.parse_args()
     check_there(args.result, what="results directory")
     check_folder("--out", args.out)
+    keep_others_from_results(Path(args.out))
     if args.checkpoint is not None:
         check_spec(args.checkpoint)
     # MMSegmentation takes seconds to import, and help needs none of it.

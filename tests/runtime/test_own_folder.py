@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -39,6 +40,12 @@ def test_a_record_is_known_by_its_entries(tmp_path, content):
     assert not says(path, ["kind"])
     path.write_text(json.dumps({"kind": None, "more": 2}))
     assert says(path, ["protocol", "kind"])
+
+
+def test_what_is_no_plain_file_is_no_record(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "nested").write_text("[" * 100_000)
+    assert not any(says(tmp_path / name, ["kind"]) for name in ("pipe", "nested", ".", "none"))
 
 
 @pytest.mark.parametrize("name", RUN_FILES)

@@ -110,13 +110,13 @@ def _export_trunk(args: argparse.Namespace) -> None:
     from vice.export.write_trunk import TRUNKS, write_trunk
 
     predictor = vice.load(args.model, device="cpu")
-    name = "trunk.safetensors"
     if args.to == "mmseg":
         from vice.plugins.mmseg.trunks import mmseg_trunk
 
-        trunk, name = mmseg_trunk(predictor.embedder), "trunk.pth"
+        trunk = mmseg_trunk(predictor.embedder)
     else:
         trunk = TRUNKS[args.to](predictor.embedder)
+    (name,) = _FILES[args.to]
     made = write_trunk(predictor, args.out, trunk, name=name)
     show(f"{made.file}, export.json in {printable(str(args.out))}")
     for line in made.lines:

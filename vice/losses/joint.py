@@ -32,9 +32,9 @@ def displaced_joint(first: Tensor, second: Tensor, displacement: int) -> Tensor:
     which the small displacements alone are computed. Sums of a million terms are none for half
     precision; other inputs than float64 are computed in float32.
 
-    Beside its arguments and their gradients it holds at most 128 MiB (or one image) of each
-    spectrum and, with L about H + T, K * K * (2 T + 1) * L / 2 complex numbers, on the way back
-    one spectrum instead, and one as large.
+    Beside its arguments and their gradients it holds at most 128 MiB (or one image) of each of the
+    two spectra, both ways, and on the way there, with L about H + T, K * K * (2 T + 1) * L / 2
+    complex numbers.
 
     Args:
         first: (N, K, H, W) floating point.

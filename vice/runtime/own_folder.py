@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from vice.errors import UserError
 from vice.names import printable
+from vice.runtime.files import read_json
 from vice.runtime.run_folder import (
     ARCHITECTURE_NAME,
     CARD_NAME,
@@ -59,10 +59,10 @@ def keep_others(folder: Path, written: Iterable[str], *, ours: bool) -> None:
 def says(path: Path, keys: Collection[str]) -> bool:
     """Whether a file is JSON with one of some entries, as a record of ViCE's is."""
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        content = read_json(path, "")
+    except UserError:
         return False
-    return isinstance(content, dict) and any(key in content for key in keys)
+    return any(key in content for key in keys)
 
 
 def keep_others_from_run(folder: Path) -> None:
