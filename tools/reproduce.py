@@ -13,12 +13,13 @@ Examples:
     python tools/reproduce.py frozen --weights path/to/weights
     python tools/reproduce.py methods --curve --row PiCIE --row MDC --readout clusters
     python tools/reproduce.py element_size --row 'grid*' --row '*20 px'
+    for k in 1 2 3 4; do python tools/reproduce.py methods --seeds 3 --part $k/4 & done; wait
 """
 
 import argparse
 from pathlib import Path
 
-from vice.cli import Parser, run, whole
+from vice.cli import Parser, run, share, whole
 from vice.datasets import DATASETS, open_dataset
 from vice.experiments.reproduce.plan import ReproducePlan, parse_datasets
 from vice.experiments.reproduce.tables import (
@@ -51,6 +52,9 @@ def parse() -> argparse.Namespace:
     add("--data-root", type=typed_text,
         help="folder above the benchmarks' folders (VICE_DATA, or data)")  # fmt: skip
     add("--seeds", type=whole(1, 1000), default=1, help="how many seeds, from 0 (1)")
+    add("--part", type=share, metavar="K/N",
+        help="every N-th run from the K-th on, beside other processes; the same command without "
+        "it then writes the whole table")  # fmt: skip
     add("--slurm", action="store_true", help="submit trainings; the next call goes on")
     add("--out", type=typed_path, default=Path("outputs/reproduce"), help="(outputs/reproduce)")
     add("--weights", type=typed_path, default=Path("weights"),
@@ -62,6 +66,8 @@ def parse() -> argparse.Namespace:
     args = parser.parse_intermixed_args()
     if not args.list and args.table is None:
         parser.error("name a table, or --list")
+    if args.part and args.pictures:
+        parser.error("--pictures: ask the call without --part for them, which comes last")
     return args
 
 
@@ -107,6 +113,7 @@ def main() -> int:
         device=args.device,
         weights=args.weights,
         curve=args.curve,
+        part=args.part,
     )
     outcome = reproduce(
         table,

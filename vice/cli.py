@@ -211,6 +211,14 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
+def share(text: str) -> tuple[int, int]:
+    """Type of an option: ``K/N``, the share of the K-th of N processes beside each other."""
+    k, _, n = text.partition("/")
+    if not (k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+        raise argparse.ArgumentTypeError(f"{text} is not K/N with K from 1 to N, such as 2/4")
+    return int(k), int(n)
+
+
 def number(least: float, most: float) -> Callable[[str], float]:
     """Type of an option: a number in a range."""
 

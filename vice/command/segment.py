@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vice.cli import Parser, show, whole
+from vice.cli import Parser, share, show, whole
 from vice.command.fitting import fitted_concepts
 from vice.command.inputs import (
     Inputs,
@@ -62,7 +62,7 @@ def main() -> None:
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of fitted concepts (0)")
     add("--workers", type=whole(0, 64), default=WORKERS, metavar="N",
         help=f"threads that read images and write masks beside the model ({WORKERS})")  # fmt: skip
-    add("--part", type=_part, metavar="K/N",
+    add("--part", type=share, metavar="K/N",
         help="every N-th image from the K-th on, beside other processes")  # fmt: skip
     add("--no-overlays", action="store_true", help="write the masks alone")
     add("--embeddings", choices=FORMS, metavar="FORMAT",
@@ -107,14 +107,6 @@ def main() -> None:
     if predictor.clipping.values:
         show(str(predictor.clipping))
     show_unread(found.unread)
-
-
-def _part(text: str) -> tuple[int, int]:
-    """``K/N`` as two numbers."""
-    k, _, n = text.partition("/")
-    if not (k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
-        raise argparse.ArgumentTypeError(f"{text} is not K/N with K from 1 to N, such as 2/4")
-    return int(k), int(n)
 
 
 def _changes(inputs: Inputs, out: Path) -> list[str]:

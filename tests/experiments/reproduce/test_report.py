@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
 from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.report import LABEL_FREE, changes, to_markdown, write_report
 from vice.experiments.reproduce.runner import Outcome, RowOutcome
 from vice.experiments.reproduce.tables import Experiment, PaperTable, load_scale
+from vice.experiments.reproduce.trainings import computed_in
 
 ROWS = (
     Experiment("base", "vice/demo", evaluate={"linear": {"kind": "linear"}}),
@@ -164,6 +166,28 @@ def test_label_free_scores_and_stability_between_seeds(tmp_path):
     kept = json.loads(write_report(TABLE, found, plan).with_suffix(".json").read_text())
     assert kept["rows"]["base"]["stability"][2]["adjusted_rand_index"] == 0.6
     assert kept["rows"]["base"]["label_free"][1]["cosine"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"TRUNK": {"EXECUTION": {"precision": None}}}, "float32"),
+        ({"TRUNK": {"EXECUTION": {"precision": "bfloat16"}}}, "bfloat16"),
+        ({"TRUNK": {"EXECUTION": {"precision": None}}, "AMP_PARAMS": {"USE_AMP": True}},
+         "mixed precision"),
+        ({"TRUNK": {}}, None),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_what_a_run_was_computed_in_is_told(tmp_path, model, said):
+    if model is not None:
+        (tmp_path / "train_config.yaml").write_text(yaml.safe_dump({"MODEL": model}))
+    assert computed_in(tmp_path) == said
+    found = outcome()
+    found.rows["base"].precisions = [said] * 2 if said else []
+    text = to_markdown(TABLE, found, ReproducePlan(tmp_path, load_scale("full")))
+    cell = f"15 s, in {said}" if said else "15 s"
+    assert lines(text, "base")[1] == f"| base | training | - | - | {cell} | - | - |"
 
 
 def test_times_are_in_milliseconds(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,44 @@ def test_other_rows_are_collected_and_never_run(events, tmp_path, monkeypatch):
     assert outcome.reported_rows(table, found, [grid]) == table
     found.rows[vice].last.clear()
     assert [row.name for row in outcome.reported_rows(table, found, [grid]).rows] == [grid]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7])
+def test_parts_run_everything_once_and_a_shared_run_in_one_of_them(
+    events, tmp_path, monkeypatch, parts
+):
+    table, _ = parts_of(tmp_path)
+    vice, grid = table.rows
+    again = dataclasses.replace(vice, name="ViCE, read otherwise")
+    frozen = dataclasses.replace(grid, name="Lab", config=None, spec="lab")
+    table = dataclasses.replace(table, rows=(vice, again, grid, frozen))
+
+    def place(row, seed, plan):
+        return None, tmp_path / f"{row.name.partition(',')[0]}-seed{seed}", None
+
+    monkeypatch.setattr(outcome, "_place", place)
+    recorded, collected = outcome._train, []
+
+    def train(so_far, row, seed, plan, failed):
+        if plan.only_done:
+            collected.append((row.name, seed))
+            plan.require(row.name)
+        recorded(so_far, row, seed, plan, failed)
+
+    monkeypatch.setattr(outcome, "_train", train)
+    asked = {(row.name, seed) for row in table.rows for seed in range(3)}
+    done: list[set] = []
+    for k in range(1, parts + 1):
+        events.clear()
+        collected.clear()
+        plan = ReproducePlan(tmp_path, load_scale("quick"), seeds=3, part=(k, parts))
+        reproduce(table, plan)
+        done.append({(name, seed) for kind, name, seed in events if kind == "train"})
+        assert done[-1] | set(collected) == asked and not done[-1] & set(collected)
+    assert sum(map(len, done)) == len(asked) and set().union(*done) == asked
+    for seed in range(3):
+        shared = {(vice.name, seed), (again.name, seed)}
+        assert sum(bool(shared & part) for part in done) == 1
 
 
 def test_what_would_have_to_be_computed_is_not(stripes, tmp_path):

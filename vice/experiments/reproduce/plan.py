@@ -59,6 +59,8 @@ class ReproducePlan:
         weights: Folder of files of weights that rows name.
         only_done: Whether what is not done is left so: `require` says it.
         curve: Whether the checkpoint of every epoch is scored, for a curve over epochs.
+        part: K and N: of what is asked for, every N-th run from the K-th on; the others are left to
+            processes beside this one. None does all.
     """
 
     out: Path
@@ -72,6 +74,7 @@ class ReproducePlan:
     weights: Path = Path("weights")
     only_done: bool = False
     curve: bool = False
+    part: tuple[int, int] | None = None
 
     def require(self, what: object) -> None:
         """Says that something has to be computed.

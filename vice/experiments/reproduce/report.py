@@ -157,6 +157,8 @@ def _cells(
         if outcome.processor_seconds:
             taken += f", {fmean(outcome.processor_seconds):.0f} s of the processor"
         taken += _passes(outcome)
+        if outcome.precisions:
+            taken += f", in {' and '.join(sorted(set(outcome.precisions)))}"
         shown = "-" if time is None else f"{time}{'' if plan.comparable() else ' †'}"
         lines.append(["training", shown, source if time else "-", taken, "-", "-"])
     return lines

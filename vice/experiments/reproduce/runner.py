@@ -31,7 +31,13 @@ from vice.experiments.reproduce.plan import (
     run_folder,
 )
 from vice.experiments.reproduce.tables import Experiment, PaperTable
-from vice.experiments.reproduce.trainings import Waiting, ensure_trained, passes, training_seconds
+from vice.experiments.reproduce.trainings import (
+    Waiting,
+    computed_in,
+    ensure_trained,
+    passes,
+    training_seconds,
+)
 from vice.models.training_state import states_of_epochs
 from vice.runtime.progress import progress
 
@@ -58,6 +64,7 @@ class RowOutcome:
         specs: What was scored there.
         curve: Epoch, from 1, to the scores of its checkpoint, a seed each.
         processor_seconds: What the trainings took of the processor, where it is known.
+        precisions: What `vice.experiments.reproduce.trainings.computed_in` tells, a seed each.
     """
 
     last: list[Scores] = field(default_factory=list)
@@ -74,6 +81,7 @@ class RowOutcome:
     specs: list[str] = field(default_factory=list)
     curve: list[dict[int, Scores]] = field(default_factory=list)
     processor_seconds: list[float] = field(default_factory=list)
+    precisions: list[str] = field(default_factory=list)
 
     def take(
         self,
@@ -140,6 +148,10 @@ def reproduce(
     if rows is not None:
         _collect(table, outcome, [pair for pair in work if pair[0].name not in rows], plan, scored)
         work = [pair for pair in work if pair[0].name in rows]
+    if plan.part is not None:
+        mine = _of_part(work, plan, plan.part)
+        _collect(table, outcome, [pair for pair in work if pair not in mine], plan, scored)
+        work = mine
     if plan.slurm:
         asked = progress(work, len(work), f"{table.name}: trainings", every_seconds=0)
         work = [pair for pair in asked if trained(*pair)]
@@ -153,7 +165,9 @@ def reproduce(
         seeds = scored.get(row.name, [])
         compared = row.config is not None and not (row.untrained or row.initial)
         if len(seeds) > 1 and compared:
-            only_done = plan.only_done or (rows is not None and row.name not in rows)
+            # Of seeds that several processes train, the call that comes last compares them.
+            other = plan.part is not None or (rows is not None and row.name not in rows)
+            only_done = plan.only_done or other
             seed_plan = dataclasses.replace(plan, only_done=only_done)
             compare = partial(_compare_seeds, outcome.rows[row.name], row, seeds, seed_plan)
             _guarded(outcome, f"{row.name}, stability between seeds", compare)
@@ -174,6 +188,25 @@ def _collect(
             _train(outcome, row, seed, only_done, {})
             _score(table, outcome.rows[row.name], row, seed, only_done)
             scored.setdefault(row.name, []).append(seed)
+
+
+def _of_part(
+    work: Sequence[tuple[Experiment, int]], plan: ReproducePlan, part: tuple[int, int]
+) -> list[tuple[Experiment, int]]:
+    """The rows and seeds of a part; those that share a run are never in two."""
+    k, n = part
+    runs: dict[object, list[tuple[Experiment, int]]] = {}
+    for row, seed in work:
+        runs.setdefault(_run_of(row, seed, plan), []).append((row, seed))
+    return [pair for shared in list(runs.values())[k - 1 :: n] for pair in shared]
+
+
+def _run_of(row: Experiment, seed: int, plan: ReproducePlan) -> object:
+    if row.config is not None and not row.untrained:
+        # What is wrong with a row is said where it is trained.
+        with suppress(UserError):
+            return _place(row, seed, plan)[1]
+    return row.name, seed
 
 
 def reported_rows(table: PaperTable, outcome: Outcome, rows: Collection[str]) -> PaperTable:
@@ -283,6 +316,8 @@ def _score(
         outcome.processor_seconds.append(taken["processor_seconds"])
     if (counted := passes(folder)) is not None:
         outcome.passes.append(counted)
+    if (precision := computed_in(folder)) is not None:
+        outcome.precisions.append(precision)
 
 
 def _curve(

@@ -14,7 +14,7 @@ from vice.experiments.train import submit, train
 from vice.models.training_state import final_state
 from vice.runtime.files import make_folder, read_json, write_json
 from vice.runtime.health_log import read_health
-from vice.runtime.run_folder import RECORD_NAME, WEIGHTS_NAME
+from vice.runtime.run_folder import RECORD_NAME, WEIGHTS_NAME, read_config
 
 #: What a line of the health log counts of the images that went through the network.
 COUNTED = ("views_trained", "views_forward_only")
@@ -87,6 +87,21 @@ def passes(folder: Path) -> tuple[int, int] | None:
         return None
     trained, only = (sum(line[name] for line in lines) for name in COUNTED)
     return trained, only
+
+
+def computed_in(folder: Path) -> str | None:
+    """What a run's network multiplies in, which its name does not say; None where nothing says.
+
+    Returns:
+        ``"float32"``, ``"bfloat16"`` or ``"mixed precision"`` of VISSL; a run that was left to what
+        is faster holds what was found.
+    """
+    model = read_config(folder).get("MODEL", {})
+    execution = model.get("TRUNK", {}).get("EXECUTION", {})
+    if "precision" not in execution:
+        return None
+    mixed = model.get("AMP_PARAMS", {}).get("USE_AMP", False)
+    return str(execution["precision"] or ("mixed precision" if mixed else "float32"))
 
 
 def _submitted(run: Run, folder: Path, images: Path, plan: ReproducePlan) -> str:
