@@ -86,6 +86,8 @@ REFUSED = {
     "reproduce mian": "did you mean main?",
     "reproduce main --scale tny": "did you mean tiny?",
     "reproduce main --dataset coco27=sett": "/set?",
+    "reproduce main --part 0/4": "0/4 is not K/N",
+    "reproduce main --part 1/4 --pictures 6": "ask the call without --part",
     "benchmark poling": "did you mean pooling?",
     "benchmark pooling --images fotos": "did you mean photos?",
     "demo --images fotos": "did you mean photos?",
