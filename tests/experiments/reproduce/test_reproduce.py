@@ -48,7 +48,8 @@ def test_two_rows_are_trained_and_scored_and_a_third_fails_alone(stripes, tmp_pa
     (known, *_) = out.glob("runs/*/train_config.yaml")
     steps = len((known.parent / "health.jsonl").read_text().splitlines())
     views = 2 * steps * yaml.safe_load(known.read_text())["VICE"]["VIEWS"]["num_views"]
-    assert f" s of the processor, {views} views forward and backward, 0 forward alone |" in text
+    told = f"{views} views forward and backward, 0 forward alone, in float32 |"
+    assert f" s of the processor, {told}" in text
     paired = out / "tables" / "ablation_lowres-tiny-stripes-paired.md"
     assert f"{paired}: intervals" in done.stdout
     assert re.search(r"^\| superpixels.*\[.*\] / .*\[.*\]", paired.read_text(), re.M)
