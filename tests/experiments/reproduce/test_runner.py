@@ -95,7 +95,8 @@ def test_parts_run_everything_once_and_a_shared_run_in_one_of_them(
     vice, grid = table.rows
     again = dataclasses.replace(vice, name="ViCE, read otherwise")
     frozen = dataclasses.replace(grid, name="Lab", config=None, spec="lab")
-    table = dataclasses.replace(table, rows=(vice, again, grid, frozen))
+    lab = dataclasses.replace(frozen, name="Lab again")
+    table = dataclasses.replace(table, rows=(vice, frozen, again, grid, lab))
 
     def place(row, seed, plan):
         return None, tmp_path / f"{row.name.partition(',')[0]}-seed{seed}", None
@@ -121,8 +122,9 @@ def test_parts_run_everything_once_and_a_shared_run_in_one_of_them(
         assert done[-1] | set(collected) == asked and not done[-1] & set(collected)
     assert sum(map(len, done)) == len(asked) and set().union(*done) == asked
     for seed in range(3):
-        shared = {(vice.name, seed), (again.name, seed)}
-        assert sum(bool(shared & part) for part in done) == 1
+        for pair in ((vice, again), (frozen, lab)):
+            shared = {(row.name, seed) for row in pair}
+            assert sum(bool(shared & part) for part in done) == 1
 
 
 def test_what_would_have_to_be_computed_is_not(stripes, tmp_path):

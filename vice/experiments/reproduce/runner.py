@@ -145,13 +145,11 @@ def reproduce(
         work_on = partial(_train, outcome, row, seed, plan, failed)
         return _guarded(outcome, f"{row.name}, seed {seed}", work_on)
 
-    if rows is not None:
-        _collect(table, outcome, [pair for pair in work if pair[0].name not in rows], plan, scored)
-        work = [pair for pair in work if pair[0].name in rows]
+    mine = [pair for pair in work if rows is None or pair[0].name in rows]
     if plan.part is not None:
-        mine = _of_part(work, plan, plan.part)
-        _collect(table, outcome, [pair for pair in work if pair not in mine], plan, scored)
-        work = mine
+        mine = _of_part(mine, plan, plan.part)
+    _collect(table, outcome, [pair for pair in work if pair not in mine], plan, scored)
+    work = mine
     if plan.slurm:
         asked = progress(work, len(work), f"{table.name}: trainings", every_seconds=0)
         work = [pair for pair in asked if trained(*pair)]
@@ -193,7 +191,7 @@ def _collect(
 def _of_part(
     work: Sequence[tuple[Experiment, int]], plan: ReproducePlan, part: tuple[int, int]
 ) -> list[tuple[Experiment, int]]:
-    """The rows and seeds of a part; those that share a run are never in two."""
+    """The rows and seeds of a part; those that share a run, or an embedder, are never in two."""
     k, n = part
     runs: dict[object, list[tuple[Experiment, int]]] = {}
     for row, seed in work:
@@ -206,7 +204,7 @@ def _run_of(row: Experiment, seed: int, plan: ReproducePlan) -> object:
         # What is wrong with a row is said where it is trained.
         with suppress(UserError):
             return _place(row, seed, plan)[1]
-    return row.name, seed
+    return row.spec or row.name, seed
 
 
 def reported_rows(table: PaperTable, outcome: Outcome, rows: Collection[str]) -> PaperTable:
