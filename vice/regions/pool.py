@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from vice.precision import full_precision
-from vice.regions.dense_means import PooledSmallMeans, fits
-from vice.regions.dense_representatives import SmallRepresentatives, representatives_fit
 from vice.regions.means import PooledMeans
 from vice.regions.numbering import RegionIndex, _numbered
 from vice.regions.representatives import COHERENCE_GRADIENTS, Representatives
+from vice.regions.small_maps import fits
+from vice.regions.small_means import PooledSmallMeans
+from vice.regions.small_representatives import SmallRepresentatives, representatives_fit
 
 logger = logging.getLogger(__name__)
 NORMALIZE_MODES = ("pixel", "region")
@@ -95,7 +96,7 @@ def region_means(embeddings: Tensor, numbered: RegionIndex, options: dict[str, b
 
     On a GPU with Triton, one fused kernel each way (`vice.regions.kernels`). Elsewhere, in
     float64, and under `torch.use_deterministic_algorithms`, plain PyTorch (`vice.regions.means`;
-    small maps on a CPU at once, `vice.regions.dense_means`).
+    small maps on a CPU at once, `vice.regions.small_means`).
     A GPU that has to do without the kernels is logged once.
     """
     if (kernels := _kernels_for(embeddings)) is not None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.conftest import ragged_regions
-from tests.regions.test_dense_means import SHAPES
+from tests.regions.test_small_means import SHAPES
 from vice.experiments.benchmark.data import block_regions
-from vice.regions import COHERENCE_GRADIENTS, dense_means, index_regions, pool
+from vice.regions import COHERENCE_GRADIENTS, index_regions, pool, small_maps
 from vice.regions import representative_regions as representatives
-from vice.regions.dense_representatives import representatives_fit
+from vice.regions.small_representatives import representatives_fit
 
 
 def both(cells, regions, prototypes, **options):
@@ -31,7 +34,7 @@ def test_both_ways_agree_with_float64(rng, monkeypatch, shape, gradient, align_c
     regions = torch.from_numpy(ragged_regions(rng, maps, height, width))
     prototypes = F.normalize(torch.randn(6, dim), dim=1)
     # Two maps at a time: parts begin and end within the batch.
-    monkeypatch.setattr(dense_means, "WIDE", 2 * dim * rows * columns)
+    monkeypatch.setattr(small_maps, "WIDE", 2 * dim * rows * columns)
     options = {"align_corners": align_corners, "coherence_gradient": gradient}
     wide = cells.detach().double().requires_grad_()
     exact = both(wide, regions, prototypes.double(), **options)
@@ -75,3 +78,37 @@ def test_what_fits():
     assert representatives_fit(cells, regions)
     assert not representatives_fit(cells.double(), regions)
     assert not representatives_fit(torch.empty(3, 32, 96, 96), regions)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    prototypes=st.sampled_from([1, 2, 30]),
+    apart=st.sampled_from([0.0, 0.05, 1.0]),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_chosen_pixel_is_the_best_of_all(seed, prototypes, apart):
+    """Cells at a prototype, near one, or anywhere: with and without pixels whose best is known."""
+    rng = np.random.default_rng(seed)
+    concepts = F.normalize(torch.from_numpy(rng.normal(size=(prototypes, 5))).float(), dim=1)
+    maps, height, width, rows, columns = rng.integers(1, 5, 5).tolist()
+    near = concepts[torch.from_numpy(rng.integers(prototypes, size=(maps, rows, columns)))]
+    cells = near + apart * torch.from_numpy(rng.normal(size=near.shape)).float()
+    cells *= torch.from_numpy(rng.uniform(0.5, 2, (*near.shape[:3], 1))).float()
+    cells = cells.permute(0, 3, 1, 2)
+    size = (height * rows + 4, width * columns + 4)
+    regions = torch.from_numpy(ragged_regions(rng, maps, *size))
+    pooled, _ = representatives(cells, regions, concepts)
+    dense = F.interpolate(cells.double(), size, mode="bilinear", align_corners=False)
+    scores = torch.einsum("kd,bdhw->bkhw", concepts.double(), F.normalize(dense, dim=1)).amax(1)
+    found = (pooled.vectors.double() @ concepts.double().t()).amax(1)
+    best = [scores[number][regions[number] == region].max() for number, region in pooled.index]
+    torch.testing.assert_close(found, torch.stack(best), atol=2e-6, rtol=0)
+
+
+def test_what_is_no_number_comes_out_again():
+    """A NaN is not lost in a region whose best pixel is known without looking at all scores."""
+    cells = torch.ones(1, 4, 4, 4)
+    cells[0, 1, 3, 3] = torch.nan
+    regions = torch.zeros(1, 16, 16, dtype=torch.long)
+    vectors = representatives(cells, regions, torch.eye(4))[0].vectors
+    assert vectors.isnan().any()

@@ -7,7 +7,7 @@ import torch
 
 from tests.conftest import ragged_regions
 from vice.experiments.benchmark.data import block_regions
-from vice.regions import dense_means, index_regions, pool, pool_regions
+from vice.regions import index_regions, pool, pool_regions, small_maps
 
 #: Maps, dimensions, cells and pixels: odd ratios, one row, one column, more cells than pixels.
 SHAPES = [(3, 5, 4, 6, 17, 22), (2, 8, 1, 4, 9, 132), (2, 3, 5, 1, 5, 7), (4, 16, 7, 9, 6, 8)]
@@ -16,14 +16,12 @@ SHAPES = [(3, 5, 4, 6, 17, 22), (2, 8, 1, 4, 9, 132), (2, 3, 5, 1, 5, 7), (4, 16
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("mode", ["pixel", "region"])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kept", [0, dense_means.KEPT])
-def test_both_ways_agree(rng, monkeypatch, shape, mode, align_corners, kept):
+def test_both_ways_agree(rng, monkeypatch, shape, mode, align_corners):
     maps, dim, rows, columns, height, width = shape
     cells = torch.randn(maps, dim, rows, columns, dtype=torch.float64).requires_grad_()
     regions = torch.from_numpy(ragged_regions(rng, maps, height, width))
     # Two maps at a time: parts begin and end within the batch.
-    monkeypatch.setattr(dense_means, "WIDE", 2 * dim * rows * columns)
-    monkeypatch.setattr(dense_means, "KEPT", kept)
+    monkeypatch.setattr(small_maps, "WIDE", 2 * dim * rows * columns)
     found = []
     for at_once in (True, False):
         monkeypatch.setattr(pool, "fits", lambda *some, answer=at_once: answer)
@@ -38,8 +36,8 @@ def test_what_fits():
     """The demo's maps do; the papers' would need matrices of many entries."""
     small = index_regions(block_regions(3, 96, 16, "cpu"))
     large = index_regions(block_regions(2, 400, 20, "cpu"))
-    assert dense_means.fits(torch.empty(3, 32, 24, 24), small)
-    assert not dense_means.fits(torch.empty(2, 128, 100, 100), large)
-    assert not dense_means.fits(torch.empty(3, 32, 24, 24, device="meta"), small)
+    assert small_maps.fits(torch.empty(3, 32, 24, 24), small)
+    assert not small_maps.fits(torch.empty(2, 128, 100, 100), large)
+    assert not small_maps.fits(torch.empty(3, 32, 24, 24, device="meta"), small)
     nothing = index_regions(torch.full((3, 96, 96), -1))
-    assert not dense_means.fits(torch.empty(3, 32, 24, 24), nothing)
+    assert not small_maps.fits(torch.empty(3, 32, 24, 24), nothing)

@@ -8,8 +8,15 @@ region's vector v. Of small maps distances come out of inner products instead,
 of which <z, v> is mixed from the cells' own products with v, as lengths are from theirs. In float32
 that difference would lose the digits of small distances, so all of it is computed in float64, and
 an embedding that is float64 itself is left to the other way. Scores stay in float32: they decide
-which pixel is taken, and which way is faster is decided by how many there are. The matrices are
-those of `vice.regions.dense_means`; values and gradient are the same up to rounding.
+which pixel is taken.
+
+Of few pixels all scores are mixed (branch and bound). The best of a mix is at most the mix of the
+bests, max_k sum_j b_j s_jk <= sum_j b_j max_k s_jk, and equal to it where one prototype is the best
+of all four cells. So a region's best such pixel is known from one number a cell, and but for those
+whose bound comes up to it no other pixel can be the best of the region.
+
+The matrices are those of `vice.regions.small_maps`; values and gradient are the same up to
+rounding.
 """
 
 from __future__ import annotations
@@ -19,17 +26,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vice.regions.dense_means import Part, SmallMaps, fits, inverse_lengths
 from vice.regions.fragments import EPSILON, NOISE, STRIP
-from vice.regions.representatives import first_best, through_length
-
-#: Most entries of a dense matrix, in pixels of its map: the other way is dearer than that of means.
-ENTRIES = 16
+from vice.regions.representatives import through_length
+from vice.regions.small_maps import Part, SmallMaps, fits, inverse_lengths, mixed_at, places
 
 
 def representatives_fit(embeddings: Tensor, numbered: Any) -> bool:
     """Whether maps are small, and less precise than what they are computed in."""
-    return embeddings.dtype == torch.float32 and fits(embeddings, numbered, ENTRIES)
+    return embeddings.dtype == torch.float32 and fits(embeddings, numbered)
 
 
 class _Kept(NamedTuple):
@@ -65,15 +69,14 @@ class SmallRepresentatives(torch.autograd.Function):
             slots = part.slots()
             squares, longest = part.squared_lengths()
             lengths = inverse_lengths(squares, longest)
-            scores = _best_scores(part, prototypes).mul_(lengths)
-            chosen = first_best(slots, scores.flatten(), rows.stop - rows.start)[own]
+            chosen = _choose(part, prototypes, lengths.float().flatten(), slots)[own]
             found = squares.new_zeros(rows.stop - rows.start, maps.dim)
             found[own] = part.mix(chosen) * lengths.flatten()[chosen, None]
             vectors[rows] = found
             distance = _distances(part, (lengths, squares), found, slots)
             # Rounding: as in the other way, the chosen pixel is itself.
             distance.view(-1)[chosen] = 0
-            sums[rows].index_add_(0, slots, distance.flatten())
+            sums[rows] = torch.bincount(slots, distance.flatten(), rows.stop - rows.start)
             kept.append(_Kept(chosen, lengths.float(), distance.float()))
         coherence = sums[maps.slot] / numbered.counts
         ctx.save_for_backward(embeddings, vectors, numbered.counts)
@@ -100,32 +103,52 @@ class SmallRepresentatives(torch.autograd.Function):
         return found, None, None, None
 
 
-def _best_scores(part: Part, prototypes: Tensor) -> Tensor:
-    """Best score (m, h*w) of each pixel's mix, not divided by its length."""
-    y, x = part.whole.rows, part.whole.columns
-    down, across = y.share.float()[:, None, None], x.share.float()[:, None]
-    grid = (part.cells.float() @ prototypes.t()).unflatten(1, part.whole.grid).unbind(1)
+def _choose(part: Part, prototypes: Tensor, lengths: Tensor, slots: Tensor) -> Tensor:
+    """The pixel (m * slots,) with the best score of each slot; any where none is to be had.
 
-    def mixed_across(cell: int) -> Tensor:
-        left, right = (grid[cell].index_select(1, index) for index in (x.low, x.high))
-        return torch.lerp(left, right, across)
+    Args:
+        part: Some maps.
+        prototypes: (K, D) float32.
+        lengths: (m * h*w,) float32, inverse lengths of the mixes.
+        slots: (m * h*w,), slot of each pixel.
+    """
+    of_cells = part.cells.float() @ prototypes.t()
+    best, which = of_cells.max(1)
+    corners = which[part.patches.column][part.patches.entries.long()]
+    known = (corners == corners[0]).all(0).index_select(0, part.patches.of_pixel)
+    bound = part.mixed(best.view(part.grid.shape[:3])).flatten() * lengths
+    # Rounding: what is mixed in two ways differs by as much at most.
+    slack = float(best.abs().max()) * 8 * torch.finfo(best.dtype).eps
 
-    best = down.new_empty(len(part.grid), len(y.low), len(x.low))
-    step = max(1, STRIP // (grid[0][:, 0].numel() * len(x.low)))
-    first, near = 0, (-1, grid[0])
-    # Broadcasting: rows of pixels between two rows of cells read the same two, and copy neither.
-    for cell, count in enumerate(torch.bincount(y.low).tolist()):
-        if not count:
-            continue
-        above = near[1] if near[0] == cell else mixed_across(cell)
-        near = cell + 1, mixed_across(min(cell + 1, len(grid) - 1))
-        last = first + count
-        for start in range(first, last, step):
-            some = slice(start, min(start + step, last))
-            mixed = torch.lerp(above.unsqueeze(1), near[1].unsqueeze(1), down[some])
-            torch.amax(mixed, 3, out=best[:, some])
-        first = last
-    return best.flatten(1)
+    def scores(pixels: Tensor) -> Tensor:
+        parts = pixels.split(max(1, STRIP // len(prototypes)))
+        found = [mixed_at(part.whole, of_cells, some).amax(1) for some in parts]
+        return torch.cat(found) * lengths[pixels]
+
+    rows = len(part.patches.bounds) - 1
+    value = bound.masked_fill(~known, -torch.inf)
+    least = value.new_full((rows,), -torch.inf).scatter_reduce_(0, slots, value, "amax")
+    # Of pixels without a region none is asked for, and of regions without pixels there is none.
+    least.view(len(part.grid), -1)[:, -1] = torch.inf
+    least[part.patches.bounds.diff() == 0] = torch.inf
+    if least.isneginf().any():
+        highest = _first_best(slots, bound, rows).clamp_(max=len(bound) - 1)
+        least = torch.where(least.isneginf(), scores(highest), least)
+    below = torch.add(bound, lengths, alpha=slack) < least.index_select(0, slots)
+    # NaN is below nothing, and comes out again.
+    pixels = places((below | known).logical_not_())
+    value[pixels] = scores(pixels)
+    return _first_best(slots, value, rows)
+
+
+def _first_best(slots: Tensor, scores: Tensor, rows: int) -> Tensor:
+    """As `vice.regions.representatives.first_best`, where to find a few pixels costs no waiting."""
+    if scores.max().isnan():
+        scores = torch.where(scores.isnan(), torch.inf, scores)
+    top = scores.new_full((rows,), -torch.inf).scatter_reduce_(0, slots, scores, "amax")
+    pixels = places(scores == top.index_select(0, slots))
+    first = pixels.new_full((rows,), len(scores))
+    return first.scatter_reduce_(0, slots[pixels], pixels, "amin")
 
 
 def _distances(
@@ -142,8 +165,7 @@ def _distances(
         slots: (m * h*w,), slot of each pixel.
     """
     lengths, squares = of_pixels
-    products = vectors.view(len(part.grid), -1, part.grid.shape[3]) @ part.cells.mT
-    along = part.gathered(products) * lengths
+    along = part.gathered(part.products(vectors)).mul_(lengths)
     own = vectors.square().sum(1)[slots].view_as(lengths)
     # Length: 1, but for what is shorter than epsilon, or has none.
     distance = (squares * lengths.square() - 2 * along + own).clamp_(min=0).sqrt_()
@@ -167,8 +189,8 @@ def _gradient(
     slots = part.slots()
     pull = torch.where(distance > 0, of_sums[slots].view_as(distance) / distance, 0)
     # Precision: differences were taken on the way forward, so sums of float32 do from here on.
-    matrix = part.matrix(pull * lengths).float()
-    of_cells = matrix.mT @ vectors.neg().view(*matrix.shape[:2], -1)
+    entries = part.sums(pull * lengths).float()
+    of_cells = part.transposed(entries, vectors.neg())
     own = vectors.square().sum(1)[slots].view_as(distance)
     # Gradient: p of unit length gives c p - v; p below epsilon is divided by it and gives p - v.
     closeness = torch.where(lengths < 1 / EPSILON, (1 + own - distance.square()) / 2, 1)
@@ -176,7 +198,7 @@ def _gradient(
     reaction = of_vectors
     if through:
         total = pull.new_zeros(len(vectors)).index_add_(0, slots, pull.flatten())
-        drawn = (matrix @ part.cells).flatten(0, 1)
+        drawn = part.matrix(entries) @ part.cells
         reaction = of_vectors + total.unsqueeze(1) * vectors - drawn
     taken = slots[chosen]
     share = through_length(reaction[taken], vectors[taken], lengths.flatten()[chosen])
