@@ -24,7 +24,7 @@ from vice.regions.fragments import CANCELLED, EPSILON, GATHERED, NOISE, _bounded
 #: Most places of a region's and a cell's number, in pixels of a map, that patches are looked up in.
 PLACES = 16
 #: Most elements of the D wide rows, and most pixels, of the maps that are taken at a time.
-WIDE, PIXELS = 2**18, 2**17
+WIDE, PIXELS = 2**19, 2**17
 
 
 def fits(embeddings: Tensor, numbered: Any) -> bool:
@@ -109,10 +109,12 @@ class SmallMaps:
             _mixing(each, count)
             for each, count in zip((self.rows, self.columns), self.grid, strict=True)
         ]
-        self.pairs = (
-            pair_sums(self.rows, self.grid[0]),
-            pair_sums(self.columns, self.grid[1]).mT.contiguous(),
+        # Of the gradient, which is as precise as the embedding.
+        down, across = (
+            pair_sums(each, count).to(embeddings)
+            for each, count in zip((self.rows, self.columns), self.grid, strict=True)
         )
+        self.pairs = down, across.mT.contiguous()
         self.near = around(self.grid[0], self.grid[1], embeddings.device).flatten()
         self._place_regions(numbered)
 

@@ -30,6 +30,9 @@ from vice.regions.fragments import EPSILON, NOISE, STRIP
 from vice.regions.representatives import through_length
 from vice.regions.small_maps import Part, SmallMaps, fits, inverse_lengths, mixed_at, places
 
+#: Of pixels whose scores are asked for, one in so many: of more it is quicker to mix those of all.
+FEW = 4
+
 
 def representatives_fit(embeddings: Tensor, numbered: Any) -> bool:
     """Whether maps are small, and less precise than what they are computed in."""
@@ -127,18 +130,46 @@ def _choose(part: Part, prototypes: Tensor, lengths: Tensor, slots: Tensor) -> T
 
     rows = len(part.patches.bounds) - 1
     value = bound.masked_fill(~known, -torch.inf)
-    least = value.new_full((rows,), -torch.inf).scatter_reduce_(0, slots, value, "amax")
-    # Of pixels without a region none is asked for, and of regions without pixels there is none.
+    highest = _first_best(slots, bound, rows).clamp_(max=len(bound) - 1)
+    least = scores(highest).scatter_reduce_(0, slots, value, "amax")
+    # Of pixels without a region none is asked for.
     least.view(len(part.grid), -1)[:, -1] = torch.inf
-    least[part.patches.bounds.diff() == 0] = torch.inf
-    if least.isneginf().any():
-        highest = _first_best(slots, bound, rows).clamp_(max=len(bound) - 1)
-        least = torch.where(least.isneginf(), scores(highest), least)
     below = torch.add(bound, lengths, alpha=slack) < least.index_select(0, slots)
     # NaN is below nothing, and comes out again.
     pixels = places((below | known).logical_not_())
-    value[pixels] = scores(pixels)
+    if len(pixels) * FEW > len(bound):
+        value = _all_scores(part, of_cells).flatten().mul_(lengths)
+    else:
+        value[pixels] = scores(pixels)
     return _first_best(slots, value, rows)
+
+
+def _all_scores(part: Part, of_cells: Tensor) -> Tensor:
+    """Best score (m, h, w) of each pixel's mix of its cells' scores (m * h'*w', K)."""
+    y, x = part.whole.rows, part.whole.columns
+    down, across = y.share.float()[:, None, None], x.share.float()[:, None]
+    grid = of_cells.unflatten(0, part.grid.shape[:3]).unbind(1)
+
+    def mixed_across(cell: int) -> Tensor:
+        left, right = (grid[cell].index_select(1, index) for index in (x.low, x.high))
+        return torch.lerp(left, right, across)
+
+    best = down.new_empty(len(part.grid), len(y.low), len(x.low))
+    step = max(1, STRIP // (grid[0][:, 0].numel() * len(x.low)))
+    first, near = 0, (-1, grid[0])
+    # Broadcasting: rows of pixels between two rows of cells read the same two, and copy neither.
+    for cell, count in enumerate(torch.bincount(y.low).tolist()):
+        if not count:
+            continue
+        above = near[1] if near[0] == cell else mixed_across(cell)
+        near = cell + 1, mixed_across(min(cell + 1, len(grid) - 1))
+        last = first + count
+        for start in range(first, last, step):
+            some = slice(start, min(start + step, last))
+            mixed = torch.lerp(above.unsqueeze(1), near[1].unsqueeze(1), down[some])
+            torch.amax(mixed, 3, out=best[:, some])
+        first = last
+    return best
 
 
 def _first_best(slots: Tensor, scores: Tensor, rows: int) -> Tensor:
