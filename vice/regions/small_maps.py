@@ -10,7 +10,7 @@ pixel needs (sampled products of dense matrices).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Patches:
     Args:
         slot: int32 (m, h*w), slot of each pixel, counted within these maps.
         block: int32 (h*w,), upper left cell of each pixel of a map.
-        corners: int64 (4, h'*w'), the four cells beginning with each one.
+        grid: Rows and columns of a map's cells.
         slots: Slots of a map.
 
     Attributes:
@@ -53,27 +53,43 @@ class Patches:
         column: int32 (E,), cell of each entry, counted over these maps.
     """
 
-    def __init__(self, slot: Tensor, block: Tensor, corners: Tensor, slots: int) -> None:
-        cells, rows = corners.shape[1], len(slot) * slots
+    def __init__(self, slot: Tensor, block: Tensor, grid: Sequence[int], slots: int) -> None:
+        cells, rows = grid[0] * grid[1], len(slot) * slots
         key = (slot * cells).add_(block).flatten()
-        found, self.of_pixel = _numbered(key, rows * cells)
-        self.slot = found // cells
-        first = self.slot * cells
-        entry, number = _numbered((corners[:, found - first] + first).flatten(), rows * cells)
-        self.entries = number.view(4, -1)
-        self.column = (entry % cells + entry // (cells * slots) * cells).int()
+        # Histogram: a table of all places takes less than sorting the pixels would.
+        table = (torch.bincount(key, minlength=rows * cells) > 0).view(rows, *grid)
+        found, number = _numbered(table)
+        self.of_pixel = number.index_select(0, key)
+        self.slot = torch.from_numpy(found.numpy() // cells)
+        table[:, :, 1:] |= table[:, :, :-1].clone()
+        table[:, 1:] |= table[:, :-1].clone()
+        entry, number = _numbered(table)
+        corners = found + _corner_steps(grid)[:, found - self.slot * cells]
+        self.entries = number.index_select(0, corners.flatten()).view(4, -1)
+        row = entry.numpy() // cells
+        self.column = (entry - torch.from_numpy((row - row // slots) * cells)).int()
         self.bounds = torch.searchsorted(entry, torch.arange(rows + 1) * cells, out_int32=True)
 
 
-def _numbered(keys: Tensor, bound: int) -> tuple[Tensor, Tensor]:
-    """The distinct keys (Q,), ascending, and the number of each one (N,) among them.
-
-    Histogram: keys lie below a bound that a table can be made of, where sorting would take longer.
-    """
-    found = places(torch.bincount(keys, minlength=bound) > 0)
-    number = torch.empty(bound, dtype=torch.int32)
+def _numbered(table: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a mask is set, int64 (Q,), and of each of its places the number there, int32."""
+    found = places(table.view(-1))
+    number = torch.empty(table.numel(), dtype=torch.int32)
     number[found] = torch.arange(len(found), dtype=torch.int32)
-    return found, number.index_select(0, keys)
+    return found, number
+
+
+def _corner_steps(grid: Sequence[int]) -> Tensor:
+    """Steps (4, h'*w') from each cell to the four that begin with it.
+
+    In the last row and column the next cell is that one itself, as in `vice.regions.bilinear.Axis`.
+    """
+    down, across = (
+        (torch.arange(count) < count - 1).long() * step
+        for count, step in zip(grid, (grid[1], 1), strict=True)
+    )
+    down, across = torch.broadcast_tensors(down[:, None], across)
+    return torch.stack([torch.zeros_like(down), across, down, down + across]).flatten(1)
 
 
 class SmallMaps:
@@ -127,14 +143,14 @@ class SmallMaps:
         # The last slot of a map is for pixels without a region.
         slots = torch.cat([within.int(), torch.tensor([self.slots - 1], dtype=torch.int32)])
         slot = slots.index_select(0, numbered.row.view(-1)).view(self.maps, -1)
-        self.step = max(1, min(WIDE // (self.cells * self.dim), PIXELS // slot.shape[1]))
+        # Memory: what is computed of a part stands beside all maps, and is no more than a quarter.
+        most = min(WIDE // (self.cells * self.dim), PIXELS // slot.shape[1], -(-self.maps // 4))
+        self.step = max(1, most)
         slot += torch.arange(self.maps, dtype=torch.int32)[:, None] % self.step * self.slots
         block = (self.rows.low[:, None] * self.grid[1] + self.columns.low).flatten().int()
-        # In the last row and column a pixel's next cell is its own, as in `Axis`.
-        place = torch.arange(self.cells).view(self.grid)
-        below = _next(place, 0)
-        corners = torch.stack([place, _next(place, 1), below, _next(below, 1)]).flatten(1)
-        self.patches = [Patches(some, block, corners, self.slots) for some in slot.split(self.step)]
+        self.patches = [
+            Patches(some, block, self.grid, self.slots) for some in slot.split(self.step)
+        ]
 
     def parts(self, embeddings: Tensor, dtype: torch.dtype | None = None) -> Iterator[Part]:
         """All maps, some at a time, converted to another dtype if one is given."""
@@ -188,12 +204,13 @@ class Part:
     def transposed(self, entries: Tensor, vectors: Tensor) -> Tensor:
         """The transposed matrix times vectors (m * slots, D): (m * h'*w', D)."""
         bounds, column = self.patches.bounds, self.patches.column
-        row = torch.repeat_interleave(
-            torch.arange(len(bounds) - 1, dtype=torch.int32), bounds.diff()
-        )
-        column, order = column.sort(stable=True)
-        of_cells = torch.arange(len(self.cells) + 1, dtype=torch.int32)
-        bounds = torch.searchsorted(column, of_cells, out_int32=True)
+        rows = torch.arange(len(bounds) - 1, dtype=torch.int32)
+        row = torch.repeat_interleave(rows, bounds.diff())
+        # Radix sort: that is what NumPy takes for 16 bits.
+        keys = column.numpy().astype(np.uint16 if len(self.cells) <= 2**16 else np.int32)
+        order = torch.from_numpy(np.argsort(keys, kind="stable"))
+        each = torch.bincount(column, minlength=len(self.cells))
+        bounds = torch.cat([each.new_zeros(1), each.cumsum(0)]).int()
         shape = (len(self.cells), len(vectors))
         return _bounded_csr(bounds, row[order], entries[order], shape) @ vectors
 
