@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from torch.utils.data import DataLoader
 
 from vice.cli import Parser, run
 from vice.errors import UserError
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 
 class Broken:
@@ -70,3 +77,30 @@ def test_no_option_is_dropped_where_it_is_given_twice(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(["--seed", "1", "--seed=1"])
     assert "--seed: given twice, as 1 and as 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, "passive"), ("active", "active")])
+def test_threads_sleep_while_they_wait_unless_the_environment_says_otherwise(given, wanted):
+    """And PyTorch, which reads it when it is imported, is not there before a command begins."""
+    text = (
+        "import os, sys; from vice.cli import run; "
+        "run(lambda: print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY']))"
+    )
+    environment = {**os.environ, **({"OMP_WAIT_POLICY": given} if given else {})}
+    if given is None:
+        environment.pop("OMP_WAIT_POLICY", None)
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout.split() == ["False", wanted]
+
+
+def test_no_command_imports_torch_before_it_runs():
+    """What OpenMP is to know has to be said before."""
+    tools = sorted(path.stem for path in TOOLS.glob("*.py"))
+    text = f"import sys, vice.command.console, {', '.join(tools)}; print('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TOOLS.parent), str(TOOLS)])}
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, env=environment, check=True
+    )
+    assert len(tools) > 10 and done.stdout.split() == ["False"]

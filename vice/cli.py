@@ -22,6 +22,7 @@ from vice.runtime.launch import read_environment
 from vice.runtime.loader_faults import half_built_loaders_are_silent
 from vice.runtime.log_streams import guard, make_lenient
 from vice.runtime.preemption import SIGNALS, STOPPED, Preempted
+from vice.runtime.threads import wait_asleep
 
 #: How a line on the terminal begins.
 LINE, CLOCK = "%(asctime)s %(message)s", "%H:%M:%S"
@@ -49,6 +50,7 @@ def run(main: Callable[[], int | None], *, joins: bool = False, kept: str = "") 
             first then say nothing but errors.
         kept: What a command that is stopped leaves, and whether the same one goes on; said then.
     """
+    wait_asleep()
     set_up_log()
     try:
         with interrupts.interruptible(), half_built_loaders_are_silent():

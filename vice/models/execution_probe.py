@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,11 +18,11 @@ SECONDS = 3.0
 LEAST = 2
 #: A way is taken in place of the plainest one if its step takes at most so much of that one's.
 WORTH = 0.95
-#: A way whose step with few images takes so many of the plainest one's is not tried with all: a
-#: processor that does not multiply in bfloat16 takes ten, and minutes beside another busy program.
+#: A way in which a small convolution takes so many of the plainest one's seconds is not tried: a
+#: processor that does not multiply in bfloat16 takes tens, and minutes for a step.
 HOPELESS = 3.0
-#: Images of an input that each way is given first: normalization of a batch needs two.
-FEW = 2
+#: Steps of the small convolution, its channels, and the side of its two images.
+GLANCES, CHANNELS, SIDE = 5, 32, 32
 
 
 def fastest(
@@ -41,16 +42,13 @@ def fastest(
 
     Returns:
         The way whose quickest step was the quickest, the plainest one where the gain is small; and
-        the seconds of that step, by way. Of a way that is `HOPELESS` they are worked out from steps
-        with few images.
+        the seconds of that step, by way: infinite for one that is `HOPELESS`.
     """
     plain = choices[0]
-    networks = {way: copy.deepcopy(network) for way in choices}
-    few = {way: _step(way, networks[way], [images[:FEW] for images in inputs]) for way in choices}
+    ratios = _ratios(choices, inputs[0].device, clock)
+    tried = [way for way in choices if way == plain or ratios[way] < HOPELESS]
+    steps = {way: _step(way, copy.deepcopy(network), inputs) for way in tried}
     # The first step also makes what all later ones use again.
-    first = {way: min(_seconds(step, clock) for _ in range(2)) for way, step in few.items()}
-    tried = [way for way in choices if way == plain or first[way] < HOPELESS * first[plain]]
-    steps = {way: _step(way, networks[way], inputs) for way in tried}
     for step in steps.values():
         step()
     taken: dict[Execution, list[float]] = {way: [] for way in tried}
@@ -59,9 +57,29 @@ def fastest(
         for way in tried:
             taken[way].append(_seconds(steps[way], clock))
     # Minimum: whatever else a machine is busy with makes a step longer, never shorter.
-    share = min(taken[plain]) / first[plain]
-    seconds = {way: min(taken.get(way, [first[way] * share])) for way in choices}
+    seconds = {way: min(taken.get(way, [math.inf])) for way in choices}
     return choose(seconds), seconds
+
+
+def _ratios(
+    choices: Sequence[Execution], device: torch.device, clock: Callable[[], float]
+) -> dict[Execution, float]:
+    """Seconds of a small convolution, forward and backward, in units of the plainest way's.
+
+    One thread: several wait for one another where a core is busy, whatever they compute.
+    """
+    small = nn.Conv2d(CHANNELS, CHANNELS, 3).to(device)
+    images = torch.zeros(2, CHANNELS, SIDE, SIDE, device=device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        taken = {}
+        for way in choices:
+            step = _step(way, copy.deepcopy(small), [images])
+            taken[way] = min(_seconds(step, clock) for _ in range(GLANCES))
+    finally:
+        torch.set_num_threads(threads)
+    return {way: seconds / taken[choices[0]] for way, seconds in taken.items()}
 
 
 def choose(seconds: Mapping[Execution, float]) -> Execution:

@@ -135,10 +135,7 @@ def step(device: str, *, small: bool) -> list[Measurement]:
 
 
 def _tried(settings: list[Setting]) -> tuple[list[Setting], list[Measurement]]:
-    """Those worth timing, as `vice.models.execution_probe.fastest` has it; what is said of others.
-
-    The first step of each is what decides; the plain way is the first one.
-    """
+    """Those worth timing, and what is said of the others: the first step of each decides."""
     first = []
     for setting in settings:
         begun = time.perf_counter()

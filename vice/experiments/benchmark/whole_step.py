@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,12 @@ def _rows(config: str, images: Path, run: Path, device: str) -> list[Measurement
         Measurement(f"{config}: network alone, {each}", seconds, "float32", seconds / bare[plain])
         for plain in [next(iter(bare))]
         for each, seconds in bare.items()
+        if isfinite(seconds)
     ]
 
 
 def _bare(settings: dict[str, Any], device: str) -> dict[Execution, float]:
-    """Seconds of forward and backward in every way."""
+    """Seconds of forward and backward in every way, infinite for those not worth trying."""
     views, trunk = settings["VICE"]["VIEWS"], settings["MODEL"]["TRUNK"]["VICE"]
     height, width = views["size"] if isinstance(views["size"], list) else [views["size"]] * 2
     count = views["num_views"] * settings["DATA"]["TRAIN"]["BATCHSIZE_PER_REPLICA"]

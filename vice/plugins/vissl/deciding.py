@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict, replace
+from math import isfinite
 from typing import Any
 
 import torch
@@ -73,7 +74,10 @@ def _try(config: Any) -> Execution:
         return choices[0]
     best, seconds = fastest(network, batch, choices)
     plain = seconds[choices[0]]
-    shares = ", ".join(f"{way} {seconds[way] / plain:.2f}" for way in choices[1:])
+    shares = ", ".join(
+        f"{way} {seconds[way] / plain:.2f}" if isfinite(seconds[way]) else f"{way} much more"
+        for way in choices[1:]
+    )
     logger.info(
         "the network is computed in %s: tried here, a step takes, in units of %s: %s. The whole "
         "run is computed so (config.MODEL.TRUNK.EXECUTION)",
