@@ -50,18 +50,25 @@ def ensure_trained(run: Run, folder: Path, images: Path, plan: ReproducePlan) ->
     if plan.slurm:
         raise Waiting(_submitted(run, folder, images, plan))
     start, busy = time.monotonic(), _children_seconds()
-    train(run.config, images, folder, run.overrides)
-    taken = {
-        "seconds": time.monotonic() - start,
-        "processor_seconds": _children_seconds() - busy,
-    }
-    known = _record(folder)
-    summed = {name: round(known.get(name, 0.0) + value, 1) for name, value in taken.items()}
-    _write_record(folder, {**summed, **dataclasses.asdict(run)})
+    try:
+        train(run.config, images, folder, run.overrides)
+    finally:
+        # Calls that are stopped or fail: the next one goes on with what they have computed.
+        if folder.is_dir():
+            taken = {
+                "seconds": time.monotonic() - start,
+                "processor_seconds": _children_seconds() - busy,
+            }
+            known = _record(folder)
+            _write_record(
+                folder,
+                {name: round(known.get(name, 0.0) + value, 1) for name, value in taken.items()},
+            )
+    _write_record(folder, dataclasses.asdict(run))
 
 
 def training_seconds(folder: Path) -> dict[str, float]:
-    """How long a run took on this machine, its successful calls together.
+    """How long a run took on this machine, all its calls together but for those that were killed.
 
     Returns:
         Where it is known ``seconds`` by the clock, and ``processor_seconds`` of all its processes,
