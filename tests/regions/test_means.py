@@ -135,7 +135,7 @@ def test_memory_is_little_more_than_the_gradient_that_is_asked_for(mode):
     extra = peak_extra_bytes(both, "cpu")
     size = embeddings.numel() * embeddings.element_size()
     # Small maps: kept beside it are 12 bytes a pixel, here 0.4 of the gradient's 32.
-    assert size <= extra <= 2 * size
+    assert size <= extra <= 1.8 * size
 
 
 def test_recorded_memory_is_the_largest_sum_at_a_time():

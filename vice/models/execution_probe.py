@@ -45,8 +45,8 @@ def fastest(
         the seconds of that step, by way: infinite for one that is `HOPELESS`.
     """
     plain = choices[0]
-    ratios = _ratios(choices, inputs[0].device, clock)
-    tried = [way for way in choices if way == plain or ratios[way] < HOPELESS]
+    glances = glance(choices, inputs[0].device, clock=clock)
+    tried = [way for way in choices if glances[way] < HOPELESS * glances[plain]]
     steps = {way: _step(way, copy.deepcopy(network), inputs) for way in tried}
     # The first step also makes what all later ones use again.
     for step in steps.values():
@@ -61,10 +61,13 @@ def fastest(
     return choose(seconds), seconds
 
 
-def _ratios(
-    choices: Sequence[Execution], device: torch.device, clock: Callable[[], float]
+def glance(
+    choices: Sequence[Execution],
+    device: torch.device,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Execution, float]:
-    """Seconds of a small convolution, forward and backward, in units of the plainest way's.
+    """Seconds of a small convolution, forward and backward, in each of several ways.
 
     One thread: several wait for one another where a core is busy, whatever they compute.
     """
@@ -79,7 +82,7 @@ def _ratios(
             taken[way] = min(_seconds(step, clock) for _ in range(GLANCES))
     finally:
         torch.set_num_threads(threads)
-    return {way: seconds / taken[choices[0]] for way, seconds in taken.items()}
+    return taken
 
 
 def choose(seconds: Mapping[Execution, float]) -> Execution:

@@ -24,7 +24,7 @@ from vice.regions.fragments import CANCELLED, EPSILON, GATHERED, NOISE, _bounded
 #: Most places of a region's and a cell's number, in pixels of a map, that patches are looked up in.
 PLACES = 16
 #: Most elements of the D wide rows, and most pixels, of the maps that are taken at a time.
-WIDE, PIXELS = 2**19, 2**17
+WIDE, PIXELS = 3 * 2**17, 2**17
 
 
 def fits(embeddings: Tensor, numbered: Any) -> bool:
@@ -234,7 +234,7 @@ class Part:
         squared, longest = self._mixed_squares()
         lost = places((squared < CANCELLED * longest).flatten())
         for part in lost.split(max(1, GATHERED // (4 * self.whole.dim))):
-            squared.view(-1)[part] = self.mix(part).square().sum(1)
+            squared.view(-1)[part] = self.mix(self.cells, part).square().sum(1)
         return squared, longest
 
     def _mixed_squares(self) -> tuple[Tensor, Tensor]:
@@ -279,9 +279,22 @@ class Part:
         above, below = (rows.index_select(1, index) for index in (y.low, y.high))
         return torch.lerp(above, below, down)
 
-    def mix(self, pixels: Tensor) -> Tensor:
-        """The mixes (n, D) of some pixels, counted over the maps."""
-        return mixed_at(self.whole, self.cells, pixels)
+    def mix(self, cells: Tensor, pixels: Tensor) -> Tensor:
+        """The mixes (n, C) of some pixels, counted over the maps, of cells (m * h'*w', C)."""
+        x, y = self.whole.columns, self.whole.rows
+        width = len(x.low)
+        line, column = pixels // width, pixels % width
+        first, row = line // len(y.low) * self.whole.cells, line % len(y.low)
+        across, down = x.share[column, None].to(cells), y.share[row, None].to(cells)
+        above, below = (
+            torch.lerp(
+                cells.index_select(0, begin + x.low[column]),
+                cells.index_select(0, begin + x.high[column]),
+                across,
+            )
+            for begin in (first + index[row] * self.whole.grid[1] for index in (y.low, y.high))
+        )
+        return torch.lerp(above, below, down)
 
     def add_at(self, of_cells: Tensor, pixels: Tensor, values: Tensor) -> None:
         """Adds values (n, D) of some pixels to their four cells (m * h'*w', D), in place."""
@@ -302,24 +315,6 @@ class Part:
             torch.arange(0, 9 * rows + 1, 9), column.flatten(), values, (rows, rows)
         )
         of_cells.addmm_(matrix, self.cells, alpha=-1)
-
-
-def mixed_at(whole: SmallMaps, cells: Tensor, pixels: Tensor) -> Tensor:
-    """The mixes (n, C) of some pixels, counted over the maps, of cells (m * h'*w', C)."""
-    x, y = whole.columns, whole.rows
-    width = len(x.low)
-    line, column = pixels // width, pixels % width
-    first, row = line // len(y.low) * whole.cells, line % len(y.low)
-    across, down = x.share[column, None].to(cells), y.share[row, None].to(cells)
-    above, below = (
-        torch.lerp(
-            cells.index_select(0, begin + x.low[column]),
-            cells.index_select(0, begin + x.high[column]),
-            across,
-        )
-        for begin in (first + index[row] * whole.grid[1] for index in (y.low, y.high))
-    )
-    return torch.lerp(above, below, down)
 
 
 def places(mask: Tensor) -> Tensor:

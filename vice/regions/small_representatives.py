@@ -28,7 +28,7 @@ from torch import Tensor
 
 from vice.regions.fragments import EPSILON, NOISE, STRIP
 from vice.regions.representatives import through_length
-from vice.regions.small_maps import Part, SmallMaps, fits, inverse_lengths, mixed_at, places
+from vice.regions.small_maps import Part, SmallMaps, fits, inverse_lengths, places
 
 #: Of pixels whose scores are asked for, one in so many: of more it is quicker to mix those of all.
 FEW = 4
@@ -74,7 +74,7 @@ class SmallRepresentatives(torch.autograd.Function):
             lengths = inverse_lengths(squares, longest)
             chosen = _choose(part, prototypes, lengths.float().flatten(), slots)[own]
             found = squares.new_zeros(rows.stop - rows.start, maps.dim)
-            found[own] = part.mix(chosen) * lengths.flatten()[chosen, None]
+            found[own] = part.mix(part.cells, chosen) * lengths.flatten()[chosen, None]
             vectors[rows] = found
             distance = _distances(part, (lengths, squares), found, slots)
             # Rounding: as in the other way, the chosen pixel is itself.
@@ -125,7 +125,7 @@ def _choose(part: Part, prototypes: Tensor, lengths: Tensor, slots: Tensor) -> T
 
     def scores(pixels: Tensor) -> Tensor:
         parts = pixels.split(max(1, STRIP // len(prototypes)))
-        found = [mixed_at(part.whole, of_cells, some).amax(1) for some in parts]
+        found = [part.mix(of_cells, some).amax(1) for some in parts]
         return torch.cat(found) * lengths[pixels]
 
     rows = len(part.patches.bounds) - 1

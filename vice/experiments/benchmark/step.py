@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +15,20 @@ from vice.experiments.benchmark.timing import Measurement, time_in_turn
 from vice.losses import DenseSwAVLoss, MutualRegions
 from vice.models import Prototypes, build_embedder
 from vice.models.execution import Execution
-from vice.models.execution_probe import HOPELESS
+from vice.models.execution_probe import HOPELESS, glance
 
 WAYS = ("channels_last", "bfloat16", "compiled")
 #: Operators of the profile that are shown.
 SHOWN = 10
+
+
+def execution_of(ways: tuple[str, ...]) -> Execution:
+    """How a network is computed in some of ``WAYS``."""
+    return Execution(
+        precision="bfloat16" if "bfloat16" in ways else None,
+        channels_last="channels_last" in ways,
+        compiled="compiled" in ways,
+    )
 
 
 @dataclass
@@ -49,11 +57,7 @@ class Setting:
         if self.region_vector != "pixel":
             self.label += f", {self.region_vector}"
         self.note = f"{self.views} views of {self.images} images of {side} pixels"
-        self.execution = Execution(
-            precision="bfloat16" if "bfloat16" in self.ways else None,
-            channels_last="channels_last" in self.ways,
-            compiled="compiled" in self.ways,
-        )
+        self.execution = execution_of(self.ways)
         maps, device = self.views * self.images, self.device
         self.model = self.execution.prepare(build_embedder(backbone, decoder, 128).to(device))
         self.batch = torch.randn(maps, 3, side, side, device=device)
@@ -106,8 +110,8 @@ def step(device: str, *, small: bool) -> list[Measurement]:
     On a CPU its full size, one image instead of four, is measured in both precisions; on a GPU
     representatives are measured as well, with both ways.
 
-    A way that takes three times as long as the plain one is taken once: bfloat16 on a processor
-    that does not multiply in it.
+    A way that takes three times as long as the plain one for a small convolution is not taken:
+    bfloat16 on a processor that does not multiply in it.
 
     Returns:
         For each the model alone, against the plain one, and with the loss, against the model; of
@@ -118,10 +122,11 @@ def step(device: str, *, small: bool) -> list[Measurement]:
     choices: list[tuple[str, ...]] = [(), *((way,) for way in WAYS[:2]), WAYS[:2]]
     if device == "cpu" and not small:
         choices = [(), ("bfloat16",)]
-    settings, hopeless = _tried([Setting(ways, device, small) for ways in choices])
+    choices, hopeless = _worth_timing(choices, device)
+    settings = [Setting(ways, device, small) for ways in choices]
     last = settings[-1]
     if device != "cpu":
-        settings.append(Setting(last.ways, device, small, "representative"))
+        settings.append(Setting(choices[-1], device, small, "representative"))
     # Memory of weights whose gradients the step with the loss leaves.
     optimizer = Lars(
         [*last.model.parameters(), *last.prototypes.parameters()], lr=1e-6, momentum=0.9
@@ -134,22 +139,19 @@ def step(device: str, *, small: bool) -> list[Measurement]:
     return rows + hopeless
 
 
-def _tried(settings: list[Setting]) -> tuple[list[Setting], list[Measurement]]:
-    """Those worth timing, and what is said of the others: the first step of each decides."""
-    first = []
-    for setting in settings:
-        begun = time.perf_counter()
-        setting.bare()
-        if setting.device != "cpu":
-            torch.cuda.synchronize()
-        first.append(time.perf_counter() - begun)
-    tried, left_out = [settings[0]], []
-    for setting, seconds in zip(settings[1:], first[1:], strict=True):
-        if seconds < HOPELESS * first[0]:
-            tried.append(setting)
+def _worth_timing(
+    choices: list[tuple[str, ...]], device: str
+) -> tuple[list[tuple[str, ...]], list[Measurement]]:
+    """The ways that `vice.models.execution_probe` would try, and what is said of the others."""
+    seconds = glance([execution_of(ways) for ways in choices], torch.device(device))
+    plain, *_ = seconds.values()
+    tried, left_out = [], []
+    for ways, taken in zip(choices, seconds.values(), strict=True):
+        if taken < HOPELESS * plain:
+            tried.append(ways)
             continue
-        name = f"{setting.label}: one step of the model, and no more"
-        left_out.append(Measurement(name, seconds, "float32", seconds / first[0], setting.note))
+        name = f"{' + '.join(ways)}: a small convolution, and no more"
+        left_out.append(Measurement(name, taken, "float32", taken / plain))
     return tried, left_out
 
 
