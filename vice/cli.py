@@ -88,21 +88,23 @@ def _status(main: Callable[[], int | None], joins: bool, kept: str) -> int:
             _be_quiet()
         with disk_errors("a file"):
             return _unless_unread(main)
-    except OptionError as error:
-        _say(f"error: {one_line(UserError(error.spelled(OPTIONS)))}")
-        return 2
-    except UserError as error:
-        _say(f"error: {one_line(error)}")
-        return 2
     except Preempted as stop:
         if first:
             _say(stop.message)
         return STOPPED
-    except KeyboardInterrupt as stop:
-        interrupts.end_helpers()
-        if first:
-            _say(str(stop) or interrupts.MESSAGE + (f": {kept}" if kept else ""))
-        return interrupts.status()
+    except (KeyboardInterrupt, Exception) as raised:
+        # C extensions, such as NumPy's while it is imported, make another exception of an interrupt.
+        if isinstance(raised, KeyboardInterrupt) or interrupts.has_come():
+            interrupts.end_helpers()
+            said = str(raised) if isinstance(raised, KeyboardInterrupt) else ""
+            if first:
+                _say(said or interrupts.MESSAGE + (f": {kept}" if kept else ""))
+            return interrupts.status()
+        if not isinstance(raised, UserError):
+            raise
+        text = raised.spelled(OPTIONS) if isinstance(raised, OptionError) else str(raised)
+        _say(f"error: {one_line(UserError(text))}")
+        return 2
 
 
 def _unless_unread(main: Callable[[], int | None]) -> int:

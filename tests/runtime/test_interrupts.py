@@ -115,6 +115,32 @@ def test_a_command_that_is_stopped_says_what_it_leaves(number, status):
     assert seconds < 10
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "raised",
+    [
+        "ImportError('PyCapsule_Import could not import module')",
+        "SystemError('returned a result with an exception set')",
+        "OSError(28, 'No space left on device')",
+        "UserError('timm is missing: pip install timm')",
+        "OptionError('{dim} must be positive', dim=3)",
+    ],
+)
+def test_an_interrupt_that_has_become_another_exception_is_one_word(raised, number):
+    """As NumPy's C code makes of one that meets it while it is imported."""
+    body = f"""
+    from vice.errors import OptionError, UserError
+    def main():
+        ready()
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt as interrupt:
+            raise {raised} from interrupt
+    run(main, kept="nothing is lost")
+    """
+    assert interrupted(body, number=number)[:2] == (128 + number, "stopped: nothing is lost\n")
+
+
 def test_a_pool_is_silent_too(tmp_path):
     """The processes of the superpixel cache, which are spawned, also while they start."""
     script = tmp_path / "fill.py"

@@ -182,6 +182,11 @@ def interruptible() -> Iterator[None]:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def has_come() -> bool:
+    """Whether a signal has interrupted the command, whatever has become of its exception."""
+    return _first != 0
+
+
 def status() -> int:
     """Exit status of a command that was interrupted, by what came first."""
     return TERMINATED if _first == signal.SIGTERM else INTERRUPTED
