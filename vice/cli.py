@@ -93,7 +93,7 @@ def _status(main: Callable[[], int | None], joins: bool, kept: str) -> int:
             _say(stop.message)
         return STOPPED
     except (KeyboardInterrupt, Exception) as raised:
-        # C extensions, such as NumPy's while it is imported, make another exception of an interrupt.
+        # C extensions, such as NumPy's in its import, make another exception of an interrupt.
         if isinstance(raised, KeyboardInterrupt) or interrupts.has_come():
             interrupts.end_helpers()
             said = str(raised) if isinstance(raised, KeyboardInterrupt) else ""

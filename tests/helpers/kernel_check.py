@@ -78,9 +78,10 @@ def cases_of(mode: str) -> Iterator[Case]:
         for dtype, cases in CASES.items():
             if dtype == torch.float32 or layout in LOW_PRECISION:
                 for number, like in enumerate(cases):
-                    # Each layout has both gradients, and so has each kind of case.
-                    yield Case(mode, layout, dtype, number, like, mode != "means" and through)
-                    through = not through
+                    # Each layout has the plain case and one or two others, with both gradients.
+                    if number in (0, 1 + place % 3, 1 + (place + 1) % 3 * (place % 2)):
+                        yield Case(mode, layout, dtype, number, like, mode != "means" and through)
+                        through = not through
 
 
 def regions_of(layout: tuple, generator: torch.Generator) -> torch.Tensor:

@@ -13,6 +13,7 @@ from vice.command.install import PARTS, missing
 from vice.errors import UserError
 from vice.model_specs import check_spec
 from vice.paths import typed_text
+from vice.runtime.threads import cores
 
 EXAMPLE = """\
 examples:
@@ -73,7 +74,7 @@ def describe_machine() -> dict[str, str]:
     lines = {
         "vice-embeddings": f"{__version__} in {os.path.dirname(os.path.dirname(__file__))}",
         "Python": f"{platform.python_version()} ({sys.executable})",
-        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "system": f"{platform.system()} {platform.machine()}, {cores()} cores",
     }
     lines |= {name: text for name, text in versions().items() if name not in ("python", "vice")}
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]

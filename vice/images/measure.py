@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from vice.images.reading import Reading
 from vice.images.reading_options import ImageReading, Scale
 from vice.images.refusals import ImageError
 from vice.images.stored_samples import Samples
+from vice.runtime.threads import cores
 
 logger = logging.getLogger(__name__)
 #: Images that are measured, evenly spread over the list, and pixels of each of types whose every
@@ -50,7 +50,7 @@ def measure(path: str | Path, asked: ImageReading) -> Reading:
     paths = list_images(path)
     if len(paths) > MOST_IMAGES:
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, MOST_IMAGES).astype(int)]
-    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(THREADS, cores())) as pool:
         looks = list(pool.map(lambda each: _look(each, asked), paths))
     counts = [look for look in looks if isinstance(look, _Counts)]
     refused = [look for look in looks if isinstance(look, ImageError)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from vice.images.read import decode_image
 from vice.images.reading import Reading
 from vice.images.refusals import ImageError
 from vice.runtime.progress import progress
+from vice.runtime.threads import cores
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def survey_images(
     survey = Survey(len(paths))
     if most is not None and len(paths) > most:
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, most).astype(int)]
-    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(THREADS, cores())) as pool:
         looked_at = pool.map(partial(_look_at, reading=reading), paths)
         # Progress: a sample is too quickly done for any.
         for facts in looked_at if most else progress(looked_at, len(paths), label):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import time
@@ -45,7 +46,7 @@ def sole_writer(folder: Path, wait: float = WAIT) -> Iterator[None]:
 
     Args:
         folder: Gets a file ``.lock`` with the process's number and host.
-        wait: Seconds to wait for another writer to end.
+        wait: Seconds to wait for another writer to end; `math.inf` for as long as it takes.
 
     Raises:
         UserError: Another process goes on writing there.
@@ -114,8 +115,9 @@ def _acquire(lock: TextIO, folder: Path, wait: float) -> None:
             )
         if not warned:
             warned = True
+            limit = "" if wait == math.inf else f" up to {wait:.0f} s"
             logger.warning(
-                "waiting up to %.0f s for %s, which is writing into %s", wait, _holder(lock), folder
+                "waiting%s for %s, which is writing into %s", limit, _holder(lock), folder
             )
         time.sleep(0.2)
 

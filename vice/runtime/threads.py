@@ -1,4 +1,4 @@
-"""How the threads of one process wait for one another."""
+"""How many threads there is room for, and how those of one process wait for one another."""
 
 from __future__ import annotations
 
@@ -16,3 +16,15 @@ def wait_asleep() -> None:
     has to be called before PyTorch is imported.
     """
     os.environ.setdefault(_POLICY, "passive")
+
+
+def cores() -> int:
+    """Cores that this process may use: in a job of a cluster fewer than the machine has.
+
+    >>> cores() >= 1
+    True
+    """
+    # CPU affinity: what SLURM, a container or taskset has bound the process to.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -119,6 +119,7 @@ def test_the_profile_is_of_the_step():
 def test_loading_counts_images_and_what_travels(monkeypatch):
     monkeypatch.setattr(loading, "WORKERS", (1, 2))
     monkeypatch.setattr(loading, "FEEDERS", 2)
+    monkeypatch.setattr(loading, "BATCH", 2)
     rows = loading.loading("cpu", small=True)
     alone, rows, hungry = rows[:3], rows[3:-3], rows[-3:]
     assert [row.part for row in alone] == [

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from vice.experiments.reproduce.outcome import Outcome, RowOutcome
 from vice.experiments.reproduce.pictures import write_pictures
 from vice.experiments.reproduce.plan import ReproducePlan
-from vice.experiments.reproduce.runner import Outcome, RowOutcome
 from vice.experiments.reproduce.tables import Experiment, PaperTable, load_scale
 from vice.models.centroids import Centroids
 from vice.visualize import palette

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,43 @@ def test_parts_run_everything_once_and_a_shared_run_in_one_of_them(
         for pair in ((vice, again), (frozen, lab)):
             shared = {(row.name, seed) for row in pair}
             assert sum(bool(shared & part) for part in done) == 1
+
+
+@pytest.mark.parametrize("slurm", [False, True])
+def test_a_call_waits_for_another_that_works_on_the_same_run(
+    stripes, tmp_path, monkeypatch, caplog, slurm
+):
+    """Rows that differences are to come along, so two calls for other rows share one."""
+    pytest.importorskip("vissl")
+    table, plan = parts_of(tmp_path, slurm=slurm, datasets={"*": str(stripes)})
+    order, begun, end = [], threading.Event(), threading.Event()
+
+    def train(so_far, row, seed, plan, failed):
+        name = threading.current_thread().name
+        order.append(f"{name} begins {row.name}")
+        begun.set()
+        assert name == "second" or end.wait(60)
+        order.append(f"{name} ends {row.name}")
+
+    monkeypatch.setattr(outcome, "_train", train)
+    monkeypatch.setattr(outcome, "_score", lambda *asked: None)
+    threads = [
+        threading.Thread(target=reproduce, args=(table, plan), name=name)
+        for name in ("first", "second")
+    ]
+    threads[0].start()
+    assert begun.wait(60)
+    threads[1].start()
+    while "waiting for process" not in caplog.text:
+        assert threads[1].is_alive()
+        time.sleep(0.05)
+    end.set()
+    for thread in threads:
+        thread.join(60)
+    first = table.rows[0].name
+    assert order[:2] == [f"first begins {first}", f"first ends {first}"]
+    for row in table.rows:
+        assert {f"second begins {row.name}", f"second ends {row.name}"} <= set(order)
 
 
 def test_what_would_have_to_be_computed_is_not(stripes, tmp_path):

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vice.experiments.benchmark.data import texture
-from vice.experiments.benchmark.step import WAYS, Setting
+from vice.experiments.benchmark.step import Setting, best_ways
 from vice.experiments.benchmark.timing import Measurement, one_core, time_in_turn
 from vice.images import read_image
 from vice.superpixels import Superpixels
@@ -81,7 +81,7 @@ def loading(device: str, *, small: bool) -> list[Measurement]:
     """
     side, files, batches = (96, 8, 8) if small else (400, 64, 40)
     sampler = ViewSampler(num_views=2 if small else 5, size=side)
-    setting = Setting(WAYS[:2], device, small)
+    setting = Setting(best_ways(device), device, small)
     with _pictures(files, (120, 160) if small else (480, 640)) as (paths, superpixels):
         ways = {
             on_device: (ViewBatches(sampler, Photometric(), **where), superpixels, on_device)

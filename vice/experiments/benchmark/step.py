@@ -155,6 +155,12 @@ def _worth_timing(
     return tried, left_out
 
 
+def best_ways(device: str) -> tuple[str, ...]:
+    """All of ``WAYS`` but compiling, as far as they are worth timing on a device."""
+    choices, _ = _worth_timing([WAYS[:count] for count in range(3)], device)
+    return choices[-1]
+
+
 def compiled(device: str, *, small: bool) -> list[Measurement]:
     """The same of a compiled network, alone and with all other ways; on a GPU only."""
     if device == "cpu":
@@ -185,7 +191,7 @@ def _in_turn(settings: list[Setting], more: dict[str, Callable[[], object]]) -> 
 
 def operators(device: str, *, small: bool) -> list[Measurement]:
     """The operators that take most of a step's time, without what they call."""
-    setting = Setting(WAYS[:2], device, small)
+    setting = Setting(best_ways(device), device, small)
     setting.whole()
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device != "cpu" else [])
     with profile(activities=kinds) as recorded:

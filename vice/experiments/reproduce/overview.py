@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 from vice.evaluation.comparison_page import markdown_line, spread
-from vice.experiments.reproduce.runner import Outcome, RowOutcome
+from vice.experiments.reproduce.outcome import Outcome, RowOutcome
 from vice.experiments.reproduce.tables import PaperTable
 
 #: The one score without labels that checkpoints are chosen by.

@@ -7,9 +7,9 @@ from pathlib import Path
 from vice.evaluation.compare import make_tables, read_results
 from vice.evaluation.comparison_page import to_markdown
 from vice.evaluation.paired import pair_tables, pairing_sections
+from vice.experiments.reproduce.outcome import Outcome
 from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.report import report_file
-from vice.experiments.reproduce.runner import Outcome
 from vice.experiments.reproduce.tables import PaperTable
 from vice.runtime.files import write_text
 

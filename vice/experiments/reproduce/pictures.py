@@ -12,9 +12,9 @@ import numpy as np
 
 from vice.datasets import open_dataset
 from vice.errors import UserError, one_line
+from vice.experiments.reproduce.outcome import Outcome
 from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.report import report_file
-from vice.experiments.reproduce.runner import Outcome
 from vice.experiments.reproduce.tables import PaperTable
 from vice.images import read_image
 from vice.models.centroids import Centroids

@@ -14,9 +14,9 @@ from vice.evaluation.checkpoint_selection import RULE
 from vice.evaluation.comparison_page import markdown_line, spread
 from vice.evaluation.matchings import MATCHINGS
 from vice.experiments.reproduce.evaluations import Scores
+from vice.experiments.reproduce.outcome import Outcome, RowOutcome
 from vice.experiments.reproduce.overview import overview
 from vice.experiments.reproduce.plan import ReproducePlan
-from vice.experiments.reproduce.runner import Outcome, RowOutcome
 from vice.experiments.reproduce.tables import Experiment, PaperTable
 from vice.runtime.files import write_json, write_text
 from vice.scoring import mean_over

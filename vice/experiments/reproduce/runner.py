@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from vice.experiments.reproduce.evaluations import (
     Scores,
     arguments_of,
     evaluate,
-    result_folders,
 )
 from vice.experiments.reproduce.label_free import can_compare, choose, last_scores, stability
+from vice.experiments.reproduce.outcome import Outcome, RowOutcome
 from vice.experiments.reproduce.plan import (
     NotDone,
     NoWeights,
@@ -39,78 +39,10 @@ from vice.experiments.reproduce.trainings import (
     training_seconds,
 )
 from vice.models.training_state import states_of_epochs
+from vice.runtime.folder_lock import sole_writer
 from vice.runtime.progress import progress
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class RowOutcome:
-    """What has come of a row.
-
-    Attributes:
-        last: Scores of the last checkpoint, a seed each.
-        chosen: Scores of the checkpoint that is chosen without labels, a seed each.
-        epochs: Epochs of the chosen checkpoints, those that are the last included.
-        same: Whether all chosen checkpoints are the last ones.
-        seconds: What the trainings took by the clock, where it is known.
-        run: Name of the first seed's run folder.
-        label_free: What `vice.experiments.reproduce.label_free.last_scores` gives, a seed each.
-        stability: What `vice.experiments.reproduce.label_free.stability` gives, a pair of seeds
-            each.
-        missing: Why there are no weights to score.
-        passes: What `vice.experiments.reproduce.trainings.passes` counts, a seed each.
-        results: Results directories of the last checkpoints.
-        specs: What was scored there.
-        curve: Epoch, from 1, to the scores of its checkpoint, a seed each.
-        processor_seconds: What the trainings took of the processor, where it is known.
-        precisions: What `vice.experiments.reproduce.trainings.computed_in` tells, a seed each.
-    """
-
-    last: list[Scores] = field(default_factory=list)
-    chosen: list[Scores] = field(default_factory=list)
-    epochs: list[int] = field(default_factory=list)
-    same: bool = True
-    seconds: list[float] = field(default_factory=list)
-    run: str = ""
-    label_free: list[dict[str, float]] = field(default_factory=list)
-    stability: list[dict[str, Any]] = field(default_factory=list)
-    missing: str = ""
-    passes: list[tuple[int, int]] = field(default_factory=list)
-    results: list[Path] = field(default_factory=list)
-    specs: list[str] = field(default_factory=list)
-    curve: list[dict[int, Scores]] = field(default_factory=list)
-    processor_seconds: list[float] = field(default_factory=list)
-    precisions: list[str] = field(default_factory=list)
-
-    def take(
-        self,
-        scores: Scores,
-        row: Experiment,
-        spec: str,
-        seed: int,
-        folder: Path,
-        plan: ReproducePlan,
-    ) -> None:
-        """Takes the scores that `evaluate` gave of a last checkpoint, and notes where they are."""
-        self.last.append(scores)
-        self.results += result_folders(row, spec, seed, folder, plan)
-        self.specs.append(spec)
-
-
-@dataclass
-class Outcome:
-    """What has come of a table.
-
-    Attributes:
-        rows: Name of the row to what has come of it.
-        failures: A line for each row and seed that failed.
-        waiting: A line for each that is in SLURM's hands.
-    """
-
-    rows: dict[str, RowOutcome] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
 
 
 def reproduce(
@@ -145,6 +77,10 @@ def reproduce(
         work_on = partial(_train, outcome, row, seed, plan, failed)
         return _guarded(outcome, f"{row.name}, seed {seed}", work_on)
 
+    def submitted(row: Experiment, seed: int) -> bool:
+        with _alone_with(row, seed, plan):
+            return trained(row, seed)
+
     mine = [pair for pair in work if rows is None or pair[0].name in rows]
     if plan.part is not None:
         mine = _of_part(mine, plan, plan.part)
@@ -152,11 +88,13 @@ def reproduce(
     work = mine
     if plan.slurm:
         asked = progress(work, len(work), f"{table.name}: trainings", every_seconds=0)
-        work = [pair for pair in asked if trained(*pair)]
+        work = [pair for pair in asked if submitted(*pair)]
     for row, seed in progress(work, len(work), table.name, every_seconds=0):
         score = partial(_score, table, outcome.rows[row.name], row, seed, plan)
-        ready = plan.slurm or trained(row, seed)
-        if ready and _guarded(outcome, f"{row.name}, seed {seed}", score):
+        with _alone_with(row, seed, plan):
+            ready = plan.slurm or trained(row, seed)
+            done = ready and _guarded(outcome, f"{row.name}, seed {seed}", score)
+        if done:
             scored.setdefault(row.name, []).append(seed)
             on_row(outcome)
     for row in table.rows:
@@ -200,11 +138,28 @@ def _of_part(
 
 
 def _run_of(row: Experiment, seed: int, plan: ReproducePlan) -> object:
+    return _run_folder(row, seed, plan) or (row.spec or row.name, seed)
+
+
+def _run_folder(row: Experiment, seed: int, plan: ReproducePlan) -> Path | None:
+    """Where a row is trained; None for one that is not, or cannot be."""
     if row.config is not None and not row.untrained:
         # What is wrong with a row is said where it is trained.
         with suppress(UserError):
             return _place(row, seed, plan)[1]
-    return row.spec or row.name, seed
+    return None
+
+
+@contextmanager
+def _alone_with(row: Experiment, seed: int, plan: ReproducePlan) -> Iterator[None]:
+    """Waits for another call that works on the same run or embedder: what it has done is taken."""
+    folder = _run_folder(row, seed, plan)
+    name = "" if folder is None else folder.name
+    if row.config is None and not row.untrained:
+        with suppress(NoWeights):
+            name = _plain(frozen_spec(row, plan))
+    with sole_writer(plan.out / "eval" / name, math.inf) if name else nullcontext():
+        yield
 
 
 def reported_rows(table: PaperTable, outcome: Outcome, rows: Collection[str]) -> PaperTable:

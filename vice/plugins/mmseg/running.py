@@ -8,7 +8,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from vice.plugins.mmseg.runner import LAST_NAME, make_runner
 from vice.plugins.mmseg.watching import training_of
 from vice.runtime.collectives import on_first_rank, rank, world_size
 from vice.runtime.files import disk_errors
+from vice.runtime.folder_lock import sole_writer
 
 #: Third deviation of the harness of dense retrieval, see `vice.evaluation.protocols.Protocol`.
 HARNESS_STD = 0.255
@@ -211,23 +212,25 @@ def run(
 def _staged(config: Config, keep: bool) -> Iterator[None]:
     """Lets a runner write beside its folder, which gets the files when it has succeeded.
 
-    What an earlier evaluation left there is lost to none that fails.
+    What an earlier evaluation left there is lost to none that fails, and one beside this waits.
     """
     final = Path(config.work_dir)
     staging = final.with_name(f"{final.name}.part")
-    on_first_rank(lambda: shutil.rmtree(staging, ignore_errors=True))
-    config.work_dir = str(staging)
-    try:
-        yield
-        if not keep:
-            on_first_rank(lambda: shutil.rmtree(staging))
-    except BaseException:
-        # Interrupts: also what a Ctrl-C has kept from being removed.
-        if rank() == 0:
-            shutil.rmtree(staging, ignore_errors=True)
-        raise
-    if keep:
-        on_first_rank(lambda: _move_into(staging, final))
+    with ExitStack() as held:
+        on_first_rank(lambda: held.enter_context(sole_writer(final)) and None)
+        on_first_rank(lambda: shutil.rmtree(staging, ignore_errors=True))
+        config.work_dir = str(staging)
+        try:
+            yield
+            if not keep:
+                on_first_rank(lambda: shutil.rmtree(staging))
+        except BaseException:
+            # Interrupts: also what a Ctrl-C has kept from being removed.
+            if rank() == 0:
+                shutil.rmtree(staging, ignore_errors=True)
+            raise
+        if keep:
+            on_first_rank(lambda: _move_into(staging, final))
 
 
 def _move_into(source: Path, target: Path) -> None:
@@ -237,6 +240,9 @@ def _move_into(source: Path, target: Path) -> None:
             # Absolute path: it holds that of the weights.
             before, after = (os.fsencode(str(path)) for path in (source, target))
             entry.write_bytes(entry.read_bytes().replace(before, after))
+        if entry.is_dir():
+            # Replacing: of folders only an empty one can be.
+            shutil.rmtree(target / entry.name, ignore_errors=True)
         os.replace(entry, target / entry.name)
     source.rmdir()
 

@@ -40,6 +40,7 @@ from vice.runtime.interrupts import held_back
 from vice.runtime.own_folder import keep_others_from_run
 from vice.runtime.preemption import SIGNALS, STOPPED, Notice, Preempted, too_early, watch_signals
 from vice.runtime.run_folder import write_overrides
+from vice.runtime.threads import cores
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def run_here(
     processes = int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
     if config.MACHINE.DEVICE == "cpu" and processes > 1:
         # Thread oversubscription: processes with a thread per core each fight for the cores.
-        share = max((os.cpu_count() or 1) // processes, 1)
+        share = max(cores() // processes, 1)
         os.environ.setdefault("OMP_NUM_THREADS", str(share))
     # Node number: srun starts one command on all nodes.
     node_id = get_node_id(node_id)
