@@ -63,7 +63,7 @@ def pytest_collection_finish() -> None:
 
 
 def _turn(item: pytest.Item) -> int:
-    # All that is on SLURM runs in one process, and waits more than it computes.
+    # What runs in one process, as all on SLURM, must not be left for the end.
     if item.get_closest_marker("xdist_group"):
         return 0
     stem = item.path.stem

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import made_once
 from tests.helpers.browser import CONTRAST, browsing, find_browser
 from tests.helpers.forked import ROOT
 
@@ -23,15 +24,16 @@ pytest.importorskip("nbclient")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    # Not a model that happens to lie in outputs.
-    environment = {**os.environ, "VICE_CHECKPOINT": "lab"}
-    done = subprocess.run(
-        command, cwd=ROOT / "docs" / "site", capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
+    def build(folder: Path) -> None:
+        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+        # Not a model that happens to lie in outputs.
+        environment = {**os.environ, "VICE_CHECKPOINT": "lab"}
+        done = subprocess.run(
+            command, cwd=ROOT / "docs" / "site", capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return made_once(tmp_path_factory, "site", build)
 
 
 def test_every_page_is_there(site):

@@ -28,6 +28,8 @@ from vice.normalize import denormalize, normalize, normalize_bytes
 from vice.predictor import Predictor
 from vice.runtime.provenance import digest
 
+# Exporting the demo's network takes half a minute: one process does, for all tests.
+pytestmark = pytest.mark.xdist_group("graphs")
 #: Five sizes that exporting neither traces nor tries; one is a multiple of the stride.
 SIZES = ((70, 90), (128, 64), (41, 53), (37, 210), (99, 98))
 #: What the demo trains, smaller: batch normalization behind a resize, and fewer stages.
