@@ -89,6 +89,22 @@ def test_other_rows_are_collected_and_never_run(events, tmp_path, monkeypatch):
     assert [row.name for row in outcome.reported_rows(table, found, [grid]).rows] == [grid]
 
 
+def test_what_another_call_does_meanwhile_is_in_the_table(events, tmp_path, monkeypatch):
+    table, plan = parts_of(tmp_path)
+    vice, grid = (row.name for row in table.rows)
+    recorded = outcome._score
+
+    def score(table, so_far, row, seed, plan):
+        if row.name == vice and ("score", grid, 0) not in events:
+            plan.require(row.name)
+        recorded(table, so_far, row, seed, plan)
+
+    monkeypatch.setattr(outcome, "_score", score)
+    found = reproduce(table, plan, rows=[grid])
+    assert [len(found.rows[name].last) for name in (vice, grid)] == [1, 1]
+    assert found.failures == []
+
+
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
 def test_parts_run_everything_once_and_a_shared_run_in_one_of_them(
     events, tmp_path, monkeypatch, parts

@@ -84,7 +84,8 @@ def reproduce(
     mine = [pair for pair in work if rows is None or pair[0].name in rows]
     if plan.part is not None:
         mine = _of_part(mine, plan, plan.part)
-    _collect(table, outcome, [pair for pair in work if pair not in mine], plan, scored)
+    others = [pair for pair in work if pair not in mine]
+    _collect(table, outcome, others, plan, scored)
     work = mine
     if plan.slurm:
         asked = progress(work, len(work), f"{table.name}: trainings", every_seconds=0)
@@ -97,6 +98,9 @@ def reproduce(
         if done:
             scored.setdefault(row.name, []).append(seed)
             on_row(outcome)
+    # Other calls may have been at work beside this one.
+    left = [(row, seed) for row, seed in others if seed not in scored.get(row.name, [])]
+    _collect(table, outcome, left, plan, scored)
     for row in table.rows:
         seeds = scored.get(row.name, [])
         compared = row.config is not None and not (row.untrained or row.initial)
