@@ -176,7 +176,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        _forked_ignore = False
+        _forked_ignore, _first = False, 0
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if ends:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
