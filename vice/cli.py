@@ -27,7 +27,7 @@ from vice.runtime.threads import wait_asleep
 #: How a line on the terminal begins.
 LINE, CLOCK = "%(asctime)s %(message)s", "%H:%M:%S"
 #: Arguments that messages name, and the options that stand for them.
-OPTIONS = {"num_workers": "--workers"}
+OPTIONS = {"num_workers": "--workers", "sole_writer.folder": "--out"}
 #: What a command that is stopped leaves where it writes its results at the end, as for `run`.
 RESULTS_KEPT = "earlier results are as they were; the same command begins again"
 #: What argparse says of a value that is none of those that an option takes.

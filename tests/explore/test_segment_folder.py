@@ -23,7 +23,7 @@ from vice.errors import UserError
 from vice.explore.fitted_concepts import fit_concepts
 from vice.explore.mask_files import mask_names, read_mask, write_mask
 from vice.explore.mask_way import MaskWay
-from vice.explore.segment_folder import PARTS, segment_folder
+from vice.explore.segment_folder import segment_folder
 from vice.explore.written_masks import open_written
 from vice.images.lists import survey
 from vice.models.centroids import Centroids
@@ -250,7 +250,7 @@ def test_parts_have_the_concepts_of_the_whole_folder(folder, tmp_path, monkeypat
 
 def test_a_part_waits_for_the_one_that_fits_the_concepts(folder, tmp_path, monkeypatch, capsys):
     out, held = tmp_path / "out", []
-    lock = writer_if_free(out / PARTS)
+    lock = writer_if_free(out)
     assert lock.__enter__()
 
     def done(seconds):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -64,3 +67,32 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"), sole_launcher(tmp_path / "file" / "run"):
         pass
+
+
+def test_what_is_held_is_held_for_what_is_called(tmp_path):
+    with sole_writer(tmp_path):
+        with sole_writer(tmp_path / "." / "", wait=0):
+            pass
+        # Of another thread it is none.
+        with ThreadPoolExecutor(1) as pool, pytest.raises(UserError, match="another process"):
+            pool.submit(lambda: sole_writer(tmp_path, wait=0).__enter__()).result()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: sole_writer(tmp_path, wait=0).__enter__()).result()
+
+
+def test_who_has_waited_for_a_folder_that_is_gone_makes_it_anew(tmp_path):
+    """And is then not beside one who came after it was gone."""
+    folder = tmp_path / "part"
+    other = held(folder, "sole_writer")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = sole_writer(folder)
+        entered = pool.submit(waiting.__enter__)
+        time.sleep(0.5)
+        assert not entered.done()
+        shutil.rmtree(folder)
+        other.communicate("\n")
+        entered.result(30)
+        with pytest.raises(UserError, match=str(os.getpid())), sole_writer(folder, wait=0.1):
+            pass
+        assert (folder / LOCK_NAME).exists()
+        pool.submit(waiting.__exit__, None, None, None).result(30)

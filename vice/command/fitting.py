@@ -41,17 +41,18 @@ def fitted_concepts(
         UserError: Others were fitted there, or they cannot be fitted.
         Preempted: It was asked to stop.
     """
-    from vice.explore.segment_folder import PARTS
     from vice.models.centroids import Centroids
-    from vice.runtime.folder_lock import writer_if_free
+    from vice.runtime.folder_lock import sole_writer, writer_if_free
 
     path = args.out / CONCEPTS_NAME
     said = False
     while not path.exists():
         if args.part is None:
-            _fit(args, predictor, images, stops, path)
+            with sole_writer(args.out):
+                if not path.exists():
+                    _fit(args, predictor, images, stops, path)
             break
-        with writer_if_free(args.out / PARTS) as free:
+        with writer_if_free(args.out) as free:
             if free and not path.exists():
                 _fit(args, predictor, images, stops, path)
         if not free:

@@ -99,11 +99,12 @@ def main() -> None:
     from vice.explore.select_images import select_images
     from vice.models.load import unfinished
     from vice.runtime.files import write_json, write_text
+    from vice.runtime.folder_lock import sole_writer
     from vice.runtime.provenance import digest
 
     asked |= {"weights": digest(predictor.embedder), "images": digest_names(paths)}
-    keep_earlier(args.out, asked)
-    with Stops() as stops:
+    with Stops() as stops, sole_writer(args.out):
+        keep_earlier(args.out, asked)
         kept = KeptPass.of(args.out, predictor, images, 0, memory=args.memory)
         try:
             found = select_images(
@@ -112,21 +113,21 @@ def main() -> None:
             )  # fmt: skip
         except PassStopped as stop:
             stops.stop(stop.done, len(images), kept_in(args.out))
-    write_text(args.out / LIST, "".join(f"{paths[number]}\n" for number in found.chosen))
-    record = {
-        "model": predictor.name,
-        "selected": [printable(paths[number]) for number in found.chosen],
-        "coverage": found.coverage,
-        "coverage_at_random": found.random,
-        "near_duplicates": [[printable(paths[k]) for k in group] for group in found.duplicates],
-        "outliers": {printable(paths[k]): value for k, value in found.outliers.items()},
-        "unread": {printable(paths[k]): reason for k, reason in found.unread.items()},
-        "asked": asked,
-    }
-    if early := unfinished(predictor.embedder):
-        record["unfinished"] = early
-    write_json(args.out / RECORD, record)
-    kept.forget()
+        write_text(args.out / LIST, "".join(f"{paths[number]}\n" for number in found.chosen))
+        record = {
+            "model": predictor.name,
+            "selected": [printable(paths[number]) for number in found.chosen],
+            "coverage": found.coverage,
+            "coverage_at_random": found.random,
+            "near_duplicates": [[printable(paths[k]) for k in group] for group in found.duplicates],
+            "outliers": {printable(paths[k]): value for k, value in found.outliers.items()},
+            "unread": {printable(paths[k]): reason for k, reason in found.unread.items()},
+            "asked": asked,
+        }
+        if early := unfinished(predictor.embedder):
+            record["unfinished"] = early
+        write_json(args.out / RECORD, record)
+        kept.forget()
     read = len(images) - len(found.unread)
     show(f"{len(found.chosen)} of {read} images in {printable(str(args.out / LIST))}")
     show(

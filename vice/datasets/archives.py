@@ -152,7 +152,8 @@ def write_member(reader: IO[bytes], file: Path) -> None:
         UserError: The disk cannot be written.
     """
     make_folder(file.parent)
-    partial = file.with_name(f"{file.name}.part")
+    # Process number: another process may be unpacking the same.
+    partial = file.with_name(f"{file.name}.{os.getpid()}.part")
     with disk_errors(file):
         try:
             with partial.open("wb") as writer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +14,10 @@ import numpy as np
 from PIL import Image
 
 from vice.errors import UserError
+from vice.explore.video_names import FRAMES
 from vice.runtime.amounts import in_words
 from vice.runtime.files import disk_errors, make_folder, write_json, write_text
-from vice.runtime.run_folder import EXPLORER_RECORD_NAME
+from vice.runtime.run_folder import EXPLORER_RECORD_NAME, LOCK_NAME
 
 INDEX, RECORD = "index.html", EXPLORER_RECORD_NAME
 #: Longest sides of pictures: small ones for the grid, and what an opened image shows.
@@ -23,6 +25,8 @@ THUMB, PICTURE = 256, 960
 #: About how many bytes a pixel of a JPEG takes.
 _JPEG = 0.25
 _PAGE = Path(__file__).parent / "page"
+#: What lies in an explorer's folder before its record does.
+_BEFORE = {FRAMES, LOCK_NAME}
 
 
 class ExplorerFiles:
@@ -38,7 +42,7 @@ class ExplorerFiles:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.data = out / "data"
-        if out.exists() and not (out / RECORD).exists() and any(out.iterdir()):
+        if out.exists() and not (out / RECORD).exists() and set(os.listdir(out)) - _BEFORE:
             raise UserError(f"{out} is not empty, and holds no explorer: choose another folder")
 
     def is_whole(self) -> bool:

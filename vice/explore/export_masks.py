@@ -9,6 +9,7 @@ from vice.errors import UserError
 from vice.explore.mask_formats import FORMATS
 from vice.explore.written_masks import open_written
 from vice.runtime.files import disk_errors, make_folder
+from vice.runtime.folder_lock import sole_writer
 
 
 def export_masks(source: Path, out: Path, form: str, *, least: int = 1) -> str:
@@ -26,17 +27,25 @@ def export_masks(source: Path, out: Path, form: str, *, least: int = 1) -> str:
     Raises:
         UserError: No masks there, the output folder holds something, or a package is missing.
     """
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty: choose another output folder")
+    check_empty(out)
     masks = open_written(source, least)
     # Beside its place: what is stopped leaves no folder that looks whole, and can be done again.
     out = out.absolute()
     part = out.with_name(f"{out.name}.part")
-    with disk_errors(part, any_os_error=True):
-        shutil.rmtree(part, ignore_errors=True)
-        said = FORMATS[form](masks, part)
-        make_folder(out)
-        for entry in part.iterdir():
-            entry.rename(out / entry.name)
-        part.rmdir()
+    with sole_writer(part), disk_errors(part, any_os_error=True):
+        try:
+            check_empty(out)
+            shutil.rmtree(part / "made", ignore_errors=True)
+            said = FORMATS[form](masks, part / "made")
+            make_folder(out)
+            for entry in (part / "made").iterdir():
+                entry.rename(out / entry.name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     return said
+
+
+def check_empty(out: Path) -> None:
+    """Raises a `UserError` where a folder holds something."""
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: choose another output folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from vice.explore.mask_files import mask_names, read_mask
 from vice.names import printable
 from vice.runtime.amounts import in_words
 from vice.runtime.files import disk_errors, make_folder, read_json, write_json
+from vice.runtime.folder_lock import sole_writer
 from vice.runtime.progress import progress
 from vice.runtime.provenance import digest_file
 
@@ -43,12 +45,22 @@ def extract_frames(video: Path, folder: Path) -> list[Path]:
         source = digest_file(video)
     except OSError as error:
         raise UserError(f"{video}: {error.strerror}; check the path") from error
+    # Another process may want the same video: it waits, and finds its frames.
+    with sole_writer(folder.parent, math.inf):
+        return _known(folder, source) or _decode(video, folder, source)
+
+
+def _known(folder: Path, source: str) -> list[Path]:
+    """The frames that are there, of this very video; else none."""
     record = folder / RECORD
-    if record.exists():
-        known = read_json(record, "delete it")
-        frames = [_frame(folder, number) for number in range(int(known.get("frames", 0)))]
-        if known.get("source") == source and frames and all(map(Path.exists, frames)):
-            return frames
+    if not record.exists():
+        return []
+    known = read_json(record, "delete it")
+    frames = [_frame(folder, number) for number in range(int(known.get("frames", 0)))]
+    return frames if known.get("source") == source and all(map(Path.exists, frames)) else []
+
+
+def _decode(video: Path, folder: Path, source: str) -> list[Path]:
     if folder.exists():
         with disk_errors(folder, any_os_error=True):
             shutil.rmtree(folder)
@@ -67,7 +79,9 @@ def extract_frames(video: Path, folder: Path) -> list[Path]:
             "%s: %d of the %d frames that it names can be decoded",
             printable(str(video)), len(frames), expected,
         )  # fmt: skip
-    write_json(record, {"source": source, "frames": len(frames), "frames_per_second": rate})
+    write_json(
+        folder / RECORD, {"source": source, "frames": len(frames), "frames_per_second": rate}
+    )
     return frames
 
 

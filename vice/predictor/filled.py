@@ -42,7 +42,8 @@ def filled(
             values[..., tile.rows, tile.columns] = tile.values
         return values
     path = Path(out)
-    part = path.with_name(path.name + ".part")
+    # Process number: another process may be writing the same.
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         _write(part, tiles, shape, dtype)
         os.replace(part, path)

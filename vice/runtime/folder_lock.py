@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,8 @@ def sole_launcher(folder: Path, wait: float = WAIT) -> Iterator[None]:
 def sole_writer(folder: Path, wait: float = WAIT) -> Iterator[None]:
     """Holds a folder for one process; whatever ends the process also lets the folder go.
 
+    What holds it already, in the same thread, goes on holding it.
+
     Args:
         folder: Gets a file ``.lock`` with the process's number and host.
         wait: Seconds to wait for another writer to end; `math.inf` for as long as it takes.
@@ -71,10 +74,42 @@ def writer_if_free(folder: Path) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def _held(folder: Path, name: str, wait: float) -> Iterator[None]:
-    with _opened(folder, name) as lock:
-        _acquire(lock, folder, wait)
-        _sign(lock)
+    path = os.path.realpath(folder / name)
+    mine = _of_this_thread()
+    if path in mine:
+        # Re-entrant lock: what a caller holds, it holds for what it calls.
         yield
+        return
+    end = time.monotonic() + wait
+    while True:
+        with _opened(folder, name) as lock:
+            _acquire(lock, folder, end, wait)
+            # Removed meanwhile: whoever comes next locks another file of this name.
+            if not _is_there(lock, path):
+                continue
+            _sign(lock)
+            mine.add(path)
+            try:
+                yield
+            finally:
+                mine.discard(path)
+        return
+
+
+#: Paths of the locks that a thread holds.
+_threads = threading.local()
+
+
+def _of_this_thread() -> set[str]:
+    held: set[str] = _threads.__dict__.setdefault("held", set())
+    return held
+
+
+def _is_there(lock: TextIO, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), os.stat(path))
+    except OSError:
+        return False
 
 
 def _sign(lock: TextIO) -> None:
@@ -103,8 +138,8 @@ def _opened(folder: Path, name: str) -> Iterator[TextIO]:
             lock.close()
 
 
-def _acquire(lock: TextIO, folder: Path, wait: float) -> None:
-    end, warned = time.monotonic() + wait, False
+def _acquire(lock: TextIO, folder: Path, end: float, wait: float) -> None:
+    warned = False
     while not try_lock(lock.fileno()):
         if time.monotonic() > end:
             raise OptionError(
