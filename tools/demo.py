@@ -13,6 +13,7 @@ from vice.cli import Parser, run
 from vice.images import list_images
 from vice.paths import typed_path
 from vice.runtime.files import check_folder
+from vice.runtime.folder_lock import sole_writer
 from vice.runtime.own_folder import keep_others_from_demo
 
 #: Said where it is stopped.
@@ -48,7 +49,8 @@ def main() -> None:
     from vice.runtime.files import read_json
     from vice.runtime.run_folder import RESULTS_NAME
 
-    report = run_demo(args.out, args.images, args.overrides)
+    with sole_writer(args.out):
+        report = run_demo(args.out, args.images, args.overrides)
     results = read_json(args.out / RESULTS_NAME, "delete it, and call this again")
     print(f"\nDone in {results['seconds']:.0f} s. Open {report} in a browser.")
     print(

@@ -170,24 +170,27 @@ def test_ctrl_c_while_a_runner_clears_up_leaves_nothing(tmp_path, monkeypatch):
 def test_an_evaluation_beside_another_waits_or_says_who_is_at_it(tmp_path, caplog):
     order, inside, end = [], threading.Event(), threading.Event()
 
-    def evaluate(name):
-        config = SimpleNamespace(work_dir=str(tmp_path / "runner"))
+    @running.writes_results
+    def evaluate(name, dataset, out):
+        config = SimpleNamespace(work_dir=str(out / "runner"))
         with running._staged(config, keep=True):
             # Logs of MMEngine have names from a clock of seconds, which can be set back.
             (Path(config.work_dir) / "20261127_155929").mkdir(parents=True)
             (Path(config.work_dir) / "20261127_155929" / name).touch()
-            order.append(f"{name} begins")
+            order.append(f"{name} runs")
             inside.set()
             assert name == "second" or end.wait(60)
-            order.append(f"{name} ends")
+        time.sleep(0.5)
+        order.append(f"{name} writes")
 
-    first = threading.Thread(target=evaluate, args=("first",))
+    first, second = (
+        threading.Thread(target=evaluate, args=(name, "", tmp_path)) for name in ("first", "second")
+    )
     first.start()
     assert inside.wait(60)
     refused = pytest.raises(UserError, match=r"another process is writing into .*process \d+ on ")
     with refused, sole_writer(tmp_path / "runner", wait=0.1):
         pass
-    second = threading.Thread(target=evaluate, args=("second",))
     second.start()
     while caplog.text.count("waiting up to") < 2:
         assert second.is_alive()

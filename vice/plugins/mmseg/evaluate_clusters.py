@@ -36,9 +36,9 @@ from vice.plugins.mmseg.running import (
     dataset_config,
     finish_config,
     load_config,
-    names_full_disk,
     process_state_kept,
     run,
+    writes_results,
 )
 from vice.plugins.mmseg.sample_embeddings import sample_split
 from vice.runtime.collectives import on_first_rank
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_CLUSTERS = (27,)
 
 
-@names_full_disk
+@writes_results
 @process_state_kept()
 def evaluate_clusters(
     spec: str,

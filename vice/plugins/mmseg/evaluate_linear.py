@@ -24,17 +24,17 @@ from vice.plugins.mmseg.results import class_scores, finish, training_outcome
 from vice.plugins.mmseg.running import (
     finish_config,
     load_config,
-    names_full_disk,
     process_state_kept,
     run,
     set_probe,
+    writes_results,
 )
 from vice.plugins.mmseg.sample_embeddings import sample_split
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.step_meter import StepMeter
 
 
-@names_full_disk
+@writes_results
 @process_state_kept()
 def evaluate_linear(
     spec: str,

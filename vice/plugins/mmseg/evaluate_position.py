@@ -15,13 +15,13 @@ from vice.plugins.mmseg.content import check_data
 from vice.plugins.mmseg.evaluate_clusters import check_numbers
 from vice.plugins.mmseg.position_readout import PositionReadout
 from vice.plugins.mmseg.results import finish
-from vice.plugins.mmseg.running import dataset_config, names_full_disk, process_state_kept
+from vice.plugins.mmseg.running import dataset_config, process_state_kept, writes_results
 from vice.plugins.mmseg.sample_embeddings import embed_images
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.step_meter import StepMeter
 
 
-@names_full_disk
+@writes_results
 @process_state_kept()
 def evaluate_position(
     spec: str,

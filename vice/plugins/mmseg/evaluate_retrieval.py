@@ -14,13 +14,13 @@ from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.dataset import keep_subset
 from vice.plugins.mmseg.results import finish
 from vice.plugins.mmseg.retrieval_readout import DEFAULT_MEMORY, RetrievalReadout
-from vice.plugins.mmseg.running import dataset_config, names_full_disk, process_state_kept, run
+from vice.plugins.mmseg.running import dataset_config, process_state_kept, run, writes_results
 from vice.plugins.mmseg.sample_embeddings import embed_images
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.step_meter import StepMeter
 
 
-@names_full_disk
+@writes_results
 @process_state_kept()
 def evaluate_retrieval(
     spec: str,

@@ -21,17 +21,17 @@ from vice.plugins.mmseg.running import (
     dataset_config,
     finish_config,
     load_config,
-    names_full_disk,
     process_state_kept,
     run,
     set_probe,
+    writes_results,
 )
 from vice.plugins.mmseg.subset_list import write_subset
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.step_meter import StepMeter
 
 
-@names_full_disk
+@writes_results
 @process_state_kept()
 def finetune(
     spec: str,

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,8 @@ def _staged(config: Config, keep: bool) -> Iterator[None]:
     """
     final = Path(config.work_dir)
     staging = final.with_name(f"{final.name}.part")
-    with ExitStack() as held:
+    with ExitStack() as own:
+        held = _until_written.get() or own
         on_first_rank(lambda: held.enter_context(sole_writer(final)) and None)
         on_first_rank(lambda: shutil.rmtree(staging, ignore_errors=True))
         config.work_dir = str(staging)
@@ -256,18 +258,27 @@ def check_counted(metric: CountMetric, data: Mapping[str, Any]) -> None:
         )
 
 
-def names_full_disk(evaluate: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Lets an evaluation whose results cannot be written say so in one message.
+#: What an evaluation holds from its first run on until its results are written.
+_until_written: ContextVar[ExitStack | None] = ContextVar("until_written", default=None)
 
-    Whatever MMEngine, matplotlib or Pillow raise then names neither file nor remedy.
+
+def writes_results(evaluate: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Lets an evaluation write whole results, or say in one message that it cannot.
+
+    Whatever MMEngine, matplotlib or Pillow raise of a full disk names neither file nor remedy.
+    Another evaluation into the same folder waits until these results are written.
     """
 
     @wraps(evaluate)
     def wrapped(
         spec: str, dataset: str | Path, out_dir: str | Path, **options: Any
     ) -> dict[str, Any]:
-        with disk_errors(out_dir):
-            return evaluate(spec, dataset, out_dir, **options)
+        with disk_errors(out_dir), ExitStack() as held:
+            before = _until_written.set(held)
+            try:
+                return evaluate(spec, dataset, out_dir, **options)
+            finally:
+                _until_written.reset(before)
 
     return wrapped
 

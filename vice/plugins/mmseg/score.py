@@ -31,7 +31,7 @@ from vice.plugins.mmseg.position_readout import PositionReadout
 from vice.plugins.mmseg.readouts import Readout
 from vice.plugins.mmseg.results import finish
 from vice.plugins.mmseg.retrieval_readout import RetrievalReadout
-from vice.plugins.mmseg.running import names_full_disk, process_state_kept
+from vice.plugins.mmseg.running import process_state_kept, writes_results
 from vice.plugins.mmseg.view_scores import measure_views
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.step_meter import StepMeter
@@ -43,7 +43,7 @@ _HINTS = {"linear": "; fitted to convergence (linear_optimizer=lbfgs) it shares 
 KEPT_MEMORY = 4 * 1024**3
 
 
-@names_full_disk
+@writes_results
 @process_state_kept()
 def score(
     spec: str,
