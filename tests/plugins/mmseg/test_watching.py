@@ -198,9 +198,7 @@ def test_an_evaluation_beside_another_waits_or_says_who_is_at_it(tmp_path, caplo
     end.set()
     first.join(60)
     second.join(60)
-    assert order == [
-        f"{name} {does}" for name in ("first", "second") for does in ("begins", "ends")
-    ]
+    assert order == ["first runs", "first writes", "second runs", "second writes"]
     found = {path.name for path in (tmp_path / "runner").rglob("*") if path.is_file()}
     assert found == {"second", LOCK_NAME}
 
