@@ -2,13 +2,24 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.processes import ROOT
 from vice.errors import UserError
-from vice.runtime.files import disk_errors, read_json, replace_atomically, write_json
+from vice.runtime.files import (
+    disk_errors,
+    link,
+    part_of,
+    read_json,
+    remove_dead_parts,
+    replace_atomically,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -90,3 +101,36 @@ def test_threads_that_write_leave_the_umask_alone(proc, tmp_path, monkeypatch):
         assert os.umask(0o027) == 0o027
     finally:
         os.umask(before)
+
+
+def test_parts_of_processes_that_are_gone_are_removed_and_no_others(tmp_path):
+    name = "import sys; from pathlib import Path; from vice.runtime.files import part_of; "
+    code = f"{name} print(part_of(Path(sys.argv[1])).touch() or part_of(Path(sys.argv[1])).name)"
+    gone = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.npy"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert gone.returncode == 0, gone.stderr
+    mine, foreign = part_of(tmp_path / "a.npy"), tmp_path / "a.npy.elsewhere-1.part"
+    for path in (mine, foreign, tmp_path / "a.npy.part", tmp_path / "a.npy"):
+        path.touch()
+    assert (tmp_path / gone.stdout.strip()).exists()
+    remove_dead_parts(tmp_path, "b")
+    assert (tmp_path / gone.stdout.strip()).exists()
+    remove_dead_parts(tmp_path, "a.npy")
+    assert not (tmp_path / gone.stdout.strip()).exists() and len(list(tmp_path.iterdir())) == 4
+    remove_dead_parts(tmp_path / "nowhere")
+
+
+def test_a_link_takes_the_place_of_one_to_nowhere_and_of_its_like(tmp_path):
+    aim, target = tmp_path / "aim", tmp_path / "target"
+    aim.mkdir()
+    target.symlink_to(tmp_path / "nowhere")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(link, target, aim).result()
+    link(target, aim)
+    assert target.resolve() == aim.resolve() and len(list(tmp_path.iterdir())) == 2
+    taken = tmp_path / "taken"
+    (taken / "within").mkdir(parents=True)
+    with pytest.raises(UserError, match="taken"):
+        link(taken, aim)
+    assert (taken / "within").is_dir() and len(list(tmp_path.iterdir())) == 3

@@ -14,11 +14,11 @@ from vice.images.reading_options import asked_reading
 from vice.names import name_bytes, printable
 from vice.options import options_of
 from vice.paths import check_experiment, typed_path
-from vice.runtime.files import check_folder, disk_errors, make_folder
+from vice.runtime.files import check_folder, make_folder, replace_atomically
 from vice.runtime.overrides import quote
 from vice.runtime.own_folder import keep_others_from_run
 from vice.runtime.preemption import watch_signals
-from vice.runtime.run_folder import read_overrides
+from vice.runtime.run_folder import CONFIG_NAME, read_overrides
 
 #: In the run folder: the images of several places.
 LIST_NAME = "image_list.txt"
@@ -152,9 +152,15 @@ def _one_place(images: Sequence[Path], out: Path | None) -> Path:
         raise UserError(f"{printable(str(strange))}: no list can hold this name; rename it")
     text = "".join(f"{path}\n" for path in paths)
     make_folder(out)
-    with disk_errors(out / LIST_NAME):
-        (out / LIST_NAME).write_bytes(name_bytes(text))
-    return out / LIST_NAME
+    file, content = out / LIST_NAME, name_bytes(text)
+    is_other = file.exists() and file.read_bytes() != content
+    if is_other and (out / CONFIG_NAME).exists():
+        raise UserError(
+            f"{printable(str(out))} holds a training on other images ({LIST_NAME}): give those, "
+            "or choose another --out"
+        )
+    replace_atomically(file, lambda new: Path(new).write_bytes(content))
+    return file
 
 
 def _parse() -> argparse.Namespace:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from vice.errors import UserError, brief
-from vice.runtime.files import disk_errors, make_folder
+from vice.runtime.files import disk_errors, make_folder, part_of, remove_dead_parts
 from vice.runtime.progress import progress
 
 _TAR_SUFFIXES = (".tar", ".tgz", ".gz", ".xz", ".bz2")
@@ -77,6 +77,7 @@ def unpack(wanted: Extract, threads: int) -> None:
         UserError: The archive is corrupt, or the disk cannot be written.
     """
     is_tar = wanted.archive.name.endswith(_TAR_SUFFIXES)
+    remove_dead_parts(wanted.target)
     try:
         (_unpack_tar if is_tar else _unpack_zip)(wanted, threads)
     except _CORRUPT as error:
@@ -152,8 +153,7 @@ def write_member(reader: IO[bytes], file: Path) -> None:
         UserError: The disk cannot be written.
     """
     make_folder(file.parent)
-    # Process number: another process may be unpacking the same.
-    partial = file.with_name(f"{file.name}.{os.getpid()}.part")
+    partial = part_of(file)
     with disk_errors(file):
         try:
             with partial.open("wb") as writer:

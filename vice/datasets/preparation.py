@@ -24,7 +24,7 @@ from vice.datasets.voc_preparation import check_lists, make_trainaug
 from vice.errors import UserError
 from vice.images.lists import Contents, announce
 from vice.nearest import did_you_mean, near_path
-from vice.runtime.files import disk_errors, make_folder, replace_atomically
+from vice.runtime.files import link, make_folder, replace_atomically
 
 logger = logging.getLogger(__name__)
 #: Images of Cityscapes that PiCIE trains on, where they are there.
@@ -161,8 +161,7 @@ def _place(part: ReleasePart, root: Path, source: Path, threads: int) -> bool:
                 if part.copied:
                     _copy(unpacked, target, part.ending)
                 else:
-                    with disk_errors(target, any_os_error=True):
-                        os.symlink(unpacked.resolve(), target, target_is_directory=True)
+                    link(target, unpacked.resolve())
                     logger.info("%s links to %s", target, unpacked)
                 break
     return target.is_dir()

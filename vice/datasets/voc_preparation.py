@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,7 +28,7 @@ from vice.datasets.voc import (
     read_split,
 )
 from vice.errors import UserError
-from vice.runtime.files import disk_errors, make_folder, replace_atomically, write_text
+from vice.runtime.files import link, make_folder, replace_atomically, write_text
 
 
 def check_lists(root: Path) -> str:
@@ -192,9 +191,7 @@ def _fill(
     def put(name: str) -> None:
         file = target / f"{name}.png"
         if name in given:
-            with disk_errors(file, any_os_error=True):
-                file.unlink(missing_ok=True)  # Dangling link: its aim is gone.
-                os.symlink(given[name].resolve(), file)
+            link(file, given[name].resolve())
         elif name in official:
             replace_atomically(file, lambda new: shutil.copyfile(official[name], new))
         else:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.predictor.results import Tile
+from vice.runtime.files import part_of, remove_dead_parts
 
 
 def filled(
@@ -42,8 +43,8 @@ def filled(
             values[..., tile.rows, tile.columns] = tile.values
         return values
     path = Path(out)
-    # Process number: another process may be writing the same.
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    remove_dead_parts(path.parent, path.name)
+    part = part_of(path)
     try:
         _write(part, tiles, shape, dtype)
         os.replace(part, path)

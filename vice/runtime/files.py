@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -40,6 +41,9 @@ _PYTORCH_WRITER = re.compile(
 #: Bytes; file names have at most 255, and twelve are added.
 _LONGEST_PREFIX = 200
 _setting_umask = threading.Lock()
+_HOST = re.sub(r"\W", "-", socket.gethostname())[:40]
+#: How names of `part_of` end.
+_OF_PROCESS = re.compile(rf"\.{re.escape(_HOST)}-(\d+)\.part$")
 
 
 def check_folder(name: str, path: str | Path) -> None:
@@ -91,6 +95,61 @@ def replace_atomically(path: Path, write: Callable[[str], Any]) -> None:
             # Temporary file: gone already if it was put in place; a disk that fails may keep it.
             with contextlib.suppress(OSError):
                 os.unlink(name)
+
+
+def part_of(path: Path) -> Path:
+    """A name beside a file, of this process alone, for what is not whole yet.
+
+    What a killed process has left is for `remove_dead_parts`.
+    """
+    return path.with_name(f"{path.name}.{_HOST}-{os.getpid()}.part")
+
+
+def remove_dead_parts(folder: Path, beginning: str = "") -> None:
+    """Removes from a folder what `part_of` has named for processes of this host that are gone.
+
+    Args:
+        folder: Need not be there.
+        beginning: Of the names.
+    """
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            found = _OF_PROCESS.search(entry.name)
+            if found and entry.name.startswith(beginning) and not _is_alive(int(found[1])):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":
+        # Signal 0: Windows would end the process.
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def link(target: Path, aim: Path) -> None:
+    """Makes a symbolic link, in place of one that is there, such as a link to nowhere.
+
+    Raises:
+        UserError: Something else is there, or the disk does not take it.
+    """
+    part = part_of(target)
+    with disk_errors(target, any_os_error=True):
+        with contextlib.suppress(OSError):
+            part.unlink()
+        os.symlink(aim, part, target_is_directory=aim.is_dir())
+        try:
+            # Rename: the link of another process, which was faster, is replaced by its like.
+            os.replace(part, target)
+        except OSError as error:
+            part.unlink()
+            raise OSError(error.errno, error.strerror, str(target)) from error
 
 
 def _umask() -> int:

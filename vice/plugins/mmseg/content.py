@@ -12,6 +12,7 @@ from vice.evaluation.task import Task
 from vice.images import Reading
 from vice.images.fingerprints import count_shared
 from vice.images.survey import Survey, content_warnings, survey_images
+from vice.plugins.mmseg.holding import hold
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.step_meter import StepMeter
 
@@ -37,7 +38,10 @@ def check_data(
     with meter.step("check data"):
         sets = task.open(fit_labels=fit_labels)
         task.require_labels(sets, fit=fit_labels)
-        return sets, look_at_images(task, sets)
+        content = look_at_images(task, sets)
+    # Nothing is written before; a mistake leaves no folder behind.
+    hold(task)
+    return sets, content
 
 
 def look_at_images(

@@ -29,6 +29,7 @@ from vice.plugins.mmseg.cluster_head import own_concepts
 from vice.plugins.mmseg.cluster_results import write_clusters
 from vice.plugins.mmseg.content import check_data
 from vice.plugins.mmseg.evaluate_objects import evaluate_objects
+from vice.plugins.mmseg.holding import writes_results
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.minibatch_centroids import fit_minibatch
 from vice.plugins.mmseg.results import finish
@@ -38,7 +39,6 @@ from vice.plugins.mmseg.running import (
     load_config,
     process_state_kept,
     run,
-    writes_results,
 )
 from vice.plugins.mmseg.sample_embeddings import sample_split
 from vice.runtime.collectives import on_first_rank

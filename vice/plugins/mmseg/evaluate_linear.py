@@ -18,6 +18,7 @@ from vice.plugins.mmseg.backbone import SharedEmbedder, share_embedder
 from vice.plugins.mmseg.best_epoch import watch_epochs
 from vice.plugins.mmseg.content import check_data
 from vice.plugins.mmseg.dataset import CROPS
+from vice.plugins.mmseg.holding import writes_results
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.pipelines import count_steps
 from vice.plugins.mmseg.results import class_scores, finish, training_outcome
@@ -27,7 +28,6 @@ from vice.plugins.mmseg.running import (
     process_state_kept,
     run,
     set_probe,
-    writes_results,
 )
 from vice.plugins.mmseg.sample_embeddings import sample_split
 from vice.runtime.collectives import on_first_rank

@@ -13,9 +13,10 @@ from vice.evaluation.task import make_task
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import check_data
 from vice.plugins.mmseg.evaluate_clusters import check_numbers
+from vice.plugins.mmseg.holding import writes_results
 from vice.plugins.mmseg.position_readout import PositionReadout
 from vice.plugins.mmseg.results import finish
-from vice.plugins.mmseg.running import dataset_config, process_state_kept, writes_results
+from vice.plugins.mmseg.running import dataset_config, process_state_kept
 from vice.plugins.mmseg.sample_embeddings import embed_images
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.step_meter import StepMeter

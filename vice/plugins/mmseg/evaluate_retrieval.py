@@ -12,9 +12,10 @@ from vice.evaluation.task import make_task
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.dataset import keep_subset
+from vice.plugins.mmseg.holding import writes_results
 from vice.plugins.mmseg.results import finish
 from vice.plugins.mmseg.retrieval_readout import DEFAULT_MEMORY, RetrievalReadout
-from vice.plugins.mmseg.running import dataset_config, process_state_kept, run, writes_results
+from vice.plugins.mmseg.running import dataset_config, process_state_kept, run
 from vice.plugins.mmseg.sample_embeddings import embed_images
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.step_meter import StepMeter

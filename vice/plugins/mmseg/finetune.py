@@ -14,6 +14,7 @@ from vice.evaluation.task import Task, make_task
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import look_at_images
 from vice.plugins.mmseg.dataset import CROPS, keep_subset
+from vice.plugins.mmseg.holding import writes_results
 from vice.plugins.mmseg.pipelines import build_pipeline
 from vice.plugins.mmseg.results import class_scores, finish, training_outcome
 from vice.plugins.mmseg.running import (
@@ -24,7 +25,6 @@ from vice.plugins.mmseg.running import (
     process_state_kept,
     run,
     set_probe,
-    writes_results,
 )
 from vice.plugins.mmseg.subset_list import write_subset
 from vice.runtime.collectives import on_first_rank

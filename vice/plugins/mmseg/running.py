@@ -7,10 +7,8 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
-from functools import wraps
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +25,12 @@ from vice.paths import config_root
 from vice.plugins.mmseg.backbone import SharedEmbedder
 from vice.plugins.mmseg.best_epoch import best_epoch_of
 from vice.plugins.mmseg.fitted_weights import set_weights
+from vice.plugins.mmseg.holding import RUNNER, holding
 from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.pipelines import count_steps, optimizer, schedule
 from vice.plugins.mmseg.runner import LAST_NAME, make_runner
 from vice.plugins.mmseg.watching import training_of
 from vice.runtime.collectives import on_first_rank, rank, world_size
-from vice.runtime.files import disk_errors
-from vice.runtime.folder_lock import sole_writer
 
 #: Third deviation of the harness of dense retrieval, see `vice.evaluation.protocols.Protocol`.
 HARNESS_STD = 0.255
@@ -55,7 +52,7 @@ def load_config(name: str, task: Task) -> Config:
             "else: evaluate clusters, or take another protocol (or upsample=scores)"
         )
     config = Config.fromfile(config_root() / "mmseg" / f"{name}.py")
-    config.work_dir = str(task.out_dir / "runner")
+    config.work_dir = str(task.out_dir / RUNNER)
     config.log_level = task.log_level
     config.device = task.device
     config.launcher = "pytorch" if world_size() > 1 else "none"
@@ -217,9 +214,7 @@ def _staged(config: Config, keep: bool) -> Iterator[None]:
     """
     final = Path(config.work_dir)
     staging = final.with_name(f"{final.name}.part")
-    with ExitStack() as own:
-        held = _until_written.get() or own
-        on_first_rank(lambda: held.enter_context(sole_writer(final)) and None)
+    with holding(final):
         on_first_rank(lambda: shutil.rmtree(staging, ignore_errors=True))
         config.work_dir = str(staging)
         try:
@@ -256,31 +251,6 @@ def check_counted(metric: CountMetric, data: Mapping[str, Any]) -> None:
             f"{data['dataset']}: no labelled pixel is left to count in the images of role "
             f"{data['role']!r}: all are ignored, or outside the crop of the protocol"
         )
-
-
-#: What an evaluation holds from its first run on until its results are written.
-_until_written: ContextVar[ExitStack | None] = ContextVar("until_written", default=None)
-
-
-def writes_results(evaluate: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Lets an evaluation write whole results, or say in one message that it cannot.
-
-    Whatever MMEngine, matplotlib or Pillow raise of a full disk names neither file nor remedy.
-    Another evaluation into the same folder waits until these results are written.
-    """
-
-    @wraps(evaluate)
-    def wrapped(
-        spec: str, dataset: str | Path, out_dir: str | Path, **options: Any
-    ) -> dict[str, Any]:
-        with disk_errors(out_dir), ExitStack() as held:
-            before = _until_written.set(held)
-            try:
-                return evaluate(spec, dataset, out_dir, **options)
-            finally:
-                _until_written.reset(before)
-
-    return wrapped
 
 
 @contextmanager

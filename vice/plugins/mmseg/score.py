@@ -24,6 +24,7 @@ from vice.plugins.mmseg.evaluate_clusters import check_numbers, evaluate_cluster
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.evaluate_position import evaluate_position
 from vice.plugins.mmseg.evaluate_retrieval import evaluate_retrieval
+from vice.plugins.mmseg.holding import hold, writes_results
 from vice.plugins.mmseg.linear_readout import LinearReadout
 from vice.plugins.mmseg.one_pass import read_out
 from vice.plugins.mmseg.outlines import check_outlines, score_outlines
@@ -31,7 +32,7 @@ from vice.plugins.mmseg.position_readout import PositionReadout
 from vice.plugins.mmseg.readouts import Readout
 from vice.plugins.mmseg.results import finish
 from vice.plugins.mmseg.retrieval_readout import RetrievalReadout
-from vice.plugins.mmseg.running import process_state_kept, writes_results
+from vice.plugins.mmseg.running import process_state_kept
 from vice.plugins.mmseg.view_scores import measure_views
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.step_meter import StepMeter
@@ -194,6 +195,8 @@ def score_together(
     task = next(iter(tasks.values()))
     fit_labels = tasks.keys() != {"clusters"} or needs_fit_labels(task.protocol.matchings)
     sets, content = check_data(task, meter, fit_labels=fit_labels)
+    for other in tasks.values():
+        hold(other)
     shared = share_embedder(task.spec, task.seed, 0, task.protocol.features)
     readouts: list[Readout] = []
     if "clusters" in tasks:
