@@ -57,6 +57,16 @@ def parsed(monkeypatch, *words):
     return train._parse()
 
 
+def test_overrides_behind_images_are_overrides(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "k=v").mkdir()
+    words = ("photos", "k=v", "no/such=place", "config.OPTIMIZER.num_epochs=4", "+a.b=./x", "~c.d")
+    found = parsed(monkeypatch, "folder", "--images", *words, "--out", "o", "e=1")
+    assert found.images == [Path("photos"), Path("k=v"), Path("no/such=place")]
+    assert set(found.changes) == {"config.OPTIMIZER.num_epochs=4", "+a.b=./x", "~c.d", "e=1"}
+    assert parsed(monkeypatch, "--images", "e=1").images is None
+
+
 def test_words_in_any_order(monkeypatch):
     first = parsed(monkeypatch, "--images", "a", "b", "--out", "c", "folder", "k=1", "~k")
     assert first.images == [Path("a"), Path("b")] or first.config == "folder"

@@ -213,3 +213,18 @@ def test_palettes(data):
         image.putpalette(palette)
         image.save(path)
         assert folder.audit("val") == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ([0, 11, 22, 255], "all values are multiples of 11"),
+        # One value is a multiple of itself: the list of classes may be too short.
+        ([11, 255], "classes.txt must name every value"),
+        ([0, 11], "classes.txt must name every value"),
+        ([0, 7, 11], "classes.txt must name every value"),
+    ],
+)
+def test_what_is_said_of_a_class_that_is_none(values, hint):
+    error = label_audit.out_of_range("a.png", np.array([values], np.uint8), "streets", 5)
+    assert hint in str(error)

@@ -124,6 +124,8 @@ def test_extreme_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
 
 
 def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="is a folder, and not an image file"):
+        read_image(tmp_path)
     with pytest.raises(ImageError, match=r"gone\.jpg.*no such"):
         read_image(tmp_path / "gone.jpg")
     (tmp_path / "empty.jpg").touch()

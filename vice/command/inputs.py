@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NAMED, FITTED = ".json", ".safetensors"
 
 #: How many reasons are shown of images that could not be read.
-REASONS = 5
+REASONS = 20
 #: What ``images`` may be.
 PLACES = "folders, text files with a path a line, images"
 
@@ -125,6 +125,8 @@ def show_unread(unread: Mapping[Any, str]) -> None:
         show(f"not read: {len(unread)} images")
         for reason in list(unread.values())[:REASONS]:
             show(f"  {reason}")
+        if len(unread) > REASONS:
+            show(f"  and {len(unread) - REASONS} more")
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from vice.runtime.run_folder import CONFIG_NAME, read_overrides
 
 #: In the run folder: the images of several places.
 LIST_NAME = "image_list.txt"
+#: How an override begins.
+_CHANGE = re.compile(r"~|[+]{0,2}[A-Za-z_][\w.]*=")
 _IMAGES, _FOLDER = "config.DATA.TRAIN.DATA_PATHS", "config.CHECKPOINT.DIR"
 EXAMPLE = """\
 examples:
@@ -171,13 +174,17 @@ def _parse() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("words", nargs="*", metavar="CONFIG KEY=VALUE", help="a config (folder), and its options")
-    add("--images", nargs="+", type=typed_path, metavar="PATH", help="what to train on: a folder, "
-        "a text file with a path a line; several need --out, where their list is kept")  # fmt: skip
+    add("--images", nargs="+", type=_place_or_change, metavar="PATH",
+        help="what to train on: a folder, a text file with a path a line; several need --out, "
+        "where their list is kept")  # fmt: skip
     add_reading_options(parser)
     add("--out", type=typed_path, metavar="DIR", help="run folder (the config's, outputs/CONFIG)")
     add("--resume", action="store_true", help="go on with the run in --out, as it was begun")
     add("--options", action="store_true", help="print every option of the config, and end")
     args = parser.parse_intermixed_args()
+    # An option that takes several values takes what comes behind them, too.
+    args.words += [word for word in args.images or () if isinstance(word, str)]
+    args.images = [place for place in args.images or () if isinstance(place, Path)] or None
     args.changes = [word for word in args.words if "=" in word or word.startswith("~")]
     names = [word for word in args.words if word not in args.changes]
     configs = [word for word in args.changes if word.startswith("config=")]
@@ -198,6 +205,11 @@ def _parse() -> argparse.Namespace:
         parser.error("--resume needs --out, the folder of the run")
     args.config = names[0] if names else "folder"
     return args
+
+
+def _place_or_change(text: str) -> Path | str:
+    """Type of ``--images``: KEY=VALUE stays text, unless there is a file or folder of that name."""
+    return text if _CHANGE.match(text) and not os.path.exists(text) else typed_path(text)
 
 
 def _moved(words: list[str], out: Path) -> list[str]:

@@ -88,8 +88,10 @@ def build_explorer(
     spherical = is_spherical(predictor.embedder)
     if concepts is not None:
         _check(concepts.vectors, spherical, predictor)
-    files = ExplorerFiles(out)
+    # Once before it waits for another, and once when that one is gone.
+    ExplorerFiles(out)
     with sole_writer(out):
+        files = ExplorerFiles(out)
         if files.is_whole():
             logger.info("%s: the explorer that was there is made anew", out)
         files.begin(len(images))

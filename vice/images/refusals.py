@@ -49,6 +49,8 @@ def reasons(path: str | Path) -> Iterator[None]:
 
     path = Path(path)
     # Path length: os.path has an answer for names too long for the disk, too; Path raises.
+    if os.path.isdir(path):
+        raise ImageError(f"{path} is a folder, and not an image file: name the images in it")
     if not os.path.isfile(path):
         raise ImageError(f"{path}: no such image file; check the path or the image list")
     try:
