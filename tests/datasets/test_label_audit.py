@@ -221,7 +221,7 @@ def test_palettes(data):
         ([0, 11, 22, 255], "all values are multiples of 11"),
         # One value is a multiple of itself: the list of classes may be too short.
         ([11, 255], "classes.txt must name every value"),
-        ([0, 11], "classes.txt must name every value"),
+        ([0, 11], "multiples of 11: if they were scaled, divide by it; if not, classes.txt"),
         ([0, 7, 11], "classes.txt must name every value"),
     ],
 )

@@ -189,8 +189,11 @@ def out_of_range(path: str | Path, labels: np.ndarray, name: str, num_classes: i
             if values[0]
             else f"; if 0 means unlabelled, write {IGNORE} there and subtract 1 from the others"
         )
-    elif divisor > 1 and len(values[values > 0]) > 1:
-        hint = f"; all values are multiples of {divisor}: if they were scaled, divide by it"
+    elif divisor > 1 and len(values) > 1:
+        hint = (
+            f"; all values are multiples of {divisor}: if they were scaled, divide by it; if not, "
+            "classes.txt must name every value"
+        )
     else:
         hint = "; classes.txt must name every value, and grey levels or colors are no indices"
     return UserError(

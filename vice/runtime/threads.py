@@ -19,11 +19,7 @@ def wait_asleep() -> None:
 
 
 def cores() -> int:
-    """Cores that this process may use: in a job of a cluster fewer than the machine has.
-
-    >>> cores() >= 1
-    True
-    """
+    """Cores that this process may use: in a job of a cluster fewer than the machine has."""
     # CPU affinity: what SLURM, a container or taskset has bound the process to.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
