@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import time
 
 import cv2
 import numpy as np
@@ -13,14 +10,14 @@ import pytest
 from PIL import Image
 
 from tests.helpers.content import photo
-from tests.helpers.processes import ROOT
+from tests.helpers.forked import ROOT, Forked
 
 #: What a command may say that gives up; nothing else ends one.
 REFUSALS = ("another process is writing into", "is not empty", "is another list", "holds ")
 
 
-def environment():
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+def vice(folder, *words):
+    return Forked(["-m", "vice", *words], cwd=folder, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +32,7 @@ def folder(tmp_path_factory):
     for _ in range(40):
         film.write(photo(rng, (48, 64)))
     film.release()
-    command = [sys.executable, "-m", "vice", "segment", "lab", "photos", "--clusters", "3"]
-    done = subprocess.run(
-        [*command, "--out", "masks"], cwd=folder, capture_output=True, text=True,
-        env=environment(),
-    )  # fmt: skip
+    done = vice(folder, "segment", "lab", "photos", "--clusters", "3", "--out", "masks").wait()
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -61,28 +54,23 @@ RACES = {
 }
 
 
-def test_they_end_whole_or_say_why(folder):
-    delays, races = (0.0, 0.02, 0.3), []
-    for name, ((one, _), (two, _)) in RACES.items():
-        for delay in delays:
-            out = ["--out", f"{name} {delay}"]
-            races.append([(0.0, [*one, *out]), (delay, [*two, *out])])
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.helpers.at_once"], cwd=folder, env=environment(),
-        input=json.dumps(races), capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    ends = iter(json.loads(done.stdout.splitlines()[-1]))
-    for name, both in RACES.items():
-        for delay in delays:
-            race, out = next(ends), folder / f"{name} {delay}"
-            assert 0 in [status for status, _ in race], (name, race)
-            for (status, said), (_, file) in zip(race, both, strict=True):
-                assert "Traceback" not in said, (name, said)
-                if status == 0:
-                    assert (out / file).is_file(), name
-                    continue
-                (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
-                assert status == 2 and any(text in error for text in REFUSALS), (name, said)
-                assert " with folder" not in error, error
-            assert not list(folder.rglob("*.part")), name
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.3])
+@pytest.mark.parametrize("name", RACES)
+def test_they_end_whole_or_say_why(name, delay, folder):
+    both, out = RACES[name], f"{name} {delay}"
+    running = []
+    for words, _ in both:
+        running.append(vice(folder, *words, "--out", out))
+        time.sleep(delay)
+    race = [each.wait() for each in running]
+    assert 0 in [done.returncode for done in race], race
+    for done, (_, file) in zip(race, both, strict=True):
+        said = done.stdout + done.stderr
+        assert "Traceback" not in said, said
+        if done.returncode == 0:
+            assert (folder / out / file).is_file()
+            continue
+        (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
+        assert done.returncode == 2 and any(text in error for text in REFUSALS), said
+        assert " with folder" not in error, error
+    assert not list(folder.rglob("*.part"))
