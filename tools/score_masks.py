@@ -17,6 +17,7 @@ from vice.datasets import open_dataset
 from vice.names import printable
 from vice.paths import check_there, typed_path, typed_text
 from vice.runtime.files import check_folder, read_json
+from vice.runtime.folder_lock import sole_writer
 from vice.runtime.own_folder import keep_others_from_results
 
 EXAMPLE = """\
@@ -54,16 +55,16 @@ def main() -> None:
     from vice.evaluation.image_counts import save_image_tables
     from vice.evaluation.mask_scores import MASK_SUMS, NamedMasks, mask_line, score_masks
     from vice.explore.written_masks import MasksByImage, open_written
-    from vice.runtime.files import make_folder, write_json
+    from vice.runtime.files import write_json
     from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
 
     written = open_written(args.masks)
     source = {"masks": str(args.masks), "names": None if args.names is None else str(args.names)}
     masks = NamedMasks(written.names, written.void, MasksByImage(written).read, source)
     result, sums = score_masks(masks, data, args.split, said)
-    make_folder(out)
-    save_image_tables(out / PER_IMAGE_NAME, {}, {MASK_SUMS: sums})
-    write_json(out / RESULTS_NAME, result, allow_nan=False)
+    with sole_writer(out):
+        save_image_tables(out / PER_IMAGE_NAME, {}, {MASK_SUMS: sums})
+        write_json(out / RESULTS_NAME, result, allow_nan=False)
     print(f"{mask_line(result)}, {printable(str(out))}")
 
 

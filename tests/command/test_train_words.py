@@ -52,6 +52,48 @@ def test_configs_and_what_is_said_twice():
                 train.overrides("folder", [Path("a")], Path("b"), [f"{prefix}config.{key}=x"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([], "--out=/x cannot be made; --images: /y; config.CHECKPOINT.DIRS"),
+        (["++config.CHECKPOINT.DIR=/x"], "config.CHECKPOINT.DIR=/x cannot be made; --images: /y; "
+         "config.CHECKPOINT.DIRS"),
+    ],
+)  # fmt: skip
+def test_messages_name_the_options_of_this_command(changes, said, monkeypatch):
+    text = "config.CHECKPOINT.DIR=/x cannot be made; config.DATA.TRAIN.DATA_PATHS: /y; "
+    text += "config.CHECKPOINT.DIRS"
+    assert train._by_options(text, parsed(monkeypatch, *changes)) == said
+
+
+def test_a_run_of_other_settings_is_refused_by_the_option(tmp_path):
+    images, out = write_images(tmp_path / "photos"), tmp_path / "run"
+    config, *changes = TINY
+    command = ["-m", "vice", "train", config.partition("/")[2], "--images", str(images)]
+    assert Forked([*command, "--out", str(out), *changes], cwd=tmp_path).wait().returncode == 0
+    changes.append("config.OPTIMIZER.num_epochs=7")
+    done = Forked([*command, "--out", str(out), *changes], cwd=tmp_path).wait()
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("Set them back, or choose another --out")
+
+
+def test_of_two_lists_for_one_run_the_first_stays(tmp_path):
+    places = [write_images(tmp_path / name, 2) for name in ("a", "b", "c")]
+    config, *changes = TINY
+    calls = [
+        Forked(["-m", "vice", "train", config.partition("/")[2], "--images", *map(str, pair),
+                "--out", str(tmp_path / "run"), *changes], cwd=tmp_path)
+        for pair in (places[:2], places[1:])
+    ]  # fmt: skip
+    done = [call.wait() for call in calls]
+    assert sorted(each.returncode for each in done) == [0, 2]
+    first, second = sorted(zip(done, (places[:2], places[1:]), strict=True),
+                           key=lambda pair: pair[0].returncode)  # fmt: skip
+    assert "holds a training on other images" in second[0].stderr
+    wanted = [place / f"{number}.png" for place in first[1] for number in (0, 1)]
+    assert list_images(tmp_path / "run" / "image_list.txt") == wanted
+
+
 def parsed(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["vice train", *words])
     return train._parse()

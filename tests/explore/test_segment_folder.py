@@ -407,6 +407,34 @@ def test_what_the_command_refuses(words, message, folder, predictor, tmp_path, m
         ran(monkeypatch, capsys, words[0], folder, *words[1:], "-o", target)
 
 
+def test_fitting_is_refused_before_it_takes_time(folder, predictor, concepts, tmp_path, monkeypatch,
+                                                 capsys):  # fmt: skip
+    out = tmp_path / "out"
+    segment_folder(predictor, sorted(folder.glob("*.png")), out, concepts)
+    monkeypatch.setattr(fitting, "_fit", lambda *_: pytest.fail("concepts are fitted"))
+    with pytest.raises(UserError, match="holds masks by other concepts"):
+        ran(monkeypatch, capsys, "lab", folder, "--clusters", 2, "-o", out)
+
+
+@pytest.mark.parametrize("command", [segment, select, explore])
+def test_what_was_passed_over_in_images_is_said(
+    command, folder, tmp_path, monkeypatch, capsys, rng
+):
+    frames = [Image.fromarray(photo(rng, (24, 24))) for _ in range(3)]
+    for name in ("film.gif", "film.webp", "film.png"):
+        frames[0].save(folder / name, save_all=True, append_images=frames[1:])
+    frames[0].convert("CMYK").save(folder / "print.jpg")
+    frames[0].save(folder / "wide.png", icc_profile=b"Display P3")
+    more = ["-n", "2"] if command is select else ["--clusters", "2"]
+    words = ["vice", "lab", str(folder), *more, "--out", str(tmp_path / "out"), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", words)
+    command.main()
+    said = capsys.readouterr().out
+    assert "only the first frame or page is used (3)" in said
+    assert "CMYK is converted without a profile (1)" in said
+    assert "a colour profile other than sRGB is not applied (1)" in said
+
+
 @pytest.mark.parametrize("above", [False, True])
 @pytest.mark.parametrize("command", [segment, select, explore])
 def test_output_that_holds_the_images_is_refused(command, above, folder, monkeypatch):

@@ -34,7 +34,7 @@ def test_everything_is_counted_by_suffix(photos):
     assert found.unusable == {"empty files": 1, "broken links": 1}
     assert found.line() == (
         f"{photos}: 5 images (.png 3, .JPG 1, .jpg 1); ignored: .NEF 2, .txt 1, without suffix 1; "
-        "2 hidden; 1 broken link; 1 empty file"
+        "2 hidden; among them: 1 broken link, 1 empty file"
     )
     assert json.loads(json.dumps(found.to_dict()))["files"] == len(list_images(photos))
 
@@ -67,7 +67,7 @@ def test_a_list_says_what_is_missing(photos):
     listing = photos / "list.txt"
     listing.write_text("a.jpg\nsub/c.png\ngone.png\nempty.png\n")
     assert survey(listing).line() == (
-        f"{listing}: 4 images (.png 3, .jpg 1); 1 missing; 1 empty file"
+        f"{listing}: 4 images (.png 3, .jpg 1); among them: 1 missing, 1 empty file"
     )
 
 
@@ -75,7 +75,7 @@ def test_only_so_many_files_are_looked_at(photos, monkeypatch):
     monkeypatch.setattr(image_lists, "LOOKS", 3)
     found = survey(photos)
     assert found.looked_at == 3
-    assert "1 broken link among the first 3" in found.line()
+    assert "among the first 3: 1 broken link" in found.line()
 
 
 def test_nothing_usable_is_refused_with_what_is_there(photos):

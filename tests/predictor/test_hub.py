@@ -73,6 +73,16 @@ def test_what_is_not_known_is_said_and_no_secret_is_told(run_dir):
         model_card(checkpoint, name="a", results=["nowhere"])
 
 
+def test_results_of_all_read_outs_lie_in_folders(run_dir, tmp_path):
+    checkpoint = vice.load(run_dir, device="cpu").checkpoint
+    (tmp_path / "scores").mkdir()
+    one = model_card(checkpoint, name="a", results=[clusters(tmp_path / "scores" / "cluster")])
+    assert model_card(checkpoint, name="a", results=[tmp_path / "scores"]) == one
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"holds no results.json, nor do the folders in it: give"):
+        model_card(checkpoint, name="a", results=[tmp_path / "empty"])
+
+
 def test_info_prints_the_card(saved, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["vice info", str(saved[1]), "--card"])
     info.main()

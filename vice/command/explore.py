@@ -11,6 +11,7 @@ from vice.command.inputs import (
     given_concepts,
     kept_in,
     own_concepts,
+    show_readings,
     show_unread,
 )
 from vice.explore.explorer_files import ExplorerFiles
@@ -70,4 +71,5 @@ def main() -> None:
             stops.stop(stop.done, len(images), kept_in(args.out))
     show(f"{made.images} images and {made.concepts} concepts: open {printable(str(made.page))}")
     show(made.exactness)
+    show_readings(predictor)
     show_unread(made.unread)

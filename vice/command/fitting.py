@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from vice.command.inputs import Stops, given_concepts, kept_in
 from vice.errors import UserError
 from vice.names import printable
+from vice.runtime.run_folder import MASKS_RECORD_NAME
 
 if TYPE_CHECKING:
     from vice.explore.named_concepts import NamedConcepts
@@ -45,6 +46,11 @@ def fitted_concepts(
     from vice.runtime.folder_lock import sole_writer, writer_if_free
 
     path = args.out / CONCEPTS_NAME
+    if not path.exists() and (args.out / MASKS_RECORD_NAME).exists():
+        raise UserError(
+            f"{printable(str(args.out))} holds masks by other concepts: delete it, or choose "
+            "another output folder"
+        )
     said = False
     while not path.exists():
         if args.part is None:

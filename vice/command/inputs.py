@@ -119,6 +119,14 @@ def kept_in(out: Path) -> str:
     return f"what was computed of them stays in {printable(str(out))}"
 
 
+def show_readings(predictor: Predictor) -> None:
+    """Says what was clipped, passed over or converted in the images that were read."""
+    if predictor.clipping.values:
+        show(str(predictor.clipping))
+    if predictor.notes.images:
+        show(f"images read: {predictor.notes}")
+
+
 def show_unread(unread: Mapping[Any, str]) -> None:
     """Says how many images could not be read, and why the first ones."""
     if unread:

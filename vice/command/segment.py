@@ -16,6 +16,7 @@ from vice.command.inputs import (
     begin,
     given_concepts,
     own_concepts,
+    show_readings,
     show_unread,
 )
 from vice.explore.in_order import WORKERS
@@ -75,12 +76,11 @@ def main() -> None:
     # Imported late: help does without PyTorch.
     from vice.explore.mask_way import GEOREFERENCED
     from vice.explore.segment_folder import segment_folder
-    from vice.images.clipping import Clipping
 
     with Stops() as stops:
         concepts = _concepts(args, predictor, images, stops)
         # What was read to fit concepts is read again.
-        predictor.clipping = Clipping()
+        predictor.forget_readings()
         found = segment_folder(
             predictor, images, args.out, concepts, overlays=not args.no_overlays,
             embeddings=args.embeddings, memory=args.memory, workers=args.workers, part=args.part,
@@ -104,8 +104,7 @@ def main() -> None:
     if args.part is None:
         for line in _changes(inputs, args.out):
             show(line)
-    if predictor.clipping.values:
-        show(str(predictor.clipping))
+    show_readings(predictor)
     show_unread(found.unread)
 
 

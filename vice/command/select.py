@@ -15,6 +15,7 @@ from vice.command.inputs import (
     add_places,
     begin,
     kept_in,
+    show_readings,
     show_unread,
 )
 from vice.errors import UserError
@@ -136,4 +137,5 @@ def main() -> None:
     )
     repeated = sum(len(group) - 1 for group in found.duplicates)
     show(f"near-duplicates of others: {repeated}; outliers: {len(found.outliers)}")
+    show_readings(predictor)
     show_unread(found.unread)

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from vice.cli import Parser, show, whole
@@ -16,6 +17,7 @@ from vice.names import name_bytes, printable
 from vice.options import options_of
 from vice.paths import check_experiment, typed_path
 from vice.runtime.files import check_folder, make_folder, replace_atomically
+from vice.runtime.folder_lock import sole_launcher
 from vice.runtime.overrides import quote
 from vice.runtime.own_folder import keep_others_from_run
 from vice.runtime.preemption import watch_signals
@@ -46,11 +48,22 @@ KEPT = "states that were saved stay, and the same command goes on"
 def main() -> int:
     """Trains; the command line is that of the process."""
     args = _parse()
+    try:
+        with ExitStack() as held:
+            return _main(args, held)
+    except UserError as error:
+        raise UserError(_by_options(str(error), args)) from error
+
+
+def _main(args: argparse.Namespace, held: ExitStack) -> int:
     if args.resume:
         words = _moved(read_overrides(args.out), args.out)
     else:
-        words = overrides(args.config, args.images, args.out, [*args.changes, *reading_words(args)])
         _look(args)
+        if len(args.images or ()) > 1 and args.out is not None and not args.options:
+            # Until the training holds the folder itself, another list could take its place.
+            held.enter_context(sole_launcher(args.out))
+        words = overrides(args.config, args.images, args.out, [*args.changes, *reading_words(args)])
     if args.options:
         from vice.plugins.vissl.config.compose import help_text
 
@@ -97,6 +110,15 @@ def overrides(
     if out:
         words.append(f"{_FOLDER}={quote(out.absolute())}")
     return [*words, *changes]
+
+
+def _by_options(text: str, args: argparse.Namespace) -> str:
+    """A message in which keys that an option of this command stands for are called by it."""
+    for key, option in ((_IMAGES, "--images"), (_FOLDER, "--out")):
+        if not any(change.lstrip("+").startswith(f"{key}=") for change in args.changes):
+            # A list in brackets is how the key alone is given.
+            text = re.sub(rf"{re.escape(key)}(?![\w.]|=\[)", option, text)
+    return text
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:

@@ -31,6 +31,7 @@ from vice.models.centroids import Centroids
 from vice.models.load import is_spherical
 from vice.predictor import Predictor, load
 from vice.runtime.files import write_json
+from vice.runtime.folder_lock import sole_writer
 from vice.runtime.progress import progress
 from vice.runtime.provenance import digest, versions
 from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
@@ -167,8 +168,9 @@ class BoundaryReadout:
             }
         )
         self.out_dir.mkdir(parents=True, exist_ok=True)
-        save_image_tables(self.out_dir / PER_IMAGE_NAME, {}, {OUTLINES: sums})
-        write_json(self.out_dir / RESULTS_NAME, result, allow_nan=False)
+        with sole_writer(self.out_dir):
+            save_image_tables(self.out_dir / PER_IMAGE_NAME, {}, {OUTLINES: sums})
+            write_json(self.out_dir / RESULTS_NAME, result, allow_nan=False)
         logger.info("results: %s", self.out_dir / RESULTS_NAME)
         return result
 

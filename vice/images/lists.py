@@ -122,8 +122,10 @@ class Contents:
             parts.append(f"folders not looked into: {_some(self.inner)}")
         if self.unreadable:
             parts.append(f"folders that cannot be read: {_some(self.unreadable)}")
-        partly = "" if self.looked_at >= total else f" among the first {self.looked_at}"
-        parts += [f"{_counted(number, why)}{partly}" for why, number in self.unusable.items()]
+        if self.unusable:
+            which = "them" if self.looked_at >= total else f"the first {self.looked_at}"
+            said = ", ".join(_counted(number, why) for why, number in self.unusable.items())
+            parts.append(f"among {which}: {said}")
         parts += self.notes
         text = " ".join(f"{self.place}: {'; '.join(parts)}".split())
         # Undecodable names must not end what writes them into a log.

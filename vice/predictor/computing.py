@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.images.clipping import Clipping
+from vice.images.note_counts import NoteCounts
 from vice.models.checkpoint import Checkpoint
 from vice.models.concepts import Concepts
 from vice.models.embeddings import refuse_nonfinite
@@ -53,7 +54,7 @@ class Computing:
         self.reading = checkpoint.reading
         self.tiling: Tiling | None = None
         self.unread: dict[str, str] = {}
-        self.clipping = Clipping()
+        self.forget_readings()
         self._tiled: TiledNetwork | None = None
         self._warned = self._said_outside = False
 
@@ -61,6 +62,10 @@ class Computing:
     def dim(self) -> int:
         """Width D of the embedding."""
         return self.embedder.dim
+
+    def forget_readings(self) -> None:
+        """Begins to count anew what is found in files while they are read."""
+        self.clipping, self.notes = Clipping(), NoteCounts()
 
     def given(self, image: Any, budget: int | None = None) -> Given:
         """An image as the network is given it, to be given to other calls in its place.
@@ -70,8 +75,10 @@ class Computing:
             budget: Bytes that it may take; None: as many as it does.
         """
         given = given_image(image, budget=budget, max_pixels=self.max_pixels, reading=self.reading)
-        if given.values and given is not image:
-            self.clipping.add(given.outside, given.values)
+        if given is not image:
+            self.notes.add(given.notes)
+            if given.values:
+                self.clipping.add(given.outside, given.values)
         if given.outside > _OUTSIDE * given.values and not self._said_outside:
             self._said_outside = True
             logger.warning(

@@ -38,6 +38,7 @@ class Given:
         name: For messages.
         outside: How many of its values the scale of the model leaves out.
         values: How many there are; 0 without a scale, and of windows.
+        notes: What was passed over or converted while a file was decoded.
     """
 
     size: tuple[int, int]
@@ -46,6 +47,7 @@ class Given:
     name: object
     outside: int = 0
     values: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def pixels(self) -> np.ndarray:
@@ -85,11 +87,11 @@ def given_pixels(pixels: np.ndarray, name: object = "the image") -> Given:
     return _array(pixels, name)
 
 
-def _array(pixels: np.ndarray, name: object, held: int = 0, *counts: int) -> Given:
+def _array(pixels: np.ndarray, name: object, held: int = 0, **read_as: Any) -> Given:
     def read(rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
         return pixels[slice(*rows), slice(*columns)]
 
-    return Given((pixels.shape[0], pixels.shape[1]), read, held, name, *counts)
+    return Given((pixels.shape[0], pixels.shape[1]), read, held, name, **read_as)
 
 
 def _file(
@@ -102,7 +104,8 @@ def _file(
         _check_decoding(path, budget, max_pixels, reading)
     decoded = decode_image(path, max_pixels=max_pixels, reading=reading)
     held = KEPT * decoded.pixels.shape[0] * decoded.pixels.shape[1]
-    return _array(decoded.pixels, path, held, decoded.outside, decoded.values)
+    read_as = {"outside": decoded.outside, "values": decoded.values, "notes": decoded.notes}
+    return _array(decoded.pixels, path, held, **read_as)
 
 
 def _windows(path: str | Path, least_bytes: int, reading: Reading | None) -> Given | None:

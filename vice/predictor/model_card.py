@@ -44,7 +44,8 @@ def model_card(
     Raises:
         UserError: A result cannot be read.
     """
-    rows = [row for path in results for row in score_rows(read_json(_file(path), "score again"))]
+    files = [file for path in results for file in _files(path)]
+    rows = [row for file in files for row in score_rows(read_json(file, "score again"))]
     concepts = checkpoint.concepts
     network = {**checkpoint.embedder.config, "parameters": _parameters(checkpoint)}
     header = {
@@ -151,9 +152,19 @@ def _parameters(checkpoint: Checkpoint) -> str:
     return f"{sum(value.numel() for value in checkpoint.embedder.parameters()):,}"
 
 
-def _file(path: str | Path) -> Path:
+def _files(path: str | Path) -> list[Path]:
     path = Path(path)
     if not path.exists():
         near = near_path(path, "give a results.json, or the folder that holds it")
         raise UserError(f"{path} does not exist{near}")
-    return path / RESULTS_NAME if path.is_dir() else path
+    if not path.is_dir():
+        return [path]
+    # What `vice score` writes: a folder for each read-out.
+    found = [path / RESULTS_NAME] if (path / RESULTS_NAME).exists() else []
+    found = found or sorted(path.glob(f"*/{RESULTS_NAME}"))
+    if not found:
+        raise UserError(
+            f"{path} holds no {RESULTS_NAME}, nor do the folders in it: give what an evaluation "
+            "had as --out"
+        )
+    return found

@@ -45,6 +45,8 @@ class Predictor(OnHub, ManyImages):
         unread: Images that the last `embed_all` or `segment_all` left out, with the reason.
         clipping: How many values of the files that were read as a whole lie outside of the scale of
             ``reading``.
+        notes: What was passed over or converted in such files, and in how many: further frames or
+            pages, a colour profile.
     """
 
     # Not inference_mode: the embedder may be one in training, and what a module keeps for its next

@@ -122,8 +122,7 @@ def prepare_resume(config: Any) -> None:
         if any(folder.glob(PATTERN)):
             raise UserError(
                 f"{folder} holds checkpoints of an earlier run: resume it with "
-                "config.CHECKPOINT.AUTO_RESUME=true, or choose another config.CHECKPOINT.DIR "
-                "(vice train: --out)"
+                "config.CHECKPOINT.AUTO_RESUME=true, or choose another config.CHECKPOINT.DIR"
             )
         return
     newest = newest_snapshot(folder, finished=not config.CHECKPOINT.OVERWRITE_EXISTING)
@@ -233,12 +232,12 @@ def check_settings(path: Path, config: Any) -> None:
         raise UserError(
             f"the run in {path.parent} was begun with version {version or '0.1.0'}: it can be "
             f"scored, not resumed, since only one of the versions has {', '.join(unknown[:4])}. "
-            "Choose another config.CHECKPOINT.DIR (vice train: --out)"
+            "Choose another config.CHECKPOINT.DIR"
         )
     if changed:
         shown = ", ".join(f"{key} was {then.get(key)}, is {now.get(key)}" for key in changed[:4])
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
         raise UserError(
             f"the run in {path.parent} was begun with other settings: {shown}{more}. Set them "
-            "back, or choose another config.CHECKPOINT.DIR (vice train: --out)"
+            "back, or choose another config.CHECKPOINT.DIR"
         )
