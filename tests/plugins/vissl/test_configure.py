@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -30,6 +32,13 @@ def test_every_config_composes(name):
     assert OmegaConf.to_container(config, resolve=False) == OmegaConf.to_container(
         config, resolve=True
     )
+
+
+def test_threads_compose_what_one_does():
+    names = ("vice/demo", "vice/folder", "vice/coco_highres", "vice/folder_imagenet") * 2
+    with ThreadPoolExecutor(len(names)) as pool:
+        found = list(pool.map(lambda name: compose([f"config={name}"]), names))
+    assert found == [compose([f"config={name}"]) for name in names]
 
 
 @pytest.mark.parametrize(

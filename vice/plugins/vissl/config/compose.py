@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,6 +35,8 @@ from vice.runtime.overrides import escape
 
 logger = logging.getLogger(__name__)
 
+#: Global state: Hydra composes one configuration at a time; two threads would leave it unable to.
+_HYDRA = threading.Lock()
 #: An override that names a method of somebody else's.
 _METHOD = re.compile(r"\+{0,2}config\.VICE\.METHOD\.name=([\w.]+:\w+)")
 
@@ -147,7 +150,7 @@ def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
         f"++{text.lstrip('+')}" if key in known else text
         for key, text in zip(keys, overrides, strict=True)
     ]
-    with warnings.catch_warnings():
+    with _HYDRA, warnings.catch_warnings():
         # Version base: VISSL names no Hydra version; the defaults of 1.1 are right for it.
         warnings.filterwarnings("ignore", message="(?s).*version_base")
         composed = compose_hydra_configuration(overrides)
