@@ -56,18 +56,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_turn)
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """All test modules, and what they need, have been imported."""
+    if getattr(session.config.option, "loadgroup", False):
+        lost = [item for item in session.items if _group(item) and "@" not in item.nodeid]
+        if lost:
+            raise pytest.UsageError("pytest-xdist does not group tests under this pytest")
     importlib.import_module("tests.helpers.frozen")
     gc.enable()
 
 
 def _turn(item: pytest.Item) -> int:
     # What runs in one process, as all on SLURM, must not be left for the end.
-    if item.get_closest_marker("xdist_group"):
+    if _group(item):
         return 0
     stem = item.path.stem
     return 1 + (FIRST.index(stem) if stem in FIRST else len(FIRST))
+
+
+def _group(item: pytest.Item) -> pytest.Mark | None:
+    return item.get_closest_marker("xdist_group")
 
 
 @pytest.fixture
