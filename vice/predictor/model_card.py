@@ -36,7 +36,7 @@ def model_card(
         name: As it will be loaded, such as ``owner/name``.
         data: What it was trained on, in a sentence.
         license: Of the weights, as Hugging Face spells it, such as ``"apache-2.0"``.
-        results: Files ``results.json`` of evaluations, their folders, or folders of several of these.
+        results: Files ``results.json`` of evaluations, their folders, or folders of such folders.
 
     Returns:
         Markdown with a header in YAML.
