@@ -19,12 +19,7 @@ from vice.errors import UserError
 from vice.images.text_lists import listed_paths
 from vice.names import name_bytes
 from vice.nearest import near_path
-from vice.runtime.run_folder import (
-    ARCHITECTURE_NAME,
-    CONFIG_NAME,
-    EXPLORER_RECORD_NAME,
-    MASKS_RECORD_NAME,
-)
+from vice.runtime.own_folder import is_written
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +48,6 @@ _SIZES = 64
 #: Suffixes and folders that a line names; the others are counted together.
 MOST_NAMED = 8
 LONGEST_SUFFIX = 12
-#: What lies together in folders that ViCE has written (masks, explorer, run), and nowhere else.
-_WRITTEN = (
-    {MASKS_RECORD_NAME, "masks"},
-    {EXPLORER_RECORD_NAME, "index.html"},
-    {ARCHITECTURE_NAME, CONFIG_NAME},
-)
 _BROKEN, _EMPTY, _NO_FILE, _MISSING = "broken links", "empty files", "not files", "missing"
 _ONE = {_BROKEN: "broken link", _EMPTY: "empty file", _NO_FILE: "not a file"}
 
@@ -259,7 +248,7 @@ def _walk(folder: Path, contents: Contents) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        if Path(current) != folder and any(each <= {*folders, *names} for each in _WRITTEN):
+        if Path(current) != folder and is_written([*folders, *names]):
             contents.inner.append(f"{Path(current).relative_to(folder)} (written by ViCE)")
             folders.clear()
             continue

@@ -13,11 +13,13 @@ from vice.runtime.run_folder import (
     ARCHITECTURE_NAME,
     CARD_NAME,
     CONFIG_NAME,
+    EXPLORER_RECORD_NAME,
     FOUND_NAME,
     HEALTH_NAME,
     HELD_OUT_NAME,
     LAUNCH_LOCK_NAME,
     LOCK_NAME,
+    MASKS_RECORD_NAME,
     OVERRIDES_NAME,
     PER_IMAGE_NAME,
     RESULTS_NAME,
@@ -26,6 +28,12 @@ from vice.runtime.run_folder import (
     read_config,
 )
 
+#: What lies together in folders that ViCE has written (masks, explorer, run), and nowhere else.
+_TOGETHER = (
+    {MASKS_RECORD_NAME, "masks"},
+    {EXPLORER_RECORD_NAME, "index.html"},
+    {ARCHITECTURE_NAME, CONFIG_NAME},
+)
 #: What a training writes over.
 _OF_RUNS = (
     CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, ARCHITECTURE_NAME, FOUND_NAME, OVERRIDES_NAME,
@@ -35,6 +43,16 @@ _OF_RUNS = (
 _OF_RESULTS, _LOGS = (RESULTS_NAME, PER_IMAGE_NAME, "samples.png", "confusion.png"), "runner"
 #: Entries one of which all results have, those of version 0.1 too.
 _SAID_BY_RESULTS = ("kind", "protocol", "versions")
+
+
+def is_written(names: Iterable[str]) -> bool:
+    """Whether files and folders are together those of a folder of masks, an explorer or a run.
+
+    Args:
+        names: What lies in a folder.
+    """
+    there = set(names)
+    return any(each <= there for each in _TOGETHER)
 
 
 def keep_others(folder: Path, written: Iterable[str], *, ours: bool) -> None:

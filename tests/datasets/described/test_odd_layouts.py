@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import vice
 from tests.datasets.described.test_layouts import (
     COLORS,
     NAMES,
@@ -23,6 +26,8 @@ from vice.datasets import open_dataset
 from vice.datasets.described.class_tables import Row, read_table
 from vice.errors import UserError
 from vice.explore.describe_folder import describe_folder
+from vice.explore.segment_folder import segment_folder
+from vice.models.concepts import Concepts
 
 
 def check(root, truth):
@@ -147,6 +152,19 @@ def test_other_folders_of_images_are_named(tmp_path, rng):
             file.parent.mkdir(parents=True, exist_ok=True)
             photo(rng).resize((8, 6)).save(file)
     assert "other images that would fit" in check(tmp_path, truth)
+
+
+def test_masks_of_a_model_are_no_labels(tmp_path, rng):
+    truth = written(tmp_path, Layout(), rng)
+    images = sorted((tmp_path / "images").rglob("*.jpg"))
+    predictor = vice.load("lab", device="cpu")
+    concepts = Concepts.euclidean(torch.tensor([[0.0, 0, 0], [100, 0, 0]]))
+    segment_folder(predictor, images, tmp_path / "by a model", concepts)
+    said = "not looked into, since ViCE has written it: by a model"
+    assert said in check(tmp_path, truth)
+    shutil.rmtree(tmp_path / "labels")
+    with pytest.raises(UserError, match=said):
+        describe_folder(tmp_path, again=True)
 
 
 @pytest.mark.parametrize("kind", ["dangling", "deep", "fifo"])

@@ -58,7 +58,20 @@ def recognize(root: Path, table: Path | None = None) -> Recognized:
     # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.isdir(root):
         raise UserError(f"{root}: no such folder{near_path(root, 'check the path')}")
-    names = walk(root)
+    written: list[str] = []
+    names = walk(root, written)
+    said = f"not looked into, since ViCE has written it: {name_some(written)}" if written else ""
+    try:
+        found = _recognize(root, names, table)
+    except UserError as error:
+        raise UserError(f"{error} ({said})" if said else str(error)) from error
+    if said:
+        decisions = (*found.description.decisions, said)
+        found = replace(found, description=replace(found.description, decisions=decisions))
+    return found
+
+
+def _recognize(root: Path, names: Sequence[str], table: Path | None) -> Recognized:
     if not any(PurePosixPath(name).suffix.lower() in SUFFIXES for name in names):
         raise UserError(f"{root}: no images in this folder or below")
     if strange := next((name for name in names if PLACES.search(name)), None):

@@ -12,6 +12,7 @@ from pathlib import Path
 from vice.datasets.split_files import OF_SYSTEMS
 from vice.errors import UserError
 from vice.images import SUFFIXES
+from vice.runtime.own_folder import is_written
 
 #: What images and labels have in common, and the folders above it where other folders lie between.
 STEM, FOLDER = "{stem}", "{folder}"
@@ -19,8 +20,13 @@ ANY_SUFFIX = ".*"
 PLACES = re.compile(r"\{(?:stem|folder)\}")
 
 
-def walk(folder: Path) -> list[str]:
+def walk(folder: Path, left_out: list[str] | None = None) -> list[str]:
     """Files below a folder, as paths below it with ``/``, sorted; hidden ones are left out.
+
+    Args:
+        folder: The folder.
+        left_out: Gets the folders in it that ViCE has written, which are not looked into: masks of
+            a model are no labels.
 
     Raises:
         UserError: A folder cannot be read.
@@ -42,6 +48,11 @@ def walk(folder: Path) -> list[str]:
             name for name in folders if not name.startswith(".") and name not in OF_SYSTEMS
         )
         below = os.path.relpath(current, folder)
+        if below != "." and is_written([*folders, *names]):
+            folders.clear()
+            if left_out is not None:
+                left_out.append(below.replace(os.sep, "/"))
+            continue
         prefix = "" if below == "." else f"{below.replace(os.sep, '/')}/"
         files += [prefix + name for name in names if not name.startswith(".")]
     return sorted(files)
