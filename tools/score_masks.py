@@ -54,6 +54,7 @@ def main() -> None:
     # PyTorch takes seconds to import, and help does without.
     from vice.evaluation.image_counts import save_image_tables
     from vice.evaluation.mask_scores import MASK_SUMS, NamedMasks, mask_line, score_masks
+    from vice.evaluation.replaced import tell_replaced
     from vice.explore.written_masks import MasksByImage, open_written
     from vice.runtime.files import write_json
     from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
@@ -63,6 +64,7 @@ def main() -> None:
     masks = NamedMasks(written.names, written.void, MasksByImage(written).read, source)
     result, sums = score_masks(masks, data, args.split, said)
     with sole_writer(out):
+        tell_replaced(out, result)
         save_image_tables(out / PER_IMAGE_NAME, {}, {MASK_SUMS: sums})
         write_json(out / RESULTS_NAME, result, allow_nan=False)
     print(f"{mask_line(result)}, {printable(str(out))}")

@@ -51,7 +51,7 @@ def fitted_concepts(
             f"{printable(str(args.out))} holds masks by other concepts: delete it, or choose "
             "another output folder"
         )
-    said = False
+    said, were_there = False, path.exists()
     while not path.exists():
         if args.part is None:
             with sole_writer(args.out):
@@ -77,6 +77,8 @@ def fitted_concepts(
             raise UserError(
                 f"{printable(str(path))} holds {what}, not {asked}: choose another output folder"
             )
+    if were_there:
+        logger.info("the concepts of %s, which an earlier call has fitted, are used", path)
     return given_concepts(path, predictor)
 
 
@@ -89,7 +91,13 @@ def _fit(
     kept = KeptPass.of(args.out, predictor, images, args.seed)
     try:
         fitted = fit_concepts(
-            predictor, images, args.clusters, seed=args.seed, kept=kept, stopped=stops
+            predictor,
+            images,
+            args.clusters,
+            seed=args.seed,
+            memory=args.memory,
+            kept=kept,
+            stopped=stops,
         )
     except PassStopped as stop:
         stops.stop(stop.done, len(images), kept_in(args.out))

@@ -22,6 +22,8 @@ from vice.command.inputs import (
 from vice.explore.in_order import WORKERS
 from vice.names import printable
 from vice.paths import typed_path
+from vice.runtime.own_folder import keep_kinds_apart
+from vice.runtime.run_folder import MASKS_RECORD_NAME
 
 if TYPE_CHECKING:
     from vice.explore.named_concepts import NamedConcepts
@@ -71,7 +73,7 @@ def main() -> None:
         ", ".join(FORMS))  # fmt: skip
     add_computing(parser)
     args = parser.parse_args()
-    inputs, predictor = begin(args)
+    inputs, predictor = begin(args, lambda _: keep_kinds_apart(args.out, MASKS_RECORD_NAME))
     images = inputs.images
     # Imported late: help does without PyTorch.
     from vice.explore.mask_way import GEOREFERENCED

@@ -21,6 +21,8 @@ from vice.command.inputs import (
 from vice.errors import UserError
 from vice.names import name_bytes, printable
 from vice.runtime.files import read_json
+from vice.runtime.own_folder import keep_kinds_apart
+from vice.runtime.run_folder import SELECTION_RECORD_NAME
 
 EXAMPLE = """\
 example:
@@ -29,7 +31,7 @@ example:
 selected/selected.txt has a path a line, the most telling image first: a list that vice segment and
 vice train take. selected/selection.json has near-duplicates, outliers, and how much is covered.
 """
-LIST, RECORD = "selected.txt", "selection.json"
+LIST, RECORD = "selected.txt", SELECTION_RECORD_NAME
 #: What an earlier list was made with, where it was another one.
 _OTHER = {
     "number": "another -n",
@@ -90,6 +92,7 @@ def main() -> None:
     def look(inputs: Inputs) -> None:
         if args.number > len(inputs.images):
             raise UserError(f"{args.number} images are wanted, and there are {len(inputs.images)}")
+        keep_kinds_apart(args.out, RECORD)
         keep_earlier(args.out, asked)
 
     inputs, predictor = begin(args, look)

@@ -267,9 +267,13 @@ def _check(segments: np.ndarray, annotations: Sequence[np.ndarray]) -> None:
     for annotation in annotations:
         if annotation.shape != segments.shape:
             raise UserError(
-                f"boundaries: an annotation is {annotation.shape[::-1]} pixels wide and high, its "
-                f"image {segments.shape[::-1]}"
+                f"boundaries: an annotation is {_size(annotation)} pixels, its image "
+                f"{_size(segments)}: draw it over the upright image, or take it out"
             )
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[1]} x {array.shape[0]}"
 
 
 def _near(outline: np.ndarray, tolerance: int) -> np.ndarray:

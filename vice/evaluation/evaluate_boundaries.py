@@ -24,9 +24,11 @@ from vice.evaluation.boundaries import (
 from vice.evaluation.image_counts import save_image_tables
 from vice.evaluation.image_sums import sum_intervals
 from vice.evaluation.outline_sums import OUTLINES, outline_scores, outline_sums
-from vice.evaluation.outlined_images import require_images
+from vice.evaluation.outlined_images import require_annotations, require_images
 from vice.evaluation.pixel_sampler import PixelSampler
+from vice.evaluation.replaced import tell_replaced
 from vice.evaluation.results import plain
+from vice.images.survey import survey_images
 from vice.models.centroids import Centroids
 from vice.models.load import is_spherical
 from vice.predictor import Predictor, load
@@ -83,6 +85,7 @@ def evaluate_boundaries(
     if clusters is not None and centroids is not None:
         raise UserError("clusters and centroids are one setting: leave one out")
     require_images(folder, split)
+    require_annotations(folder, split)
     predictor = load(spec, device)
     readout = BoundaryReadout(
         out_dir, *_concepts(predictor, folder, clusters, fit_split, centroids, seed)
@@ -169,6 +172,7 @@ class BoundaryReadout:
         )
         self.out_dir.mkdir(parents=True, exist_ok=True)
         with sole_writer(self.out_dir):
+            tell_replaced(self.out_dir, result)
             save_image_tables(self.out_dir / PER_IMAGE_NAME, {}, {OUTLINES: sums})
             write_json(self.out_dir / RESULTS_NAME, result, allow_nan=False)
         logger.info("results: %s", self.out_dir / RESULTS_NAME)
@@ -204,6 +208,9 @@ def score_boundaries(
     """
     start, folder = time.monotonic(), Path(folder)
     images = require_images(folder, split)
+    require_annotations(folder, split)
+    found = survey_images(images, f"looking at images of {split}", reading=predictor.reading)
+    logger.info("%s: %s", split, found)
     concepts = [readout.concepts for readout in readouts]
     for path in progress(images, len(images), f"scoring outlines of {split}"):
         annotations = list(read_annotations(folder, split, path.stem).values())
@@ -223,6 +230,7 @@ def score_boundaries(
         },
         "model": {"digest": digest(predictor.embedder), "dim": predictor.dim},
         "tolerance": tolerance,
+        "content": {"score": found.describe()},
         "versions": versions(),
         "seconds": round(time.monotonic() - start, 2),
     }

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+from vice.datasets.split_files import name_some
 from vice.errors import UserError
 from vice.images import list_images
+from vice.images.lists import announce, survey
 from vice.nearest import near_path
+
+logger = logging.getLogger(__name__)
 
 
 def require_images(folder: str | Path, split: str) -> list[Path]:
@@ -24,3 +29,29 @@ def require_images(folder: str | Path, split: str) -> list[Path]:
         found = f"; its splits are {', '.join(splits)}" if splits else ""
         raise UserError(f"{folder}: no folder images/{split}{found}")
     return list_images(home)
+
+
+def require_annotations(folder: str | Path, split: str) -> None:
+    """Says what lies in a split, each image of which must have annotations, by their names.
+
+    Raises:
+        UserError: An image has none, or as of `require_images`.
+    """
+    images = require_images(folder, split)
+    announce(survey(Path(folder, "images", split)))
+    home = Path(folder, "labels", split)
+    drawn: dict[str, list[str]] = {}
+    for file in sorted(home.glob("*.png")):
+        drawn.setdefault(file.stem.rpartition("_")[0], []).append(file.name)
+    stems = {path.stem for path in images}
+    if missing := sorted(stems - set(drawn)):
+        raise UserError(
+            f"{home}: no NAME_ANNOTATOR.png, the map of segments that a person drew, of "
+            f"{name_some(missing)}: add them, or take these images out (labels of classes are "
+            "scored by vice score)"
+        )
+    if others := [name for stem in sorted(set(drawn) - stems) for name in drawn[stem]]:
+        logger.warning(
+            "%s: %d files are of no image of %s, and left out: %s",
+            home, len(others), split, name_some(others),
+        )  # fmt: skip

@@ -149,14 +149,16 @@ class ExplorerPass:
 
     def _keep(self, number: int, source: str, cells: int) -> None:
         """Keeps what the last image has come to."""
-        passed, name = self.passed, f"image-{number}"
+        passed = self.passed
         facts = np.array([len(passed.images) - 1, cells, *passed.images[-1][1:]])
         vectors = passed.vectors[-1].numpy()
-        self.kept.save(name, source, facts=facts, codes=passed.codes[-1], vectors=vectors)
+        self.kept.save(
+            "image", number, source, facts=facts, codes=passed.codes[-1], vectors=vectors
+        )
 
     def _goes_on(self, number: int, source: str, files: ExplorerFiles) -> bool:
         """Whether an earlier call has come past an image, and left its files at the same place."""
-        known = self.kept.load(f"image-{number}", source)
+        known = self.kept.load("image", number, source)
         if known is None:
             return False
         place, cells, width, height, rows, columns, large = known["facts"].tolist()
@@ -172,8 +174,8 @@ class ExplorerPass:
 
     def _sampled(self, number: int) -> Embedded | None:
         """As `_embedded`, of an image of the sample, whose vectors are kept."""
-        source, name = source_of(self.images[number]), f"sample-{number}"
-        known = self.kept.load(name, source)
+        source = source_of(self.images[number])
+        known = self.kept.load("sample", number, source)
         if known is not None:
             height, width = known["size"].tolist()
             cells, regions = (torch.from_numpy(known[key]) for key in ("cells", "regions"))
@@ -181,7 +183,7 @@ class ExplorerPass:
         found = self._embedded(number)
         if found is not None:
             self.kept.save(
-                name, source, pixels=found.pixels, size=np.array(found.size),
+                "sample", number, source, pixels=found.pixels, size=np.array(found.size),
                 cells=found.cells.numpy(), regions=found.regions.numpy(),
             )  # fmt: skip
         return found

@@ -27,6 +27,7 @@ def fit_concepts(
     clusters: int,
     *,
     seed: int = 0,
+    memory: int | str | None = None,
     kept: KeptPass | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Centroids:
@@ -38,6 +39,7 @@ def fit_concepts(
             are left out: whoever segments them says so.
         clusters: How many.
         seed: Of the samples and of k-means.
+        memory: As of `vice.Predictor.embed`.
         kept: Where what was drawn is kept for a call that goes on; None: nowhere.
         stopped: Whether to stop, asked before each image.
 
@@ -51,29 +53,30 @@ def fit_concepts(
     rng = np.random.default_rng(seed)
     chosen = sorted(rng.permutation(len(images))[:IMAGES])
     each = -(-VECTORS // len(chosen))
-    drawn = []
+    drawn, reason = [], ""
     label = f"embedding images for {clusters} concepts"
     for done, number in enumerate(progress(chosen, len(chosen), label)):
         if stopped():
             raise PassStopped(done)
         source = "" if kept is None else source_of(images[number])
-        known = None if kept is None else kept.load(f"sample-{number}", source)
+        known = None if kept is None else kept.load("sample", number, source)
         if known is not None:
             # Drawn all the same: what is drawn of later images follows from it.
             rng.permutation(int(known["count"]))
             drawn.append(torch.from_numpy(known["vectors"]))
             continue
         try:
-            dense = predictor.embed(images[number], stride="native")
-        except UserError:
+            dense = predictor.embed(images[number], stride="native", memory=memory)
+        except UserError as error:
+            reason = reason or str(error)
             continue
         vectors = dense.flatten(1).T
         drawn.append(vectors[torch.from_numpy(rng.permutation(len(vectors))[:each].copy())])
         if kept is not None:
             count = np.array(len(vectors))
-            kept.save(f"sample-{number}", source, vectors=drawn[-1].numpy(), count=count)
+            kept.save("sample", number, source, vectors=drawn[-1].numpy(), count=count)
     if not drawn:
-        raise UserError(f"none of {len(chosen)} images can be read and embedded")
+        raise UserError(f"none of {len(chosen)} images can be read and embedded: {reason}")
     return fit_vectors(predictor, torch.cat(drawn), clusters, seed=seed)
 
 

@@ -22,7 +22,7 @@ from vice.runtime.provenance import digest, digest_file
 logger = logging.getLogger(__name__)
 #: Folder of what is kept, and what says what it was made by.
 UNFINISHED, _MADE_BY = "unfinished", "made_by.json"
-_SOURCE = "source"
+_SOURCE, _NOTES = "source", "notes"
 
 
 class PassStopped(Exception):
@@ -43,10 +43,18 @@ class KeptPass:
     Args:
         folder: Made if missing; emptied if it holds what another call has made.
         made_by: What the arrays follow from, but for the images; what JSON can hold.
+        predictor: Whose notes of an image are kept with its arrays, and counted again with them.
+        images: Paths.
     """
 
-    def __init__(self, folder: Path, made_by: Mapping[str, Any]) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        made_by: Mapping[str, Any],
+        predictor: Predictor,
+        images: Sequence[Path],
+    ) -> None:
+        self.folder, self.predictor, self.images = folder, predictor, images
         self.reused = 0
         said = json.loads(json.dumps(made_by))
         with contextlib.suppress(UserError):
@@ -77,42 +85,47 @@ class KeptPass:
             "seed": seed,
             **more,
         }
-        return cls(out / UNFINISHED, made_by)
+        return cls(out / UNFINISHED, made_by, predictor, images)
 
-    def load(self, name: str, source: str) -> dict[str, np.ndarray] | None:
+    def load(self, kind: str, number: int, source: str) -> dict[str, np.ndarray] | None:
         """The arrays of an image, or None where none of it are kept.
 
         Args:
-            name: What they are, and of which image.
+            kind: What they are.
+            number: Of the image.
             source: What tells the image from others, and what else they follow from; empty where
                 the image cannot be read.
         """
         try:
-            with np.load(self.folder / f"{name}.npz") as file:
+            with np.load(self.folder / f"{kind}-{number}.npz") as file:
                 arrays = {key: file[key] for key in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return None
         if not source or str(arrays.pop(_SOURCE, "")) != source:
             return None
         self.reused += 1
+        self.predictor.notes.add(self.images[number], arrays.pop(_NOTES, np.array([])).tolist())
         return arrays
 
     def names(self, kind: str) -> list[str]:
         """What is kept under names that begin so."""
         return sorted(file.stem for file in self.folder.glob(f"{kind}-*.npz"))
 
-    def save(self, name: str, source: str, **arrays: np.ndarray) -> None:
+    def save(self, kind: str, number: int, source: str, **arrays: np.ndarray) -> None:
         """Keeps the arrays of an image.
 
         Raises:
             UserError: The disk does not take them.
         """
+        said = {_SOURCE: np.array(source)}
+        if notes := self.predictor.notes.of(self.images[number]):
+            said[_NOTES] = np.array(notes)
 
         def write(new: str) -> None:
             with open(new, "wb") as file:
-                np.savez(file, **{_SOURCE: np.array(source)}, **arrays)  # type: ignore[arg-type]
+                np.savez(file, **said, **arrays)  # type: ignore[arg-type]
 
-        replace_atomically(self.folder / f"{name}.npz", write)
+        replace_atomically(self.folder / f"{kind}-{number}.npz", write)
 
     def forget(self) -> None:
         """Removes all, once it is no longer needed."""

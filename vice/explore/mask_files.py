@@ -19,6 +19,8 @@ from vice.visualize.maps import palette
 PALETTE_SIZE = 256
 #: Text of a mask's file that names its image.
 _SOURCE = "vice-image"
+#: Text that says what was passed over in the image, a note a line.
+_NOTES = "vice-notes"
 #: Most concepts that a mask can hold.
 MOST_CONCEPTS = 2**16
 
@@ -66,6 +68,7 @@ def write_mask(
     path: Path,
     made_of: str = "",
     *,
+    notes: Sequence[str] = (),
     colors: np.ndarray | None = None,
     void: int | None = None,
 ) -> None:
@@ -77,6 +80,7 @@ def write_mask(
             without colors.
         path: Its folder is made.
         made_of: Kept in the file, for `mask_source`: what tells its image from others.
+        notes: Kept in the file, too, for `mask_notes`.
         colors: uint8 (count, 3); None takes `vice.visualize.maps.palette`.
         void: A further value, ``count`` or more, that stands for no concept, and is black.
 
@@ -97,14 +101,25 @@ def write_mask(
     said = PngInfo()
     if made_of:
         said.add_text(_SOURCE, made_of)
+    if notes:
+        said.add_text(_NOTES, "\n".join(notes))
     replace_atomically(path, lambda new: image.save(new, format="PNG", pnginfo=said))
 
 
 def mask_source(path: Path) -> str:
     """What `write_mask` was told of the image; empty where nothing is known."""
+    return _text(path, _SOURCE)
+
+
+def mask_notes(path: Path) -> list[str]:
+    """The notes that `write_mask` was given."""
+    return _text(path, _NOTES).splitlines()
+
+
+def _text(path: Path, key: str) -> str:
     try:
         with Image.open(path) as image:
-            return str(image.info.get(_SOURCE, ""))
+            return str(image.info.get(key, ""))
     except (OSError, SyntaxError, ValueError):
         return ""
 

@@ -14,7 +14,7 @@ from vice.errors import UserError
 from vice.explore.embedding_files import EmbeddingFiles
 from vice.explore.georeference import georeference, write_geotiff
 from vice.explore.kept_pass import source_of
-from vice.explore.mask_files import mask_source, read_mask, write_mask
+from vice.explore.mask_files import mask_notes, mask_source, read_mask, write_mask
 from vice.explore.named_concepts import NamedConcepts
 from vice.predictor import Predictor
 from vice.runtime.files import make_folder, replace_atomically
@@ -83,6 +83,8 @@ class MaskWay:
         if known and (self.store is None or self.store.holds(way.target, way.source)):
             way.labels = _kept(self._mask(way), self._picture(way), self.concepts)
             way.reused = way.labels is not None
+            if way.reused:
+                self.predictor.notes.add(way.image, mask_notes(self._mask(way)))
         if not way.reused:
             try:
                 way.given = self.predictor.given(way.image)
@@ -135,7 +137,7 @@ class MaskWay:
         concepts = self.concepts
         write_mask(
             way.labels, len(concepts.names), mask, way.source,
-            colors=concepts.colors, void=concepts.void,
+            notes=self.predictor.notes.of(way.image), colors=concepts.colors, void=concepts.void,
         )  # fmt: skip
         way.files.append(mask)
 

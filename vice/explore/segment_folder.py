@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +17,11 @@ from vice.errors import UserError
 from vice.explore.disk_estimate import DiskEstimate
 from vice.explore.embedding_files import EMBEDDINGS, EmbeddingFiles
 from vice.explore.in_order import WORKERS, in_order
-from vice.explore.mask_files import MOST_CONCEPTS, mask_names
+from vice.explore.kept_pass import source_of
+from vice.explore.mask_files import MOST_CONCEPTS, mask_names, mask_source
 from vice.explore.mask_way import GEOREFERENCED, MASKS, OVERLAYS, MaskWay, OnTheWay
 from vice.explore.named_concepts import NamedConcepts
-from vice.explore.summary_table import SummaryTable
+from vice.explore.summary_table import SummaryTable, images_of_masks
 from vice.models.concepts import Concepts
 from vice.models.load import unfinished
 from vice.names import printable
@@ -37,6 +40,7 @@ PARTS = "parts"
 LEFT = "left"
 #: What is written beside the record.
 _WRITTEN = (MASKS, OVERLAYS, GEOREFERENCED, EMBEDDINGS, SUMMARY)
+logger = logging.getLogger(__name__)
 _REMEDY = "delete it, or choose another output folder"
 
 
@@ -109,8 +113,8 @@ def segment_folder(
         Counts and shares.
 
     Raises:
-        UserError: The folder holds masks of another model or of other concepts, the disk does not
-            take more or all, or no image can be read.
+        UserError: The folder holds masks of another model, other concepts or images, the disk does
+            not take more or all, or no image can be read.
         MissingPart: The format of embeddings needs a package that is not installed.
         ValueError: Not a name for each concept, more names for named ones, or no such part.
     """
@@ -122,12 +126,14 @@ def segment_folder(
     count = len(concepts.names)
     if count > MOST_CONCEPTS:
         raise UserError(f"{count} concepts: masks number at most {MOST_CONCEPTS}")
-    pairs = list(zip(images, mask_names(images), strict=True))[k - 1 :: n]
+    everything = list(zip(images, mask_names(images), strict=True))
+    pairs = everything[k - 1 :: n]
     if not pairs:
         raise UserError(f"part {k} of {n} has no image: there are {len(images)}")
     make_folder(out)
     with sole_writer(out):
         record = _keep_record(out, predictor, concepts)
+        _check_images(out, everything, slice(k - 1, None, n))
         if part is None and not (out / PARTS).exists():
             _remove_halves(out)
     place = out if part is None else out / PARTS / f"{k}-of-{n}"
@@ -146,6 +152,42 @@ def segment_folder(
             raise
         _say_left(out, record, part is None, found.left)
     return found.result()
+
+
+def _check_images(out: Path, pairs: Sequence[tuple[Path, Path]], part: slice) -> None:
+    """Refuses to write over masks of other images, and says how many of such stay.
+
+    Args:
+        out: The output folder.
+        pairs: All images and their masks.
+        part: Which of them this call is for.
+
+    Raises:
+        UserError: A mask is of an image at another place, with other content.
+    """
+    known = {
+        target: image
+        for table in (out / SUMMARY, *sorted((out / PARTS).glob(f"*/{SUMMARY}")))
+        for image, target in images_of_masks(table)
+    }
+    for image, target in pairs[part]:
+        before, now = known.get(str(target)), printable(str(image))
+        mask = out / MASKS / target
+        if before in (None, now) or os.path.abspath(before) == os.path.abspath(now):
+            continue
+        # Moved images are the same; what cannot be read has no mask.
+        if mask.exists() and source_of(image) not in ("", mask_source(mask)):
+            raise UserError(
+                f"{out}: {MASKS}/{target} is of another image, {before}, and would be written over "
+                f"by that of {now}: choose another output folder"
+            )
+    given = {str(target) for _, target in pairs}
+    left = sum((out / MASKS / target).exists() for target in set(known) - given)
+    if left:
+        logger.warning(
+            "%s: masks of %d other images, of an earlier call, stay there, and are in no line of "
+            "%s any more", out, left, SUMMARY,
+        )  # fmt: skip
 
 
 def _remove_halves(out: Path) -> None:

@@ -190,7 +190,7 @@ def _embedded(
         if stopped():
             raise PassStopped(len(numbers))
         source = "" if kept is None else source_of(images[number])
-        known = None if kept is None else kept.load(f"image-{number}", source)
+        known = None if kept is None else kept.load("image", number, source)
         if known is None:
             try:
                 dense = predictor.embed(images[number], "native", memory=memory)
@@ -199,7 +199,7 @@ def _embedded(
                 continue
             known = _summary(dense, spherical)
             if kept is not None:
-                kept.save(f"image-{number}", source, **known)
+                kept.save("image", number, source, **known)
         numbers.append(number)
         regions.append(torch.from_numpy(known["regions"]))
         layouts.append(torch.from_numpy(known["layout"]))

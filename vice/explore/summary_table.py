@@ -16,6 +16,22 @@ from vice.runtime.files import disk_errors, replace_atomically
 _COLUMNS = ("image", "mask", "height", "width")
 
 
+def images_of_masks(path: Path) -> list[tuple[str, str]]:
+    """Image and mask of each line of a table; none where there is no table.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    if not path.exists():
+        return []
+    with (
+        disk_errors(path, any_os_error=True),
+        path.open(encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        # By place: concepts may be called as these columns are.
+        return [(row[0], row[1]) for row in list(csv.reader(file))[1:] if len(row) > 1]
+
+
 class SummaryTable:
     """Takes lines, and writes the table when its block ends, however that ends.
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from pathlib import Path, PurePath
 
 import numpy as np
 
+from vice.datasets.split_files import name_some
 from vice.errors import UserError
 from vice.explore.mask_files import read_mask
 from vice.explore.mask_formats import Masks
 from vice.explore.mask_way import MASKS
 from vice.explore.segment_folder import LEFT, RECORD, SUMMARY
+from vice.explore.summary_table import images_of_masks
 from vice.names import printable
 from vice.nearest import near_path
 from vice.runtime.files import read_json
@@ -46,10 +47,14 @@ def open_written(source: Path, least: int = 1) -> Masks:
             printable(str(source)),
             record[LEFT],
         )
-    with table.open(encoding="utf-8", newline="") as file:
-        # By place: concepts may be called as these columns are.
-        rows = list(csv.reader(file))[1:]
+    rows = images_of_masks(table)
     images, files = ([row[column] for row in rows] for column in (0, 1))
+    there = {str(path.relative_to(source / MASKS)) for path in (source / MASKS).rglob("*.png")}
+    if others := sorted(there - set(files)):
+        logger.warning(
+            "%s: %d masks are in no line of %s, and left out: %s",
+            printable(str(source)), len(others), SUMMARY, name_some(others),
+        )  # fmt: skip
     colors = record.get("colors")
     if colors is not None:
         colors = np.array(colors, np.uint8)

@@ -13,21 +13,26 @@ class NoteCounts:
     """Counts over images; may be counted by several threads.
 
     Attributes:
-        images: Note, as of `vice.images.pixel_formats.Decoded.notes`, to the number of images.
+        images: Name of an image to its notes, as of `vice.images.pixel_formats.Decoded.notes`;
+            those without any are left out.
     """
 
-    images: Counter[str] = field(default_factory=Counter)
+    images: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def add(self, notes: Iterable[str]) -> None:
-        """Counts what was noted of an image."""
-        with self._lock:
-            self.images.update(notes)
+    def add(self, image: object, notes: Iterable[str]) -> None:
+        """Counts what was noted of an image, however often it is read."""
+        if found := tuple(notes):
+            with self._lock:
+                self.images[str(image)] = found
+
+    def of(self, image: object) -> tuple[str, ...]:
+        """What was noted of an image."""
+        return self.images.get(str(image), ())
 
     def describe(self) -> dict[str, int]:
-        """The counts, for a file."""
-        return dict(self.images.most_common())
+        """Each note and its number of images, for a file."""
+        return dict(Counter(note for each in self.images.values() for note in each).most_common())
 
     def __str__(self) -> str:
-        said = [f"{note} ({count})" for note, count in self.images.most_common()]
-        return "; ".join(said)
+        return "; ".join(f"{note} ({count})" for note, count in self.describe().items())

@@ -45,6 +45,8 @@ class Computing:
         max_pixels: int | None = None,
         precision: str = "float32",
     ) -> None:
+        if max_pixels is not None and not (isinstance(max_pixels, int) and max_pixels > 0):
+            raise ValueError(f"max_pixels={max_pixels!r}: must be a whole number above 0, or None")
         self.checkpoint = checkpoint
         self.device = torch.device(device)
         self.embedder = checkpoint.embedder.to(self.device)
@@ -76,7 +78,7 @@ class Computing:
         """
         given = given_image(image, budget=budget, max_pixels=self.max_pixels, reading=self.reading)
         if given is not image:
-            self.notes.add(given.notes)
+            self.notes.add(given.name, given.notes)
             if given.values:
                 self.clipping.add(given.outside, given.values)
         if given.outside > _OUTSIDE * given.values and not self._said_outside:

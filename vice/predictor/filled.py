@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.predictor.results import Tile
-from vice.runtime.files import part_of, remove_dead_parts
+from vice.runtime.files import disk_errors, part_of, remove_dead_parts
 
 
 def filled(
@@ -35,7 +35,7 @@ def filled(
         The result, in memory or mapped from the file.
 
     Raises:
-        UserError: The file cannot be written.
+        UserError: The file cannot be written, or something else than an array lies in its place.
     """
     if out is None:
         values = torch.empty(*shape, dtype=dtype)
@@ -43,6 +43,7 @@ def filled(
             values[..., tile.rows, tile.columns] = tile.values
         return values
     path = Path(out)
+    _check_place(path)
     remove_dead_parts(path.parent, path.name)
     part = part_of(path)
     try:
@@ -54,6 +55,18 @@ def filled(
         with suppress(OSError):
             part.unlink()
     return torch.from_numpy(np.load(path, mmap_mode="r+"))
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file in it, such as {path / 'embedding.npy'}")
+    with suppress(FileNotFoundError):
+        with disk_errors(path, any_os_error=True), path.open("rb") as file:
+            is_array = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+        if not is_array:
+            raise UserError(
+                f"{path} holds no array of NumPy, and would be written over: choose another file"
+            )
 
 
 def _write(path: Path, tiles: Iterable[Tile], shape: Sequence[int], dtype: torch.dtype) -> None:

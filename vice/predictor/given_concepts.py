@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vice.errors import UserError
+from vice.errors import UserError, brief
 from vice.models.centroids import Centroids
 from vice.models.concepts import Concepts
 
@@ -43,7 +44,14 @@ def given_concepts(concepts: Any, dim: int, *, spherical: bool, device: torch.de
 
 
 def _as_tensor(concepts: Any, dim: int) -> Tensor:
+    if isinstance(concepts, str | Path):
+        raise UserError(
+            f"concepts are vectors, not the path {concepts}: read a file of fitted ones with "
+            "vice.models.centroids.Centroids.load; vice segment --concepts takes named ones, too"
+        )
     vectors = list(concepts.values()) if isinstance(concepts, Mapping) else concepts
+    if isinstance(vectors, list | tuple) and not len(vectors):
+        raise UserError(f"concepts are empty: give at least one vector of {dim} numbers")
     try:
         if isinstance(vectors, list | tuple) and all(hasattr(each, "shape") for each in vectors):
             return torch.stack([torch.as_tensor(each).detach().cpu() for each in vectors])
@@ -51,7 +59,8 @@ def _as_tensor(concepts: Any, dim: int) -> Tensor:
         return torch.as_tensor(concepts).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"concepts must be (K, {dim}) numbers, an array, a tensor or Centroids ({error})"
+            f"concepts must be (K, {dim}) numbers, an array, a tensor or Centroids, and as many "
+            f"numbers each ({brief(error)})"
         ) from error
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from vice.errors import UserError, brief
 from vice.models.checkpoint import save_run
 from vice.models.embedder import Embedder
-from vice.predictor.model_card import CARD_FILE, model_card
+from vice.predictor.model_card import CARD_FILE, is_card, model_card
 from vice.runtime.files import make_folder, write_text
+from vice.runtime.own_folder import keep_others, says
 from vice.runtime.run_folder import CARD_NAME, WEIGHTS_NAME
 
 
@@ -48,7 +49,8 @@ def save(predictor: Any, folder: str | Path, name: str | None = None, **card: An
         **card: As of `vice.predictor.model_card.model_card`.
 
     Raises:
-        UserError: Another kind of model, or the folder cannot be written.
+        UserError: Another kind of model, the folder cannot be written, or files in it are of
+            somebody else.
     """
     checkpoint, target = predictor.checkpoint, Path(folder)
     if not isinstance(checkpoint.embedder, Embedder):
@@ -56,6 +58,8 @@ def save(predictor: Any, folder: str | Path, name: str | None = None, **card: An
             f"{predictor.name} is no model of ViCE's own: save the file that it was loaded from"
         )
     text = model_card(checkpoint, name=name or str(folder), **card)
+    keep_others(target, (WEIGHTS_NAME, CARD_NAME), ours=says(target / CARD_NAME, ("embedder",)))
+    keep_others(target, (CARD_FILE,), ours=is_card(target / CARD_FILE))
     make_folder(target)
     save_run(target, checkpoint.embedder, checkpoint.concepts, checkpoint.meta)
     write_text(target / CARD_FILE, text)

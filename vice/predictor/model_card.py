@@ -14,10 +14,13 @@ from vice.names import printable
 from vice.nearest import near_path
 from vice.redaction import redact_text
 from vice.runtime.files import read_json
+from vice.runtime.regular_file import open_regular
 from vice.runtime.run_folder import RESULTS_NAME
 
 #: As in a folder of Hugging Face.
 CARD_FILE = "README.md"
+#: How the header of a card begins.
+_LIBRARY = 'library_name: "vice"'
 UNKNOWN = "not stated"
 
 
@@ -27,7 +30,7 @@ def model_card(
     name: str,
     data: str = UNKNOWN,
     license: str = "other",
-    results: Sequence[str | Path] = (),
+    results: str | Path | Sequence[str | Path] = (),
 ) -> str:
     """Writes the page.
 
@@ -36,7 +39,8 @@ def model_card(
         name: As it will be loaded, such as ``owner/name``.
         data: What it was trained on, in a sentence.
         license: Of the weights, as Hugging Face spells it, such as ``"apache-2.0"``.
-        results: Files ``results.json`` of evaluations, their folders, or folders of such folders.
+        results: Files ``results.json`` of evaluations, their folders, or folders of such folders;
+            one of them, or several.
 
     Returns:
         Markdown with a header in YAML.
@@ -44,8 +48,9 @@ def model_card(
     Raises:
         UserError: A result cannot be read.
     """
-    files = [file for path in results for file in _files(path)]
-    rows = [row for file in files for row in score_rows(read_json(file, "score again"))]
+    places = [results] if isinstance(results, str | Path) else results
+    files = [file for path in places for file in _files(path)]
+    rows = [row for file in files for row in _rows(file)]
     concepts = checkpoint.concepts
     network = {**checkpoint.embedder.config, "parameters": _parameters(checkpoint)}
     header = {
@@ -93,6 +98,22 @@ def model_card(
             "",
         ]
     )
+
+
+def is_card(path: Path) -> bool:
+    """Whether a file is a card that `model_card` has written."""
+    try:
+        with open_regular(path) as file:
+            return file.read(200).startswith(f"---\n{_LIBRARY}\n".encode())
+    except (OSError, UserError):
+        return False
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    rows = list(score_rows(read_json(file, "score again")))
+    if not rows:
+        raise UserError(f"{file} holds no score: give a results.json of an evaluation")
+    return rows
 
 
 def _own(concepts: Concepts | None) -> str:

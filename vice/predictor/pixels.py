@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from vice.errors import UserError
 from vice.images import Reading
@@ -29,8 +30,13 @@ def rgb_of_array(image: Any, reading: Reading | None = None) -> np.ndarray:
         UserError: Another shape or type, values beyond [0, 1], or two axes of another kind
             that may be colors.
     """
-    image = image.detach().cpu() if hasattr(image, "detach") else np.asarray(image)
+    image = image.detach().cpu() if isinstance(image, Tensor) else np.asarray(image)
     array = np.asarray(image)
+    if array.dtype == object:
+        kind = type(image.item() if image.ndim == 0 else image).__name__
+        raise UserError(
+            f"an image must be a path, an image of Pillow, an array or a tensor, not {kind}"
+        )
     if reading is not None:
         return _read(array, reading)
     shown = f"{array.dtype} {array.shape}"

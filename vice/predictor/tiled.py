@@ -30,7 +30,6 @@ from vice.predictor.resizing import (
 )
 from vice.predictor.tiles import Axis, Piece, Span, axes, between
 from vice.predictor.transform import network_input
-from vice.runtime.amounts import in_words
 
 #: From rows and columns of an image to its pixels, uint8 (h, w, 3).
 Read: TypeAlias = Callable[[Span, Span], np.ndarray]
@@ -126,7 +125,7 @@ class TiledNetwork:
         both = axes(layout, self.reach, context)
         cores = [self._core(axis, length) for axis, length in zip(both, window, strict=True)]
         if not all(cores):
-            raise self._too_little(both, budget)
+            raise self._too_little(both)
         return self._made(layout, both, (cores[0], cores[1]))
 
     def tiles(
@@ -209,14 +208,13 @@ class TiledNetwork:
         # Even tiles: a last one of a few rows would cost its context, too.
         return -(-axis.canvas // (-(-axis.canvas // core) * step)) * step
 
-    def _too_little(self, both: tuple[Axis, Axis], budget: int) -> UserError:
+    def _too_little(self, both: tuple[Axis, Axis]) -> UserError:
         # Twice the context: with less, most of what is computed is thrown away.
         sides = [min(axis.canvas, 2 * axis.overhead) for axis in both]
         enough = math.ceil((FIXED + self.bytes_a_pixel * max(sides) ** 2) / 2**20)
         return UserError(
-            f"memory of {in_words(budget)} is too little for a tile of {self.name}, which sees "
-            f"{max(axis.overhead for axis in both)} pixels around each: give "
-            f"memory='{enough}MiB' or more"
+            f"{self.name} sees {max(axis.overhead for axis in both)} pixels around each, and needs "
+            f"more memory for a tile: give memory={enough}MiB or more"
         )
 
     def _made(self, layout: Layout, both: tuple[Axis, Axis], cores: Size) -> Plan:

@@ -23,6 +23,7 @@ from vice.runtime.run_folder import (
     OVERRIDES_NAME,
     PER_IMAGE_NAME,
     RESULTS_NAME,
+    SELECTION_RECORD_NAME,
     STATE_SUFFIX,
     WEIGHTS_NAME,
     read_config,
@@ -34,6 +35,13 @@ _TOGETHER = (
     {EXPLORER_RECORD_NAME, "index.html"},
     {ARCHITECTURE_NAME, CONFIG_NAME},
 )
+#: What folders hold, by the record that lies in them.
+_KINDS = {
+    MASKS_RECORD_NAME: "masks",
+    EXPLORER_RECORD_NAME: "an explorer",
+    SELECTION_RECORD_NAME: "a selection of images",
+    CONFIG_NAME: "a training",
+}
 #: What a training writes over.
 _OF_RUNS = (
     CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, ARCHITECTURE_NAME, FOUND_NAME, OVERRIDES_NAME,
@@ -74,6 +82,25 @@ def keep_others(folder: Path, written: Iterable[str], *, ours: bool) -> None:
         )
 
 
+def keep_kinds_apart(folder: Path, record: str) -> None:
+    """Refuses a folder in which another command has written, and not the one that asks.
+
+    Args:
+        folder: The output folder, which need not be there.
+        record: What the one that asks leaves in its own.
+
+    Raises:
+        UserError: See above.
+    """
+    if os.path.lexists(folder / record):
+        return
+    for other, what in _KINDS.items():
+        if os.path.lexists(folder / other):
+            raise UserError(
+                f"{printable(str(folder))} holds {what} ({other}): choose another output folder"
+            )
+
+
 def says(path: Path, keys: Collection[str]) -> bool:
     """Whether a file is JSON with one of some entries, as a record of ViCE's is."""
     try:
@@ -93,6 +120,7 @@ def keep_others_from_run(folder: Path) -> None:
     ours = any(os.path.lexists(folder / name) for name in marks) or any(
         folder.glob(f"*{STATE_SUFFIX}")
     )
+    keep_kinds_apart(folder, CONFIG_NAME)
     keep_others(folder, _OF_RUNS, ours=ours or _is_config(folder))
 
 
@@ -104,6 +132,7 @@ def keep_others_from_results(folder: Path) -> None:
     """
     # Damaged results are of this evaluation, too: the remedy is to evaluate again.
     logs = (folder / _LOGS).is_dir()
+    keep_kinds_apart(folder, RESULTS_NAME)
     keep_others(folder, _OF_RESULTS, ours=logs or says(folder / RESULTS_NAME, _SAID_BY_RESULTS))
 
 

@@ -44,9 +44,10 @@ LAUNCH_LOCK_NAME = ".launch.lock"
 RESULTS_NAME = "results.json"
 #: Beside it: the counts of each scored image.
 PER_IMAGE_NAME = "per_image.npz"
-#: What `vice segment`, `vice explore` and `vice export` say of their folders.
+#: What `vice segment`, `vice explore`, `vice select` and `vice export` say of their folders.
 MASKS_RECORD_NAME = "segmentation.json"
 EXPLORER_RECORD_NAME = "explorer.json"
+SELECTION_RECORD_NAME = "selection.json"
 EXPORT_RECORD_NAME = "export.json"
 #: Kept by the reproduction of a paper's table: how long a run took, the checkpoint that was chosen
 #: without labels, label-free scores of the last one, and agreement between seeds.

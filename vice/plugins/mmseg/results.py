@@ -19,6 +19,7 @@ from vice.evaluation.compare import BEST_NAME
 from vice.evaluation.image_counts import ImageTables, save_image_tables
 from vice.evaluation.intervals import score_intervals
 from vice.evaluation.published_scores import published_scores
+from vice.evaluation.replaced import tell_replaced
 from vice.evaluation.results import plain, scores
 from vice.evaluation.task import Task
 from vice.plugins.mmseg.best_epoch import BestEpoch
@@ -65,6 +66,7 @@ def finish(
             "config": config.to_dict(),
         }
     )
+    tell_replaced(task.out_dir, result)
     write_json(task.out_dir / RESULTS_NAME, result, allow_nan=False)
     for score in published_scores(result["kind"], task.protocol):
         logger.info("published under this protocol, in %%: %s", score)
