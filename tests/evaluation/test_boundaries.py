@@ -165,7 +165,35 @@ def test_what_is_missing_is_said(folder, tmp_path):
     with pytest.raises(UserError, match="lab holds no prototypes: name clusters"):
         evaluate_boundaries("lab", folder, tmp_path, device="cpu")
     Image.fromarray(np.zeros((5, 40), np.uint8)).save(folder / "labels" / "val" / "7_c.png")
-    with pytest.raises(
-        UserError, match=r"7\.png: .*an annotation is .40, 5. pixels wide and high, its image"
-    ):
+    with pytest.raises(UserError, match=r"7_c\.png: 40x5 pixels, but its image .* has 40x24; they"):
         evaluate_boundaries("lab", folder, tmp_path, clusters=2, fit_split="val", device="cpu")
+
+
+def test_images_without_annotations_are_named_before_anything_is_computed(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        "vice.evaluation.evaluate_boundaries.load", lambda *_: pytest.fail("a model is loaded")
+    )
+    for file in (folder / "labels" / "val").glob("7_*.png"):
+        file.unlink()
+    with pytest.raises(UserError, match=r"no NAME_ANNOTATOR\.png, .* of 7: add them, or take"):
+        evaluate_boundaries("lab", folder, tmp_path / "out", clusters=2, fit_split="val")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_read_is_said(folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    home = folder / "labels" / "val"
+    Image.fromarray(np.ones((24, 40), np.uint8)).save(home / "nobody_0.png")
+    (folder / "images" / "val" / "notes.txt").write_text("x")
+    asked = {"fit_split": "val", "tolerance": 1, "device": "cpu"}
+    found = evaluate_boundaries("lab", folder, tmp_path / "out", clusters=2, **asked)
+    assert "ignored: .txt 1" in caplog.text
+    assert "1 files are of no image of val, and left out: nobody_0.png" in caplog.text
+    assert sum(each["images"] for each in found["content"]["score"]["formats"].values()) == 2
+    assert "is replaced" not in caplog.text
+    evaluate_boundaries("lab", folder, tmp_path / "out", clusters=2, **asked)
+    assert "is replaced" not in caplog.text
+    evaluate_boundaries("lab", folder, tmp_path / "out", clusters=1, **asked)
+    assert "of an earlier evaluation is replaced: concepts.number was 2, is 1" in caplog.text

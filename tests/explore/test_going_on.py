@@ -61,6 +61,33 @@ def after(asked):
     return lambda: next(left, None) is None
 
 
+@pytest.mark.parametrize("command", [segment, explore, select])
+def test_what_was_passed_over_is_said_whoever_has_read_it(
+    command, images, tmp_path, monkeypatch, capsys
+):
+    """By the call that goes on, too, of images that the one before it has read."""
+    frames = [Image.fromarray(np.full((24, 24, 3), 60 * k, np.uint8)) for k in range(3)]
+    for name in ("0.gif", "9.gif"):
+        frames[0].save(images[0].parent / name, save_all=True, append_images=frames[1:])
+    words = ["vice", "lab", str(images[0].parent), "--out", str(tmp_path / "out")]
+    words += ["-n", "2"] if command is select else ["--clusters", "2"]
+    real, left = Predictor.given, iter(range(12 if command is segment else 5))
+
+    def given(predictor, image, *arguments):
+        if isinstance(image, type(images[0])) and next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(predictor, image, *arguments)
+
+    monkeypatch.setattr(sys, "argv", words)
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "given", given)
+        with pytest.raises(Preempted):
+            command.main()
+    capsys.readouterr()
+    command.main()
+    assert "images read: only the first frame or page is used (2)" in capsys.readouterr().out
+
+
 # Seven images are asked for in the sample, and six that can be read once more.
 @pytest.mark.parametrize("asked", [3, 7, 10, 12])
 def test_an_explorer_that_is_stopped_goes_on_to_the_same_files(

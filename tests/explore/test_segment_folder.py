@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -405,6 +406,66 @@ def test_what_the_command_refuses(words, message, folder, predictor, tmp_path, m
     error = SystemExit if message is None else UserError
     with pytest.raises(error, match=message):
         ran(monkeypatch, capsys, words[0], folder, *words[1:], "-o", target)
+
+
+def test_masks_of_other_images_are_not_written_over(
+    folder, predictor, concepts, tmp_path, rng, caplog
+):
+    out, other = tmp_path / "out", tmp_path / "other"
+    (other / "inner").mkdir(parents=True)
+    Image.fromarray(photo(rng, (30, 30))).save(other / "b.png")
+    Image.fromarray(photo(rng, (30, 30))).save(other / "new.png")
+    mine, before = sorted(folder.rglob("*.*g")), {}
+    segment_folder(predictor, mine, out, concepts)
+    before = {path: path.read_bytes() for path in out.rglob("*.png")}
+    with pytest.raises(UserError, match=r"masks/b.png is of another image, .*photos/b.png, and"):
+        segment_folder(predictor, sorted(other.rglob("*.png")), out, concepts)
+    assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
+    # Moved, changed in its place, and beside others.
+    moved = folder.rename(tmp_path / "moved")
+    Image.fromarray(photo(rng, (31, 31))).save(moved / "b.png")
+    again = segment_folder(predictor, [moved / "a.jpg", moved / "inner" / "a.png"], out, concepts)
+    assert (again.done, again.reused) == (2, 2)
+    assert "masks of 1 other images, of an earlier call, stay there" in caplog.text
+    caplog.clear()
+    segment_folder(predictor, [moved / "a.jpg", other / "new.png"], tmp_path / "all", concepts)
+    open_written(out)
+    assert "1 masks are in no line of summary.csv, and left out: b.png" in caplog.text
+
+
+@pytest.mark.parametrize("part", [1, 2])
+def test_parts_know_of_one_another(part, folder, predictor, concepts, tmp_path, caplog):
+    images = sorted(folder.rglob("*.*g"))
+    segment_folder(predictor, images, tmp_path / "out", concepts)
+    segment_folder(predictor, images, tmp_path / "out", concepts, part=(part, 2))
+    assert "other images" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "record", ["explorer.json", "selection.json", "train_config.yaml", "segmentation.json"]
+)
+@pytest.mark.parametrize("command", [segment, select])
+def test_no_two_commands_write_into_a_folder(command, record, folder, tmp_path, monkeypatch):
+    own = "segmentation.json" if command is segment else "selection.json"
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / record).write_text("{}")
+    monkeypatch.setattr(vice, "load", lambda *_, **__: pytest.fail("a model is loaded"))
+    words = ["vice", "lab", str(folder), "--out", str(out)] + ["-n", "2"] * (command is select)
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(pytest.fail.Exception if record == own else UserError) as error:
+        command.main()
+    assert record == own or re.search(r"holds .* \(.*\): choose another", str(error.value))
+    assert os.listdir(out) == [record]
+
+
+def test_too_little_memory_is_said_while_concepts_are_fitted(folder, tmp_path, monkeypatch, capsys):
+    words = ("--clusters", 2, "--memory", 1, "-o", tmp_path / "out")
+    with pytest.raises(
+        UserError, match=r"none of 3 images .*a.jpg: decoding it takes .*; give more"
+    ):
+        ran(monkeypatch, capsys, "lab", folder, *words)
+    assert not (tmp_path / "out" / "concepts.safetensors").exists()
 
 
 def test_fitting_is_refused_before_it_takes_time(folder, predictor, concepts, tmp_path, monkeypatch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -81,6 +82,31 @@ def test_results_of_all_read_outs_lie_in_folders(run_dir, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"holds no results.json, nor do the folders in it: give"):
         model_card(checkpoint, name="a", results=[tmp_path / "empty"])
+
+
+def test_nothing_of_somebody_else_is_written_over(run_dir, tmp_path):
+    predictor = vice.load(run_dir, device="cpu")
+    for name, text in (("README.md", "my notes"), ("vice.json", "{}"), ("vice.safetensors", "x")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text(text)
+        with pytest.raises(UserError, match=rf"{name} holds something else, which would be writt"):
+            predictor.save_pretrained(folder)
+        assert os.listdir(folder) == [name] and (folder / name).read_text() == text
+    for _ in range(2):
+        predictor.save_pretrained(tmp_path / "mine")
+        predictor.save_pretrained(tmp_path / "mine", data="of others")
+
+
+def test_a_result_alone_and_what_is_no_result(run_dir, tmp_path):
+    checkpoint = vice.load(run_dir, device="cpu").checkpoint
+    folder = clusters(tmp_path / "one")
+    given = ([folder], folder, str(folder), str(folder / "results.json"))
+    cards = [model_card(checkpoint, name="a", results=each) for each in given]
+    assert len(set(cards)) == 1
+    (tmp_path / "selection.json").write_text('{"selected": []}')
+    with pytest.raises(UserError, match="selection.json holds no score: give a results.json"):
+        model_card(checkpoint, name="a", results=[tmp_path / "selection.json"])
 
 
 def test_info_prints_the_card(saved, capsys, monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
 from vice.errors import UserError
@@ -195,9 +196,9 @@ def test_an_image_that_fits_is_computed_as_a_whole(quick):
 
 def test_too_little_memory_is_told_how_much_is_enough(quick):
     image = noise((300, 300))
-    with pytest.raises(UserError, match=r"^memory of .* give memory='(\d+)MiB' or more$") as caught:
+    with pytest.raises(UserError, match=r"for a tile: give memory=\d+MiB or more$") as caught:
         quick.embed(image, "native", memory=FIXED + 2**17)
-    enough = str(caught.value).split("'")[1]
+    enough = str(caught.value).partition("memory=")[2].split()[0]
     assert quick.embed(image, "native", memory=enough).shape == (8, 75, 75)
 
 
@@ -266,6 +267,24 @@ def test_a_network_that_cannot_be_tiled():
     predictor = predictor_of(Odd().eval())
     with pytest.raises(UserError, match="cannot be computed in tiles: .*leave memory out"):
         predictor.embed(noise((900, 900)), memory=FIXED + 2**20)
+
+
+@pytest.mark.parametrize("there", ["an image", "text", "nothing", "a folder"])
+def test_no_file_of_another_kind_is_written_over(quick, tmp_path, there):
+    image, out = tmp_path / "photo.png", tmp_path / "x.npy"
+    Image.fromarray(noise((8, 8))).save(image)
+    if there == "an image":
+        out = image
+    elif there == "a folder":
+        out.mkdir()
+    else:
+        out.write_text("" if there == "nothing" else "my notes")
+    before = None if out.is_dir() else out.read_bytes()
+    with pytest.raises(UserError, match="is a folder: name a file in it|holds no array of NumPy"):
+        quick.embed(image, out=out)
+    assert out.is_dir() or out.read_bytes() == before
+    for _ in range(2):
+        assert quick.embed(image, out=tmp_path / "y.npy").shape == (8, 8, 8)
 
 
 def test_a_file_that_cannot_be_written(quick, tmp_path):

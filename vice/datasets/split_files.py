@@ -144,7 +144,8 @@ def check_partners(
         lonely = [files[stem].name for stem in stems] if isinstance(files, Mapping) else stems
         free = set(partners) - set(files)
         hint = _meant(stems[0], free) or _other_suffix(stems[0], folder)
-        raise UserError(f"{folder}: no {kind} for {name_some(lonely)}{hint}")
+        remedy = hint or "; add it, take these away, or let vice prepare folder describe the set"
+        raise UserError(f"{folder}: no {kind} for {name_some(lonely)}{remedy}")
 
 
 def nearby_names(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from vice.datasets.label_files import geometry
 from vice.datasets.split_files import name_some
 from vice.errors import UserError
 from vice.images import list_images
@@ -32,17 +33,17 @@ def require_images(folder: str | Path, split: str) -> list[Path]:
 
 
 def require_annotations(folder: str | Path, split: str) -> None:
-    """Says what lies in a split, each image of which must have annotations, by their names.
+    """Says what lies in a split, each image of which must have annotations, by names and sizes.
 
     Raises:
-        UserError: An image has none, or as of `require_images`.
+        UserError: An image has none or one of another size, or as of `require_images`.
     """
     images = require_images(folder, split)
     announce(survey(Path(folder, "images", split)))
     home = Path(folder, "labels", split)
-    drawn: dict[str, list[str]] = {}
+    drawn: dict[str, list[Path]] = {}
     for file in sorted(home.glob("*.png")):
-        drawn.setdefault(file.stem.rpartition("_")[0], []).append(file.name)
+        drawn.setdefault(file.stem.rpartition("_")[0], []).append(file)
     stems = {path.stem for path in images}
     if missing := sorted(stems - set(drawn)):
         raise UserError(
@@ -50,8 +51,25 @@ def require_annotations(folder: str | Path, split: str) -> None:
             f"{name_some(missing)}: add them, or take these images out (labels of classes are "
             "scored by vice score)"
         )
-    if others := [name for stem in sorted(set(drawn) - stems) for name in drawn[stem]]:
+    for path in images:
+        for file in drawn[path.stem]:
+            _check_size(path, file)
+    if others := [file.name for stem in sorted(set(drawn) - stems) for file in drawn[stem]]:
         logger.warning(
             "%s: %d files are of no image of %s, and left out: %s",
             home, len(others), split, name_some(others),
         )  # fmt: skip
+
+
+def _check_size(image: Path, annotation: Path) -> None:
+    try:
+        sizes = [geometry(path).upright for path in (image, annotation)]
+    except UserError:
+        # Whoever reads it says what is wrong with it.
+        return
+    if sizes[0] != sizes[1]:
+        (width, height), (drawn_width, drawn_height) = sizes
+        raise UserError(
+            f"{annotation}: {drawn_width}x{drawn_height} pixels, but its image {image} has "
+            f"{width}x{height}; they must match"
+        )

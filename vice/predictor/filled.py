@@ -60,13 +60,14 @@ def filled(
 def _check_place(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file in it, such as {path / 'embedding.npy'}")
-    with suppress(FileNotFoundError):
-        with disk_errors(path, any_os_error=True), path.open("rb") as file:
-            is_array = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
-        if not is_array:
-            raise UserError(
-                f"{path} holds no array of NumPy, and would be written over: choose another file"
-            )
+    if not path.exists():
+        return
+    with disk_errors(path, any_os_error=True), path.open("rb") as file:
+        start = file.read(len(np.lib.format.MAGIC_PREFIX))
+    if start != np.lib.format.MAGIC_PREFIX:
+        raise UserError(
+            f"{path} holds no array of NumPy, and would be written over: choose another file"
+        )
 
 
 def _write(path: Path, tiles: Iterable[Tile], shape: Sequence[int], dtype: torch.dtype) -> None:
