@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.helpers import commands, trees
 from tests.helpers.forked import ROOT, Forked
@@ -120,7 +121,12 @@ def folder(tmp_path_factory):
         runs.labelled(place / name, rng)
     for name in ("path/to/photos", "path/to/others", *trained_on):
         runs.images(place / name, rng, 20)
-    runs.images(place / "path/to/bsds500/images/val", rng, 2)
+    drawn = place / "path/to/bsds500"
+    runs.images(drawn / "images/val", rng, 2)
+    (drawn / "labels/val").mkdir(parents=True)
+    for image in sorted((drawn / "images/val").iterdir()):
+        size = Image.open(image).size
+        Image.new("L", size).save(drawn / "labels/val" / f"{image.stem}_anna.png")
     for name in ("scenes", "more/scenes"):
         (place / name).mkdir(parents=True)
         for number in range(12):
