@@ -59,11 +59,13 @@ def _main(args: argparse.Namespace, held: ExitStack) -> int:
     if args.resume:
         words = _moved(read_overrides(args.out), args.out)
     else:
+        changes = [*args.changes, *reading_words(args)]
+        _checked(args.config, args.images, args.out, changes)
         _look(args)
         if len(args.images or ()) > 1 and args.out is not None and not args.options:
             # Until the training holds the folder itself, another list could take its place.
             held.enter_context(sole_launcher(args.out))
-        words = overrides(args.config, args.images, args.out, [*args.changes, *reading_words(args)])
+        words = overrides(args.config, args.images, args.out, changes)
     if args.options:
         from vice.plugins.vissl.config.compose import help_text
 
@@ -99,17 +101,24 @@ def overrides(
         >>> overrides("folder", [Path("/a b")], None, [])
         ['config=vice/folder', "config.DATA.TRAIN.DATA_PATHS=['/a b']"]
     """
-    name = config if config.startswith("vice/") else f"vice/{config}"
-    check_experiment(name)
-    words = [f"config={name}"]
-    for key, option, given in ((_IMAGES, "--images", images), (_FOLDER, "--out", out)):
-        if given and any(text.lstrip("+").startswith(f"{key}=") for text in changes):
-            raise UserError(f"{option} and {key} say the same: give one of them")
+    words = [f"config={_checked(config, images, out, changes)}"]
     if images:
         words.append(f"{_IMAGES}=[{quote(_one_place(images, out).absolute())}]")
     if out:
         words.append(f"{_FOLDER}={quote(out.absolute())}")
     return [*words, *changes]
+
+
+def _checked(
+    config: str, images: Sequence[Path] | None, out: Path | None, changes: Sequence[str]
+) -> str:
+    """The whole name of a config, after a look at what does not go together."""
+    name = config if config.startswith("vice/") else f"vice/{config}"
+    check_experiment(name)
+    for key, option, given in ((_IMAGES, "--images", images), (_FOLDER, "--out", out)):
+        if given and any(text.lstrip("+").startswith(f"{key}=") for text in changes):
+            raise UserError(f"{option} and {key} say the same: give one of them")
+    return name
 
 
 def _by_options(text: str, args: argparse.Namespace) -> str:
