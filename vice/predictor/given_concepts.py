@@ -46,7 +46,7 @@ def given_concepts(concepts: Any, dim: int, *, spherical: bool, device: torch.de
 def _as_tensor(concepts: Any, dim: int) -> Tensor:
     if isinstance(concepts, str | Path):
         raise UserError(
-            f"concepts are vectors, not the path {concepts}: read a file of fitted ones with "
+            f"concepts must be (K, {dim}) vectors, not the path {concepts}: read fitted ones with "
             "vice.models.centroids.Centroids.load; vice segment --concepts takes named ones, too"
         )
     vectors = list(concepts.values()) if isinstance(concepts, Mapping) else concepts

@@ -126,6 +126,16 @@ def from_each_rank(value: T, group: Any = None) -> Iterator[T]:
         yield sent[0]
 
 
+def wait_for_all(group: Any = None) -> None:
+    """Barrier: comes back when every rank has called it.
+
+    Args:
+        group: Process group that takes objects; None is the default group.
+    """
+    for _ in from_each_rank(None, group):
+        pass
+
+
 def on_first_rank(function: Callable[[], T], group: Any = None) -> T:
     """Calls a function on rank 0 alone and gives its value to all ranks.
 

@@ -30,7 +30,7 @@ from vice.plugins.mmseg.metric import CountMetric
 from vice.plugins.mmseg.pipelines import count_steps, optimizer, schedule
 from vice.plugins.mmseg.runner import LAST_NAME, make_runner
 from vice.plugins.mmseg.watching import training_of
-from vice.runtime.collectives import on_first_rank, rank, world_size
+from vice.runtime.collectives import on_first_rank, rank, wait_for_all, world_size
 
 #: Third deviation of the harness of dense retrieval, see `vice.evaluation.protocols.Protocol`.
 HARNESS_STD = 0.255
@@ -219,6 +219,8 @@ def _staged(config: Config, keep: bool) -> Iterator[None]:
         config.work_dir = str(staging)
         try:
             yield
+            # Logs: those of the other ranks are written there, too.
+            wait_for_all()
             if not keep:
                 on_first_rank(lambda: shutil.rmtree(staging))
         except BaseException:
