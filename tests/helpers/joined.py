@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from vice.cli import Parser, run
 from vice.errors import UserError
-from vice.runtime.collectives import all_reduce_, on_first_rank, rank, world_size
+from vice.runtime.collectives import all_reduce_, on_first_rank, rank, wait_for_all, world_size
 from vice.runtime.rendezvous import join_from_environment
 
 
 def main() -> None:
     parser = Parser()
-    parser.add_argument("how", choices=["well", "all", "second", "checked", "bug", "first bug"])
+    ways = ["well", "late", "all", "second", "checked", "bug", "first bug"]
+    parser.add_argument("how", choices=ways)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--file", type=Path, help="written by the second, removed by the first")
     args = parser.parse_args()
     how = args.how
     logging.getLogger(__name__).info("starting")
@@ -26,6 +30,12 @@ def main() -> None:
             raise UserError("x.png: broken; remove it")
         if how == "bug" and rank() == 1:
             raise ValueError("a bug")
+        if how == "late" and rank() == 1:
+            time.sleep(2)
+            args.file.touch()
+        if how == "late":
+            wait_for_all()
+            on_first_rank(args.file.unlink)
         on_first_rank(lambda: check(how))
         total = int(all_reduce_(torch.tensor(rank() + 1)))
         ranks = world_size()

@@ -18,6 +18,12 @@ def joined(how, *options, ranks=2):
     return launch([PROGRAM, how, *options], ranks)
 
 
+def test_the_first_one_waits_for_what_the_others_write(tmp_path):
+    first, second = joined("late", "--file", tmp_path / "written")
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_processes_join_and_the_first_one_speaks():
     first, *others = joined("well", ranks=3)
     assert first.returncode == 0, first.stderr
