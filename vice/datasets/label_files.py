@@ -108,7 +108,7 @@ def check_alignment(
     if not upright:
         if resizable and same_shape(of_label.size, of_image.size):
             return of_label.size != of_image.size
-        _check_sizes(image, label, of_image.size, of_label.size)
+        check_same_size(image, label, of_image.size, of_label.size)
         return False
     turned = of_image.orientation
     if of_label.orientation not in (1, turned):
@@ -117,14 +117,14 @@ def check_alignment(
             f"{turned}: save both upright and without EXIF"
         )
     if turned == 1 or of_label.orientation == turned:
-        _check_sizes(image, label, of_image.upright, of_label.upright)
+        check_same_size(image, label, of_image.upright, of_label.upright)
         return False
     told_apart = of_image.upright != of_image.size
     if told_apart and of_label.size == of_image.upright:
         return False
     as_stored = of_label.size == of_image.size
     if not as_stored:
-        _check_sizes(image, label, of_image.upright, of_label.size)
+        check_same_size(image, label, of_image.upright, of_label.size)
     raise UserError(
         f"{label}: its image {image} has the EXIF orientation {turned}, and the label map has none"
         + (", but the size of the pixels as stored" if told_apart else "")
@@ -152,9 +152,10 @@ def resize_nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.array(Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST))
 
 
-def _check_sizes(
+def check_same_size(
     image: Path, label: Path, size: tuple[int, int], of_label: tuple[int, int]
 ) -> None:
+    """Raises a `UserError` where the sizes of a label map and of its image differ."""
     if size != of_label:
         raise UserError(
             f"{label}: {of_label[0]}x{of_label[1]} pixels, but its image {image} has "

@@ -84,7 +84,6 @@ def evaluate_boundaries(
     folder = Path(folder)
     if clusters is not None and centroids is not None:
         raise UserError("clusters and centroids are one setting: leave one out")
-    require_images(folder, split)
     require_annotations(folder, split)
     predictor = load(spec, device)
     readout = BoundaryReadout(
@@ -194,7 +193,7 @@ def score_boundaries(
     Args:
         readouts: The sets.
         predictor: The model.
-        folder: As in `evaluate_boundaries`.
+        folder: As in `evaluate_boundaries`, after `require_annotations`.
         spec: What the result calls the model.
         split: As in `evaluate_boundaries`.
         tolerance: As in `evaluate_boundaries`.
@@ -208,7 +207,6 @@ def score_boundaries(
     """
     start, folder = time.monotonic(), Path(folder)
     images = require_images(folder, split)
-    require_annotations(folder, split)
     found = survey_images(images, f"looking at images of {split}", reading=predictor.reading)
     logger.info("%s: %s", split, found)
     concepts = [readout.concepts for readout in readouts]

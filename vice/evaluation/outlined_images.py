@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from vice.datasets.label_files import geometry
+from vice.datasets.label_files import check_same_size, geometry
 from vice.datasets.split_files import name_some
 from vice.errors import UserError
 from vice.images import list_images
@@ -63,13 +63,8 @@ def require_annotations(folder: str | Path, split: str) -> None:
 
 def _check_size(image: Path, annotation: Path) -> None:
     try:
-        sizes = [geometry(path).upright for path in (image, annotation)]
+        size, drawn = (geometry(path).upright for path in (image, annotation))
     except UserError:
         # Whoever reads it says what is wrong with it.
         return
-    if sizes[0] != sizes[1]:
-        (width, height), (drawn_width, drawn_height) = sizes
-        raise UserError(
-            f"{annotation}: {drawn_width}x{drawn_height} pixels, but its image {image} has "
-            f"{width}x{height}; they must match"
-        )
+    check_same_size(image, annotation, size, drawn)

@@ -8,6 +8,7 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.evaluation.evaluate_boundaries import BoundaryReadout, require_images, score_boundaries
+from vice.evaluation.outlined_images import require_annotations
 from vice.evaluation.protocols import Protocol
 from vice.evaluation.task import Task
 from vice.predictor import load
@@ -55,6 +56,7 @@ def score_outlines(
     """
 
     def measure() -> dict[str, dict[str, Any]]:
+        require_annotations(folder, SPLIT)
         predictor = load(task.spec, task.device)
         if clusters:
             files = {str(k): task.out_dir / f"centroids_{k}.safetensors" for k in clusters}
