@@ -1,6 +1,7 @@
 # make demo            install, train on mosaics of real textures, score, and write a report
 # make demo IMAGES=DIR the same on your own images (pictures, no scores); OUT=DIR for its output
-# make test            all tests, on CPU; PYTHON=python3.13 VENV=.venv-3.13 by another Python
+# make test            the tests, on CPU; PYTHON=python3.13 VENV=.venv-3.13 by another Python
+# make test-all        the slow ones as well, which vary at length what others show
 # make lint            ruff, mypy, the directions of imports, and the Dockerfile
 # make lock            resolve requirements/*.in again
 # make docs            the pages as a site, in build/site
@@ -14,11 +15,11 @@ BIN := $(VENV)/bin
 export VICE_DEMO_IMAGES := $(value IMAGES)
 export VICE_DEMO_OUT := $(value OUT)
 
-.PHONY: demo test lint lock docs dist clean
+.PHONY: demo test test-all lint lock docs dist clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,7s/^# //p' Makefile
+	@sed -n '1,8s/^# //p' Makefile
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -38,6 +39,9 @@ demo: $(VENV)/runtime.stamp
 # One process more than two cores can serve: the tests on SLURM are in one, and wait.
 test: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+test-all:
+	@$(MAKE) --no-print-directory test ARGS="--slow $(ARGS)"
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -46,13 +46,27 @@ FIRST = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--slow``: for those who change what they test, and before a release."""
+    parser.addoption("--slow", action="store_true", help="run the slow tests as well")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """What is left out is said."""
+    return None if _with_slow(config) else "slow tests are left out: make test-all runs them, too"
+
+
 def pytest_collection() -> None:
     """Test modules are imported: what they make stays, and is looked through once, in the end."""
     gc.disable()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Lets no process end with the longest tests while the others have nothing left to do."""
+    if not _with_slow(config):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
     items.sort(key=_turn)
 
 
@@ -64,6 +78,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             raise pytest.UsageError("pytest-xdist does not group tests under this pytest")
     importlib.import_module("tests.helpers.frozen")
     gc.enable()
+
+
+def _with_slow(config: pytest.Config) -> bool:
+    """Whether slow tests were asked for, all of them or one by its name."""
+    return config.getoption("--slow") or any("::" in text for text in config.args)
 
 
 def _turn(item: pytest.Item) -> int:

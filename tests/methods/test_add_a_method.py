@@ -125,7 +125,12 @@ def log_of(out: Path) -> str:
 @pytest.mark.parametrize(
     ("ranks", "stops", "statuses"),
     [
-        (1, "pass:1:SIGTERM epoch:1:SIGTERM pass:2:SIGKILL epoch:2:SIGKILL", [75, 75, -9, -9, 0]),
+        pytest.param(
+            1,
+            "pass:1:SIGTERM epoch:1:SIGTERM pass:2:SIGKILL epoch:2:SIGKILL",
+            [75, 75, -9, -9, 0],
+            marks=pytest.mark.slow,
+        ),
         # The one that was started says that a process of its own was killed.
         (2, "pass:1:SIGTERM epoch:1:SIGTERM pass:2:SIGKILL", [75, 75, 2, 0]),
     ],

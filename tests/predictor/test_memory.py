@@ -24,7 +24,9 @@ def make():
 
 
 @pytest.mark.skipif(not os.access(CLEAR, os.W_OK), reason="peaks cannot be set back here")
-@pytest.mark.parametrize(("dim", "concepts"), [(8, 5), (96, 200)])
+@pytest.mark.parametrize(
+    ("dim", "concepts"), [(8, 5), pytest.param(96, 200, marks=pytest.mark.slow)]
+)
 def test_peaks_of_a_process(tmp_path, monkeypatch, dim, concepts):
     (tmp_path / "shallow_network.py").write_text(_MODULE.format(dim=dim))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")

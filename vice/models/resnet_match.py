@@ -11,6 +11,7 @@ import torchvision
 from torch import Tensor
 
 from vice.model_specs import RESNETS
+from vice.models.uninitialized import Uninitialized
 from vice.models.weight_match import NO_TENSORS, Match, State, compare
 from vice.models.weight_names import torchvision_resnet
 
@@ -128,6 +129,6 @@ def _remedy(state: State, architecture: str) -> str | None:
 
 @cache
 def _wanted(name: str) -> dict[str, Tensor]:
-    with torch.device("meta"):
+    with torch.device("meta"), Uninitialized():
         state = getattr(torchvision.models, name)(weights=None).state_dict()
     return {key: value for key, value in state.items() if not key.startswith("fc.")}

@@ -12,6 +12,7 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.models import Concepts, Embedder, Prototypes, build_embedder
 from vice.models.concepts import SPACES, UNIT
+from vice.models.uninitialized import Uninitialized
 
 
 def build_saved(card: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> Embedder:
@@ -25,12 +26,13 @@ def build_saved(card: dict[str, Any], tensors: dict[str, Tensor], file: Path) ->
         raise UserError(f"{file} names no architecture: its card has no group 'embedder'")
     try:
         # Meta device: memory is taken only once the weights are known to fit.
-        with torch.device("meta"):
+        with torch.device("meta"), Uninitialized():
             plan = build_embedder(**config, weights=None)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{file} names an architecture that is unknown here: {error}") from error
     _fit(plan, {name: value.to("meta") for name, value in weights.items()}, file)
-    embedder = build_embedder(**config)
+    with Uninitialized():
+        embedder = build_embedder(**config)
     _fit(embedder, weights, file)
     return embedder
 

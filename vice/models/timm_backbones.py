@@ -5,22 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from vice.errors import OptionError, UserError
 from vice.model_specs import TIMM
 from vice.models.downloads import hub_asked_once
 from vice.models.strides import steps
 from vice.models.timm_weights import load_weights
+from vice.models.uninitialized import Uninitialized
 from vice.nearest import close_names
 from vice.normalize import IMAGENET_MEAN, IMAGENET_STD
 
 #: Strides of the feature pyramid of a convolutional network, in pixels.
 PYRAMID = (4, 8, 16, 32)
+#: Memoization: the shapes that `TimmBackbone.probe` has found, by class, model and layers.
+_PROBED: dict[tuple[Any, ...], tuple[torch.Size, ...]] = {}
 
 
 class TimmBackbone(nn.Module):
@@ -87,24 +92,41 @@ class TimmBackbone(nn.Module):
         )
         return features
 
-    def probe(self, name: str) -> tuple[Tensor, ...]:
-        """The maps of a small image, (1, C, h, w) each; `forward` must be ready.
+    def probe(self, name: str) -> tuple[torch.Size, ...]:
+        """Shapes (1, C, h, w) of the maps of a small image; `forward` must be ready.
 
         Raises:
             UserError: The model cannot take images of any size.
         """
+        key = (type(self), name, *getattr(self, "indices", ()))
+        if key not in _PROBED:
+            _PROBED[key] = self._shapes(name)
+        return _PROBED[key]
+
+    def _shapes(self, name: str) -> tuple[torch.Size, ...]:
         side = probe_side(self.patch)
         training = self.training
+        self.eval()
         try:
-            with torch.no_grad():
-                features = self.eval()(torch.zeros(1, 3, side, 2 * side))
+            maps = self._on_meta(torch.zeros(1, 3, side, 2 * side, device="meta"))
         except Exception as error:
             raise UserError(
                 f"timm:{name} gives no feature map of an image of {side} pixels ({error}); choose "
                 "a plain ViT or a convolutional network"
             ) from error
         self.train(training)
-        return (features,) if isinstance(features, Tensor) else features
+        return tuple(found.shape for found in ([maps] if isinstance(maps, Tensor) else maps))
+
+    def _on_meta(self, image: Tensor) -> Any:
+        """Maps of an image on the meta device: nothing is computed but their shapes."""
+        state = {name: value.to("meta") for name, value in self.state_dict().items()}
+        state |= {name: value.to("meta") for name, value in self.named_buffers()}
+        with torch.no_grad():
+            try:
+                return functional_call(self, state, (image,))
+            except Exception:
+                # Data-dependent control flow: some models look at numbers, which meta has none of.
+                return self(torch.zeros(image.shape))
 
 
 def probe_side(patch: tuple[int, int]) -> int:
@@ -142,7 +164,7 @@ class TimmPyramid(TimmBackbone):
         _part_activations(self.net)
         self.last_stride = PYRAMID[stages - 1]
         self.whole = (self.last_stride, self.last_stride)
-        self.channels = tuple(feature.shape[1] for feature in self.probe(name))
+        self.channels = tuple(shape[1] for shape in self.probe(name))
 
     def first_stages(self, count: int) -> list[nn.Module]:
         """What the first maps, so many of them, are made by."""
@@ -173,7 +195,7 @@ class TimmTransformer(TimmBackbone):
         super().__init__(name, weights)
         self.net.prune_intermediate_layers(1, prune_norm=False, prune_head=True)
         self.last_stride = max(self.patch)
-        self.channels = tuple(feature.shape[1] for feature in self.probe(name))
+        self.channels = tuple(shape[1] for shape in self.probe(name))
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
         """Images (B, 3, H, W), as in `TimmBackbone`, to one map at the stride of a patch."""
@@ -193,14 +215,18 @@ def timm_features(
     Raises:
         UserError: As the two classes.
     """
-    # Meta device: where the names do not tell, the architecture does, without memory.
-    with torch.device("meta"):
-        plan = _create(name)
-    if len(set(reductions(plan))) > 1:
+    if len(set(_planned_reductions(name))) > 1:
         return TimmPyramid(name, weights, stages)
     if stages != 4:
         raise UserError(f"timm:{name} is a ViT and has no stages to leave out: set stages=4")
     return TimmTransformer(name, weights)
+
+
+@lru_cache(maxsize=16)
+def _planned_reductions(name: str) -> tuple[int, ...]:
+    # Meta device: where the names do not tell, the architecture does, without memory.
+    with torch.device("meta"), Uninitialized():
+        return tuple(reductions(_create(name)))
 
 
 def reductions(net: Any) -> list[int]:

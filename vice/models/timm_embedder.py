@@ -27,8 +27,8 @@ class TimmEmbedder(TimmBackbone):
     def __init__(self, name: str, file: str | None = None, *, weights: bool = True) -> None:
         super().__init__(name, (file or "imagenet") if weights else None)
         (last,) = self.probe(name)
-        self.dim = int(last.shape[1])
-        self.stride = round(probe_side(self.patch) / last.shape[2])
+        self.dim = int(last[1])
+        self.stride = round(probe_side(self.patch) / last[2])
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeds images.

@@ -114,6 +114,7 @@ def test_regions_are_counted_block_by_block(stride):
     assert kernels.regions_a_block(regions, stride) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_every_kernel_has_its_resources_and_its_bound(monkeypatch):
     pytest.importorskip("triton")
     monkeypatch.setattr(kernels, "SIDE", 80)

@@ -39,6 +39,7 @@ def test_what_is_sent_grows_as_the_algorithms_say():
     assert eight["batch statistics"] == 8 * 3 * 200
 
 
+@pytest.mark.slow
 def test_the_wire_carries_what_is_expected():
     """In a network namespace of its own, where nobody else is counted."""
     script = textwrap.dedent(

@@ -32,7 +32,6 @@ def call(*arguments, environment=ENVIRONMENT):
     return Forked([ROOT / "tools" / "reproduce.py", *arguments], **environment).wait(500)
 
 
-@pytest.mark.slow
 def test_two_rows_are_trained_and_scored_and_a_third_fails_alone(stripes, tmp_path):
     out = tmp_path / "out"
     arguments = [
@@ -95,7 +94,6 @@ def test_two_rows_are_trained_and_scored_and_a_third_fails_alone(stripes, tmp_pa
     assert leaks(out) == []
 
 
-@pytest.mark.slow
 @pytest.mark.xdist_group("slurm")
 def test_slurm_gets_the_trainings_and_the_next_call_goes_on(cluster, stripes, tmp_path):
     arguments = [
@@ -127,7 +125,6 @@ def test_slurm_gets_the_trainings_and_the_next_call_goes_on(cluster, stripes, tm
     assert leaks(tmp_path / "out") == []
 
 
-@pytest.mark.slow
 def test_the_network_of_a_run_before_its_training(stripes, tmp_path):
     out = tmp_path / "out"
     arguments = [
@@ -167,10 +164,21 @@ def test_time_of_a_step_has_all_parts(name):
     assert tuple(parts) == PARTS and all(value > 0 for value in parts.values())
 
 
-@pytest.mark.slow
-def test_a_row_of_every_method_is_trained_scored_and_drawn(stripes, tmp_path):
+#: Rows and what they are called.
+EVERY_METHOD = {
+    "PiCIE": "PiCIE",
+    "MDC": "MDC",
+    "IIC": "IIC",
+    "objects*": "objects of the builtin saliency, contrasted",
+    "STEGO": "STEGO",
+}
+
+
+@pytest.mark.parametrize(
+    "rows", [["IIC"], pytest.param(list(EVERY_METHOD), marks=pytest.mark.slow)]
+)
+def test_rows_of_methods_are_trained_scored_and_drawn(stripes, tmp_path, rows):
     out = tmp_path / "out"
-    rows = ("PiCIE", "MDC", "IIC", "objects*", "STEGO")
     done = call(
         "methods", "--scale", "tiny", "--dataset", stripes, "--out", out, "--device", "cpu",
         "--readout", "linear", "--readout", "clusters", "--curve", "--pictures", "2",
@@ -183,8 +191,7 @@ def test_a_row_of_every_method_is_trained_scored_and_drawn(stripes, tmp_path):
     overview, _, rest = text.partition("| row |")
     ends = {line.split(" | ")[0]: line for line in overview.splitlines() if line.endswith("| 1 |")}
     # The row that differences are to comes along.
-    names = ["ViCE, representatives", *rows[:3]]
-    names += ["objects of the builtin saliency, contrasted", "STEGO"]
+    names = ["ViCE, representatives", *(EVERY_METHOD[row] for row in rows)]
     assert list(ends) == [f"| {name}" for name in names]
     # Views are compared by all but those of IIC.
     assert [" | - | " in line for line in ends.values()] == [name == "IIC" for name in names]

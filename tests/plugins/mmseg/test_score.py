@@ -184,8 +184,10 @@ def test_each_image_is_embedded_once_or_without_memory_the_fitted_ones_twice(
 
     root, asked = make_folder(train=5, val=4), protocols()
     calls = count_calls(monkeypatch, TinyEmbedder)
-    score(tiny, root, tmp_path / "one", protocols=asked, clusters=CLUSTERS, **QUIET)
+    with caplog.at_level(logging.INFO, "vice"):
+        score(tiny, root, tmp_path / "one", protocols=asked, clusters=CLUSTERS, **QUIET)
     assert sum(calls) == 5 + 4
+    assert "mapping clusters on train images: 5 done" in caplog.text
     calls.clear()
     little = {"memory_limit": 20_000, "protocols": asked, "clusters": CLUSTERS}
     with caplog.at_level(logging.WARNING, "vice"):

@@ -10,7 +10,7 @@ from tests.plugins.vissl.conftest import EPOCHS, overrides
 pytest.importorskip("vissl")
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_killed_run_ends_with_the_same_bits(images, request, tmp_path, ranks):
     out = tmp_path / "out"
     arguments = overrides(images, out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -37,20 +38,25 @@ def submit(cluster, arguments, cwd) -> str:
     return re.search(r"submitted job (\d+)", done.stdout).group(1)
 
 
-def test_a_preempted_job_ends_like_one_that_was_left_alone(cluster, images, alone, tmp_path):
+@pytest.mark.parametrize(
+    "signals", [("USR2",), pytest.param(("USR2", "USR1"), marks=pytest.mark.slow)]
+)
+def test_a_preempted_job_ends_like_one_that_was_left_alone(
+    cluster, images, alone, tmp_path, signals
+):
     """USR2 is what submitit asks SLURM for, USR1 what an administrator may send."""
     out = tmp_path / "out"
     job = submit(cluster, overrides(images, out, *LONGER, *TWO_NODES), tmp_path)
     stopped_at = []
-    for signal, phase in (("USR2", 1), ("USR1", 3)):
+    for signal, phase in zip(signals, (1, 3), strict=False):
         wait_for_job(cluster, job, (out / f"model_phase{phase}.torch").exists, out)
         slurm.call(cluster, "scancel", f"--signal={signal}", job)
         wait_for_state(cluster, job, out, "PENDING")
         stopped_at.append(read_health(out)[-1]["iteration"])
         start_again(cluster, job, out)
     wait_for_state(cluster, job, out, "COMPLETED")
-    first, second = stopped_at
-    assert 11 <= first < second < 35, "each signal must come in the middle of the run"
+    for before, after in pairwise([10, *stopped_at, 35]):
+        assert before < after, "each signal must come in the middle of the run"
     assert [record["iteration"] for record in read_health(out)] == list(range(36))
     assert differences(alone, out) == []
 
@@ -74,6 +80,7 @@ def test_a_cancelled_job_saves_itself_and_stays_cancelled(cluster, images, tmp_p
     assert read_health(out)[-1]["iteration"] == done - 1, "nothing of what was done is lost"
 
 
+@pytest.mark.slow
 def test_a_rank_that_raises_ends_the_job_with_its_own_words(cluster, images, tmp_path):
     script = tmp_path / "faulty.sbatch"
     script.write_text(

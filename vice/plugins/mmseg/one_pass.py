@@ -20,6 +20,7 @@ from vice.plugins.mmseg.runner import quiet_own_log
 from vice.plugins.mmseg.running import dataset_config
 from vice.plugins.mmseg.sample_embeddings import EmbeddedImage, embed_images
 from vice.runtime.collectives import all_reduce_
+from vice.runtime.progress import progress
 from vice.runtime.step_meter import StepMeter
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,12 @@ def read_out(
     for readout in readouts:
         readout.fit(meter)
     if again:
-        images = kept.images if whole else _embed_again(config, task, shared, fitted)
+        label = f"mapping clusters on {task.protocol.fit_split} images"
+        images = (
+            progress(kept.images, len(kept.images), label)
+            if whole
+            else _embed_again(config, task, shared, fitted)
+        )
         _go_again(again, images, meter)
         count = len(sets[0].pairs(task.protocol.fit_split)) * CROPS[task.protocol.fit_crops]
         for readout in again:

@@ -13,6 +13,7 @@ from vice.errors import UserError
 from vice.methods import build_method
 from vice.models import build_embedder
 from vice.models.foreign import read_tensors
+from vice.models.uninitialized import Uninitialized
 from vice.options import LINE, Group, Rule, check, make, one_of, options_of, require, whole
 from vice.plugins.vissl.config.options import VISSL
 from vice.plugins.vissl.config.schema import group_at, groups, inner_groups, method_of
@@ -117,7 +118,7 @@ def _check_built(plain: dict[str, Any], method_groups: Mapping[str, Group]) -> N
 @contextmanager
 def _blamed(group: str) -> Iterator[None]:
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), Uninitialized():
             yield
     except (TypeError, ValueError) as error:
         raise UserError(f"config.{group}: {with_keys(error)}") from error
