@@ -27,12 +27,6 @@ class Uninitialized(TorchFunctionMode):
     Drawing them takes longer than reading them from a file, and takes random numbers from the
     global generator. Whoever makes a module so must load every one of its parameters, as
     `torch.nn.Module.load_state_dict` makes sure of.
-
-    >>> state = torch.random.get_rng_state()
-    >>> with Uninitialized():
-    ...     layer = torch.nn.Linear(2, 1)
-    >>> layer.weight.shape, torch.equal(state, torch.random.get_rng_state())
-    (torch.Size([1, 2]), True)
     """
 
     def __torch_function__(
