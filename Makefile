@@ -26,10 +26,11 @@ $(VENV)/bin/python:
 		{ echo "error: $(PYTHON) is older than 3.10; name a newer one with PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-# Stamps are younger than what they installed: nothing is installed twice. Byte code: Python writes
-# that of a module when it is first imported, and most are not.
+# Stamps are younger than what they installed: nothing is installed twice. pip would write byte
+# code one file after the other.
 $(VENV)/%.stamp: requirements/%.txt setup.py | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements/$*.txt
+	-@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
