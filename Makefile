@@ -39,11 +39,10 @@ demo: $(VENV)/runtime.stamp
 		$${VICE_DEMO_IMAGES:+"--images=$$VICE_DEMO_IMAGES"}
 
 # One process more than two cores can serve: the tests on SLURM are in one, and wait.
-test: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
+test test-all: $(VENV)/dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(SLOW) $(ARGS)
 
-test-all:
-	@$(MAKE) --no-print-directory test ARGS="--slow $(ARGS)"
+test-all: SLOW := --slow
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -53,7 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """What is left out is said."""
-    return None if _with_slow(config) else "slow tests are left out: make test-all runs them, too"
+    if _slow_are_asked_for(config):
+        return None
+    return "slow tests are left out: --slow, or make test-all, runs them, too"
 
 
 def pytest_collection() -> None:
@@ -63,9 +65,12 @@ def pytest_collection() -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Lets no process end with the longest tests while the others have nothing left to do."""
-    if not _with_slow(config):
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
+    if not _slow_are_asked_for(config):
+        named = [text.split("::", 1) for text in config.args if "::" in text]
+        slow = {
+            item for item in items if item.get_closest_marker("slow") and not _is_of(item, named)
+        }
+        config.hook.pytest_deselected(items=[item for item in items if item in slow])
         items[:] = [item for item in items if item not in slow]
     items.sort(key=_turn)
 
@@ -80,9 +85,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.enable()
 
 
-def _with_slow(config: pytest.Config) -> bool:
-    """Whether slow tests were asked for, all of them or one by its name."""
-    return config.getoption("--slow") or any("::" in text for text in config.args)
+def _slow_are_asked_for(config: pytest.Config) -> bool:
+    return config.getoption("--slow") or "slow" in config.getoption("-m")
+
+
+def _is_of(item: pytest.Item, named: list[list[str]]) -> bool:
+    """Whether a test is one of those that a command line names: file, and class, test or case."""
+    own = item.nodeid.split("::", 1)[1]
+    return any(
+        os.path.abspath(file) == str(item.path)
+        and (own == name or own.startswith((f"{name}[", f"{name}::")))
+        for file, name in named
+    )
 
 
 def _turn(item: pytest.Item) -> int:

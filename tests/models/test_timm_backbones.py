@@ -236,6 +236,30 @@ def test_local_weights(wrap, tmp_path, caplog):
     assert "2 weights are not part of timm:vit_tiny_patch16_224: head" in caplog.text
 
 
+@pytest.mark.parametrize("family", ["pyramid", "other pyramid", "vit"])
+def test_a_name_that_another_network_is_given_meanwhile(family, monkeypatch):
+    """As in a notebook, where a model that is edited is registered again."""
+
+    def register(make):
+        def own_net(pretrained=False, **options):
+            options.pop("pretrained_cfg", None)
+            options.pop("pretrained_cfg_overlay", None)
+            options.pop("cache_dir", None)
+            return make(**options)
+
+        monkeypatch.setitem(timm.models._registry._model_entrypoints, "own_net", own_net)
+
+    register(lambda **options: timm.create_model("test_convnext", **options))
+    before = build_embedder("timm:own_net", "auto", 4).eval()
+    second = {"pyramid": "test_convnext2", "other pyramid": "test_resnet", "vit": "test_vit"}
+    register(lambda **options: timm.create_model(second[family], **options))
+    after = build_embedder("timm:own_net", "auto", 4).eval()
+    expected = build_embedder(f"timm:{second[family]}", "auto", 4)
+    assert after.backbone.channels == expected.backbone.channels != before.backbone.channels
+    assert type(after.backbone) is type(expected.backbone)
+    assert after(torch.zeros(1, 3, 64, 96)).shape[1] == 4
+
+
 def test_position_embeddings_of_another_size_are_resampled(tmp_path):
     source = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64).state_dict()
     source["pos_embed"] = torch.ones_like(source["pos_embed"]) * 3
@@ -250,6 +274,7 @@ def test_position_embeddings_of_another_size_are_resampled(tmp_path):
     [
         ("missing", "1 are missing and 0 have another shape, for example blocks.3.mlp.fc1.weight"),
         ("shape", "0 are missing and 1 have another shape, for example norm.bias 7, not 192"),
+        ("whole", "0 are missing and 12 have whole numbers, for example .*fc1.weight int8"),
         ("nan", "norm.bias holds values that are not finite"),
         ("other", "w.pth: it holds no weights of timm:vit_tiny_patch16_224, .*conv1"),
         ("text", "w.pth holds no weights: it is text"),
@@ -264,6 +289,9 @@ def test_local_weights_that_do_not_fit(damage, message, tmp_path):
         del state["blocks.3.mlp.fc1.weight"]
     elif damage == "shape":
         state["norm.bias"] = torch.zeros(7)
+    elif damage == "whole":
+        for name in [name for name in state if name.endswith("fc1.weight")]:
+            state[name] = state[name].to(torch.int8)
     elif damage == "nan":
         state["norm.bias"] = state["norm.bias"] * float("nan")
     elif damage == "other":

@@ -24,7 +24,8 @@ from vice.normalize import IMAGENET_MEAN, IMAGENET_STD
 
 #: Strides of the feature pyramid of a convolutional network, in pixels.
 PYRAMID = (4, 8, 16, 32)
-#: Memoization: the shapes that `TimmBackbone.probe` has found, by class, model and layers.
+#: Memoization: the shapes that `TimmBackbone.probe` has found, by class, layers and shapes of
+#: weights: a name may mean another network meanwhile.
 _PROBED: dict[tuple[Any, ...], tuple[torch.Size, ...]] = {}
 
 
@@ -99,6 +100,7 @@ class TimmBackbone(nn.Module):
             UserError: The model cannot take images of any size.
         """
         key = (type(self), name, *getattr(self, "indices", ()))
+        key += tuple(value.shape for value in self.state_dict().values())
         if key not in _PROBED:
             _PROBED[key] = self._shapes(name)
         return _PROBED[key]
@@ -111,8 +113,9 @@ class TimmBackbone(nn.Module):
             maps = self._on_meta(torch.zeros(1, 3, side, 2 * side, device="meta"))
         except Exception as error:
             raise UserError(
-                f"timm:{name} gives no feature map of an image of {side} pixels ({error}); choose "
-                "a plain ViT or a convolutional network"
+                f"timm:{name} gives no feature map of an image of {side} pixels "
+                f"({str(error) or type(error).__name__}); choose a plain ViT or a convolutional "
+                "network"
             ) from error
         self.train(training)
         return tuple(found.shape for found in ([maps] if isinstance(maps, Tensor) else maps))
@@ -215,15 +218,25 @@ def timm_features(
     Raises:
         UserError: As the two classes.
     """
-    if len(set(_planned_reductions(name))) > 1:
+    if len(set(_planned_reductions(name, _entry(name)))) > 1:
         return TimmPyramid(name, weights, stages)
     if stages != 4:
         raise UserError(f"timm:{name} is a ViT and has no stages to leave out: set stages=4")
     return TimmTransformer(name, weights)
 
 
+def _entry(name: str) -> Any:
+    """What timm makes a model by; None of what it does not know."""
+    try:
+        from timm.models import model_entrypoint
+
+        return model_entrypoint(name)
+    except (ImportError, KeyError, RuntimeError):
+        return None
+
+
 @lru_cache(maxsize=16)
-def _planned_reductions(name: str) -> tuple[int, ...]:
+def _planned_reductions(name: str, entry: Any) -> tuple[int, ...]:
     # Meta device: where the names do not tell, the architecture does, without memory.
     with torch.device("meta"), Uninitialized():
         return tuple(reductions(_create(name)))

@@ -70,11 +70,14 @@ def compare(
     more = changing(unused, wanted)
     problem = None
     # Another width or depth of the same family: its names are all there, and few shapes.
-    wider = not missing and 2 * len(unlike) > len(needed)
+    other_shapes = [key for key in unlike if tensors[key].shape != wanted[key].shape]
+    wider = not missing and 2 * len(other_shapes) > len(needed)
+    # Quantized weights have the right shapes, and are no numbers to compute with.
+    what = "another shape" if other_shapes or not unlike else "whole numbers"
     if missing or unlike:
         shapes = (f"{key} {_shape(tensors[key])}, not {_shape(wanted[key])}" for key in unlike)
         problem = (
-            f"{len(missing)} are missing and {len(unlike)} have another shape, for example "
+            f"{len(missing)} are missing and {len(unlike)} have {what}, for example "
             + "; ".join([*missing, *shapes][:_SHOWN])
             + ": it is of another architecture, name that one" * wider
         )
