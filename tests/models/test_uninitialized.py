@@ -70,10 +70,13 @@ def test_a_saved_network_is_loaded_whole_and_draws_nothing(backbone, decoder, tm
             # As training leaves statistics: other numbers than those of a new layer.
             if "running" in name:
                 value.add_(1)
-    save_run(tmp_path, made)
+    prototypes = Prototypes(made.dim, 6)
+    save_run(tmp_path, made, prototypes)
     before = torch.random.get_rng_state()
-    loaded = load_checkpoint(tmp_path).embedder
+    checkpoint = load_checkpoint(tmp_path)
     assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(checkpoint.required_concepts().vectors, prototypes.weight)
+    loaded = checkpoint.embedder
     state = made.state_dict()
     assert loaded.state_dict().keys() == state.keys()
     assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())

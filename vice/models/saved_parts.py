@@ -54,8 +54,8 @@ def saved_concepts(
             f"{file}: its prototypes are {tuple(weight.shape)}, not (K, {dim}) as its embedder "
             "needs"
         )
-    # RNG state: what comes after a load may depend on how many random numbers it has drawn.
-    module = Prototypes(weight.shape[1], weight.shape[0])
+    with Uninitialized():
+        module = Prototypes(weight.shape[1], weight.shape[0])
     _fit(module, {"weight": weight}, file)
     if bias is not None and (bias.shape != weight.shape[:1] or not bias.is_floating_point()):
         raise UserError(
