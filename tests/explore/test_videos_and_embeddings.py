@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import vice
-from tests.explore.test_segment_folder import ran
+from tests.explore.conftest import ran
 from tests.helpers.content import photo
 from vice.errors import MissingPart, UserError
 from vice.explore import embedding_files
