@@ -122,8 +122,8 @@ class TimmBackbone(nn.Module):
 
     def _on_meta(self, image: Tensor) -> Any:
         """Maps of an image on the meta device: nothing is computed but their shapes."""
-        state = {name: value.to("meta") for name, value in self.state_dict().items()}
-        state |= {name: value.to("meta") for name, value in self.named_buffers()}
+        named = (*self.named_parameters(), *self.named_buffers())
+        state = {name: value.to("meta") for name, value in named}
         with torch.no_grad():
             try:
                 return functional_call(self, state, (image,))

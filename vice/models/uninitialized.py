@@ -8,16 +8,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-#: Draws that fill a tensor, with those of PyTorch's own layers around them.
+#: Draws that fill a tensor; those of `torch.nn.init` that come here before the draw inside them.
 _DRAWS = {
     Tensor.normal_,
     Tensor.uniform_,
-    nn.init.kaiming_normal_,
     nn.init.kaiming_uniform_,
     nn.init.normal_,
     nn.init.uniform_,
-    nn.init.xavier_normal_,
-    nn.init.xavier_uniform_,
 }
 
 
