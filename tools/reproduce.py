@@ -60,6 +60,9 @@ def parse() -> argparse.Namespace:
     add("--weights", type=typed_path, default=Path("weights"),
         help="folder of files of weights that rows of frozen embedders name (weights)")  # fmt: skip
     add("--curve", action="store_true", help="score the checkpoint of every epoch as well")
+    add("--last-only", action="store_true",
+        help="name the checkpoint that is chosen without labels, and score the last one alone: "
+        "half the scoring")  # fmt: skip
     add("--pictures", type=whole(0, 100), default=0, metavar="N",
         help="draw so many of the scored images under every row with clusters (0)")  # fmt: skip
     add("--device", help=f"of evaluations: {NAMES} (a GPU of CUDA if there is one)")
@@ -113,6 +116,7 @@ def main() -> int:
         device=args.device,
         weights=args.weights,
         curve=args.curve,
+        last_only=args.last_only,
         part=args.part,
     )
     outcome = reproduce(

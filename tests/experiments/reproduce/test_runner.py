@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.untrained import make_run
 from vice.errors import UserError
 from vice.experiments.reproduce import runner as outcome
 from vice.experiments.reproduce.plan import ReproducePlan
@@ -190,3 +191,31 @@ def test_what_would_have_to_be_computed_is_not(stripes, tmp_path):
     assert not any(row.last for row in found.rows.values())
     assert not found.failures and not (tmp_path / "runs").exists()
     assert not (tmp_path / "eval").exists()
+
+
+@pytest.mark.parametrize("last_only", [False, True])
+def test_the_chosen_epoch_is_named_and_scored_unless_the_last_is_asked_for_alone(
+    tmp_path, monkeypatch, last_only
+):
+    run = make_run(tmp_path / "run")
+    scored = []
+
+    def evaluate(row, spec, seed, folder, plan):
+        scored.append(folder.name)
+        return {"linear": {"miou": 0.5, "accuracy": 0.25}}
+
+    choice = {"path": str(run / "model_phase1.torch"), "epoch": 2, "last": False}
+    monkeypatch.setattr(outcome, "evaluate", evaluate)
+    monkeypatch.setattr(outcome, "choose", lambda *asked: choice)
+    monkeypatch.setattr(outcome, "can_compare", lambda folder: False)
+    monkeypatch.setattr(outcome, "_train", lambda *asked: None)
+    monkeypatch.setattr(outcome, "_place", lambda *asked: (None, run, None))
+    table, plan = parts_of(tmp_path, last_only=last_only)
+    found = reproduce(table, plan, rows=[table.rows[0].name])
+    assert found.rows[table.rows[0].name].epochs == [2] and not found.failures
+    assert scored[: 2 - last_only] == ["last", "epoch2"][: 2 - last_only]
+    assert ("epoch2" in scored) != last_only
+    text = to_markdown(table, found, plan)
+    shown = "- (epoch 2)" if last_only else "50.00 / 25.00 (epoch 2)"
+    assert f"| {table.rows[0].name} | linear | - | - | 50.00 / 25.00 | {shown} | 1 |" in text
+    assert ("(--last-only)" in text) == last_only

@@ -17,7 +17,8 @@ class RowOutcome:
 
     Attributes:
         last: Scores of the last checkpoint, a seed each.
-        chosen: Scores of the checkpoint that is chosen without labels, a seed each.
+        chosen: Scores of the checkpoint that is chosen without labels, a seed each; empty where
+            the plan is to score the last alone.
         epochs: Epochs of the chosen checkpoints, those that are the last included.
         same: Whether all chosen checkpoints are the last ones.
         seconds: What the trainings took by the clock, where it is known.

@@ -59,6 +59,8 @@ class ReproducePlan:
         weights: Folder of files of weights that rows name.
         only_done: Whether what is not done is left so: `require` says it.
         curve: Whether the checkpoint of every epoch is scored, for a curve over epochs.
+        last_only: Whether the checkpoint that is chosen without labels is named, and not scored
+            where it is not the last.
         part: K and N: of what is asked for, every N-th run from the K-th on; the others are left to
             processes beside this one. None does all.
     """
@@ -74,6 +76,7 @@ class ReproducePlan:
     weights: Path = Path("weights")
     only_done: bool = False
     curve: bool = False
+    last_only: bool = False
     part: tuple[int, int] | None = None
 
     def require(self, what: object) -> None:

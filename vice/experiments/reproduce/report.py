@@ -278,6 +278,11 @@ def _notes(plan: ReproducePlan, outcome: Outcome) -> list[str]:
         f"checkpoint is scored: it is the last one, or that of the {RULE}, on images that were not "
         "trained on."
     ]
+    if plan.last_only:
+        notes.append(
+            "- Last checkpoints alone are scored (--last-only); the epoch that is chosen without "
+            "labels is named."
+        )
     taken = [
         scores
         for row_outcome in outcome.rows.values()

@@ -250,18 +250,17 @@ def _score(
     asked = (row, str(folder), seed, results_folder / "last", plan)
     last = evaluate(*asked)
     choice = choose(row, folder, seed, plan)
-    chosen = last
-    if not choice["last"]:
-        chosen = evaluate(
-            row, choice["path"], seed, results_folder / f"epoch{choice['epoch']}", plan
-        )
+    chosen = [] if plan.last_only else [last]
+    if chosen and not choice["last"]:
+        place = results_folder / f"epoch{choice['epoch']}"
+        chosen = [evaluate(row, choice["path"], seed, place, plan)]
     comparable = can_compare(folder)
     label_free = last_scores(row, folder, _views(table, row, plan), plan) if comparable else None
     curve = _curve(row, folder, seed, plan, last)
     outcome.take(last, *asked)
     if curve:
         outcome.curve.append(curve)
-    outcome.chosen.append(chosen)
+    outcome.chosen += chosen
     if label_free is not None:
         outcome.label_free.append(label_free)
     outcome.epochs.append(choice["epoch"])
