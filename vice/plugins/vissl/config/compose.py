@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
@@ -18,7 +23,7 @@ from vice.errors import UserError
 from vice.methods import METHODS, find_method
 from vice.nearest import did_you_mean
 from vice.options import describe
-from vice.paths import experiment_names
+from vice.paths import config_root, experiment_names
 from vice.plugins.vissl.config.earlier import name_trunk
 from vice.plugins.vissl.config.interpolations import check_interpolations
 from vice.plugins.vissl.config.options import VISSL
@@ -150,11 +155,54 @@ def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
         f"++{text.lstrip('+')}" if key in known else text
         for key, text in zip(keys, overrides, strict=True)
     ]
+    files = [text for text in overrides if not text.startswith(("config.", "++config."))]
+    values = [text for text in overrides if text not in files]
+    composed = None
+    # Order: what is taken out or added may be so only before or after a value is set.
+    if all(text.startswith(("config=", "config/", "+config/")) for text in files):
+        composed = _set(_of_files(tuple(files), _written()), values)
+    if composed is None:
+        composed = _hydra(overrides)
+    return composed, fill(composed)
+
+
+def _hydra(overrides: list[str]) -> DictConfig:
     with _HYDRA, warnings.catch_warnings():
         # Version base: VISSL names no Hydra version; the defaults of 1.1 are right for it.
         warnings.filterwarnings("ignore", message="(?s).*version_base")
-        composed = compose_hydra_configuration(overrides)
-    return composed, fill(composed)
+        composed: DictConfig = compose_hydra_configuration(overrides)
+    return composed
+
+
+@lru_cache(maxsize=32)
+def _of_files(overrides: tuple[str, ...], written: object) -> DictConfig:
+    """Memoization: reading a dozen files and merging them takes longer than setting values."""
+    return _hydra(list(overrides))
+
+
+def _written() -> tuple[tuple[str, int], ...]:
+    """When each file was written that can be edited: in a notebook it shall be read again."""
+    # VISSL's plugin for Hydra looks into a folder and a package of this name first.
+    package = find_spec("configs")
+    found = (package and package.submodule_search_locations) or ()
+    places = {config_root(), Path("configs").absolute(), *map(Path, found)}
+    # Editors leave links that lead nowhere.
+    files = sorted(file for place in places for file in place.rglob("*.yaml") if file.is_file())
+    return tuple((str(file), file.stat().st_mtime_ns) for file in files)
+
+
+def _set(files: DictConfig, overrides: list[str]) -> DictConfig | None:
+    """A copy with values set as Hydra sets them; None where it has something to object to."""
+    composed = copy.deepcopy(files)
+    try:
+        for each in OverridesParser.create().parse_overrides(overrides):
+            if each.is_sweep_override() or each.package is not None:
+                return None
+            added = each.is_force_add()
+            OmegaConf.update(composed, each.key_or_group, each.value(), merge=True, force_add=added)
+    except (HydraException, OmegaConfBaseException):
+        return None
+    return composed
 
 
 def _resolved(composed: DictConfig, finish: Callable[[Any], None]) -> DictConfig:
