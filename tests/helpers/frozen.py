@@ -4,7 +4,8 @@ Garbage collection: what is imported lives on, and nobody need look through it a
 does for each data set. In a fork a collection would also write into every page that it shares.
 
 Formatting: MMEngine has each config's text formatted anew each time that it writes it down.
-Parsing: Hydra parses VISSL's long defaults anew for every composition, which takes most of it.
+Parsing: Hydra parses VISSL's long defaults anew for every composition of other files.
+Composing: the configs that most trainings of the tests have are composed before they are forked.
 """
 
 import gc
@@ -53,9 +54,18 @@ def parse_each_text_once() -> None:
     OmegaConf.load = staticmethod(load)
 
 
+def compose_what_most_train() -> None:
+    from vice.plugins.vissl.config.compose import compose
+
+    for name in ("vice/folder", "vice/demo"):
+        compose([f"config={name}"])
+
+
 if "mmengine" in sys.modules:
     format_each_text_once()
 if "omegaconf" in sys.modules:
     parse_each_text_once()
+if "vice.plugins.vissl.train" in sys.modules:
+    compose_what_most_train()
 gc.collect()
 gc.freeze()
