@@ -52,6 +52,10 @@ def maps_of(size, rng):
         "far from zero": 1e4 + smooth,
         "tiny": smooth * 1e-36,
         "constant": torch.full((5, *size), 0.3),
+        "a crowd of ties": torch.zeros(300, *size),
+        "a crowd": torch.randn(300, *size),
+        "a crowd in pairs": torch.randn(150, *size).repeat(2, 1, 1),
+        "a crowd to the last place": 1 + 1e-6 * torch.randn(200, *size),
     }
 
 
@@ -72,7 +76,7 @@ def test_several_sets_at_once_are_each_alone():
     rng = np.random.default_rng(5)
     map_size, size = SIZES[1]
     maps, labels = maps_of(map_size, rng), labels_of(size, rng)
-    names = ["smooth", "twins", "noise", "a single one"]
+    names = ["a crowd", "smooth", "twins", "a crowd of ties", "noise", "a single one"]
     together = count_nearest([maps[name] for name in names], labels, CLASSES)
     assert together is not None
     for name, table in zip(names, together, strict=True):
@@ -106,7 +110,6 @@ def test_most_of_a_smooth_map_is_decided_by_its_corners(monkeypatch):
         lambda scores, labels: (scores, labels - 1),
         lambda scores, labels: (scores, labels[:, :100]),
         lambda scores, labels: (scores[:, :1], labels),
-        lambda scores, labels: (torch.zeros(200, 20, 34), labels),
     ],
 )
 def test_what_may_not_be_the_same_is_left_to_the_whole_map(change):

@@ -1,6 +1,7 @@
-"""The greatest of the upsampled scores between the cells of a map, where few channels can be it.
+"""The greatest of the upsampled scores between the cells of a map.
 
-See `vice.models.upsampled_argmax`. A cell here is what lies between four neighbors of the map.
+Where few channels can be it they are sorted out; where many can, all are compared. See
+`vice.models.upsampled_argmax`. A cell here is what lies between four neighbors of the map.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vice.models.cell_slots import Slots
+from vice.models.cell_winners import winners
 from vice.models.upsampling import RowsBetween, bands
 
 #: How far apart rounding can move two upsampled scores, here and where all is upsampled, in units
@@ -26,36 +29,9 @@ _MOST_LEFT = 1 / 4
 _CACHED = 2**21
 
 
-@dataclass(frozen=True)
-class Slots:
-    """Where the upsampled rows or columns lie within the cells; those of one place share a slot.
-
-    Attributes:
-        cell: int64 (N,), of each row.
-        slot: int64 (N,), number of its place within the cell.
-        weights: (cells, slots, 2), of both sides at each place; 0 where there is none.
-    """
-
-    cell: Tensor
-    slot: Tensor
-    weights: Tensor
-
-    @classmethod
-    def of(cls, cell: Tensor, weights: Tensor, cells: int) -> Slots:
-        """Slots of ascending rows with their weights, (N, 2)."""
-        moved = torch.ones(len(cell), dtype=torch.bool)
-        moved[1:] = (cell[1:] != cell[:-1]) | (weights[1:] != weights[:-1]).any(1)
-        place = moved.cumsum(0) - 1
-        first = torch.searchsorted(cell, torch.arange(cells)).clamp(max=len(cell) - 1)
-        slot = place - place[first][cell]
-        table = weights.new_zeros(cells, int(slot.max()) + 1, 2)
-        table[cell, slot] = weights
-        return cls(cell, slot, table)
-
-
 def argmax_of_cells(
     scores: Tensor, rows: RowsBetween, across: tuple[Tensor, Tensor], largest: float
-) -> tuple[Tensor, Tensor] | None:
+) -> tuple[Tensor, Tensor]:
     """Argmax over the channels of some upsampled rows, and in which of them rounding could matter.
 
     Args:
@@ -65,24 +41,29 @@ def argmax_of_cells(
         largest: Greatest size of a score.
 
     Returns:
-        int64 (R, W) and bool (R,); None where too many channels are left over.
+        int64 (R, W) and bool (R,).
     """
     height, columns = scores.shape[1:]
     left_over = _left_over(scores, largest)
-    if left_over is None:
-        return None
     # The last row lies between the last two, with the whole weight on the lower.
     upper = rows.above.clamp(max=height - 2)
     below = torch.where(rows.above == upper, rows.share[:, 0], 1)
     down = Slots.of(upper, torch.stack([1 - below, below], 1), height - 1)
     right = Slots.of(across[0], across[1], columns)
     places = down.weights.shape[1] * right.weights.shape[1]
-    best, near = _best_of_cells(scores, left_over, (down, right), largest)
+    if left_over is None:
+        margin = float(rounding_of(scores, largest))
+        winner, tied = winners(scores, down, right, margin)
+        best, near = torch.from_numpy(winner).long(), torch.from_numpy(tied)
+    else:
+        best, near = _best_of_cells(scores, left_over, (down, right), largest)
     of_row = down.cell * (columns * places) + down.slot * right.weights.shape[1]
     where = of_row[:, None] + (right.cell * places + right.slot)
     found, close = best.flatten()[where], near.flatten()[where].nonzero()
     again = torch.zeros(len(upper), dtype=torch.bool)
-    if len(close):
+    if left_over is None:
+        again[close[:, 0]] = True
+    elif len(close):
         y, x = close.unbind(1)
         cells = upper[y] * columns + across[0][x]
         weights = torch.stack([1 - below, below], 1)[y], across[1][x]

@@ -3,9 +3,10 @@
 The scores of K concepts are upsampled bilinearly, and the greatest at a pixel counts with the
 pixel's class, as in `vice.models.upsampled_argmax`. Where one concept is the greatest at all four
 corners of a cell it is so at every pixel between them, and the classes of all of them are added at
-once. Elsewhere a concept can only win if it comes up to one of the leaders at one corner. Few do,
-and theirs alone are upsampled. What rounding could decide is
-decided as there, so that counts are the same to the last pixel.
+once. Elsewhere a concept can only win if it comes up to one of the leaders at one corner. Where few
+do, theirs alone are upsampled; of concepts that lie close together many do, and all are
+(`vice.models.cell_winners`). What rounding could decide is decided as there, so that counts are
+the same to the last pixel.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from torch import Tensor
 
 from vice.models.cell_argmax import rounding_of
 from vice.models.cell_grid import CellLabels, Grid, grid_of
+from vice.models.cell_winners import winners
 from vice.models.upsampling import argmax_all
 
 #: Least number of pixels for one of the map, and of columns of the image. Of narrower ones PyTorch
 #: upsamples few rows by another kernel than many, and rounding might not be the same.
 _LEAST_PIXELS, _LEAST_COLUMNS = 3, 128
-#: Greatest number of candidates of a cell, on average, and number that always may be.
-_MOST_CANDIDATES, _FEW = 32, 2**12
+#: Greatest share of all scores that may come up to a leader where candidates are sorted out, and
+#: number that always may.
+_MOST_CANDIDATES, _FEW = 1 / 40, 2**12
 #: Most bytes of upsampled scores that exist at a time where rounding could decide.
 _CACHED = 2**21
 
@@ -62,10 +65,12 @@ def count_nearest(maps: Sequence[Tensor], labels: Tensor, classes: int) -> list[
         if found is None:
             return None
         sets.append(found)
-    tables = _count_open(sets, known, grid, classes + 1)
-    for each, table in zip(sets, tables, strict=True):
-        table.index_add_(0, each.leaders, known.of_cells[each.closed])
-    return [table[:, :-1] for table in tables]
+    few = [each for each in sets if isinstance(each, _Candidates)]
+    of_few = iter(_count(few, known, grid, classes + 1) if few else ())
+    return [
+        (each.count(known, grid, classes + 1) if isinstance(each, _Crowd) else next(of_few))[:, :-1]
+        for each in sets
+    ]
 
 
 def _two(values: Tensor) -> tuple[int, int]:
@@ -79,7 +84,6 @@ class _Candidates:
     Attributes:
         scores: (K, h, w).
         margin: How far apart rounding can move two upsampled scores.
-        largest: Greatest size of a score.
         closed: int64 (M,), cells in which one concept wins.
         leaders: int64 (M,), which.
         cell: int64 (T,), cell of each candidate in the others, ascending.
@@ -88,15 +92,14 @@ class _Candidates:
 
     scores: Tensor
     margin: float
-    largest: float
     closed: Tensor
     leaders: Tensor
     cell: np.ndarray
     channel: np.ndarray
 
     @classmethod
-    def of(cls, scores: Tensor, labelled: np.ndarray, grid: Grid) -> _Candidates | None:
-        """None where there are too many, or numbers too large."""
+    def of(cls, scores: Tensor, labelled: np.ndarray, grid: Grid) -> _Candidates | _Crowd | None:
+        """A crowd where there are many; None where numbers are too large."""
         flat = scores.flatten(1)
         best = flat.amax(0)
         largest = max(float(best.max()), -float(flat.amin()))
@@ -111,11 +114,10 @@ class _Candidates:
         bounds = _bounds(flat.numpy(), leader, open_cells, grid) - np.float32(margin)
         found = _candidates(flat, open_cells, bounds, grid)
         if found is None:
-            return None
+            return _Crowd(scores, margin)
         return cls(
             scores,
             margin,
-            largest,
             torch.from_numpy(closed),
             torch.from_numpy(leader[closed]),
             *found,
@@ -126,6 +128,53 @@ class _Candidates:
         flat = self.scores.flatten(1).numpy()
         found: np.ndarray = flat[self.channel[:, None], self.cell[:, None] + grid.corners]
         return found
+
+
+@dataclass(frozen=True)
+class _Crowd:
+    """Concepts of which many can win in many cells.
+
+    Attributes:
+        scores: (K, h, w).
+        margin: How far apart rounding can move two upsampled scores.
+    """
+
+    scores: Tensor
+    margin: float
+
+    def count(self, labels: CellLabels, grid: Grid, columns: int) -> Tensor:
+        """Counts in all cells with a label that counts, (K, C + 1)."""
+        best, near = winners(self.scores, grid.down, grid.right, self.margin)
+        cells = np.flatnonzero(labels.labelled)
+        pixel, row = _pixels(cells, grid)
+        at = cells[row] * grid.places + grid.place[pixel]
+        winner, doubtful = best.ravel()[at], near.ravel()[at]
+        pixel = grid.order[pixel]
+        label = labels.flat[pixel]
+        again = np.flatnonzero(doubtful & (label < columns - 1))
+        if len(again):
+            winner[again] = _decide(
+                self.scores, self._rivals(pixel[again], grid), pixel[again], grid
+            )
+        number = len(self.scores)
+        counts = np.bincount(winner * columns + label, minlength=number * columns)
+        return torch.from_numpy(counts.reshape(number, columns))
+
+    def _rivals(self, pixels: np.ndarray, grid: Grid) -> np.ndarray:
+        """Concepts that are the best, but for rounding, at one of the pixels, ascending."""
+        y, x = (torch.from_numpy(each) for each in np.divmod(pixels, len(grid.right.cell)))
+        cell = grid.cell[torch.from_numpy(pixels)]
+        down = grid.down.weights[grid.down.cell[y], grid.down.slot[y]]
+        right = grid.right.weights[grid.right.cell[x], grid.right.slot[x]]
+        weights = (down[:, :, None] * right[:, None, :]).flatten(1)
+        flat, corners = self.scores.flatten(1), torch.from_numpy(grid.corners)
+        found = torch.zeros(len(flat), dtype=torch.bool)
+        for part in torch.arange(len(pixels)).split(max(1, _CACHED // (16 * len(flat)))):
+            values = (flat[:, cell[part, None] + corners] * weights[part]).sum(2)
+            found |= (values >= values.amax(0) - self.margin).any(1)
+            if found.all():
+                break
+        return np.flatnonzero(found.numpy())
 
 
 def _leaders(flat: Tensor, least: Tensor, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -178,6 +227,9 @@ def _candidates(
         cells: int64 (N,), ascending.
         bounds: float32 (N, 4), of each at its corners.
         grid: The cells.
+
+    Returns:
+        Cell and channel, int64 (T,); None where there are many.
     """
     channels, count = flat.shape
     of_cell = np.full((4, count), np.inf, np.float32)
@@ -186,7 +238,7 @@ def _candidates(
     for offset, bound in zip(grid.corners[1:], of_cell[1:], strict=True):
         np.minimum(of_corner[offset:], bound[:-offset], out=of_corner[offset:])
     where = np.flatnonzero((flat >= torch.from_numpy(of_corner)).numpy())
-    if len(where) > max(_FEW, _MOST_CANDIDATES * len(cells)):
+    if len(where) > max(_FEW, _MOST_CANDIDATES * flat.numel()):
         return None
     channel, corner = np.divmod(where, count)
     beside = corner[:, None] - grid.corners
@@ -199,10 +251,10 @@ def _candidates(
     return cell, channel
 
 
-def _count_open(
+def _count(
     sets: Sequence[_Candidates], labels: CellLabels, grid: Grid, columns: int
 ) -> list[Tensor]:
-    """Counts in the cells that several can win, (K, C + 1) of each set."""
+    """Counts in all cells with a label that counts, (K, C + 1) of each set."""
     number = [len(each.cell) for each in sets]
     bases = np.cumsum([0, *(len(each.scores) for each in sets)])
     of_set = np.repeat(np.arange(len(sets)), number)
@@ -222,10 +274,15 @@ def _count_open(
         for index, each in enumerate(sets):
             again = np.flatnonzero(doubtful & (of_set[starts][row] == index))
             if len(again):
-                winner[again] = _decide(each, pixel[again], grid) + bases[index]
+                rivals = np.isin(each.cell, grid.cell.numpy()[pixel[again]])
+                few = np.unique(each.channel[rivals])
+                winner[again] = _decide(each.scores, few, pixel[again], grid) + bases[index]
     counts = np.bincount(winner * columns + label, minlength=bases[-1] * columns)
     table = torch.from_numpy(counts.reshape(-1, columns))
-    return list(table.split([len(each.scores) for each in sets]))
+    tables = list(table.split([len(each.scores) for each in sets]))
+    for each, of_set_alone in zip(sets, tables, strict=True):
+        of_set_alone.index_add_(0, each.leaders, labels.of_cells[each.closed])
+    return tables
 
 
 def _pixels(cells: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -283,12 +340,10 @@ def _best(
     return best[back].reshape(flat), near[back].reshape(flat)
 
 
-def _decide(found: _Candidates, pixels: np.ndarray, grid: Grid) -> np.ndarray:
-    """The best concept at pixels where rounding could decide, int64 (P,)."""
+def _decide(scores: Tensor, few: np.ndarray, pixels: np.ndarray, grid: Grid) -> np.ndarray:
+    """The best of few concepts at pixels where rounding could decide, int64 (P,)."""
     width = len(grid.right.cell)
     rows, row = np.unique(pixels // width, return_inverse=True)
-    rivals = np.isin(found.cell, grid.cell.numpy()[pixels])
-    few = np.unique(found.channel[rivals])
-    scores = found.scores[torch.from_numpy(few)][None]
-    whole = argmax_all(scores, grid.rows[torch.from_numpy(rows)], width, _CACHED)[0].numpy()
+    of_few = scores[torch.from_numpy(few)][None]
+    whole = argmax_all(of_few, grid.rows[torch.from_numpy(rows)], width, _CACHED)[0].numpy()
     return np.asarray(few[whole[row, pixels % width]])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vice.labels import IGNORE
-from vice.models.cell_argmax import Slots
+from vice.models.cell_slots import Slots
 from vice.models.upsampling import RowsBetween, columns_between
 
 

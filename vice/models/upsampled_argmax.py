@@ -2,9 +2,10 @@
 
 A pixel between four cells of the map has, of each channel, a weighted mean of four scores. A
 channel that another one beats at all four cannot win at any pixel between them. Few channels are
-left, one at many places; only theirs are upsampled. What is found so differs from upsampling
-everything by rounding alone, and where the two greatest are so near that rounding could matter,
-everything is upsampled: the result is the same to the last pixel.
+left, one at many places, and only theirs are upsampled; where many are left, all places between
+two rows are one product of matrices. What is found so differs from upsampling everything by
+rounding alone, and where the two greatest are so near that rounding could matter, everything is
+upsampled: the result is the same to the last pixel.
 """
 
 from __future__ import annotations
@@ -106,11 +107,9 @@ def _argmax_sorted_out(
             continue
         between = rows[inside]
         part = scores[0, :, band.start : band.stop + 1].contiguous()
-        found = argmax_of_cells(part, between.from_row(band.start), across, largest)
-        if found is None:
-            labels[:, inside] = argmax_all(scores, between, width, max_bytes)
-            continue
-        labels[0, inside], near = found
+        labels[0, inside], near = argmax_of_cells(
+            part, between.from_row(band.start), across, largest
+        )
         again = near.nonzero()[:, 0]
         if len(again):
             labels[:, again + inside.start] = argmax_all(scores, between[again], width, max_bytes)
