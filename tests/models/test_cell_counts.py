@@ -61,7 +61,11 @@ def maps_of(size, rng):
 
 @pytest.mark.parametrize(("map_size", "size"), SIZES)
 @pytest.mark.parametrize("ignored", ["none", "some", "all"])
-def test_counts_are_those_of_the_whole_map(map_size, size, ignored):
+@pytest.mark.parametrize("crowd", [False, True])
+def test_counts_are_those_of_the_whole_map(map_size, size, ignored, crowd, monkeypatch):
+    if crowd:
+        monkeypatch.setattr(cell_counts, "_FEW", -1)
+        monkeypatch.setattr(cell_counts, "_MOST_CANDIDATES", -1)
     rng = np.random.default_rng(len(ignored) + sum(size))
     labels = labels_of(size, rng)
     if ignored != "some":

@@ -28,7 +28,7 @@ from vice.models.upsampling import argmax_all
 _LEAST_PIXELS, _LEAST_COLUMNS = 3, 128
 #: Greatest share of all scores that may come up to a leader where candidates are sorted out, and
 #: number that always may.
-_MOST_CANDIDATES, _FEW = 1 / 40, 2**12
+_MOST_CANDIDATES, _FEW = 1 / 40, 2**15
 #: Most bytes of upsampled scores that exist at a time where rounding could decide.
 _CACHED = 2**21
 

@@ -73,21 +73,27 @@ def _fill(
     corners = padded.unfold(1, beside + 1, beside).transpose(2, 3)
     across = _side_by_side(right, blocks, beside)
     at_once = max(1, _CACHED // (channels * wide * high * long * scores.element_size()))
+    # Memory that is had once stays in the cache, and its pages are there.
+    shape = (min(at_once, rows) * blocks, beside * high * long, channels)
+    memory, close = scores.new_empty(shape), np.empty(shape, bool)
     for top in range(0, rows, at_once):
         band = slice(top, min(top + at_once, rows))
         sides = torch.stack([corners[band], corners[band.start + 1 : band.stop + 1]], 2)
         # (rows, blocks, cells, places down, places across, 2 sides, columns of a block).
         both = down[band][:, None, None, :, None, :, None] * across[None, :, :, None, :, None, :]
-        values = torch.bmm(
-            both.flatten(5).flatten(2, 4).flatten(0, 1), sides.flatten(2, 3).flatten(0, 1)
+        values = memory[: len(sides) * blocks]
+        torch.bmm(
+            both.flatten(5).flatten(2, 4).flatten(0, 1),
+            sides.flatten(2, 3).flatten(0, 1),
+            out=values,
         )
         least = values.amax(2, keepdim=True) - margin
         # NumPy compares several times as fast as PyTorch.
-        place, channel = np.divmod(np.flatnonzero(values.numpy() >= least.numpy()), channels)
-        shape = (band.stop - band.start, wide, high, long)
-        winner = np.empty(shape, np.int32)
+        found = np.greater_equal(values.numpy(), least.numpy(), out=close[: len(values)])
+        place, channel = np.divmod(np.flatnonzero(found), channels)
+        winner = np.empty((len(sides), wide, high, long), np.int32)
         winner.reshape(-1)[place] = channel
-        number = np.bincount(place, minlength=winner.size).reshape(shape)
+        number = np.bincount(place, minlength=winner.size).reshape(winner.shape)
         best[band], near[band] = winner[:, :columns], number[:, :columns] > 1
 
 
