@@ -61,8 +61,8 @@ def parse() -> argparse.Namespace:
         help="folder of files of weights that rows of frozen embedders name (weights)")  # fmt: skip
     add("--curve", action="store_true", help="score the checkpoint of every epoch as well")
     add("--last-only", action="store_true",
-        help="name the checkpoint that is chosen without labels, and score the last one alone: "
-        "half the scoring")  # fmt: skip
+        help="name the epoch that is chosen without labels, and do not score it where it is not "
+        "the last: half the scoring")  # fmt: skip
     add("--pictures", type=whole(0, 100), default=0, metavar="N",
         help="draw so many of the scored images under every row with clusters (0)")  # fmt: skip
     add("--device", help=f"of evaluations: {NAMES} (a GPU of CUDA if there is one)")

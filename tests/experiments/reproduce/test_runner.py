@@ -193,29 +193,66 @@ def test_what_would_have_to_be_computed_is_not(stripes, tmp_path):
     assert not (tmp_path / "eval").exists()
 
 
-@pytest.mark.parametrize("last_only", [False, True])
-def test_the_chosen_epoch_is_named_and_scored_unless_the_last_is_asked_for_alone(
-    tmp_path, monkeypatch, last_only
-):
-    run = make_run(tmp_path / "run")
-    scored = []
+CHOICES = {0: {"epoch": 2, "last": False}, 1: {"epoch": 4, "last": True}}
+
+
+@pytest.fixture
+def scored(tmp_path, monkeypatch):
+    """Folders of the evaluations that were made, in order; of each seed its choice is known."""
+    run, made = make_run(tmp_path / "run"), {}
 
     def evaluate(row, spec, seed, folder, plan):
-        scored.append(folder.name)
-        return {"linear": {"miou": 0.5, "accuracy": 0.25}}
+        key = row.name, folder.name, seed
+        if key not in made:
+            plan.require(folder)
+        value = {"last": 0.5, "epoch2": 0.75}[folder.name]
+        return made.setdefault(key, {"linear": {"miou": value, "accuracy": 0.25}})
 
-    choice = {"path": str(run / "model_phase1.torch"), "epoch": 2, "last": False}
     monkeypatch.setattr(outcome, "evaluate", evaluate)
-    monkeypatch.setattr(outcome, "choose", lambda *asked: choice)
+    monkeypatch.setattr(
+        outcome,
+        "choose",
+        lambda row, folder, seed, plan: {"path": str(run / "model.torch"), **CHOICES[seed]},
+    )
     monkeypatch.setattr(outcome, "can_compare", lambda folder: False)
     monkeypatch.setattr(outcome, "_train", lambda *asked: None)
     monkeypatch.setattr(outcome, "_place", lambda *asked: (None, run, None))
-    table, plan = parts_of(tmp_path, last_only=last_only)
-    found = reproduce(table, plan, rows=[table.rows[0].name])
-    assert found.rows[table.rows[0].name].epochs == [2] and not found.failures
-    assert scored[: 2 - last_only] == ["last", "epoch2"][: 2 - last_only]
-    assert ("epoch2" in scored) != last_only
+    return made
+
+
+def cell_of(table, plan, rows):
+    """The last checkpoint, the choice and the number of seeds of the first row."""
+    found = reproduce(table, plan, rows=rows)
+    assert not found.failures
     text = to_markdown(table, found, plan)
-    shown = "- (epoch 2)" if last_only else "50.00 / 25.00 (epoch 2)"
-    assert f"| {table.rows[0].name} | linear | - | - | 50.00 / 25.00 | {shown} | 1 |" in text
-    assert ("(--last-only)" in text) == last_only
+    (line,) = [x for x in text.splitlines() if x.startswith(f"| {table.rows[0].name} | linear |")]
+    return line.split(" | ")[4:], "that checkpoint is not scored" in text
+
+
+def test_the_chosen_epoch_is_named_and_scored_unless_that_is_not_asked_for(scored, tmp_path):
+    table, plan = parts_of(tmp_path)
+    last_only, first = dataclasses.replace(plan, last_only=True), [table.rows[0].name]
+    assert cell_of(table, last_only, first) == (["50.00 / 25.00", "- (epoch 2)", "1 |"], True)
+    # Of the other rows stands what is done, and nothing is done for it.
+    assert set(scored) == {(*first, "last", 0)}
+    assert cell_of(table, plan, []) == (["50.00 / 25.00", "- (epoch 2)", "1 |"], True)
+    chosen = ["50.00 / 25.00", "75.00 / 25.00 (epoch 2)", "1 |"]
+    assert cell_of(table, plan, first) == (chosen, False)
+    assert set(scored) == {(*first, "last", 0), (*first, "epoch2", 0)}
+    assert cell_of(table, last_only, first) == cell_of(table, last_only, []) == (chosen, False)
+
+
+def test_the_mean_of_chosen_epochs_is_of_all_seeds_or_none(scored, tmp_path):
+    table, plan = parts_of(tmp_path, seeds=2, last_only=True)
+    first = [table.rows[0].name]
+    means = cell_of(table, plan, first)
+    assert means == (["50.00 ± 0.00 / 25.00 ± 0.00", "- (epoch 2, 4)", "2 |"], True)
+    (_, chosen, _), missing = cell_of(table, dataclasses.replace(plan, last_only=False), first)
+    assert chosen.startswith("62.50 ± ") and chosen.endswith(" (epoch 2, 4)") and not missing
+
+
+def test_a_choice_that_is_the_last_has_its_scores(scored, tmp_path, monkeypatch):
+    monkeypatch.setitem(CHOICES, 0, {"epoch": 4, "last": True})
+    table, plan = parts_of(tmp_path, last_only=True)
+    shown = ["50.00 / 25.00", "50.00 / 25.00 (last)", "1 |"]
+    assert cell_of(table, plan, [table.rows[0].name]) == (shown, False)

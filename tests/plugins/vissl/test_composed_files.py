@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import sys
 
 import pytest
 
@@ -32,6 +32,9 @@ OVERRIDES = [
     ["++config.NEW.inner=1", "config.MODEL.TRUNK.VICE.stages=2"],
     ["~config.DATA.TRAIN.DATA_PATHS", "+config.DATA.TRAIN.DATA_PATHS=[late]"],
     ["config.DATA.TRAIN.DATA_PATHS=[early]", "~config.DATA.TRAIN.COPY_TO_LOCAL_DISK"],
+    ["config.SEED_VALUE=5", "config={SEED_VALUE:3}"],
+    ["config.VICE.VIEWS.size=48", "config={VICE: {VIEWS: {size: 64}}}"],
+    ["++config.NEW=1", "config={NEW:2}"],
     ["config.LOG_FREQUENCY=", 'config.CHECKPOINT.DIR="a=b,c"', "config.SEED_VALUE=1e3"],
 ]
 
@@ -82,22 +85,84 @@ def test_what_hydra_objects_to_is_said_in_its_words(monkeypatch, wrong):
     assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize("place", ["ours", "working directory"])
+MINE = "# @package _global_\ndefaults:\n  - {base}\n  - _self_\nconfig: {{SEED_VALUE: {seed}}}\n"
+
+
+def write(file, seed, base="/config/vice/demo"):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(MINE.format(base=base, seed=seed))
+
+
+def seed_of(name="mine"):
+    return compose([f"config={name}"]).config.SEED_VALUE
+
+
+@pytest.mark.parametrize("place", ["ours", "working directory", "linked folder", "linked file"])
 def test_an_edited_file_is_read_again(tmp_path, monkeypatch, place):
     root = tmp_path / "configs"
-    shutil.copytree(config_root(), root)
     if place == "ours":
+        shutil.copytree(config_root(), root)
         monkeypatch.setattr("vice.plugins.vissl.search_path.config_root", lambda: root)
-        monkeypatch.setattr(module, "config_root", lambda: root)
+        monkeypatch.setattr("vice.plugins.vissl.config.config_files.config_root", lambda: root)
     else:
-        # Hydra reads the package of this name before what ViCE adds.
+        # Hydra reads what lies here before what ViCE adds.
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
-    (root / "config" / "vice" / ".#demo.yaml").symlink_to("nowhere")
-    mine = root / "config" / "mine.yaml"
-    for value in (2001, 2002):
-        mine.write_text(
-            "# @package _global_\ndefaults: [/config/vice/demo, _self_]\n"
-            f"config: {{VICE: {{LOSS: {{queue_length: {value}}}}}}}\n"
-        )
-        assert compose(["config=mine"]).config.VICE.LOSS.queue_length == value
+    folder = root / "config"
+    file = (tmp_path / "real" if place.startswith("linked") else folder) / "mine.yaml"
+    write(file, 2001)
+    if place == "linked folder":
+        root.mkdir()
+        folder.symlink_to(file.parent)
+    elif place == "linked file":
+        folder.mkdir(parents=True)
+        (folder / file.name).symlink_to(file)
+    assert seed_of() == 2001
+    times = file.stat()
+    write(file, 2002)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert seed_of() == 2002
+
+
+def test_the_same_files_in_another_order_of_places_are_another_configuration(tmp_path, monkeypatch):
+    for name, seed in (("a", 1), ("b", 2)):
+        write(tmp_path / name / "configs" / "config" / "mine.yaml", seed)
+    monkeypatch.chdir(tmp_path / "a")
+    assert seed_of() == 1
+    monkeypatch.chdir(tmp_path / "b")
+    assert seed_of() == 2
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="'mine' is no config"):
+        seed_of()
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "configs").symlink_to(tmp_path / "b" / "configs")
+    monkeypatch.chdir(tmp_path / "both")
+    assert seed_of() == 2
+
+
+def test_a_variable_that_a_defaults_list_asks_for_is_asked_each_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "configs/config/mine.yaml", 1, "/config/vice: ${oc.env:WHICH}")
+    sizes = []
+    for name in ("demo", "coco_highres", "demo"):
+        monkeypatch.setenv("WHICH", name)
+        sizes.append(compose(["config=mine"]).config.VICE.VIEWS.size)
+    assert sizes[0] == sizes[2] != sizes[1]
+
+
+def test_files_that_cannot_be_looked_at_are_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "configs" / "config"
+    write(folder / "mine.yaml", 3)
+    (folder / ".#mine.yaml").symlink_to("nowhere")
+    (folder / "long.yaml").symlink_to("n" * 255 + "/" + "n" * 300)
+    (folder / "loop").symlink_to(folder)
+    (folder / "self.yaml").symlink_to("self.yaml")
+    assert seed_of() == 3
+    (folder / "mine.yaml").write_text("config: [1\n")
+    with pytest.raises(UserError, match=r"not valid YAML: .*line 2"):
+        seed_of()
+
+
+def test_a_missing_group_is_named_and_not_the_config():
+    with pytest.raises(UserError, match=r"there is no config file config/vice/nope\.yaml"):
+        compose(["config=vice/demo", "+config/vice=nope"])

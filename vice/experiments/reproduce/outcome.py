@@ -17,8 +17,8 @@ class RowOutcome:
 
     Attributes:
         last: Scores of the last checkpoint, a seed each.
-        chosen: Scores of the checkpoint that is chosen without labels, a seed each; empty where
-            the plan is to score the last alone.
+        chosen: Scores of the checkpoint that is chosen without labels, a seed each; empty of a
+            seed of which it is not scored.
         epochs: Epochs of the chosen checkpoints, those that are the last included.
         same: Whether all chosen checkpoints are the last ones.
         seconds: What the trainings took by the clock, where it is known.
@@ -50,6 +50,11 @@ class RowOutcome:
     curve: list[dict[int, Scores]] = field(default_factory=list)
     processor_seconds: list[float] = field(default_factory=list)
     precisions: list[str] = field(default_factory=list)
+
+    @property
+    def compared(self) -> list[Scores]:
+        """Scores of the chosen checkpoints; none unless those of all seeds are there."""
+        return self.chosen if all(self.chosen) else []
 
     def take(
         self,

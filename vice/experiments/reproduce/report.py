@@ -139,7 +139,7 @@ def _cells(
         shown = figure(figures, plan.comparable())
         base = None if baseline is None or baseline is outcome else baseline
         last = measured(outcome.last, name, base.last if base else [])
-        chosen = measured(outcome.chosen, name, base.chosen if base else [])
+        chosen = measured(outcome.compared, name, base.compared if base else [])
         if outcome.epochs:
             chosen += (
                 " (last)" if outcome.same else f" (epoch {', '.join(map(str, outcome.epochs))})"
@@ -278,10 +278,10 @@ def _notes(plan: ReproducePlan, outcome: Outcome) -> list[str]:
         f"checkpoint is scored: it is the last one, or that of the {RULE}, on images that were not "
         "trained on."
     ]
-    if plan.last_only:
+    if any(row.chosen and not row.compared for row in outcome.rows.values()):
         notes.append(
-            "- Last checkpoints alone are scored (--last-only); the epoch that is chosen without "
-            "labels is named."
+            "- Where an epoch is named without scores, that checkpoint is not scored (--last-only, "
+            "or not yet)."
         )
     taken = [
         scores

@@ -250,17 +250,13 @@ def _score(
     asked = (row, str(folder), seed, results_folder / "last", plan)
     last = evaluate(*asked)
     choice = choose(row, folder, seed, plan)
-    chosen = [] if plan.last_only else [last]
-    if chosen and not choice["last"]:
-        place = results_folder / f"epoch{choice['epoch']}"
-        chosen = [evaluate(row, choice["path"], seed, place, plan)]
     comparable = can_compare(folder)
     label_free = last_scores(row, folder, _views(table, row, plan), plan) if comparable else None
     curve = _curve(row, folder, seed, plan, last)
     outcome.take(last, *asked)
     if curve:
         outcome.curve.append(curve)
-    outcome.chosen += chosen
+    outcome.chosen.append(last if choice["last"] else _chosen(row, choice, seed, plan, folder))
     if label_free is not None:
         outcome.label_free.append(label_free)
     outcome.epochs.append(choice["epoch"])
@@ -274,6 +270,18 @@ def _score(
         outcome.passes.append(counted)
     if (precision := computed_in(folder)) is not None:
         outcome.precisions.append(precision)
+
+
+def _chosen(
+    row: Experiment, choice: Mapping[str, Any], seed: int, plan: ReproducePlan, run_dir: Path
+) -> Scores:
+    """Scores of an earlier checkpoint that is chosen; empty if not there and not asked for."""
+    place = plan.out / "eval" / run_dir.name / f"epoch{choice['epoch']}"
+    only_done = dataclasses.replace(plan, only_done=plan.only_done or plan.last_only)
+    # What is known of the last checkpoint stands in the table all the same.
+    with suppress(NotDone):
+        return evaluate(row, choice["path"], seed, place, only_done)
+    return {}
 
 
 def _curve(

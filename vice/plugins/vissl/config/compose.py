@@ -9,8 +9,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,12 +16,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from vissl.utils.hydra_config import compose_hydra_configuration
+from yaml import YAMLError
 
 from vice.errors import UserError
 from vice.methods import METHODS, find_method
 from vice.nearest import did_you_mean
 from vice.options import describe
-from vice.paths import config_root, experiment_names
+from vice.paths import experiment_names
+from vice.plugins.vissl.config.config_files import read_by_hydra
 from vice.plugins.vissl.config.earlier import name_trunk
 from vice.plugins.vissl.config.interpolations import check_interpolations
 from vice.plugins.vissl.config.options import VISSL
@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 #: Global state: Hydra composes one configuration at a time; two threads would leave it unable to.
 _HYDRA = threading.Lock()
+#: An override that names a file; the same key with a group in braces sets values.
+_FILE = re.compile(r"\+?config(/[\w/]+)?=[\w./-]+")
 #: An override that names a method of somebody else's.
 _METHOD = re.compile(r"\+{0,2}config\.VICE\.METHOD\.name=([\w.]+:\w+)")
 
@@ -78,6 +80,10 @@ def compose_with_defaults(
     # ValueError: Hydra means some of its own for the user.
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_explain(error, overrides)) from error
+    except YAMLError as error:
+        raise UserError(
+            f"a config file is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
     if "VICE" not in composed.config:
         raise UserError(
             f"{' '.join(overrides)} is not a ViCE config: it has no config.VICE; choose one of "
@@ -158,9 +164,9 @@ def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
     files = [text for text in overrides if not text.startswith(("config.", "++config."))]
     values = [text for text in overrides if text not in files]
     composed = None
-    # Order: what is taken out or added may be so only before or after a value is set.
-    if all(text.startswith(("config=", "config/", "+config/")) for text in files):
-        composed = _set(_of_files(tuple(files), _written()), values)
+    # Order: what is taken out, added or merged may be so only before or after a value is set.
+    if all(map(_FILE.fullmatch, files)):
+        composed = _set(_of_files(tuple(files), read_by_hydra()), values)
     if composed is None:
         composed = _hydra(overrides)
     return composed, fill(composed)
@@ -175,20 +181,9 @@ def _hydra(overrides: list[str]) -> DictConfig:
 
 
 @lru_cache(maxsize=32)
-def _of_files(overrides: tuple[str, ...], written: object) -> DictConfig:
+def _of_files(overrides: tuple[str, ...], read: object) -> DictConfig:
     """Memoization: reading a dozen files and merging them takes longer than setting values."""
     return _hydra(list(overrides))
-
-
-def _written() -> tuple[tuple[str, int], ...]:
-    """When each file was written that can be edited: in a notebook it shall be read again."""
-    # VISSL's plugin for Hydra looks into a folder and a package of this name first.
-    package = find_spec("configs")
-    found = (package and package.submodule_search_locations) or ()
-    places = {config_root(), Path("configs").absolute(), *map(Path, found)}
-    # Editors leave links that lead nowhere.
-    files = sorted(file for place in places for file in place.rglob("*.yaml") if file.is_file())
-    return tuple((str(file), file.stat().st_mtime_ns) for file in files)
 
 
 def _set(files: DictConfig, overrides: list[str]) -> DictConfig | None:
@@ -228,7 +223,10 @@ def _explain(error: Exception, overrides: list[str]) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = ". ".join(line for line in lines if not line.startswith("Available options"))
     name = next((text for text in overrides if text.startswith("config=")), None)
-    if name is None or "Could not find 'config" in text or "Could not load 'config" in text:
+    missing = re.search(r"Could not (?:find|load) '(config[^']*)'", text)
+    if name and missing and missing[1] != f"config/{name.removeprefix('config=')}":
+        return f"there is no config file {missing[1]}.yaml"
+    if name is None or missing:
         known = ", ".join(experiment_names())
         wanted = f"{name.removeprefix('config=')!r} is no config" if name else "no config is named"
         return f"{wanted}; add config=NAME with NAME one of {known}"
