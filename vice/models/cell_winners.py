@@ -19,8 +19,9 @@ from vice.models.cell_slots import Slots
 
 #: Cells beside each other in one product: more waste multiplications with zero, fewer calls.
 _BESIDE = 2
-#: Most bytes of upsampled scores that exist at a time: what a processor's cache holds.
-_CACHED = 2**21
+#: Most bytes of upsampled scores that exist at a time, what a processor's cache holds, and of those
+#: of one row of cells.
+_CACHED, _LONGEST = 2**21, 2**23
 
 
 def winners(
@@ -38,14 +39,16 @@ def winners(
         int32 (r * w, places), and bool of the same shape; cell y * w + x has its upper left corner
         at (y, x). Where another is as good, which one it is means nothing.
     """
-    height, columns = scores.shape[1:]
+    channels, height, columns = scores.shape
     shape = (height - 1, columns, down.weights.shape[1], right.weights.shape[1])
     best = np.zeros(shape, np.int32)
     near = np.zeros(shape, bool)
     rows_last = scores.permute(1, 2, 0).contiguous()
+    # One row of cells at least exists at a time, or a part of it where it is long.
+    most = max(_BESIDE, _LONGEST // (channels * shape[2] * shape[3] * scores.element_size()))
     # Cells at the edges have one place more, on them; all others are spared it.
-    for y in _inner_and_edges(height - 1):
-        for x in _inner_and_edges(columns - 1):
+    for y in _inner_and_edges(height - 1, height):
+        for x in _inner_and_edges(columns - 1, most):
             part = rows_last[y.start : y.stop + 1, x.start : x.stop + 1]
             here, beside = _used(down.weights[y]), _used(right.weights[x])
             inside = (y, x, slice(here.shape[1]), slice(beside.shape[1]))
@@ -97,8 +100,8 @@ def _fill(
         best[band], near[band] = winner[:, :columns], number[:, :columns] > 1
 
 
-def _inner_and_edges(cells: int) -> list[slice]:
-    bounds = sorted({0, 1, max(1, cells - 1), cells})
+def _inner_and_edges(cells: int, most: int) -> list[slice]:
+    bounds = sorted({0, *range(1, max(1, cells - 1), most), max(1, cells - 1), cells})
     return [slice(*each) for each in pairwise(bounds)]
 
 
