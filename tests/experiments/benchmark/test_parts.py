@@ -51,20 +51,26 @@ def hurry(monkeypatch):
     monkeypatch.setattr(kmeans_epoch, "_BATCHES", 2)
 
 
+#: Those that take longest even so.
+LONG = (
+    pooling.pooling,
+    scoring.nearest,
+    kmeans_epoch.kmeans_epoch,
+    methods.methods,
+    predictor.predictor,
+)
+
+
 @pytest.mark.parametrize(
     "part",
     [
-        pooling.pooling,
         step.step,
         step.operators,
         images.superpixels,
         images.views,
-        scoring.nearest,
         scoring.kmeans,
-        kmeans_epoch.kmeans_epoch,
         joint.iic_joint,
-        methods.methods,
-        predictor.predictor,
+        *(pytest.param(part, marks=pytest.mark.slow, id=part.__name__) for part in LONG),
     ],
 )
 def test_parts_give_times_and_ratios(part):
