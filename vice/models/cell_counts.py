@@ -146,19 +146,12 @@ class _Crowd:
         """Counts in all cells with a label that counts, (K, C + 1)."""
         best, near = winners(self.scores, grid.down, grid.right, self.margin)
         cells = np.flatnonzero(labels.labelled)
-        pixel, row = _pixels(cells, grid)
-        at = cells[row] * grid.places + grid.place[pixel]
-        winner, doubtful = best.ravel()[at], near.ravel()[at]
-        pixel = grid.order[pixel]
-        label = labels.flat[pixel]
-        again = np.flatnonzero(doubtful & (label < columns - 1))
+        found = _Pixels.of(best[cells], near[cells], cells, labels, grid)
+        again = np.flatnonzero(found.doubtful)
         if len(again):
-            winner[again] = _decide(
-                self.scores, self._rivals(pixel[again], grid), pixel[again], grid
-            )
-        number = len(self.scores)
-        counts = np.bincount(winner * columns + label, minlength=number * columns)
-        return torch.from_numpy(counts.reshape(number, columns))
+            pixel = found.pixel[again]
+            found.winner[again] = _decide(self.scores, self._rivals(pixel, grid), pixel, grid)
+        return found.count(len(self.scores), columns)
 
     def _rivals(self, pixels: np.ndarray, grid: Grid) -> np.ndarray:
         """Concepts that are the best, but for rounding, at one of the pixels, ascending."""
@@ -265,32 +258,57 @@ def _count(
     corners = np.concatenate([each.corners(grid) for each in sets])
     margins = np.array([each.margin for each in sets], np.float32)[of_set[starts]]
     best, near = _best(corners, channel, starts, cell[starts], margins, grid)
-    pixel, row = _pixels(cell[starts], grid)
-    at = row * grid.places + grid.place[pixel]
-    winner, doubtful = best.ravel()[at], near.ravel()[at]
-    label, pixel = labels.flat[grid.order[pixel]], grid.order[pixel]
-    doubtful &= label < columns - 1
-    if doubtful.any():
-        for index, each in enumerate(sets):
-            again = np.flatnonzero(doubtful & (of_set[starts][row] == index))
-            if len(again):
-                rivals = np.isin(each.cell, grid.cell.numpy()[pixel[again]])
-                few = np.unique(each.channel[rivals])
-                winner[again] = _decide(each.scores, few, pixel[again], grid) + bases[index]
-    counts = np.bincount(winner * columns + label, minlength=bases[-1] * columns)
-    table = torch.from_numpy(counts.reshape(-1, columns))
+    found = _Pixels.of(best, near, cell[starts], labels, grid)
+    for index, each in enumerate(sets) if found.doubtful.any() else ():
+        again = np.flatnonzero(found.doubtful & (of_set[starts][found.row] == index))
+        if len(again):
+            pixel = found.pixel[again]
+            few = np.unique(each.channel[np.isin(each.cell, grid.cell.numpy()[pixel])])
+            found.winner[again] = _decide(each.scores, few, pixel, grid) + bases[index]
+    table = found.count(bases[-1], columns)
     tables = list(table.split([len(each.scores) for each in sets]))
     for each, of_set_alone in zip(sets, tables, strict=True):
         of_set_alone.index_add_(0, each.leaders, labels.of_cells[each.closed])
     return tables
 
 
-def _pixels(cells: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers, in the order by cell, of the pixels in some cells, and the row of their cell."""
-    first, count = grid.starts[cells], grid.starts[cells + 1] - grid.starts[cells]
-    row = np.repeat(np.arange(len(cells)), count)
-    ends = np.cumsum(count)
-    return np.arange(len(row)) + (first - ends + count)[row], row
+@dataclass(frozen=True)
+class _Pixels:
+    """The pixels in some cells, P of them.
+
+    Attributes:
+        winner: int32 (P,), the best concept.
+        doubtful: bool (P,), whether rounding could decide that, and the label counts.
+        label: int64 (P,).
+        pixel: int64 (P,), their numbers in the image.
+        row: int64 (P,), which of the cells they are in.
+    """
+
+    winner: np.ndarray
+    doubtful: np.ndarray
+    label: np.ndarray
+    pixel: np.ndarray
+    row: np.ndarray
+
+    @classmethod
+    def of(
+        cls, best: np.ndarray, near: np.ndarray, cells: np.ndarray, labels: CellLabels, grid: Grid
+    ) -> _Pixels:
+        """From the best at each place of N cells, (N, places), and where another is as good."""
+        first, count = grid.starts[cells], grid.starts[cells + 1] - grid.starts[cells]
+        row = np.repeat(np.arange(len(cells)), count)
+        ends = np.cumsum(count)
+        by_cell = np.arange(len(row)) + (first - ends + count)[row]
+        at = row * grid.places + grid.place[by_cell]
+        pixel = grid.order[by_cell]
+        label = labels.flat[pixel]
+        ignored = labels.of_cells.shape[1] - 1
+        return cls(best.ravel()[at], near.ravel()[at] & (label < ignored), label, pixel, row)
+
+    def count(self, concepts: int, columns: int) -> Tensor:
+        """How often each concept met each class, int64 (K, C + 1)."""
+        counts = np.bincount(self.winner * columns + self.label, minlength=concepts * columns)
+        return torch.from_numpy(counts.reshape(concepts, columns))
 
 
 def _best(

@@ -43,13 +43,13 @@ def winners(
     shape = (height - 1, columns, down.weights.shape[1], right.weights.shape[1])
     best = np.zeros(shape, np.int32)
     near = np.zeros(shape, bool)
-    rows_last = scores.permute(1, 2, 0).contiguous()
+    channels_last = scores.permute(1, 2, 0).contiguous()
     # One row of cells at least exists at a time, or a part of it where it is long.
     most = max(_BESIDE, _LONGEST // (channels * shape[2] * shape[3] * scores.element_size()))
     # Cells at the edges have one place more, on them; all others are spared it.
     for y in _inner_and_edges(height - 1, height):
         for x in _inner_and_edges(columns - 1, most):
-            part = rows_last[y.start : y.stop + 1, x.start : x.stop + 1]
+            part = channels_last[y.start : y.stop + 1, x.start : x.stop + 1]
             here, beside = _used(down.weights[y]), _used(right.weights[x])
             inside = (y, x, slice(here.shape[1]), slice(beside.shape[1]))
             _fill(best[inside], near[inside], part, (here, beside), margin)

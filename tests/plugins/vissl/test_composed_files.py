@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 
 import pytest
 
@@ -137,6 +138,19 @@ def test_the_same_files_in_another_order_of_places_are_another_configuration(tmp
     (tmp_path / "both" / "configs").symlink_to(tmp_path / "b" / "configs")
     monkeypatch.chdir(tmp_path / "both")
     assert seed_of() == 2
+    for name in ("a", "b"):
+        (tmp_path / name / "configs" / "__init__.py").touch()
+    path = sys.path
+    monkeypatch.delitem(sys.modules, "configs", raising=False)
+    try:
+        # The folder comes before the package, whichever of the two it is.
+        for here, there, seed in (("a", "b", 1), ("b", "a", 2)):
+            monkeypatch.chdir(tmp_path / here)
+            monkeypatch.setattr("sys.path", [str(tmp_path / there), *path])
+            sys.modules.pop("configs", None)
+            assert seed_of() == seed
+    finally:
+        sys.modules.pop("configs", None)
 
 
 def test_a_variable_that_a_defaults_list_asks_for_is_asked_each_time(tmp_path, monkeypatch):

@@ -24,7 +24,8 @@ def read_by_hydra() -> tuple[object, ...]:
     package = find_spec("configs")
     packaged = (package and package.submodule_search_locations) or ()
     places = (os.path.abspath("configs"), *packaged, str(config_root()))
-    stamps = {path: stamp for place in places for path, stamp in _files(place)}
+    # In a checkout all of them are one folder.
+    stamps = {path: stamp for place in set(places) for path, stamp in _files(place)}
     names = {name for file in stamps.items() for name in _variables(*file)}
     environment = {name: os.environ.get(name) for name in names}
     return places, frozenset(stamps.items()), frozenset(environment.items())
