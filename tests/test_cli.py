@@ -104,3 +104,19 @@ def test_no_command_imports_torch_before_it_runs():
         [sys.executable, "-c", text], capture_output=True, text=True, env=environment, check=True
     )
     assert len(tools) > 10 and done.stdout.split() == ["False"]
+
+
+def test_a_working_directory_that_is_gone(tmp_path):
+    gone = tmp_path / "gone"
+    code = f"import os; os.mkdir({str(gone)!r}); os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})\n"
+    for words in (["-m", "vice", "info"], [str(TOOLS / "score.py"), "lab", "--linear"]):
+        run_it = f"{code}os.execv({sys.executable!r}, {[sys.executable, *words]!r})"
+        done = subprocess.run(
+            [sys.executable, "-c", run_it],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(TOOLS.parent)},
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: the working directory cannot be used (No such file")
+        assert done.stderr.count("\n") == 1

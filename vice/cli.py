@@ -86,6 +86,7 @@ def _status(main: Callable[[], int | None], joins: bool, kept: str) -> int:
         first = not joins or is_first()
         if not first:
             _be_quiet()
+        _check_working_directory()
         with disk_errors("a file"):
             return _unless_unread(main)
     except Preempted as stop:
@@ -105,6 +106,16 @@ def _status(main: Callable[[], int | None], joins: bool, kept: str) -> int:
         text = raised.spelled(OPTIONS) if isinstance(raised, OptionError) else str(raised)
         _say(f"error: {one_line(UserError(text))}")
         return 2
+
+
+def _check_working_directory() -> None:
+    # Shared libraries that are loaded later end the process where there is none.
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(
+            f"the working directory cannot be used ({error.strerror}): change to one that exists"
+        ) from error
 
 
 def _unless_unread(main: Callable[[], int | None]) -> int:

@@ -54,7 +54,7 @@ RACES = {
 }
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.02, 0.3])
+@pytest.mark.parametrize("delay", [0.0, 0.02, pytest.param(0.3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", RACES)
 def test_they_end_whole_or_say_why(name, delay, folder):
     both, out = RACES[name], f"{name} {delay}"

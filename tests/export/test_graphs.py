@@ -239,7 +239,7 @@ def named_file(folder, predictor):
     return path
 
 
-@pytest.mark.parametrize("to", ["onnx", "torchscript"])
+@pytest.mark.parametrize("to", [pytest.param("onnx", marks=pytest.mark.slow), "torchscript"])
 def test_named_concepts_are_numbered_as_their_names(to, tmp_path, capsys, monkeypatch, rng):
     if to == "onnx":
         pytest.importorskip("onnxscript")

@@ -21,7 +21,7 @@ def quiet():
 
 
 def test_bad_input_is_refused_in_one_line_and_loses_nothing(quiet):
-    cases = choose(1, 130, processes=False)
+    cases = choose(1, 70, processes=False)
     found = run(cases, 1, lambda case, verdict: None)
     wrong = [
         f"{case.group}: {case.name}: {verdict.kind}: {verdict.detail}"

@@ -66,7 +66,11 @@ def compiled(way: str, capability: int, dtype: torch.dtype, dim: int = 128) -> d
 
 @pytest.mark.parametrize(
     ("way", "capability"),
-    [*((way, 90) for way in KERNELS), ("region", 80), ("representatives", 100)],
+    [
+        *((way, 90) for way in KERNELS),
+        pytest.param("region", 80, marks=pytest.mark.slow),
+        pytest.param("representatives", 100, marks=pytest.mark.slow),
+    ],
 )
 def test_the_kernels_compile_for_gpus_that_are_not_here_and_spill_nothing(way, capability):
     for name, code in compiled(way, capability, torch.bfloat16).items():
@@ -79,6 +83,7 @@ def test_the_kernels_compile_for_gpus_that_are_not_here_and_spill_nothing(way, c
             assert counted["atomic of 16 bytes"] >= 4 and not counted["atomic of 8 bytes"], name
 
 
+@pytest.mark.slow
 def test_representatives_that_are_constants_cost_less():
     """What pulls at them is not added up, nor read."""
     pytest.importorskip("triton")
@@ -110,13 +115,20 @@ def loads(counted) -> int:
     return sum(number for name, number in counted.items() if name.startswith("load"))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float32,
+        pytest.param(torch.bfloat16, marks=pytest.mark.slow),
+        pytest.param(torch.float16, marks=pytest.mark.slow),
+    ],
+)
 def test_lanes_load_four_numbers_of_a_cell_at_a_time(dtype):
     for name, code in compiled("pixel", 90, dtype).items():
         assert code.static()[f"load of {4 * dtype.itemsize} bytes"] >= 4, name
 
 
-@pytest.mark.parametrize("way", ["pixel", "representatives"])
+@pytest.mark.parametrize("way", ["pixel", pytest.param("representatives", marks=pytest.mark.slow)])
 def test_wide_embeddings_spill_nothing(way):
     for name, code in compiled(way, 90, torch.float32, 1024).items():
         assert code.stack == 0 and code.static()["spill"] == 0, name

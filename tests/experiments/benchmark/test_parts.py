@@ -53,6 +53,7 @@ def hurry(monkeypatch):
 
 #: Those that take longest even so.
 LONG = (
+    step.step,
     pooling.pooling,
     scoring.nearest,
     kmeans_epoch.kmeans_epoch,
@@ -64,7 +65,6 @@ LONG = (
 @pytest.mark.parametrize(
     "part",
     [
-        step.step,
         step.operators,
         images.superpixels,
         images.views,

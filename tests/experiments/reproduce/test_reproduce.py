@@ -129,7 +129,8 @@ def test_the_network_of_a_run_before_its_training(stripes, tmp_path):
     out = tmp_path / "out"
     arguments = [
         "photographs", "--scale", "tiny", "--dataset", stripes, "--out", out, "--device", "cpu",
-        "--row", "Lab*", "--row", "the same network*", "config.VICE.DATASET.min_images_per_epoch=4",
+        "--row", "Lab*", "--row", "the same network*", "--readout", "linear",
+        "config.VICE.DATASET.min_images_per_epoch=4",
     ]  # fmt: skip
     done = call(*arguments)
     assert done.returncode == 0, done.stderr
@@ -139,7 +140,7 @@ def test_the_network_of_a_run_before_its_training(stripes, tmp_path):
     results = [json.loads(file.read_text()) for file in (initial, last)]
     assert [result["spec"] for result in results] == [f"random:{run}", str(run)]
     assert results[0]["linear"] != results[1]["linear"]
-    assert len(list(out.glob("eval/lab/*/results.json"))) == 2
+    assert len(list(out.glob("eval/lab/*/results.json"))) == 1
 
 
 def test_command_line_lists_and_refuses():
@@ -181,7 +182,7 @@ def test_rows_of_methods_are_trained_scored_and_drawn(stripes, tmp_path, rows):
     out = tmp_path / "out"
     done = call(
         "methods", "--scale", "tiny", "--dataset", stripes, "--out", out, "--device", "cpu",
-        "--readout", "linear", "--readout", "clusters", "--curve", "--pictures", "2",
+        "--readout", "clusters", "--curve", "--pictures", "2",
         *(part for row in rows for part in ("--row", row)),
         "config.VICE.DATASET.min_images_per_epoch=4", "config.OPTIMIZER.num_epochs=2",
     )  # fmt: skip
@@ -197,7 +198,7 @@ def test_rows_of_methods_are_trained_scored_and_drawn(stripes, tmp_path, rows):
     assert [" | - | " in line for line in ends.values()] == [name == "IIC" for name in names]
     curve = rest.split("Over epochs")[1]
     for name in names:
-        (line,) = re.findall(rf"^\| {name} \| linear \| .*$", curve, re.M)
+        line = re.findall(rf"^\| {name} \| .* \|$", curve, re.M)[0]
         *scores, best = line.strip("| ").split(" | ")[2:]
         number, score = best.removeprefix("epoch ").split(", ")
         assert len(scores) >= 2 and scores[int(number) - 1] == score

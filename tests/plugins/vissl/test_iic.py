@@ -30,10 +30,10 @@ PAIRS = {
     "VICE.METHOD.affine": "true",
     "VICE.METHOD.displacement": 2,
     "VICE.STANDARDIZE.mode": "none",
-    "MODEL.TRUNK.VICE.backbone": "net10a",
+    "MODEL.TRUNK.VICE.backbone": "resnet18",
     "MODEL.TRUNK.VICE.decoder": "none",
-    "MODEL.TRUNK.VICE.stages": 4,
-    "MODEL.TRUNK.VICE.dim": 512,
+    "MODEL.TRUNK.VICE.dim": 128,
+    "MODEL.TRUNK.VICE.stages": 2,
 }
 
 
@@ -73,6 +73,6 @@ def test_killed_with_each_head_and_at_the_export_it_ends_with_the_same_bits(tmp_
     assert json.loads((whole / "architecture.json").read_text())["space"] == RAW
     image = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
     predictor = vice.load(whole, device="cpu")
-    assert predictor.embed(image).shape == (512, 60, 50)
+    assert predictor.embed(image).shape == (128, 60, 50)
     labels = predictor.segment(image)
     assert labels.shape == (60, 50) and 0 <= int(labels.min()) <= int(labels.max()) < 4

@@ -68,6 +68,7 @@ def test_sbatch_trains_on_two_nodes_and_a_signal_and_a_lost_node_cost_only_steps
     assert differences(alone, out) == []
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_saves_itself_and_stays_cancelled(cluster, images, tmp_path):
     job, out, _ = training_by_sbatch(cluster, images, tmp_path)
     slurm.call(cluster, "scancel", job)
