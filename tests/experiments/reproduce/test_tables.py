@@ -13,6 +13,8 @@ from vice.evaluation.protocols import default_protocol, get_protocol
 from vice.experiments.reproduce.tables import (
     KINDS,
     Experiment,
+    key_of,
+    last_of_each,
     load_scale,
     load_table,
     merge,
@@ -100,6 +102,8 @@ def test_every_row_composes_and_differs(name, scale, tmp_path, monkeypatch):
                 get_protocol(protocol, data, **arguments.get("changes", {}))
         if found.config is not None and not found.initial:
             run = plan_run(found, asked, 0)
+            named = [key_of(text) for text in run.overrides]
+            assert len(set(named)) == len(named)
             _check(composed(run.config, run.overrides))
             key = run.key(found.trained_on)
             assert keys.setdefault(key, found.name) == found.name or (
@@ -127,6 +131,25 @@ def _check(plain):
     if plain["config"]["VICE"].get("FOREGROUND"):
         plain["config"]["VICE"]["FOREGROUND"] |= {"source": "builtin", "folder": None}
     check_values(OmegaConf.create(plain))
+
+
+def test_the_last_override_of_a_key_counts_where_it_stands():
+    assert last_of_each(["a.b=1", "a={c: 2}", "a.b=3"]) == ["a={c: 2}", "a.b=3"]
+    assert last_of_each(["+a=1", "b=2", "a=3", "+c=4", "++c=5"]) == ["b=2", "+a=3", "+c=5"]
+
+
+def test_what_the_user_gives_is_given_once(tmp_path, caplog):
+    found = row("methods", "MDC")
+    given = ("config.OPTIMIZER.num_epochs=3", "config.VICE.METHOD.clusters=9")
+    run = plan_run(found, plan(tmp_path, "quick", overrides=given), 2)
+    plain = composed(run.config, run.overrides)["config"]
+    assert (plain["OPTIMIZER"]["num_epochs"], plain["VICE"]["METHOD"]["clusters"]) == (3, 9)
+    assert plain["SEED_VALUE"] == 2
+    assert "times: the last" not in caplog.text
+    twice = (*given, "config.OPTIMIZER.num_epochs=4")
+    for seed in range(2):
+        plan_run(found, plan(tmp_path, "quick", overrides=twice), seed)
+    assert caplog.text.count("config.OPTIMIZER.num_epochs is given 2 times: the last, 4") == 1
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -21,7 +21,7 @@ from vice.datasets.labelled_set import list_checksum
 from vice.datasets.subsets import take_subset
 from vice.errors import UserError
 from vice.evaluation.protocols import default_protocol, get_protocol
-from vice.experiments.reproduce.tables import Experiment, Scale, key_of
+from vice.experiments.reproduce.tables import Experiment, Scale, key_of, last_of_each
 from vice.names import printable
 from vice.runtime.files import write_text
 from vice.runtime.overrides import expand, quote
@@ -163,15 +163,19 @@ def plan_run(row: Experiment, plan: ReproducePlan, seed: int) -> Run:
         root = [f"config.VICE.DATASET.root={quote(expand(plan.data_root))}"]
     # Shared cache: runs of the same superpixels have one.
     cache = f"config.VICE.SUPERPIXELS.cache_dir={quote(plan.out.absolute() / 'superpixels')}"
-    overrides = (
-        *_known(row, (*row.shared, *plan.scale.train)),
-        *row.own,
-        *_scaled(row, plan),
-        *root,
-        *_known(row, (cache,)),
-        *plan.overrides,
-        f"config.SEED_VALUE={seed}",
+    of_table = last_of_each(
+        (
+            *_known(row, (*row.shared, *plan.scale.train)),
+            *row.own,
+            *_scaled(row, plan),
+            *root,
+            *_known(row, (cache,)),
+        )
     )
+    given = {key_of(text) for text in plan.overrides}
+    # What adds a key stays: the user's override sets it.
+    kept = [text for text in of_table if key_of(text) not in given or text.startswith("+")]
+    overrides = (*kept, *plan.overrides, f"config.SEED_VALUE={seed}")
     return Run(row.config, overrides, seed, settings(row.config, overrides))
 
 

@@ -219,7 +219,7 @@ def load_scale(name: str) -> Scale:
         raise UserError(f"scale {name!r} is unknown{near}")
     options = dict(scales[name])
     before = scales[options.pop("train_as")]["train"] if "train_as" in options else []
-    train = tuple(_last_of_each([*before, *options.pop("train", [])]))
+    train = tuple(last_of_each([*before, *options.pop("train", [])]))
     return Scale(name=name, train=train, **options)
 
 
@@ -237,8 +237,13 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+")
 
 
-def _last_of_each(overrides: Sequence[str]) -> list[str]:
-    return list({key_of(override): override for override in overrides}.values())
+def last_of_each(overrides: Sequence[str]) -> list[str]:
+    """The last override of each key, where it stood; in the place of one that adds, it adds."""
+    kept: dict[str, str] = {}
+    for override in overrides:
+        adds = kept.pop(key_of(override), "").startswith("+")
+        kept[key_of(override)] = f"+{override.lstrip('+')}" if adds else override
+    return list(kept.values())
 
 
 def _row(

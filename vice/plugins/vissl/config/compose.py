@@ -8,7 +8,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -119,8 +119,13 @@ def _check_form(overrides: list[str]) -> None:
         values.setdefault(key.lstrip("+~"), []).append(value)
     for key, given in values.items():
         if len(given) > 1:
-            shown = redact({key: given[-1]})[key]
-            logger.warning("%s is given %d times: the last, %s, counts", key, len(given), shown)
+            _say_given_twice(key, len(given), redact({key: given[-1]})[key])
+
+
+@cache
+def _say_given_twice(key: str, times: int, last: str) -> None:
+    # Once: a table composes the same overrides for each of its rows.
+    logger.warning("%s is given %d times: the last, %s, counts", key, times, last)
 
 
 def _refuse_moved(overrides: list[str]) -> None:
