@@ -12,12 +12,15 @@ from PIL import Image
 import vice
 from tests.explore.conftest import files, ran
 from tests.helpers.content import photo
-from vice.command import explore, fitting, segment, select
+from vice.command import explore, export, fitting, segment, select
 from vice.errors import UserError
 from vice.explore.fitted_concepts import fit_concepts
 from vice.explore.segment_folder import segment_folder
 from vice.explore.written_masks import open_written
 from vice.images.lists import survey
+from vice.models.building import seeded_embedder
+from vice.models.centroids import Centroids
+from vice.models.checkpoint import save_run
 from vice.models.concepts import Concepts
 
 
@@ -65,6 +68,42 @@ def test_what_the_command_refuses(words, message, folder, predictor, tmp_path, m
     error = SystemExit if message is None else UserError
     with pytest.raises(error, match=message):
         ran(monkeypatch, capsys, words[0], folder, *words[1:], "-o", target)
+
+
+@pytest.mark.parametrize("command", [segment, explore, export])
+def test_concepts_of_another_model_of_the_same_width_are_refused(
+    command, folder, tmp_path, monkeypatch
+):
+    for seed, name in enumerate(("mine", "other")):
+        save_run(tmp_path / name, seeded_embedder(seed, backbone="resnet18", decoder="fpn", dim=3))
+    mine = vice.load(tmp_path / "mine", device="cpu")
+    images, file = sorted(folder.glob("*.png")), tmp_path / "fitted.safetensors"
+    fitted = fit_concepts(mine, images, 2)
+    fitted.save(file)
+    assert mine.segment(images[0], concepts=fitted).shape == (33, 20)
+    other = vice.load(tmp_path / "other", device="cpu")
+    with pytest.raises(UserError, match="were fitted to embeddings of another model"):
+        other.segment(images[0], concepts=Centroids.load(file))
+    given = [] if command is export else [str(folder)]
+    words = ["vice", str(tmp_path / "other"), *given, "--concepts", str(file)]
+    words += ["--out", str(tmp_path / "out"), *(["--to", "torchscript"] * (command is export))]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(UserError, match=r"fitted.safetensors: .* mean nothing in .*other"):
+        command.main()
+    assert not (tmp_path / "out").exists()
+
+
+def test_concepts_that_another_model_has_left_are_not_taken(folder, tmp_path, monkeypatch, capsys):
+    """As of a run that was trained again into its folder, before the first mask was written."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    out.mkdir()
+    for seed in range(2):
+        save_run(run, seeded_embedder(seed, backbone="resnet18", decoder="fpn", dim=3))
+        if not seed:
+            model = vice.load(run, device="cpu")
+            fit_concepts(model, sorted(folder.glob("*.png")), 2).save(out / "concepts.safetensors")
+    with pytest.raises(UserError, match="out holds concepts of another model: delete it, or"):
+        ran(monkeypatch, capsys, run, folder, "--clusters", "2", "-o", out)
 
 
 def test_masks_of_other_images_are_not_written_over(

@@ -9,6 +9,7 @@ from vice.clustering import fit_kmeans
 from vice.errors import UserError
 from vice.models.centroids import Centroids
 from vice.models.concepts import argmax_upsampled
+from vice.runtime.provenance import digest
 
 faiss = pytest.importorskip("faiss")
 
@@ -58,6 +59,22 @@ def test_save_and_load_keep_everything(tmp_path):
     assert torch.equal(loaded.vectors, saved.vectors)
     assert (loaded.spherical, loaded.objective, loaded.seed) == (False, [3.5, 2.25], 17)
     assert len(loaded) == 5
+
+
+def test_they_know_the_model_whose_embeddings_were_clustered(tmp_path):
+    model, other = (torch.nn.Linear(3, 3) for _ in range(2))
+    mine = digest(model)
+    known = Centroids(torch.ones(2, 3), True).of_model(model)
+    known.save(tmp_path / "c.safetensors")
+    again = Centroids.load(tmp_path / "c.safetensors")
+    assert again.weights == mine
+    again.require_model(mine, "it")
+    with pytest.raises(UserError, match="of another model, and mean nothing in it: give that"):
+        again.require_model(digest(other), "it")
+    # Files of earlier versions do not say.
+    Centroids(torch.ones(2, 3), True).save(tmp_path / "old.safetensors")
+    assert b"weights" not in (tmp_path / "old.safetensors").read_bytes()
+    Centroids.load(tmp_path / "old.safetensors").require_model(mine, "it")
 
 
 def test_wrong_files_are_named(tmp_path):

@@ -47,10 +47,7 @@ def fitted_concepts(
 
     path = args.out / CONCEPTS_NAME
     if not path.exists() and (args.out / MASKS_RECORD_NAME).exists():
-        raise UserError(
-            f"{printable(str(args.out))} holds masks by other concepts: delete it, or choose "
-            "another output folder"
-        )
+        raise _others(args.out, "masks by other concepts")
     said, were_there = False, path.exists()
     while not path.exists():
         if args.part is None:
@@ -69,6 +66,8 @@ def fitted_concepts(
                 stops.stop(0, len(images), "nothing was begun")
             time.sleep(_PAUSE)
     fitted = Centroids.load(path)
+    if fitted.weights not in (None, predictor.weights):
+        raise _others(args.out, "concepts of another model")
     for asked, found, what in (
         (args.clusters, len(fitted), f"{len(fitted)} concepts"),
         (args.seed, fitted.seed, f"concepts fitted with --seed {fitted.seed}"),
@@ -80,6 +79,11 @@ def fitted_concepts(
     if were_there:
         logger.info("the concepts of %s, which an earlier call has fitted, are used", path)
     return given_concepts(path, predictor)
+
+
+def _others(folder: Path, what: str) -> UserError:
+    name = printable(str(folder))
+    return UserError(f"{name} holds {what}: delete it, or choose another output folder")
 
 
 def _fit(

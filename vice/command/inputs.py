@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from vice.explore.named_concepts import NamedConcepts
     from vice.predictor import Predictor
 
+logger = logging.getLogger(__name__)
 #: Suffix of concepts that have names, and of those that k-means fitted.
 NAMED, FITTED = ".json", ".safetensors"
 
@@ -221,6 +223,12 @@ def given_concepts(path: Path, predictor: Predictor) -> NamedConcepts:
             f"{path} holds vectors of {fitted.vectors.shape[1]} dimensions, {predictor.name} has "
             f"{predictor.dim}: they were fitted with another model"
         )
+    if fitted.weights is None:
+        logger.warning("%s does not say to which model its concepts were fitted", path)
+    try:
+        fitted.require_model(predictor.weights, predictor.name)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return NamedConcepts.single(fitted.concepts())
 
 

@@ -268,7 +268,8 @@ def _fit(predictor: Predictor, images: Sequence[Path], clusters: int, seed: int)
         embedding = predictor.embed(path)
         sampler.add(embedding, (embedding.shape[1], embedding.shape[2]), index)
     spherical = is_spherical(predictor.embedder)
-    return fit_kmeans(sampler.vectors(), clusters, spherical=spherical, seed=seed)
+    fitted = fit_kmeans(sampler.vectors(), clusters, spherical=spherical, seed=seed)
+    return fitted.of_model(predictor.embedder)
 
 
 def _entry(scores: SegmentScores) -> dict[str, Any]:

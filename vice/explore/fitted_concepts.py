@@ -100,4 +100,4 @@ def fit_vectors(
         clusters,
         spherical=spherical,
         seed=seed,
-    )
+    ).of_model(predictor.embedder)

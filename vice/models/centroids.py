@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vice.errors import UserError
 from vice.models.concepts import Concepts
@@ -20,6 +20,7 @@ from vice.models.own_files import (
     write_safetensors,
 )
 from vice.nearest import near_path
+from vice.runtime.provenance import digest
 
 FORMAT = "vice-centroids-1"
 
@@ -41,6 +42,9 @@ class Centroids:
         occupied: How many clusters have at least one of them.
         unit_dot: Whether the nearest centroid is instead the one with the greatest inner product
             with a pixel's unit vector, the centroids keeping their length (PiCIE).
+        weights: Digest of the model to whose embeddings they were fitted, as
+            `vice.runtime.provenance.digest` has it; None where that is not known, as in files of
+            earlier versions.
     """
 
     vectors: Tensor
@@ -51,6 +55,7 @@ class Centroids:
     distinct: int | None = None
     occupied: int | None = None
     unit_dot: bool = False
+    weights: str | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -64,6 +69,26 @@ class Centroids:
         if self.spherical:
             return Concepts(self.vectors, name="centroids")
         return Concepts.euclidean(self.vectors, name="centroids")
+
+    def of_model(self, embedder: nn.Module) -> Centroids:
+        """The same centroids, with the model to whose embeddings they were fitted."""
+        return replace(self, weights=digest(embedder))
+
+    def require_model(self, weights: str, model: str) -> None:
+        """Refuses embeddings of another model than they were fitted to, if that is known.
+
+        Args:
+            weights: Digest of the model whose embeddings they are to be compared with.
+            model: Its name.
+
+        Raises:
+            UserError: It is another model.
+        """
+        if self.weights not in (None, weights):
+            raise UserError(
+                f"the concepts were fitted to embeddings of another model, and mean nothing in "
+                f"{model}: give that model, or fit them again"
+            )
 
     def save(self, path: str | Path) -> None:
         """Writes a safetensors file; everything but the vectors goes to its metadata.
@@ -79,6 +104,8 @@ class Centroids:
         }
         if self.unit_dot:
             meta["unit_dot"] = json.dumps(True)
+        if self.weights is not None:
+            meta["weights"] = json.dumps(self.weights)
         tensors = {"vectors": self.vectors}
         meta[CHECKSUM] = checksum(meta, tensors)
         write_safetensors(path, tensors, meta)
@@ -108,7 +135,8 @@ class Centroids:
 
 
 def _read_meta(meta: dict[str, str], path: str | Path) -> dict[str, Any]:
-    kinds = {"spherical": bool, "objective": list, "seed": int, "unit_dot": bool}
+    kinds: dict[str, Any] = {"spherical": bool, "objective": list, "seed": int, "unit_dot": bool}
+    kinds |= {"weights": str} if "weights" in meta else {}
     try:
         # Files of earlier versions do not say.
         said = {"unit_dot": "false", **meta}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.images.clipping import Clipping
 from vice.images.note_counts import NoteCounts
+from vice.models.centroids import Centroids
 from vice.models.checkpoint import Checkpoint
 from vice.models.concepts import Concepts
 from vice.models.embeddings import refuse_nonfinite
@@ -26,6 +28,7 @@ from vice.predictor.results import Tile, native, nearest, of_pixels, scaled
 from vice.predictor.tiled import TiledNetwork
 from vice.predictor.transform import network_input
 from vice.runtime.amounts import to_bytes
+from vice.runtime.provenance import digest
 
 logger = logging.getLogger(__name__)
 #: What a vector is given to: each pixel, or each cell of the network.
@@ -65,6 +68,11 @@ class Computing:
         """Width D of the embedding."""
         return self.embedder.dim
 
+    @cached_property
+    def weights(self) -> str:
+        """Digest of the model's parameters and buffers."""
+        return digest(self.embedder)
+
     def forget_readings(self) -> None:
         """Begins to count anew what is found in files while they are read."""
         self.clipping, self.notes = Clipping(), NoteCounts()
@@ -102,6 +110,8 @@ class Computing:
                     "(vice.models.centroids.Centroids.load)"
                 )
             return self.checkpoint.concepts
+        if isinstance(concepts, Centroids):
+            concepts.require_model(self.weights, self.name)
         spherical = is_spherical(self.embedder)
         return given_concepts(concepts, self.dim, spherical=spherical, device=self.device)
 

@@ -12,8 +12,10 @@ from vice.errors import UserError
 from vice.evaluation.image_counts import load_image_tables
 from vice.evaluation.intervals import resampled_mapping, score_intervals
 from vice.evaluation.results import plain
+from vice.models import load as extractors
 from vice.models.centroids import Centroids
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
+from vice.runtime.provenance import digest
 from vice.scoring import CountTable
 
 from .helpers import CLUSTERS, rescore
@@ -28,6 +30,8 @@ def test_clusters_are_found_and_leave_evidence(tiny, make_folder, tmp_path):
     assert nine["greedy"]["fitted_on"] == "train" and nine["hungarian"]["fitted_on"] == "val"
     assert json.loads((out / "results.json").read_text()) == result
     counts = json.loads((out / "counts.json").read_text())
+    weights = digest(extractors.load_extractor(tiny))
+    assert {Centroids.load(file).weights for file in out.glob("*.safetensors")} == {weights}
     images = load_image_tables(out / "per_image.npz", {k: (int(k), 4) for k in counts["score"]}, 5)
     assert "intervals" in result["steps"]
     for k, entry in result["clusters"].items():

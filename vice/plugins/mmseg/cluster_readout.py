@@ -14,7 +14,6 @@ from vice.evaluation.matchings import needs_fit_labels
 from vice.evaluation.pixel_sampler import PixelSampler
 from vice.evaluation.task import Task
 from vice.models.centroids import Centroids
-from vice.models.load import is_spherical
 from vice.plugins.mmseg.backbone import SharedEmbedder
 from vice.plugins.mmseg.cluster_results import write_clusters
 from vice.plugins.mmseg.evaluate_clusters import add_heads, check_clusters, fit_clusters
@@ -76,8 +75,8 @@ class ClusterReadout(CountedReadout):
         self._sampler.gather(cpu_group())
         vectors = self._sampler.vectors() if rank() == 0 else None
         budget = {"memory_limit": self.arguments["memory_limit"], "gpu": False}
-        spherical = is_spherical(self.shared.embedder)
-        self.fits = fit_clusters(vectors, self.task, self.clusters, spherical, budget, meter)
+        embedder = self.shared.embedder
+        self.fits = fit_clusters(vectors, self.task, self.clusters, embedder, budget, meter)
         del self._sampler
         with TemporaryDirectory() as folder:
             add_heads(self.config, Path(folder), self.fits)

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmengine.config import Config
-from torch import Tensor
+from torch import Tensor, nn
 
 from vice.clustering import DEFAULT_MEMORY, Centroids, fit_several
 from vice.errors import UserError
@@ -157,14 +157,14 @@ def _fit(
 ) -> dict[int, Centroids]:
     with meter.step("sample pixels"):
         vectors = sample_split(config, task, shared, task.protocol.kmeans_pixels)
-    return fit_clusters(vectors, task, clusters, is_spherical(shared.embedder), budget, meter)
+    return fit_clusters(vectors, task, clusters, shared.embedder, budget, meter)
 
 
 def fit_clusters(
     vectors: Tensor | None,
     task: Task,
     clusters: Sequence[int],
-    spherical: bool,
+    embedder: nn.Module,
     budget: dict[str, Any],
     meter: StepMeter,
 ) -> dict[int, Centroids]:
@@ -174,7 +174,7 @@ def fit_clusters(
         vectors: float32 (N, D) on the first rank, on others anything.
         task: Gives seed and iterations.
         clusters: Numbers of clusters K.
-        spherical: As in `vice.clustering.fit_kmeans`.
+        embedder: The model whose vectors they are.
         budget: Its ``memory_limit`` and ``gpu``.
         meter: Gets a step for each K.
 
@@ -182,11 +182,11 @@ def fit_clusters(
         K to centroids, on all ranks.
     """
     settings = {"seed": task.seed, "iterations": task.protocol.kmeans_iterations, **budget}
-    found = fit_several(vectors, clusters, spherical=spherical, **settings)
+    found = fit_several(vectors, clusters, spherical=is_spherical(embedder), **settings)
     fits = {}
     for k in clusters:
         with meter.step(f"k-means {k}"):
-            fits[k] = on_first_rank(lambda: next(found))
+            fits[k] = on_first_rank(lambda: next(found)).of_model(embedder)
     return fits
 
 

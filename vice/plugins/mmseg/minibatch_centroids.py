@@ -86,7 +86,10 @@ def fit_minibatch(
         for fit in fits:
             fit.add([unit], [order[image.index]])
     _end_groups(fits, ended, groups)
-    return {k: _centroids(fit, task.seed) for k, fit in zip(clusters, fits, strict=True)}
+    return {
+        k: _centroids(fit, task.seed).of_model(shared.embedder)
+        for k, fit in zip(clusters, fits, strict=True)
+    }
 
 
 def _end_groups(fits: Sequence[MiniBatchKMeans], ended: int, end: int) -> int:
