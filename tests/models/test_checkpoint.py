@@ -111,6 +111,10 @@ def test_format_of_the_future(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "new.safetensors", {"vice": '{"format": 99}'})
     with pytest.raises(UserError, match="has format 99; this version reads 1"):
         load_checkpoint(tmp_path / "new.safetensors")
+    # As a trunk that was exported for other libraries says of itself.
+    save_file({"x": torch.zeros(1)}, tmp_path / "trunk.safetensors", {"vice": '{"file": "x"}'})
+    with pytest.raises(UserError, match="holds no run: of an export give the run"):
+        load_checkpoint(tmp_path / "trunk.safetensors")
 
 
 class Bomb:

@@ -248,8 +248,13 @@ def _read_own(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         ) from error
     if not isinstance(card, dict):
         raise UserError(f"{file} was not written by ViCE: its header has no architecture")
-    if card.get("format") != FORMAT:
-        raise UserError(f"{file} has format {card.get('format')}; this version reads {FORMAT}")
+    if "format" not in card:
+        raise UserError(
+            f"{file} was written by ViCE, but holds no run: of an export give the run that it was "
+            "made of, or MODEL@FILE with its trunk, such as torchvision:resnet18@FILE"
+        )
+    if card["format"] != FORMAT:
+        raise UserError(f"{file} has format {card['format']}; this version reads {FORMAT}")
     if is_damaged(card, tensors):
         raise UserError(
             f"{file} is damaged: its checksum is not that of its content; copy it again"

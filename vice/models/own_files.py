@@ -80,4 +80,6 @@ def _read(path: str | Path, *, tensors: bool) -> tuple[dict[str, str], dict[str,
             names = archive.keys() if tensors else ()
             return archive.metadata() or {}, {n: archive.get_tensor(n) for n in names}
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a whole safetensors file ({error})") from error
+        raise UserError(
+            f"{path} is not a whole safetensors file ({error}): copy or make it again"
+        ) from error

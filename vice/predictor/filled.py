@@ -50,7 +50,8 @@ def filled(
         _write(part, tiles, shape, dtype)
         os.replace(part, path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error}); choose another place") from error
+        reason = error.strerror or error
+        raise UserError(f"{path}: cannot be written ({reason}); choose another place") from error
     finally:
         with suppress(OSError):
             part.unlink()
@@ -58,6 +59,8 @@ def filled(
 
 
 def _check_place(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}: make it first")
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file in it, such as {path / 'embedding.npy'}")
     if not path.exists():
