@@ -10,7 +10,7 @@ import argparse
 import re
 from pathlib import Path
 
-from vice.cli import RESULTS_KEPT, Parser, run, whole
+from vice.cli import RESULTS_KEPT, Parser, run, show, whole
 from vice.evaluation.outlined_images import require_images
 from vice.evaluation.own_readouts import boundary_line
 from vice.model_specs import check_spec
@@ -74,7 +74,7 @@ def main() -> None:
         seed=args.seed,
         device=args.device,
     )
-    print(f"{boundary_line(result)}, {printable(out)}")
+    show(f"{boundary_line(result)}, {printable(out)}")
 
 
 def _name(args: argparse.Namespace) -> str:

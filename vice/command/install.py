@@ -19,6 +19,7 @@ from typing import Any
 from vice.cli import Parser, show
 from vice.errors import UserError
 from vice.paths import requirements
+from vice.runtime.answers import answer
 
 PARTS = ("training", "scoring")
 #: By part: a module that is there if the part is.
@@ -64,10 +65,11 @@ def main() -> int:
     args = parser.parse_args()
     lists = {part: requirements(part) for part in dict.fromkeys(args.parts)}
     pins = {pin.name: pin for path in lists.values() for pin in read_pins(path)}
-    show(describe(list(pins.values())))
     command = _pip() + [word for path in lists.values() for word in ("-r", str(path))]
-    show(f"by: {' '.join(command)}")
-    if args.dry_run or all(pin.same for pin in pins.values()):
+    done = args.dry_run or all(pin.same for pin in pins.values())
+    tell = answer if done else show
+    tell(f"{describe(list(pins.values()))}\nby: {' '.join(command)}")
+    if done:
         return 0
     if not args.yes and not _agreed():
         raise UserError("nothing was installed; --yes installs without asking")

@@ -16,6 +16,7 @@ from vice.images.reading_options import asked_reading
 from vice.names import name_bytes, printable
 from vice.options import options_of
 from vice.paths import check_experiment, typed_path
+from vice.runtime.answers import answer
 from vice.runtime.files import check_folder, make_folder, replace_atomically
 from vice.runtime.folder_lock import sole_launcher
 from vice.runtime.overrides import quote
@@ -69,7 +70,7 @@ def _main(args: argparse.Namespace, held: ExitStack) -> int:
     if args.options:
         from vice.plugins.vissl.config.compose import help_text
 
-        show(help_text(words))
+        answer(help_text(words))
         return 0
     with watch_signals():
         # Importing VISSL takes seconds, and help needs none of it.
