@@ -129,7 +129,10 @@ def main() -> None:
 def _task(args: argparse.Namespace, kinds: Sequence[str]) -> dict[str, Any]:
     if args.boundaries is not None:
         check_there(args.boundaries, "--boundaries: ", "folder")
-    return score_arguments(args, kinds, args.retrieval_protocol)
+    task = score_arguments(args, kinds, args.retrieval_protocol)
+    if args.clusters == [] and task["protocols"]["clusters"].clusters != "own":
+        raise UserError("--clusters: give one number of clusters or more, such as --clusters 27")
+    return task
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from vice.errors import UserError
 from vice.evaluation.protocols import default_protocol, get_protocol
 from vice.experiments.reproduce.tables import Experiment, Scale, key_of, last_of_each
 from vice.names import printable
+from vice.paths import EMPTY
 from vice.runtime.files import write_text
 from vice.runtime.overrides import expand, quote
 
@@ -334,6 +335,8 @@ def parse_datasets(texts: Sequence[str]) -> dict[str, str]:
             name, replacement = "*", text
         elif name not in DATASETS:
             raise UserError(f"--dataset {text}: {name} is none of {', '.join(DATASETS)}")
+        if not replacement:
+            raise UserError(f"--dataset {text!r}: {EMPTY}")
         known = replacement in DATASETS
         replacements[name] = replacement if known else expand(replacement)
     return replacements

@@ -98,9 +98,10 @@ def score(
         )
     if label_free and ("clusters" not in protocols or protocols["clusters"].clusters != "kmeans"):
         raise UserError("views are compared by k-means clusters: ask for them (clusters=kmeans)")
-    for numbers in (clusters, position_clusters):
-        if numbers:
-            check_numbers(numbers)
+    if clusters or ("clusters" in protocols and protocols["clusters"].clusters != "own"):
+        check_numbers(clusters)
+    if position_clusters:
+        check_numbers(position_clusters)
     out = Path(out_dir)
     if boundaries is not None:
         check_outlines(boundaries, protocols.get("clusters"))
