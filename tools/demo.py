@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vice.cli import Parser, run, show
 from vice.images import list_images
+from vice.parts import check_packages, check_part
 from vice.paths import typed_path
 from vice.runtime.files import check_folder
 from vice.runtime.folder_lock import sole_writer
@@ -44,6 +45,12 @@ def main() -> None:
     keep_others_from_demo(args.out)
     if args.images is not None:
         list_images(args.images)
+    check_part("training")
+    if args.images is None:
+        check_part("scoring")
+        check_packages("skimage", "scipy")
+    # Pictures come last, after all that takes time.
+    check_packages("yaml", "matplotlib", "faiss")
     # PyTorch takes seconds to import, and help does without.
     from vice.experiments.demo.steps import run_demo, verdict
     from vice.runtime.files import read_json

@@ -23,6 +23,7 @@ from vice.cli import Parser, run, share, show, whole
 from vice.datasets import DATASETS, open_dataset
 from vice.experiments.reproduce.plan import ReproducePlan, parse_datasets
 from vice.experiments.reproduce.tables import (
+    check_needs,
     load_scale,
     load_table,
     select_readouts,
@@ -91,7 +92,8 @@ def main() -> int:
         answer(listed([args.table] if args.table else table_names()))
         return 0
     table = select_readouts(load_table(args.table), args.readout)
-    rows = [row.name for row in select_rows(table, args.row).rows]
+    chosen = select_rows(table, args.row).rows
+    rows = [row.name for row in chosen]
     scale = load_scale(args.scale)
     check_folder("--out", args.out)
     if args.device is not None:
@@ -100,6 +102,7 @@ def main() -> int:
     for each in datasets.values():
         if each not in DATASETS:
             open_dataset(each, args.data_root)
+    check_needs(chosen)
     # PyTorch takes seconds to import, and neither a list nor a refusal needs it.
     from vice.experiments.reproduce.pairing import write_pairing
     from vice.experiments.reproduce.pictures import write_pictures

@@ -9,9 +9,10 @@ from typing import Any
 
 from vice._version import __version__
 from vice.cli import Parser
-from vice.command.install import PARTS, missing
+from vice.command.install import missing
 from vice.errors import UserError
 from vice.model_specs import check_spec
+from vice.parts import PARTS
 from vice.paths import typed_text
 from vice.runtime.answers import answer
 from vice.runtime.threads import cores

@@ -18,12 +18,10 @@ from typing import Any
 
 from vice.cli import Parser, show
 from vice.errors import UserError
+from vice.parts import PARTS, is_there
 from vice.paths import requirements
 from vice.runtime.answers import answer
 
-PARTS = ("training", "scoring")
-#: By part: a module that is there if the part is.
-SIGNS = {"training": "vissl", "scoring": "mmseg"}
 #: Packages of which the wheel of another one holds an older copy. Pip installs them after it; with
 #: other programs either may come last.
 OVERWRITTEN = {"classy-vision": "vissl"}
@@ -131,7 +129,7 @@ def describe(pins: list[Pin]) -> str:
 
 def missing(part: str) -> bool:
     """Whether a part is not installed."""
-    return importlib.util.find_spec(SIGNS[part]) is None
+    return not is_there(PARTS[part][1])
 
 
 def is_overwritten(name: str) -> bool:

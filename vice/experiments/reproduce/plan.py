@@ -238,9 +238,9 @@ def composed(config: str, overrides: tuple[str, ...]) -> dict[str, Any]:
 
 @lru_cache(maxsize=512)
 def _composed(config: str, overrides: tuple[str, ...]) -> tuple[dict[str, Any], set[str]]:
+    # This first: it says which command installs what both need.
+    from vice.plugins.vissl.config.compose import compose_with_defaults  # isort: skip
     from omegaconf import OmegaConf
-
-    from vice.plugins.vissl.config.compose import compose_with_defaults
 
     composition, filled = compose_with_defaults([f"config={config}", *overrides])
     plain: Any = OmegaConf.to_container(composition, resolve=True)
