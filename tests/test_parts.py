@@ -152,7 +152,8 @@ def test_no_door_embeds_for_a_fit_that_cannot_be(monkeypatch, tmp_path):
     images, out = [tmp_path / "a.png"], tmp_path / "out"
     for kind in ("images", "labels"):
         (tmp_path / kind / "val").mkdir(parents=True)
-        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / kind / "val" / "a.png")
+        name = {"images": "a.png", "labels": "a_1.png"}[kind]
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / kind / "val" / name)
     predictor = vice.load("lab", device="cpu")
     monkeypatch.setitem(sys.modules, "faiss", None)
     monkeypatch.setattr(Predictor, "embed", lambda *_, **__: pytest.fail("embedded"))

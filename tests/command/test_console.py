@@ -99,6 +99,7 @@ def closed_pipe():
     return os.fdopen(writer, "w")
 
 
+@pytest.mark.filterwarnings("ignore:Setuptools is replacing")
 @pytest.mark.parametrize("words", ANSWERS.values(), ids=list(ANSWERS))
 @pytest.mark.parametrize(
     ("lost", "status", "line"),
