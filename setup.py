@@ -12,7 +12,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "vice" / "_version.py").re
 # library alone needs.
 CORE = ["torch>=2.11", "torchvision>=0.26", "numpy>=2.0", "pillow"]
 IMAGES = ["opencv-contrib-python-headless>=4.9,<5"]
-SCORING = ["faiss-cpu>=1.9", "scipy>=1.11"]
+KMEANS = ["faiss-cpu>=1.9"]
 CHECKPOINTS = ["safetensors>=0.4"]
 #: Folders of the checkout that the wheel holds below ``vice``.
 BROUGHT_ALONG = ("configs", "tools", "requirements")
@@ -47,7 +47,8 @@ setup(
     },
     install_requires=[*CORE, *IMAGES, *CHECKPOINTS],
     extras_require={
-        "scoring": SCORING,
+        "explore": KMEANS,
+        "scoring": [*KMEANS, "scipy>=1.11"],
         "objects": ["scikit-learn>=1.4"],
         "crf": ["pydensecrf2>=1.1"],
         "coco": ["pycocotools>=2.0.8"],

@@ -57,6 +57,7 @@ REFUSED = {
     "export RUN --to onnx -o m --concepts concept.json": "did you mean concepts.json?",
     "export-masks phots --to coco -o m": "did you mean photos?",
     "segment RUN photos -o photos": "lie in this output folder",
+    "score lab --dataset SET --clusters": "--clusters: give one number of clusters or more",
     "score outputs/rum --dataset SET --linear": "did you mean outputs/run?",
     "score RUN --dataset sett --linear": "did you mean set?",
     "score RUN --dataset coco72 --linear": "did you mean coco27?",

@@ -1,9 +1,21 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from vice import paths
+from vice import cli, paths
+from vice.command import console
 from vice.errors import UserError
+from vice.experiments.reproduce.plan import parse_datasets
+from vice.runtime.files import check_folder
+
+#: Options and arguments of commands that are texts, and neither paths nor hold one.
+NO_PATHS = {
+    "--against", "--bands", "--device", "--fit-split", "--memory", "--readout", "--row", "--scale",
+    "--set", "--shard", "--split", "--split-fit", "--split-score", "overrides", "parts", "table",
+    "words",
+}  # fmt: skip
 
 
 def test_checkout_and_wheel(tmp_path, monkeypatch):
@@ -20,3 +32,56 @@ def test_checkout_and_wheel(tmp_path, monkeypatch):
 
 def test_this_checkout_has_the_configs_of_mmsegmentation():
     assert (paths.config_root() / "mmseg" / "linear_folder.py").is_file()
+
+
+class Parsed(Exception):
+    """Holds the parser of a command that was about to read its words."""
+
+
+def parsers():
+    def caught(parser, *words):
+        raise Parsed(parser)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli.Parser, "parse_args", caught)
+        patch.setattr(cli.Parser, "parse_intermixed_args", caught)
+        patch.setattr(cli, "run", lambda main, **more: main())
+        patch.setattr(cli, "program", None)
+        patch.setattr(sys, "argv", sys.argv)
+        for word in (*console.WORDS, *console.FURTHER):
+            with pytest.raises(Parsed) as found:
+                console.main([word, "x"])
+            yield word, found.value.args[0]
+
+
+def test_no_command_takes_an_empty_path():
+    """Such as that of a shell variable that is not set, which would be the working directory."""
+    plain, paths_seen = set(), 0
+    for word, parser in parsers():
+        for action in parser._actions:
+            name = action.option_strings[0] if action.option_strings else action.dest
+            if action.nargs == 0 or action.choices is not None:
+                continue
+            if action.type is None:
+                plain.add(f"{word} {name}")
+                continue
+            with pytest.raises(Exception) as refused:
+                parser._get_value(action, "")
+            paths_seen += paths.EMPTY in str(refused.value)
+    assert paths_seen > 60
+    # NAME=DATASET: looked at below.
+    assert {each for each in plain if each.split()[1] not in NO_PATHS} == {"reproduce --dataset"}
+
+
+def test_the_option_of_an_empty_path_is_named(capsys, monkeypatch):
+    monkeypatch.setattr("vice.cli.program", None)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    with pytest.raises(SystemExit) as end:
+        console.main(["select", "lab", "photos", "-n", "3", "--out", ""])
+    assert end.value.code == 2
+    assert f"argument --out/-o: {paths.EMPTY}" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"config\.CHECKPOINT\.DIR: empty"):
+        check_folder("config.CHECKPOINT.DIR", "")
+    for text in ("", "coco27="):
+        with pytest.raises(UserError, match="--dataset .*: empty"):
+            parse_datasets([text])

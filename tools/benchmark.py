@@ -17,6 +17,7 @@ from vice.cli import Parser, run
 from vice.model_specs import check_spec
 from vice.nearest import did_you_mean
 from vice.paths import check_there, typed_path, typed_text
+from vice.runtime.answers import answer
 from vice.runtime.device_names import NAMES, check_device, check_device_name
 from vice.runtime.files import check_folder
 
@@ -87,21 +88,21 @@ def main() -> int:
     kind = check_device(device, "--device").type
     processor = f"{kind.upper()}, {platform.machine()}"
     name = torch.cuda.get_device_name() if kind == "cuda" else processor
-    print(f"{name}, torch {torch.__version__}, small={args.small}\n")
+    answer(f"{name}, torch {torch.__version__}, small={args.small}\n")
     more = {"growth": {"picture": args.out}, "superpixels": {"folder": args.images}}
     failed = False
     for part in args.parts or PARTS:
         rows = measured(part_of(PARTS[part]), device, small=args.small, **more.get(part, {}))
         failed |= rows[0].part == FAILED
-        print(to_markdown(part, rows, absolute=device != "cpu"), flush=True)
+        answer(to_markdown(part, rows, absolute=device != "cpu"))
     if args.labelled is not None:
         asked = {"folder": args.labelled, "spec": args.spec}
         rows = measured(part_of("readouts:readouts"), device, small=args.small, **asked)
         failed |= rows[0].part == FAILED
-        print(to_markdown("read-outs", rows, absolute=device != "cpu"), flush=True)
+        answer(to_markdown("read-outs", rows, absolute=device != "cpu"))
     if args.bsds is not None:
         rows = part_of("images:superpixel_outlines")(args.bsds)
-        print(to_markdown("outlines", rows, absolute=False), flush=True)
+        answer(to_markdown("outlines", rows, absolute=False))
     return int(failed)
 
 

@@ -12,7 +12,7 @@ Examples:
 import os
 from pathlib import Path
 
-from vice.cli import Parser, run, whole
+from vice.cli import Parser, run, show, whole
 from vice.errors import UserError
 from vice.names import printable
 from vice.paths import check_config
@@ -64,11 +64,11 @@ def main() -> int:
         )
     kept = report.images - len(report.broken) - len(report.unwritten)
     each = report.size / max(1, kept) / 1024
-    print(f"{report.images} images, {report.made} new maps, {each:.1f} KiB each")
+    show(f"{report.images} images, {report.made} new maps, {each:.1f} KiB each")
     if report.broken:
-        print(f"{kept} images have a map, {len(report.broken)} are left out")
+        show(f"{kept} images have a map, {len(report.broken)} are left out")
     for message in report.broken[:10]:
-        print(f"cannot be read: {printable(message)}")
+        show(f"cannot be read: {printable(message)}")
     if report.unwritten:
         raise UserError(
             f"cannot write {len(report.unwritten)} of {report.images} maps into "

@@ -15,6 +15,7 @@ Examples:
 
 from vice.cli import Parser, run
 from vice.paths import check_there, typed_path
+from vice.runtime.answers import answer
 from vice.runtime.files import check_folder, write_text
 
 
@@ -52,7 +53,7 @@ def main() -> None:
     paired = pairing_sections(pair_tables(tables, args.against)) if tables else []
     paired += further
     if args.out is None:
-        print(to_markdown(tables, paired), end="")
+        answer(to_markdown(tables, paired).removesuffix("\n"))
     else:
         to_page = to_html if args.out.suffix == ".html" else to_markdown
         write_text(args.out, to_page(tables, paired))

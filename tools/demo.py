@@ -9,8 +9,9 @@ Examples:
 import argparse
 from pathlib import Path
 
-from vice.cli import Parser, run
+from vice.cli import Parser, run, show
 from vice.images import list_images
+from vice.parts import check_packages, check_part
 from vice.paths import typed_path
 from vice.runtime.files import check_folder
 from vice.runtime.folder_lock import sole_writer
@@ -44,6 +45,12 @@ def main() -> None:
     keep_others_from_demo(args.out)
     if args.images is not None:
         list_images(args.images)
+    check_part("training")
+    if args.images is None:
+        check_part("scoring")
+        check_packages("skimage", "scipy")
+    # Pictures come last, after all that takes time.
+    check_packages("yaml", "matplotlib", "faiss")
     # PyTorch takes seconds to import, and help does without.
     from vice.experiments.demo.steps import run_demo, verdict
     from vice.runtime.files import read_json
@@ -52,14 +59,14 @@ def main() -> None:
     with sole_writer(args.out):
         report = run_demo(args.out, args.images, args.overrides)
     results = read_json(args.out / RESULTS_NAME, "delete it, and call this again")
-    print(f"\nDone in {results['seconds']:.0f} s. Open {report} in a browser.")
-    print(
+    show(f"\nDone in {results['seconds']:.0f} s. Open {report} in a browser.")
+    show(
         f"Checkpoint: {args.out / 'train'} (vice.load reads it); figures: {args.out / RESULTS_NAME}"
     )
     if "scores" in results:
-        print("mIoU in % on images that no fit has seen; higher is better, chance is about 10:")
-        print("\n".join(verdict(results)))
-        print("trained: this run; random: the same network untrained; lab: colour alone.")
+        show("mIoU in % on images that no fit has seen; higher is better, chance is about 10:")
+        show("\n".join(verdict(results)))
+        show("trained: this run; random: the same network untrained; lab: colour alone.")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ import argparse
 import re
 from pathlib import Path
 
-from vice.cli import RESULTS_KEPT, Parser, run, whole
+from vice.cli import RESULTS_KEPT, Parser, run, show, whole
 from vice.evaluation.outlined_images import require_images
 from vice.evaluation.own_readouts import boundary_line
 from vice.model_specs import check_spec
 from vice.names import printable
+from vice.parts import check_packages
 from vice.paths import check_there, typed_text
 from vice.runtime.device_names import NAMES, check_device, check_device_name
 from vice.runtime.files import check_folder
@@ -57,6 +58,7 @@ def main() -> None:
         check_there(args.centroids, "--centroids: ", "centroid file")
     for split in [args.split] + [args.fit_split] * (args.clusters is not None):
         require_images(args.dataset, split)
+    check_packages("scipy", *["faiss"] * (args.clusters is not None))
     if args.device is not None:
         check_device(args.device, "--device")
     # PyTorch takes seconds to import, and help needs it not.
@@ -74,7 +76,7 @@ def main() -> None:
         seed=args.seed,
         device=args.device,
     )
-    print(f"{boundary_line(result)}, {printable(out)}")
+    show(f"{boundary_line(result)}, {printable(out)}")
 
 
 def _name(args: argparse.Namespace) -> str:

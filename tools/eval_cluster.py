@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vice.cli import RESULTS_KEPT, number, run, whole
+from vice.cli import RESULTS_KEPT, number, run, show, whole
 from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
 from vice.evaluation.protocols import Protocol
@@ -51,7 +51,7 @@ def main() -> None:
         for k, entry in result["clusters"].items()
     )
     out = printable(task["out_dir"])
-    print(f"mIoU / accuracy in %: {summary}; {result['protocol']['title']}, {out}")
+    show(f"mIoU / accuracy in %: {summary}; {result['protocol']['title']}, {out}")
 
 
 def _task(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vice.cli import RESULTS_KEPT, run
+from vice.cli import RESULTS_KEPT, run, show
 from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
 from vice.names import printable
@@ -33,11 +33,11 @@ def main() -> None:
         result = evaluate_linear(**task)
     best = result.get(BEST_NAME)
     if best is not None:
-        print(
+        show(
             f"epoch {best['epoch']} of {best['epochs']}, the best on the {best['chosen_on']}: "
             f"mIoU / accuracy in %: {percent(best)}"
         )
-    print(
+    show(
         f"linear: mIoU / accuracy in %: {percent(result['linear'])}; "
         f"{result['protocol']['title']}, {printable(task['out_dir'])}"
     )

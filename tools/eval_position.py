@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vice.cli import RESULTS_KEPT, run, whole
+from vice.cli import RESULTS_KEPT, run, show, whole
 from vice.errors import UserError
 from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, task_arguments
@@ -39,9 +39,11 @@ def main() -> None:
         from vice.plugins.mmseg.evaluate_position import evaluate_position
 
         result = evaluate_position(**task, clusters=args.clusters)
-    print("\n".join(position_lines(result["position"])))
-    print(f"mIoU / accuracy in %, of a sample; {result['protocol']['title']}, ", end="")
-    print(printable(task["out_dir"]))
+    show("\n".join(position_lines(result["position"])))
+    show(
+        f"mIoU / accuracy in %, of a sample; {result['protocol']['title']}, "
+        f"{printable(task['out_dir'])}"
+    )
 
 
 def _task(args: argparse.Namespace) -> dict[str, Any]:

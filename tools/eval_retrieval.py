@@ -6,7 +6,7 @@ The protocol is hummingbird2023 where none is named; retrieval takes any other, 
 
 from __future__ import annotations
 
-from vice.cli import RESULTS_KEPT, number, run, whole
+from vice.cli import RESULTS_KEPT, number, run, show, whole
 from vice.datasets.subsets import check_fraction
 from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
@@ -46,7 +46,7 @@ def main() -> None:
         )
     matchings = result["protocol"]["fields"]["retrieval_matchings"]
     summary = ", ".join(f"{name} {percent(result['retrieval'][name])}" for name in matchings)
-    print(
+    show(
         f"retrieval: mIoU / accuracy in %, by matching: {summary}; "
         f"{result['protocol']['title']}, {printable(task['out_dir'])}"
     )

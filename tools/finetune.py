@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vice.cli import RESULTS_KEPT, number, run, whole
+from vice.cli import RESULTS_KEPT, number, run, show, whole
 from vice.datasets.subsets import check_fraction
 from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
@@ -55,7 +55,7 @@ def main() -> None:
             backbone_lr_mult=args.backbone_lr_mult,
             crop=args.crop,
         )
-    print(
+    show(
         f"fine-tuned on {result['subset']['images']} images: mIoU / accuracy in %: "
         f"{percent(result['finetune'])}; {result['protocol']['title']}, "
         f"{printable(task['out_dir'])}"

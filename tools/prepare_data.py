@@ -28,7 +28,7 @@ in folders of their own, or annotations in COCO's format. --show draws some of t
 
 import argparse
 
-from vice.cli import Parser, run, whole
+from vice.cli import Parser, run, show, whole
 from vice.datasets.preparation import RELEASES, prepare
 from vice.paths import check_there, typed_path
 
@@ -74,7 +74,7 @@ def main() -> None:
         purpose=args.purpose,
         threads=args.threads,
     )
-    print(f"{args.name} is ready for {args.purpose}: {len(done)} parts under {args.root}")
+    show(f"{args.name} is ready for {args.purpose}: {len(done)} parts under {args.root}")
 
 
 def _describe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -91,8 +91,11 @@ def _describe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None
         from vice.models.load import reading_as
 
         reading = reading_as(str(args.read_as))
-    print(describe_folder(args.path, args.out, args.classes, show=args.show, again=args.again,
-                          reading=reading))  # fmt: skip
+    show(
+        describe_folder(
+            args.path, args.out, args.classes, show=args.show, again=args.again, reading=reading
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from vice.cli import RESULTS_KEPT, Parser, run, whole
 from vice.model_specs import check_spec
 from vice.paths import check_there, typed_text
+from vice.runtime.answers import answer
 from vice.runtime.device_names import NAMES
 from vice.runtime.files import check_folder
 from vice.runtime.own_folder import keep_others_from_results
@@ -51,7 +52,7 @@ def main() -> int:
         device=args.device,
         workers=args.workers,
     )
-    print("\n".join(differences) or f"all scores of {args.result} are reproduced exactly")
+    answer("\n".join(differences) or f"all scores of {args.result} are reproduced exactly")
     return 1 if differences else 0
 
 

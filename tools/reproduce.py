@@ -19,10 +19,11 @@ Examples:
 import argparse
 from pathlib import Path
 
-from vice.cli import Parser, run, share, whole
+from vice.cli import Parser, run, share, show, whole
 from vice.datasets import DATASETS, open_dataset
 from vice.experiments.reproduce.plan import ReproducePlan, parse_datasets
 from vice.experiments.reproduce.tables import (
+    check_needs,
     load_scale,
     load_table,
     select_readouts,
@@ -30,6 +31,7 @@ from vice.experiments.reproduce.tables import (
     table_names,
 )
 from vice.paths import typed_path, typed_text
+from vice.runtime.answers import answer
 from vice.runtime.device_names import NAMES, check_device, check_device_name
 from vice.runtime.files import check_folder
 
@@ -74,21 +76,24 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def show(names: list[str]) -> None:
+def listed(names: list[str]) -> str:
+    lines = []
     for name in names:
         table = load_table(name)
-        print(f"{name}: {table.title}" + (f" ({table.source})" if table.source else ""))
+        lines.append(f"{name}: {table.title}" + (f" ({table.source})" if table.source else ""))
         for row in table.rows:
-            print(f"    {row.name}{'' if row.evaluate else ' (published figures only)'}")
+            lines.append(f"    {row.name}{'' if row.evaluate else ' (published figures only)'}")
+    return "\n".join(lines)
 
 
 def main() -> int:
     args = parse()
     if args.list:
-        show([args.table] if args.table else table_names())
+        answer(listed([args.table] if args.table else table_names()))
         return 0
     table = select_readouts(load_table(args.table), args.readout)
-    rows = [row.name for row in select_rows(table, args.row).rows]
+    chosen = select_rows(table, args.row).rows
+    rows = [row.name for row in chosen]
     scale = load_scale(args.scale)
     check_folder("--out", args.out)
     if args.device is not None:
@@ -97,6 +102,7 @@ def main() -> int:
     for each in datasets.values():
         if each not in DATASETS:
             open_dataset(each, args.data_root)
+    check_needs(chosen)
     # PyTorch takes seconds to import, and neither a list nor a refusal needs it.
     from vice.experiments.reproduce.pairing import write_pairing
     from vice.experiments.reproduce.pictures import write_pictures
@@ -128,11 +134,11 @@ def main() -> int:
     table = reported_rows(table, outcome, rows)
     file = write_report(table, outcome, plan)
     paired = write_pairing(table, outcome, plan)
-    print(f"\n{to_markdown(table, outcome, plan)}\n{file}")
+    show(f"\n{to_markdown(table, outcome, plan)}\n{file}")
     if args.pictures and (sheet := write_pictures(table, outcome, plan, args.pictures)):
-        print(f"{sheet}: the same images under every row")
+        show(f"{sheet}: the same images under every row")
     if paired is not None:
-        print(f"{paired}: intervals, and differences over the same images")
+        show(f"{paired}: intervals, and differences over the same images")
     return 1 if outcome.failures else 0
 
 

@@ -25,6 +25,7 @@ import sys
 
 from vice.cli import run, show
 from vice.paths import check_config, experiment_names
+from vice.runtime.answers import answer
 from vice.runtime.preemption import watch_signals
 
 #: Said where it is stopped.
@@ -36,12 +37,12 @@ def main() -> int:
     asked = [text for text in overrides if text not in ("-h", "--help")]
     if not asked:
         names = "\n    ".join(experiment_names())
-        show(f"{__doc__}\nNames:\n    {names}")
+        answer(f"{__doc__}\nNames:\n    {names}")
         return 0
     if asked != overrides:
         from vice.plugins.vissl.config.compose import help_text
 
-        show(help_text(asked))
+        answer(help_text(asked))
         return 0
     check_config(asked)
     with watch_signals():

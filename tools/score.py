@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from vice.cli import number, run, whole
+from vice.cli import number, run, show, whole
 from vice.errors import UserError
 from vice.evaluation.begin import begun
 from vice.evaluation.compare import readouts
@@ -110,26 +110,29 @@ def main() -> None:
         result = results[kind]
         found = ", ".join(f"{name} {percent(of)}" for name, of in readouts(result).items())
         out = printable(result["arguments"]["out_dir"])
-        print(f"{kind}: mIoU / accuracy in %: {found}; {result['protocol']['title']}, {out}")
+        show(f"{kind}: mIoU / accuracy in %: {found}; {result['protocol']['title']}, {out}")
     if "position" in kinds:
         result = results["position"]
-        print("\n".join(f"position: {line}" for line in position_lines(result["position"])))
-        print(
+        show("\n".join(f"position: {line}" for line in position_lines(result["position"])))
+        show(
             f"position: {result['protocol']['title']}, {printable(result['arguments']['out_dir'])}"
         )
     for name, result in results.get("boundaries", {}).items():
-        print(f"boundaries {name}: {boundary_line(result)}")
+        show(f"boundaries {name}: {boundary_line(result)}")
     if args.label_free:
         shown = ", ".join(
             f"{name} {value:.3g}" for name, value in results["label_free"]["scores"].items()
         )
-        print(f"label-free: {shown}")
+        show(f"label-free: {shown}")
 
 
 def _task(args: argparse.Namespace, kinds: Sequence[str]) -> dict[str, Any]:
     if args.boundaries is not None:
         check_there(args.boundaries, "--boundaries: ", "folder")
-    return score_arguments(args, kinds, args.retrieval_protocol)
+    task = score_arguments(args, kinds, args.retrieval_protocol)
+    if args.clusters == [] and task["protocols"]["clusters"].clusters != "own":
+        raise UserError("--clusters: give one number of clusters or more, such as --clusters 27")
+    return task
 
 
 if __name__ == "__main__":

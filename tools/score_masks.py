@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vice.cli import RESULTS_KEPT, Parser, run
+from vice.cli import RESULTS_KEPT, Parser, run, show
 from vice.datasets import open_dataset
 from vice.names import printable
 from vice.paths import check_there, typed_path, typed_text
@@ -67,7 +67,7 @@ def main() -> None:
         tell_replaced(out, result)
         save_image_tables(out / PER_IMAGE_NAME, {}, {MASK_SUMS: sums})
         write_json(out / RESULTS_NAME, result, allow_nan=False)
-    print(f"{mask_line(result)}, {printable(str(out))}")
+    show(f"{mask_line(result)}, {printable(str(out))}")
 
 
 if __name__ == "__main__":

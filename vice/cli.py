@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TextIO
 from vice.errors import OptionError, UserError, one_line
 from vice.nearest import did_you_mean
 from vice.runtime import interrupts
+from vice.runtime.answers import answer, say
 from vice.runtime.files import disk_errors
 from vice.runtime.launch import read_environment
 from vice.runtime.loader_faults import half_built_loaders_are_silent
@@ -91,7 +92,7 @@ def _status(main: Callable[[], int | None], joins: bool, kept: str) -> int:
             return _unless_unread(main)
     except Preempted as stop:
         if first:
-            _say(stop.message)
+            say(stop.message)
         return STOPPED
     except (KeyboardInterrupt, Exception) as raised:
         # C extensions, such as NumPy's in its import, make another exception of an interrupt.
@@ -99,12 +100,12 @@ def _status(main: Callable[[], int | None], joins: bool, kept: str) -> int:
             interrupts.end_helpers()
             said = str(raised) if isinstance(raised, KeyboardInterrupt) else ""
             if first:
-                _say(said or interrupts.MESSAGE + (f": {kept}" if kept else ""))
+                say(said or interrupts.MESSAGE + (f": {kept}" if kept else ""))
             return interrupts.status()
         if not isinstance(raised, UserError):
             raise
         text = raised.spelled(OPTIONS) if isinstance(raised, OptionError) else str(raised)
-        _say(f"error: {one_line(UserError(text))}")
+        say(f"error: {one_line(UserError(text))}")
         return 2
 
 
@@ -130,17 +131,13 @@ def _unless_unread(main: Callable[[], int | None]) -> int:
 
 
 def show(text: str) -> None:
-    """Prints what a command has come to; if nobody reads it, it was done all the same."""
+    """Prints what a command has come to; where that is lost, it was done all the same.
+
+    What it was called for, and no file holds, is an `answer`.
+    """
     with contextlib.suppress(OSError):
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
-
-
-def _say(message: str) -> None:
-    # A terminal that is lost must change neither what was done nor the exit status.
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"{message}\n")
-        sys.stderr.flush()
 
 
 def is_first() -> bool:
@@ -181,6 +178,16 @@ class Parser(argparse.ArgumentParser):
         """As of `argparse`; examples call the command as this call did."""
         text = super().format_help()
         return text.replace(f"python tools/{Path(sys.argv[0]).name}", program) if program else text
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # By itself argparse ends well where help is lost, and not where nobody hears what is wrong.
+        line = message.removesuffix("\n")
+        if file is sys.stdout:
+            answer(line)
+        elif file is sys.stderr:
+            say(line)
+        else:
+            super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with status 2."""

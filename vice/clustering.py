@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.models.centroids import Centroids
+from vice.parts import package
 
 __all__ = ["DEFAULT_MEMORY", "Centroids", "fit_kmeans", "fit_several"]
 
@@ -57,6 +58,7 @@ def fit_kmeans(
         The centroids.
 
     Raises:
+        MissingPart: FAISS is not installed.
         UserError: Wrong shape, vectors that are not finite or too long for float32, fewer vectors
             than clusters, a memory limit that has no room for k vectors, or no GPU for FAISS.
 
@@ -189,12 +191,7 @@ def _scaled(sample: Tensor, points: Tensor, spherical: bool) -> Tensor:
 def _run_faiss(
     points: Tensor, k: int, spherical: bool, seed: int, iterations: int, gpu: bool
 ) -> Centroids:
-    try:
-        import faiss
-    except ImportError as error:
-        raise UserError(
-            "k-means needs FAISS: pip install faiss-cpu (or faiss-gpu, to fit on a GPU)"
-        ) from error
+    faiss = package("faiss")
     if gpu and not (hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus()):
         raise UserError(
             "k-means on the GPU needs a GPU and a FAISS built for it: pip install faiss-gpu "

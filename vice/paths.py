@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Iterable
 from pathlib import Path
 
 from vice.errors import UserError
 from vice.nearest import did_you_mean, near_path
+
+#: What is said of a path of no characters.
+EMPTY = "empty, as a shell variable is that is not set; give a name or a path"
 
 
 def config_root() -> Path:
@@ -115,10 +119,21 @@ def check_config(overrides: Iterable[str]) -> None:
 
 
 def typed_path(text: str) -> Path:
-    """A path of a command line, with the ``~`` that a shell leaves alone in ``--out=~/eval``."""
-    return Path(os.path.expanduser(text))
+    """Type of an option: a path, with the ``~`` that a shell leaves alone in ``--out=~/eval``.
+
+    Raises:
+        ArgumentTypeError: It is empty, which would stand for the working directory.
+    """
+    return Path(os.path.expanduser(_not_empty(text)))
 
 
 def typed_text(text: str) -> str:
     """The same of a text that may be a path or hold one: ``random:~/run``, ``timm:NAME@~/file``."""
+    text = _not_empty(text)
     return re.sub(r"(?:^|(?<=[:@=]))~[^/:@=]*", lambda match: os.path.expanduser(match[0]), text)
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ArgumentTypeError(EMPTY)
+    return text

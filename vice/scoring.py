@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vice.errors import UserError
 from vice.labels import IGNORE
+from vice.parts import package
 
 IntArray: TypeAlias = "Tensor | np.ndarray"
 Mapping: TypeAlias = "Tensor | np.ndarray | Sequence[int]"
@@ -143,7 +144,7 @@ class CountTable:
         Returns:
             int64 (K,), the class of each cluster.
         """
-        from scipy.optimize import linear_sum_assignment
+        linear_sum_assignment = package("scipy.optimize").linear_sum_assignment
 
         mapping = self.greedy()
         clusters, classes = linear_sum_assignment(self.counts.numpy(), maximize=True)
@@ -184,7 +185,7 @@ class CountTable:
         Returns:
             int64 (K,), the class of each cluster.
         """
-        from scipy.optimize import linear_sum_assignment
+        linear_sum_assignment = package("scipy.optimize").linear_sum_assignment
 
         mapping = self.argmax_iou()
         clusters, classes = linear_sum_assignment(self.pair_ious().numpy(), maximize=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -77,6 +79,69 @@ def test_the_other_package_of_this_name(capsys, monkeypatch):
     status, said = ended(["compare", "--help"], capsys)
     assert status == 2 and said.out == ""
     assert said.err.startswith("error: the package vice 1.3.1 ") and said.err.count("\n") == 1
+
+
+#: What needs no model, no data and no framework, and leaves nothing but what it prints.
+ANSWERS = {
+    "": [],
+    "--help": ["--help"],
+    "--version": ["--version"],
+    "info": ["info"],
+    "install": ["install", "training", "scoring", "--dry-run"],
+    "reproduce": ["reproduce", "--list"],
+    **{f"{word} --help": [word, "--help"] for word in (*console.WORDS, *console.FURTHER)},
+}
+
+
+def closed_pipe():
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w")
+
+
+@pytest.mark.filterwarnings("ignore:Setuptools is replacing")
+@pytest.mark.parametrize("words", ANSWERS.values(), ids=list(ANSWERS))
+@pytest.mark.parametrize(
+    ("lost", "status", "line"),
+    [
+        (partial(open, "/dev/full", "w"), 2, "error: cannot write to standard output: No space"),
+        (closed_pipe, 141, ""),
+    ],
+    ids=["full", "unread"],
+)
+def test_an_answer_that_is_lost_is_a_failure(words, lost, status, line, capsys, monkeypatch):
+    monkeypatch.setattr("vice.cli.program", None)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    with lost() as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        found, said = ended(words, capsys)
+        assert found == status
+        assert said.err.startswith(line) and said.err.count("\n") == (status == 2)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        ("--help >&-", 0, ""),
+        ("--version >&- 2>&-", 0, ""),
+        ("nonsense 2>&-", 2, ""),
+        ("nonsense 2>/dev/full", 2, ""),
+        ("compare 2>/dev/full", 2, ""),
+        ("--help >/dev/full 2>/dev/full", 2, ""),
+        ("--help >/dev/full", 2, "error: cannot write to standard output: No space left on device"),
+    ],
+)
+def test_streams_that_take_nothing(command, status, said, tmp_path):
+    line = f"exec {sys.executable} -m vice {command}"
+    done = subprocess.run(
+        ["bash", "-c", line],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tool("score.py").parents[1])},
+    )
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith(said) and done.stderr.count("\n") == bool(said)
 
 
 @pytest.mark.parametrize("part", ["vissl", "mmseg"])

@@ -1,7 +1,7 @@
 """The words of the command ``vice``, and what stands behind each.
 
 Most are scripts of ``tools/``, which run as they are; their help and messages then name the word.
-Nothing but the standard library is imported before a word is known.
+Nothing that needs more than the standard library is imported before a word is known.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from importlib import import_module
 from typing import NoReturn
 
 from vice._version import __version__
+from vice.errors import UserError
 from vice.nearest import close_names
+from vice.runtime import interrupts
+from vice.runtime.answers import answer, say
 
 #: What people come for: the word, what it does, and a script of ``tools/`` or a module here.
 WORDS = {
@@ -57,10 +60,10 @@ def main(words: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if words is None else words)
     word = given[0] if given else "--help"
     if word in ("-h", "--help", "help"):
-        _print(help_text())
+        _answer(help_text())
         return
     if word in ("-V", "--version"):
-        _print(f"vice-embeddings {__version__}")
+        _answer(f"vice-embeddings {__version__}")
         return
     target = WORDS[word][1] if word in WORDS else FURTHER.get(word)
     if target is None:
@@ -113,9 +116,17 @@ def _refuse(word: str) -> NoReturn:
 
 
 def _end(message: str) -> NoReturn:
-    sys.stderr.write(f"error: {message}\n")
+    say(f"error: {message}")
+    interrupts.give_up_unread()
     sys.exit(2)
 
 
-def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+def _answer(text: str) -> None:
+    """`vice.runtime.answers.answer`, ended as `vice.cli.run` ends it, which would load more."""
+    try:
+        answer(text)
+    except UserError as error:
+        _end(str(error))
+    except OSError:
+        interrupts.give_up_unread()
+        sys.exit(interrupts.UNREAD)

@@ -16,6 +16,7 @@ from vice.command.inputs import (
 )
 from vice.explore.explorer_files import ExplorerFiles
 from vice.names import printable
+from vice.parts import check_packages
 from vice.paths import typed_path
 
 EXAMPLE = """\
@@ -50,6 +51,9 @@ def main() -> None:
     add("--seed", type=whole(0, 2**31 - 1), default=0, help="of samples and fitted concepts (0)")
     add_computing(parser)
     args = parser.parse_args()
+    if args.concepts is None and not args.own:
+        # Frames of videos are written, and images embedded, before anything is fitted.
+        check_packages("faiss")
     inputs, predictor = begin(args, lambda _: ExplorerFiles(args.out))
     images = inputs.images
     # Imported late: help does without PyTorch.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vice.cli import Parser, show, whole
 from vice.names import printable
+from vice.parts import check_packages
 from vice.paths import check_there, typed_path
 from vice.runtime.files import check_folder
 
@@ -39,6 +40,8 @@ def main() -> None:
     args = parser.parse_args()
     check_there(args.masks, what="folder of masks")
     check_folder("--out", args.out)
+    if args.to == "coco":
+        check_packages("pycocotools")
     from vice.explore.export_masks import export_masks
 
     said = export_masks(args.masks, args.out, args.to, least=args.min_area)

@@ -8,11 +8,13 @@ import sys
 from typing import Any
 
 from vice._version import __version__
-from vice.cli import Parser, show
-from vice.command.install import PARTS, missing
+from vice.cli import Parser
+from vice.command.install import missing
 from vice.errors import UserError
 from vice.model_specs import check_spec
+from vice.parts import PARTS
 from vice.paths import typed_text
+from vice.runtime.answers import answer
 from vice.runtime.threads import cores
 
 EXAMPLE = """\
@@ -38,9 +40,9 @@ def main() -> None:
     if args.model:
         check_spec(args.model)
     if args.card:
-        show(read_card(args.model))
+        answer(read_card(args.model))
         return
-    show(_table(describe_model(args.model) if args.model else describe_machine()))
+    answer(_table(describe_model(args.model) if args.model else describe_machine()))
 
 
 def read_card(spec: str) -> str:

@@ -18,11 +18,10 @@ from typing import Any
 
 from vice.cli import Parser, show
 from vice.errors import UserError
+from vice.parts import PARTS, is_there
 from vice.paths import requirements
+from vice.runtime.answers import answer
 
-PARTS = ("training", "scoring")
-#: By part: a module that is there if the part is.
-SIGNS = {"training": "vissl", "scoring": "mmseg"}
 #: Packages of which the wheel of another one holds an older copy. Pip installs them after it; with
 #: other programs either may come last.
 OVERWRITTEN = {"classy-vision": "vissl"}
@@ -64,10 +63,11 @@ def main() -> int:
     args = parser.parse_args()
     lists = {part: requirements(part) for part in dict.fromkeys(args.parts)}
     pins = {pin.name: pin for path in lists.values() for pin in read_pins(path)}
-    show(describe(list(pins.values())))
     command = _pip() + [word for path in lists.values() for word in ("-r", str(path))]
-    show(f"by: {' '.join(command)}")
-    if args.dry_run or all(pin.same for pin in pins.values()):
+    done = args.dry_run or all(pin.same for pin in pins.values())
+    tell = answer if done else show
+    tell(f"{describe(list(pins.values()))}\nby: {' '.join(command)}")
+    if done:
         return 0
     if not args.yes and not _agreed():
         raise UserError("nothing was installed; --yes installs without asking")
@@ -129,7 +129,7 @@ def describe(pins: list[Pin]) -> str:
 
 def missing(part: str) -> bool:
     """Whether a part is not installed."""
-    return importlib.util.find_spec(SIGNS[part]) is None
+    return not is_there(PARTS[part][1])
 
 
 def is_overwritten(name: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vice.cli import Parser, share, show, whole
-from vice.command.fitting import fitted_concepts
+from vice.command.fitting import CONCEPTS_NAME, fitted_concepts
 from vice.command.inputs import (
     Inputs,
     Stops,
@@ -21,6 +21,7 @@ from vice.command.inputs import (
 )
 from vice.explore.in_order import WORKERS
 from vice.names import printable
+from vice.parts import check_packages
 from vice.paths import typed_path
 from vice.runtime.own_folder import keep_kinds_apart
 from vice.runtime.run_folder import MASKS_RECORD_NAME
@@ -41,8 +42,8 @@ masks/NAME.png has a pixel's concept as its value, overlays/NAME.jpg shows it ov
 summary.csv has each concept's share of each image; of GeoTIFFs georeferenced/NAME.tif is the mask
 with their georeference. The same command goes on where it was stopped.
 """
-#: Formats of embeddings, named here so that help needs no library.
-FORMS = ("npz", "zarr", "parquet")
+#: Formats of embeddings, named here so that help needs no library, and the package of each.
+FORMS = {"npz": "", "zarr": "zarr", "parquet": "pyarrow"}
 #: How much the masks of videos change.
 VIDEOS_NAME = "videos.json"
 #: Said where it is stopped.
@@ -73,6 +74,11 @@ def main() -> None:
         ", ".join(FORMS))  # fmt: skip
     add_computing(parser)
     args = parser.parse_args()
+    # Frames of videos are written, and images embedded, before anything is fitted or written.
+    if args.clusters is not None and not (args.out / CONCEPTS_NAME).exists():
+        check_packages("faiss")
+    if FORMS.get(args.embeddings):
+        check_packages(FORMS[args.embeddings])
     inputs, predictor = begin(args, lambda _: keep_kinds_apart(args.out, MASKS_RECORD_NAME))
     images = inputs.images
     # Imported late: help does without PyTorch.

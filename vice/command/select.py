@@ -20,6 +20,7 @@ from vice.command.inputs import (
 )
 from vice.errors import UserError
 from vice.names import name_bytes, printable
+from vice.parts import check_packages
 from vice.runtime.files import read_json
 from vice.runtime.own_folder import keep_kinds_apart
 from vice.runtime.run_folder import SELECTION_RECORD_NAME
@@ -95,6 +96,7 @@ def main() -> None:
         keep_kinds_apart(args.out, RECORD)
         keep_earlier(args.out, asked)
 
+    check_packages("faiss")
     inputs, predictor = begin(args, look)
     images = inputs.images
     paths = [str(path.absolute()) for path in images]

@@ -15,7 +15,9 @@ from vice.images import ImageReading, list_images
 from vice.images.reading_options import asked_reading
 from vice.names import name_bytes, printable
 from vice.options import options_of
+from vice.parts import check_part
 from vice.paths import check_experiment, typed_path
+from vice.runtime.answers import answer
 from vice.runtime.files import check_folder, make_folder, replace_atomically
 from vice.runtime.folder_lock import sole_launcher
 from vice.runtime.overrides import quote
@@ -62,6 +64,8 @@ def _main(args: argparse.Namespace, held: ExitStack) -> int:
         changes = [*args.changes, *reading_words(args)]
         _checked(args.config, args.images, args.out, changes)
         _look(args)
+        # Before the list of several places is written.
+        check_part("training")
         if len(args.images or ()) > 1 and args.out is not None and not args.options:
             # Until the training holds the folder itself, another list could take its place.
             held.enter_context(sole_launcher(args.out))
@@ -69,7 +73,7 @@ def _main(args: argparse.Namespace, held: ExitStack) -> int:
     if args.options:
         from vice.plugins.vissl.config.compose import help_text
 
-        show(help_text(words))
+        answer(help_text(words))
         return 0
     with watch_signals():
         # Importing VISSL takes seconds, and help needs none of it.

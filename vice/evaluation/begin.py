@@ -13,6 +13,7 @@ from vice.cli import is_first
 from vice.datasets import open_dataset
 from vice.evaluation.protocols import Protocol
 from vice.model_specs import check_spec
+from vice.parts import check_part
 from vice.paths import check_there
 from vice.runtime.device_names import check_device, check_device_name
 from vice.runtime.launch import read_environment
@@ -43,6 +44,7 @@ def begun(
     if read_environment(os.environ) is None:
         task = make_task()
         look(task)
+        check_part("scoring")
     # PyTorch takes seconds to import, and neither help nor a refusal needs it.
     from vice.runtime.rendezvous import join_from_environment
 

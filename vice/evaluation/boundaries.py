@@ -19,6 +19,7 @@ from PIL import Image
 
 from vice.errors import UserError, brief
 from vice.images.picture_formats import open_picture
+from vice.parts import package
 
 
 def overlaps(regions: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -78,15 +79,14 @@ def connected_segments(labels: np.ndarray) -> np.ndarray:
     Returns:
         int64 (H, W), contiguous from 0; pixels are connected to the four beside them.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
+    sparse, csgraph = package("scipy.sparse"), package("scipy.sparse.csgraph")
     index = np.arange(labels.size).reshape(labels.shape)
     right, below = labels[:, :-1] == labels[:, 1:], labels[:-1] == labels[1:]
     first = np.concatenate([index[:, :-1][right], index[:-1][below]])
     second = np.concatenate([index[:, 1:][right], index[1:][below]])
-    graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(labels.size,) * 2)
-    return connected_components(graph, directed=False)[1].astype(np.int64).reshape(labels.shape)
+    graph = sparse.coo_array((np.ones(len(first), bool), (first, second)), shape=(labels.size,) * 2)
+    numbers = csgraph.connected_components(graph, directed=False)[1]
+    return np.asarray(numbers, np.int64).reshape(labels.shape)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from vice.evaluation.results import plain
 from vice.images.survey import survey_images
 from vice.models.centroids import Centroids
 from vice.models.load import is_spherical
+from vice.parts import check_packages
 from vice.predictor import Predictor, load
 from vice.runtime.files import write_json
 from vice.runtime.folder_lock import sole_writer
@@ -79,12 +80,14 @@ def evaluate_boundaries(
         each image.
 
     Raises:
+        MissingPart: SciPy, or FAISS for clusters, is not installed.
         UserError: No such model, images, annotations or concepts, or an image that cannot be read.
     """
     folder = Path(folder)
     if clusters is not None and centroids is not None:
         raise UserError("clusters and centroids are one setting: leave one out")
     require_annotations(folder, split)
+    check_packages("scipy", *["faiss"] * (clusters is not None))
     predictor = load(spec, device)
     readout = BoundaryReadout(
         out_dir, *_concepts(predictor, folder, clusters, fit_split, centroids, seed)

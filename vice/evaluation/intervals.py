@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from vice.evaluation.image_counts import ImageTables
+from vice.parts import package
 
 #: Number of resamples, and seed of all of them.
 RESAMPLES = 1000
@@ -227,7 +228,7 @@ def _centered(values: np.ndarray, score: float) -> np.ndarray:
 
 def _resampled_counts(tables: ImageTables, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Tables of resamples, float64 (R', K, C), some at a time; whole numbers below 2^53."""
-    from scipy.sparse import csr_matrix
+    csr_matrix = package("scipy.sparse").csr_matrix
 
     shape = tables.images, tables.num_cells
     by_image = csr_matrix((tables.counts.astype(float), tables.cells, tables.starts), shape)
@@ -242,7 +243,7 @@ def _resampled_counts(tables: ImageTables, resamples: int, seed: int) -> Iterato
 
 def _match(counts: np.ndarray, name: str) -> np.ndarray:
     """A matching of ``MATCHED_ANEW`` of many tables: (R, K, C) to classes (R, K)."""
-    from scipy.optimize import linear_sum_assignment
+    linear_sum_assignment = package("scipy.optimize").linear_sum_assignment
 
     if name == "hungarian":
         worth = counts

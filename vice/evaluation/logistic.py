@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.parts import package
 
 #: Largest entry of the gradient, see `fit_logistic`, at which a fit counts as converged.
 TOLERANCE = 1e-5
@@ -82,7 +83,7 @@ def fit_logistic(
     Raises:
         UserError: Features, or a solution, that are not finite.
     """
-    from scipy.optimize import minimize
+    minimize = package("scipy.optimize").minimize
 
     if not torch.isfinite(features).all():
         raise UserError("the probe cannot be fitted: embeddings of the fitted split are not finite")

@@ -16,6 +16,7 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.evaluation.image_counts import ImageTables, image_cells
 from vice.labels import IGNORE
+from vice.parts import package
 from vice.scoring import CountTable
 
 #: Channels that are upsampled at once.
@@ -137,13 +138,7 @@ class ObjectClusters:
         batch: int = 1000,
         seed: int = 1234,
     ) -> None:
-        try:
-            from sklearn.cluster import MiniBatchKMeans
-            from sklearn.decomposition import PCA
-        except ImportError as error:
-            raise UserError(
-                "clusters=objects needs scikit-learn: pip install scikit-learn"
-            ) from error
+        cluster, decomposition = package("sklearn.cluster"), package("sklearn.decomposition")
         number, dim = vectors.shape
         if number < max(clusters, components) or dim < components:
             raise UserError(
@@ -151,10 +146,12 @@ class ObjectClusters:
                 f"{components} principal components: give more images, or lower objects_components"
             )
         # Solver: the exact one, where the default would take a randomised one for wide vectors.
-        self._pca = PCA(components, whiten=True, svd_solver="full")
+        self._pca = decomposition.PCA(components, whiten=True, svd_solver="full")
         points = self._pca.fit_transform(vectors.astype(np.float64))
         # Restarts: three, scikit-learn's default of that time (before its version 1.4).
-        self._kmeans = MiniBatchKMeans(clusters, batch_size=batch, random_state=seed, n_init=3)
+        self._kmeans = cluster.MiniBatchKMeans(
+            clusters, batch_size=batch, random_state=seed, n_init=3
+        )
         self._kmeans.fit(points)
 
     def assign(self, vectors: np.ndarray) -> np.ndarray:

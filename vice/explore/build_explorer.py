@@ -20,6 +20,7 @@ from vice.explore.kept_pass import KeptPass
 from vice.explore.named_concepts import COSINE, EUCLIDEAN, NamedConcepts, model_title
 from vice.models.concepts import Concepts
 from vice.models.load import is_spherical, unfinished
+from vice.parts import check_packages
 from vice.predictor import Predictor
 from vice.runtime.folder_lock import sole_writer
 from vice.runtime.provenance import digest, digest_tensors
@@ -82,11 +83,14 @@ def build_explorer(
 
     Raises:
         PassStopped: It was asked to stop.
+        MissingPart: Concepts are to be fitted, and FAISS is not installed.
         UserError: The folder holds something else, the disk is too small, no image can be read, or
             the concepts are compared in a way that the page cannot.
     """
     spherical = is_spherical(predictor.embedder)
-    if concepts is not None:
+    if concepts is None:
+        check_packages("faiss")
+    else:
         _check(concepts.vectors, spherical, predictor)
     # Once before it waits for another, and once when that one is gone.
     ExplorerFiles(out)

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from vice.errors import MissingPart, UserError
+from vice.errors import UserError
 from vice.models.load import is_spherical
+from vice.parts import check_packages
 from vice.predictor import Predictor
 from vice.runtime.files import disk_errors, make_folder, replace_atomically, write_json
 from vice.runtime.provenance import digest
@@ -46,7 +47,7 @@ class EmbeddingFiles:
     def __init__(self, folder: Path, form: str, predictor: Predictor) -> None:
         self.folder, self.form = folder, FORMS[form]
         if self.form.package:
-            _require(self.form.package, form)
+            check_packages(self.form.package)
         card: dict[str, Any] = {
             "model": predictor.name,
             "weights": digest(predictor.embedder),
@@ -161,15 +162,6 @@ def _zarr_source(path: Path) -> str:
     import zarr
 
     return str(zarr.open_array(str(path), mode="r").attrs.get(_SOURCE, ""))
-
-
-def _require(package: str, form: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(package) is None:
-        raise MissingPart(
-            f"embeddings as {form} need {package}: pip install {package}, or take npz", name=package
-        )
 
 
 FORMS = {

@@ -14,6 +14,7 @@ from vice.errors import UserError
 from vice.explore.kept_pass import KeptPass, PassStopped, source_of
 from vice.models.centroids import Centroids
 from vice.models.load import is_spherical
+from vice.parts import check_packages
 from vice.predictor import Predictor
 from vice.runtime.progress import progress
 
@@ -47,9 +48,11 @@ def fit_concepts(
         The centroids.
 
     Raises:
+        MissingPart: FAISS is not installed; said before an image is embedded.
         UserError: Fewer vectors than clusters, or no image can be read.
         PassStopped: It was asked to stop.
     """
+    check_packages("faiss")
     rng = np.random.default_rng(seed)
     chosen = sorted(rng.permutation(len(images))[:IMAGES])
     each = -(-VECTORS // len(chosen))

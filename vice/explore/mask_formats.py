@@ -20,10 +20,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from vice.errors import MissingPart, UserError
+from vice.errors import UserError
 from vice.explore.label_studio import encode_brush
 from vice.explore.mask_files import read_mask
 from vice.explore.specks import remove_specks
+from vice.parts import package
 from vice.runtime.files import make_folder, write_json, write_text
 from vice.visualize.maps import colorize, palette
 from vice.visualize.sheets import save_png
@@ -237,10 +238,4 @@ def outlines_of(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def _coder() -> Any:
-    try:
-        from pycocotools import mask
-    except ModuleNotFoundError as error:
-        raise MissingPart(
-            "the format of COCO needs pycocotools: pip install pycocotools", name="pycocotools"
-        ) from error
-    return mask
+    return package("pycocotools.mask")

@@ -15,6 +15,7 @@ from vice.explore.explorer_pass import grid_of, pooled
 from vice.explore.fitted_concepts import fit_vectors
 from vice.explore.kept_pass import KeptPass, PassStopped, source_of
 from vice.models.load import is_spherical
+from vice.parts import check_packages
 from vice.predictor import Predictor
 from vice.runtime.progress import progress
 
@@ -80,8 +81,10 @@ def select_images(
 
     Raises:
         PassStopped: It was asked to stop.
+        MissingPart: FAISS is not installed; said before an image is embedded.
         UserError: No image can be read, or there are fewer without near-duplicates than are wanted.
     """
+    check_packages("faiss")
     regions, layouts, numbers, unread = _embedded(predictor, images, memory, kept, stopped)
     spherical = is_spherical(predictor.embedder)
     rng = np.random.default_rng(seed)

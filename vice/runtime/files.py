@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError, brief
+from vice.paths import EMPTY
 from vice.runtime.loader_faults import loader_fault
 from vice.runtime.regular_file import open_regular
 
@@ -54,9 +55,11 @@ def check_folder(name: str, path: str | Path) -> None:
         path: The folder.
 
     Raises:
-        UserError: A file is in its place or above it, it may not be written, or the path is too
-            long for the disk.
+        UserError: A file is in its place or above it, it may not be written, or the path is empty
+            or too long for the disk.
     """
+    if not str(path):
+        raise UserError(f"{name}: {EMPTY}")
     folder = Path(path).absolute()
     try:
         os.path.lexists(folder) or folder.exists()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from vice.errors import UserError
+from vice.errors import MissingPart, UserError
 from vice.names import printable
 from vice.runtime.files import read_json
 from vice.runtime.run_folder import (
@@ -149,5 +149,7 @@ def keep_others_from_demo(folder: Path) -> None:
 def _is_config(folder: Path) -> bool:
     try:
         return "VICE" in read_config(folder)
+    except MissingPart:
+        raise
     except (UserError, TypeError):
         return False

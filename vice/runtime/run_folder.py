@@ -12,6 +12,7 @@ from typing import Any
 
 from vice.errors import UserError, brief
 from vice.nearest import near_path
+from vice.parts import package
 from vice.redaction import redact_text
 from vice.runtime.files import read_json, write_json
 from vice.runtime.regular_file import open_regular
@@ -68,13 +69,13 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     Only plain YAML is read: no tag makes an object, and no ``${...}`` is looked up.
 
     Raises:
+        MissingPart: PyYAML is not installed.
         UserError: It is not whole, or no plain YAML.
     """
-    import yaml
-
     path = run_dir / CONFIG_NAME
     if not path.exists():
         return {}
+    yaml = package("yaml")
     remedy = "training writes it at its start: copy it from the run folder"
     try:
         with open_regular(path) as file:

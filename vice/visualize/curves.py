@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from vice.errors import UserError
+from vice.parts import package
 from vice.runtime.files import make_folder, replace_atomically
 
 Record = dict[str, Any]
@@ -45,8 +46,7 @@ def plot_curves(records: Sequence[Record], path: str | Path, *, columns: int = 3
     Raises:
         UserError: No record holds any of these quantities.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    canvas, figures = package("matplotlib.backends.backend_agg"), package("matplotlib.figure")
 
     panels = [
         (title, note, series)
@@ -56,8 +56,8 @@ def plot_curves(records: Sequence[Record], path: str | Path, *, columns: int = 3
     if not panels:
         raise UserError("the health records hold no loss and no other quantity to plot")
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(3.5 * columns, 2.7 * rows), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figures.Figure(figsize=(3.5 * columns, 2.7 * rows), dpi=110, layout="constrained")
+    canvas.FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()

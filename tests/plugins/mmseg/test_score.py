@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.helpers.processes import ROOT, launch
-from vice.errors import UserError
+from vice.errors import MissingPart, UserError
 from vice.evaluation.compare import divide_folders
 from vice.evaluation.evaluate_boundaries import evaluate_boundaries
 from vice.evaluation.options import evaluation_parser, score_arguments
@@ -288,6 +288,28 @@ def test_outlines_of_all_clusters_are_those_of_their_files(make_folder, tmp_path
 def arguments_of(kinds, *texts):
     parser = evaluation_parser("", "")
     return score_arguments(parser.parse_args(["lab", "--dataset", "d", *texts]), kinds)
+
+
+def test_what_needs_k_means_is_refused_before_data_are_looked_at(
+    make_folder, tmp_path, monkeypatch
+):
+    root, native = make_folder(), protocols()
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setattr(
+        "vice.plugins.mmseg.content.look_at_images", lambda *_, **__: pytest.fail("looked")
+    )
+    out = tmp_path / "out"
+    for call in (
+        lambda: score("lab", root, out, protocols=native, clusters=[2]),
+        lambda: score("lab", root, out, protocols=native, clusters=[2], position_clusters=[2]),
+        lambda: evaluate_clusters("lab", root, out, clusters=[2]),
+        lambda: evaluate_position("lab", root, out, clusters=[2]),
+    ):
+        with pytest.raises(MissingPart, match="k-means needs FAISS"):
+            call()
+    with pytest.raises(UserError, match=r"clusters \[\]: give one or more"):
+        score("lab", root, out, protocols=native)
+    assert not out.exists()
 
 
 def test_each_kind_gets_the_fields_that_are_its_own():

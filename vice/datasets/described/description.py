@@ -11,9 +11,10 @@ from typing import Any
 
 from vice.datasets.class_names import MAX_CLASSES
 from vice.datasets.described.stored_values import pack, unpack
-from vice.errors import MissingPart, UserError, brief
+from vice.errors import UserError, brief
 from vice.labels import IGNORE
 from vice.nearest import did_you_mean
+from vice.parts import package
 from vice.runtime.files import write_text
 from vice.runtime.regular_file import open_regular
 
@@ -110,7 +111,7 @@ def write_description(description: Description, path: Path) -> None:
     Raises:
         UserError: The folder cannot be written, or nobody could read what would be written.
     """
-    yaml = _yaml()
+    yaml = package("yaml")
     try:
         _checked(yaml.safe_load(yaml.safe_dump(_plain(description))))
     except UserError as error:
@@ -145,20 +146,12 @@ def _plain(description: Description) -> dict[str, Any]:
 
 
 def _load(path: Path) -> Any:
-    yaml = _yaml()
+    yaml = package("yaml")
     try:
         with open_regular(path) as file:
             return yaml.safe_load(file)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not whole ({brief(error)}); {_REMEDY}") from error
-
-
-def _yaml() -> Any:
-    try:
-        import yaml
-    except ModuleNotFoundError as error:
-        raise MissingPart("dataset.yaml needs PyYAML: pip install pyyaml", name="yaml") from error
-    return yaml
 
 
 def _checked(plain: Any) -> Description:

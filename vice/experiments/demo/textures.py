@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from vice.errors import UserError
+from vice.parts import package
 
 SPLITS = ("train", "val")
 PHOTOGRAPHS = ("chelsea", "coffee", "astronaut", "rocket", "hubble_deep_field", "retina")
@@ -87,13 +88,7 @@ def load_picture(name: str) -> np.ndarray:
     """
     if name not in LICENSES:
         raise UserError(f"no demo picture is called {name!r}; choose one of {', '.join(LICENSES)}")
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise UserError(
-            "the demo's pictures come with scikit-image, which is not installed: "
-            "pip install scikit-image"
-        ) from error
+    data = package("skimage.data")
     return np.asarray(getattr(data, name)())
 
 
@@ -123,7 +118,7 @@ def load_texture(source: TextureSource, split: str) -> np.ndarray:
 
 
 def _flatten(gray: np.ndarray, sigma: float = 16.0) -> np.ndarray:
-    from scipy.ndimage import gaussian_filter
+    gaussian_filter = package("scipy.ndimage").gaussian_filter
 
     detail = gray - gaussian_filter(gray, sigma, mode="reflect")
     detail -= detail.mean()

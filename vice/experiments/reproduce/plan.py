@@ -23,6 +23,7 @@ from vice.errors import UserError
 from vice.evaluation.protocols import default_protocol, get_protocol
 from vice.experiments.reproduce.tables import Experiment, Scale, key_of, last_of_each
 from vice.names import printable
+from vice.paths import EMPTY
 from vice.runtime.files import write_text
 from vice.runtime.overrides import expand, quote
 
@@ -237,9 +238,9 @@ def composed(config: str, overrides: tuple[str, ...]) -> dict[str, Any]:
 
 @lru_cache(maxsize=512)
 def _composed(config: str, overrides: tuple[str, ...]) -> tuple[dict[str, Any], set[str]]:
+    # This first: it says which command installs what both need.
+    from vice.plugins.vissl.config.compose import compose_with_defaults  # isort: skip
     from omegaconf import OmegaConf
-
-    from vice.plugins.vissl.config.compose import compose_with_defaults
 
     composition, filled = compose_with_defaults([f"config={config}", *overrides])
     plain: Any = OmegaConf.to_container(composition, resolve=True)
@@ -334,6 +335,8 @@ def parse_datasets(texts: Sequence[str]) -> dict[str, str]:
             name, replacement = "*", text
         elif name not in DATASETS:
             raise UserError(f"--dataset {text}: {name} is none of {', '.join(DATASETS)}")
+        if not replacement:
+            raise UserError(f"--dataset {text!r}: {EMPTY}")
         known = replacement in DATASETS
         replacements[name] = replacement if known else expand(replacement)
     return replacements

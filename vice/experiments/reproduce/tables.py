@@ -21,6 +21,7 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.nearest import did_you_mean
+from vice.parts import check_packages, check_part, lacking
 from vice.paths import config_root
 
 #: Keys of a part that an experiment has as they are.
@@ -109,6 +110,21 @@ class Scale:
     images: int = 0
     held_out: int = 64
     finetuned: str = ""
+
+
+def check_needs(rows: Sequence[Experiment]) -> None:
+    """Sees whether what trains and scores rows is installed: they take days.
+
+    Raises:
+        MissingPart: Something is not; says which command installs it.
+    """
+    kinds = {arguments["kind"] for row in rows for arguments in row.evaluate.values()}
+    if any(row.config is not None for row in rows if row.evaluate):
+        check_part("training")
+    if kinds - {"timing"}:
+        check_part("scoring")
+    if "clusters" in kinds:
+        check_packages("faiss")
 
 
 def table_names() -> list[str]:
@@ -308,7 +324,10 @@ def _folder() -> Path:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    import yaml
+    try:
+        import yaml
+    except ImportError as error:
+        raise lacking("training", error) from error
 
     content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     return content

@@ -11,7 +11,7 @@ import warnings
 from contextlib import redirect_stdout
 from io import StringIO
 
-from vice.errors import MissingPart
+from vice.parts import lacking
 
 try:
     with warnings.catch_warnings(), redirect_stdout(StringIO()) as printed:
@@ -22,12 +22,9 @@ try:
         import mmseg
         import mmseg.datasets
         import mmseg.models
+        import scipy  # noqa: F401 - what scores are computed with
 except ModuleNotFoundError as error:
-    raise MissingPart(
-        f"scoring needs MMSegmentation and what it imports ({error}); install the pinned set with "
-        "vice install scoring",
-        name=error.name,
-    ) from error
+    raise lacking("scoring", error) from error
 
 from vice.plugins.mmseg.backbone import ViceBackbone
 from vice.plugins.mmseg.batches import EvenPreProcessor, NumberedSampler

@@ -24,6 +24,7 @@ from vice.evaluation.matchings import MATCHING_NAMES, ON_FIT, needs_fit_labels
 from vice.evaluation.results import describe
 from vice.evaluation.task import Task, make_task
 from vice.models.load import is_spherical
+from vice.parts import check_packages
 from vice.plugins.mmseg.backbone import SharedEmbedder, share_embedder
 from vice.plugins.mmseg.cluster_head import own_concepts
 from vice.plugins.mmseg.cluster_results import write_clusters
@@ -48,6 +49,8 @@ from vice.scoring import CountTable
 logger = logging.getLogger(__name__)
 #: Numbers of clusters where none is asked for.
 DEFAULT_CLUSTERS = (27,)
+#: Value of ``clusters`` of a protocol to the package that fits them.
+CLUSTER_PACKAGES = {"kmeans": "faiss", "objects": "sklearn"}
 
 
 @writes_results
@@ -267,6 +270,8 @@ def check_clusters(clusters: Sequence[int], task: Task) -> None:
     """Raises a `UserError` for numbers of clusters or matchings that cannot be had."""
     check_numbers(clusters)
     protocol = task.protocol
+    if protocol.clusters in CLUSTER_PACKAGES:
+        check_packages(CLUSTER_PACKAGES[protocol.clusters])
     if not protocol.fit_labels and needs_fit_labels(protocol.matchings):
         name = next(name for name in protocol.matchings if name in ON_FIT)
         raise UserError(

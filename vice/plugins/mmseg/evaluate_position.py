@@ -10,6 +10,7 @@ from typing import Any
 from vice.errors import UserError
 from vice.evaluation.results import describe
 from vice.evaluation.task import make_task
+from vice.parts import check_packages
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.content import check_data
 from vice.plugins.mmseg.evaluate_clusters import check_numbers
@@ -58,6 +59,7 @@ def evaluate_position(
     protocol = task.protocol
     if clusters:
         check_numbers(clusters)
+        check_packages("faiss")
     if not protocol.fit_labels:
         raise UserError(
             f"{protocol.name} fits on {protocol.fit_split}, which has no labels to score with and "

@@ -17,6 +17,7 @@ from vice.evaluation.protocol_effects import KIND_FIELDS
 from vice.evaluation.protocols import Protocol
 from vice.evaluation.results import describe
 from vice.evaluation.task import Task, make_task
+from vice.parts import check_packages
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.plugins.mmseg.cluster_readout import ClusterReadout
 from vice.plugins.mmseg.content import check_data
@@ -98,9 +99,13 @@ def score(
         )
     if label_free and ("clusters" not in protocols or protocols["clusters"].clusters != "kmeans"):
         raise UserError("views are compared by k-means clusters: ask for them (clusters=kmeans)")
-    for numbers in (clusters, position_clusters):
-        if numbers:
-            check_numbers(numbers)
+    if clusters or ("clusters" in protocols and protocols["clusters"].clusters != "own"):
+        check_numbers(clusters)
+    if clusters and protocols.get("clusters") and protocols["clusters"].clusters == "kmeans":
+        check_packages("faiss")
+    if position_clusters:
+        check_numbers(position_clusters)
+        check_packages("faiss")
     out = Path(out_dir)
     if boundaries is not None:
         check_outlines(boundaries, protocols.get("clusters"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 
-from vice.errors import MissingPart
+from vice.parts import lacking
 
 try:
     with warnings.catch_warnings():
@@ -20,11 +20,7 @@ try:
         import vissl.hooks
         import vissl.utils.hydra_config  # noqa: F401
 except ImportError as error:
-    raise MissingPart(
-        f"training needs VISSL and what it imports ({error}); install the pinned set with "
-        "vice install training",
-        name=error.name,
-    ) from error
+    raise lacking("training", error) from error
 
 from vice.plugins.vissl import (
     collator,
