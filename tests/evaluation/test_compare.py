@@ -292,6 +292,8 @@ def test_all_results_of_folders_of_any_shape_are_shown(tmp_path):
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / name / "results.json").write_text(json.dumps(linear(seed=seed)))
     stopped(tmp_path / "several" / "retrieval", "nothing")
+    # Where score.py keeps what libraries say.
+    (tmp_path / "several" / "runner").mkdir()
     stopped(tmp_path / "stopped", "logs")
     (tmp_path / "notes").mkdir()
     wanted = sorted(tmp_path / name for name in (*places, "several/retrieval", "stopped"))

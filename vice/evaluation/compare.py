@@ -160,6 +160,9 @@ def _unfinished(folder: Path) -> str:
         names = [path.name for path in folder.iterdir()]
     except OSError:
         return ""
+    # Several read-outs: their folder has logs, too, and is not itself one of results.
+    if {*names} & {*KINDS, *OF_THEIR_OWN}:
+        return ""
     if any(name.partition(".")[0] == LOGS_NAME for name in names) or names == [LOCK_NAME]:
         return _STOPPED
     return "" if names else _EMPTY
