@@ -322,6 +322,16 @@ def _scored_data(folder, monkeypatch):
     monkeypatch.setenv("VICE_DATA", str(data))
 
 
+def test_exports_of_the_documents_do_not_refuse_each_other():
+    formats = {}
+    for command in COMMANDS.values():
+        words = command.split()
+        if words[:2] == ["vice", "export"] and {"--to", "--out"} <= set(words):
+            out, to = (words[words.index(option) + 1] for option in ("--out", "--to"))
+            formats.setdefault(out, set()).add(to)
+    assert len(formats) >= 5 and all(len(each) == 1 for each in formats.values()), formats
+
+
 @pytest.mark.parametrize("command", list(COMMANDS.values()), ids=list(COMMANDS))
 def test_a_command_as_it_stands(command, here, monkeypatch, capsys):
     if command in NOT_HERE:

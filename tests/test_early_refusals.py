@@ -21,7 +21,16 @@ REFUSED = {
     "train --images photos --out mine": "mine/train_config.yaml holds something else",
     "export RUN --to onnx -o mine": "mine/export.json holds something else",
     "export RUN --to torchscript -o mine2": "mine2/model.torchscript holds something else",
-    "export RUN --to torchscript -o graphs": "holds an export to another format (embed.onnx)",
+    "export RUN --to torchscript -o graphs": "holds an export to another format (onnx)",
+    "export RUN --to timm -o trunk": "holds an export to another format (torchvision)",
+    "score lab --dataset SET --linear --out one": "one holds the results of one evaluation",
+    "score lab --dataset SET --linear --out outlined": "boundaries holds the results of one eval",
+    "eval-linear lab --dataset SET --out several": "results of several evaluations (linear/results",
+    "eval-position lab --dataset SET --out several": "several evaluations (linear/results.json)",
+    "eval-boundaries lab --dataset SET --out several": "several evaluations (linear/results.json)",
+    "score-masks photos --dataset SET --out several": "several evaluations (linear/results.json)",
+    "repeat one --out several": "results of several evaluations (linear/results.json)",
+    "eval-linear lab --dataset SET --out demo": "demo/results.json holds something else",
     "score lab --dataset SET --clusters 2 --out mine": "clusters/results.json holds something else",
     "demo --out mine": "mine/results.json holds something else",
     "eval-linear lab --dataset SET --out mine": "mine/results.json holds something else",
@@ -82,6 +91,8 @@ REFUSED = {
     "compare RUN --out table.txt": "ends in .md or .html",
     "compare photos": "photos holds no results.json",
     "compare outputs": "outputs holds no results.json",
+    "compare empty": "empty holds no results.json: it is empty",
+    "compare stopped": "stopped holds no results.json: its evaluation did not end",
     "repeat outputs --out mine": "mine/results.json holds something else",
     "repeat outputs/rum --out m": "did you mean outputs/run?",
     "reproduce mian": "did you mean main?",
@@ -129,9 +140,17 @@ def refusals(tmp_path_factory):
     for name in (*(f"mine/{each}" for each in taken), "mine2/model.torchscript"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text("precious")
-    (place / "graphs").mkdir()
-    (place / "graphs" / "export.json").write_text('{"digest": "0"}')
-    (place / "graphs" / "embed.onnx").touch()
+    for name in ("graphs", "empty", "stopped/runner"):
+        (place / name).mkdir(parents=True)
+    (place / "graphs" / "export.json").write_text('{"digest": "0", "format": "onnx"}')
+    (place / "trunk").mkdir()
+    record = '{"digest": "0", "network_there": "torchvision.models.resnet18(weights=None)"}'
+    (place / "trunk" / "export.json").write_text(record)
+    for name in ("one", "outlined/boundaries", "several/linear"):
+        (place / name).mkdir(parents=True)
+        (place / name / "results.json").write_text('{"kind": "linear"}')
+    (place / "demo").mkdir()
+    (place / "demo" / "results.json").write_text('{"training": {}, "versions": {}}')
     gray = Image.fromarray(np.zeros((8, 8), np.uint8))
     folders = [f"set/{kind}/{split}" for kind in ("images", "labels") for split in ("train", "val")]
     for folder in ("photos", *folders):
@@ -155,5 +174,6 @@ def refusals(tmp_path_factory):
 def test_a_mistake_is_refused_at_once_with_its_remedy(line, refusals):
     status, said = refusals[line]
     assert status == 2, said
+    assert "left out" not in said
     last = said.strip().splitlines()[-1]
     assert "error: " in last and REFUSED[line] in last

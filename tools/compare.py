@@ -4,8 +4,8 @@
 Results that were not taken in the same way get tables of their own, and a line says what differs.
 Rows of one table are paired over the same resamples of the scored images: which differences to the
 first row (or the one that --against names) lie within chance. The positional bias, outlines and
-named masks (score_masks.py) get tables of their own. Of a folder of such directories (score.py's)
-all are taken.
+named masks (score_masks.py) get tables of their own. Of a folder that holds such directories, as
+score.py's does, all are taken, with its own results if it has any.
 
 Examples:
     python tools/compare.py outputs/msrc21/*

@@ -11,7 +11,14 @@ import pytest
 
 from tests.helpers.forked import Forked
 from vice.errors import UserError
-from vice.evaluation.compare import differences, make_tables, read_results, row_names, spread
+from vice.evaluation.compare import (
+    differences,
+    divide_folders,
+    make_tables,
+    read_results,
+    row_names,
+    spread,
+)
 from vice.evaluation.comparison_page import to_html, to_markdown
 from vice.evaluation.paired import pair_tables, pairing_sections
 
@@ -244,6 +251,56 @@ def test_a_stopped_read_out_of_a_folder_is_told_of(tmp_path, caplog) -> None:
     (tmp_path / "score" / "clusters" / "results.json").unlink()
     with pytest.raises(UserError, match="clusters holds no results.json"):
         read_results(spread([tmp_path / "score"]))
+
+
+def stopped(folder, how):
+    folder.mkdir(parents=True)
+    if how == "logs":
+        (folder / "runner").mkdir()
+    elif how == "logs and a part":
+        (folder / "runner").mkdir()
+        (folder / "centroids_3.safetensors").touch()
+    elif how == "lock":
+        (folder / ".lock").touch()
+
+
+STOPPED = {
+    "logs": "did not end", "logs and a part": "did not end", "lock": "did not end",
+    "nothing": "it is empty",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", STOPPED)
+def test_what_is_left_out_and_what_is_refused_do_not_contradict_each_other(how, tmp_path, caplog):
+    for name in ("a", "b"):
+        stopped(tmp_path / name, how)
+    folders = [tmp_path / "a", tmp_path / "b"]
+    with pytest.raises(UserError, match=f"a holds no results.json: .*{STOPPED[how]}"):
+        read_results(folders)
+    assert divide_folders(folders) == (folders, []) and "left out" not in caplog.text
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "results.json").write_text('{"kind": "position"}')
+    rest, (own,) = divide_folders([*folders, tmp_path / "own"])
+    assert rest == [] and own["kind"] == "position"
+    assert caplog.text.count("left out") == 2 and caplog.text.count(STOPPED[how]) == 2
+
+
+def test_all_results_of_folders_of_any_shape_are_shown(tmp_path):
+    """One evaluation, several read-outs, both in one folder, and a folder of all of them."""
+    places = ("one", "several/linear", "several/boundaries/5", "both", "both/clusters")
+    for seed, name in enumerate(places):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "results.json").write_text(json.dumps(linear(seed=seed)))
+    stopped(tmp_path / "several" / "retrieval", "nothing")
+    # Where score.py keeps what libraries say.
+    (tmp_path / "several" / "runner").mkdir()
+    stopped(tmp_path / "stopped", "logs")
+    (tmp_path / "notes").mkdir()
+    wanted = sorted(tmp_path / name for name in (*places, "several/retrieval", "stopped"))
+    found = spread([tmp_path / name for name in ("one", "several", "both", "stopped")])
+    assert sorted(found) == wanted and sorted(spread([tmp_path])) == wanted
+    (table,) = make_tables(read_results(found))
+    assert len(table.rows["run"]["linear"]) == len(places)
 
 
 def test_scores_that_stand_in_two_folders_alike_are_counted_once(caplog) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.evaluation.test_compare import linear
 from tests.evaluation.test_image_sums import outlines
 from vice.errors import UserError
 from vice.evaluation.compare import divide_folders
@@ -18,6 +19,7 @@ from vice.evaluation.image_counts import save_image_tables
 from vice.evaluation.image_sums import resampled_sums, sum_intervals
 from vice.evaluation.mask_scores import MASK_SUMS, mask_scores
 from vice.evaluation.outline_sums import outline_scores, outline_sums
+from vice.evaluation.own_readouts import WHEN, position_lines
 from vice.evaluation.own_tables import make_own_tables, own_sections
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,6 +135,45 @@ def test_named_masks_are_paired_image_by_image(rng, tmp_path):
     (tmp_path / "b" / "per_image.npz").write_bytes((tmp_path / "a" / "per_image.npz").read_bytes())
     with pytest.raises(UserError, match="evaluate again"):
         own_sections(tables_of([tmp_path / "a", tmp_path / "b"]))
+
+
+def position(rng, seed, interval):
+    """A result of made-up numbers, as the evaluation writes it; R² may be below 0."""
+
+    def some(*names):
+        values = {name: float(rng.uniform(-0.2, 1)) for name in names}
+        ends = {name: [value - 0.1, value + 0.05] for name, value in values.items()}
+        return values, ends if interval else None
+
+    def readout():
+        values, ends = some("miou", "accuracy")
+        return {**values, "interval": ends}
+
+    def once():
+        r2, ends = some("x", "y")
+        clusters = {"3": {name: readout() for name in ("greedy", "hungarian")}}
+        return {"r2": r2, "r2_interval": ends, "linear": readout(), "clusters": clusters}
+
+    result = linear(seed=seed)
+    result["arguments"]["clusters"] = [3]
+    return {**result, "kind": "position", "position": {when: once() for when in WHEN}}
+
+
+@pytest.mark.parametrize("interval", [True, False])
+def test_every_figure_is_the_one_that_its_read_out_prints(rng, interval):
+    """A share in %, R² as it is."""
+    result = position(rng, 0, interval)
+    (section,) = own_sections(make_own_tables([result]))
+    cells = dict(zip(section.head, section.lines[0], strict=True))
+    printed = dict(zip(WHEN, position_lines(result["position"]), strict=True))
+    assert "in % (R² as it is)" in section.unit and len(cells) == 2 + 2 * 8
+    for name, cell in list(cells.items())[2:]:
+        assert cell in printed[name.split()[0]] and ("[" in cell) == interval
+    seeds = [position(rng, seed, interval) for seed in range(3)]
+    (section,) = own_sections(make_own_tables(seeds))
+    r2 = [each["position"]["before"]["r2"]["x"] for each in seeds]
+    shown = section.lines[0][section.head.index("before r2 x")]
+    assert shown == f"{np.mean(r2):.3f} ± {np.std(r2, ddof=1):.3f}"
 
 
 def test_command_line(rng, tmp_path):

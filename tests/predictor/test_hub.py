@@ -14,6 +14,8 @@ import torch
 import vice
 from vice.command import info
 from vice.errors import UserError
+from vice.evaluation.compare import BEST_NAME, BEST_READOUT, OF_THEIR_OWN
+from vice.evaluation.protocol_effects import KINDS
 from vice.predictor.hub import fetch
 from vice.predictor.model_card import model_card, score_rows
 
@@ -105,8 +107,58 @@ def test_a_result_alone_and_what_is_no_result(run_dir, tmp_path):
     cards = [model_card(checkpoint, name="a", results=each) for each in given]
     assert len(set(cards)) == 1
     (tmp_path / "selection.json").write_text('{"selected": []}')
-    with pytest.raises(UserError, match="selection.json holds no score: give a results.json"):
+    with pytest.raises(UserError, match="selection.json holds no score under a protocol: give a"):
         model_card(checkpoint, name="a", results=[tmp_path / "selection.json"])
+
+
+def result_of(folder, kind):
+    """A result of any kind, as its evaluation writes it."""
+    score = {"miou": 0.25, "accuracy": 0.5, "iou_per_class": {"a": 0.25}}
+    scores = {
+        "linear": score, "finetune": score, "retrieval": {"none": score, "hungarian": score},
+        "clusters": {"21": {"greedy": score, "hungarian": score}},
+        "position": {when: {"r2": {"x": 0.5}, "linear": score} for when in ("before", "after")},
+        "boundaries": {"boundary_f": 0.5}, "masks": score,
+    }  # fmt: skip
+    result = {"kind": kind, "dataset": {"name": "msrc21"}, kind: scores[kind]}
+    if kind not in ("boundaries", "masks"):
+        result["protocol"] = {"name": "native", "hash": "0123456789ab"}
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(result))
+    return folder
+
+
+ROWS = {"linear": 1, "finetune": 1, "retrieval": 2, "clusters": 2}
+
+
+def test_every_kind_of_result_is_in_a_card_or_said_to_be_left_out(run_dir, tmp_path, caplog):
+    checkpoint = vice.load(run_dir, device="cpu").checkpoint
+    assert set(ROWS) == set(KINDS)
+    for kind in OF_THEIR_OWN:
+        own = result_of(tmp_path / "alone" / kind, kind)
+        with pytest.raises(UserError, match=rf"{kind}/results.json holds no score under a protoc"):
+            model_card(checkpoint, name="a", results=own)
+    for kind, number in ROWS.items():
+        result_of(tmp_path / "out" / kind, kind)
+        text = model_card(checkpoint, name="a", results=tmp_path / "out" / kind)
+        rows = [line for line in text.splitlines() if "native 0123456789ab |" in line]
+        assert len(rows) == number and all(f"| msrc21 | {kind}" in row for row in rows)
+    assert "left out" not in caplog.text
+    places = [*(tmp_path / "out" / kind for kind in ("position", "masks"))]
+    places += [tmp_path / "out" / "boundaries" / k for k in ("3", "5")]
+    for place in places:
+        result_of(place, place.name if place.name in OF_THEIR_OWN else "boundaries")
+    text = model_card(checkpoint, name="a", results=[tmp_path / "out"])
+    assert text.count("native 0123456789ab |") == sum(ROWS.values())
+    assert caplog.text.count("left out of the card") == 1
+    assert "4 of 8 results (boundaries 2, masks 1, position 1)" in caplog.text
+
+
+def test_the_best_epoch_of_a_probe_has_the_name_that_tables_give_it(run_dir, tmp_path):
+    folder = result_of(tmp_path / "out", "linear")
+    result = json.loads((folder / "results.json").read_text())
+    result[BEST_NAME] = result["linear"]
+    assert [row["read-out"] for row in score_rows(result)] == ["linear", BEST_READOUT]
 
 
 def test_info_prints_the_card(saved, capsys, monkeypatch):

@@ -10,6 +10,8 @@ import pytest
 from vice.errors import UserError
 from vice.runtime.own_folder import (
     keep_others,
+    keep_others_from_demo,
+    keep_others_from_read_outs,
     keep_others_from_results,
     keep_others_from_run,
     says,
@@ -84,3 +86,56 @@ def test_an_evaluation_writes_over_no_file_of_somebody_else(tmp_path, name):
     (tmp_path / "runner").rmdir()
     (tmp_path / "results.json").write_text('{"protocol": {}}')
     keep_others_from_results(tmp_path)
+
+
+RESULT = '{"kind": "linear", "protocol": {}}'
+READ_OUTS = ("linear", "clusters", "retrieval", "position", "boundaries/5", "boundaries/own")
+
+
+def result(folder, content=RESULT):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(content)
+
+
+@pytest.mark.parametrize("names", [[name] for name in READ_OUTS] + [READ_OUTS])
+def test_one_evaluation_and_several_are_not_mixed(names, tmp_path):
+    """Whichever is there; each is written over by its like."""
+    kinds = ("linear", "clusters", "retrieval", "position")
+    for name in names:
+        result(tmp_path / "several" / name)
+        # Itself again, one of its folders, and a folder beside the others.
+        keep_others_from_results(tmp_path / "several" / name)
+    keep_others_from_read_outs(tmp_path / "several", kinds)
+    keep_others_from_results(tmp_path / "several" / "another")
+    with pytest.raises(UserError, match=r"several evaluations \(.*results.json\), and this is one"):
+        keep_others_from_results(tmp_path / "several")
+    result(tmp_path / "one")
+    keep_others_from_results(tmp_path / "one")
+    with pytest.raises(UserError, match="one holds the results of one evaluation"):
+        keep_others_from_read_outs(tmp_path / "one", kinds)
+    # A folder in which both lie is known by what asks.
+    result(tmp_path / "several")
+    keep_others_from_results(tmp_path / "several")
+    with pytest.raises(UserError, match="several holds the results of one evaluation"):
+        keep_others_from_read_outs(tmp_path / "several", kinds)
+
+
+def test_what_is_no_result_does_not_stand_in_the_way(tmp_path):
+    result(tmp_path / "out" / "notes", '{"precious": 1}')
+    result(tmp_path / "out" / "runner")
+    result(tmp_path / "out" / "maps")
+    keep_others_from_results(tmp_path / "out")
+    keep_others_from_read_outs(tmp_path / "out", ["linear"])
+    keep_others_from_results(tmp_path / "none")
+    keep_others_from_read_outs(tmp_path / "none", ["linear"])
+
+
+def test_results_of_the_demo_and_of_evaluations_are_told_apart(tmp_path):
+    result(tmp_path / "demo", '{"training": {}, "versions": {}}')
+    keep_others_from_demo(tmp_path / "demo")
+    for refuse in (keep_others_from_results, lambda folder: keep_others_from_read_outs(folder, [])):
+        with pytest.raises(UserError, match="choose another output folder"):
+            refuse(tmp_path / "demo")
+    result(tmp_path / "one")
+    with pytest.raises(UserError, match="holds something else"):
+        keep_others_from_demo(tmp_path / "one")

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from vice.cli import Parser, show
 from vice.command.inputs import NAMED, check_concepts, given_concepts
-from vice.errors import UserError
+from vice.export.folder import earlier_files
 from vice.model_specs import check_spec
 from vice.names import printable
 from vice.paths import typed_path, typed_text
 from vice.runtime.files import check_folder
-from vice.runtime.own_folder import keep_others, says
-from vice.runtime.run_folder import EXPORT_RECORD_NAME
 
 if TYPE_CHECKING:
     from vice.predictor import Predictor
@@ -45,14 +43,6 @@ EXAMPLE = "\n".join(
         "says what goes in, and how far it is from the model.",
     ]
 )
-#: Format to the files that it has.
-_FILES = {
-    "onnx": ("embed.onnx", "segment.onnx"),
-    "torchscript": ("model.torchscript",),
-    "torchvision": ("trunk.safetensors",),
-    "timm": ("trunk.safetensors",),
-    "mmseg": ("trunk.pth",),
-}
 #: Said where it is stopped.
 KEPT = "the same command begins again"
 
@@ -76,33 +66,15 @@ def main() -> None:
         parser.error(f"--to {args.to} is the trunk alone: it takes no --concepts and --normalized")
     check_spec(args.model)
     check_folder("--out", args.out)
-    earlier = _earlier(args.out, args.to)
+    earlier = earlier_files(args.out, args.to)
     if args.concepts is not None:
         check_concepts(args.concepts)
     if args.to in FORMATS:
         _export_graph(args)
     else:
         _export_trunk(args)
-    if earlier:
-        show("what an earlier call had exported there under these names is replaced")
-
-
-def _earlier(out: Path, to: str) -> bool:
-    """Whether a folder holds an export to this format, which is then replaced.
-
-    Raises:
-        UserError: It holds one to another, which the same record would speak of, or what is none.
-    """
-    ours = says(out / EXPORT_RECORD_NAME, ("digest",))
-    keep_others(out, (EXPORT_RECORD_NAME, *_FILES[to]), ours=ours)
-    others = (name for names in _FILES.values() if names != _FILES[to] for name in names)
-    other = next((name for name in others if ours and (out / name).exists()), None)
-    if other is not None:
-        raise UserError(
-            f"{printable(str(out))} holds an export to another format ({other}), of which "
-            f"{EXPORT_RECORD_NAME} speaks: choose another output folder"
-        )
-    return ours
+    if earlier is not None:
+        show("what an earlier call had exported there is replaced")
 
 
 def _export_trunk(args: argparse.Namespace) -> None:
@@ -116,8 +88,7 @@ def _export_trunk(args: argparse.Namespace) -> None:
         trunk = mmseg_trunk(predictor.embedder)
     else:
         trunk = TRUNKS[args.to](predictor.embedder)
-    (name,) = _FILES[args.to]
-    made = write_trunk(predictor, args.out, trunk, name=name)
+    made = write_trunk(predictor, args.out, trunk)
     show(f"{made.file}, export.json in {printable(str(args.out))}")
     for line in made.lines:
         show(f"  {line}")

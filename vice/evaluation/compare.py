@@ -19,13 +19,18 @@ from vice.evaluation.protocol_effects import KINDS
 from vice.evaluation.protocols import hashed_fields
 from vice.nearest import near_path
 from vice.runtime.files import read_json
-from vice.runtime.run_folder import RESULTS_NAME
+from vice.runtime.result_folders import LOGS_NAME, folders_within, has_results
+from vice.runtime.run_folder import LOCK_NAME, RESULTS_NAME
 
 logger = logging.getLogger(__name__)
 #: Kinds of results that are no scores of an embedder under a protocol.
 OF_THEIR_OWN = ("position", "boundaries", "masks")
 #: Scores of a probe after the epoch that is best on the scored labels: key and name.
 BEST_NAME, BEST_READOUT = "linear_best", "linear, best epoch"
+#: Why a folder holds no results.
+_STOPPED, _EMPTY = "its evaluation did not end", "it is empty"
+#: How far down results are looked for: in folders of outputs of `vice score`.
+_LEVELS = 2
 #: Arguments that change a score and are in no protocol.
 ASKED_FOR = ("fraction", "subset_seed", "backbone_lr_mult", "crop", "options")
 
@@ -68,11 +73,7 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
             ViCE wrote.
     """
     results = []
-    places = list(map(Path, folders))
-    ended = [place for place in places if (place / RESULTS_NAME).is_file() or not _begun(place)]
-    for place in (place for place in places if place not in ended):
-        logger.warning("left out: %s holds no %s, its evaluation did not end", place, RESULTS_NAME)
-    for folder in ended or places:
+    for folder in _ended(folders):
         file = folder / RESULTS_NAME
         if not file.is_file():
             raise UserError(f"{folder} holds no {RESULTS_NAME}: {_where(folder)}")
@@ -96,18 +97,14 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
 
 
 def spread(folders: Sequence[str | Path]) -> list[Path]:
-    """Folders with results, in place of those that hold nothing but such folders (score.py's).
+    """All folders with results, in place of those that they lie in, such as score.py's.
 
     Those of a folder whose evaluation was stopped are among them, to be told of.
     """
     found: list[Path] = []
     for folder in map(Path, folders):
-        inside: set[Path] = set()
-        if not (folder / RESULTS_NAME).is_file():
-            inside = {file.parent for file in folder.glob(f"*/{RESULTS_NAME}")}
-            readouts_there = (folder / kind for kind in (*KINDS, *OF_THEIR_OWN))
-            inside |= {place for place in readouts_there if place.is_dir() and _begun(place)}
-        found += sorted(inside) or [folder]
+        inside = [place for place in folders_within(folder, _LEVELS) if _is_shown(place)]
+        found += inside or [folder]
     return found
 
 
@@ -121,7 +118,7 @@ def divide_folders(folders: Iterable[str | Path]) -> tuple[list[Path], list[dict
         The folders that `read_results` is for, and what the others hold, with ``folder``.
     """
     rest, own = [], []
-    for folder in map(Path, folders):
+    for folder in _ended(folders):
         file = folder / RESULTS_NAME
         result = read_json(file, "evaluate again") if file.is_file() else {}
         if result.get("kind") in OF_THEIR_OWN:
@@ -140,16 +137,48 @@ def _origin(result: Mapping[str, Any]) -> dict[str, Any]:
     return {"spec": " by ".join(parts) or "masks", "seed": 0}
 
 
-def _begun(folder: Path) -> bool:
-    """Whether a folder is what an evaluation leaves that was stopped: empty, or with its log."""
+def _ended(folders: Iterable[str | Path]) -> list[Path]:
+    """Folders without those of stopped evaluations, which are told of; all, if there are no others.
+
+    A folder without results is left to whoever reads it.
+    """
+    places = list(map(Path, folders))
+    unfinished = {place: _unfinished(place) for place in places}
+    if all(unfinished.values()):
+        return places
+    for place, why in unfinished.items():
+        if why:
+            logger.warning("left out: %s holds no %s: %s", place, RESULTS_NAME, why)
+    return [place for place in places if not unfinished[place]]
+
+
+def _unfinished(folder: Path) -> str:
+    """Why a folder holds no results, if it looks like one that is to hold some; else nothing."""
+    if has_results(folder):
+        return ""
     try:
-        return {path.name.partition(".")[0] for path in folder.iterdir()} <= {"runner"}
+        names = [path.name for path in folder.iterdir()]
     except OSError:
-        return False
+        return ""
+    # Several read-outs: their folder has logs, too, and is not itself one of results.
+    if {*names} & {*KINDS, *OF_THEIR_OWN}:
+        return ""
+    if any(name.partition(".")[0] == LOGS_NAME for name in names) or names == [LOCK_NAME]:
+        return _STOPPED
+    return "" if names else _EMPTY
+
+
+def _is_shown(folder: Path) -> bool:
+    """Whether a folder among others is one of results, or would be, had its evaluation ended."""
+    why = _unfinished(folder)
+    read_out = folder.name in (*KINDS, *OF_THEIR_OWN)
+    return has_results(folder) or why == _STOPPED or (why == _EMPTY and read_out)
 
 
 def _where(folder: Path) -> str:
     """What to name instead of a folder without results."""
+    if why := _unfinished(folder):
+        return f"{why}; name a folder that an evaluation has written"
     if folder.name == RESULTS_NAME and folder.is_file():
         return f"name its folder, {folder.parent}"
     inside = sorted(folder.glob(f"*/{RESULTS_NAME}")) if folder.is_dir() else []

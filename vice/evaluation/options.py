@@ -20,7 +20,7 @@ from vice.evaluation.published import NOTES, PROTOCOLS
 from vice.paths import typed_text
 from vice.runtime.device_names import NAMES
 from vice.runtime.files import check_folder
-from vice.runtime.own_folder import keep_others_from_results
+from vice.runtime.own_folder import keep_others_from_read_outs, keep_others_from_results
 
 
 def evaluation_parser(description: str | None, example: str) -> argparse.ArgumentParser:
@@ -189,8 +189,10 @@ def _arguments(args: argparse.Namespace, protocol: Protocol, what: str) -> dict[
     folder = "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts)
     out = args.out or str(Path("outputs", "eval", folder))
     check_folder("--out", out)
-    for kind in (*KINDS, "position", "boundaries") if what == "score" else (".",):
-        keep_others_from_results(Path(out, kind))
+    if what == "score":
+        keep_others_from_read_outs(Path(out), (*KINDS, "position"))
+    else:
+        keep_others_from_results(Path(out))
     return {
         "spec": args.checkpoint,
         "dataset": args.dataset,

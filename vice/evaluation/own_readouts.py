@@ -84,6 +84,15 @@ def own_settings(result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def is_share(name: str) -> bool:
+    """Whether a score of `named_scores` is a share, shown in %; R², which may be below 0, is none.
+
+    Args:
+        name: As `named_scores` calls it.
+    """
+    return not name.startswith(tuple(f"{when} r2 " for when in WHEN))
+
+
 def position_readouts(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Name and scores of each read-out with or without position, for example ``27 greedy``."""
     yield "linear", found["linear"]

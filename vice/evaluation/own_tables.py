@@ -35,6 +35,7 @@ from vice.evaluation.own_readouts import (
     METRICS,
     OUTLINE_NAMES,
     WHEN,
+    is_share,
     named_scores,
     own_settings,
     position_readouts,
@@ -111,10 +112,11 @@ def own_sections(tables: Sequence[OwnTable], against: str | None = None) -> list
         scores = {row: [named_scores(result) for result in of] for row, of in table.rows.items()}
         names = list(dict.fromkeys(name for of in scores.values() for each in of for name in each))
         lines = [
-            [row, str(len(of)), *(_shown([each.get(name) for each in of]) for name in names)]
+            [row, str(len(of)), *(_shown(name, [each.get(name) for each in of]) for name in names)]
             for row, of in scores.items()
         ]
-        unit = f"in % (R² as it is), with {100 * LEVEL:.0f} % intervals over images"
+        besides = "" if all(map(is_share, names)) else " (R² as it is)"
+        unit = f"in %{besides}, with {100 * LEVEL:.0f} % intervals over images"
         sections.append(Section(table.title, unit, ["embedder", "seeds", *names], lines))
         if len(table.rows) > 1:
             sections.append(_differences(table, names, against))
@@ -138,9 +140,10 @@ def _differences(table: OwnTable, names: Sequence[str], against: str | None) -> 
             for name in names
         ]
         lines.append([row, *cells])
+    besides = "" if all(map(is_share, names)) else " (R² in hundredths)"
     return Section(
         f"Differences in {table.title}: each row less {printable(reference)}",
-        f"in points (R² in hundredths), with {100 * LEVEL:.0f} % intervals over the same "
+        f"in points{besides}, with {100 * LEVEL:.0f} % intervals over the same "
         f"{RESAMPLES:,} resamples of the {table.images} scored images; a difference whose interval "
         "holds 0 lies within chance",
         ["embedder", *names],
@@ -231,17 +234,18 @@ def _agree(path: Path, said: Mapping[str, Any], again: Mapping[str, np.ndarray])
             )
 
 
-def _shown(scores: Sequence[Any]) -> str:
+def _shown(name: str, scores: Sequence[Any]) -> str:
     """Mean over the seeds; of one alone with its interval, of several with their deviation."""
-    known = [100 * score[0] for score in scores if score is not None and score[0] is not None]
+    known = [score for score in scores if score is not None and score[0] is not None]
     if not known:
         return "-"
+    # Digits: those of the read-out's own line.
+    times, digits = (100, 2) if is_share(name) else (1, 3)
+    values = [times * value for value, _ in known]
     if len(known) > 1:
-        return f"{statistics.fmean(known):.2f} ± {statistics.stdev(known):.2f}"
-    ends = next(score[1] for score in scores if score is not None and score[0] is not None)
-    return f"{known[0]:.2f}" + (
-        "" if ends is None else f" [{100 * ends[0]:.2f}, {100 * ends[1]:.2f}]"
-    )
+        return f"{statistics.fmean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+    low, high = (f"{times * end:.{digits}f}" for end in known[0][1] or (0, 0))
+    return f"{values[0]:.{digits}f}" + ("" if known[0][1] is None else f" [{low}, {high}]")
 
 
 def _not_whole(result: Mapping[str, Any], error: Exception) -> UserError:

@@ -7,7 +7,6 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from vice.errors import UserError, brief
 from vice.export.doors import BYTES, Doors, Embed, Segment
 from vice.export.facts import KEY, as_text
 from vice.export.trials import TRACED, Trial, compare, images
-from vice.runtime.files import replace_atomically
 
 #: Resize with antialiasing, which position embeddings need, is there from 18 on.
 OPSET = 18
@@ -25,16 +23,15 @@ EMBED_NAME, SEGMENT_NAME = "embed.onnx", "segment.onnx"
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
-def write_onnx(doors: Doors, folder: Path, facts: dict[str, Any]) -> Trial:
-    """Writes the graphs, once they have computed what the model does.
+def make_onnx(doors: Doors, facts: dict[str, Any]) -> tuple[dict[str, bytes], Trial]:
+    """Makes the graphs, which have then computed what the model does.
 
     Args:
         doors: The model.
-        folder: A folder that exists.
         facts: What JSON can hold; goes into the metadata of each, under ``vice``.
 
     Returns:
-        How far the graphs are from the model, run by onnxruntime.
+        Name to the bytes of each file; how far the graphs are from the model, run by onnxruntime.
 
     Raises:
         UserError: A package is missing, or the network cannot be exported.
@@ -44,14 +41,7 @@ def write_onnx(doors: Doors, folder: Path, facts: dict[str, Any]) -> Trial:
     if doors.vectors is not None:
         graphs[SEGMENT_NAME] = _graph(Segment(doors), "labels", facts)
     runs = {name: _runner(data) for name, data in graphs.items()}
-    trial = compare(doors, runs[EMBED_NAME], runs.get(SEGMENT_NAME), "ONNX")
-    for name, data in graphs.items():
-        _write(folder / name, data)
-    return trial
-
-
-def _write(path: Path, data: bytes) -> None:
-    replace_atomically(path, lambda new: Path(new).write_bytes(data))
+    return graphs, compare(doors, runs[EMBED_NAME], runs.get(SEGMENT_NAME), "ONNX")
 
 
 def require() -> None:

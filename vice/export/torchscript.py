@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,21 +12,19 @@ from vice.errors import UserError, brief
 from vice.export.doors import Doors
 from vice.export.facts import KEY, as_text
 from vice.export.trials import TRACED, Trial, compare, images
-from vice.runtime.files import replace_atomically
 
 NAME = "model.torchscript"
 
 
-def write_torchscript(doors: Doors, folder: Path, facts: dict[str, Any]) -> Trial:
-    """Writes ``model.torchscript``, once it has computed what the model does.
+def make_torchscript(doors: Doors, facts: dict[str, Any]) -> tuple[dict[str, bytes], Trial]:
+    """Makes ``model.torchscript``, which has then computed what the model does.
 
     Args:
         doors: The model.
-        folder: A folder that exists.
         facts: What JSON can hold; stands in the file's extra file ``vice``.
 
     Returns:
-        How far the file, read back, is from the model.
+        Name to the bytes of the file; how far the file, read back, is from the model.
 
     Raises:
         UserError: The network cannot be exported.
@@ -49,5 +46,4 @@ def write_torchscript(doors: Doors, folder: Path, facts: dict[str, Any]) -> Tria
                 f"this network cannot be exported to TorchScript ({brief(error)}); take --to onnx"
             ) from error
         trial = compare(doors, read.embed, getattr(read, "segment", None), "TorchScript")
-    replace_atomically(folder / NAME, lambda new: Path(new).write_bytes(buffer.getvalue()))
-    return trial
+    return {NAME: buffer.getvalue()}, trial

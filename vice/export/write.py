@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,18 @@ import torch
 from vice.errors import UserError
 from vice.export.doors import BYTES, INPUTS, Doors
 from vice.export.facts import facts
-from vice.export.onnx_graphs import require, write_onnx
-from vice.export.torchscript import write_torchscript
+from vice.export.folder import earlier_files, put
+from vice.export.onnx_graphs import make_onnx, require
+from vice.export.torchscript import make_torchscript
 from vice.export.trials import TRIED, Trial
 from vice.models.checkpoint import Checkpoint
 from vice.predictor import Predictor
 from vice.predictor.given_concepts import given_concepts
-from vice.runtime.files import make_folder, write_json
-from vice.runtime.run_folder import EXPORT_RECORD_NAME
 
-#: Formats that hold the whole model, and what writes each.
-GRAPHS: dict[str, Callable[[Doors, Path, dict[str, Any]], Trial]] = {
-    "onnx": write_onnx,
-    "torchscript": write_torchscript,
+#: Formats that hold the whole model, and what makes the files of each by name.
+GRAPHS: dict[str, Callable[[Doors, dict[str, Any]], tuple[dict[str, bytes], Trial]]] = {
+    "onnx": make_onnx,
+    "torchscript": make_torchscript,
 }
 
 
@@ -55,8 +55,9 @@ def export_graph(
 ) -> Exported:
     """Writes a model's two doors as a graph that needs no ViCE.
 
-    What was written is run beside the model first, at sizes that it was not traced with, and
-    nothing stays if they differ.
+    The graph is run beside the model first, at sizes that it was not traced with, and nothing is
+    written if they differ. An earlier export to the same format is replaced, and what it has
+    besides is removed, and named in the log.
 
     Args:
         predictor: The model, on the CPU.
@@ -75,7 +76,7 @@ def export_graph(
 
     Raises:
         UserError: The network cannot be exported, a package is missing, or the folder cannot be
-            written.
+            written, or holds something else.
         ValueError: Another format or input, or not a group for each vector.
 
     Example:
@@ -90,6 +91,7 @@ def export_graph(
     """
     if to not in GRAPHS:
         raise ValueError(f"to={to!r} is none of {', '.join(GRAPHS)}")
+    earlier_files(Path(folder), to)
     if to == "onnx":
         require()
     predictor = _with_concepts(predictor, concepts)
@@ -100,14 +102,14 @@ def export_graph(
     doors = Doors(predictor.embedder, vectors, takes, known).eval()
     tried = [list(size) for size in TRIED]
     record = facts(predictor, format=to, input=INPUTS[takes], tried=tried, **(said or {}))
-    target = Path(folder)
-    make_folder(target)
-    trial = GRAPHS[to](doors, target, record)
-    segments = vectors is not None
-    names = {"onnx": ["embed.onnx"] + ["segment.onnx"] * segments}
+    graphs, trial = GRAPHS[to](doors, record)
     record |= {"difference": trial.difference, "relabeled": trial.relabeled}
-    write_json(target / EXPORT_RECORD_NAME, record)
-    return Exported([*names.get(to, ["model.torchscript"]), EXPORT_RECORD_NAME], trial, segments)
+    files = {name: partial(_write, data) for name, data in graphs.items()}
+    return Exported(put(Path(folder), to, files, record), trial, vectors is not None)
+
+
+def _write(data: bytes, name: str) -> None:
+    Path(name).write_bytes(data)
 
 
 def _with_concepts(predictor: Predictor, concepts: Any) -> Predictor:

@@ -12,11 +12,10 @@ from torch import nn
 
 from vice.errors import UserError
 from vice.export.facts import KEY, as_text, facts
+from vice.export.folder import FILES, earlier_files, library_of, put
 from vice.export.trunks import Trunk, own_maps, timm_trunk, torchvision_trunk
 from vice.models.own_files import write_safetensors
 from vice.predictor import Predictor
-from vice.runtime.files import make_folder, replace_atomically, write_json
-from vice.runtime.run_folder import EXPORT_RECORD_NAME
 
 TRUNKS: dict[str, Callable[[nn.Module], Trunk]] = {
     "torchvision": torchvision_trunk,
@@ -44,38 +43,42 @@ class WrittenTrunk:
     difference: float
 
 
-def write_trunk(
-    predictor: Predictor, folder: str | Path, trunk: Trunk, *, name: str = "trunk.safetensors"
-) -> WrittenTrunk:
-    """Writes a trunk's weights.
+def write_trunk(predictor: Predictor, folder: str | Path, trunk: Trunk) -> WrittenTrunk:
+    """Writes a trunk's weights; an earlier one for the same library is replaced.
 
     Args:
         predictor: The model that it is of, on the CPU.
         folder: Made if missing.
         trunk: What it is in the other library.
-        name: Of the file; ``.pth`` is written by `torch.save`, for libraries that read no other.
 
     Raises:
-        UserError: The other library's network computes something else.
+        UserError: The other library's network computes something else, or the folder cannot be
+            written, or holds something else.
     """
+    to = library_of(trunk.call)
+    earlier_files(Path(folder), to)
     missing, difference = _tried(predictor, trunk)
-    place = Path(folder) / name
+    (name,) = FILES[to]
     lines = _lines(trunk, name, bool(missing))
     said = facts(
         predictor,
+        format=to,
         network_there=trunk.call,
         input=f"float32 (B, 3, H, W), RGB from 0 to 1, less {trunk.mean}, by {trunk.deviation}",
         not_in_it=missing,
         difference=difference,
         load=lines,
     )
-    make_folder(place.parent)
-    if place.suffix == ".pth":
-        content = {"meta": {KEY: as_text(said)}, "state_dict": dict(trunk.tensors)}
-        replace_atomically(place, lambda new: torch.save(content, new))
-    else:
-        write_safetensors(place, trunk.tensors, {"format": "pt", KEY: as_text(said)})
-    write_json(place.parent / EXPORT_RECORD_NAME, said)
+
+    def write(new: str) -> None:
+        if name.endswith(".pth"):
+            # Its library reads no other.
+            meta = {KEY: as_text(said)}
+            torch.save({"meta": meta, "state_dict": dict(trunk.tensors)}, new)
+        else:
+            write_safetensors(new, trunk.tensors, {"format": "pt", KEY: as_text(said)})
+
+    put(Path(folder), to, {name: write}, said)
     return WrittenTrunk(name, lines, missing, difference)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from vice.nearest import near_path
 from vice.redaction import redact_text
 from vice.runtime.files import read_json
 from vice.runtime.regular_file import open_regular
+from vice.runtime.result_folders import result_folders
 from vice.runtime.run_folder import RESULTS_NAME
 
 #: As in a folder of Hugging Face.
@@ -22,6 +25,10 @@ CARD_FILE = "README.md"
 #: How the header of a card begins.
 _LIBRARY = 'library_name: "vice"'
 UNKNOWN = "not stated"
+#: Read-outs that are taken under a protocol, and what is scored beside one, to their names.
+_READOUTS = {kind: kind for kind in ("linear", "clusters", "retrieval", "finetune")}
+_BESIDE = {"linear_best": "linear, best epoch"}
+logger = logging.getLogger(__name__)
 
 
 def model_card(
@@ -40,17 +47,17 @@ def model_card(
         data: What it was trained on, in a sentence.
         license: Of the weights, as Hugging Face spells it, such as ``"apache-2.0"``.
         results: Files ``results.json`` of evaluations, their folders, or folders of such folders;
-            one of them, or several.
+            one of them, or several. Those without a score under a protocol, such as of the
+            positional bias, are left out, and counted in the log.
 
     Returns:
         Markdown with a header in YAML.
 
     Raises:
-        UserError: A result cannot be read.
+        UserError: A result cannot be read, or none of them holds a score under a protocol.
     """
     places = [results] if isinstance(results, str | Path) else results
-    files = [file for path in places for file in _files(path)]
-    rows = [row for file in files for row in _rows(file)]
+    rows = _rows(list(dict.fromkeys(file for path in places for file in _files(path))))
     concepts = checkpoint.concepts
     network = {**checkpoint.embedder.config, "parameters": _parameters(checkpoint)}
     header = {
@@ -109,10 +116,27 @@ def is_card(path: Path) -> bool:
         return False
 
 
-def _rows(file: Path) -> list[dict[str, str]]:
-    rows = list(score_rows(read_json(file, "score again")))
+def _rows(files: Sequence[Path]) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = []
+    without: dict[Path, str] = {}
+    for file in files:
+        result = read_json(file, "score again")
+        found = list(score_rows(result))
+        rows += found
+        if not found:
+            without[file] = str(result.get("kind") or file)
+    if not without:
+        return rows
     if not rows:
-        raise UserError(f"{file} holds no score: give a results.json of an evaluation")
+        raise UserError(
+            f"{next(iter(without))} holds no score under a protocol: give a {RESULTS_NAME} of "
+            f"{', '.join(_READOUTS)}"
+        )
+    named = ", ".join(f"{kind} {number}" for kind, number in Counter(without.values()).items())
+    logger.warning(
+        "left out of the card, without a score under a protocol: %d of %d results (%s)",
+        len(without), len(files), named,
+    )  # fmt: skip
     return rows
 
 
@@ -129,8 +153,8 @@ def score_rows(result: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         result: What ``results.json`` holds.
     """
     protocol, dataset = result.get("protocol", {}), result.get("dataset", {})
-    for kind in ("linear", "clusters"):
-        for where, scores in _scores(result.get(kind), kind):
+    for kind, name in {**_READOUTS, **_BESIDE}.items():
+        for where, scores in _scores(result.get(kind), name):
             yield {
                 "data": str(dataset.get("name", "")),
                 "read-out": where,
@@ -181,8 +205,7 @@ def _files(path: str | Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     # What `vice score` writes: a folder for each read-out.
-    found = [path / RESULTS_NAME] if (path / RESULTS_NAME).exists() else []
-    found = found or sorted(path.glob(f"*/{RESULTS_NAME}"))
+    found = [folder / RESULTS_NAME for folder in result_folders(path)]
     if not found:
         raise UserError(
             f"{path} holds no {RESULTS_NAME}, nor do the folders in it: give what an evaluation "

@@ -9,6 +9,7 @@ from pathlib import Path
 from vice.errors import MissingPart, UserError
 from vice.names import printable
 from vice.runtime.files import read_json
+from vice.runtime.result_folders import BOUNDARIES_NAME, LOGS_NAME, result_folders
 from vice.runtime.run_folder import (
     ARCHITECTURE_NAME,
     CARD_NAME,
@@ -47,10 +48,10 @@ _OF_RUNS = (
     CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, ARCHITECTURE_NAME, FOUND_NAME, OVERRIDES_NAME,
     HEALTH_NAME, HELD_OUT_NAME,
 )  # fmt: skip
-#: What an evaluation writes over, and its logs, which it begins with.
-_OF_RESULTS, _LOGS = (RESULTS_NAME, PER_IMAGE_NAME, "samples.png", "confusion.png"), "runner"
-#: Entries one of which all results have, those of version 0.1 too.
-_SAID_BY_RESULTS = ("kind", "protocol", "versions")
+#: What an evaluation writes over.
+_OF_RESULTS = (RESULTS_NAME, PER_IMAGE_NAME, "samples.png", "confusion.png")
+#: Entries one of which all results have, those of version 0.1 too, and one of the demo's alone.
+_SAID_BY_RESULTS, _SAID_BY_DEMO = ("kind", "protocol", "versions"), ("training",)
 
 
 def is_written(names: Iterable[str]) -> bool:
@@ -128,12 +129,44 @@ def keep_others_from_results(folder: Path) -> None:
     """`keep_others` of an evaluation, which is known by its logs or its results.
 
     Raises:
-        UserError: See there.
+        UserError: See there; or folders inside hold results, as those of several read-outs do.
     """
     # Damaged results are of this evaluation, too: the remedy is to evaluate again.
-    logs = (folder / _LOGS).is_dir()
+    logs = (folder / LOGS_NAME).is_dir()
     keep_kinds_apart(folder, RESULTS_NAME)
-    keep_others(folder, _OF_RESULTS, ours=logs or says(folder / RESULTS_NAME, _SAID_BY_RESULTS))
+    keep_others(folder, _OF_RESULTS, ours=logs or _is_result(folder / RESULTS_NAME))
+    if os.path.lexists(folder / RESULTS_NAME):
+        return
+    files = [place / RESULTS_NAME for place in result_folders(folder)]
+    inside = next((file for file in files if says(file, _SAID_BY_RESULTS)), None)
+    if inside is not None:
+        raise UserError(
+            f"{printable(str(folder))} holds the results of several evaluations "
+            f"({printable(str(inside.relative_to(folder)))}), and this is one: choose another "
+            "output folder"
+        )
+
+
+def keep_others_from_read_outs(folder: Path, kinds: Iterable[str]) -> None:
+    """`keep_others` of several read-outs, each of which gets a folder by its kind.
+
+    Args:
+        folder: The output folder, which need not be there.
+        kinds: What the folders may be called, without that of outlines.
+
+    Raises:
+        UserError: See there; or the folder holds results itself, as those of one evaluation do.
+    """
+    for kind in kinds:
+        keep_others_from_results(folder / kind)
+    for place in result_folders(folder / BOUNDARIES_NAME)[1:]:
+        keep_others_from_results(place)
+    for place in (folder, folder / BOUNDARIES_NAME):
+        if os.path.lexists(place / RESULTS_NAME):
+            raise UserError(
+                f"{printable(str(place))} holds the results of one evaluation ({RESULTS_NAME}), "
+                "and several read-outs get a folder each: choose another output folder"
+            )
 
 
 def keep_others_from_demo(folder: Path) -> None:
@@ -142,8 +175,12 @@ def keep_others_from_demo(folder: Path) -> None:
     Raises:
         UserError: See there.
     """
-    ours = says(folder / RESULTS_NAME, ("training",)) or (folder / "train").is_dir()
+    ours = says(folder / RESULTS_NAME, _SAID_BY_DEMO) or (folder / "train").is_dir()
     keep_others(folder, (RESULTS_NAME, "report.html", "pictures"), ours=ours)
+
+
+def _is_result(file: Path) -> bool:
+    return says(file, _SAID_BY_RESULTS) and not says(file, _SAID_BY_DEMO)
 
 
 def _is_config(folder: Path) -> bool:

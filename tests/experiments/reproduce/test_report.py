@@ -80,8 +80,8 @@ def test_an_overview_has_a_line_a_row(tmp_path):
     cells = [line.strip("| ").split(" | ") for line in top if line.startswith("| ")]
     sd = 100 * np.std([0.4, 0.5], ddof=1)
     assert cells[0] == [
-        "mIoU in %", "linear", "27 greedy", "NMI of views", "views there and back / forward alone",
-        "processor seconds", "seeds",
+        "mIoU in %", "linear", "27 greedy", "NMI of views in %",
+        "views there and back / forward alone", "processor seconds", "seeds",
     ]  # fmt: skip
     assert cells[2] == ["base", f"45.00 ± {sd:.2f}", "-", "25.00", "20 / 4", "8", "2"]
     assert cells[3][2:] == ["12.50", "-", "-", "-", "2"] and len(cells) == 4

@@ -21,7 +21,7 @@ def loaded(predictor, folder):
     from mmengine.registry import DefaultScope
 
     trunk = mmseg_trunk(predictor.embedder)
-    made = write_trunk(predictor, folder, trunk, name="trunk.pth")
+    made = write_trunk(predictor, folder, trunk)
     names = {"torch": torch, "mmseg": mmseg}
     with DefaultScope.overwrite_default_scope("mmseg"):
         for line in made.lines:

@@ -25,7 +25,7 @@ def overview(table: PaperTable, outcome: Outcome) -> list[str]:
     timed = any("milliseconds" in entry for scores in scored for entry in scores.values())
     if len(rows) < 2 or timed:
         return []
-    ends = ("NMI of views", "views there and back / forward alone", "processor seconds")
+    ends = ("NMI of views in %", "views there and back / forward alone", "processor seconds")
     head = ("mIoU in %", *names, *ends, "seeds")
     lines = [markdown_line(head), markdown_line(["---"] * len(head))]
     for name, row in rows.items():
