@@ -85,6 +85,15 @@ def test_scores_of_the_last_checkpoint_in_its_own_views_are_those_of_the_choice(
     assert found == {name: scores[name] for name in found} and len(found) == 4
 
 
+@pytest.mark.parametrize("missing", ["SUPERPIXELS", "PHOTOMETRIC", "LOSS"])
+def test_a_method_without_such_options_is_measured_as_the_choice_does(plan, runs, missing):
+    """As MDC's in a table without a row that all others are compared to."""
+    settings = read_config(runs[0])["VICE"]
+    del settings[missing]
+    found = label_free.last_scores(ROW, runs[0], settings, plan)
+    assert len(found) == 5 and all(value >= 0 for value in found.values())
+
+
 def test_other_views_or_weights_are_measured_anew(plan, runs):
     settings = read_config(runs[0])["VICE"]
     first = label_free.last_scores(ROW, runs[0], settings, plan)

@@ -124,8 +124,10 @@ def _view_settings(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """How views are made and compared, as version 0.1 wrote it, so that scores are found again."""
     from vice.plugins.vissl.config.earlier import without_younger
 
-    method = {name: settings[name] for name in _VIEW_KEYS}
-    method["SUPERPIXELS"] = {**method["SUPERPIXELS"], "cache_dir": None}
+    # What a method has no options of is as `HeldOutViews` has it by default.
+    method = {name: settings[name] for name in _VIEW_KEYS if name in settings}
+    if "SUPERPIXELS" in method:
+        method["SUPERPIXELS"] = {**method["SUPERPIXELS"], "cache_dir": None}
     kept = without_younger(dict(flatten(method, "VICE.")))
     return {
         group: {name: value for name, value in options.items() if f"VICE.{group}.{name}" in kept}
