@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.heard import HEARD
+
 #: Command lines that name something that is not there, or a number that cannot be, with a part of
 #: what is said about it. ``RUN`` is a run folder, ``SET`` a labelled folder.
 REFUSED = {
@@ -109,23 +111,13 @@ REFUSED = {
     "install trainning": "did you mean training?",
 }
 #: Runs each command line, and prints its status and what it said.
-PROGRAM = """
-import contextlib, io, json, sys
+PROGRAM = f"""
+import sys
 for name in ("torch", "vissl", "mmseg", "mmengine"):
     sys.modules[name] = None
-from vice import cli
-from vice.command import console
+{HEARD}
 for words in json.loads(sys.argv[1]):
-    said = io.StringIO()
-    cli.program = None
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        try:
-            console.main(words)
-        except SystemExit as end:
-            status = end.code
-        except ImportError as error:
-            status = f"imports {error.name}"
-    print(json.dumps([status, said.getvalue()]))
+    print(heard(words))
 """
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.heard import HEARD
 from vice import parts
 from vice.errors import MissingPart
 from vice.parts import PACKAGES, PARTS, package
@@ -62,29 +63,20 @@ LACKING = {
     "finetune lab --dataset SET --out out": "mmseg",
     "score-masks photos --dataset described --out out": "yaml",
 }
-PROGRAM = """
-import contextlib, io, json, sys
+PROGRAM = f"""
+import sys
 sys.modules["torch"] = None
-from vice import cli
-from vice.command import console
+{HEARD}
 for hidden, words in json.loads(sys.argv[1]):
-    loaded = {name: of for name, of in sys.modules.items() if name.partition(".")[0] in hidden}
+    loaded = {{name: of for name, of in sys.modules.items() if name.partition(".")[0] in hidden}}
     for name in loaded:
         del sys.modules[name]
     sys.modules.update(dict.fromkeys(hidden))
-    said = io.StringIO()
-    cli.program = None
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        try:
-            console.main(words)
-        except SystemExit as end:
-            status = end.code
-        except ImportError as error:
-            status = f"imports {error.name}"
+    outcome = heard(words)
     for name in hidden:
         del sys.modules[name]
     sys.modules.update(loaded)
-    print(json.dumps([status, said.getvalue()]))
+    print(outcome)
 """
 
 

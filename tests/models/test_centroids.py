@@ -64,7 +64,7 @@ def test_save_and_load_keep_everything(tmp_path):
 def test_they_know_the_model_whose_embeddings_were_clustered(tmp_path):
     model, other = (torch.nn.Linear(3, 3) for _ in range(2))
     mine = digest(model)
-    known = Centroids(torch.ones(2, 3), True).of_model(model)
+    known = Centroids(torch.ones(2, 3), True).of_model(mine)
     known.save(tmp_path / "c.safetensors")
     again = Centroids.load(tmp_path / "c.safetensors")
     assert again.weights == mine

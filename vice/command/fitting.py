@@ -66,7 +66,7 @@ def fitted_concepts(
                 stops.stop(0, len(images), "nothing was begun")
             time.sleep(_PAUSE)
     fitted = Centroids.load(path)
-    if fitted.weights not in (None, predictor.weights):
+    if not fitted.may_be_of(predictor.weights):
         raise _others(args.out, "concepts of another model")
     for asked, found, what in (
         (args.clusters, len(fitted), f"{len(fitted)} concepts"),

@@ -19,6 +19,7 @@ from vice.command.inputs import (
     show_readings,
     show_unread,
 )
+from vice.explore.embedding_formats import PACKAGE_OF
 from vice.explore.in_order import WORKERS
 from vice.names import printable
 from vice.parts import check_packages
@@ -42,8 +43,6 @@ masks/NAME.png has a pixel's concept as its value, overlays/NAME.jpg shows it ov
 summary.csv has each concept's share of each image; of GeoTIFFs georeferenced/NAME.tif is the mask
 with their georeference. The same command goes on where it was stopped.
 """
-#: Formats of embeddings, named here so that help needs no library, and the package of each.
-FORMS = {"npz": "", "zarr": "zarr", "parquet": "pyarrow"}
 #: How much the masks of videos change.
 VIDEOS_NAME = "videos.json"
 #: Said where it is stopped.
@@ -69,16 +68,16 @@ def main() -> None:
     add("--part", type=share, metavar="K/N",
         help="every N-th image from the K-th on, beside other processes")  # fmt: skip
     add("--no-overlays", action="store_true", help="write the masks alone")
-    add("--embeddings", choices=FORMS, metavar="FORMAT",
+    add("--embeddings", choices=PACKAGE_OF, metavar="FORMAT",
         help="also write the embeddings in half precision, at the network's stride: " +
-        ", ".join(FORMS))  # fmt: skip
+        ", ".join(PACKAGE_OF))  # fmt: skip
     add_computing(parser)
     args = parser.parse_args()
     # Frames of videos are written, and images embedded, before anything is fitted or written.
     if args.clusters is not None and not (args.out / CONCEPTS_NAME).exists():
         check_packages("faiss")
-    if FORMS.get(args.embeddings):
-        check_packages(FORMS[args.embeddings])
+    if package := PACKAGE_OF.get(args.embeddings):
+        check_packages(package)
     inputs, predictor = begin(args, lambda _: keep_kinds_apart(args.out, MASKS_RECORD_NAME))
     images = inputs.images
     # Imported late: help does without PyTorch.

@@ -106,9 +106,8 @@ def main() -> None:
     from vice.models.load import unfinished
     from vice.runtime.files import write_json, write_text
     from vice.runtime.folder_lock import sole_writer
-    from vice.runtime.provenance import digest
 
-    asked |= {"weights": digest(predictor.embedder), "images": digest_names(paths)}
+    asked |= {"weights": predictor.weights, "images": digest_names(paths)}
     with Stops() as stops, sole_writer(args.out):
         keep_earlier(args.out, asked)
         kept = KeptPass.of(args.out, predictor, images, 0, memory=args.memory)

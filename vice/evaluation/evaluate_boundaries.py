@@ -36,7 +36,7 @@ from vice.predictor import Predictor, load
 from vice.runtime.files import write_json
 from vice.runtime.folder_lock import sole_writer
 from vice.runtime.progress import progress
-from vice.runtime.provenance import digest, versions
+from vice.runtime.provenance import versions
 from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
 
 logger = logging.getLogger(__name__)
@@ -229,7 +229,7 @@ def score_boundaries(
             "images": len(images),
             "list_checksum": list_checksum([path.name for path in images]),
         },
-        "model": {"digest": digest(predictor.embedder), "dim": predictor.dim},
+        "model": {"digest": predictor.weights, "dim": predictor.dim},
         "tolerance": tolerance,
         "content": {"score": found.describe()},
         "versions": versions(),
@@ -272,7 +272,7 @@ def _fit(predictor: Predictor, images: Sequence[Path], clusters: int, seed: int)
         sampler.add(embedding, (embedding.shape[1], embedding.shape[2]), index)
     spherical = is_spherical(predictor.embedder)
     fitted = fit_kmeans(sampler.vectors(), clusters, spherical=spherical, seed=seed)
-    return fitted.of_model(predictor.embedder)
+    return fitted.of_model(predictor.weights)
 
 
 def _entry(scores: SegmentScores) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from vice.models.load import is_spherical, unfinished
 from vice.parts import check_packages
 from vice.predictor import Predictor
 from vice.runtime.folder_lock import sole_writer
-from vice.runtime.provenance import digest, digest_tensors
+from vice.runtime.provenance import digest_tensors
 from vice.visualize.maps import palette
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def _model(predictor: Predictor, compression: Compression) -> dict[str, Any]:
     return {
         "model": {
             "name": model_title(predictor.name),
-            "weights": digest(predictor.embedder),
+            "weights": predictor.weights,
             "dim": predictor.dim,
             "unfinished": unfinished(predictor.embedder),
         },

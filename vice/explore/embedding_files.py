@@ -14,11 +14,11 @@ import numpy as np
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.explore.embedding_formats import PACKAGE_OF
 from vice.models.load import is_spherical
 from vice.parts import check_packages
 from vice.predictor import Predictor
 from vice.runtime.files import disk_errors, make_folder, replace_atomically, write_json
-from vice.runtime.provenance import digest
 
 EMBEDDINGS, CARD = "embeddings", "card.json"
 #: Names of what a file holds.
@@ -50,7 +50,7 @@ class EmbeddingFiles:
             check_packages(self.form.package)
         card: dict[str, Any] = {
             "model": predictor.name,
-            "weights": digest(predictor.embedder),
+            "weights": predictor.weights,
             "dim": predictor.dim,
             "dtype": "float16",
             "axes": "dimension, row, column",
@@ -165,7 +165,7 @@ def _zarr_source(path: Path) -> str:
 
 
 FORMS = {
-    "npz": _Form(".npz", "", _write_npz, _npz_source),
-    "zarr": _Form(".zarr", "zarr", _write_zarr, _zarr_source),
-    "parquet": _Form(".parquet", "pyarrow", _write_parquet, _parquet_source),
+    "npz": _Form(".npz", PACKAGE_OF["npz"], _write_npz, _npz_source),
+    "zarr": _Form(".zarr", PACKAGE_OF["zarr"], _write_zarr, _zarr_source),
+    "parquet": _Form(".parquet", PACKAGE_OF["parquet"], _write_parquet, _parquet_source),
 }

@@ -103,4 +103,4 @@ def fit_vectors(
         clusters,
         spherical=spherical,
         seed=seed,
-    ).of_model(predictor.embedder)
+    ).of_model(predictor.weights)

@@ -17,7 +17,7 @@ from vice._version import __version__
 from vice.errors import UserError
 from vice.predictor import Predictor
 from vice.runtime.files import disk_errors, make_folder, read_json, replace_atomically, write_json
-from vice.runtime.provenance import digest, digest_file
+from vice.runtime.provenance import digest_file
 
 logger = logging.getLogger(__name__)
 #: Folder of what is kept, and what says what it was made by.
@@ -79,7 +79,7 @@ class KeptPass:
         """
         made_by = {
             "version": __version__,
-            "weights": digest(predictor.embedder),
+            "weights": predictor.weights,
             "reading": repr(predictor.reading),
             "images": [str(image) for image in images],
             "seed": seed,

@@ -69,7 +69,7 @@ class Masks:
 
 def write_coco(masks: Masks, out: Path) -> str:
     """``annotations.json``: for each concept of an image its run lengths, box and area."""
-    coder = _coder()
+    coder = package("pycocotools.mask")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, (_, image, labels) in enumerate(masks.read(), 1):
@@ -235,7 +235,3 @@ def outlines_of(mask: np.ndarray) -> list[np.ndarray]:
             flat = np.array([low, [high[0], low[1]], high, [low[0], high[1]]])
         outlines.append(flat)
     return outlines
-
-
-def _coder() -> Any:
-    return package("pycocotools.mask")

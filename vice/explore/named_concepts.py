@@ -19,7 +19,6 @@ from vice.models.load import is_spherical
 from vice.nearest import near_path
 from vice.predictor import Predictor
 from vice.runtime.files import read_json
-from vice.runtime.provenance import digest
 from vice.visualize.maps import palette
 
 FORMAT = "vice-concepts-1"
@@ -116,7 +115,7 @@ def read_named(path: Path, predictor: Predictor) -> NamedConcepts:
     model = content.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("weights"), str):
         raise UserError(f"{path}: does not say of which model its concepts are; {_REMEDY}")
-    if model["weights"] != digest(predictor.embedder):
+    if model["weights"] != predictor.weights:
         raise UserError(
             f"{path}: its concepts are those of another model ({model.get('name')}), and mean "
             f"nothing in {predictor.name}: give that model, or make an explorer of this one (vice "

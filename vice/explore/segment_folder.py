@@ -30,7 +30,7 @@ from vice.runtime.files import disk_errors, make_folder, read_json, write_json
 from vice.runtime.folder_lock import sole_writer
 from vice.runtime.own_folder import keep_others
 from vice.runtime.progress import progress
-from vice.runtime.provenance import digest, digest_tensors
+from vice.runtime.provenance import digest_tensors
 from vice.runtime.run_folder import MASKS_RECORD_NAME
 
 SUMMARY, RECORD = "summary.csv", MASKS_RECORD_NAME
@@ -274,7 +274,7 @@ def _keep_record(out: Path, predictor: Predictor, concepts: NamedConcepts) -> di
         tensors["groups"] = torch.from_numpy(concepts.groups)
     record: dict[str, Any] = {
         "model": predictor.name,
-        "weights": digest(predictor.embedder),
+        "weights": predictor.weights,
         "concepts": digest_tensors(tensors, concepts.vectors.space),
         "names": list(concepts.names),
         "colors": None if concepts.colors is None else concepts.colors.tolist(),

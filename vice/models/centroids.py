@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from vice.errors import UserError
 from vice.models.concepts import Concepts
@@ -20,7 +20,6 @@ from vice.models.own_files import (
     write_safetensors,
 )
 from vice.nearest import near_path
-from vice.runtime.provenance import digest
 
 FORMAT = "vice-centroids-1"
 
@@ -70,9 +69,13 @@ class Centroids:
             return Concepts(self.vectors, name="centroids")
         return Concepts.euclidean(self.vectors, name="centroids")
 
-    def of_model(self, embedder: nn.Module) -> Centroids:
-        """The same centroids, with the model to whose embeddings they were fitted."""
-        return replace(self, weights=digest(embedder))
+    def of_model(self, weights: str) -> Centroids:
+        """The same centroids, with the digest of the model to whose embeddings they were fitted."""
+        return replace(self, weights=weights)
+
+    def may_be_of(self, weights: str) -> bool:
+        """Whether they were fitted to embeddings of a model, or of one that is not known."""
+        return self.weights in (None, weights)
 
     def require_model(self, weights: str, model: str) -> None:
         """Refuses embeddings of another model than they were fitted to, if that is known.
@@ -84,7 +87,7 @@ class Centroids:
         Raises:
             UserError: It is another model.
         """
-        if self.weights not in (None, weights):
+        if not self.may_be_of(weights):
             raise UserError(
                 f"the concepts were fitted to embeddings of another model, and mean nothing in "
                 f"{model}: give that model, or fit them again"

@@ -43,6 +43,7 @@ from vice.plugins.mmseg.running import (
 )
 from vice.plugins.mmseg.sample_embeddings import sample_split
 from vice.runtime.collectives import on_first_rank
+from vice.runtime.provenance import digest
 from vice.runtime.step_meter import StepMeter
 from vice.scoring import CountTable
 
@@ -186,10 +187,10 @@ def fit_clusters(
     """
     settings = {"seed": task.seed, "iterations": task.protocol.kmeans_iterations, **budget}
     found = fit_several(vectors, clusters, spherical=is_spherical(embedder), **settings)
-    fits = {}
+    fits, weights = {}, digest(embedder)
     for k in clusters:
         with meter.step(f"k-means {k}"):
-            fits[k] = on_first_rank(lambda: next(found)).of_model(embedder)
+            fits[k] = on_first_rank(lambda: next(found)).of_model(weights)
     return fits
 
 

@@ -21,6 +21,7 @@ from vice.plugins.mmseg.backbone import SharedEmbedder
 from vice.plugins.mmseg.dataset import CROPS
 from vice.plugins.mmseg.running import dataset_config
 from vice.plugins.mmseg.sample_embeddings import embed_images
+from vice.runtime.provenance import digest
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +87,9 @@ def fit_minibatch(
         for fit in fits:
             fit.add([unit], [order[image.index]])
     _end_groups(fits, ended, groups)
+    weights = digest(shared.embedder)
     return {
-        k: _centroids(fit, task.seed).of_model(shared.embedder)
+        k: _centroids(fit, task.seed).of_model(weights)
         for k, fit in zip(clusters, fits, strict=True)
     }
 
