@@ -55,3 +55,58 @@ def test_where_there_were_none_nothing_is_said(there, tmp_path, caplog):
         (tmp_path / "results.json").write_text(there)
     tell_replaced(tmp_path, RESULT)
     assert not caplog.text
+
+
+WRITTEN = {
+    "clusters": {
+        "clusters": {"4": {}}, "pictures": ["confusion_4_greedy.png"], "samples": "samples.png",
+        "maps": ["maps/clusters_4/a.png", "maps/clusters_4/sub/b.png"],
+    },
+    "linear": {
+        "linear": {}, "pictures": ["confusion.png"], "samples": "samples.png",
+        "maps": ["maps/linear/a.png"],
+    },
+    "retrieval": {
+        "retrieval": {}, "pictures": ["confusion_hungarian_iou.png"], "samples": "samples.png",
+        "maps": ["maps/retrieval/a.png"], "subset": {"file": "subset.txt"},
+    },
+    "boundaries": {"boundaries": {}},
+}  # fmt: skip
+BESIDE = {"clusters": ["centroids_4.safetensors", "mapping_4.json", "counts.json"]}
+
+
+def written(kind):
+    result = WRITTEN[kind]
+    of_subset = [result["subset"]["file"]] if "subset" in result else []
+    named = [*result.get("pictures", ()), *result.get("maps", ()), result.get("samples")]
+    return {*filter(None, named), *of_subset, *BESIDE.get(kind, ())}
+
+
+@pytest.mark.parametrize("now", WRITTEN)
+@pytest.mark.parametrize("then", WRITTEN)
+def test_of_another_kind_only_its_own_files_stay(then, now, tmp_path, caplog):
+    mine = {"maps/linear/mine.txt", "notes.png", "runner/log.txt"}
+    for name in written(then) | written(now) | mine:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "results.json").write_text(json.dumps({"kind": then, **WRITTEN[then]}))
+    tell_replaced(tmp_path, {"kind": now, **WRITTEN[now]})
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
+    assert files - {"results.json"} == written(now) | mine
+    if then == "clusters" != now:
+        assert not (tmp_path / "maps" / "clusters_4").exists()
+    gone = len(written(then) - written(now))
+    assert (f"; {gone} of its files are removed" in caplog.text) is bool(gone)
+
+
+@pytest.mark.parametrize(
+    "name", ["../mine.png", "maps/../../mine.png", "maps/x/../../../mine.png", 3]
+)
+def test_what_no_evaluation_writes_is_never_removed(name, tmp_path):
+    (tmp_path / "mine.png").write_text("")
+    folder = tmp_path / "out"
+    (folder / "maps" / "x").mkdir(parents=True)
+    before = {"kind": "linear", "pictures": [name], "maps": [name], "samples": name, "subset": 3}
+    (folder / "results.json").write_text(json.dumps(before))
+    tell_replaced(folder, {"kind": "boundaries"})
+    assert (tmp_path / "mine.png").exists()

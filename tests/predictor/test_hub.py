@@ -18,6 +18,7 @@ from vice.evaluation.compare import BEST_NAME, BEST_READOUT, OF_THEIR_OWN
 from vice.evaluation.protocol_effects import KINDS
 from vice.predictor.hub import fetch
 from vice.predictor.model_card import model_card, score_rows
+from vice.runtime.provenance import digest
 
 yaml = pytest.importorskip("yaml")
 huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -152,6 +153,25 @@ def test_every_kind_of_result_is_in_a_card_or_said_to_be_left_out(run_dir, tmp_p
     assert text.count("native 0123456789ab |") == sum(ROWS.values())
     assert caplog.text.count("left out of the card") == 1
     assert "4 of 8 results (boundaries 2, masks 1, position 1)" in caplog.text
+
+
+@pytest.mark.parametrize("features", [None, "embedding", "backbone"])
+def test_results_of_another_model_are_refused(run_dir, tmp_path, features):
+    checkpoint = vice.load(run_dir, device="cpu").checkpoint
+    folder = result_of(tmp_path / "out", "linear")
+    result = json.loads((folder / "results.json").read_text())
+    if features:
+        result["protocol"]["fields"] = {"features": features}
+    own = model_card(checkpoint, name="a", results=folder)
+    for weights, refused in ((digest(checkpoint.embedder), False), ("0" * 64, True)):
+        result |= {"spec": "somebody's", "model": {"digest": weights}}
+        (folder / "results.json").write_text(json.dumps(result))
+        # A part of the network has a digest of its own, which says nothing of the rest.
+        if refused and features != "backbone":
+            with pytest.raises(UserError, match=r"out/results.json is of another model \(somebody"):
+                model_card(checkpoint, name="a", results=folder)
+        else:
+            assert model_card(checkpoint, name="a", results=folder) == own
 
 
 def test_the_best_epoch_of_a_probe_has_the_name_that_tables_give_it(run_dir, tmp_path):

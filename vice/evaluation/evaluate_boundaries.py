@@ -35,6 +35,7 @@ from vice.parts import check_packages
 from vice.predictor import Predictor, load
 from vice.runtime.files import write_json
 from vice.runtime.folder_lock import sole_writer
+from vice.runtime.own_folder import keep_others_from_results
 from vice.runtime.progress import progress
 from vice.runtime.provenance import versions
 from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
@@ -81,11 +82,13 @@ def evaluate_boundaries(
 
     Raises:
         MissingPart: SciPy, or FAISS for clusters, is not installed.
-        UserError: No such model, images, annotations or concepts, or an image that cannot be read.
+        UserError: No such model, images, annotations or concepts, an image that cannot be read, or
+            a folder that holds something else than results of one evaluation.
     """
     folder = Path(folder)
     if clusters is not None and centroids is not None:
         raise UserError("clusters and centroids are one setting: leave one out")
+    keep_others_from_results(Path(out_dir))
     require_annotations(folder, split)
     check_packages("scipy", *["faiss"] * (clusters is not None))
     predictor = load(spec, device)

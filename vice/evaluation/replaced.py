@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,6 +13,7 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.runtime.files import disk_errors, read_json
+from vice.runtime.result_folders import MAPS_NAME
 from vice.runtime.run_folder import RESULTS_NAME
 
 logger = logging.getLogger(__name__)
@@ -31,8 +33,12 @@ _ASKED = (
 _ANYHOW = frozenset(
     {"arguments.out_dir", "arguments.workers", "arguments.device", "arguments.cache_bytes"}
 )
-#: Files that belong to a number of clusters.
+#: Files that belong to a number of clusters, and those that results name which may be removed.
 _OF_CLUSTERS = re.compile(r"(?:centroids|confusion|mapping)_(\d+)(?:_\w+)?\.\w+")
+_OF_SOME = re.compile(
+    r"counts\.json|subset\.txt|samples\.png|confusion(?:_[a-z_]+)?\.png"
+    rf"|{MAPS_NAME}/(?:(?!\.\./)[^/]+/)+[^/]+\.png"
+)
 #: Settings that are named.
 _NAMED = 3
 
@@ -40,32 +46,71 @@ _NAMED = 3
 def tell_replaced(folder: Path, result: Mapping[str, Any]) -> None:
     """Says which settings an earlier result had that is about to be replaced by another one.
 
-    Files of numbers of clusters that the new result does not have are removed.
+    Files beside it that are not of the new result are removed: those of numbers of clusters that
+    it does not have, and pictures and maps that it did not write.
 
     Args:
         folder: With a ``results.json``, or none.
-        result: The new one.
+        result: The new one, whose own files may have been written.
     """
     try:
         before = read_json(folder / RESULTS_NAME, "")
     except UserError:
         return
-    then, now = (_settings(each) for each in (before, json.loads(json.dumps(result))))
-    changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
+    now = json.loads(json.dumps(result))
+    gone = _remove_others(folder, before, now)
+    settings, then = _settings(now), _settings(before)
+    changed = [key for key in sorted({*then, *settings}) if then.get(key) != settings.get(key)]
     if not changed:
         return
-    shown = ", ".join(f"{key} was {then.get(key)}, is {now.get(key)}" for key in changed[:_NAMED])
-    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
-    logger.warning(
-        "%s of an earlier evaluation is replaced: %s%s", folder / RESULTS_NAME, shown, more
+    shown = ", ".join(
+        f"{key} was {then.get(key)}, is {settings.get(key)}" for key in changed[:_NAMED]
     )
-    if "clusters" in result and isinstance(result["clusters"], Mapping):
-        kept = set(map(str, result["clusters"]))
-        for file in folder.iterdir():
-            match = _OF_CLUSTERS.fullmatch(file.name)
-            if match and match[1] not in kept:
-                with disk_errors(file, any_os_error=True), suppress(FileNotFoundError):
-                    file.unlink()
+    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    removed = f"; {gone} of its files are removed" if gone else ""
+    logger.warning(
+        "%s of an earlier evaluation is replaced: %s%s%s",
+        folder / RESULTS_NAME, shown, more, removed,
+    )  # fmt: skip
+
+
+def _remove_others(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> int:
+    """Removes what an earlier evaluation has written beside its result, and this one has not.
+
+    Returns:
+        How many files.
+    """
+    numbers = set(_clusters(now))
+    names = {name for name in _files(before) - _files(now) if _OF_SOME.fullmatch(name)}
+    matches = map(_OF_CLUSTERS.fullmatch, os.listdir(folder))
+    names |= {match.string for match in matches if match and match[1] not in numbers}
+    removed = 0
+    for name in names:
+        with disk_errors(folder / name, any_os_error=True), suppress(FileNotFoundError):
+            (folder / name).unlink()
+            removed += 1
+    emptied = {
+        place for name in names for place in (folder / name).parents if folder in place.parents
+    }
+    for place in sorted(emptied, reverse=True):
+        # Folders in which something is left stay.
+        with suppress(OSError):
+            place.rmdir()
+    return removed
+
+
+def _files(result: Mapping[str, Any]) -> set[str]:
+    """Files that a result names beside those of numbers of clusters, from its folder on."""
+    subset, lists = result.get("subset"), (result.get("pictures"), result.get("maps"))
+    names = [name for names in lists if isinstance(names, list) for name in names]
+    names += [result.get("samples"), subset.get("file") if isinstance(subset, Mapping) else None]
+    names += ["counts.json"] if _clusters(result) else []
+    return {name for name in names if isinstance(name, str)}
+
+
+def _clusters(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    clusters = result.get("clusters")
+    return clusters if isinstance(clusters, Mapping) else {}
 
 
 def _settings(result: Mapping[str, Any]) -> dict[str, Any]:

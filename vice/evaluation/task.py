@@ -18,6 +18,7 @@ from vice.images import Reading
 from vice.models.load import reading_as, require_weights, stored_reading
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.device_names import check_device
+from vice.runtime.own_folder import keep_others_from_results
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,10 @@ def make_task(
         The task.
 
     Raises:
-        UserError: An unknown protocol, fields that do not go together, or no such device.
+        UserError: An unknown protocol, fields that do not go together, no such device, or a folder
+            that holds something else than results of one evaluation.
     """
+    keep_others_from_results(Path(out_dir))
     resolved = resolve_protocol(protocol, dataset, changes)
     resolved = _with_exif(resolved, dataset, fields.get("fit_dataset") or dataset)
     for name in ("data_root", "fit_dataset"):

@@ -24,6 +24,9 @@ from vice.models.timm_backbones import TimmTransformer, timm_features
 from vice.models.weight_files import holds_weights
 from vice.nearest import did_you_mean
 
+#: Beyond what any network gives a pixel, and less than what memory has no place for.
+MOST_DIMENSIONS = 2**16
+
 
 def build_embedder(
     backbone: str = EmbedderOptions.backbone,
@@ -50,11 +53,12 @@ def build_embedder(
         The embedder in training mode.
 
     Raises:
-        UserError: An unknown name, or a stride that the decoder cannot work with.
+        UserError: An unknown name, a number of dimensions that cannot be, or a stride that the
+            decoder cannot work with.
     """
     check_decoder(decoder)
-    if dim < 1:
-        raise UserError(f"the embedding needs at least one dimension, not {dim}")
+    if not 1 <= dim <= MOST_DIMENSIONS:
+        raise UserError(f"the embedding has 1 to {MOST_DIMENSIONS:,} dimensions, not {dim}")
     if padding not in PADDINGS:
         near = did_you_mean(str(padding), PADDINGS, f"choose one of {', '.join(PADDINGS)}")
         raise UserError(f"padding {padding!r} is unknown{near}")

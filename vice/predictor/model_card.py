@@ -16,6 +16,7 @@ from vice.names import printable
 from vice.nearest import near_path
 from vice.redaction import redact_text
 from vice.runtime.files import read_json
+from vice.runtime.provenance import digest
 from vice.runtime.regular_file import open_regular
 from vice.runtime.result_folders import result_folders
 from vice.runtime.run_folder import RESULTS_NAME
@@ -54,10 +55,12 @@ def model_card(
         Markdown with a header in YAML.
 
     Raises:
-        UserError: A result cannot be read, or none of them holds a score under a protocol.
+        UserError: A result cannot be read or is of another model, or none of them holds a score
+            under a protocol.
     """
     places = [results] if isinstance(results, str | Path) else results
-    rows = _rows(list(dict.fromkeys(file for path in places for file in _files(path))))
+    files = list(dict.fromkeys(file for path in places for file in _files(path)))
+    rows = _rows(files, checkpoint)
     concepts = checkpoint.concepts
     network = {**checkpoint.embedder.config, "parameters": _parameters(checkpoint)}
     header = {
@@ -116,11 +119,18 @@ def is_card(path: Path) -> bool:
         return False
 
 
-def _rows(files: Sequence[Path]) -> list[dict[str, str]]:
+def _rows(files: Sequence[Path], checkpoint: Checkpoint) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
+    weights = digest(checkpoint.embedder) if files else None
     without: dict[Path, str] = {}
     for file in files:
         result = read_json(file, "score again")
+        if _digest(result) not in (None, weights):
+            spec = printable(str(result.get("spec")))
+            raise UserError(
+                f"{printable(str(file))} is of another model ({spec}): give the results of this "
+                "one, or score it"
+            )
         found = list(score_rows(result))
         rows += found
         if not found:
@@ -138,6 +148,15 @@ def _rows(files: Sequence[Path]) -> list[dict[str, str]]:
         len(without), len(files), named,
     )  # fmt: skip
     return rows
+
+
+def _digest(result: Mapping[str, Any]) -> str | None:
+    """Of the model that a result is of; None where it does not say, or only a part was scored."""
+    fields = result.get("protocol", {}).get("fields", {})
+    if fields.get("features", "embedding") != "embedding":
+        return None
+    found: str | None = result.get("model", {}).get("digest")
+    return found
 
 
 def _own(concepts: Concepts | None) -> str:

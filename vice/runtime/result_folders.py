@@ -8,9 +8,10 @@ from pathlib import Path
 
 from vice.runtime.run_folder import RESULTS_NAME
 
-#: Where an evaluation keeps what belongs to its own results.
+#: Where an evaluation keeps what belongs to its own results: logs, and predictions as pictures.
 LOGS_NAME = "runner"
-_INSIDE = (LOGS_NAME, "maps")
+MAPS_NAME = "maps"
+_INSIDE = (LOGS_NAME, MAPS_NAME)
 #: Read-out of `vice score` that has results for each number of clusters.
 BOUNDARIES_NAME = "boundaries"
 

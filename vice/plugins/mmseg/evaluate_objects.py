@@ -42,6 +42,7 @@ from vice.plugins.mmseg.running import dataset_config, finish_config, load_confi
 from vice.plugins.mmseg.sample_embeddings import EmbeddedImage, embed_images
 from vice.runtime.collectives import cpu_group, from_each_rank, on_first_rank
 from vice.runtime.files import write_json
+from vice.runtime.run_folder import PER_IMAGE_NAME
 from vice.runtime.step_meter import StepMeter
 from vice.scoring import CountTable
 
@@ -89,6 +90,8 @@ def evaluate_objects(
 
     def write() -> dict[str, Any]:
         task.out_dir.mkdir(parents=True, exist_ok=True)
+        # Pairing: objects have no counts of images, and those of an earlier result are not theirs.
+        (task.out_dir / PER_IMAGE_NAME).unlink(missing_ok=True)
         counts = {str(k): table.counts.tolist() for k, table in tables.items()}
         write_json(task.out_dir / "counts.json", {"fit": {}, "score": counts})
         (first, table), name = next(iter(tables.items())), protocol.matchings[0]

@@ -25,6 +25,7 @@ from vice.evaluation.task import Task
 from vice.plugins.mmseg.best_epoch import BestEpoch
 from vice.plugins.mmseg.metric import CountMetric
 from vice.runtime.files import write_json
+from vice.runtime.result_folders import MAPS_NAME
 from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
 from vice.runtime.step_meter import StepMeter
 from vice.scoring import CountTable
@@ -240,7 +241,7 @@ def write_samples(
             )
         }
         for name, classes in maps.items():
-            path = task.out_dir / "maps" / name / f"{sample.name}.png"
+            path = task.out_dir / MAPS_NAME / name / f"{sample.name}.png"
             save_png(classes, path)
             written.append(path.relative_to(task.out_dir).as_posix())
         shown = [colorize(classes, num_classes) for classes in (sample.label, *maps.values())]

@@ -13,7 +13,7 @@ from typing import Any
 from vice.clustering import DEFAULT_MEMORY
 from vice.errors import UserError
 from vice.evaluation.matchings import needs_fit_labels
-from vice.evaluation.protocol_effects import KIND_FIELDS
+from vice.evaluation.protocol_effects import KIND_FIELDS, KINDS
 from vice.evaluation.protocols import Protocol
 from vice.evaluation.results import describe
 from vice.evaluation.task import Task, make_task
@@ -28,7 +28,7 @@ from vice.plugins.mmseg.evaluate_retrieval import evaluate_retrieval
 from vice.plugins.mmseg.holding import hold, writes_results
 from vice.plugins.mmseg.linear_readout import LinearReadout
 from vice.plugins.mmseg.one_pass import read_out
-from vice.plugins.mmseg.outlines import check_outlines, score_outlines
+from vice.plugins.mmseg.outlines import OWN, check_outlines, score_outlines
 from vice.plugins.mmseg.position_readout import PositionReadout
 from vice.plugins.mmseg.readouts import Readout
 from vice.plugins.mmseg.results import finish
@@ -36,6 +36,8 @@ from vice.plugins.mmseg.retrieval_readout import RetrievalReadout
 from vice.plugins.mmseg.running import process_state_kept
 from vice.plugins.mmseg.view_scores import measure_views
 from vice.runtime.collectives import on_first_rank
+from vice.runtime.own_folder import keep_others_from_read_outs
+from vice.runtime.result_folders import BOUNDARIES_NAME
 from vice.runtime.step_meter import StepMeter
 
 logger = logging.getLogger(__name__)
@@ -109,6 +111,7 @@ def score(
     out = Path(out_dir)
     if boundaries is not None:
         check_outlines(boundaries, protocols.get("clusters"))
+    keep_others_from_read_outs(out, (*KINDS, "position"))
     tasks = {
         kind: make_task(spec, dataset, out / kind, protocol=protocol, **task_arguments)
         for kind, protocol in protocols.items()
@@ -134,10 +137,12 @@ def score(
     if label_free:
         results["label_free"] = measure_views(tasks["clusters"], clusters[0], out)
     if boundaries is not None:
-        task = tasks.get("clusters") or make_task(spec, dataset, out, **task_arguments)
+        task = tasks.get("clusters")
+        if task is None:
+            task = make_task(spec, dataset, out / BOUNDARIES_NAME / OWN, **task_arguments)
         fitted = "clusters" in tasks and protocols["clusters"].clusters != "own"
         numbers = clusters if fitted else ()
-        results["boundaries"] = score_outlines(task, boundaries, numbers, out / "boundaries")
+        results["boundaries"] = score_outlines(task, boundaries, numbers, out / BOUNDARIES_NAME)
     return {k: results[k] for k in (*protocols, "label_free", "boundaries") if k in results}
 
 
