@@ -30,6 +30,7 @@ DOORS = (
     "vice.models:Concepts",
     "vice.methods:find_method",
     "vice.nearest:did_you_mean",
+    "vice.runtime.amounts:in_words",
     "vice.options:option",
     "vice.explore.mask_files:mask_names",
     "vice.explore.named_concepts:model_title",

@@ -53,6 +53,8 @@ REFUSED = {
     "segment RUN photos -o file": "--out=file:",
     "segment RUN photos -o m --concepts concept.json": "did you mean concepts.json?",
     "segment RUN photos -o m --concepts file": "concepts are a concepts.json",
+    "segment RUN photos -o m --seed 3": "--seed is of fitted concepts: give --clusters",
+    "segment RUN photos -o m --seed 3 --concepts file": "--seed is of fitted concepts",
     "segment RUN photos -o m --part 5/4": "5/4 is not K/N",
     "segment RUN photos -o m --memory lots": "--memory='lots' is no amount",
     "segment RUN photos -o m --device gpu": "did you mean cuda?",

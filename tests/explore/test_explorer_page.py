@@ -17,6 +17,7 @@ from tests.helpers.content import photo
 from vice.command import explore, segment
 from vice.explore.explorer_pass import REGIONS, grid_of
 from vice.explore.mask_files import read_mask
+from vice.explore.named_concepts import read_named
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason="there is no Chromium here")
 MODEL, CLUSTERS = "random:resnet18-fpn-8", 5
@@ -88,6 +89,13 @@ def regions_of(predictor, folder):
 def content(page):
     """What the page would download."""
     return json.loads(page.run("JSON.stringify(Explorer.saved.content())"))
+
+
+def with_first(page, **change):
+    """What would be downloaded, with one concept changed."""
+    made = content(page)
+    made["concepts"][0] |= change
+    return made
 
 
 def names(page):
@@ -380,12 +388,49 @@ def test_a_concept_is_made_of_what_is_similar_to_a_pixel(page, folder, predictor
     assert page.run("Explorer.told") == "Click a pixel of an image first."
 
 
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ("road  side ", "road side"),
+        ("پیاده\u200cرو", "پیاده\u200cرو"),
+        ("👨\u200d👩\u200d👧", "👨\u200d👩\u200d👧"),
+        ("a\u202eb\xadc\u200bd\x07", "abcd"),
+        (f"{'x' * 79}😀y", f"{'x' * 79}😀"),
+    ],
+)
+def test_a_name_is_one_that_the_commands_take(typed, named, page, predictor, tmp_path):
+    page.run("Explorer.told = ''")
+    page.run(f"""(() => {{ const name = document.querySelector(
+        '{card(page, "concept 1")} input[type=text]'); name.value = {json.dumps(typed)};
+        name.dispatchEvent(new Event('change')); }})()""")
+    assert named in names(page) and "Another concept" not in (page.run("Explorer.told") or "")
+    (tmp_path / "concepts.json").write_text(json.dumps(content(page)))
+    assert named in read_named(tmp_path / "concepts.json", predictor).names
+
+
+def test_of_a_file_only_directions_count(page, tmp_path):
+    before = page.run("[...Explorer.concepts.regionConcepts]")
+    changed = content(page)
+    for factor, entry in zip((2.0, 0.1, 1e-300, 3e37, 1.0), changed["concepts"], strict=True):
+        entry["vectors"] = (np.array(entry["vectors"]) * factor).tolist()
+        entry["name"] = f"times {factor}"
+    (tmp_path / "concepts.json").write_text(json.dumps(changed))
+    page.choose_file("#file", tmp_path / "concepts.json")
+    page.wait("Explorer.concepts.list.some(c => c.name === 'times 2.0')")
+    assert page.run("[...Explorer.concepts.regionConcepts]") == before
+    vectors = [entry["vectors"][0] for entry in content(page)["concepts"]]
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+
+
 def test_what_the_page_refuses(page, tmp_path):
     for text, said in (
         ("{", "no JSON"),
         ('{"format": "other"}', "no concepts of ViCE"),
         (json.dumps({**content(page), "model": {"weights": "x"}}), "another model"),
         (json.dumps({**content(page), "concepts": [{"name": "a"}]}), "not whole"),
+        (json.dumps(with_first(page, name="\u202e ")), "not whole"),
+        (json.dumps(with_first(page, vectors=[[0] * 8])), "not whole"),
+        (json.dumps(with_first(page, vectors=[[1e39] * 8])), "not whole"),
     ):
         (tmp_path / "concepts.json").write_text(text)
         page.choose_file("#file", tmp_path / "concepts.json")

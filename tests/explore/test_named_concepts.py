@@ -87,7 +87,8 @@ def test_masks_of_named_concepts(segmented, predictor, tmp_path):
     assert (colors[labels == 255] == 0).all()
     with (out / "summary.csv").open(newline="") as file:
         header, row = csv.reader(file)
-    assert header == ["image", "mask", "height", "width", "mask", "width", "dropped"]
+    assert header[:4] == ["image", "mask", "height", "width"]
+    assert header[4:] == ["mask (concept)", "width (concept)", "dropped"]
     shares = [(labels == value).mean() for value in (0, 1, 255)]
     assert np.array(row[4:], float) == pytest.approx(shares, abs=1e-5)
     assert [*found.shares, found.dropped] == pytest.approx(shares)
@@ -178,8 +179,9 @@ FAULTS = {
     "none": ({"concepts": []}, None, "holds no concept that was kept"),
     "object": ({"concepts": [3]}, None, r"concepts\[0\] is no object"),
     "twice": ({}, {"name": "mask"}, "two concepts are called 'mask'"),
-    "empty": ({}, {"name": " "}, r"concepts\[1\] has no name that can be printed"),
-    "line": ({}, {"name": "a\nb"}, "has no name that can be printed on a line"),
+    "twice with spaces": ({}, {"name": " mask "}, "two concepts are called 'mask'"),
+    "empty": ({}, {"name": " "}, r"concepts\[1\] has no name that can be shown"),
+    "line": ({}, {"name": "a\nb"}, "has no name that can be shown on a line"),
     "color": ({}, {"color": "red"}, "has the color 'red'"),
     "vectors": ({}, {"vectors": []}, "has no vectors"),
     "wide": ({}, {"vectors": [[1.0, 2.0]]}, "has a vector that is not 3 numbers"),
@@ -207,6 +209,34 @@ def test_a_direction_of_zeros_is_refused(content, tmp_path):
     content["concepts"][0]["vectors"][0] = [0, 0, 0]
     with pytest.raises(UserError, match="zeros, which has no direction"):
         read_named(written(content, tmp_path), model)
+
+
+def test_an_accent_is_the_same_however_it_is_written(content, predictor, tmp_path):
+    for entry, name in zip(content["concepts"], ("caf\xe9", "cafe\u0301"), strict=True):
+        entry["name"] = name
+    with pytest.raises(UserError, match="two concepts are called 'caf\xe9'"):
+        read_named(written(content, tmp_path), predictor)
+
+
+@pytest.mark.parametrize("name", ["پیاده\u200cرو", "👨\u200d👩\u200d👧", "\U0001faff", "a\xa0b"])
+def test_names_in_every_script_are_taken(name, content, predictor, tmp_path):
+    content["concepts"][1]["name"] = name
+    assert list(read_named(written(content, tmp_path), predictor).names) == ["mask", name]
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, 0.1, 1e-300, 1e38])
+def test_of_directions_no_length_counts(factor, content, tmp_path):
+    model = vice.load("random:resnet18-fpn-3", device="cpu")
+    content |= {"model": {"weights": digest(model.embedder)}, "metric": "cosine"}
+    rng = np.random.default_rng(0)
+    directions = rng.standard_normal((4, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    entries = [*content["concepts"], *content["dropped"]]
+    places = [(entry, number) for entry in entries for number in range(len(entry["vectors"]))]
+    for (entry, number), vector in zip(places, directions, strict=True):
+        entry["vectors"][number] = (factor * vector).tolist()
+    found = read_named(written(content, tmp_path), model).vectors.vectors.numpy()
+    assert found == pytest.approx(directions, abs=1e-6)
 
 
 @pytest.mark.parametrize("dim", [3, 48])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import vice
@@ -20,12 +21,15 @@ from tests.helpers.content import photo
 from tests.helpers.forked import Forked
 from vice.command import explore, fitting, segment, select
 from vice.errors import UserError
+from vice.explore.export_masks import export_masks
 from vice.explore.fitted_concepts import fit_concepts
 from vice.explore.mask_files import mask_names, read_mask, write_mask
 from vice.explore.mask_way import MaskWay
+from vice.explore.named_concepts import DROPPED, NamedConcepts
 from vice.explore.segment_folder import segment_folder
-from vice.explore.written_masks import open_written
+from vice.explore.written_masks import MasksByImage, open_written
 from vice.models.centroids import Centroids
+from vice.models.concepts import Concepts
 from vice.runtime.folder_lock import writer_if_free
 from vice.runtime.preemption import Preempted
 from vice.visualize.maps import colorize, palette
@@ -94,8 +98,54 @@ def test_no_two_images_share_a_mask(tmp_path):
     assert all(mask.suffix == ".png" for mask in masks)
     assert masks[5] == Path("d/a.png") and masks[0] == Path("a.jpg.png")
     assert mask_names([tmp_path / "deep" / "a.jpg"]) == [Path("a.png")]
-    with pytest.raises(UserError, match="several images would get the mask a"):
+    with pytest.raises(UserError, match=r"a\.jpg and A\.JPG would get one mask, A\.JPG\.png"):
         mask_names([tmp_path / name for name in ("a.jpg", "A.JPG")])
+
+
+ODD = (os.fsdecode(b"byte\xff.png"), "new\nline.png", "tab\t.png", "back\\nslash.png", "ü😀.png")
+
+
+def test_odd_file_names_lead_from_the_table_back_to_the_files(predictor, concepts, tmp_path, rng):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for name in ODD:
+        Image.fromarray(photo(rng, (24, 32))).save(photos / name)
+    images = sorted(photos.iterdir())
+    for reused in (0, len(ODD)):
+        assert segment_folder(predictor, images, out, concepts).reused == reused
+    # A table that every program reads, with a line for each.
+    lines = (out / "summary.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + len(ODD)
+    masks = open_written(out)
+    assert [Path(image) for image in masks.images] == images
+    assert sorted(masks.files) == sorted(ODD)
+    for image in images:
+        assert MasksByImage(masks).read(image).shape == (24, 32)
+    assert export_masks(out, tmp_path / "51", "fiftyone") == "5 masks, 5 images"
+    export_masks(out, tmp_path / "coco", "coco")
+    named = json.loads((tmp_path / "coco" / "annotations.json").read_text())["images"]
+    assert [Path(each["file_name"]) for each in named] == images
+    with pytest.raises(UserError, match="CVAT's format cannot hold the file name"):
+        export_masks(out, tmp_path / "cvat", "cvat")
+
+
+def test_titles_of_the_table_are_all_different(predictor, tmp_path, rng):
+    Image.fromarray(photo(rng, (24, 32))).save(tmp_path / "a.png")
+    names = ["image", "dropped", "mask", "mask (concept)", "sky"]
+    vectors = Concepts.euclidean(torch.eye(6, 3) * 50 + torch.arange(6)[:, None])
+    grouped = NamedConcepts(vectors, np.array([0, 1, 2, 3, 4, DROPPED]), names)
+    single = NamedConcepts.single(vectors, [*names, "a"])
+    for concepts, last in ((grouped, ["dropped"]), (single, [])):
+        out = tmp_path / f"out{len(last)}"
+        segment_folder(vice.load("lab", device="cpu"), [tmp_path / "a.png"], out, concepts)
+        with (out / "summary.csv").open(newline="") as file:
+            titles = next(csv.reader(file))
+        assert titles[:4] == ["image", "mask", "height", "width"]
+        assert len(set(titles)) == len(titles)
+        of_concepts = titles[4 : len(titles) - len(last)]
+        assert [title.split(" (concept)")[0] for title in of_concepts[:3]] == names[:3]
+        assert titles[len(titles) - len(last) :] == last
+        assert ("dropped (concept)" in titles) is bool(last)
 
 
 @pytest.mark.parametrize("count", [1, 2, 256, 257, 65536])

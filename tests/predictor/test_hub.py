@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -99,6 +100,22 @@ def test_nothing_of_somebody_else_is_written_over(run_dir, tmp_path):
     for _ in range(2):
         predictor.save_pretrained(tmp_path / "mine")
         predictor.save_pretrained(tmp_path / "mine", data="of others")
+
+
+def test_a_training_keeps_its_weights(run_dir, tmp_path):
+    mine, other = tmp_path / "mine", vice.load("random:resnet18-fpn-8", device="cpu")
+    shutil.copytree(run_dir, mine)
+    (mine / "train_config.yaml").write_text("VICE: {}\n")
+    before = (mine / "vice.safetensors").read_bytes()
+    with pytest.raises(UserError, match=r"mine holds a training \(train_config.yaml\) of another"):
+        other.save_pretrained(mine)
+    assert (mine / "vice.safetensors").read_bytes() == before
+    # Its own card may lie beside them.
+    vice.load(mine, device="cpu").save_pretrained(mine, data="photographs")
+    assert "photographs" in (mine / "README.md").read_text()
+    (mine / "vice.safetensors").unlink()
+    with pytest.raises(UserError, match="holds a training"):
+        other.save_pretrained(mine)
 
 
 def test_a_result_alone_and_what_is_no_result(run_dir, tmp_path):

@@ -43,6 +43,14 @@ def test_amounts():
     assert to_bytes("2GiB") == to_bytes("2 g") == to_bytes(2**31) == 2**31
     assert to_bytes(" 1.5MB ") == 1_500_000 and to_bytes("7") == 7 and to_bytes(".5kib") == 512
     assert in_words(2**31) == "2 GiB" and in_words(1536) == "1.5 KiB"
+    # Never a power of ten, nor 1,000 of what the next unit counts.
+    for power in range(10, 60):
+        for factor in (0.97, 0.9999, 1, 1.1, 1.9):
+            words = in_words(factor * 2**power)
+            value, unit = words.split()
+            assert "e" not in value and (float(value.replace(",", "")) < 1000 or unit == "TiB")
+            said = float(value.replace(",", "")) * 1024 ** (1 + "KMGT".index(unit[0]))
+            assert said == pytest.approx(factor * 2**power, rel=0.006)
     with pytest.raises(UserError, match=r"^limit='2 apples' is no amount of memory"):
         to_bytes("2 apples", "limit")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -228,6 +229,25 @@ def labelled(tmp_path):
         Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / folder / "a.png")
     (tmp_path / "classes.txt").write_text("dark\n")
     return tmp_path
+
+
+@pytest.mark.parametrize("way", ["script", "module"])
+@pytest.mark.parametrize("last", ["vice.runtime.interrupts", "vice.runtime.answers", "argparse"])
+def test_ctrl_c_before_a_word_has_begun(last, way):
+    """From its first imports on, long before the word's own."""
+    script = shutil.which("vice", path=os.path.dirname(sys.executable))
+    if way == "script" and script is None:
+        pytest.skip("vice is not installed as a script")
+    start = [script] if way == "script" else ["-m", "vice"]
+    process = at_a_terminal([sys.executable, "-X", "importtime", *start, "segment", "x", "y"])
+    # A line an import, as soon as it has ended.
+    for line in process.stderr:
+        if line.split("|")[-1].strip() == last:
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    _, said = process.communicate(timeout=60)
+    lines = [line for line in said.splitlines() if not line.startswith("import time:")]
+    assert (process.returncode, lines) == (INTERRUPTED, ["stopped"])
 
 
 @pytest.mark.parametrize("tool", ["run_distributed.py", "demo.py", "eval_linear.py", "compare.py"])

@@ -73,6 +73,8 @@ def main() -> None:
         ", ".join(PACKAGE_OF))  # fmt: skip
     add_computing(parser)
     args = parser.parse_args()
+    if "seed" in parser.given and args.clusters is None:
+        parser.error("--seed is of fitted concepts: give --clusters, too, or leave it out")
     # Frames of videos are written, and images embedded, before anything is fitted or written.
     if args.clusters is not None and not (args.out / CONCEPTS_NAME).exists():
         check_packages("faiss")

@@ -93,6 +93,12 @@ def main() -> None:
     def look(inputs: Inputs) -> None:
         if args.number > len(inputs.images):
             raise UserError(f"{args.number} images are wanted, and there are {len(inputs.images)}")
+        broken = [path for path in inputs.images if {"\n", "\r"} & set(str(path))]
+        if broken:
+            raise UserError(
+                f"the names of {len(broken)} images hold line breaks, as that of "
+                f"{printable(str(broken[0]))} does, and a list has a name a line: rename them"
+            )
         keep_kinds_apart(args.out, RECORD)
         keep_earlier(args.out, asked)
 

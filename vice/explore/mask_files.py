@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from vice.errors import UserError
+from vice.names import printable
 from vice.runtime.files import make_folder, replace_atomically
 from vice.visualize.maps import palette
 
@@ -51,14 +52,15 @@ def mask_names(images: Sequence[Path]) -> list[Path]:
         name.with_suffix(".png") if alone else name.with_name(f"{name.name}.png")
         for name, alone in zip(relative, short, strict=True)
     ]
-    again = [
-        name for name, number in Counter(str(n).casefold() for n in names).items() if number > 1
-    ]
-    if again:
-        raise UserError(
-            f"several images would get the mask {again[0]}: rename one of them, or give their "
-            "folders one by one"
-        )
+    of_mask: dict[str, Path] = {}
+    for image, name in zip(relative, names, strict=True):
+        other = of_mask.setdefault(str(name).casefold(), image)
+        if other is not image:
+            raise UserError(
+                f"{printable(str(other))} and {printable(str(image))} would get one mask, "
+                f"{printable(str(name))} (some systems hold names that differ in case alone for "
+                "the same): rename one of them, or give their folders one by one"
+            )
     return names
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import uuid
 import zipfile
@@ -24,6 +25,7 @@ from vice.errors import UserError
 from vice.explore.label_studio import encode_brush
 from vice.explore.mask_files import read_mask
 from vice.explore.specks import remove_specks
+from vice.names import printable
 from vice.parts import package
 from vice.runtime.files import make_folder, write_json, write_text
 from vice.visualize.maps import colorize, palette
@@ -142,6 +144,13 @@ def write_cvat(masks: Masks, out: Path) -> str:
 
 
 def _check_cvat(masks: Masks) -> None:
+    # Its archive holds names as text, and a list with one a line.
+    for file in masks.files:
+        if printable(file) != file:
+            raise UserError(
+                f"CVAT's format cannot hold the file name {printable(file)!r}: give the image "
+                "another, and run vice segment again"
+            )
     # Its file tells classes apart by their colors, and its lines are cut at colons.
     colors = [tuple(color) for color in masks.shown.tolist()]
     taken = {(0, 0, 0): "background"}
@@ -209,7 +218,12 @@ def write_fiftyone(masks: Masks, out: Path) -> str:
     targets = {str(number): name for number, name in enumerate(masks.names, 1)}
     write_json(out / "mask_targets.json", targets)
     lacking = len(masks.files) - copied
-    more = f"; {lacking} images are no longer where they were" if lacking else ""
+    more = ""
+    if lacking:
+        more = (
+            f"; {lacking} images are not found where {os.getcwd()} leads to them: run it where "
+            "vice segment was run, or they were moved"
+        )
     return f"{len(masks.files)} masks, {copied} images{more}"
 
 

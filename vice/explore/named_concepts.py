@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from vice.errors import UserError
 from vice.labels import IGNORE
 from vice.models.concepts import Concepts
 from vice.models.load import is_spherical
+from vice.names import printable
 from vice.nearest import near_path
 from vice.predictor import Predictor
 from vice.runtime.files import read_json
@@ -28,6 +30,8 @@ COSINE, EUCLIDEAN = "cosine", "euclidean"
 DROPPED = IGNORE
 _COLOR = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 _GREATEST = float(np.finfo(np.float32).max)
+#: How far the length of a vector that was written at unit length may be from it.
+_ROUNDING = 1e-5
 _REMEDY = "download it from the explorer again"
 
 
@@ -130,17 +134,31 @@ def read_named(path: Path, predictor: Predictor) -> NamedConcepts:
     if len(kept) > DROPPED:
         raise UserError(f"{path}: {len(kept)} concepts, but masks hold {DROPPED}: merge some")
     names = [entry["name"] for entry in kept]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    # Unicode: an accent may be a part of its letter, or stand behind it, and look the same.
+    alike = [unicodedata.normalize("NFC", " ".join(name.split())) for name in names]
+    twice = next((name for name in alike if alike.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{path}: two concepts are called {twice!r}; merge them, or rename one")
     groups = [k for k, entry in enumerate(kept) for _ in entry["vectors"]]
     groups += [DROPPED for entry in dropped for _ in entry["vectors"]]
-    vectors = torch.tensor(
-        [vector for entry in (*kept, *dropped) for vector in entry["vectors"]], dtype=torch.float32
+    values = np.array(
+        [vector for entry in (*kept, *dropped) for vector in entry["vectors"]], np.float64
     )
+    if metric == COSINE:
+        values = _directions(values)
+    vectors = torch.from_numpy(values).float()
     made = Concepts(vectors) if metric == COSINE else Concepts.euclidean(vectors)
     colors = [[int(part, 16) for part in _COLOR.fullmatch(e["color"]).groups()] for e in kept]  # type: ignore[union-attr]
     return NamedConcepts(made, np.array(groups, np.int64), names, np.array(colors, np.uint8))
+
+
+def _directions(vectors: np.ndarray) -> np.ndarray:
+    """Vectors at unit length; those that have it but for rounding stay as they are."""
+    # Overflow: the square of a number that float32 holds may be too large or small for float64.
+    scaled = vectors / np.abs(vectors).max(1, keepdims=True)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.abs(lengths - 1) < _ROUNDING
+    return np.where(unit, vectors, scaled / np.linalg.norm(scaled, axis=1, keepdims=True))
 
 
 def _entries(content: dict[str, Any], key: str, path: Path, dim: int) -> list[dict[str, Any]]:
@@ -150,7 +168,8 @@ def _entries(content: dict[str, Any], key: str, path: Path, dim: int) -> list[di
     for number, entry in enumerate(found):
         reason = _fault(entry, dim, content.get("metric") == COSINE)
         if reason:
-            raise UserError(f"{path}: {key}[{number}] {reason}; {_REMEDY}")
+            remedy = "" if "give" in reason else f"; {_REMEDY}"
+            raise UserError(f"{path}: {key}[{number}] {reason}{remedy}")
     return found
 
 
@@ -159,8 +178,8 @@ def _fault(entry: Any, dim: int, directed: bool) -> str:
     if not isinstance(entry, dict):
         return "is no object"
     name, color, vectors = (entry.get(key) for key in ("name", "color", "vectors"))
-    if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        return f"has no name that can be printed on a line: {name!r}"
+    if not isinstance(name, str) or not name.strip() or printable(name) != name:
+        return f"has no name that can be shown on a line ({name!r}): give it another"
     if not isinstance(color, str) or not _COLOR.fullmatch(color):
         return f"has the color {color!r}, not one such as '#1b64a5'"
     if not isinstance(vectors, list) or not vectors:

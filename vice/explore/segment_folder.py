@@ -24,7 +24,7 @@ from vice.explore.named_concepts import NamedConcepts
 from vice.explore.summary_table import SummaryTable, images_of_masks
 from vice.models.concepts import Concepts
 from vice.models.load import unfinished
-from vice.names import printable
+from vice.names import find_shown, printable
 from vice.predictor import Predictor
 from vice.runtime.files import disk_errors, make_folder, read_json, write_json
 from vice.runtime.folder_lock import sole_writer
@@ -171,7 +171,7 @@ def _check_images(out: Path, pairs: Sequence[tuple[Path, Path]], part: slice) ->
         for image, target in images_of_masks(table)
     }
     for image, target in pairs[part]:
-        before, now = known.get(str(target)), printable(str(image))
+        before, now = known.get(printable(str(target))), printable(str(image))
         mask = out / MASKS / target
         if before in (None, now) or os.path.abspath(before) == os.path.abspath(now):
             continue
@@ -181,8 +181,9 @@ def _check_images(out: Path, pairs: Sequence[tuple[Path, Path]], part: slice) ->
                 f"{out}: {MASKS}/{target} is of another image, {before}, and would be written over "
                 f"by that of {now}: choose another output folder"
             )
-    given = {str(target) for _, target in pairs}
-    left = sum((out / MASKS / target).exists() for target in set(known) - given)
+    given = {printable(str(target)) for _, target in pairs}
+    others = (find_shown(str(out / MASKS / target)) for target in set(known) - given)
+    left = sum(map(os.path.exists, others))
     if left:
         logger.warning(
             "%s: masks of %d other images, of an earlier call, stay there, and are in no line of "
@@ -214,7 +215,7 @@ class _Counts:
         self.images = self.left = images
         self.disk = disk
         self.void = concepts.void is not None
-        self.table = SummaryTable(path, [*concepts.names, *["dropped"] * self.void])
+        self.table = SummaryTable(path, concepts.names, void=self.void)
         self.found = Segmentation(names=list(concepts.names))
         self.total, self.everything = np.zeros(len(concepts.names)), 0
 
@@ -239,7 +240,7 @@ class _Counts:
         self.everything += pixels
         void = [1 - each.counts.sum() / pixels] if self.void else []
         shares = [*(each.counts / pixels), *void]
-        self.table.add(printable(str(each.image)), each.target, each.size, shares)
+        self.table.add(str(each.image), each.target, each.size, shares)
 
     def result(self) -> Segmentation:
         """All together.

@@ -15,7 +15,7 @@ from vice.explore.mask_formats import Masks
 from vice.explore.mask_way import MASKS
 from vice.explore.segment_folder import LEFT, RECORD, SUMMARY
 from vice.explore.summary_table import images_of_masks
-from vice.names import printable
+from vice.names import find_shown, printable
 from vice.nearest import near_path
 from vice.runtime.files import read_json
 
@@ -48,7 +48,9 @@ def open_written(source: Path, least: int = 1) -> Masks:
             record[LEFT],
         )
     rows = images_of_masks(table)
-    images, files = ([row[column] for row in rows] for column in (0, 1))
+    images = [find_shown(image) for image, _ in rows]
+    places = (find_shown(str(source / MASKS / file)) for _, file in rows)
+    files = [os.path.relpath(place, source / MASKS) for place in places]
     there = {str(path.relative_to(source / MASKS)) for path in (source / MASKS).rglob("*.png")}
     if others := sorted(there - set(files)):
         logger.warning(
@@ -76,8 +78,10 @@ class MasksByImage:
         self._by_path: dict[str, str] = {}
         self._by_end: dict[tuple[str, ...], list[str]] = {}
         for image, file in zip(masks.images, masks.files, strict=True):
-            self._by_path[os.path.abspath(image)] = file
-            self._by_end.setdefault(PurePath(image).parts[-2:], []).append(file)
+            # The image may be elsewhere by now, and the table shows names otherwise.
+            shown = printable(image)
+            self._by_path[os.path.abspath(shown)] = file
+            self._by_end.setdefault(PurePath(shown).parts[-2:], []).append(file)
 
     def read(self, image: Path) -> np.ndarray:
         """The mask of an image, (H, W) int64.
@@ -85,7 +89,6 @@ class MasksByImage:
         Raises:
             UserError: There is none, there are several, or it cannot be read.
         """
-        # The table holds names as they are shown.
         path = printable(os.path.abspath(image))
         found = self._by_path.get(path)
         if found is None:

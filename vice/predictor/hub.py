@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError, brief
-from vice.models.checkpoint import save_run
+from vice.models.checkpoint import Checkpoint, load_checkpoint, save_run
 from vice.models.embedder import Embedder
+from vice.names import printable
 from vice.predictor.model_card import CARD_FILE, is_card, model_card
 from vice.runtime.files import make_folder, write_text
 from vice.runtime.own_folder import keep_others, says
-from vice.runtime.run_folder import CARD_NAME, WEIGHTS_NAME
+from vice.runtime.provenance import digest
+from vice.runtime.run_folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 
 
 def fetch(name: str, revision: str | None = None, **more: Any) -> str:
@@ -50,7 +52,7 @@ def save(predictor: Any, folder: str | Path, name: str | None = None, **card: An
 
     Raises:
         UserError: Another kind of model, the folder cannot be written, or files in it are of
-            somebody else.
+            somebody else or of the training of another model.
     """
     checkpoint, target = predictor.checkpoint, Path(folder)
     if not isinstance(checkpoint.embedder, Embedder):
@@ -58,12 +60,24 @@ def save(predictor: Any, folder: str | Path, name: str | None = None, **card: An
             f"{predictor.name} is no model of ViCE's own: save the file that it was loaded from"
         )
     text = model_card(checkpoint, name=name or str(folder), **card)
+    _keep_run(target, checkpoint)
     keep_others(target, (WEIGHTS_NAME, CARD_NAME), ours=says(target / CARD_NAME, ("embedder",)))
     keep_others(target, (CARD_FILE,), ours=is_card(target / CARD_FILE))
     make_folder(target)
     save_run(target, checkpoint.embedder, checkpoint.concepts, checkpoint.meta)
     write_text(target / CARD_FILE, text)
     return target
+
+
+def _keep_run(folder: Path, checkpoint: Checkpoint) -> None:
+    """Refuses the folder of a training, whose weights those of another model would replace."""
+    if (folder / CONFIG_NAME).exists():
+        known = load_checkpoint(folder).embedder if (folder / WEIGHTS_NAME).exists() else None
+        if known is None or digest(known) != digest(checkpoint.embedder):
+            raise UserError(
+                f"{printable(str(folder))} holds a training ({CONFIG_NAME}) of another model: "
+                "choose another folder"
+            )
 
 
 def push(

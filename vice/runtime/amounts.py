@@ -37,8 +37,15 @@ def to_bytes(memory: int | str, name: str = "memory") -> int:
 
 
 def in_words(count: float) -> str:
-    """An amount of memory, for people."""
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count / 1024:.3g} KiB"
+    """An amount of memory, for people.
+
+    Example:
+        >>> from vice.runtime.amounts import in_words
+        >>> in_words(2_500_000), in_words(2**20 - 1), in_words(2.0e12), in_words(5e15)
+        ('2.38 MiB', '1 MiB', '1.82 TiB', '4,547 TiB')
+    """
+    units = ("KiB", "MiB", "GiB", "TiB")
+    # Three digits: what would be shown with four is told in the next unit.
+    place = next((n for n in range(len(units)) if count < 999.5 * 1024 ** (n + 1)), len(units) - 1)
+    value = count / 1024 ** (place + 1)
+    return f"{value:,.0f} {units[place]}" if value >= 999.5 else f"{value:.3g} {units[place]}"

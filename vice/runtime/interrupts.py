@@ -1,13 +1,12 @@
 """Interrupts (Ctrl-C) of a command: one word, status 130, and no process that stays behind.
 
-Only the standard library is imported here, and a command imports this before all else: from then
-on Ctrl-C ends it quietly, also while it imports for seconds.
+Little of the standard library is imported here, and a command imports this before all else: from
+then on Ctrl-C ends it quietly, also while it imports for seconds.
 """
 
 from __future__ import annotations
 
 import atexit
-import multiprocessing
 import os
 import select
 import signal
@@ -27,6 +26,8 @@ UNREAD = 141
 #: Seconds that an interrupted command has to clear up before it is ended.
 GRACE = 10.0
 MESSAGE = "stopped"
+#: What pip calls the script of the command ``vice``.
+_COMMANDS = ("vice", "vice.exe", "vice-script.py")
 
 #: Where a last message goes; another number while standard error leads into a file.
 _terminal = 2
@@ -74,7 +75,7 @@ def end_helpers() -> None:
     if hasattr(signal, "SIGCHLD"):
         # SIGCHLD: PyTorch would take the end of a data loader for a failure.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for child in multiprocessing.active_children():
+    for child in _started():
         if child.daemon:
             child.kill()
 
@@ -94,7 +95,13 @@ def _children(process: int) -> list[int]:
         return [int(text) for text in " ".join(texts).split()]
     except OSError:
         is_self = process == os.getpid()
-        return [each.pid for each in multiprocessing.active_children() if is_self and each.pid]
+        return [each.pid for each in _started() if is_self and each.pid]
+
+
+def _started() -> list[Any]:
+    """Processes that Python's own module has started here; it need not be imported."""
+    module = sys.modules.get("multiprocessing.process")
+    return [] if module is None else list(module.active_children())
 
 
 def _read(path: str) -> str:
@@ -144,11 +151,17 @@ def held_back(numbers: Iterable[int]) -> Iterator[None]:
 def stop_while_importing() -> None:
     """Lets Ctrl-C end a command that has not begun: nothing is to be cleared up.
 
-    Does nothing in a process that runs no command of ``tools/``, such as that of a test.
+    Does nothing in a process that runs no command, a script of ``tools/`` or ``vice``, such as that
+    of a test.
     """
-    file = str(getattr(sys.modules.get("__main__"), "__file__", ""))
-    command = os.path.basename(os.path.dirname(os.path.abspath(file))) == "tools"
-    if command and multiprocessing.parent_process() is None and _is_default():
+    file = os.path.abspath(str(getattr(sys.modules.get("__main__"), "__file__", "")))
+    folder, name = os.path.split(file)
+    command = os.path.basename(folder) == "tools" or name in _COMMANDS
+    # The script that pip made, and `python -m vice`, which is read as the folder's __main__.py.
+    command |= name == "__main__.py" and os.path.basename(folder) == "vice"
+    module = sys.modules.get("multiprocessing.process")
+    is_child = module is not None and module.parent_process() is not None
+    if command and not is_child and _is_default():
         signal.signal(signal.SIGINT, _end)
 
 

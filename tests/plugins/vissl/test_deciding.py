@@ -62,6 +62,19 @@ def test_rank_0_decides_for_all_and_for_good(images, tmp_path, asked):
     assert way_of(said[1]) == Execution(None, True)
 
 
+def test_of_two_that_begin_at_once_the_second_goes_on_as_the_first_has_decided(
+    images, tmp_path, asked
+):
+    out = tmp_path / "run"
+    out.mkdir()
+    first, second = (configure(overrides(images, out, LEFT))[1] for _ in range(2))
+    assert way_of(second) == Execution(AUTO, AUTO)
+    decide(first, Roster(dist.HashStore(), 0, 1, timedelta(seconds=5)))
+    # The lock of the first is free, and the second reads what stands there now.
+    resuming.prepare_resume(second)
+    assert way_of(second) == way_of(first) == Execution("bfloat16", True)
+
+
 def test_a_folder_that_says_nothing_leaves_it_open(images, tmp_path):
     out = tmp_path / "run"
     out.mkdir()

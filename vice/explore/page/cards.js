@@ -54,7 +54,7 @@
       type: "text", value: concept.name, maxlength: 80, "aria-label": `Name of ${concept.name}`,
       autocomplete: "off", spellcheck: "false",
       onchange: () => {
-        const wanted = name.value.trim(), given = concepts.rename(concept.id, name.value);
+        const wanted = concepts.clean(name.value), given = concepts.rename(concept.id, name.value);
         name.value = given;
         if (wanted && given !== wanted) {
           Explorer.tell(`Another concept is called ${wanted}: tick both and merge them to join them.`);

@@ -6,10 +6,21 @@
   let concepts = [], compared = [], listeners = [], nextVector = 0, nextConcept = 0;
   let ids = null, best = null, changedSinceSave = false, summary = null;
 
+  const ROUNDING = 1e-5;
+  /** Where only directions count, a vector at unit length; one that has it stays as it is. */
+  function direction(values) {
+    const most = values.reduce((size, value) => Math.max(size, Math.abs(value)), 0);
+    if (!Explorer.facts.spherical || !most) return values;
+    const length = (each) => Math.sqrt(Explorer.dot(each, each));
+    if (Math.abs(length(values) - 1) < ROUNDING) return values;
+    const scaled = values.map((value) => value / most), size = length(scaled);
+    return scaled.map((value) => value / size);
+  }
+
   /** A vector in the model's space, with what is needed to compare regions with it. */
   function addVector(values) {
     const { facts } = Explorer, { width, directions } = facts;
-    const vector = Float64Array.from(values, Math.fround);
+    const vector = Float64Array.from(direction(Float64Array.from(values)), Math.fround);
     const real = new Float64Array(width);
     for (let d = 0; d < vector.length; d++) {
       for (let p = 0; p < width; p++) real[p] += vector[d] * directions[d * width + p];
@@ -131,9 +142,19 @@
   const find = (id) => concepts.find((concept) => concept.id === id);
   const replace = (id, ...by) => concepts.flatMap((c) => (c.id === id ? by : [c]));
 
+  /* What no line of text takes: controls, marks of direction and the like, halves of characters.
+     Joiners and tags are what some scripts, emoji and flags are made with. */
+  const UNSHOWN = new RegExp("[\\p{Cc}\\p{Cs}\\p{Co}\\p{Noncharacter_Code_Point}]"
+    + "|(?![\\u200c\\u200d\\u{e0020}-\\u{e007f}])\\p{Cf}", "gu");
+  /** A name as it can be given: on a line, and not too long. */
+  function clean(text) {
+    const line = text.replace(/\s+/g, " ").replace(UNSHOWN, "").trim();
+    return Array.from(line).slice(0, 80).join("").trim();
+  }
+
   /** A new name; returns the one it was given, which no other concept has. */
   function rename(id, text) {
-    const concept = find(id), wanted = text.replace(/\s+/g, " ").trim().slice(0, 80);
+    const concept = find(id), wanted = clean(text);
     if (!wanted || wanted === concept.name) return concept.name;
     const name = unique(wanted, [id]);
     change(replace(id, { ...concept, name, named: true }), `naming ${name}`);
@@ -236,7 +257,7 @@
   Explorer.concepts = {
     start(given) { show(reset(given)); },
     replaceAll(given, said) { change(reset(given), said); },
-    rename, recolor, merge, split, add, setDropped, neighbors, segment, share, find,
+    clean, rename, recolor, merge, split, add, setDropped, neighbors, segment, share, find,
     undo: () => step(past, future),
     redo: () => step(future, past),
     onChange(listener) { listeners.push(listener); },

@@ -35,7 +35,7 @@
 
   /** Goes on with a file; returns why it cannot, or nothing. */
   function open(text, said = "opening a file") {
-    const { facts } = Explorer;
+    const { facts, concepts: { clean } } = Explorer;
     let file;
     try {
       file = JSON.parse(text);
@@ -49,12 +49,14 @@
     const given = [...(file.concepts || []).map((each) => ({ ...each, dropped: false })),
       ...(file.dropped || []).map((each) => ({ ...each, dropped: true }))];
     const whole = given.length && given.every((each) =>
-      typeof each.name === "string" && /^#[0-9a-f]{6}$/i.test(each.color)
+      typeof each.name === "string" && clean(each.name) && /^#[0-9a-f]{6}$/i.test(each.color)
       && Array.isArray(each.vectors) && each.vectors.length
       && each.vectors.every((vector) => Array.isArray(vector) && vector.length === facts.dim
-        && vector.every(Number.isFinite)));
+        && vector.every((value) => Number.isFinite(value) && Number.isFinite(Math.fround(value)))
+        && (!facts.spherical || vector.some((value) => value !== 0))));
     if (!whole) return "This file is not whole.";
-    Explorer.concepts.replaceAll(given, said);
+    const named = given.map((each) => ({ ...each, name: clean(each.name) }));
+    Explorer.concepts.replaceAll(named, said);
     return "";
   }
 

@@ -125,6 +125,9 @@ def prepare_resume(config: Any) -> None:
                 "config.CHECKPOINT.AUTO_RESUME=true, or choose another config.CHECKPOINT.DIR"
             )
         return
+    # Race: read under the lock. Of two that begin at once the second waits for the first, which
+    # has decided by then.
+    keep_decided(config)
     newest = newest_snapshot(folder, finished=not config.CHECKPOINT.OVERWRITE_EXISTING)
     with disk_errors(folder, any_os_error=True):
         link_newest(folder, newest)
@@ -167,7 +170,7 @@ def keep_decided(config: Any) -> None:
     on with would be faster in.
 
     Args:
-        config: ``config.*``, composed.
+        config: VISSL's configuration.
     """
     group = config.MODEL.TRUNK.EXECUTION
     if not (config.CHECKPOINT.AUTO_RESUME and Execution(**group).undecided):
