@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vice.clustering import count_distinct, fit_kmeans
+from vice.clustering import BYTES_PER_ASSIGNMENT, count_distinct, fit_kmeans, fit_several
 from vice.errors import UserError
 
 faiss = pytest.importorskip("faiss")
@@ -153,3 +153,14 @@ def test_distinct_vectors_are_those_of_numpy():
         shaken = points * (1 + rng.normal(0, 1e-7, points.shape)).astype(np.float32)
         assert count_distinct(torch.from_numpy(shaken)) == wanted
     assert count_distinct(torch.zeros(9, 4)) == 1
+
+
+def test_vectors_beyond_the_memory_limit_are_told_once(caplog):
+    vectors = np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32)
+    each = 4 * 4 + BYTES_PER_ASSIGNMENT
+    limit = 100 * each
+    found = list(fit_several(vectors, (2, 3), memory_limit=limit))
+    assert [(fit.vectors_fitted, fit.beyond_memory) for fit in found] == [(100, 200)] * 2
+    assert caplog.text.count("200 of 300 vectors have no part in it") == 1
+    caplog.clear()
+    assert fit_kmeans(vectors, 2).beyond_memory == 0 and "no part in it" not in caplog.text

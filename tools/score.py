@@ -120,10 +120,9 @@ def main() -> None:
     for name, result in results.get("boundaries", {}).items():
         show(f"boundaries {name}: {boundary_line(result)}")
     if args.label_free:
-        shown = ", ".join(
-            f"{name} {value:.3g}" for name, value in results["label_free"]["scores"].items()
-        )
-        show(f"label-free: {shown}")
+        found = results["label_free"]
+        shown = ", ".join(f"{name} {value:.3g}" for name, value in found["scores"].items())
+        show(f"label-free: {shown or 'none, ' + found['skipped']}")
 
 
 def _task(args: argparse.Namespace, kinds: Sequence[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vice.cli import RESULTS_KEPT, Parser, run, show
 from vice.datasets import open_dataset
+from vice.evaluation.out_of_data import files_of, keep_out_of_data
 from vice.names import printable
 from vice.paths import check_there, typed_path, typed_text
 from vice.runtime.files import check_folder, read_json
@@ -50,7 +51,7 @@ def main() -> None:
         said = read_json(args.names, "write concept to class, or to null")
     check_there(args.masks, what="folder of masks")
     data = open_dataset(args.dataset, args.data_root)
-    data.pairs(args.split)
+    keep_out_of_data(out, data.root, files_of(data.pairs(args.split)))
     # PyTorch takes seconds to import, and help does without.
     from vice.evaluation.image_counts import save_image_tables
     from vice.evaluation.mask_scores import MASK_SUMS, NamedMasks, mask_line, score_masks

@@ -13,6 +13,7 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.models.centroids import Centroids
 from vice.parts import package
+from vice.runtime.amounts import in_words
 
 __all__ = ["DEFAULT_MEMORY", "Centroids", "fit_kmeans", "fit_several"]
 
@@ -118,10 +119,13 @@ def fit_several(
             _check_finite(points)
         used = _number_used(points, k, memory_limit)
         if sample is None:
+            if used < len(points):
+                _tell_beyond(points, used, memory_limit)
             sample = _scaled(_sample(points, used, seed), points, spherical)
         fitted = _run_faiss(sample, k, spherical, seed, iterations, gpu)
         distinct = distinct or count_distinct(sample)
-        yield _told(dataclasses.replace(fitted, distinct=distinct))
+        beyond = len(points) - used
+        yield _told(dataclasses.replace(fitted, distinct=distinct, beyond_memory=beyond))
 
 
 def _as_points(vectors: Tensor | np.ndarray) -> Tensor:
@@ -169,6 +173,14 @@ def _number_used(points: Tensor, k: int, memory_limit: int) -> int:
         k, used, count, dim, used * each / 2**20, memory_limit / 2**20,
     )  # fmt: skip
     return used
+
+
+def _tell_beyond(points: Tensor, used: int, memory_limit: int) -> None:
+    logger.warning(
+        "k-means: %d of %d vectors have no part in it, since the memory limit is %s: raise it "
+        "(memory_limit, or --memory-gib of vice eval-cluster) for all that were asked for",
+        len(points) - used, len(points), in_words(memory_limit),
+    )  # fmt: skip
 
 
 def _sample(points: Tensor, used: int, seed: int) -> Tensor:

@@ -340,3 +340,71 @@ def test_what_a_stopped_evaluation_leaves_is_left_out(tmp_path, caplog) -> None:
     (tmp_path / "empty" / "other.txt").touch()
     with pytest.raises(UserError, match="holds no results.json"):
         read_results([tmp_path / "empty", tmp_path / "whole"])
+
+
+CONTENT = {
+    "fit": {"pixels": "a" * 64, "label_files": "b" * 64},
+    "score": {"pixels": "c" * 64, "label_files": "d" * 64},
+}
+
+
+@pytest.mark.parametrize("role", CONTENT)
+@pytest.mark.parametrize("entry", CONTENT["fit"])
+def test_other_images_or_labels_of_the_same_names_are_another_table(role, entry) -> None:
+    one, other = ({**linear(spec), "content": copy.deepcopy(CONTENT)} for spec in ("a", "b"))
+    assert len(make_tables([one, other])) == 1
+    other["content"][role][entry] = "e" * 64
+    first, second = make_tables([one, other])
+    (said,) = differences([first, second])
+    name = "pixels of images" if entry == "pixels" else "label files"
+    assert f"{name} ({role}) ({CONTENT[role][entry][:12]} against eeeeeeeeeeee)" in said
+    text = to_markdown([first, second])
+    assert "**Table 2." in text and said in text
+
+
+def test_results_that_do_not_say_what_they_are_of_stay_where_that_is_clear(caplog) -> None:
+    older, said = linear("older"), {**linear("a"), "content": CONTENT}
+    assert [sorted(table.rows) for table in make_tables([older, said])] == [["a", "older"]]
+    assert "1 results are of an earlier version and do not say what" in caplog.text
+    other = {**linear("b"), "content": {**CONTENT, "score": {"pixels": "e"}}}
+    tables = make_tables([older, said, other])
+    assert [list(table.rows) for table in tables] == [["older"], ["a"], ["b"]]
+
+
+@pytest.mark.parametrize(
+    ("spec", "drawn"),
+    [
+        ("run", False), ("timm:resnet18@f.pth", False), ("torchvision:resnet18", False),
+        ("lab", False), ("random:resnet18-fpn-8", True), ("random:run", True),
+        ("imagenet:resnet18-fpn-8", True), ("module:make", True), ("a.module:make", True),
+    ],
+)  # fmt: skip
+def test_seeds_of_one_row_are_of_one_model(spec, drawn) -> None:
+    one, other = (
+        {**linear(spec, seed), "model": {"digest": str(seed)}, "folder": f"out/{seed}"}
+        for seed in (0, 1)
+    )
+    if drawn:
+        assert len(make_tables([one, other])[0].rows[spec]["linear"]) == 2
+        return
+    with pytest.raises(UserError, match="had other weights in out/1 than in out/0, and they are"):
+        make_tables([one, other])
+    # Under a name that a person gives, too: that is for several specs, and not for several files.
+    with pytest.raises(UserError, match="had other weights"):
+        make_tables([one, other], {spec: "mine"})
+    other["model"] = one["model"]
+    assert len(make_tables([one, other])) == 1
+
+
+def test_clusters_of_fewer_vectors_than_the_protocol_asks_for_are_another_table() -> None:
+    one, other = clusters(), clusters(spec="other")
+    other["clusters"] = {"21": {**other["clusters"]["21"], "kmeans": {"beyond_memory": 5}}}
+    (said,) = differences(make_tables([one, other]))
+    assert "k-means vectors beyond the memory limit (None against {'21': 5})" in said
+
+
+def test_a_table_is_headed_by_what_was_changed_of_its_protocol() -> None:
+    result = linear()
+    result["protocol"]["title"] = "native, linear_optimizer=lbfgs (0123456789ab)"
+    (table,) = make_tables([result])
+    assert table.title == "msrc21 test, linear, native, linear_optimizer=lbfgs (0123456789ab)"

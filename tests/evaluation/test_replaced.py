@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from vice.evaluation.replaced import tell_replaced
+from vice.evaluation.replaced import tell_beside, tell_replaced
 
 RESULT = {
     "kind": "clusters",
@@ -29,6 +29,7 @@ RESULT = {
         ({"seed": 1}, "seed was 0, is 1"),
         ({"spec": "x", "protocol": {"name": "native", "hash": "4567"}},
          "protocol.hash was 0123, is 4567, spec was lab, is x"),
+        ({"dataset": {"found": [{"place": "p" * 90}]}}, "dataset.found is another"),
     ],
 )  # fmt: skip
 def test_what_differs_is_said(change, said, tmp_path, caplog):
@@ -110,3 +111,23 @@ def test_what_no_evaluation_writes_is_never_removed(name, tmp_path):
     (folder / "results.json").write_text(json.dumps(before))
     tell_replaced(folder, {"kind": "boundaries"})
     assert (tmp_path / "mine.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "spec", "dataset", "said"),
+    [
+        (["linear"], "a", "set", ""),
+        (["linear"], "b", "set", "boundaries/5 (a, set), clusters (a, set)"),
+        (["linear"], "a", "other", "boundaries/5 (a, set), clusters (a, set)"),
+        (["clusters"], "b", "set", "boundaries/5 (a, set)"),
+        (["clusters", "boundaries"], "b", "set", ""),
+    ],
+)
+def test_read_outs_of_another_model_beside_are_told(kinds, spec, dataset, said, tmp_path, caplog):
+    result = {"kind": "clusters", "spec": "a", "arguments": {"dataset": "set"}}
+    for place in ("clusters", "boundaries/5"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "results.json").write_text(json.dumps(result))
+    tell_beside(tmp_path, kinds, spec, dataset)
+    assert caplog.text.strip().endswith(f"beside the new ones: {said}" if said else "")
+    assert bool(caplog.text) is bool(said)

@@ -11,6 +11,7 @@ from typing import Any
 
 from vice.cli import is_first
 from vice.datasets import open_dataset
+from vice.evaluation.out_of_data import files_of, keep_out_of_data
 from vice.evaluation.protocols import Protocol
 from vice.model_specs import check_spec
 from vice.parts import check_part
@@ -74,8 +75,9 @@ def look(task: dict[str, Any]) -> None:
     score = open_dataset(task["dataset"], task["data_root"])
     fit = open_dataset(task["fit_dataset"], task["data_root"]) if task["fit_dataset"] else score
     for splits in dict.fromkeys(map(_splits, protocols)):
-        fit.pairs(splits[0], labels=splits[2])
-        score.pairs(splits[1])
+        fitted = fit.pairs(splits[0], labels=splits[2])
+        keep_out_of_data(task["out_dir"], fit.root, files_of(fitted))
+        keep_out_of_data(task["out_dir"], score.root, files_of(score.pairs(splits[1])))
 
 
 def _splits(protocol: Protocol) -> tuple[str, str, bool]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError, brief
+from vice.evaluation.content_checksums import by_settings
 from vice.evaluation.protocol_effects import KINDS
 from vice.evaluation.protocols import hashed_fields
+from vice.model_specs import names_code
 from vice.nearest import near_path
 from vice.runtime.files import read_json
 from vice.runtime.result_folders import LOGS_NAME, folders_within, has_results
@@ -31,6 +32,8 @@ BEST_NAME, BEST_READOUT = "linear_best", "linear, best epoch"
 _STOPPED, _EMPTY = "its evaluation did not end", "it is empty"
 #: How far down results are looked for: in folders of outputs of `vice score`.
 _LEVELS = 2
+#: Specs whose weights, or a part of them, are drawn by the seed.
+_DRAWN = ("random:", "imagenet:")
 #: Arguments that change a score and are in no protocol.
 ASKED_FOR = ("fraction", "subset_seed", "backbone_lr_mult", "crop", "options")
 
@@ -231,7 +234,8 @@ def make_tables(
 ) -> list[ComparisonTable]:
     """Groups results by how they were taken; only the seed may differ inside a cell.
 
-    Protocol (by all its fields), lists of images and classes must agree.
+    Protocol (by all its fields), lists of images, what images and labels hold, and classes must
+    agree.
 
     Args:
         results: What `read_results` returns.
@@ -242,19 +246,47 @@ def make_tables(
         A table for each way, in the order of their first result.
 
     Raises:
-        UserError: The same embedder, seed and settings twice (it names both directories), or a
-            pattern that no embedder matches.
+        UserError: The same embedder, seed and settings twice, or one embedder with different
+            weights (it names both directories), or a pattern that no embedder matches.
     """
     specs = {result["spec"] for result in results}
     for pattern, name in (names or {}).items():
         if not any(_fits(spec, pattern) for spec in specs):
             there = ", ".join(sorted(specs))
             raise UserError(f"{name}={pattern}: no embedder has such a name; there are {there}")
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    groups = by_settings([(settings_of(result), result) for result in results])
+    for _, members in groups:
+        check_one_model(members, names or {})
+    return [_table(settings, members, names or {}) for settings, members in groups]
+
+
+def check_one_model(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> None:
+    """Makes sure that results of one spec are of the same weights, unless its seed draws them.
+
+    Args:
+        results: Of one table.
+        names: As in `make_tables`.
+
+    Raises:
+        UserError: A file was another one when it was scored again; names both directories.
+    """
+    first: dict[str, Mapping[str, Any]] = {}
     for result in results:
-        key = json.dumps(settings_of(result), sort_keys=True)
-        groups.setdefault(key, []).append(result)
-    return [_table(json.loads(key), members, names or {}) for key, members in groups.items()]
+        spec = str(result["spec"])
+        if spec.startswith(_DRAWN) or names_code(spec) or not _digest(result):
+            continue
+        other = first.setdefault(spec, result)
+        if _digest(other) != _digest(result):
+            raise UserError(
+                f"{spec} had other weights in {result.get('folder', '?')} than in "
+                f"{other.get('folder', '?')}, and they are no two seeds of one model: leave one "
+                "out, or score each from a file of its own"
+            )
+
+
+def _digest(result: Mapping[str, Any]) -> str:
+    model = result.get("model")
+    return str(model.get("digest") or "") if isinstance(model, Mapping) else ""
 
 
 def row_names(texts: Iterable[str]) -> dict[str, str]:
@@ -317,7 +349,16 @@ def settings_of(result: Mapping[str, Any]) -> dict[str, Any]:
     flat |= {f"protocol.{name}": value for name, value in fields.items()}
     for part in ("splits", "images", "list_checksums"):
         flat |= {f"{part}.{name}": value for name, value in data[part].items()}
+    if fewer := _fewer_vectors(result):
+        flat["k-means vectors beyond the memory limit"] = fewer
     return flat | {name: arguments[name] for name in ASKED_FOR if arguments.get(name)}
+
+
+def _fewer_vectors(result: Mapping[str, Any]) -> dict[str, int]:
+    """How many vectors that the protocol asks for k-means has left out, by number of clusters."""
+    clusters = result.get("clusters")
+    fits = {k: of.get("kmeans", {}) for k, of in clusters.items()} if clusters else {}
+    return {k: fit["beyond_memory"] for k, fit in fits.items() if fit.get("beyond_memory")}
 
 
 def _table(
@@ -346,10 +387,10 @@ def _table(
             cells.setdefault(row, {}).setdefault(name, []).append(result)
     for folder, first in alike:
         logger.info("%s has the scores of %s once more: they are counted once", folder, first)
-    title = (
-        f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}, "
-        f"{settings['protocol']} ({settings['hash']})"
-    )
+    protocol = members[0]["protocol"]
+    # Results of earlier versions have no title.
+    named = protocol.get("title") or f"{protocol['name']} ({protocol['hash']})"
+    title = f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}, {named}"
     # PyTorch takes seconds to import, and help of tools does without.
     from vice.scoring import mean_over
 

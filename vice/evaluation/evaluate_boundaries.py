@@ -21,10 +21,12 @@ from vice.evaluation.boundaries import (
     score_segments,
     summarize,
 )
+from vice.evaluation.content_checksums import checksums
 from vice.evaluation.image_counts import save_image_tables
 from vice.evaluation.image_sums import sum_intervals
+from vice.evaluation.out_of_data import keep_out_of_data
 from vice.evaluation.outline_sums import OUTLINES, outline_scores, outline_sums
-from vice.evaluation.outlined_images import require_annotations, require_images
+from vice.evaluation.outlined_images import annotation_files, require_annotations, require_images
 from vice.evaluation.pixel_sampler import PixelSampler
 from vice.evaluation.replaced import tell_replaced
 from vice.evaluation.results import plain
@@ -213,6 +215,10 @@ def score_boundaries(
     """
     start, folder = time.monotonic(), Path(folder)
     images = require_images(folder, split)
+    drawn = annotation_files(folder, split)
+    annotated = [file for path in images for file in drawn[path.stem]]
+    for readout in readouts:
+        keep_out_of_data(readout.out_dir, folder, [*images, *annotated])
     found = survey_images(images, f"looking at images of {split}", reading=predictor.reading)
     logger.info("%s: %s", split, found)
     concepts = [readout.concepts for readout in readouts]
@@ -234,7 +240,7 @@ def score_boundaries(
         },
         "model": {"digest": predictor.weights, "dim": predictor.dim},
         "tolerance": tolerance,
-        "content": {"score": found.describe()},
+        "content": {"score": {**found.describe(), **checksums(found, annotated)}},
         "versions": versions(),
         "seconds": round(time.monotonic() - start, 2),
     }

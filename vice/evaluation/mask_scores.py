@@ -21,7 +21,7 @@ from vice.labels import IGNORE
 from vice.names import printable
 from vice.nearest import did_you_mean
 from vice.runtime.progress import progress
-from vice.runtime.provenance import versions
+from vice.runtime.provenance import digest_files, versions
 from vice.scoring import CountTable
 
 #: Class of a concept that stands for none: its pixels count as missed.
@@ -181,6 +181,7 @@ def score_masks(
             "iou_per_class": dict(zip(data.classes, map(_number, ious), strict=True)),
             "interval": sum_intervals(each, mask_scores),
         },
+        "content": {"score": {"label_files": digest_files([p.label for p in pairs if p.label])}},
         "versions": versions(),
     }
     return result, each

@@ -41,9 +41,7 @@ def require_annotations(folder: str | Path, split: str) -> None:
     images = require_images(folder, split)
     announce(survey(Path(folder, "images", split)))
     home = Path(folder, "labels", split)
-    drawn: dict[str, list[Path]] = {}
-    for file in sorted(home.glob("*.png")):
-        drawn.setdefault(file.stem.rpartition("_")[0], []).append(file)
+    drawn = annotation_files(folder, split)
     stems = {path.stem for path in images}
     if missing := sorted(stems - set(drawn)):
         raise UserError(
@@ -59,6 +57,14 @@ def require_annotations(folder: str | Path, split: str) -> None:
             "%s: %d files are of no image of %s, and left out: %s",
             home, len(others), split, name_some(others),
         )  # fmt: skip
+
+
+def annotation_files(folder: str | Path, split: str) -> dict[str, list[Path]]:
+    """Stem of each image that somebody drew outlines of to the files of them, by name."""
+    drawn: dict[str, list[Path]] = {}
+    for file in sorted(Path(folder, "labels", split).glob("*.png")):
+        drawn.setdefault(file.stem.rpartition("_")[0], []).append(file)
+    return drawn
 
 
 def _check_size(image: Path, annotation: Path) -> None:

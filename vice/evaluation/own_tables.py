@@ -6,10 +6,10 @@ tolerance, numbers of clusters) share a table.
 
 from __future__ import annotations
 
-import json
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from vice.errors import UserError, brief
-from vice.evaluation.compare import row_of
+from vice.evaluation.compare import check_one_model, row_of
 from vice.evaluation.comparison_page import Section
+from vice.evaluation.content_checksums import by_settings, content_of
 from vice.evaluation.image_counts import load_image_sums, load_image_tables
 from vice.evaluation.image_sums import resampled_sums
 from vice.evaluation.intervals import (
@@ -73,16 +74,16 @@ def make_own_tables(
     Raises:
         UserError: The same embedder, seed and settings twice, or a result that is not whole.
     """
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    settled = []
     for result in results:
         try:
-            groups.setdefault(json.dumps(own_settings(result), sort_keys=True), []).append(result)
+            settled.append((own_settings(result), result))
             named_scores(result)
         except LACKING as error:
             raise _not_whole(result, error) from error
     tables = []
-    for key, members in groups.items():
-        settings = json.loads(key)
+    for settings, members in by_settings(settled):
+        check_one_model(members, names or {})
         rows: dict[str, list[Mapping[str, Any]]] = {}
         for result in members:
             row = rows.setdefault(row_of(result["spec"], names or {}), [])
@@ -94,7 +95,19 @@ def make_own_tables(
                 )
             row.append(result)
         tables.append(OwnTable(settings["title"], settings["images"], rows))
-    return tables
+    return _told_apart(tables)
+
+
+def _told_apart(tables: Sequence[OwnTable]) -> list[OwnTable]:
+    """Tables of which those of one title say what their images and labels held."""
+    titles = Counter(table.title for table in tables)
+    found = []
+    for table in tables:
+        first = next(iter(table.rows.values()))[0]
+        content = "".join(f", {name} {value}" for name, value in content_of(first).items())
+        more = content if titles[table.title] > 1 else ""
+        found.append(replace(table, title=table.title + more))
+    return found
 
 
 def own_sections(tables: Sequence[OwnTable], against: str | None = None) -> list[Section]:

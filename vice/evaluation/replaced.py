@@ -6,14 +6,15 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
+from vice.names import printable
 from vice.runtime.files import disk_errors, read_json
-from vice.runtime.result_folders import MAPS_NAME
+from vice.runtime.result_folders import MAPS_NAME, result_folders
 from vice.runtime.run_folder import RESULTS_NAME
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ _OF_SOME = re.compile(
 )
 #: Settings that are named.
 _NAMED = 3
+#: Characters of a value that is shown.
+_LONGEST = 80
 
 
 def tell_replaced(folder: Path, result: Mapping[str, Any]) -> None:
@@ -63,15 +66,49 @@ def tell_replaced(folder: Path, result: Mapping[str, Any]) -> None:
     changed = [key for key in sorted({*then, *settings}) if then.get(key) != settings.get(key)]
     if not changed:
         return
-    shown = ", ".join(
-        f"{key} was {then.get(key)}, is {settings.get(key)}" for key in changed[:_NAMED]
-    )
+    shown = ", ".join(_change(key, then.get(key), settings.get(key)) for key in changed[:_NAMED])
     more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
     removed = f"; {gone} of its files are removed" if gone else ""
     logger.warning(
         "%s of an earlier evaluation is replaced: %s%s%s",
         folder / RESULTS_NAME, shown, more, removed,
     )  # fmt: skip
+
+
+def _change(key: str, then: Any, now: Any) -> str:
+    texts = [str(value) for value in (then, now)]
+    # What was found in a folder, say: the file has it whole.
+    if max(map(len, texts)) > _LONGEST:
+        return f"{key} is another"
+    return f"{key} was {texts[0]}, is {texts[1]}"
+
+
+def tell_beside(folder: Path, kinds: Collection[str], spec: str, dataset: str) -> None:
+    """Says which read-outs of another model or data set stay beside those that come.
+
+    Args:
+        folder: Output folder of several read-outs.
+        kinds: Names of the folders that are going to be written.
+        spec: The model.
+        dataset: The data set, as it was asked for.
+    """
+    others = []
+    for place in result_folders(folder):
+        if place == folder or place.relative_to(folder).parts[0] in kinds:
+            continue
+        try:
+            result = read_json(place / RESULTS_NAME, "")
+        except UserError:
+            continue
+        asked = result.get("arguments")
+        of_data = asked.get("dataset") if isinstance(asked, Mapping) else None
+        if result.get("spec") != spec or of_data not in (None, dataset):
+            others.append(f"{place.relative_to(folder)} ({result.get('spec')}, {of_data})")
+    if others:
+        logger.warning(
+            "%s: read-outs of another model or data set stay beside the new ones: %s",
+            folder, printable(", ".join(others)),
+        )  # fmt: skip
 
 
 def _remove_others(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> int:

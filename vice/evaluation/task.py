@@ -13,6 +13,7 @@ from vice.datasets import DATASETS, ImageLabelPair, LabelledSet, open_dataset
 from vice.datasets.described.described_set import ignores_exif
 from vice.datasets.labelled_pixels import require_labels
 from vice.errors import UserError
+from vice.evaluation.out_of_data import files_of, keep_out_of_data
 from vice.evaluation.protocols import Protocol, default_protocol, from_dict, get_protocol
 from vice.images import Reading
 from vice.models.load import reading_as, require_weights, stored_reading
@@ -69,6 +70,10 @@ class Task:
         score = self._opened(self.dataset)
         fit = self._opened(self.fit_dataset) if self.fit_dataset else score
         check_same_classes(fit, score)
+        fitted = fit.pairs(self.protocol.fit_split, labels=self.protocol.fit_labels)
+        keep_out_of_data(self.out_dir, fit.root, files_of(fitted))
+        scored = score.pairs(self.protocol.score_split)
+        keep_out_of_data(self.out_dir, score.root, files_of(scored))
         on_first_rank(lambda: self._check(fit, score, fit_labels))
         return fit, score
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -59,6 +60,11 @@ class Survey:
     def duplicates(self) -> Duplicates:
         """Flat images and repetitions among those that were looked at."""
         return count_duplicates(self.prints)
+
+    def checksum(self) -> str:
+        """SHA-256 over the sizes and pixels of all images, in their order, as they are read."""
+        exact = b"".join(each.exact.to_bytes(8, "little") for each in self.prints)
+        return hashlib.sha256(exact).hexdigest()
 
     def __str__(self) -> str:
         kinds = [

@@ -39,6 +39,8 @@ class Centroids:
             after fitting alone and stand in no file.
         distinct: How many of these differ by more than a thousandth of the greatest entry.
         occupied: How many clusters have at least one of them.
+        beyond_memory: How many more vectors there were that the memory limit had no room for; in
+            no file either.
         unit_dot: Whether the nearest centroid is instead the one with the greatest inner product
             with a pixel's unit vector, the centroids keeping their length (PiCIE).
         weights: Digest of the model to whose embeddings they were fitted, as
@@ -55,6 +57,7 @@ class Centroids:
     occupied: int | None = None
     unit_dot: bool = False
     weights: str | None = None
+    beyond_memory: int = 0
 
     def __len__(self) -> int:
         return len(self.vectors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -55,6 +55,15 @@ def digest_file(path: Path) -> str:
         while piece := file.read(2**20):
             sha.update(piece)
     return sha.hexdigest()
+
+
+def digest_files(paths: Iterable[Path]) -> str:
+    """SHA-256 of the bytes of several files, in their order; their names have no part in it.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    return hashlib.sha256("".join(map(digest_file, paths)).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -76,6 +76,7 @@ def _fitted(centroids: Centroids) -> dict[str, Any]:
             "vectors": centroids.vectors_fitted,
             "distinct_vectors": centroids.distinct,
             "non_empty_clusters": centroids.occupied,
+            **({"beyond_memory": beyond} if (beyond := centroids.beyond_memory) else {}),
         },
         "objective": centroids.objective,
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from vice.datasets import ImageLabelPair, LabelledSet
 from vice.errors import UserError
+from vice.evaluation.content_checksums import checksums
 from vice.evaluation.task import Task
 from vice.images import Reading
 from vice.images.fingerprints import count_shared
@@ -58,8 +59,9 @@ def look_at_images(
 
     Returns:
         For ``results.json``: ``fit`` and ``score``, each with formats, ranges, flat images, exact
-        and near duplicates, and ``shared``: how many scored images are among the fitted ones,
-        exactly and nearly (`vice.images.fingerprints`).
+        and near duplicates, and `vice.evaluation.content_checksums.checksums`; and ``shared``: how
+        many scored images are among the fitted ones, exactly and nearly
+        (`vice.images.fingerprints`).
 
     Raises:
         UserError: The first image that cannot be used.
@@ -87,8 +89,12 @@ def _look(
             "have a near duplicate there: scores are better than on new images",
             same, surveys["score"].looked, names["score"], names["fit"], near,
         )  # fmt: skip
+    labels = {role: [each.label for each in of if each.label] for role, of in pairs.items()}
     return {
-        **{role: each.describe() for role, each in surveys.items()},
+        **{
+            role: {**each.describe(), **checksums(each, labels[role])}
+            for role, each in surveys.items()
+        },
         "shared": {"exact": same, "near": near},
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
-from vice.evaluation.evaluate_boundaries import BoundaryReadout, require_images, score_boundaries
+from vice.evaluation.evaluate_boundaries import BoundaryReadout, score_boundaries
 from vice.evaluation.outlined_images import require_annotations
 from vice.evaluation.protocols import Protocol
 from vice.evaluation.task import Task
@@ -27,7 +27,7 @@ def check_outlines(folder: str | Path, clusters: Protocol | None) -> None:
         folder: As in `vice.evaluation.evaluate_boundaries.evaluate_boundaries`.
         clusters: Protocol of the clusters; None: there are none.
     """
-    require_images(folder, SPLIT)
+    on_first_rank(lambda: require_annotations(folder, SPLIT))
     if clusters is not None and clusters.clusters == "objects":
         raise UserError(
             "outlines are those of pixels' clusters, and clusters=objects has none: leave "
@@ -56,7 +56,6 @@ def score_outlines(
     """
 
     def measure() -> dict[str, dict[str, Any]]:
-        require_annotations(folder, SPLIT)
         predictor = load(task.spec, task.device)
         if clusters:
             files = {str(k): task.out_dir / f"centroids_{k}.safetensors" for k in clusters}

@@ -15,6 +15,7 @@ from vice.errors import UserError
 from vice.evaluation.matchings import needs_fit_labels
 from vice.evaluation.protocol_effects import KIND_FIELDS, KINDS
 from vice.evaluation.protocols import Protocol
+from vice.evaluation.replaced import tell_beside
 from vice.evaluation.results import describe
 from vice.evaluation.task import Task, make_task
 from vice.parts import check_packages
@@ -112,6 +113,8 @@ def score(
     if boundaries is not None:
         check_outlines(boundaries, protocols.get("clusters"))
     keep_others_from_read_outs(out, (*KINDS, "position"))
+    named = (*protocols, *([BOUNDARIES_NAME] if boundaries is not None else []))
+    on_first_rank(lambda: tell_beside(out, named, spec, str(dataset)))
     tasks = {
         kind: make_task(spec, dataset, out / kind, protocol=protocol, **task_arguments)
         for kind, protocol in protocols.items()
