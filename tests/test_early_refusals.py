@@ -15,7 +15,16 @@ import pytest
 from PIL import Image
 
 from tests.helpers.heard import HEARD
+from vice.paths import EMPTY
 
+#: Specs in which a variable of a shell was not set.
+EMPTY_SPECS = (
+    "' '", ":", "timm:", "timm:@file", "timm:resnet18@", "timm:resnet18@file#", "'timm:resnet18@ '",
+    "random:", "random:timm:", "random:timm:resnet18@", "random:-fpn-8", "random:resnet18--8",
+    "random:resnet18-fpn-", "imagenet:", "imagenet:timm:-fpn-8", "torchvision:",
+    "torchvision:@file", "torchvision:resnet50@", "torchvision:resnet50@file#", "file#", "RUN#",
+    ":make", "some_module:", "some.module:",
+)  # fmt: skip
 #: Command lines that name something that is not there, or a number that cannot be, with a part of
 #: what is said about it. ``RUN`` is a run folder, ``SET`` a labelled folder.
 REFUSED = {
@@ -52,6 +61,11 @@ REFUSED = {
     "segment timm:resnet18@fil photos -o m": "did you mean file?",
     "segment torchvision:resnet5 photos -o m": "did you mean resnet50",
     "segment random:resnet18-fpm-8 photos -o m": "did you mean fpn?",
+    **{f"segment {spec} photos -o m": EMPTY for spec in EMPTY_SPECS},
+    **{
+        f"{line} --dataset SET --out m": EMPTY
+        for line in ("eval-linear timm:resnet18@", "score file# --linear")
+    },
     "segment RUN fotos -o m": "did you mean photos?",
     "segment RUN photos -o file": "--out=file:",
     "segment RUN photos -o m --concepts concept.json": "did you mean concepts.json?",

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from vice.errors import UserError
 from vice.nearest import close_names, did_you_mean, near_path
+from vice.paths import EMPTY
 from vice.runtime.run_folder import STATE_SUFFIX, WEIGHTS_NAME
 
 _GIVE = "give a run folder or a file"
@@ -33,6 +34,8 @@ FOLDER_NAMES = (
 )
 #: A backbone of timm.
 TIMM = "timm:"
+#: How specs of a name begin that may have a file: NAME@FILE.
+NAMED = (TIMM, f"random:{TIMM}", "torchvision:")
 
 
 def split_key(text: str | Path) -> tuple[str, str]:
@@ -44,6 +47,9 @@ def split_key(text: str | Path) -> tuple[str, str]:
     Returns:
         The file and the key, which is empty where none is given. Of several readings the one with
         the longest name of a file that exists is taken.
+
+    Raises:
+        UserError: Nothing follows the ``#``.
     """
     text = str(text)
     if os.path.exists(text):
@@ -51,6 +57,8 @@ def split_key(text: str | Path) -> tuple[str, str]:
     cut = text.rfind("#")
     while cut > 0:
         if os.path.exists(text[:cut]):
+            if not text[cut + 1 :].strip():
+                raise UserError(f"{text}: what follows # is {EMPTY}")
             return text[:cut], text[cut + 1 :]
         cut = text.rfind("#", 0, cut)
     return text, ""
@@ -63,6 +71,56 @@ def names_code(spec: str) -> bool:
     return bool(separator) and module not in KINDS and all(part.isidentifier() for part in names)
 
 
+def split_file(spec: str) -> tuple[str, str]:
+    """Parts ``timm:NAME@FILE``, ``random:timm:NAME`` and ``torchvision:NAME@FILE``.
+
+    Args:
+        spec: Begins with one of `NAMED`.
+
+    Returns:
+        The name and the file, which is empty where there is no ``@``.
+
+    Raises:
+        UserError: The name is empty, or nothing follows an ``@`` or a ``#``.
+    """
+    name, at, file = spec.removeprefix("random:").partition(":")[2].partition("@")
+    _require_part(spec, "follows the colon", name)
+    if at:
+        _require_part(spec, "follows @", file)
+        split_key(file)
+    return name, file
+
+
+def refuse_empty(spec: str) -> None:
+    """Refuses a spec of no characters, and one of whose parts none are left.
+
+    Args:
+        spec: As in `vice.models.load.load_extractor`.
+
+    Raises:
+        UserError: Such as for ``timm:NAME@``, which would be taken for ``timm:NAME``.
+    """
+    if not spec.strip():
+        raise UserError(f"the model's name is {EMPTY}")
+    kind, colon, rest = spec.partition(":")
+    if spec.startswith(NAMED):
+        split_file(spec)
+    elif kind in KINDS and colon:
+        _require_part(spec, "follows the colon", rest)
+        parts = rest.split("-")
+        if len(parts) == 3 and not os.path.exists(rest):
+            for part in parts:
+                _require_part(spec, "stands beside -", part.removeprefix(TIMM))
+    elif split_key(spec)[0] == spec and colon and not os.path.exists(spec):
+        _require_part(spec, "stands before the colon", kind)
+        _require_part(spec, "follows the colon", rest)
+
+
+def _require_part(spec: str, place: str, part: str) -> None:
+    if not part.strip():
+        raise UserError(f"{spec}: what {place} is {EMPTY}")
+
+
 def check_spec(spec: str) -> None:
     """Looks for the files, modules and names of a spec; loading it looks at the rest.
 
@@ -70,15 +128,17 @@ def check_spec(spec: str) -> None:
         spec: As in `vice.models.load.load_extractor`.
 
     Raises:
-        UserError: There is no such file or module, or a backbone or decoder is unknown.
+        UserError: A part of it is empty, there is no such file or module, or a backbone or decoder
+            is unknown.
     """
+    refuse_empty(spec)
     kind, _, rest = spec.partition(":")
     if spec == "lab":
         return
     if names_code(spec):
         _check_module(spec, kind.partition(".")[0], rest)
-    elif spec.startswith((TIMM, "random:timm:", "torchvision:")):
-        name, _, file = spec.removeprefix("random:").partition(":")[2].partition("@")
+    elif spec.startswith(NAMED):
+        name, file = split_file(spec)
         if kind == "torchvision":
             check_backbone(name)
         if file and not os.path.exists(split_key(file)[0]):

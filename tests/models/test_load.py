@@ -4,9 +4,12 @@ import sys
 
 import pytest
 import torch
+import torchvision
 
+import vice
 from vice.errors import UserError
 from vice.models.load import is_spherical, load_extractor
+from vice.paths import EMPTY
 
 MODULE = """
 import torch
@@ -106,3 +109,32 @@ def test_weights_that_cannot_be_fetched(monkeypatch):
         UserError, match=r"cannot load the weights of timm:resnet18 \(no route.*@FILE"
     ):
         load_extractor("timm:resnet18")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "", " ", "timm:", "timm:@FILE", "timm:resnet18@", "timm:resnet18@FILE#", "random:",
+        "random:timm:", "random:timm:resnet18@", "random:resnet18--8", "imagenet:", "torchvision:",
+        "torchvision:@FILE", "torchvision:resnet18@", "torchvision:resnet18@FILE#", "FILE#",
+        "FILE# ", ":make", "my_embedder:",
+    ],
+)  # fmt: skip
+def test_an_empty_part_is_not_taken_for_one_that_is_left_out(user_module, tmp_path, spec):
+    """Such as that of a shell variable that is not set, which would mean downloaded weights."""
+    torch.save({"teacher": {}, "student": {}}, tmp_path / "w.pth")
+    spec = spec.replace("FILE", str(tmp_path / "w.pth"))
+    for load in (load_extractor, vice.load):
+        with pytest.raises(UserError, match=EMPTY):
+            load(spec)
+
+
+@pytest.mark.parametrize("name", ["w#.pth", "w#", "a@b", "a:", ":b", "x-y-"])
+def test_signs_in_names_of_files_are_no_empty_parts(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    net = torchvision.models.resnet18()
+    torch.save(net.state_dict(), name)
+    for spec in (name, f"torchvision:resnet18@{name}"):
+        assert torch.equal(
+            load_extractor(spec).features.layer1[0].conv1.weight, net.layer1[0].conv1.weight
+        )

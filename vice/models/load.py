@@ -10,7 +10,15 @@ from torch import nn
 
 from vice.errors import UserError
 from vice.images import Reading
-from vice.model_specs import KINDS, check_spec, names_code, refuse_file, split_key
+from vice.model_specs import (
+    KINDS,
+    check_spec,
+    names_code,
+    refuse_empty,
+    refuse_file,
+    split_file,
+    split_key,
+)
 from vice.models.embeddings import set_width
 from vice.models.lab import LabEmbedder
 from vice.nearest import near_path
@@ -42,8 +50,9 @@ def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Modul
         A module from (B, 3, H, W) normalised images to (B, D, h, w), with ``dim``.
 
     Raises:
-        UserError: The text names nothing that can be loaded.
+        UserError: The text names nothing that can be loaded, or a part of it is empty.
     """
+    refuse_empty(spec)
     if spec == "lab":
         module: nn.Module = LabEmbedder()
     elif spec.startswith(("timm:", "random:timm:")) or names_code(spec):
@@ -135,7 +144,7 @@ def _timm(spec: str) -> nn.Module:
     from vice.models.weight_files import holds_weights
 
     weights = not spec.startswith("random:")
-    name, _, file = spec.removeprefix("random:").removeprefix("timm:").partition("@")
+    name, file = split_file(spec)
     if file and not weights:
         raise UserError(f"{spec}: random weights need no file")
     if file and not holds_weights(split_key(file)[0]):
@@ -170,7 +179,7 @@ def _resnet(spec: str) -> nn.Module:
 
     if not spec.startswith("torchvision:"):
         return load_resnet(spec)
-    name, _, file = spec.removeprefix("torchvision:").partition("@")
+    name, file = split_file(spec)
     return load_resnet(file, name) if file else ResNetEmbedder(name, "imagenet")
 
 

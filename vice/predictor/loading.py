@@ -6,10 +6,9 @@ from pathlib import Path
 
 import torch
 
-from vice.errors import UserError
+from vice.model_specs import refuse_empty
 from vice.models.checkpoint import Checkpoint, load_checkpoint
 from vice.models.load import load_extractor, names_a_run
-from vice.paths import EMPTY
 from vice.predictor.predictor import Predictor
 from vice.runtime.device_names import check_device
 
@@ -47,8 +46,7 @@ def load(
         >>> predictor.embed(photo).shape
         torch.Size([8, 48, 64])
     """
-    if not str(path).strip():
-        raise UserError(f"the model's name is {EMPTY}")
+    refuse_empty(str(path))
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)
