@@ -2,7 +2,7 @@
 """Takes a result once more from its own results.json, and says whether the scores agree.
 
 Weights, lists of images, classes and protocol are verified first. Exit status 1 where a score
-differs.
+differs, or the weights that were scored in the end.
 
 Examples:
     python tools/repeat.py outputs/eval/RESULT --out outputs/again

@@ -20,6 +20,13 @@ def no_dim():
 def number():
     return 3
 """
+#: What modules may do with random numbers while they are imported.
+DRAWING = {
+    "nothing": "",
+    "numbers": "DRAWN = torch.rand(3)",
+    "a network": "OTHER = torch.nn.Linear(2, 2)",
+    "a seed": "torch.manual_seed(77)",
+}
 
 
 @pytest.fixture
@@ -43,6 +50,37 @@ def test_a_users_own_callable(user_module):
     again, other = (load_extractor(f"{user_module}:no_dim", seed=seed) for seed in (3, 4))
     assert module.dim == 7
     assert torch.equal(module.weight, again.weight) and not torch.equal(module.weight, other.weight)
+
+
+@pytest.mark.parametrize("drawing", DRAWING)
+def test_what_a_module_draws_at_import_changes_no_weights(tmp_path, monkeypatch, drawing):
+    """It is imported once, and called each time."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "drawing.py").write_text(f"{MODULE}\n{DRAWING[drawing]}\n")
+    found = [load_extractor("drawing:no_dim", seed=3)]
+    # In another process it is imported anew, whatever was drawn there before.
+    before = torch.random.get_rng_state()
+    found.append(load_extractor("drawing:no_dim", seed=3))
+    sys.modules.pop("drawing")
+    torch.rand(5)
+    found.append(load_extractor("drawing:no_dim", seed=3))
+    sys.modules.pop("drawing")
+    assert all(torch.equal(found[0].weight, each.weight) for each in found)
+    torch.random.set_rng_state(before)
+    load_extractor("drawing:no_dim", seed=3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    sys.modules.pop("drawing")
+
+
+def test_a_network_that_is_made_at_import_follows_from_the_seed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "import torch\nNET = torch.nn.Conv2d(3, 7, 3, padding=1)\ndef make():\n    return NET\n"
+    (tmp_path / "early.py").write_text(text)
+    found = []
+    for _ in range(2):
+        found.append(load_extractor("early:make", seed=3).weight)
+        sys.modules.pop("early")
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize(

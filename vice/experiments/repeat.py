@@ -45,7 +45,8 @@ def repeat(
             ``workers``.
 
     Returns:
-        A line for each score that came out differently; empty where all are equal.
+        A line for the weights that were scored, if they are not those of then, and one for each
+        score that came out differently; empty where all are equal.
 
     Raises:
         UserError: No result there, it was taken of other weights, images or classes, or it names
@@ -62,8 +63,11 @@ def repeat(
     arguments["out_dir"] = out_dir
     _check(old, arguments)
     new = EVALUATIONS[old["kind"]](**arguments)
+    # Second load: what was verified was loaded once more, and code need not give the same again.
+    then, now = old["model"]["digest"], new["model"]["digest"]
+    weights = [] if then == now else [f"weights differ: {then} then, {now} now"]
     before, after = dict(_scores(old)), dict(_scores(new))
-    return [
+    return weights + [
         f"{name}: {before.get(name)} then, {after.get(name)} now"
         for name in dict.fromkeys([*before, *after])
         if before.get(name) != after.get(name)

@@ -58,7 +58,7 @@ def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Modul
     elif spec.startswith(("timm:", "random:timm:")) or names_code(spec):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module = _call(spec) if names_code(spec) else _timm(spec)
+            module = _call(spec, seed) if names_code(spec) else _timm(spec)
     elif spec.startswith("torchvision:") or _is_foreign(spec):
         module = _resnet(spec)
     else:
@@ -183,7 +183,7 @@ def _resnet(spec: str) -> nn.Module:
     return load_resnet(file, name) if file else ResNetEmbedder(name, "imagenet")
 
 
-def _call(spec: str) -> nn.Module:
+def _call(spec: str, seed: int) -> nn.Module:
     module_name, _, name = spec.partition(":")
     check_spec(spec)
     try:
@@ -193,6 +193,8 @@ def _call(spec: str) -> nn.Module:
             f"{spec}: {error}; MODULE:CALLABLE must be importable, for example with its folder in "
             "PYTHONPATH"
         ) from error
+    # Seed: what a module draws while it is imported, it draws in its first import alone.
+    torch.manual_seed(seed)
     try:
         module = make()
     except TypeError as error:

@@ -64,6 +64,29 @@ def test_other_images_weights_or_places_are_refused(make_folder, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("kind", ["linear", "clusters", "finetune"])
+def test_weights_that_were_scored_in_the_end_are_compared(make_folder, tmp_path, monkeypatch, kind):
+    """Code may give others than those that were verified; here scores do not show it."""
+    (tmp_path / "wavering.py").write_text(
+        "import torch\n"
+        "from vice.models.lab import LabEmbedder\n"
+        "CALLS, FIRST = [], 99\n"
+        "def make():\n"
+        "    CALLS.append(1)\n"
+        "    module = LabEmbedder()\n"
+        "    module.unused = torch.nn.Parameter(torch.tensor([float(len(CALLS) > FIRST)]))\n"
+        "    return module\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    evaluate, options = CASES[kind]
+    evaluate("wavering:make", make_folder(), tmp_path / "old", changes=STEPS, **options, **QUIET)
+    module = sys.modules.pop("wavering")
+    monkeypatch.setitem(sys.modules, "wavering", module)
+    module.FIRST = len(module.CALLS) + 1
+    (line,) = repeat(tmp_path / "old", tmp_path / "new", trust=True)
+    assert line.startswith("weights differ: ") and " then, " in line
+
+
 def test_code_that_a_result_names_runs_with_consent_only(make_folder, tmp_path, monkeypatch):
     root = make_folder()
     monkeypatch.syspath_prepend(str(tmp_path))
