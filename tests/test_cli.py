@@ -46,6 +46,30 @@ def test_exit_status_and_message(main, status, message, capfd):
     assert capfd.readouterr().err == message
 
 
+@pytest.mark.parametrize("leave", ["sys.exit()", "sys.exit(0)", "sys.exit(3)", "raise SystemExit"])
+def test_code_of_somebody_else_that_ends_the_process_has_failed(leave, tmp_path, capfd):
+    """A network may be called from anywhere."""
+    place = tmp_path / "network.py"
+    code = compile(f"import sys\ndef forward():\n    {leave}\n", place, "exec")
+    scope = {"__name__": "network"}
+    exec(code, scope)
+    with pytest.raises(SystemExit) as stop:
+        run(scope["forward"])
+    assert stop.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"error: {place}, line 3, has called sys.exit(")
+
+
+@pytest.mark.parametrize("status", [0, 5])
+def test_a_command_and_its_parser_may_end_the_process(status):
+    scope = {"__name__": "__main__", "status": status}
+    exec("def main():\n    raise SystemExit(status)", scope)
+    for main in (scope["main"], lambda: Parser().exit(status)):
+        with pytest.raises(SystemExit) as stop:
+            run(main)
+        assert stop.value.code == status
+
+
 def test_ctrl_c_and_bugs():
     def stop():
         raise KeyboardInterrupt

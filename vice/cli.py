@@ -9,12 +9,13 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from vice.errors import OptionError, UserError, one_line
+from vice.errors import OptionError, UserError, exit_message, one_line
 from vice.nearest import did_you_mean
 from vice.runtime import interrupts
 from vice.runtime.answers import answer, say
@@ -33,6 +34,8 @@ OPTIONS = {"num_workers": "--workers", "sole_writer.folder": "--out"}
 RESULTS_KEPT = "earlier results are as they were; the same command begins again"
 #: What argparse says of a value that is none of those that an option takes.
 _CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)")
+#: Modules that end the process themselves.
+_OURS = ("vice", "argparse", "__main__")
 #: How the command was called, if not by its script: ``"vice score"``.
 program: str | None = None
 
@@ -41,9 +44,10 @@ def run(main: Callable[[], int | None], *, joins: bool = False, kept: str = "") 
     """Runs a command line and ends the process.
 
     Exit status: what ``main`` returns (None counts as 0), 2 for a `UserError`, whose message goes
-    to stderr as one line ``error: ...``, 75 for a run that was asked to stop and has saved itself,
-    130 after Ctrl-C and 143 after SIGTERM, and 141 if nobody reads the output to its end. Other
-    exceptions are bugs and keep their traceback.
+    to stderr as one line ``error: ...``, and likewise where somebody else's code calls `sys.exit`,
+    75 for a run that was asked to stop and has saved itself, 130 after Ctrl-C and 143 after
+    SIGTERM, and 141 if nobody reads the output to its end. Other exceptions are bugs and keep their
+    traceback.
 
     Args:
         main: The command; it parses ``sys.argv`` itself.
@@ -94,6 +98,12 @@ def _status(main: Callable[[], int | None], joins: bool, kept: str) -> int:
         if first:
             say(stop.message)
         return STOPPED
+    except SystemExit as raised:
+        place = _called_by(raised)
+        if not place:
+            raise
+        say(f"error: {one_line(UserError(exit_message(place, raised)))}")
+        return 2
     except (KeyboardInterrupt, Exception) as raised:
         # C extensions, such as NumPy's in its import, make another exception of an interrupt.
         if isinstance(raised, KeyboardInterrupt) or interrupts.has_come():
@@ -107,6 +117,15 @@ def _status(main: Callable[[], int | None], joins: bool, kept: str) -> int:
         text = raised.spelled(OPTIONS) if isinstance(raised, OptionError) else str(raised)
         say(f"error: {one_line(UserError(text))}")
         return 2
+
+
+def _called_by(error: SystemExit) -> str:
+    """Where somebody else's code has called `sys.exit`; empty where a command or a parser has."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    name = str(frame.f_globals.get("__name__"))
+    if type(error) is not SystemExit or name.partition(".")[0] in _OURS:
+        return ""
+    return f"{frame.f_code.co_filename}, line {line},"
 
 
 def _check_working_directory() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from vice.names import printable
 from vice.redaction import redact_text
@@ -85,6 +86,34 @@ def one_line(error: Exception) -> str:
     if "Original Traceback" in text:
         text = text.rpartition("Error: ")[2]
     return printable(redact_text(re.sub(r"\s*[\r\n]\s*", " ", text.strip())))
+
+
+@contextmanager
+def exits_are_errors(whose: str) -> Iterator[None]:
+    """A block that calls somebody else's code, which must not end the process in silence.
+
+    Args:
+        whose: What is called, for the message.
+
+    Raises:
+        UserError: It has called `sys.exit`; with any status, since nothing has come of it.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        # Stops of our own are classes of their own.
+        if type(error) is not SystemExit:
+            raise
+        raise UserError(exit_message(whose, error)) from error
+
+
+def exit_message(whose: str, error: SystemExit) -> str:
+    """What to say of code that has called `sys.exit`."""
+    status = "" if error.code is None else repr(error.code)[:_SHOWN]
+    return (
+        f"{whose} has called sys.exit({status}): what is called here must return, or raise what "
+        "is wrong"
+    )
 
 
 #: Most characters of what a file itself brings into a message.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -7,9 +8,11 @@ import torch
 import torchvision
 
 import vice
-from vice.errors import UserError
+from vice.errors import UserError, exits_are_errors
+from vice.models.embeddings import CheckedEmbedder
 from vice.models.load import is_spherical, load_extractor
 from vice.paths import EMPTY
+from vice.runtime.preemption import Preempted
 
 MODULE = """
 import torch
@@ -134,6 +137,43 @@ def test_timm_weights_come_from_a_file_and_statistics_from_the_model(tmp_path):
 def test_names_of_nothing(user_module, spec, message):
     with pytest.raises(UserError, match=message):
         load_extractor(spec)
+
+
+#: Where a user's code may call sys.exit.
+LEAVING = {
+    "imported": "sys.exit({0})",
+    "looked for": "def __getattr__(name):\n    sys.exit({0})",
+    "made": "def make():\n    sys.exit({0})",
+    "tried": "class make(torch.nn.Module):\n    def forward(self, images):\n        sys.exit({0})",
+}
+
+
+@pytest.mark.parametrize("status", ["", "0", "4", "'enough'"])
+@pytest.mark.parametrize("when", LEAVING)
+def test_a_users_code_that_ends_the_process_is_an_error(tmp_path, monkeypatch, when, status):
+    text = f"import sys\nimport torch\n{LEAVING[when].format(status)}\n"
+    (tmp_path / "leaving.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    said = re.escape(f"leaving:make has called sys.exit({status})")
+    with pytest.raises(UserError, match=said):
+        load_extractor("leaving:make")
+    sys.modules.pop("leaving", None)
+
+
+def test_an_embedder_that_ends_the_process_while_it_is_scored():
+    class Leaving(torch.nn.Module):
+        dim = 3
+
+        def forward(self, images):
+            sys.exit(0)
+
+    with pytest.raises(UserError, match=r"the embedder \(Leaving\) has called sys\.exit\(0\)"):
+        CheckedEmbedder(Leaving())(torch.zeros(1, 3, 8, 8))
+
+
+def test_a_stop_of_ours_is_no_error():
+    with pytest.raises(Preempted), exits_are_errors("x"):
+        raise Preempted("stopped")
 
 
 def test_weights_that_cannot_be_fetched(monkeypatch):

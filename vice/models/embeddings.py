@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vice.errors import UserError
+from vice.errors import UserError, exits_are_errors
 
 #: Batches whose check may wait on a device other than the CPU, so that none of them waits for it.
 WAITING = 32
@@ -87,7 +87,9 @@ class CheckedEmbedder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeds images, see `check_form`."""
-        return check_form(self.embedder(images), images, self.embedder.dim)
+        with exits_are_errors(f"the embedder ({type(self.embedder).__name__})"):
+            embedding = self.embedder(images)
+        return check_form(embedding, images, self.embedder.dim)
 
 
 def finite_entries(values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import os
 import torch
 from torch import nn
 
-from vice.errors import UserError
+from vice.errors import UserError, exits_are_errors
 from vice.images import Reading
 from vice.model_specs import (
     KINDS,
@@ -184,8 +184,13 @@ def _resnet(spec: str) -> nn.Module:
 
 
 def _call(spec: str, seed: int) -> nn.Module:
-    module_name, _, name = spec.partition(":")
     check_spec(spec)
+    with exits_are_errors(spec):
+        return _called(spec, seed)
+
+
+def _called(spec: str, seed: int) -> nn.Module:
+    module_name, _, name = spec.partition(":")
     try:
         make = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
