@@ -25,6 +25,19 @@ EMPTY_SPECS = (
     "torchvision:@file", "torchvision:resnet50@", "torchvision:resnet50@file#", "file#", "RUN#",
     ":make", "some_module:", "some.module:",
 )  # fmt: skip
+#: What is said of specs of another form.
+OTHER_FORMS = {
+    "did you mean lab?": "Lab LAB labs",
+    "did you mean file?": "fil",
+    "here code:make, with its folder in PYTHONPATH": "code.make code.py:make",
+    "here code:CALLABLE, with its folder": "code.py",
+    "here code:make, with the folder nets in PYTHONPATH": "nets/code.py:make nets/code:make",
+    "here json.decoder:JSONDecoder": "json.decoder.JSONDecoder",
+    "it is an address: download it first": "https://a.org/b.pth s3://a/b random:https://a.org/b "
+    "timm:resnet18@https://a.org/b torchvision:resnet18@https://a.org/b",
+    "give a run folder or a file": "json.pth no.such nothing",
+    "no state of a training": "random:photos",
+}
 #: Command lines that name something that is not there, or a number that cannot be, with a part of
 #: what is said about it. ``RUN`` is a run folder, ``SET`` a labelled folder.
 REFUSED = {
@@ -65,6 +78,11 @@ REFUSED = {
     **{
         f"{line} --dataset SET --out m": EMPTY
         for line in ("eval-linear timm:resnet18@", "score file# --linear")
+    },
+    **{
+        f"segment {spec} photos -o m": said
+        for said, specs in OTHER_FORMS.items()
+        for spec in specs.split()
     },
     "segment RUN fotos -o m": "did you mean photos?",
     "segment RUN photos -o file": "--out=file:",
@@ -145,7 +163,7 @@ def refusals(tmp_path_factory):
     place = tmp_path_factory.mktemp("place")
     (place / "outputs" / "run").mkdir(parents=True)
     (place / "outputs" / "run" / "vice.safetensors").touch()
-    for name in ("file", "concepts.json"):
+    for name in ("file", "concepts.json", "code.py"):
         (place / name).write_text("{}")
     taken = ("train_config.yaml", "export.json", "results.json", "clusters/results.json")
     for name in (*(f"mine/{each}" for each in taken), "mine2/model.torchscript"):

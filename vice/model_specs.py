@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
@@ -16,6 +17,16 @@ from vice.paths import EMPTY
 from vice.runtime.run_folder import STATE_SUFFIX, WEIGHTS_NAME
 
 _GIVE = "give a run folder or a file"
+#: An address such as ``https://...`` or ``s3://...``.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_SLASHES = "/\\"
+#: Code: ``FOLDER/MODULE.py``, and what is called of it; or a name with dots.
+_CODE = re.compile(
+    r"(?P<folder>(?:.*[/\\])?)(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*?)"
+    r"(?P<suffix>(?:\.py)?)(?::(?P<name>[^\W\d]\w*))?"
+)
+#: Endings of files of weights.
+_OF_FILES = ("bin", "ckpt", "pkl", "pt", "pth", "safetensors", "tar", "torch")
 
 #: Backbones of torchvision, and the shallow one of IIC.
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -23,6 +34,8 @@ SHALLOW = "net10a"
 DECODERS = ("fpn", "deeplabv3plus", "deeplabv3", "pup", "projection", "none")
 #: Takes the decoder that goes with the backbone.
 AUTO = "auto"
+#: Plain color, the floor.
+LAB = "lab"
 #: What stands before the first colon where a name follows.
 KINDS = ("random", "timm", "torchvision", "imagenet")
 #: Whole files of a Hugging Face folder, and the indexes of its shards, preferred ones first.
@@ -133,7 +146,7 @@ def check_spec(spec: str) -> None:
     """
     refuse_empty(spec)
     kind, _, rest = spec.partition(":")
-    if spec == "lab":
+    if spec == LAB:
         return
     if names_code(spec):
         _check_module(spec, kind.partition(".")[0], rest)
@@ -143,13 +156,16 @@ def check_spec(spec: str) -> None:
             check_backbone(name)
         if file and not os.path.exists(split_key(file)[0]):
             refuse_file(spec, file)
-    elif kind in ("random", "imagenet"):
-        if not (kind == "random" and os.path.exists(rest)):
-            fresh_config(kind, rest)
-    elif not os.path.exists(split_key(spec)[0]):
-        refuse_missing(spec)
-    elif os.path.isdir(spec) and not _may_hold_weights(Path(spec)):
-        refuse_folder(spec)
+    elif kind in ("random", "imagenet") and not (kind == "random" and os.path.exists(rest)):
+        fresh_config(kind, rest)
+    else:
+        path = rest if kind == "random" else spec
+        if not os.path.exists(split_key(path)[0]):
+            refuse_missing(path)
+        if path.endswith(".py"):
+            raise UserError(f"{path} is code{other_form(path)}")
+        if os.path.isdir(path) and not _may_hold_weights(Path(path)):
+            refuse_folder(path)
 
 
 def _may_hold_weights(folder: Path) -> bool:
@@ -172,7 +188,7 @@ def fresh_config(kind: str, text: str) -> dict[str, str | int]:
     if len(parts) != 3 or not parts[2].isdigit():
         raise UserError(
             f"'{kind}:{text}' is neither a checkpoint's path nor BACKBONE-DECODER-DIM "
-            f"(for example {kind}:resnet18-fpn-128)" + near_path(text)
+            f"(for example {kind}:resnet18-fpn-128)" + (other_form(text) or near_path(text))
         )
     backbone, decoder, dim = parts
     if backbone != SHALLOW and not backbone.startswith(TIMM):
@@ -202,10 +218,44 @@ def refuse_missing(path: str | Path) -> NoReturn:
     Raises:
         UserError: Always.
     """
-    kind, colon, rest = str(path).partition(":")
+    text = str(path)
+    kind, colon, rest = text.partition(":")
     kinds = [f"{near}:{rest}" for near in close_names(kind, KINDS) if colon]
-    near = f"; did you mean {' or '.join(kinds)}?" if kinds else near_path(path, _GIVE)
+    kinds += [LAB] if text.casefold() == LAB else []
+    near = f"; did you mean {' or '.join(kinds)}?" if kinds else other_form(text)
+    near = near or near_path(path) or did_you_mean(text, (LAB,), _GIVE)
     raise UserError(f"checkpoint {path} does not exist{near}")
+
+
+def other_form(text: str) -> str:
+    """What to give in place of a path that is an address, or code; empty of any other."""
+    if _ADDRESS.match(text):
+        return "; it is an address: download it first, and give the file"
+    if not (code := _CODE.fullmatch(text)):
+        return ""
+    folder, module, suffix, name = code["folder"], code["module"], code["suffix"], code["name"]
+    if not (folder or suffix or name):
+        module, _, name = module.rpartition(".")
+        top = module.partition(".")[0]
+        # A file of weights has a dot as well.
+        known = top and (os.path.isfile(f"{top}.py") or _is_importable(top))
+        if not known or name in _OF_FILES:
+            return ""
+    elif not (suffix or name):
+        return ""
+    place = f"the folder {folder.rstrip(_SLASHES) or folder}" if folder else "its folder"
+    return (
+        f"; code is named MODULE:CALLABLE, here {module}:{name or 'CALLABLE'}, with {place} in "
+        "PYTHONPATH"
+    )
+
+
+def _is_importable(top: str) -> bool:
+    """Whether there is a module of that name, which is not imported."""
+    try:
+        return find_spec(top) is not None
+    except (ImportError, ValueError):  # a module of that name may be half there
+        return True
 
 
 def refuse_folder(folder: str | Path) -> NoReturn:
@@ -233,15 +283,14 @@ def refuse_file(spec: str, file: str) -> NoReturn:
     Raises:
         UserError: Always.
     """
-    raise UserError(f"{spec}: {file} does not exist or holds no weights{near_path(file)}")
+    near = other_form(file) or near_path(file)
+    raise UserError(f"{spec}: {file} does not exist or holds no weights{near}")
 
 
 def _check_module(spec: str, top: str, rest: str) -> None:
-    try:
-        there = find_spec(top) is not None
-    except (ImportError, ValueError):  # a module of that name may be half there
-        return
-    if not there:
+    if spec.partition(":")[0].endswith(".py"):
+        raise UserError(f"{spec} names a file{other_form(spec)}")
+    if not _is_importable(top):
         kinds = [f"{kind}:{rest}" for kind in close_names(top, KINDS)]
         meant = f"; did you mean {' or '.join(kinds)}?" if kinds else ""
         raise UserError(

@@ -199,7 +199,7 @@ def test_a_run_folder_gives_its_furthest_whole_state(tmp_path, caplog):
 
 def test_torch_files_that_are_no_runs(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "a.torch")
-    with pytest.raises(UserError, match="is not a VISSL checkpoint"):
+    with pytest.raises(UserError, match="is no run or checkpoint of ViCE: it has no model state"):
         load_checkpoint(tmp_path / "a.torch")
     (tmp_path / "b.torch").write_bytes((tmp_path / "a.torch").read_bytes()[:100])
     with pytest.raises(UserError, match="is not a whole PyTorch checkpoint"):

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
+import torchvision
+from safetensors.torch import save_file
 
 from tests.hostile import doors, scripts
 from tests.hostile.case import MARKER
 from vice.errors import UserError
+from vice.models import file_kinds
+from vice.models.centroids import Centroids
 from vice.models.foreign import read_tensors
+from vice.models.load import load_extractor
+from vice.models.own_files import read_safetensors
 from vice.models.pickled_values import Inert
 from vice.models.training_state import read_snapshot
 
@@ -155,6 +162,57 @@ def test_what_unpacks_to_too_much(tmp_path):
             record.write(bytes(2**20))
     with pytest.raises(UserError, match="would unpack to"):
         read_tensors(tmp_path / "m.pth")
+
+
+#: What files of other kinds hold, and what is said of them.
+KINDS = [*((magic + bytes(50), kind) for magic, kind, _ in file_kinds._KINDS if len(magic) < 20)]
+KINDS += [(b"", "it is empty"), (b"version https://git-lfs.github.com/spec/v1\noid a\n", "Git LFS")]
+KINDS += [(b"weights come later\n" * 9, "it is text")]
+
+
+@pytest.mark.parametrize("suffix", ["pth", "torch", "bin", "safetensors", ""])
+@pytest.mark.parametrize(("data", "said"), KINDS, ids=[said for _, said in KINDS])
+def test_what_a_file_is_does_not_hang_on_its_name(data, said, suffix, tmp_path):
+    file = tmp_path / f"w.{suffix}"
+    file.write_bytes(data)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "vice.safetensors").write_bytes(data)
+    doors = [f"torchvision:resnet18@{file}", f"random:{file}", str(file), f"random:{run}", str(run)]
+    for spec in doors:
+        with pytest.raises(UserError, match=f"holds no weights: .*{re.escape(said)}") as error:
+            load_extractor(spec)
+        assert "header too large" not in str(error.value)
+    with pytest.raises(UserError, match=re.escape(said)):
+        Centroids.load(file)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors", "bin"])
+@pytest.mark.parametrize("zipped", [True, False, None])
+def test_weights_are_read_as_what_they_are_whatever_their_name(zipped, suffix, tmp_path):
+    net, file = torchvision.models.resnet18(), tmp_path / f"w.{suffix}"
+    if zipped is None:
+        save_file(net.state_dict(), file)
+    else:
+        torch.save(net.state_dict(), file, _use_new_zipfile_serialization=zipped)
+    for spec in (str(file), f"torchvision:resnet18@{file}"):
+        assert torch.equal(load_extractor(spec).features.layer1[0].conv1.weight,
+                           net.layer1[0].conv1.weight)  # fmt: skip
+    with pytest.raises(UserError, match=r"random:.*\(PATH is a run folder or a checkpoint of ViCE"):
+        load_extractor(f"random:{file}")
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w", "w.safetensors"])
+def test_a_checkpoint_of_ours_is_one_under_any_name(run_dir, tmp_path, name):
+    (tmp_path / name).write_bytes((run_dir / "vice.safetensors").read_bytes())
+    for spec in (str(tmp_path / name), f"random:{tmp_path / name}"):
+        assert load_extractor(spec).config == load_extractor(str(run_dir)).config
+
+
+def test_a_file_of_pytorch_in_place_of_ours_is_named(tmp_path):
+    torch.save({}, tmp_path / "vice.safetensors")
+    with pytest.raises(UserError, match=r"is a file of PyTorch and not of safetensors: give it"):
+        read_safetensors(tmp_path / "vice.safetensors")
 
 
 @pytest.mark.parametrize(

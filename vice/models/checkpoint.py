@@ -31,6 +31,7 @@ from vice.models.own_files import (
     first_not_finite,
     is_damaged,
     read_safetensors,
+    reads_as_safetensors,
     write_safetensors,
 )
 from vice.models.saved_parts import build_saved, saved_concepts
@@ -171,7 +172,7 @@ def load_checkpoint(
             not finite.
     """
     file = find_checkpoint(path)
-    if file.suffix == ".safetensors":
+    if reads_as_safetensors(file):
         card, tensors = _read_own(file)
     else:
         from vice.models.foreign import read_vissl_run
@@ -203,8 +204,8 @@ def load_embedder(spec: str, *, seed: int = 0, device: str | torch.device = "cpu
     """An embedder to be scored, from one string.
 
     Args:
-        spec: A path as in `load_checkpoint`; ``random:PATH`` for the same architecture with
-            fresh weights; ``random:BACKBONE-DECODER-DIM``, for example
+        spec: A path as in `load_checkpoint`; ``random:PATH``, with such a path, for the same
+            architecture with fresh weights; ``random:BACKBONE-DECODER-DIM``, for example
             ``random:resnet18-fpn-128``; or ``imagenet:...`` of the same form, with torchvision's
             weights in the backbone.
         seed: Seed of the fresh weights.
@@ -226,7 +227,13 @@ def load_embedder(spec: str, *, seed: int = 0, device: str | torch.device = "cpu
 
 def _fresh_config(kind: str, text: str) -> dict[str, Any]:
     if os.path.exists(text):
-        return load_checkpoint(text).embedder.config
+        try:
+            return load_checkpoint(text).embedder.config
+        except UserError as error:
+            raise UserError(
+                f"{kind}:{text}: {error} (PATH is a run folder or a checkpoint of ViCE; other "
+                f"networks are {kind}:BACKBONE-DECODER-DIM or random:timm:NAME)"
+            ) from error
     return fresh_config(kind, text)
 
 

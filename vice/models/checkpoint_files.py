@@ -10,7 +10,7 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.model_specs import refuse_folder, refuse_missing
-from vice.models.own_files import read_metadata
+from vice.models.own_files import read_metadata, reads_as_safetensors
 from vice.models.training_state import SUFFIX, furthest_snapshot
 from vice.runtime.run_folder import ARCHITECTURE_NAME, WEIGHTS_NAME
 
@@ -57,7 +57,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
     """
     file = find_checkpoint(path)
     try:
-        if file.suffix == ".safetensors":
+        if reads_as_safetensors(file):
             card = json.loads(read_metadata(file)["vice"])
         else:
             card = json.loads((file.parent / ARCHITECTURE_NAME).read_text())

@@ -24,6 +24,10 @@ _KINDS = (
 )
 #: Bytes that are looked at.
 HEAD = 512
+#: Where the header of a safetensors file begins; its length stands before it.
+_HEADER = 8
+#: How files of PyTorch begin: zip archives, and pickles of protocol 2 and later.
+_PYTORCH = (b"PK\x03\x04", b"\x80")
 
 
 def other_kind(head: bytes) -> str:
@@ -43,6 +47,22 @@ def other_kind(head: bytes) -> str:
     if _is_text(head):
         return f"it is text: {_FETCH}, or name the one that holds the weights"
     return ""
+
+
+def is_safetensors(head: bytes, length: int) -> bool:
+    """Whether a file is one of safetensors, whatever it is called.
+
+    Args:
+        head: Its first `HEAD` bytes.
+        length: Of the file.
+    """
+    size = int.from_bytes(head[:_HEADER], "little")
+    return head[_HEADER : _HEADER + 1] == b"{" and size < length
+
+
+def is_pytorch(head: bytes, length: int) -> bool:
+    """Whether a file is one of PyTorch by its first bytes, see `is_safetensors`."""
+    return head.startswith(_PYTORCH) and not is_safetensors(head, length)
 
 
 def _is_text(head: bytes) -> bool:

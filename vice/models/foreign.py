@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from vice.errors import UserError, brief
-from vice.models.file_kinds import HEAD, other_kind
+from vice.models.file_kinds import HEAD, is_safetensors, other_kind
 from vice.models.legacy_tensors import is_tar, read_stream, read_tar
 from vice.models.tensor_archive import MAGIC, IsProgram, TensorArchive
 from vice.runtime.files import read_json
@@ -73,7 +73,7 @@ def _read(stream: BinaryIO, name: str | Path, strict: bool) -> Any:
         raise UserError(f"{name} holds no weights: {kind}")
     if head.startswith(MAGIC):
         return TensorArchive(stream).read(strict=strict)
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < length:
+    if is_safetensors(head, length):
         from safetensors.torch import load
 
         return load(stream.read())
@@ -99,7 +99,9 @@ def read_vissl_run(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         model = content["classy_state_dict"]["base_model"]["model"]
         trunk, heads = _tensors(model["trunk"]), _tensors(model["heads"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is not a VISSL checkpoint: it has no model state") from error
+        raise UserError(
+            f"{file} is no run or checkpoint of ViCE: it has no model state as VISSL writes it"
+        ) from error
     card = _at_epoch_of(_card_beside(file), content)
     tensors = {f"embedder.{_strip(name)}": value for name, value in trunk.items()}
     for name, value in heads.items():

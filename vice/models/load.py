@@ -155,7 +155,7 @@ def _timm(spec: str) -> nn.Module:
 def _is_foreign(spec: str) -> bool:
     """Whether these are weights that no training of ViCE wrote."""
     from vice.models.checkpoint_files import holds_run
-    from vice.models.own_files import read_metadata
+    from vice.models.own_files import read_metadata, reads_as_safetensors
     from vice.models.weight_files import holds_weights
     from vice.runtime.run_folder import ARCHITECTURE_NAME
 
@@ -165,7 +165,7 @@ def _is_foreign(spec: str) -> bool:
         return not holds_run(file) and holds_weights(file)
     if not os.path.isfile(file):
         return False
-    if file.endswith(".safetensors"):
+    if reads_as_safetensors(file):
         is_vice = "vice" in read_metadata(file)
     else:
         is_vice = os.path.isfile(os.path.join(os.path.dirname(file), ARCHITECTURE_NAME))

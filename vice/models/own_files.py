@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.models.file_kinds import HEAD, is_pytorch, is_safetensors, other_kind
 from vice.names import utf8_path
 from vice.runtime.files import replace_atomically
 from vice.runtime.provenance import digest_tensors
+from vice.runtime.regular_file import open_regular
 
 #: Where a header holds its own checksum.
 CHECKSUM = "sha256"
@@ -45,6 +48,17 @@ def write_safetensors(
     replace_atomically(Path(path), lambda new: Path(new).write_bytes(data))
 
 
+def reads_as_safetensors(path: str | Path) -> bool:
+    """Whether a file is to be read as one of safetensors: by its content, or else by its name.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    head, length = _beginning(path)
+    by_name = Path(path).suffix == ".safetensors" and not is_pytorch(head, length)
+    return by_name or is_safetensors(head, length)
+
+
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The metadata of a safetensors file, without its tensors.
 
@@ -75,6 +89,14 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
 def _read(path: str | Path, *, tensors: bool) -> tuple[dict[str, str], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
+    head, length = _beginning(path)
+    if kind := other_kind(head):
+        raise UserError(f"{path} holds no weights: {kind}")
+    if is_pytorch(head, length):
+        raise UserError(
+            f"{path} is a file of PyTorch and not of safetensors: give it the suffix .pth, or "
+            "save its tensors with safetensors.torch.save_file"
+        )
     try:
         with utf8_path(path) as name, safe_open(name, framework="pt") as archive:
             names = archive.keys() if tensors else ()
@@ -83,3 +105,12 @@ def _read(path: str | Path, *, tensors: bool) -> tuple[dict[str, str], dict[str,
         raise UserError(
             f"{path} is not a whole safetensors file ({error}): copy or make it again"
         ) from error
+
+
+def _beginning(path: str | Path) -> tuple[bytes, int]:
+    """The first bytes of a file, and its length."""
+    try:
+        with open_regular(path) as file:
+            return file.read(HEAD), file.seek(0, io.SEEK_END)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error

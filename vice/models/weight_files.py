@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
-from vice.model_specs import FOLDER_NAMES
+from vice.model_specs import FOLDER_NAMES, other_form
 from vice.models.foreign import read_tensors
 from vice.nearest import near_path
 
@@ -42,7 +42,7 @@ def read_weights(path: str | Path) -> Any:
         weights_file = _inside(file)
         if weights_file is None:
             raise UserError(
-                f"{file} does not exist{near_path(file)}"
+                f"{file} does not exist{other_form(str(path)) or near_path(file)}"
                 if not os.path.exists(file)
                 else f"{file} is a folder without weights: none of {', '.join(FOLDER_NAMES)} in it"
             )

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from vice.errors import UserError
 from vice.images import list_images
 from vice.images.lists import announce, survey
-from vice.model_specs import split_key
+from vice.model_specs import other_form, split_key
 from vice.models.weight_files import holds_weights
 from vice.nearest import near_path
 from vice.runtime.files import write_json
@@ -126,5 +126,5 @@ def _check_weights(trunk: DictConfig) -> None:
     if not holds_weights(file):
         raise UserError(
             f"config.MODEL.TRUNK.VICE.weights: {weights} is no file"
-            + near_path(file, "give a file of weights, imagenet or null")
+            + (other_form(file) or near_path(file, "give a file of weights, imagenet or null"))
         )
