@@ -85,6 +85,50 @@ def test_what_is_wrong_is_named(root, case):
         open_folder(root).check("train")
 
 
+#: Labels that `vice prepare folder` takes, and how they are written.
+DESCRIBABLE = {
+    "16-bit": ("png", {"mode": "I;16"}),
+    "1-bit": ("png", {"mode": "1"}),
+    "RGB": ("png", {"mode": "RGB"}),
+    "RGB with transparency": ("png", {"mode": "RGBA"}),
+    "LA": ("png", {"mode": "LA"}),
+    "TIFF": ("tif", {"mode": "L"}),
+    "TIFF, 16-bit": ("tiff", {"mode": "I;16"}),
+    "BMP": ("bmp", {"mode": "L"}),
+}
+
+
+@pytest.mark.parametrize("all_of_them", [False, True])
+@pytest.mark.parametrize("case", DESCRIBABLE)
+def test_labels_that_a_description_takes_are_refused_with_its_name(root, case, all_of_them):
+    suffix, options = DESCRIBABLE[case]
+    for file in list((root / "labels" / "train").iterdir())[: None if all_of_them else 1]:
+        file.unlink()
+        write(root, "labels", "train", f"{file.stem}.{suffix}", **options)
+    with pytest.raises(UserError, match="let vice prepare folder describe the set"):
+        open_folder(root).check("train")
+
+
+@pytest.mark.parametrize("mode", ["F", "CMYK"])
+def test_labels_that_no_description_takes_are_refused_without_it(root, mode):
+    write(root, "labels", "train", "a.tif", mode=mode)
+    (root / "labels" / "train" / "a.tif").rename(root / "labels" / "train" / "a.png")
+    with pytest.raises(UserError, match="pixel format") as error:
+        open_folder(root).check("train")
+    assert "prepare folder" not in str(error.value)
+
+
+def test_other_layouts_are_refused_with_what_takes_them(root):
+    (root / "labels" / "train" / "x").mkdir()
+    for file in (root / "labels" / "train").glob("*.png"):
+        file.rename(root / "labels" / "train" / "x" / file.name)
+    with pytest.raises(UserError, match="lie in folders below.* let vice prepare folder"):
+        open_folder(root).check("train")
+    (root / "classes.txt").unlink()
+    with pytest.raises(UserError, match="of another layout, let vice prepare folder"):
+        open_folder(root)
+
+
 def test_missing_folder(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such data set"):
         open_folder(tmp_path / "nowhere")

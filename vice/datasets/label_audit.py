@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vice.datasets.label_palettes import check_palettes
+from vice.datasets.split_files import DESCRIBE
 from vice.errors import UserError
 from vice.labels import IGNORE
 from vice.runtime.progress import progress
@@ -198,5 +199,5 @@ def out_of_range(path: str | Path, labels: np.ndarray, name: str, num_classes: i
         hint = "; classes.txt must name every value, and grey levels or colors are no indices"
     return UserError(
         f"{path}: class index {wrong}, but {name} has only {num_classes} classes "
-        f"(0..{num_classes - 1}; {IGNORE} means ignore){hint}"
+        f"(0..{num_classes - 1}; {IGNORE} means ignore){hint}; or {DESCRIBE}"
     )

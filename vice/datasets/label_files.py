@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vice.datasets.split_files import DESCRIBE
 from vice.errors import UserError
 from vice.images.picture_formats import open_picture
 from vice.images.stored_order import oriented
@@ -21,6 +22,17 @@ _LOSSLESS = ("BMP", "GIF", "PNG", "PPM", "TIFF")
 #: Sides of a label map that was scaled by whole pixels; one that was turned or cut is beyond it.
 _SAME_RATIO = 1.05
 _REMEDY = "save it as PNG, 8-bit grey, with the class index as the value of each pixel"
+#: Pixel formats that may be labels of a set that is described, to their name.
+DESCRIBABLE = {
+    "1": "1-bit grey",
+    "I": "32-bit grey",
+    "I;16": "16-bit grey",
+    "I;16B": "16-bit grey",
+    "I;16L": "16-bit grey",
+    "LA": "grey with transparency",
+    "RGB": "RGB",
+    "RGBA": "RGB with transparency",
+}
 
 
 @dataclass(frozen=True)
@@ -195,9 +207,12 @@ def read_stored(
 def check_header(path: str | Path, image: Image.Image) -> None:
     """Raises a `UserError` where a file cannot be a label map by its header."""
     if image.mode not in ("L", "P"):
+        known = DESCRIBABLE.get(image.mode)
+        named = f" ({known})" if known else ""
+        remedy = f": save it so, or, of data of your own, {DESCRIBE}" if known else ""
         raise UserError(
-            f"{path}: pixel format {image.mode!r}; a label map must be 8-bit grey or palette, "
-            "holding an index for each pixel"
+            f"{path}: pixel format {image.mode!r}{named}; a label map must be 8-bit grey or "
+            f"palette, holding an index for each pixel{remedy}"
         )
     if image.format not in _LOSSLESS:
         raise UserError(
@@ -211,7 +226,7 @@ def check_header(path: str | Path, image: Image.Image) -> None:
     if image.mode == "L" and raw.startswith("L;") and raw != "L;16B":
         raise UserError(
             f"{path}: grey of {raw.removeprefix('L;')} bits, which readers stretch to 0-255: "
-            f"{_REMEDY}"
+            f"{_REMEDY}, or {DESCRIBE}"
         )
 
 
@@ -242,5 +257,5 @@ def _check_palette(
         index = int(np.flatnonzero(values != used)[0])
         raise UserError(
             f"{path}: its palette shows index {used[index]} as grey {values[index]}, and both are "
-            f"classes: {_REMEDY}"
+            f"classes: {_REMEDY}, or {DESCRIBE}"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vice.datasets.label_files import opened
+from vice.datasets.split_files import DESCRIBE
 from vice.errors import UserError
 
 Color = tuple[int, int, int]
@@ -39,7 +40,7 @@ def check_palettes(files: Sequence[Path], values: Sequence[Sequence[int]]) -> No
                 raise UserError(
                     f"{file}: the color {color} has index {index} in its palette and {before} in "
                     f"that of {first}, so that an index is not one class: write the class index "
-                    "of each pixel as 8-bit grey PNG, the same for all files"
+                    f"of each pixel as 8-bit grey PNG, the same for all files, or {DESCRIBE}"
                 )
 
 

@@ -12,7 +12,14 @@ from pathlib import Path
 
 from vice.datasets.class_names import read_class_names
 from vice.datasets.labelled_set import ImageLabelPair, LabelledSet
-from vice.datasets.split_files import Folder, by_stem, check_partners, count, nearby_names
+from vice.datasets.split_files import (
+    DESCRIBE,
+    Folder,
+    by_stem,
+    check_partners,
+    count,
+    nearby_names,
+)
 from vice.errors import UserError
 from vice.images import SUFFIXES
 from vice.images.lists import Contents
@@ -73,7 +80,7 @@ def open_folder(root: str | Path) -> LabelledFolder:
     if not path.is_file():
         raise UserError(
             f"{path}: no such file; a labelled folder has images/SPLIT, labels/SPLIT and "
-            "classes.txt (one class name a line, in the order of the label indices)"
-            + nearby_names(path)
+            "classes.txt (one class name a line, in the order of the label indices); of another "
+            f"layout, {DESCRIBE}" + nearby_names(path)
         )
     return LabelledFolder(root, read_class_names(path), name=root.resolve().name)

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vice.errors import UserError
+from vice.images import SUFFIXES
 from vice.images.lists import Contents
 from vice.nearest import did_you_mean
 
 MOST_NAMED = 5
+#: What helps where labels are not as a labelled folder has them.
+DESCRIBE = "let vice prepare folder describe the set"
 #: Folders that systems and file servers put beside images.
 OF_SYSTEMS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
 
@@ -96,8 +99,14 @@ def by_stem(
         raise UserError(
             f"{folder}: no files ending in {', '.join(sorted(suffixes))}"
             + (f" ({there})" if there else "")
+            + (f"; {DESCRIBE}" if kind != "images" and _pictures(contents) else "")
         )
     return files
+
+
+def _pictures(contents: Contents) -> bool:
+    """Whether files of a suffix that images have are left out."""
+    return any(suffix in SUFFIXES for suffix in contents.ignored)
 
 
 def _check_inner(folder: Path, inner: Sequence[str], suffixes: Collection[str], kind: str) -> None:
@@ -117,7 +126,7 @@ def _check_inner(folder: Path, inner: Sequence[str], suffixes: Collection[str], 
                     f"{folder}: {kind} lie in folders below, such as "
                     f"{os.path.join(current, min(below))}, and only files right in the split's "
                     "folder are read: move them up (with the names of their folders in theirs, "
-                    "where names repeat), or elsewhere"
+                    f"where names repeat), or elsewhere, or {DESCRIBE}"
                 )
 
 
@@ -144,7 +153,7 @@ def check_partners(
         lonely = [files[stem].name for stem in stems] if isinstance(files, Mapping) else stems
         free = set(partners) - set(files)
         hint = _meant(stems[0], free) or _other_suffix(stems[0], folder)
-        remedy = hint or "; add it, take these away, or let vice prepare folder describe the set"
+        remedy = hint or f"; add it, take these away, or {DESCRIBE}"
         raise UserError(f"{folder}: no {kind} for {name_some(lonely)}{remedy}")
 
 
@@ -185,7 +194,10 @@ def _other_suffix(stem: str, folder: Path) -> str:
         return ""
     if os.path.isdir(folder / names[0]):
         return f" ({names[0]} is a folder)"
-    return f" ({names[0]} lies there, but files of its suffix are not read: convert it to PNG)"
+    more = f", or {DESCRIBE}" if os.path.splitext(names[0])[1].lower() in SUFFIXES else ""
+    return (
+        f" ({names[0]} lies there, but files of its suffix are not read: convert it to PNG{more})"
+    )
 
 
 def name_some(names: Sequence[object]) -> str:

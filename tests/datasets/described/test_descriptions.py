@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -108,6 +110,62 @@ def test_a_value_that_is_not_described(tmp_path, rng):
 def test_what_cannot_be_described(layout, message, tmp_path, rng):
     written(tmp_path, layout, rng)
     with pytest.raises(UserError, match=message):
+        recognize(tmp_path)
+
+
+def floating(labels):
+    return Image.fromarray(labels.astype(np.float32))
+
+
+def transparent(labels):
+    return Image.fromarray(np.stack([labels, labels * 0], -1).astype(np.uint8), "LA")
+
+
+def wild(labels):
+    """As many values as there are pixels, and none like its neighbor."""
+    return Image.fromarray(np.arange(labels.size).reshape(labels.shape).astype(np.uint16))
+
+
+def noise(labels):
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 200, labels.shape).astype(np.uint8))
+
+
+PASSED_OVER = {
+    "floating": (floating, "tif", r"0\w*\.tif: its values are floating point, which no class is"),
+    "transparent": (transparent, "png", r"0\w*\.png: labels with transparent pixels"),
+    "wild": (wild, "png", r"0\w*\.png: holds \d+ different values, more than labels have"),
+    "noise": (noise, "png", r"0\w*\.png: few of its pixels are like those beside them"),
+    "JPEG": (indices, "jpg", r"0\w*\.jpg: is a JPEG file, which may change the values"),
+    "WebP": (indices, "webp", r"0\w*\.webp: is a WEBP file, which may change the values"),
+    "CMYK": (lambda labels: colors(labels).convert("CMYK"), "tif", "'CMYK' cannot hold labels"),
+}
+#: Where labels lie, and whether a word says so.
+LABELS = {
+    "labels/{split}/{stem}": True,
+    "{split}/{stem}_mask": True,
+    "y/{split}/{stem}": False,
+    "segmentation/y/{split}/{stem}": False,
+}
+
+
+@pytest.mark.parametrize("place", LABELS)
+@pytest.mark.parametrize("case", PASSED_OVER)
+def test_why_files_are_no_labels_is_said(case, place, tmp_path, rng):
+    write, suffix, message = PASSED_OVER[case]
+    image = place.rpartition("/")[0].replace("labels", "images").replace("y/", "x/") + "/{stem}.jpg"
+    written(tmp_path, Layout(image, f"{place}.{suffix}", write), rng)
+    with pytest.raises(UserError, match="no labels that go with its images") as error:
+        recognize(tmp_path)
+    looks_like_an_image = case in ("wild", "noise", "JPEG")
+    said = re.search(f"of 3 files that may be meant, .*{message}", str(error.value))
+    assert bool(said) == (LABELS[place] or not looks_like_an_image)
+
+
+def test_of_names_that_do_not_fit_nothing_is_passed_over(tmp_path, rng):
+    layout = Layout("images/{split}/{stem}z.jpg", "labels/{split}/other{stem}x{stem}.png")
+    written(tmp_path, layout, rng)
+    with pytest.raises(UserError, match="in COCO's format$"):
         recognize(tmp_path)
 
 

@@ -48,9 +48,13 @@ class Unit:
 
     def files(self, root: Path, most: int | None = None) -> list[Path]:
         """Its files, or the first of them."""
-        names = (f"{self.before}{stem}{self.after}{self.suffix}" for stem in sorted(self.stems))
+        return [stored_path(root, name) for name in self.names()[:most]]
+
+    def names(self) -> list[str]:
+        """Its files below the data set's folder, with ``/``, sorted."""
         above = f"{self.folder}/" if self.folder else ""
-        return [stored_path(root, above + name) for name in list(names)[:most]]
+        stems = sorted(self.stems)
+        return [f"{above}{self.before}{stem}{self.after}{self.suffix}" for stem in stems]
 
     @property
     def label_rank(self) -> tuple[int, int, str]:
@@ -63,6 +67,11 @@ class Unit:
     def shown(self) -> str:
         """Its template."""
         return template(self.folder, self.before, self.after + self.suffix)
+
+
+def named_as_labels(path: str) -> bool:
+    """Whether a word of a path says that labels lie there."""
+    return any(word in path.lower() for word in _LABEL_WORDS)
 
 
 def split_named(path: str) -> str | None:

@@ -32,6 +32,27 @@ def share_of_labels(files: Sequence[Path]) -> float:
     return sum(votes) / len(votes) if votes else 0.0
 
 
+def why_no_labels(file: Path, *, photographs: bool) -> str:
+    """Why a file is not taken for labels, with its name; empty where it is, or may be.
+
+    Args:
+        file: One that can be an image or labels by its suffix.
+        photographs: Whether it is said, too, that it looks like a photograph.
+    """
+    if file.suffix.lower() in _LOSSY and not photographs:
+        return ""
+    try:
+        values, _ = read_values(file)
+    except UserError as error:
+        return str(error)
+    number = len(np.unique(values))
+    if _one(file) is not False or not photographs:
+        return ""
+    if number > MOST_VALUES:
+        return f"{file}: holds {number} different values, more than labels have ({MOST_VALUES})"
+    return f"{file}: few of its pixels are like those beside them, as in a photograph"
+
+
 def _one(file: Path) -> bool | None:
     """Whether it looks like labels; None where it cannot be read as some."""
     if file.suffix.lower() in _LOSSY:

@@ -11,11 +11,17 @@ import numpy as np
 
 from vice.datasets.described.class_tables import Row, read_table
 from vice.datasets.described.description import REFUSE, SKIP, Description, Split
-from vice.datasets.described.file_units import SPLIT_WORDS, WHOLE
+from vice.datasets.described.file_units import (
+    SPLIT_WORDS,
+    WHOLE,
+    all_units,
+    named_as_labels,
+)
+from vice.datasets.described.label_likeness import LOOKS, why_no_labels
 from vice.datasets.described.meanings import find_meanings
 from vice.datasets.described.pair_sizes import check_sizes, decide_exif, look_at_pairs
 from vice.datasets.described.pairing import find_pairings
-from vice.datasets.described.placing import Placed
+from vice.datasets.described.placing import Placed, common_folder
 from vice.datasets.described.stem_lists import (
     LIST_SUFFIXES,
     listed_stems,
@@ -23,7 +29,7 @@ from vice.datasets.described.stem_lists import (
     names_some,
 )
 from vice.datasets.described.stored_values import read_palette, read_values
-from vice.datasets.described.templates import find_files
+from vice.datasets.described.templates import find_files, stored_path
 from vice.datasets.label_files import geometry
 from vice.datasets.labelled_set import ImageLabelPair
 from vice.errors import UserError
@@ -82,6 +88,7 @@ def describe_maps(
         raise UserError(
             f"{root}: no labels that go with its images: labels are PNG, TIFF or BMP files of few "
             "values whose names hold that of their image, or annotations in COCO's format"
+            + _passed_over(root, names)
         )
     splits, notes = _divide(root, names, placed)
     decisions += notes
@@ -119,6 +126,24 @@ def describe_maps(
         shares[meanings.values[value]] += number
     total = sum(shares.values())
     return description, {name: n / total for name, n in shares.most_common()}, looked_at
+
+
+def _passed_over(root: Path, names: Sequence[str]) -> str:
+    """Why files that may be meant as labels are not taken for some, for the end of a message."""
+    units = all_units(names)
+    above = common_folder([unit.folder for unit in units]) if units else ""
+    for named in (True, False):
+        for unit in units:
+            files = [name for name in unit.names() if named_as_labels(name[len(above) :]) == named]
+            if not files:
+                continue
+            picked = np.unique(np.linspace(0, len(files) - 1, LOOKS).astype(int))
+            looked = [stored_path(root, files[number]) for number in picked]
+            # Without such a name it may be a photograph, of which nothing is wrong.
+            reasons = [why_no_labels(file, photographs=named) for file in looked]
+            if all(reasons):
+                return f"; of {len(files)} files that may be meant, {reasons[0]}"
+    return ""
 
 
 def _divide(

@@ -84,6 +84,11 @@ def _values(image: Image.Image, bits: int | None, path: str | Path) -> tuple[np.
         if (pixels[..., -1] != 255).any():
             raise UserError(f"{path}: labels with transparent pixels: save them without")
         pixels = pixels[..., :-1]
+    elif image.mode == "F":
+        raise UserError(
+            f"{path}: its values are floating point, which no class is: save them as whole "
+            "numbers, as PNG of 8 or 16 bits"
+        )
     elif image.mode != "RGB":
         raise UserError(f"{path}: pixel format {image.mode!r} cannot hold labels; save it as PNG")
     pixels = pixels.astype(np.int32)
