@@ -135,11 +135,32 @@ def test_distinct_vectors_and_clusters_that_hold_any_are_counted(spherical, capl
         found = fit_kmeans(vectors, 5, spherical=spherical)
     assert (found.vectors_fitted, found.distinct) == (300, 3)
     assert found.occupied <= 3
-    said = [record for record in caplog.records if "are distinct" in record.message]
-    assert [record.levelname for record in said] == ["WARNING"]
-    assert "3 of 300 vectors are distinct" in said[0].message
+    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [line[:46] for line in warned] == ["k-means: only 3 of 300 vectors are distinct, f"]
+    assert "3 of 300 vectors are distinct; " in caplog.text
     good = fit_kmeans(blobs()[0], 4, spherical=spherical)
     assert (good.occupied, good.vectors_fitted) == (4, 800) and good.distinct > 700
+
+
+@pytest.mark.parametrize("spherical", [True, False])
+@pytest.mark.parametrize(
+    ("distinct", "clusters", "said"),
+    [
+        (1, (2,), "fewer than 2 clusters: the embedding is the same everywhere"),
+        (1, (2, 5, 9), "fewer than 2 clusters: the embedding is the same everywhere"),
+        (3, (2, 5, 9), "fewer than 5 clusters: the embedding is of few values everywhere"),
+        (3, (2, 3), None),
+        (1, (1,), None),
+    ],
+)
+def test_a_collapsed_embedding_is_warned_of_once(distinct, clusters, said, spherical, caplog):
+    few = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))[:distinct]
+    with caplog.at_level(logging.WARNING, "vice"):
+        fits = list(fit_several(few[torch.arange(90) % distinct], clusters, spherical=spherical))
+    assert [fit.distinct for fit in fits] == [distinct] * len(clusters)
+    warned = [line for line in caplog.messages if "fewer than" in line]
+    assert len(warned) == (said is not None)
+    assert all(said in line for line in warned)
 
 
 def test_distinct_vectors_are_those_of_numpy():

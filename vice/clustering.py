@@ -112,7 +112,7 @@ def fit_several(
     Raises:
         UserError: As there, when the centroids are asked for.
     """
-    points, sample, distinct = _as_points(vectors), None, None
+    points, sample, distinct, warned = _as_points(vectors), None, None, False
     for k in clusters:
         _check_number(points, k)
         if sample is None:
@@ -124,6 +124,8 @@ def fit_several(
             sample = _scaled(_sample(points, used, seed), points, spherical)
         fitted = _run_faiss(sample, k, spherical, seed, iterations, gpu)
         distinct = distinct or count_distinct(sample)
+        if not warned:
+            warned = warn_few_distinct(distinct, fitted.vectors_fitted or 0, k)
         beyond = len(points) - used
         yield _told(dataclasses.replace(fitted, distinct=distinct, beyond_memory=beyond))
 
@@ -236,13 +238,26 @@ def _run_faiss(
 
 def _told(fitted: Centroids) -> Centroids:
     assert fitted.occupied is not None and fitted.distinct is not None
-    enough = min(fitted.occupied, fitted.distinct) >= len(fitted)
-    tell = logger.info if enough else logger.warning
+    # Few distinct vectors are warned of by themselves, once for all numbers of clusters.
+    expected = fitted.occupied >= min(len(fitted), fitted.distinct)
+    tell = logger.info if expected else logger.warning
     tell(
         "k-means: %d of %d vectors are distinct; %d of %d clusters are not empty",
         fitted.distinct, fitted.vectors_fitted, fitted.occupied, len(fitted),
     )  # fmt: skip
     return fitted
+
+
+def warn_few_distinct(distinct: int, vectors: int, k: int) -> bool:
+    """Warns where there are fewer distinct vectors than clusters; whether it has."""
+    if distinct >= k:
+        return False
+    logger.warning(
+        "k-means: only %d of %d vectors are distinct, fewer than %d clusters: the embedding is %s "
+        "everywhere, and scores of the clusters say little else",
+        distinct, vectors, k, "the same" if distinct == 1 else "of few values",
+    )  # fmt: skip
+    return True
 
 
 def count_distinct(points: Tensor) -> int:

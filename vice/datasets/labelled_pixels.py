@@ -74,3 +74,28 @@ def warn_absent_classes(
     ]
     if texts:
         logger.warning("classes without a labelled pixel %s", "; ".join(texts))
+
+
+def warn_single_class(
+    classes: Sequence[str], absent: Mapping[str, Sequence[str] | None], split: str
+) -> str | None:
+    """Says in the log where a scored split has labelled pixels of one class alone.
+
+    Args:
+        classes: Names of all classes.
+        absent: What `absent_classes` returns; may be empty.
+        split: Name of the scored split.
+
+    Returns:
+        That class; None of several.
+    """
+    missing = set(absent.get("score") or ())
+    present = [name for name in classes if name not in missing]
+    if len(present) != 1:
+        return None
+    logger.warning(
+        "the scored split %s has labelled pixels of one class alone, %s: %s, and its scores tell "
+        "nothing", split, present[0],
+        "any model scores 100 %" if len(classes) == 1 else "whatever says it always scores 100 %",
+    )  # fmt: skip
+    return present[0]

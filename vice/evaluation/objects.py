@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vice.clustering import count_distinct
 from vice.errors import UserError
 from vice.evaluation.image_counts import ImageTables, image_cells
 from vice.labels import IGNORE
@@ -98,6 +99,11 @@ class ObjectVectors:
     def without(self) -> int:
         """Images without foreground."""
         return sum(not bool(vector.any()) for vector in self.vectors)
+
+    @property
+    def distinct(self) -> int:
+        """How many vectors differ, see `vice.clustering.count_distinct`."""
+        return count_distinct(torch.stack(self.vectors))
 
     def tables(self, clusters: Sequence[int] | np.ndarray, num_clusters: int) -> ImageTables:
         """Counts of a clustering: cluster 0 is the background, an object's is 1 + its own.

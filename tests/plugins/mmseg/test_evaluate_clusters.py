@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +16,8 @@ from vice.evaluation.results import plain
 from vice.models import load as extractors
 from vice.models.centroids import Centroids
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
+from vice.plugins.mmseg.evaluate_linear import evaluate_linear
+from vice.plugins.mmseg.evaluate_retrieval import evaluate_retrieval
 from vice.runtime.provenance import digest
 from vice.scoring import CountTable
 
@@ -133,3 +136,58 @@ def test_images_of_both_splits_and_of_one_color_are_told(tiny, make_folder, tmp_
         fitted = entry["kmeans"]
         assert int(k) >= fitted["non_empty_clusters"] > 1
         assert fitted["vectors"] >= fitted["distinct_vectors"] > 100
+
+
+class Constant(torch.nn.Module):
+    """One vector everywhere."""
+
+    dim = 4
+
+    def forward(self, images):
+        return images.new_ones(len(images), 4, 8, 8)
+
+
+#: What is changed of the protocol, and what is said of an embedder that tells nothing apart.
+COLLAPSED = {
+    "kmeans": ({}, "only 1 of 900 vectors are distinct, fewer than 2 clusters: the embedding is"),
+    "minibatch": (
+        {"clusters": "minibatch", "minibatch_images": 2, "minibatch_init": 2},
+        "clusters are not empty: the embedding may be nearly the same everywhere",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", COLLAPSED)
+def test_an_embedder_that_tells_nothing_apart_is_warned_of(
+    make_folder, tmp_path, monkeypatch, caplog, kind
+):
+    monkeypatch.setattr(extractors, "load_extractor", lambda spec, **options: Constant().eval())
+    changes, said = COLLAPSED[kind]
+    result = evaluate_clusters(
+        "x", make_folder(), tmp_path / "out", device="cpu", log_level="ERROR", clusters=[2, 5],
+        changes={"kmeans_pixels": 900, **changes},
+    )  # fmt: skip
+    warned = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    warned = [line for line in warned if said in line]
+    assert len(warned) == (1 if kind == "kmeans" else 2)
+    for entry in result["clusters"].values():
+        assert entry["kmeans"]["non_empty_clusters"] < 5
+        assert entry["kmeans"]["distinct_vectors"] == (1 if kind == "kmeans" else None)
+
+
+@pytest.mark.parametrize("evaluate", ["clusters", "linear", "retrieval"])
+def test_a_set_of_one_class_is_warned_of(tiny, make_folder, tmp_path, caplog, evaluate):
+    root = make_folder()
+    (root / "classes.txt").write_text("thing\n")
+    for file in (root / "labels").rglob("*.png"):
+        Image.fromarray(np.asarray(Image.open(file)) // 255 * 255).save(file)
+    kinds = {
+        "clusters": (evaluate_clusters, {"clusters": [2], "changes": {"kmeans_pixels": 900}}),
+        "linear": (evaluate_linear, {"changes": {"linear_iterations": 3, "linear_batch": 2}}),
+        "retrieval": (evaluate_retrieval, {}),
+    }
+    function, options = kinds[evaluate]
+    result = function(tiny, root, tmp_path / "out", device="cpu", log_level="ERROR", **options)
+    assert result["only_class"] == "thing"
+    (line,) = [line for line in caplog.messages if "one class alone" in line]
+    assert "val has labelled pixels of one class alone, thing: any model scores 100 %" in line

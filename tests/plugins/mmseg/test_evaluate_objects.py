@@ -166,3 +166,20 @@ def test_a_mask_of_another_size_is_named(tiny, scenes, tmp_path):
             masks=str(scenes / "masks"), changes={**FIELDS, "foreground": "files"},
         )  # fmt: skip
     assert torch.is_grad_enabled()
+
+
+def test_objects_that_nothing_tells_apart_are_warned_of(scenes, tmp_path, monkeypatch, caplog):
+    class Constant(torch.nn.Module):
+        dim = 4
+
+        def forward(self, images):
+            return torch.ones(len(images), 4, 8, 8)
+
+    monkeypatch.setattr(extractors, "load_extractor", lambda spec, **options: Constant().eval())
+    result = evaluate_clusters(
+        "x", scenes, tmp_path / "out", device="cpu", log_level="ERROR", clusters=[3, 4],
+        changes={**FIELDS, "foreground": "label"},
+    )  # fmt: skip
+    assert result["objects"]["fit"]["distinct_vectors"] == 1
+    (line,) = [line for line in caplog.messages if "vectors are distinct" in line]
+    assert "only 1 of 8 vectors are distinct, fewer than 3 clusters" in line

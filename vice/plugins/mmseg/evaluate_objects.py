@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from torch import Tensor
 
+from vice.clustering import warn_few_distinct
 from vice.datasets import LabelledSet
 from vice.errors import UserError
 from vice.evaluation.intervals import (
@@ -101,7 +102,10 @@ def evaluate_objects(
             **describe("clusters", task, sets, shared.describe()),
             "content": content,
             "clusters": entries,
-            "objects": {"fit": _describe(fit), "score": _describe(score)},
+            "objects": {
+                "fit": {**_describe(fit), "distinct_vectors": fit.distinct},
+                "score": _describe(score),
+            },
             "absent": absent(task, sets[1].classes, fitted, table),
             "maps": [],
             "samples": None,
@@ -211,6 +215,7 @@ def _clusters(
     """Scores of each number of clusters, and the scored table of its first seed."""
     protocol = task.protocol
     fitted, scored = (torch.stack(each.vectors).numpy() for each in (fit, score))
+    warn_few_distinct(fit.distinct, len(fitted), max(clusters) - 1)
     entries: dict[str, Any] = {}
     first: dict[int, CountTable] = {}
     for k in clusters:

@@ -104,12 +104,18 @@ def _end_groups(fits: Sequence[MiniBatchKMeans], ended: int, end: int) -> int:
 
 def _centroids(fit: MiniBatchKMeans, seed: int) -> Centroids:
     fit.finish()
+    occupied = int((fit.counts > 0).sum())
+    if occupied < len(fit.centroids):
+        logger.warning(
+            "mini-batch k-means: only %d of %d clusters are not empty: the embedding may be nearly "
+            "the same everywhere", occupied, len(fit.centroids),
+        )  # fmt: skip
     return Centroids(
         fit.centroids.cpu(),
         spherical=False,
         objective=[fit.loss],
         seed=seed,
         vectors_fitted=round(float(fit.counts.sum())),
-        occupied=int((fit.counts > 0).sum()),
+        occupied=occupied,
         unit_dot=True,
     )

@@ -13,7 +13,11 @@ from mmengine.config import Config
 from torch import Tensor
 
 from vice.datasets.label_sets import partition
-from vice.datasets.labelled_pixels import absent_classes, warn_absent_classes
+from vice.datasets.labelled_pixels import (
+    absent_classes,
+    warn_absent_classes,
+    warn_single_class,
+)
 from vice.errors import UserError
 from vice.evaluation.compare import BEST_NAME
 from vice.evaluation.image_counts import ImageTables, save_image_tables
@@ -58,9 +62,13 @@ def finish(
     Returns:
         What the file holds.
     """
+    only = warn_single_class(
+        result["classes"], result.get("absent") or {}, task.protocol.score_split
+    )
     result = plain(
         {
             **result,
+            **({} if only is None else {"only_class": only}),
             "steps": meter.steps,
             "seconds": round(time.monotonic() - start, 2),
             "arguments": {**task.arguments(), **arguments},
