@@ -7,6 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
+from vice.command.info import describe_model
 from vice.errors import UserError
 from vice.models.load import load_extractor
 from vice.models.resnet_embedder import ResNetEmbedder, load_resnet
@@ -119,3 +120,15 @@ def test_torchvision_by_name_reads_its_cache_or_says_what_to_do(resnet, tmp_path
     torch.testing.assert_close(found, resnet.conv1.weight)
     dense = load_extractor("imagenet:resnet18-fpn-16", seed=4)
     assert dense.dim == 16
+
+
+def test_one_file_has_another_stride_by_timm_as_the_documents_say(tmp_path):
+    pytest.importorskip("timm")
+    file = tmp_path / "resnet18.pth"
+    torch.save(torchvision.models.resnet18().state_dict(), file)
+    specs = {str(file): 8, f"torchvision:resnet18@{file}": 8, f"timm:resnet18@{file}": 32}
+    for spec, stride in specs.items():
+        assert describe_model(spec)["stride"] == f"{stride} pixels"
+        with torch.no_grad():
+            dense = load_extractor(spec)(torch.zeros(1, 3, 64, 96))
+        assert dense.shape[-2:] == (64 // stride, 96 // stride)

@@ -101,9 +101,11 @@ def describe_model(spec: str) -> dict[str, str]:
     embedder, checkpoint = predictor.embedder, predictor.checkpoint
     concepts = checkpoint.concepts
     parameters = sum(value.numel() for value in embedder.parameters())
+    stride = getattr(embedder, "stride", None)
     lines = {
         "model": str(checkpoint.path or spec),
         "embedding": f"{predictor.dim} dimensions",
+        **({"stride": f"{stride} pixels"} if isinstance(stride, int) else {}),
         "parameters": f"{parameters:,}",
         "concepts": "none of its own" if concepts is None else f"{len(concepts)}",
     }
