@@ -10,6 +10,7 @@ from typing import Any
 
 from vice.errors import UserError
 from vice.evaluation.compare import read_results, readouts
+from vice.evaluation.content_checksums import content_of
 from vice.evaluation.protocols import Protocol, from_dict
 from vice.evaluation.task import Task, make_task
 from vice.model_specs import names_code
@@ -45,8 +46,9 @@ def repeat(
             ``workers``.
 
     Returns:
-        A line for the weights that were scored, if they are not those of then, and one for each
-        score that came out differently; empty where all are equal.
+        A line for the weights that were scored, and for what images and labels held, if they are
+        not those of then, and one for each score that came out differently; empty where all are
+        equal.
 
     Raises:
         UserError: No result there, it was taken of other weights, images or classes, or it names
@@ -66,12 +68,23 @@ def repeat(
     # Second load: what was verified was loaded once more, and code need not give the same again.
     then, now = old["model"]["digest"], new["model"]["digest"]
     weights = [] if then == now else [f"weights differ: {then} then, {now} now"]
-    before, after = dict(_scores(old)), dict(_scores(new))
-    return weights + [
-        f"{name}: {before.get(name)} then, {after.get(name)} now"
-        for name in dict.fromkeys([*before, *after])
-        if before.get(name) != after.get(name)
+    held, holds = content_of(old), content_of(new)
+    # Results of earlier versions do not say what images and labels held.
+    content = [
+        f"{name} differ: {held[name]} then, {holds.get(name)} now"
+        for name in held
+        if held[name] != holds.get(name)
     ]
+    before, after = dict(_scores(old)), dict(_scores(new))
+    return (
+        weights
+        + content
+        + [
+            f"{name}: {before.get(name)} then, {after.get(name)} now"
+            for name in dict.fromkeys([*before, *after])
+            if before.get(name) != after.get(name)
+        ]
+    )
 
 
 def _arguments(old: dict[str, Any], folder: str | Path) -> dict[str, Any]:

@@ -64,6 +64,20 @@ def test_other_images_weights_or_places_are_refused(make_folder, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("changed", ["images/val", "labels/val", "images/train", "labels/train"])
+def test_images_and_labels_that_hold_something_else_are_named(make_folder, tmp_path, changed):
+    root = make_folder()
+    matchings = {**STEPS, "matchings": ("greedy",)}
+    evaluate_clusters("lab", root, tmp_path / "old", clusters=[2], changes=matchings, **QUIET)
+    file = sorted((root / changed).iterdir())[0]
+    with Image.open(file) as image:
+        Image.fromarray(np.asarray(image)[::-1].copy()).save(file)
+    role = {"train": "fit", "val": "score"}[changed.partition("/")[2]]
+    name = {"images": "pixels of images", "labels": "label files"}[changed.partition("/")[0]]
+    first = repeat(tmp_path / "old", tmp_path / "new")[0]
+    assert first.startswith(f"{name} ({role}) differ: ")
+
+
 @pytest.mark.parametrize("kind", ["linear", "clusters", "finetune"])
 def test_weights_that_were_scored_in_the_end_are_compared(make_folder, tmp_path, monkeypatch, kind):
     """Code may give others than those that were verified; here scores do not show it."""
