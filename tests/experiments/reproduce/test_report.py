@@ -8,7 +8,13 @@ import yaml
 
 from vice.experiments.reproduce.outcome import Outcome, RowOutcome
 from vice.experiments.reproduce.plan import ReproducePlan
-from vice.experiments.reproduce.report import LABEL_FREE, changes, to_markdown, write_report
+from vice.experiments.reproduce.report import (
+    LABEL_FREE,
+    changes,
+    evaluated,
+    to_markdown,
+    write_report,
+)
 from vice.experiments.reproduce.tables import Experiment, PaperTable, load_scale
 from vice.experiments.reproduce.trainings import computed_in
 
@@ -58,16 +64,22 @@ def test_means_differences_and_published_figures(tmp_path):
 def test_other_scales_and_data_are_marked_and_told(tmp_path):
     pytest.importorskip("vissl")
     plan = ReproducePlan(
-        tmp_path, load_scale("tiny"), datasets={"*": "photos"}, overrides=("config.A=1",)
+        tmp_path,
+        load_scale("tiny"),
+        datasets={"*": "photos"},
+        overrides=("config.LOG_FREQUENCY=1", "config.VICE.LOSS.epsilon=0.06"),
     )
     text = to_markdown(TABLE, outcome(), plan)
     assert "| (-1.50) † |" in text and "14.77 / 54.75 †" in text and "5 h †" in text
-    told = "\n".join(changes(plan))
+    told = "\n".join([*changes(TABLE, plan), *evaluated(TABLE, plan)])
     assert "VICE.VIEWS.size 0.1875" in told and "OPTIMIZER.num_epochs=2" in told
     assert "linear_iterations=60" in told and "at most 64" in told
-    assert "photos in place of all data sets" in told and "overrides: A=1" in told
+    assert (
+        "photos in place of all data sets" in told
+        and "overrides: LOG_FREQUENCY=1, VICE.LOSS" in told
+    )
     assert told in text
-    assert changes(ReproducePlan(tmp_path, load_scale("full"))) == []
+    assert changes(TABLE, ReproducePlan(tmp_path, load_scale("full"))) == []
 
 
 def test_an_overview_has_a_line_a_row(tmp_path):

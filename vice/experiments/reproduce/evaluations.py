@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vice.datasets import open_dataset
+from vice.errors import UserError
 from vice.evaluation.compare import BEST_READOUT, readouts
-from vice.evaluation.task import Task, make_task
+from vice.evaluation.protocol_effects import KINDS, without_effect
+from vice.evaluation.task import Task, make_task, resolve_protocol
 from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.tables import Experiment, merge
 from vice.runtime.files import disk_errors, read_json
@@ -44,6 +47,31 @@ def arguments_of(row: Experiment, label: str, plan: ReproducePlan) -> dict[str, 
     if not arguments["changes"]:
         del arguments["changes"]
     return arguments
+
+
+def settings_of(row: Experiment, label: str, plan: ReproducePlan) -> dict[str, Any]:
+    """What an evaluation of a row is really taken with, to be told.
+
+    Args:
+        row: The row.
+        label: A key of its ``evaluate``.
+        plan: What the user asks for.
+
+    Returns:
+        The arguments that `evaluate` asks for, changes of the protocol among them, without those
+        that have no effect.
+    """
+    arguments = arguments_of(row, label, plan)
+    kind, changes = arguments.pop("kind"), arguments.pop("changes", {})
+    settings = {name: value for name, value in arguments.items() if name not in _NO_EFFECT}
+    vain: Collection[str] = ()
+    if kind in KINDS and "dataset" in arguments:
+        # What does not go together is refused where it is evaluated.
+        with suppress(UserError):
+            named, data = arguments.get("protocol"), arguments["dataset"]
+            protocol = resolve_protocol(named, data, changes)
+            settings["protocol"], vain = protocol.name, without_effect(kind, protocol)
+    return {**settings, **{name: value for name, value in changes.items() if name not in vain}}
 
 
 def evaluate(row: Experiment, spec: str, seed: int, folder: Path, plan: ReproducePlan) -> Scores:
@@ -171,8 +199,10 @@ def _task(asked: _Asked, spec: str, seed: int, plan: ReproducePlan) -> Task | No
     return make_task(spec, out_dir=asked.out, seed=seed, log_level="ERROR", **arguments, **common)
 
 
-#: Arguments of clusters alone; what is kept in memory changes no number.
-_OF_CLUSTERS = {"clusters", "cache_bytes"}
+#: What is kept in memory changes no number.
+_NO_EFFECT = {"cache_bytes"}
+#: Arguments of clusters alone.
+_OF_CLUSTERS = {"clusters", *_NO_EFFECT}
 #: Arguments of a task; an evaluation that is given others keeps passes of its own.
 _OF_TASK = {
     "dataset", "fit_dataset", "protocol", "changes", "seed", "device", "data_root", "log_level"

@@ -9,7 +9,7 @@ from vice.evaluation.comparison_page import to_markdown
 from vice.evaluation.paired import pair_tables, pairing_sections
 from vice.experiments.reproduce.outcome import Outcome
 from vice.experiments.reproduce.plan import ReproducePlan
-from vice.experiments.reproduce.report import report_file
+from vice.experiments.reproduce.report import pairing_file
 from vice.experiments.reproduce.tables import PaperTable
 from vice.runtime.files import write_text
 
@@ -23,7 +23,7 @@ def write_pairing(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> P
         plan: As it was run.
 
     Returns:
-        Path of the file; None where there are no two rows to compare.
+        Path of the file; None where there are no two rows to compare, and then there is no file.
     """
     names: dict[str, str] = {}
     folders: list[Path] = []
@@ -32,12 +32,12 @@ def write_pairing(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> P
         # Rows of the same run are one; it has the first name.
         names |= {spec: row.name for spec in scored.specs if spec not in names}
         folders += [folder for folder in scored.results if folder not in folders]
+    file = pairing_file(table, plan)
     if len(set(names.values())) < 2:
+        file.unlink(missing_ok=True)
         return None
     tables = make_tables(read_results(folders), names)
     known = any(table.baseline in each.rows for each in tables)
     pairings = pair_tables(tables, table.baseline if known else None)
-    file = report_file(table, plan)
-    file = file.with_name(f"{file.stem}-paired.md")
     write_text(file, to_markdown(tables, pairing_sections(pairings)))
     return file

@@ -95,8 +95,12 @@ class ReproducePlan:
 
     def comparable(self) -> bool:
         """Whether results are at the papers' setting, as far as this command says."""
-        changed = [text for text in self.overrides if not _is_harmless(key_of(text))]
-        return self.scale.name == "full" and not self.datasets and not changed
+        return self.scale.name == "full" and not self.datasets and not self.changed()
+
+    def changed(self) -> dict[str, str]:
+        """Key and value of the overrides that results follow from, whatever their order."""
+        given = {key_of(text): text.partition("=")[2] for text in self.overrides}
+        return {key: given[key] for key in sorted(given) if not _is_harmless(key)}
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,30 @@ def _scaled(row: Experiment, plan: ReproducePlan) -> list[str]:
             # Zero switches something off at any scale.
             overrides.append(f"{key}={scaled if value else 0}")
     return overrides
+
+
+def scaled_settings(
+    row: Experiment, plan: ReproducePlan
+) -> tuple[dict[str, float], dict[str, str]]:
+    """What the scale has a say in, as it comes to be in the training of a row.
+
+    Args:
+        row: A row with a config.
+        plan: What the user asks for.
+
+    Returns:
+        Key to the factor on what the row says, where there is one; and key to the value as text of
+        what the scale sets, also where the row or the user wins.
+
+    Raises:
+        UserError: As `plan_run`.
+    """
+    run = plan_run(row, plan, 0)
+    factors = {key: plan.scale.factors[key] for key in map(key_of, _scaled(row, plan))}
+    plain = composed(run.config, run.overrides)
+    values = {key: _at(plain, key) for key in map(key_of, plan.scale.train) if _holds(plain, key)}
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+    return factors, texts
 
 
 def _at(nested: Mapping[str, Any], key: str) -> Any:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from math import isnan
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
+from vice.errors import UserError
 from vice.evaluation.checkpoint_selection import RULE
 from vice.evaluation.comparison_page import markdown_line, spread
 from vice.evaluation.matchings import MATCHINGS
-from vice.experiments.reproduce.evaluations import Scores
+from vice.experiments.reproduce.evaluations import Scores, settings_of
 from vice.experiments.reproduce.outcome import Outcome, RowOutcome
 from vice.experiments.reproduce.overview import overview
-from vice.experiments.reproduce.plan import ReproducePlan
-from vice.experiments.reproduce.tables import Experiment, PaperTable
+from vice.experiments.reproduce.plan import ReproducePlan, frozen_spec, scaled_settings
+from vice.experiments.reproduce.tables import Experiment, PaperTable, is_trained
 from vice.runtime.files import write_json, write_text
 from vice.scoring import mean_over
 
@@ -39,6 +42,8 @@ HEAD = ("row", "read-out", "published", "source", "last checkpoint", "label-free
 def write_report(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> Path:
     """Writes ``tables/<table>-<scale>.md`` and ``.json`` into the plan's folder.
 
+    Differences that an earlier call has written beside it go: they are of that call's table.
+
     Args:
         table: What was run.
         outcome: What has come of it.
@@ -49,6 +54,8 @@ def write_report(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> Pa
     """
     file = report_file(table, plan)
     text = to_markdown(table, outcome, plan)
+    # Order: a call that is killed must leave no table with differences of another.
+    pairing_file(table, plan).unlink(missing_ok=True)
     write_text(file, text)
     content = {"table": dataclasses.asdict(table), **dataclasses.asdict(outcome)}
     content["plan"] = dataclasses.asdict(plan)
@@ -57,9 +64,18 @@ def write_report(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> Pa
 
 
 def report_file(table: PaperTable, plan: ReproducePlan) -> Path:
-    """Where the report of a table is written."""
+    """Where the report of a table is written: calls with other overrides write other files."""
     names = "".join(f"-{Path(name).name}" for name in dict.fromkeys(plan.datasets.values()))
+    if changed := plan.changed():
+        content = json.dumps(changed, sort_keys=True)
+        names += f"-overrides-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     return plan.out / "tables" / f"{table.name}-{plan.scale.name}{names}.md"
+
+
+def pairing_file(table: PaperTable, plan: ReproducePlan) -> Path:
+    """Where the paired differences of a table are written."""
+    file = report_file(table, plan)
+    return file.with_name(f"{file.stem}-paired.md")
 
 
 def to_markdown(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> str:
@@ -90,7 +106,8 @@ def to_markdown(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> str
             markdown_line([name, *cells])
             for cells in _cells(table, row, row_outcome, baseline, plan)
         ]
-    lines += [*_label_free(table, outcome), *curves(table, outcome), "", *_notes(plan, outcome)]
+    lines += [*_label_free(table, outcome), *curves(table, outcome), ""]
+    lines += _notes(table, plan, outcome)
     lines += [
         f"- {name}: its classes are not compared by direction alone: no scores without labels"
         for name in _incomparable(table, outcome)
@@ -272,7 +289,7 @@ def _value(entry: Mapping[str, float | None], key: str) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _notes(plan: ReproducePlan, outcome: Outcome) -> list[str]:
+def _notes(table: PaperTable, plan: ReproducePlan, outcome: Outcome) -> list[str]:
     notes = [
         "- mIoU / accuracy in %, mean ± standard deviation over seeds. No label has a say in which "
         f"checkpoint is scored: it is the last one, or that of the {RULE}, on images that were not "
@@ -303,21 +320,21 @@ def _notes(plan: ReproducePlan, outcome: Outcome) -> list[str]:
             "- † published for the papers' own setting and data: not comparable with the results "
             "beside it."
         )
-    notes += [f"- scale {plan.scale.name}: {plan.scale.about}", *changes(plan)]
-    return notes
+    notes += [f"- scale {plan.scale.name}: {plan.scale.about}", *changes(table, plan)]
+    return [*notes, *evaluated(table, plan)]
 
 
-def changes(plan: ReproducePlan) -> list[str]:
-    """What scale, data and overrides change against the papers' setting, a line each."""
-    scale, lines = plan.scale, []
-    if scale.factors:
-        factors = ", ".join(f"{_short(key)} {value:g}" for key, value in scale.factors.items())
-        lines.append(f"- factors on what the papers use: {factors}")
-    if scale.train:
-        lines.append(f"- training: {', '.join(map(_short, scale.train))}")
-    if scale.images:
-        lines.append(f"- training images: at most {scale.images}")
-    lines += [f"- {kind}: {_flat(settings)}" for kind, settings in scale.evaluate.items()]
+def changes(table: PaperTable, plan: ReproducePlan) -> list[str]:
+    """What scale, data and overrides make of the papers' setting in a table's rows, a line each."""
+    trained = [row for row in table.rows if is_trained(row)]
+    lines = _trained(trained, plan)
+    if plan.scale.images and any(not row.untrained for row in trained):
+        lines.append(f"- training images: at most {plan.scale.images}")
+    for row in table.rows:
+        # Those with a file of weights name what they take themselves.
+        if row.spec and row.evaluate and not row.file:
+            spec = frozen_spec(row, plan)
+            lines += [f"- {row.name}: {spec} in place of {row.spec}"] if spec != row.spec else []
     lines += [
         f"- data: {new} in place of {'all data sets' if old == '*' else old}"
         for old, new in plan.datasets.items()
@@ -327,11 +344,56 @@ def changes(plan: ReproducePlan) -> list[str]:
     return lines
 
 
+def evaluated(table: PaperTable, plan: ReproducePlan) -> list[str]:
+    """With what a table's rows are evaluated, a line or more for each of their evaluations."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for row in table.rows:
+        for label, said in row.evaluate.items():
+            what = label if said["kind"] == label else f"{label} ({said['kind']})"
+            used = settings_of(row, label, plan)
+            found.setdefault(what, {})[row.name] = {
+                name: f"{name}={value}" for name, value in used.items()
+            }
+    return [line for what, rows in found.items() for line in _by_rows(what, rows)]
+
+
+def _trained(rows: Sequence[Experiment], plan: ReproducePlan) -> list[str]:
+    """What the scale has a say in, as it came to be in the rows' trainings."""
+    if not plan.scale.factors and not plan.scale.train:
+        return []
+    factors: dict[str, dict[str, str]] = {}
+    values: dict[str, dict[str, str]] = {}
+    for row in rows:
+        # A row that cannot be composed is not trained, and says why.
+        with suppress(UserError):
+            applied, trained = scaled_settings(row, plan)
+            factors[row.name] = {key: f"{_short(key)} {each:g}" for key, each in applied.items()}
+            values[row.name] = {key: f"{_short(key)}={each}" for key, each in trained.items()}
+    return [
+        *_by_rows("factors on what the papers use", factors),
+        *_by_rows("training", values),
+    ]
+
+
+def _by_rows(what: str, rows: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """A line for what is alike in all rows, and one for each group of rows that differs.
+
+    Args:
+        what: What the lines begin with.
+        rows: Name of a row to its settings by key, as they are shown.
+    """
+    first = next(iter(rows.values()), {})
+    shared = {k: v for k, v in first.items() if all(of.get(k) == v for of in rows.values())}
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, of in rows.items():
+        groups.setdefault(tuple(v for k, v in of.items() if k not in shared), []).append(name)
+    lines = [f"- {what}: {', '.join(shared.values())}"] if shared else []
+    return lines + [
+        f"- {what}, {'; '.join(map(repr, names))}: {', '.join(rest)}"
+        for rest, names in groups.items()
+        if rest
+    ]
+
+
 def _short(text: str) -> str:
     return text.replace("config.", "", 1)
-
-
-def _flat(arguments: Mapping[str, Any]) -> str:
-    flat = {**arguments, **arguments.get("changes", {})}
-    flat.pop("changes", None)
-    return ", ".join(f"{name}={value}" for name, value in flat.items())

@@ -119,12 +119,17 @@ def check_needs(rows: Sequence[Experiment]) -> None:
         MissingPart: Something is not; says which command installs it.
     """
     kinds = {arguments["kind"] for row in rows for arguments in row.evaluate.values()}
-    if any(row.config is not None for row in rows if row.evaluate):
+    if any(map(is_trained, rows)):
         check_part("training")
     if kinds - {"timing"}:
         check_part("scoring")
     if "clusters" in kinds:
         check_packages("faiss")
+
+
+def is_trained(row: Experiment) -> bool:
+    """Whether a row runs, and with a config of training; one that is only timed has one as well."""
+    return row.config is not None and bool(row.evaluate)
 
 
 def table_names() -> list[str]:
@@ -191,11 +196,29 @@ def select_rows(table: PaperTable, patterns: Sequence[str]) -> PaperTable:
             near = did_you_mean(pattern, names, f"there are: {'; '.join(names)}")
             raise UserError(f"--row {pattern!r}: no such row in {table.name}{near}")
     kept = [
-        row
-        for row in table.rows
-        if not patterns or row.name == table.baseline or any(fnmatch(row.name, p) for p in patterns)
+        row for row in table.rows if row.name == table.baseline or _is_named(row.name, patterns)
     ]
     return replace(table, rows=tuple(kept))
+
+
+def comes_along(table: PaperTable, patterns: Sequence[str]) -> str:
+    """The row that `select_rows` keeps for the others to be compared with, and nobody named.
+
+    Args:
+        table: The table.
+        patterns: As in `select_rows`.
+
+    Returns:
+        Its name; empty if there is none, or nothing is evaluated of it.
+    """
+    for row in table.rows:
+        if row.name == table.baseline and row.evaluate and not _is_named(row.name, patterns):
+            return row.name
+    return ""
+
+
+def _is_named(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def select_readouts(table: PaperTable, labels: Sequence[str]) -> PaperTable:
