@@ -20,6 +20,7 @@ from vice.experiments.reproduce.evaluations import (
 )
 from vice.experiments.reproduce.label_free import can_compare, choose, last_scores, stability
 from vice.experiments.reproduce.outcome import Outcome, RowOutcome
+from vice.experiments.reproduce.overrides import check_trainings
 from vice.experiments.reproduce.plan import (
     NotDone,
     NoWeights,
@@ -65,7 +66,11 @@ def reproduce(
 
     Returns:
         Scores, and what failed or waits; a row that fails ends no other.
+
+    Raises:
+        UserError: As `check_trainings`.
     """
+    check_trainings(table, plan, rows)
     announce_datasets(table, plan, rows)
     outcome = Outcome({row.name: RowOutcome() for row in table.rows})
     work = [(row, seed) for row in table.rows for seed in range(plan.seeds) if _has_work(row)]

@@ -52,6 +52,8 @@ _SPECIAL = frozenset("'\"[]{}$\\")
 _INTERPOLATION = re.compile(r"\$\{[^'\"\\]*\}")
 #: Parts of a list: quoted, an escaped character, an interpolation, or any character.
 _PART = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\\.|\$\{[^}]*\}|.""", re.DOTALL)
+#: A value that whoever wrote it has quoted: the shell has parted nothing from it.
+_QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
 _TOOLS = ("run_distributed.py", "cache_superpixels.py")
 
 
@@ -127,6 +129,8 @@ def _read(number: int, overrides: Sequence[str]) -> str:
 def _split_end(number: int, text: str, overrides: Sequence[str], key: PathKey) -> int:
     """Behind the last override that the shell has parted from a path with spaces."""
     end = number + 1
+    if _QUOTED.fullmatch(text):
+        return end
     if key.several and not (text.startswith("[") and not text.endswith("]")):
         return end
     while end < len(overrides) and re.match(r"(?![-+~]|[\w.]+=).", overrides[end]):
