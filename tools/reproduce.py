@@ -21,9 +21,11 @@ from pathlib import Path
 
 from vice.cli import Parser, run, share, show, whole
 from vice.datasets import DATASETS, open_dataset
+from vice.experiments.reproduce.overrides import check_overrides
 from vice.experiments.reproduce.plan import ReproducePlan, parse_datasets
 from vice.experiments.reproduce.tables import (
     check_needs,
+    comes_along,
     load_scale,
     load_table,
     select_readouts,
@@ -45,7 +47,9 @@ def parse() -> argparse.Namespace:
     add("table", nargs="?", help="name of a table, see --list")
     add("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of every training")
     add("--list", action="store_true", help="list the tables and their rows, and end")
-    add("--row", action="append", default=[], metavar="PATTERN", help="run only rows of such names")
+    add("--row", action="append", default=[], metavar="PATTERN",
+        help="run only rows of such names, and the table's baseline, if it has one, which the "
+        "others are compared with")  # fmt: skip
     add("--readout", action="append", default=[], metavar="NAME",
         help="evaluate in such ways only: linear, clusters, retrieval ...")  # fmt: skip
     add("--scale", default="full", help="tiny, small, quick or full: the papers' setting (full)")
@@ -95,6 +99,7 @@ def main() -> int:
     chosen = select_rows(table, args.row).rows
     rows = [row.name for row in chosen]
     scale = load_scale(args.scale)
+    check_overrides(args.overrides)
     check_folder("--out", args.out)
     if args.device is not None:
         check_device_name(args.device, "--device")
@@ -104,6 +109,8 @@ def main() -> int:
             open_dataset(each, args.data_root)
     check_needs(chosen)
     # PyTorch takes seconds to import, and neither a list nor a refusal needs it.
+    from vice.experiments.reproduce.announce import announce_baseline
+    from vice.experiments.reproduce.overrides import check_trainings
     from vice.experiments.reproduce.pairing import write_pairing
     from vice.experiments.reproduce.pictures import write_pictures
     from vice.experiments.reproduce.report import to_markdown, write_report
@@ -125,6 +132,8 @@ def main() -> int:
         last_only=args.last_only,
         part=args.part,
     )
+    check_trainings(table, plan, rows)
+    announce_baseline(comes_along(table, args.row))
     outcome = reproduce(
         table,
         plan,

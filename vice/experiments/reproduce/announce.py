@@ -1,4 +1,4 @@
-"""Which data a table's rows will read: said before any of them runs."""
+"""Which data a table's rows will read, and what runs unasked: said before any of them runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,18 @@ from vice.experiments.reproduce.tables import PaperTable
 from vice.images.lists import announce
 
 logger = logging.getLogger(__name__)
+
+
+def announce_baseline(name: str) -> None:
+    """Says that a row is trained and scored which nobody named.
+
+    Args:
+        name: What `vice.experiments.reproduce.tables.comes_along` gives.
+    """
+    if name:
+        logger.info(
+            "%s comes along: the others are compared with it; what is done of it stays", name
+        )
 
 
 def announce_datasets(
