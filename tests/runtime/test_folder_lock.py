@@ -96,3 +96,27 @@ def test_who_has_waited_for_a_folder_that_is_gone_makes_it_anew(tmp_path):
             pass
         assert (folder / LOCK_NAME).exists()
         pool.submit(waiting.__exit__, None, None, None).result(30)
+
+
+@pytest.mark.parametrize("lock", ["sole_launcher", "sole_writer"])
+def test_who_waits_to_launch_is_asked_whether_to_go_on(lock, tmp_path):
+    class StoppedError(Exception):
+        pass
+
+    asked = []
+
+    def stopped():
+        asked.append(time.monotonic())
+        if len(asked) > 1:
+            raise StoppedError
+
+    process = held(tmp_path, lock)
+    try:
+        start = time.monotonic()
+        with pytest.raises(StoppedError), sole_launcher(tmp_path, stopped=stopped):
+            pass
+        assert time.monotonic() - start < 10
+    finally:
+        process.communicate("\n", timeout=60)
+    with sole_launcher(tmp_path, stopped=stopped):
+        pass

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from vice.errors import UserError
+from vice.errors import UserError, brief
 from vice.methods.base import Method
 from vice.methods.batch import Batch, Unusable
 from vice.methods.context import Context, Source, Stopped
@@ -70,13 +71,18 @@ def find_method(name: str) -> type[Method]:
     if name in METHODS:
         return METHODS[name]
     module, _, attribute = name.partition(":")
-    if not attribute:
+    if not (module and attribute):
         near = did_you_mean(name, METHODS, f"the name must be {NAMES}")
         raise UserError(f"there is no method {name!r}{near}")
     try:
         method_class = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"the method {name!r} cannot be imported ({error})") from error
+    # Catch-all: the module is somebody's own, and runs as it is imported.
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {brief(error)}"
+        if not isinstance(error, ImportError | AttributeError):
+            what += f"; {last.filename}, line {last.lineno}"
+        raise UserError(f"the method {name!r} cannot be imported ({what})") from error
     if not (isinstance(method_class, type) and issubclass(method_class, Method)):
         raise UserError(f"{name!r} is no vice.methods.Method; the name must be {NAMES}")
     return method_class

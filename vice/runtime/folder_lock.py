@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -24,19 +24,22 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def sole_launcher(folder: Path, wait: float = WAIT) -> Iterator[None]:
+def sole_launcher(
+    folder: Path, wait: float = WAIT, stopped: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Holds a run folder for one call of the training command; nobody writes there any more.
 
     Args:
         folder: Made if it is missing.
         wait: Seconds to wait for another run to end.
+        stopped: Asked while it waits; raises what ends that.
 
     Raises:
         UserError: Another process goes on writing there, or the folder cannot be made.
     """
-    with _held(folder, LAUNCH_LOCK_NAME, wait):
+    with _held(folder, LAUNCH_LOCK_NAME, wait, stopped):
         # Orphans: processes of a run whose launcher was killed may still be about to end.
-        with _held(folder, LOCK_NAME, wait):
+        with _held(folder, LOCK_NAME, wait, stopped):
             pass
         yield
 
@@ -73,7 +76,9 @@ def writer_if_free(folder: Path) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _held(folder: Path, name: str, wait: float) -> Iterator[None]:
+def _held(
+    folder: Path, name: str, wait: float, stopped: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     path = os.path.realpath(folder / name)
     mine = _of_this_thread()
     if path in mine:
@@ -83,7 +88,7 @@ def _held(folder: Path, name: str, wait: float) -> Iterator[None]:
     end = time.monotonic() + wait
     while True:
         with _opened(folder, name) as lock:
-            _acquire(lock, folder, end, wait)
+            _acquire(lock, folder, end, wait, stopped)
             # Removed meanwhile: whoever comes next locks another file of this name.
             if not _is_there(lock, path):
                 continue
@@ -138,9 +143,12 @@ def _opened(folder: Path, name: str) -> Iterator[TextIO]:
             lock.close()
 
 
-def _acquire(lock: TextIO, folder: Path, end: float, wait: float) -> None:
+def _acquire(
+    lock: TextIO, folder: Path, end: float, wait: float, stopped: Callable[[], None]
+) -> None:
     warned = False
     while not try_lock(lock.fileno()):
+        stopped()
         if time.monotonic() > end:
             raise OptionError(
                 "another process is writing into {path}: {holder}. Wait for it, or choose another "

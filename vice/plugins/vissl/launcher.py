@@ -81,7 +81,12 @@ def run_here(
         notice = stack.enter_context(watch_signals())
         if node_id == 0:
             keep_others_from_run(Path(config.CHECKPOINT.DIR))
-            stack.enter_context(sole_launcher(Path(config.CHECKPOINT.DIR)))
+
+            def stop_waiting() -> None:
+                if notice.signal_number:
+                    raise Preempted(_too_early(notice))
+
+            stack.enter_context(sole_launcher(Path(config.CHECKPOINT.DIR), stopped=stop_waiting))
         prepare_resume(config)
         if node_id == 0:
             write_config(config)

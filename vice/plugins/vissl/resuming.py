@@ -18,7 +18,7 @@ from vice.plugins.vissl.config.machines import world
 from vice.plugins.vissl.config.schema import node_at
 from vice.redaction import redact
 from vice.runtime.files import disk_errors
-from vice.runtime.run_folder import read_config
+from vice.runtime.run_folder import HEALTH_NAME, read_config
 
 #: Stands among the settings and is no reason to refuse.
 _VERSION = "version of ViCE"
@@ -132,6 +132,13 @@ def prepare_resume(config: Any) -> None:
     with disk_errors(folder, any_os_error=True):
         link_newest(folder, newest)
     if newest is None:
+        if (folder / HEALTH_NAME).exists():
+            logger.warning(
+                "%s holds records of an earlier training (%s), but no state of it to go on from: "
+                "it begins anew",
+                folder,
+                HEALTH_NAME,
+            )
         return
     check_settings(newest, config)
     config.CHECKPOINT.USE_SYMLINK_CHECKPOINT_FOR_RESUME = True

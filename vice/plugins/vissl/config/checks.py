@@ -15,6 +15,7 @@ from vice.models import build_embedder
 from vice.models.foreign import read_tensors
 from vice.models.uninitialized import Uninitialized
 from vice.options import LINE, Group, Rule, check, make, one_of, options_of, require, whole
+from vice.plugins.vissl.config.known import check_known
 from vice.plugins.vissl.config.options import VISSL
 from vice.plugins.vissl.config.schema import group_at, groups, inner_groups, method_of
 from vice.plugins.vissl.option_keys import with_keys
@@ -40,6 +41,7 @@ def check_values(composed: DictConfig) -> None:
             go with another one.
     """
     plain: Any = OmegaConf.to_container(composed.config, resolve=True)
+    check_known(plain)
     method_groups = groups(method_of(composed.config))
     for prefix, group in {**method_groups, **VISSL}.items():
         key = ".".join(filter(None, ("config", prefix)))

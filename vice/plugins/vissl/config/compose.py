@@ -26,6 +26,7 @@ from vice.paths import experiment_names
 from vice.plugins.vissl.config.config_files import read_by_hydra
 from vice.plugins.vissl.config.earlier import name_trunk
 from vice.plugins.vissl.config.interpolations import check_interpolations
+from vice.plugins.vissl.config.known import check_file
 from vice.plugins.vissl.config.options import VISSL
 from vice.plugins.vissl.config.path_overrides import absolute_paths, literal_paths
 from vice.plugins.vissl.config.schema import (
@@ -73,6 +74,9 @@ def compose_with_defaults(
     _refuse_moved(overrides)
     overrides = literal_paths(overrides)
     _check_form(overrides)
+    for text in overrides:
+        if text.startswith("config=") and _FILE.fullmatch(text):
+            check_file(text.removeprefix("config="))
     try:
         composed, filled = _compose(overrides)
         check_interpolations(composed)
@@ -80,6 +84,10 @@ def compose_with_defaults(
     # ValueError: Hydra means some of its own for the user.
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_explain(error, overrides)) from error
+    except RecursionError as error:
+        raise UserError(
+            f"the defaults lists of {' '.join(overrides)} lead back to themselves: take one out"
+        ) from error
     except YAMLError as error:
         raise UserError(
             f"a config file is not valid YAML: {' '.join(str(error).split())}"

@@ -1,0 +1,118 @@
+"""Keys and files of configs of one's own: none is dropped without a word."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+
+pytest.importorskip("vissl")
+
+from omegaconf import OmegaConf
+
+from vice.errors import UserError
+from vice.paths import experiment_names
+from vice.plugins.vissl.config.checks import check_values
+from vice.plugins.vissl.config.compose import compose
+from vice.plugins.vissl.config.known import check_known, vissl_defaults
+
+HEAD = "# @package _global_\n"
+BODY = "defaults:\n  - /config/vice/folder\n  - _self_\n"
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Writes a config of one's own, and says what composing it comes to."""
+    folder = tmp_path / "configs" / "config" / "vice"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    def write(text, name="own", encoding="utf-8"):
+        (folder / f"{name}.yaml").write_text(text, encoding=encoding)
+        return compose([f"config=vice/{name}"])
+
+    return write
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_what_ships_has_known_keys_alone(name, caplog):
+    plain = OmegaConf.to_container(compose([f"config={name}"]).config, resolve=True)
+    check_known(plain)
+    assert "neither ViCE nor" not in caplog.text
+
+
+def keys_of(node, prefix=""):
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from keys_of(value, f"{prefix}{key}.")
+        elif len(str(key)) > 5:
+            yield f"{prefix}{key}"
+
+
+MISSPELT = [key for key in keys_of(vissl_defaults()) if key.count(".") < 4][::7]
+
+
+@pytest.mark.parametrize("key", MISSPELT)
+def test_a_letter_too_few_is_refused_wherever_it_stands(key):
+    above, _, name = key.rpartition(".")
+    wrong = f"{above}.{name[:-2]}{name[-1]}" if above else f"{name[:-2]}{name[-1]}"
+    if wrong.rpartition(".")[2] in {each.rpartition(".")[2] for each in keys_of(vissl_defaults())}:
+        pytest.skip("another key is called so")
+    plain = OmegaConf.create()
+    OmegaConf.update(plain, wrong, 3, force_add=True)
+    with pytest.raises(UserError, match=f"config key 'config.{wrong}' does not exist; did you me"):
+        check_known(OmegaConf.to_container(plain))
+
+
+def test_what_no_key_is_like_is_told(caplog):
+    for text in ("+config.FOO=1", "++config.FOO.BAR=1", "+config.OPTIMIZER.quux=[0.9]"):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            check_values(compose(["config=vice/folder", text]))
+        key = "config.FOO" if "FOO" in text else "config.OPTIMIZER.quux"
+        assert f"neither ViCE nor VISSL's defaults have {key}: it counts only where" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "config:\n  OPTIMIZER: {num_epoch: 3}\n",
+        "config:\n  DATA: {TRAIN: {BATCHSIZE_PER_REPLCA: 3}}\n",
+        "config:\n  CHEKPOINT: {DIR: here}\n",
+    ],
+)
+def test_in_a_file_of_ones_own_too(wrong, own):
+    with pytest.raises(UserError, match="does not exist; did you mean config"):
+        check_values(own(HEAD + BODY + wrong))
+
+
+@pytest.mark.parametrize("head", [HEAD, "#  @package _global_  \n"])
+def test_a_file_of_ones_own_is_taken(head, own):
+    composed = own(head + BODY + "config:\n  OPTIMIZER: {num_epochs: 3}\n")
+    assert composed.config.OPTIMIZER.num_epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "said"),
+    [
+        (BODY + "config:\n  OPTIMIZER: {num_epochs: 3}\n", "utf-8", "as its first line"),
+        ("", "utf-8", "as its first line"),
+        ("# Mine.\n" + HEAD + BODY, "utf-8", "as its first line"),
+        ("\n" + HEAD + BODY, "utf-8", "as its first line"),
+        (BODY + HEAD, "utf-8", "as its first line"),
+        (HEAD + BODY, "utf-8-sig", "begins with a byte order mark"),
+        (HEAD + "# caf\xe9\n" + BODY, "latin-1", "is no text in UTF-8"),
+    ],
+)
+def test_a_file_whose_settings_would_be_dropped_is_refused(text, encoding, said, own):
+    with pytest.raises(UserError, match=said) as error:
+        own(text, encoding=encoding)
+    assert os.path.join("configs", "config", "vice", "own.yaml") in str(error.value)
+
+
+def test_files_that_name_one_another_are_refused(own):
+    with pytest.raises(UserError):
+        own(HEAD + "defaults:\n  - /config/vice/second\n")
+    with pytest.raises(UserError, match="lead back to themselves"):
+        own(HEAD + "defaults:\n  - /config/vice/own\n  - _self_\n", "second")

@@ -1,0 +1,118 @@
+"""Keys that a configuration may have: those of VISSL's defaults, and what ViCE adds to them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from vice.errors import UserError
+from vice.nearest import close_names
+from vice.plugins.vissl.config.config_files import read_by_hydra
+from vice.plugins.vissl.config.options import VISSL
+
+logger = logging.getLogger(__name__)
+#: Groups that ViCE adds; their keys, and those of ``VICE``, are checked by what they are for.
+_OURS = frozenset({"VICE", "MODEL.TRUNK.VICE", "MODEL.TRUNK.EXECUTION", "LOSS.vice_method"})
+#: What makes the settings of a file those of the whole configuration; its first line.
+_PACKAGE = re.compile(r"#\s*@package\s+_global_\s*$")
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+def check_known(plain: Mapping[str, Any]) -> None:
+    """Refuses misspelt keys, which a file or ``+`` may have, and tells of other unknown ones.
+
+    VISSL reads some keys that its defaults do not have, such as those of an optimizer.
+
+    Args:
+        plain: ``config.*``.
+
+    Raises:
+        UserError: Names the first key that is much like one of its group.
+    """
+    unknown = []
+    for key, siblings in _unknown(plain, vissl_defaults(), ""):
+        name = key.rpartition(".")[2]
+        near = close_names(name, siblings, most=1)
+        if near:
+            above = key.removesuffix(name)
+            raise UserError(
+                f"config key 'config.{key}' does not exist; did you mean config.{above}{near[0]}?"
+            )
+        unknown.append(f"config.{key}")
+    if unknown:
+        logger.warning(
+            "neither ViCE nor VISSL's defaults have %s: it counts only where something reads it",
+            ", ".join(unknown),
+        )
+
+
+@lru_cache(maxsize=1)
+def vissl_defaults() -> Mapping[str, Any]:
+    """``config`` of VISSL's defaults, with what ViCE adds to its groups."""
+    spec = find_spec("vissl.config")
+    assert spec is not None and spec.submodule_search_locations is not None
+    file = os.path.join(spec.submodule_search_locations[0], "defaults.yaml")
+    plain: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    for prefix, group in VISSL.items():
+        node = plain["config"]
+        for part in filter(None, prefix.split(".")):
+            node = node.setdefault(part, {})
+        for name in group if isinstance(group, Mapping) else ():
+            node.setdefault(name, None)
+    found: Mapping[str, Any] = plain["config"]
+    return found
+
+
+def _unknown(
+    node: Mapping[str, Any], known: Mapping[str, Any], prefix: str
+) -> Iterator[tuple[str, list[str]]]:
+    """Keys that a group of the defaults does not have, each with those that it has."""
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        if key in _OURS:
+            continue
+        if name not in known:
+            yield key, list(map(str, known))
+            continue
+        of_known = known[name]
+        # Open group: where the defaults have an empty one, anything may stand.
+        if isinstance(value, Mapping) and isinstance(of_known, Mapping) and of_known:
+            yield from _unknown(value, of_known, f"{key}.")
+
+
+def check_file(name: str) -> None:
+    """Makes sure that the settings of a config file are those of the whole configuration.
+
+    Args:
+        name: As in ``config=NAME``.
+
+    Raises:
+        UserError: Hydra would put them elsewhere, or it is no text in UTF-8.
+    """
+    places: Any = read_by_hydra()[0]
+    for place in places:
+        path = os.path.join(place, "config", f"{name}.yaml")
+        if not os.path.isfile(path):
+            continue
+        try:
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+        except OSError:
+            return
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: is no text in UTF-8 ({error.reason}): save it so") from error
+        if text.startswith(_BYTE_ORDER_MARK):
+            raise UserError(f"{path}: begins with a byte order mark: save it as UTF-8 without one")
+        if _PACKAGE.match(text.partition("\n")[0]):
+            return
+        raise UserError(
+            f"{path}: its settings would land elsewhere than in the configuration; write "
+            "'# @package _global_' as its first line"
+        )
