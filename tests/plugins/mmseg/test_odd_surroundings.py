@@ -37,15 +37,19 @@ def test_names_that_are_not_utf_8_and_secrets(tiny, make_folder, tmp_path, monke
     assert CANARY not in said and "Traceback" not in said
 
 
+#: Of an evaluation, by which its folder is known.
+EARLIER = '{"kind": "linear"}\n'
+
+
 @pytest.mark.parametrize("evaluate", [evaluate_linear, finetune])
 def test_a_full_disk_is_named_and_earlier_results_stay(
     evaluate, tiny, make_folder, tmp_path, capfd
 ):
     root, out = make_folder(), tmp_path / "out"
     out.mkdir()
-    (out / "results.json").write_text("{}\n")
+    (out / "results.json").write_text(EARLIER)
     with limit(2_000), pytest.raises(UserError, match="cannot write .*; free some space") as error:
         evaluate(tiny, root, out, **LINEAR)
     assert str(out) in str(error.value)
-    assert (out / "results.json").read_text() == "{}\n"
+    assert (out / "results.json").read_text() == EARLIER
     assert "Traceback" not in "".join(capfd.readouterr())

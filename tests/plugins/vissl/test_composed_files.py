@@ -172,8 +172,8 @@ def test_files_that_cannot_be_looked_at_are_none(tmp_path, monkeypatch):
     (folder / "loop").symlink_to(folder)
     (folder / "self.yaml").symlink_to("self.yaml")
     assert seed_of() == 3
-    (folder / "mine.yaml").write_text("config: [1\n")
-    with pytest.raises(UserError, match=r"not valid YAML: .*line 2"):
+    (folder / "mine.yaml").write_text("# @package _global_\nconfig: [1\n")
+    with pytest.raises(UserError, match=r"not valid YAML: .*line 3"):
         seed_of()
 
 
