@@ -256,16 +256,15 @@ def make_tables(
             raise UserError(f"{name}={pattern}: no embedder has such a name; there are {there}")
     groups = by_settings([(settings_of(result), result) for result in results])
     for _, members in groups:
-        check_one_model(members, names or {})
+        check_one_model(members)
     return [_table(settings, members, names or {}) for settings, members in groups]
 
 
-def check_one_model(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> None:
+def check_one_model(results: Sequence[Mapping[str, Any]]) -> None:
     """Makes sure that results of one spec are of the same weights, unless its seed draws them.
 
     Args:
         results: Of one table.
-        names: As in `make_tables`.
 
     Raises:
         UserError: A file was another one when it was scored again; names both directories.

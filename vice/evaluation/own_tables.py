@@ -83,7 +83,7 @@ def make_own_tables(
             raise _not_whole(result, error) from error
     tables = []
     for settings, members in by_settings(settled):
-        check_one_model(members, names or {})
+        check_one_model(members)
         rows: dict[str, list[Mapping[str, Any]]] = {}
         for result in members:
             row = rows.setdefault(row_of(result["spec"], names or {}), [])

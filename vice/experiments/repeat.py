@@ -76,15 +76,12 @@ def repeat(
         if held[name] != holds.get(name)
     ]
     before, after = dict(_scores(old)), dict(_scores(new))
-    return (
-        weights
-        + content
-        + [
-            f"{name}: {before.get(name)} then, {after.get(name)} now"
-            for name in dict.fromkeys([*before, *after])
-            if before.get(name) != after.get(name)
-        ]
-    )
+    scores = [
+        f"{name}: {before.get(name)} then, {after.get(name)} now"
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    ]
+    return weights + content + scores
 
 
 def _arguments(old: dict[str, Any], folder: str | Path) -> dict[str, Any]:

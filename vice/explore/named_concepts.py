@@ -166,20 +166,26 @@ def _entries(content: dict[str, Any], key: str, path: Path, dim: int) -> list[di
     if not isinstance(found, list):
         raise UserError(f"{path}: has no list {key!r}; {_REMEDY}")
     for number, entry in enumerate(found):
+        place = f"{path}: {key}[{number}]"
+        if isinstance(entry, dict) and not _can_be_shown(name := entry.get("name")):
+            raise UserError(
+                f"{place} has no name that can be shown on a line ({name!r}): give it another"
+            )
         reason = _fault(entry, dim, content.get("metric") == COSINE)
         if reason:
-            remedy = "" if "give" in reason else f"; {_REMEDY}"
-            raise UserError(f"{path}: {key}[{number}] {reason}{remedy}")
+            raise UserError(f"{place} {reason}; {_REMEDY}")
     return found
 
 
+def _can_be_shown(name: Any) -> bool:
+    return isinstance(name, str) and bool(name.strip()) and printable(name) == name
+
+
 def _fault(entry: Any, dim: int, directed: bool) -> str:
-    """What is wrong with an entry; empty for nothing."""
+    """What is wrong with an entry but for its name; empty for nothing."""
     if not isinstance(entry, dict):
         return "is no object"
-    name, color, vectors = (entry.get(key) for key in ("name", "color", "vectors"))
-    if not isinstance(name, str) or not name.strip() or printable(name) != name:
-        return f"has no name that can be shown on a line ({name!r}): give it another"
+    color, vectors = entry.get("color"), entry.get("vectors")
     if not isinstance(color, str) or not _COLOR.fullmatch(color):
         return f"has the color {color!r}, not one such as '#1b64a5'"
     if not isinstance(vectors, list) or not vectors:

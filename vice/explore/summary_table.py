@@ -17,7 +17,7 @@ from vice.names import printable
 from vice.runtime.files import disk_errors, replace_atomically
 
 #: What stands before the shares, and the share of pixels whose concept was dropped.
-_COLUMNS, DROPPED = ("image", "mask", "height", "width"), "dropped"
+_COLUMNS, _DROPPED = ("image", "mask", "height", "width"), "dropped"
 
 
 def images_of_masks(path: Path) -> list[tuple[str, str]]:
@@ -49,7 +49,7 @@ class SummaryTable:
 
     def __init__(self, path: Path, names: Sequence[str], *, void: bool) -> None:
         self.path = path
-        last = [DROPPED] * void
+        last = [_DROPPED] * void
         self.titles = [*_COLUMNS, *_told_apart(names, (*_COLUMNS, *last)), *last]
         self.rows = 0
 
