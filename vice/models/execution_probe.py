@@ -47,7 +47,7 @@ def fastest(
     plain = choices[0]
     glances = glance(choices, inputs[0].device, clock=clock)
     tried = [way for way in choices if glances[way] < HOPELESS * glances[plain]]
-    steps = {way: _step(way, copy.deepcopy(network), inputs) for way in tried}
+    steps = {way: one_step(way, copy.deepcopy(network), inputs) for way in tried}
     # The first step also makes what all later ones use again.
     for step in steps.values():
         step()
@@ -78,7 +78,7 @@ def glance(
     try:
         taken = {}
         for way in choices:
-            step = _step(way, copy.deepcopy(small), [images])
+            step = one_step(way, copy.deepcopy(small), [images])
             taken[way] = min(_seconds(step, clock) for _ in range(GLANCES))
     finally:
         torch.set_num_threads(threads)
@@ -97,7 +97,14 @@ def _seconds(step: Callable[[], None], clock: Callable[[], float]) -> float:
     return clock() - begun
 
 
-def _step(way: Execution, network: nn.Module, inputs: Sequence[Tensor]) -> Callable[[], None]:
+def one_step(way: Execution, network: nn.Module, inputs: Sequence[Tensor]) -> Callable[[], None]:
+    """What takes a step of a network, forward and backward, in one way.
+
+    Args:
+        way: Changes the layout of the network's weights where it asks for that.
+        network: In training mode; its gradients are replaced.
+        inputs: As in `fastest`.
+    """
     way.prepare_layout(network)
 
     def step() -> None:

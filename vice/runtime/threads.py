@@ -1,4 +1,4 @@
-"""How many threads there is room for, and how those of one process wait for one another."""
+"""How many threads there is room for, how they wait for one another, and who goes first."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 
 #: What OpenMP reads when PyTorch brings it into a process.
 _POLICY = "OMP_WAIT_POLICY"
+#: What `give_way` adds to a process's niceness: a busy core is shared one to three.
+WAY = 5
 
 
 def wait_asleep() -> None:
@@ -16,6 +18,16 @@ def wait_asleep() -> None:
     has to be called before PyTorch is imported.
     """
     os.environ.setdefault(_POLICY, "passive")
+
+
+def give_way() -> None:
+    """Lets other processes have the cores first, those of the same niceness as this one has now.
+
+    Scheduling priority: for a process that prepares what another one computes with on the same
+    cores, where the threads of a network wait for the slowest of them at every layer.
+    """
+    if hasattr(os, "nice"):
+        os.nice(WAY)
 
 
 def cores() -> int:

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vice.plugins.vissl.lasting_workers import SharedEpoch, draw_seed, lasting
+from vice.runtime.threads import WAY
 
 
 class Numbered(Dataset):
@@ -57,6 +58,30 @@ def test_processes_stay_and_see_each_epoch(method, wrapped):
     assert all(processes == found[0][2] for *_, processes in found)
     assert len(found[0][2]) == 2 and os.getpid() not in found[0][2]
     assert [order for order, *_ in found] == [list(range(6))] * 3
+
+
+class Nice(Dataset):
+    """Niceness of the process, and the number that it was begun with."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        return os.nice(0), int(os.environ.get("BEGUN", -1))
+
+
+def begin(number: int) -> None:
+    os.environ["BEGUN"] = str(number)
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+@pytest.mark.parametrize("give_way", [False, True])
+def test_processes_may_give_way_and_still_begin_as_they_were_to(method, give_way):
+    plain = DataLoader(Nice(), num_workers=2, worker_init_fn=begin, multiprocessing_context=method)
+    before, seen = os.nice(0), list(lasting(plain, give_way=give_way))
+    assert {int(nice) for nice, _ in seen} == {min(before + WAY * give_way, 19)}
+    assert {int(number) for _, number in seen} == {0, 1}
+    assert os.nice(0) == before
 
 
 def test_without_processes_nothing_changes():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
+
+from vice.runtime.threads import give_way
 
 
 class SharedEpoch:
@@ -27,7 +31,24 @@ class SharedEpoch:
         self._value[0] = epoch
 
 
-def lasting(loader: Any) -> Any:
+@dataclass
+class GivingWay:
+    """What a data loading process does first where the network is computed on the same cores.
+
+    Attributes:
+        then: What it does after that, given its number, or None.
+    """
+
+    then: Callable[[int], None] | None = None
+
+    def __call__(self, number: int) -> None:
+        """Called once in each process."""
+        give_way()
+        if self.then is not None:
+            self.then(number)
+
+
+def lasting(loader: Any, *, give_way: bool = False) -> Any:
     """A data loader whose processes are kept from epoch to epoch.
 
     A fork lets parent and child share memory until one of them writes to it (copy-on-write): the
@@ -37,15 +58,17 @@ def lasting(loader: Any) -> Any:
     Args:
         loader: What VISSL built: a `torch.utils.data.DataLoader`, or a wrapper of one, with
             ``dataloader``, that copies batches to a GPU.
+        give_way: Whether its processes let others have the cores first.
 
     Returns:
         Such a loader, of the same samples in the same order; the one that came in where it starts
         no processes.
     """
     if not isinstance(loader, DataLoader):
-        return type(loader)(lasting(loader.dataloader))
+        return type(loader)(lasting(loader.dataloader, give_way=give_way))
     if not loader.num_workers:
         return loader
+    begin = loader.worker_init_fn
     return DataLoader(
         loader.dataset,
         batch_size=loader.batch_size,
@@ -55,7 +78,7 @@ def lasting(loader: Any) -> Any:
         pin_memory=loader.pin_memory,
         drop_last=loader.drop_last,
         timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
+        worker_init_fn=GivingWay(begin) if give_way else begin,
         multiprocessing_context=loader.multiprocessing_context,
         generator=loader.generator,
         prefetch_factor=loader.prefetch_factor,

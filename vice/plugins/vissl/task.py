@@ -54,9 +54,10 @@ class ViceTask(SelfSupervisionTask):
         return MethodLoss(loss)
 
     def build_dataloaders(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As VISSL's, whose processes last."""
+        """As VISSL's, whose processes last, and let a network on the same cores go first."""
         loaders = super().build_dataloaders(*args, **kwargs)
-        return {phase: lasting(loader) for phase, loader in loaders.items()}
+        on_cores = self.device.type == "cpu"
+        return {phase: lasting(loader, give_way=on_cores) for phase, loader in loaders.items()}
 
     def recreate_data_iterator(self, phase_type: str, *args: Any, **kwargs: Any) -> None:
         """As VISSL's, over finished batches."""
