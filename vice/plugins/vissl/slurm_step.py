@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from vice.errors import UserError
 from vice.runtime.launch import read_environment, step_port
+
+logger = logging.getLogger(__name__)
 
 
 def meeting_port(wanted: Any, job: str) -> int:
@@ -42,5 +45,10 @@ def join_step(config: Any, environment: Mapping[str, str] = os.environ) -> None:
             f"and {processes}"
         )
     port = process.port if str(config.SLURM.PORT_ID) == "auto" else int(config.SLURM.PORT_ID)
+    if int(config.DISTRIBUTED.NUM_NODES) not in (1, nodes):
+        logger.warning(
+            "config.DISTRIBUTED.NUM_NODES=%d, but srun started this on %d nodes: they are used",
+            config.DISTRIBUTED.NUM_NODES, nodes,
+        )  # fmt: skip
     config.DISTRIBUTED.NUM_NODES = nodes
     config.DISTRIBUTED.RUN_ID = f"{process.address}:{port}"

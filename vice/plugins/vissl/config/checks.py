@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from classy_vision.optim import build_optimizer
 from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
@@ -15,9 +17,10 @@ from vice.models import build_embedder
 from vice.models.foreign import read_tensors
 from vice.models.uninitialized import Uninitialized
 from vice.options import LINE, Group, Rule, check, make, one_of, options_of, require, whole
-from vice.plugins.vissl.config.known import check_known
+from vice.plugins.vissl.config.fixed import check_fixed
+from vice.plugins.vissl.config.known import check_kinds, check_known
 from vice.plugins.vissl.config.options import VISSL
-from vice.plugins.vissl.config.schema import group_at, groups, inner_groups, method_of
+from vice.plugins.vissl.config.schema import group_at, groups, inner_groups, method_of, methods_with
 from vice.plugins.vissl.option_keys import with_keys
 from vice.runtime.files import check_folder
 
@@ -42,9 +45,13 @@ def check_values(composed: DictConfig) -> None:
     """
     plain: Any = OmegaConf.to_container(composed.config, resolve=True)
     check_known(plain)
+    check_kinds(plain)
+    composed.config.OPTIMIZER = plain["OPTIMIZER"]
+    check_fixed(plain)
     method_groups = groups(method_of(composed.config))
     for prefix, group in {**method_groups, **VISSL}.items():
         key = ".".join(filter(None, ("config", prefix)))
+        _refuse_others_options(prefix, group_at(plain, prefix), group, composed.config)
         check(
             group,
             group_at(plain, prefix),
@@ -54,6 +61,7 @@ def check_values(composed: DictConfig) -> None:
         )
     _check_together(plain)
     _check_built(plain, method_groups)
+    _check_optimizer(plain["OPTIMIZER"])
     _check_slurm(plain["SLURM"])
     _check_initial_weights(plain["MODEL"])
     for key in _FOLDERS:
@@ -66,6 +74,20 @@ def check_values(composed: DictConfig) -> None:
     nodes = plain["DISTRIBUTED"]["NUM_NODES"]
     require("node_id", composed.node_id, whole(0, nodes - 1))
     require("engine_name", composed.engine_name, one_of("vice_train", "train"))
+
+
+def _refuse_others_options(
+    prefix: str, values: Mapping[str, Any], group: Group, config: DictConfig
+) -> None:
+    """Says whose options they are, where those of a method are other methods'."""
+    for name in values if prefix == "VICE.METHOD" else ():
+        whose = [] if name in options_of(group) else methods_with(str(name))
+        if whose:
+            raise UserError(
+                f"config.VICE.METHOD.{name}={values[name]!r}: the method {method_of(config)} has "
+                f"no such option, but {' and '.join(whose)}; leave it out, or set "
+                f"config.VICE.METHOD.name={whose[0]}"
+            )
 
 
 def _check_together(plain: dict[str, Any]) -> None:
@@ -115,6 +137,20 @@ def _check_built(plain: dict[str, Any], method_groups: Mapping[str, Group]) -> N
             f"{plain['VICE']['METHOD']['name']} learns from a backbone that stays as it is; set "
             "config.MODEL.TRUNK.VICE.frozen=true"
         )
+
+
+def _check_optimizer(options: dict[str, Any]) -> None:
+    """Builds the optimizer for one parameter; those of VISSL check what they are given."""
+    if options["use_zero"]:
+        return
+    options = {**copy.deepcopy(options), "lr": 0.1}
+    with _blamed("OPTIMIZER"):
+        try:
+            parameter = torch.nn.Parameter(torch.zeros(1))
+            build_optimizer(options).prepare([{"params": [parameter], "lr": 0.1}])
+        # What its parts assert, and modules that they would need.
+        except (AssertionError, AttributeError, ImportError, LookupError, RuntimeError) as error:
+            raise ValueError(str(error) or type(error).__name__) from error
 
 
 @contextmanager

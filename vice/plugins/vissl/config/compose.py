@@ -33,8 +33,10 @@ from vice.plugins.vissl.config.schema import (
     fill,
     group_at,
     groups,
+    is_group,
     known_keys,
     method_of,
+    node_at,
 )
 from vice.redaction import redact
 from vice.runtime.overrides import escape
@@ -79,6 +81,7 @@ def compose_with_defaults(
             check_file(text.removeprefix("config="))
     try:
         composed, filled = _compose(overrides)
+        _check_groups(composed)
         check_interpolations(composed)
         composed = _resolved(composed, finish)
     # ValueError: Hydra means some of its own for the user.
@@ -102,6 +105,22 @@ def compose_with_defaults(
     # Struct mode ends: VISSL reads keys that it fills in later.
     OmegaConf.set_struct(composed, False)
     return composed, filled
+
+
+def _check_groups(composed: DictConfig) -> None:
+    """Refuses another thing in place of a group that others refer to, before that is resolved."""
+    for name in (
+        "config",
+        "config.VICE",
+        "config.MODEL",
+        "config.MODEL.TRUNK",
+        "config.CHECKPOINT",
+    ):
+        above, _, last = name.rpartition(".")
+        group = node_at(composed, above)
+        node = group._get_node(last) if last in group else None
+        if node is not None and not is_group(node):
+            raise UserError(f"{name}={node._value()!r}: must be a group of keys")
 
 
 def help_text(overrides: list[str]) -> str:
@@ -250,6 +269,11 @@ def _explain(error: Exception, overrides: list[str]) -> str:
         if new and new.group(1) == key:
             return f"{key} has no key {new.group(2)!r} yet: add it with +{key}.{new.group(2)}=VALUE"
         return f"config key {key!r} does not exist{_nearest(key, name)}"
+    merged = re.fullmatch(r"Error merging override (.+)", text, re.S)
+    if merged:
+        # OmegaConf merges groups with groups, and lists with lists.
+        kind = "a list" if "object_type=list" in str(error.__cause__) else "a group of keys"
+        return f"{merged[1]}: must be {kind}"
     said = [override for override in overrides if "${" in override]
     if said and isinstance(error, InterpolationResolutionError):
         return f"{text}; check the ${{...}} of {' '.join(said)}"

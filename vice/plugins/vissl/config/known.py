@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from vice.errors import UserError
 from vice.nearest import close_names
+from vice.options import options_of
 from vice.plugins.vissl.config.config_files import read_by_hydra
 from vice.plugins.vissl.config.options import VISSL
 
@@ -22,6 +23,17 @@ logger = logging.getLogger(__name__)
 _OURS = frozenset({"VICE", "MODEL.TRUNK.VICE", "MODEL.TRUNK.EXECUTION", "LOSS.vice_method"})
 #: What makes the settings of a file those of the whole configuration; its first line.
 _PACKAGE = re.compile(r"#\s*@package\s+_global_\s*$")
+#: Kinds of defaults, of values that may stand for one, and how they are called.
+_KINDS: tuple[tuple[type, Any, str], ...] = (
+    (bool, bool, "true or false"),
+    (int, (int, float), "a number"),
+    (float, (int, float), "a number"),
+    (str, str, "text"),
+    (list, list, "a list"),
+    (dict, dict, "a group of keys"),
+)
+#: A number, or the text inf.
+_ANY_KIND = frozenset({"MODEL.GRAD_CLIP.NORM_TYPE"})
 _BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -51,6 +63,45 @@ def check_known(plain: Mapping[str, Any]) -> None:
             "neither ViCE nor VISSL's defaults have %s: it counts only where something reads it",
             ", ".join(unknown),
         )
+
+
+def check_kinds(plain: dict[str, Any]) -> None:
+    """Refuses values that are of another kind than VISSL's default, such as a text for a number.
+
+    Whole numbers become floats where VISSL's default is one: some of its parts ask for the type.
+
+    Args:
+        plain: ``config.*``; changed in place.
+
+    Raises:
+        UserError: Names the first such key.
+    """
+    ruled = {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, group in VISSL.items()
+        for name in options_of(group)
+    }
+    _check_kinds(plain, vissl_defaults(), "", ruled)
+
+
+def _check_kinds(
+    node: dict[str, Any], known: Mapping[str, Any], prefix: str, ruled: Collection[str]
+) -> None:
+    for name, usual in known.items():
+        key, value = f"{prefix}{name}", node.get(name)
+        if isinstance(usual, float) and type(value) is int:
+            node[name] = value = float(value)
+        if key in ruled or key in _OURS or key in _ANY_KIND or usual is None or name not in node:
+            continue
+        kind, text = next(each for of, *each in _KINDS if isinstance(usual, of))
+        # Booleans are integers to Python.
+        if not isinstance(value, kind) or isinstance(value, bool) != isinstance(usual, bool):
+            raise UserError(f"config.{key}={value!r}: must be {text}")
+        if isinstance(usual, list) and usual and all(isinstance(each, float) for each in usual):
+            numbers = all(type(each) in (int, float) for each in value)
+            node[name] = [float(each) for each in value] if numbers else value
+        elif isinstance(usual, Mapping) and usual:
+            _check_kinds(value, usual, f"{key}.", ruled)
 
 
 @lru_cache(maxsize=1)

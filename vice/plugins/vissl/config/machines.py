@@ -50,8 +50,23 @@ def choose_device(config: DictConfig) -> None:
         node = config if section == "config" else config[section]
         if node[key] == AUTO:
             node[key] = value
+    if not gpu and config.DISTRIBUTED.BACKEND == "nccl":
+        raise UserError(
+            "config.DISTRIBUTED.BACKEND=nccl is for GPUs, and this trains on the CPU: leave it "
+            "out, or set gloo"
+        )
+    if not gpu and config.PROFILING.MEMORY_PROFILING.TRACK_BY_LAYER_MEMORY:
+        raise UserError(
+            "config.PROFILING.MEMORY_PROFILING.TRACK_BY_LAYER_MEMORY=true is for GPUs, and this "
+            "trains on the CPU: leave it out"
+        )
     _leave_to_device(config, gpu)
     if not gpu:
+        if config.MODEL.AMP_PARAMS.USE_AMP:
+            logger.info(
+                "config.MODEL.AMP_PARAMS.USE_AMP=true is for GPUs: not so on the CPU, where "
+                "config.MODEL.TRUNK.EXECUTION.precision says how precise the network is"
+            )
         config.MODEL.AMP_PARAMS.USE_AMP = False
         config.DATA.PIN_MEMORY = False
 

@@ -145,6 +145,17 @@ VISSL: dict[str, Group] = {
         "momentum": Option(SHARE, "of SGD and LARS"),
         "weight_decay": Option(number(0, 1e3), "decay of the weights"),
     },
+    "OPTIMIZER.larc_config": {
+        "clip": Option(FLAG, "whether LARS never steps further than the learning rate"),
+        "trust_coefficient": Option(number(0, 1e3), "of LARS: a step against the weights' norm"),
+        "eps": Option(number(0, 1), "of LARS: added to the norm of the gradient"),
+    },
+    "MODEL": {
+        "TEMP_FROZEN_PARAMS_ITER_MAP": Option(
+            Rule("a list of [PARAMETER, STEPS]", lambda value: _are_steps(value)),
+            "parameters that are trained after so many steps; none: those of the method",
+        )
+    },
     "DISTRIBUTED": {
         "NUM_NODES": Option(whole(1, 10**4), "machines"),
         "NUM_PROC_PER_NODE": Option(either(whole(1, 1024), AUTO), "processes a machine, one a GPU"),
@@ -187,6 +198,13 @@ VISSL: dict[str, Group] = {
         ),
     },
 }
+
+
+def _are_steps(value: object) -> bool:
+    """Pairs of a name and a number of steps."""
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and [type(each) for each in pair] == [str, int] for pair in value
+    )
 
 
 def _is_address(value: object) -> bool:

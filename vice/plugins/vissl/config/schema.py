@@ -76,6 +76,11 @@ def known_keys(more: Iterable[str] = ()) -> dict[str, str]:
     return keys
 
 
+def methods_with(option: str) -> list[str]:
+    """Names of ViCE's methods that have an option of their own by that name."""
+    return [name for name in METHODS if option in options_of(groups(name)["VICE.METHOD"])]
+
+
 def inner_groups(prefix: str, method_groups: Iterable[str]) -> set[str]:
     """Names of the groups that stand in another one: some, and those of ViCE's methods."""
     start = f"{prefix}."
