@@ -87,7 +87,9 @@ def test_a_run_goes_on_with_the_gradient_that_it_was_begun_with(resume, caplog):
     assert resume(asked, **chosen).VICE.LOSS.coherence_gradient == "constant"
     with pytest.raises(UserError, match="coherence_gradient was constant, is through"):
         resume(asked, through, **chosen)
-    with pytest.raises(UserError, match=r"settings: VICE\.LOSS\.region_vector was pixel, is rep"):
+    with pytest.raises(
+        UserError, match=r"settings: config\.VICE\.LOSS\.region_vector was pixel, is rep"
+    ):
         resume(asked)
     # Where there are no representatives, nothing depends on it.
     assert resume(through).VICE.LOSS.coherence_gradient == "through"
@@ -120,7 +122,7 @@ def test_what_version_0_1_lacked_and_did_not_do_is_said():
     [
         (
             "config.VICE.VIEWS.canny_low=11",
-            r"other settings: VICE\.VIEWS\.canny_low was 10.0, is 1",
+            r"other settings: config\.VICE\.VIEWS\.canny_low was 10.0, is 1",
         ),
         ("config.VICE.LOSS.epsilon=0.1", r"other settings: .*VICE\.LOSS\.epsilon was 0.05, is 0.1"),
         ("config.MODEL.TRUNK.VICE.decoder=auto", r"TRUNK\.NAME was vice_resnet_fpn, is vice_timm"),
@@ -183,3 +185,37 @@ def test_a_name_and_a_decoder_must_agree():
         compose(["config=vice/folder", *asked])
     asked[1] = "config.MODEL.TRUNK.VICE.decoder=auto"
     assert compose(["config=vice/folder", *asked]).config.MODEL.TRUNK.NAME == TRUNK
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        # What follows from it differs as well, and is not what was typed.
+        (
+            "config.VICE.SCHEDULE.warmup_epochs=0.25",
+            r"other settings: config\.VICE\.SCHEDULE\.warmup_epochs was 0\.5, is 0\.25\. Set",
+        ),
+        (
+            "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=5",
+            r"other settings: images a step was \d+, is 5\. Set",
+        ),
+        ("config.OPTIMIZER.weight_decay=0", None),
+    ],
+)
+def test_a_refusal_names_what_was_changed_alone(images, tmp_path, more, message):
+    own = [
+        f"config.DATA.TRAIN.DATA_PATHS=[{images}]",
+        f"config.CHECKPOINT.DIR={tmp_path}/run",
+        "config.VICE.SCHEDULE.warmup_epochs=0.5",
+        "config.OPTIMIZER.weight_decay=0.0",
+    ]
+    settings = settings_of(configure([*BEGUN, *own])[1])
+    # A number may be written in two ways.
+    settings["OPTIMIZER.weight_decay"] = "0"
+    write_snapshot(tmp_path / "state.torch", {"iteration": 4, "vice": {"settings": settings}})
+    config = configure([*BEGUN, *own, more])[1]
+    if message is None:
+        check_settings(tmp_path / "state.torch", config)
+        return
+    with pytest.raises(UserError, match=message):
+        check_settings(tmp_path / "state.torch", config)

@@ -133,7 +133,7 @@ def test_whole_numbers_are_floats_where_an_optimizer_asks_for_that(optimizer):
         (["name=sgd", "momentum=0", "nesterov=true"], "momentum"),
         (["name=adamw", "betas=[0.9]"], "betas"),
         (["name=adam", "betas=[a,b]"], "betas"),
-        (["name=sgd", "use_larc=true"], "(Apex|LARC)"),
+        (["name=rmsprop", "momentum=1"], "momentum"),
     ],
 )
 def test_an_optimizer_is_built_before_anything_is_started(overrides, said):

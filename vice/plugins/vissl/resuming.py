@@ -24,6 +24,8 @@ from vice.runtime.run_folder import HEALTH_NAME, read_config
 _VERSION = "version of ViCE"
 #: Stands among the settings for DATA.TRAIN.DATA_PATHS, which may have moved.
 _IMAGES = "images"
+#: Stands for a process's share of a batch, times the processes.
+_STEP = "images a step"
 #: What a run may leave to what is faster.
 _EXECUTION, _DECIDED = "MODEL.TRUNK.EXECUTION", ("precision", "channels_last")
 logger = logging.getLogger(__name__)
@@ -74,6 +76,9 @@ DERIVED = (
     "TRAINER.",
 )
 
+#: What follows from settings that are compared as well: shown where nothing else differs.
+_FOLLOWING = ("OPTIMIZER.param_schedulers.", "MODEL.TEMP_FROZEN_PARAMS_ITER_MAP")
+
 
 def settings_of(config: Any) -> dict[str, str]:
     """What must stay as it is for a run to be resumed: dotted key to value as text.
@@ -84,7 +89,7 @@ def settings_of(config: Any) -> dict[str, str]:
     # Redaction: states are files that others may read.
     settings = _compared(redact(dict(flatten(config))))
     images = int(config.DATA.TRAIN.BATCHSIZE_PER_REPLICA) * world(config)
-    settings["images a step"] = str(images)
+    settings[_STEP] = str(images)
     settings.pop("DATA.TRAIN.BATCHSIZE_PER_REPLICA", None)
     settings[_IMAGES] = fingerprint_list(list_images(str(config.DATA.TRAIN.DATA_PATHS[0])))
     settings[_VERSION] = __version__
@@ -236,7 +241,8 @@ def check_settings(path: Path, config: Any) -> None:
     if _IMAGES not in then:
         logger.warning("%s does not say its images; they are not compared", path)
         now.pop(_IMAGES)
-    changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
+    changed = [key for key in {*then, *now} if not _same(then.get(key), now.get(key))]
+    changed.sort(key=lambda key: (key.startswith(_FOLLOWING), key))
     unknown = [key for key in changed if key not in then or key not in now]
     if unknown and version != __version__:
         raise UserError(
@@ -245,9 +251,27 @@ def check_settings(path: Path, config: Any) -> None:
             "Choose another config.CHECKPOINT.DIR"
         )
     if changed:
-        shown = ", ".join(f"{key} was {then.get(key)}, is {now.get(key)}" for key in changed[:4])
-        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+        chosen = [key for key in changed if not key.startswith(_FOLLOWING)] or changed
+        shown = ", ".join(
+            f"{_named(key)} was {then.get(key)}, is {now.get(key)}" for key in chosen[:4]
+        )
+        more = f" and {len(chosen) - 4} more" if len(chosen) > 4 else ""
         raise UserError(
             f"the run in {path.parent} was begun with other settings: {shown}{more}. Set them "
             "back, or choose another config.CHECKPOINT.DIR"
         )
+
+
+def _same(then: str | None, now: str | None) -> bool:
+    """Whether two texts are of one value; 0 and 0.0 are one number."""
+    if then is None or now is None or then == now:
+        return then == now
+    try:
+        return float(then) == float(now)
+    except ValueError:
+        return False
+
+
+def _named(key: str) -> str:
+    """A key as it is typed; what counts images has none."""
+    return key if key in (_IMAGES, _STEP) else f"config.{key}"

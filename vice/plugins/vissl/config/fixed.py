@@ -51,6 +51,10 @@ FIXED = {
     "MODEL.TRUNK.VISION_TRANSFORMERS": _NETWORK,
     "MODEL.TRUNK.XCIT": _NETWORK,
     "MODEL.TRUNK.CONVIT": _NETWORK,
+    "OPTIMIZER.use_larc": "config.OPTIMIZER.name=vice_lars is that, and needs no apex",
+    "OPTIMIZER.head_optimizer_params.use_different_lr": (
+        "config.VICE.SCHEDULE.head_peak_lr gives a method's own parts another rate"
+    ),
     "OPTIMIZER.param_schedulers": "config.VICE.SCHEDULE says how the learning rate runs",
     "HOOKS.TENSORBOARD_SETUP.LOG_DIR": _PLACE,
     "HOOKS.TENSORBOARD_SETUP.EXPERIMENT_LOG_DIR": _PLACE,
