@@ -130,6 +130,7 @@ def describe(
     labels = {"fit": protocol.fit_labels, "score": True}
     of = {"fit": fit, "score": score}
     names = {k: of[k].names(split, labels=labels[k]) for k, split in splits.items()}
+    unused = task.unused_splits(score)
     return {
         "kind": kind,
         "unit": "share",
@@ -152,6 +153,7 @@ def describe(
             "label_set": score.label_set.name if score.label_set else None,
             **({"description": score.digest} if score.digest else {}),
             "splits": splits,
+            **({"unused_splits": unused} if unused else {}),
             "images": {k: len(listed) for k, listed in names.items()},
             "list_checksums": {k: list_checksum(listed) for k, listed in names.items()},
             **_resized(of, splits, labels),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +21,8 @@ from vice.models.load import reading_as, require_weights, stored_reading
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.device_names import check_device
 from vice.runtime.own_folder import keep_others_from_results
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,27 @@ class Task:
         if self.protocol.fit_labels and fit_labels:
             fit.audit(self.protocol.fit_split)
         score.audit(self.protocol.score_split)
+        unused = self.unused_splits(score)
+        if unused:
+            logger.info(
+                "%s: %s is scored; labels of %s are used for nothing (--split-score)",
+                score.root, self.protocol.score_split, ", ".join(unused),
+            )  # fmt: skip
+
+    def unused_splits(self, score: LabelledSet) -> list[str]:
+        """Labelled splits of a folder that nothing is fitted to or scored on.
+
+        Of a benchmark none is named: the split that papers score is scored.
+
+        Args:
+            score: The data set that is scored.
+        """
+        if self.dataset in DATASETS:
+            return []
+        used = self.protocol.score_split.split("+")
+        if not self.fit_dataset:
+            used += self.protocol.fit_split.split("+")
+        return [split for split in score.splits() if split not in used]
 
     def require_labels(
         self,
