@@ -90,14 +90,16 @@ class Training:
             "config.MODEL.TRUNK.VICE.weights=null",
             "config.LOG_FREQUENCY=1",
         ]
-        quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen(
-            command, stdout=quiet, stderr=subprocess.PIPE, start_new_session=True
-        )
+        # A file: nobody reads meanwhile, and a full pipe would hold the training up.
+        errors = self.run.with_suffix(".err")
+        with errors.open("wb") as file:
+            self._process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=file, start_new_session=True
+            )
         while len(self.steps()) < WARM_UP:
             if self._process.poll() is not None:
-                _, errors = self._process.communicate()
-                raise RuntimeError(f"{self.config}: training ended: {errors.decode()[-500:]}")
+                said = errors.read_text(encoding="utf-8", errors="replace")
+                raise RuntimeError(f"{self.config}: training ended: {said[-500:]}")
             time.sleep(0.2)
 
     def aside(self, measure: Callable[[], None]) -> None:
@@ -115,7 +117,7 @@ class Training:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._signal(signal.SIGKILL)
-            self._process.communicate()
+            self._process.wait()
 
     def steps(self) -> list[float]:
         """When each step was over, in seconds since 1970."""
@@ -155,10 +157,11 @@ class Bare:
 
 
 def _rows(training: Training, device: str, turns: int) -> list[Measurement]:
-    training.start(device)
+    ways = dict[Execution, float]()
+    bare = Bare(lambda: None, [])
+    # Session of its own: a Ctrl-C does not reach the training, which goes on until it is killed.
     try:
-        ways = dict[Execution, float]()
-        bare = Bare(lambda: None, [])
+        training.start(device)
 
         def prepare() -> None:
             network, batch = _bare(read_config(training.run), device)

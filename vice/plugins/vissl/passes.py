@@ -87,7 +87,7 @@ class TrainingContext:
             num_workers=workers,
             collate_fn=_as_it_is,
             multiprocessing_context=start_method if workers else None,
-            worker_init_fn=GivingWay() if workers and self.device.type == "cpu" else None,
+            worker_init_fn=GivingWay() if self.device.type == "cpu" else None,
             # RNG state: the training's own numbers stay what they would be without this pass.
             generator=torch.Generator().manual_seed(self.seed),
         )
