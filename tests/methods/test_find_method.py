@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from vice.errors import UserError
-from vice.methods import find_method
+from vice.methods import METHODS, Method, build_method, find_method
+from vice.options import options_of
 
 FILES = {
     'raise ValueError("boom")': r"ValueError: boom; .*faulty\.py, line 1",
@@ -33,3 +34,57 @@ def test_a_file_that_cannot_be_imported(text, tmp_path, monkeypatch):
 def test_a_name_that_lacks_a_part(name):
     with pytest.raises(UserError, match=f"there is no method {name!r}"):
         find_method(name)
+
+
+#: Every abstract method, so that a class of one's own can be made.
+WHOLE = "".join(f"    def {name}(self, *a): ...\n" for name in Method.__abstractmethods__)
+HEAD = """from dataclasses import dataclass
+from vice.methods import Method
+from vice.options import option, whole
+"""
+LIKE = "@dataclass(frozen=True)\nclass Mine_:\n    {field}\n"
+CLASSES = {
+    "class Mine(Method):\n    def sample(self): ...\n": "lacks collate, finish, head, loss: ",
+    f"class Mine(Method):\n    Options = dict\n{WHOLE}": "Options is no dataclass; write @datac",
+    f"class Mine(Method):\n    Options = None\n{WHOLE}": "Options is no dataclass",
+    f"class Mine(Method):\n    sections = {{'VIEWS': int}}\n{WHOLE}": "VIEWS is no dataclass",
+    "class Mine_:\n    size: int = option(2, whole(1, 3), 'x')\n"
+    f"class Mine(Method):\n    Options = Mine_\n{WHOLE}": "Options is no dataclass",
+    LIKE.format(field="size: int = 3") + f"class Mine(Method):\n    Options = Mine_\n{WHOLE}":
+        "size of Options does not say what it may be",
+    LIKE.format(field="size: int") + f"class Mine(Method):\n    Options = Mine_\n{WHOLE}":
+        "size of Options does not say what it may be",
+    LIKE.format(field="size: int") + "class Mine(Method):\n"
+    f"    sections = {{'VIEWS': Mine_}}\n{WHOLE}": "size of VIEWS does not say what it may be",
+    LIKE.format(field="name: int = option(2, whole(1, 3), 'x')")
+    + f"class Mine(Method):\n    Options = Mine_\n{WHOLE}": "no option may be called name",
+}  # fmt: skip
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    def find(text):
+        (tmp_path / "own.py").write_text(HEAD + text)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "own", raising=False)
+        return find_method("own:Mine")
+
+    return find
+
+
+@pytest.mark.parametrize("text", CLASSES)
+def test_a_class_that_no_training_can_be_made_of(text, mine):
+    with pytest.raises(UserError, match=f"the method 'own:Mine'.*{CLASSES[text]}") as error:
+        mine(text)
+    assert "\n" not in str(error.value)
+
+
+def test_a_class_without_options_has_none(mine):
+    found = mine(f"class Mine(Method):\n{WHOLE}")
+    assert options_of(found.Options) == {}
+    assert build_method({"METHOD": {"name": "own:Mine"}}).options == found.Options()
+
+
+def test_methods_of_vice_are_whole():
+    for name in METHODS:
+        assert find_method(f"vice.methods:{METHODS[name].__name__}") is METHODS[name]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +23,11 @@ from vice.models import Concepts, Embedder
 from vice.models.key_encoder import Run
 
 
+@dataclass(frozen=True)
+class NoOptions:
+    """Those of a method that has none of its own."""
+
+
 class Method(ABC):
     """One way of training an embedder.
 
@@ -31,7 +37,7 @@ class Method(ABC):
     """
 
     #: Frozen dataclass of `vice.options.option` fields: ``config.VICE.METHOD.*``.
-    Options: ClassVar[type]
+    Options: ClassVar[type] = NoOptions
     #: Further groups of ``config.VICE`` that it reads, and the options in each.
     sections: ClassVar[Mapping[str, type]] = {}
     measures: ClassVar[Sequence[Measure]] = ()
@@ -76,8 +82,9 @@ class Method(ABC):
     def loss(self) -> nn.Module:
         """``loss(*outputs, *targets)``, a scalar; the mean of ranks is the loss of the batch.
 
-        Its ``health`` holds plain numbers of the last call, ``loss`` among them. What it keeps
-        between steps are buffers.
+        Its ``health`` holds plain numbers of the last call: ``loss``, which is read from the scalar
+        where it is missing, and all that the method `measures`. What it keeps between steps are
+        buffers.
         """
 
     def bind(self, loss: nn.Module, embedder: Embedder, run: Run) -> None:  # noqa: B027

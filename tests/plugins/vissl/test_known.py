@@ -15,6 +15,7 @@ from vice.errors import UserError
 from vice.paths import experiment_names
 from vice.plugins.vissl.config.checks import check_values
 from vice.plugins.vissl.config.compose import compose
+from vice.plugins.vissl.config.config_files import check_file
 from vice.plugins.vissl.config.known import check_known, vissl_defaults
 
 HEAD = "# @package _global_\n"
@@ -109,6 +110,41 @@ def test_a_file_whose_settings_would_be_dropped_is_refused(text, encoding, said,
     with pytest.raises(UserError, match=said) as error:
         own(text, encoding=encoding)
     assert os.path.join("configs", "config", "vice", "own.yaml") in str(error.value)
+
+
+def test_what_ships_is_found_to_begin_as_it_must():
+    for name in experiment_names():
+        check_file(name)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "/config/vice/mine",
+        "mine",
+        "../vice/mine",
+        "/config/vice: mine",
+        "{/config/vice: [mine]}",
+        "override /config/vice: mine",
+        "optional /config/vice: mine",
+        "/config/vice/between",
+    ],
+)
+def test_a_file_that_a_defaults_list_names_is_looked_at_too(entry, own, tmp_path):
+    folder = tmp_path / "configs" / "config" / "vice"
+    (folder / "mine.yaml").write_text("config:\n  OPTIMIZER: {num_epochs: 3}\n")
+    (folder / "between.yaml").write_text(HEAD + "defaults:\n  - mine\n")
+    with pytest.raises(UserError, match="as its first line") as error:
+        own(HEAD + f"defaults:\n  - /config/vice/folder\n  - {entry}\n  - _self_\n")
+    assert "mine.yaml" in str(error.value)
+
+
+def test_a_file_that_is_put_elsewhere_by_its_entry_needs_no_first_line(own, tmp_path):
+    folder = tmp_path / "configs" / "config" / "vice"
+    (folder / "mine.yaml").write_text("num_epochs: 3\n")
+    entry = "/config/vice/mine@config.OPTIMIZER"
+    composed = own(HEAD + f"defaults:\n  - /config/vice/folder\n  - {entry}\n  - _self_\n")
+    assert composed.config.OPTIMIZER.num_epochs == 3
 
 
 def test_files_that_name_one_another_are_refused(own):

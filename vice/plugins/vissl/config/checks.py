@@ -79,12 +79,12 @@ def check_values(composed: DictConfig) -> None:
 def _refuse_others_options(
     prefix: str, values: Mapping[str, Any], group: Group, config: DictConfig
 ) -> None:
-    """Says whose options they are, where those of a method are other methods'."""
-    for name in values if prefix == "VICE.METHOD" else ():
-        whose = [] if name in options_of(group) else methods_with(str(name))
+    """Says whose options they are, where those of a group are other methods'."""
+    for name in values:
+        whose = [] if name in options_of(group) else methods_with(prefix, str(name))
         if whose:
             raise UserError(
-                f"config.VICE.METHOD.{name}={values[name]!r}: the method {method_of(config)} has "
+                f"config.{prefix}.{name}={values[name]!r}: the method {method_of(config)} has "
                 f"no such option, but {' and '.join(whose)}; leave it out, or set "
                 f"config.VICE.METHOD.name={whose[0]}"
             )

@@ -23,10 +23,9 @@ from vice.methods import METHODS, find_method
 from vice.nearest import did_you_mean
 from vice.options import describe
 from vice.paths import experiment_names
-from vice.plugins.vissl.config.config_files import read_by_hydra
+from vice.plugins.vissl.config.config_files import check_file, read_by_hydra
 from vice.plugins.vissl.config.earlier import name_trunk
 from vice.plugins.vissl.config.interpolations import check_interpolations
-from vice.plugins.vissl.config.known import check_file
 from vice.plugins.vissl.config.options import VISSL
 from vice.plugins.vissl.config.path_overrides import absolute_paths, literal_paths
 from vice.plugins.vissl.config.schema import (

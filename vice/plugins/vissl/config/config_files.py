@@ -1,4 +1,4 @@
-"""What the files of a configuration are: which Hydra would read, and whether one has changed."""
+"""The files of a configuration: which Hydra would read, what they name, whether one has changed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.util import find_spec
+from typing import Any
 
+import yaml
+
+from vice.errors import UserError
 from vice.paths import config_root
 
+#: What makes the settings of a file those of the whole configuration; its first line.
+_PACKAGE = re.compile(r"#\s*@package\s+_global_\s*$")
+_BYTE_ORDER_MARK = "\ufeff"
 _VARIABLE = re.compile(r"\boc\.env:\s*([^,}\s]+)")
 
 
@@ -60,3 +67,79 @@ def _variables(path: str, stamp: tuple[int, ...]) -> tuple[str, ...]:
             return tuple(_VARIABLE.findall(file.read()))
     except OSError:
         return ()
+
+
+def check_file(name: str) -> None:
+    """Makes sure that the settings of a config file are those of the whole configuration.
+
+    Those of the files in its defaults list, and in theirs, too.
+
+    Args:
+        name: As in ``config=NAME``.
+
+    Raises:
+        UserError: Hydra would put the settings of one elsewhere, or it is no text in UTF-8.
+    """
+    read: Any = read_by_hydra()
+    _check_files(name, read)
+
+
+@lru_cache(maxsize=32)
+def _check_files(name: str, read: tuple[Any, ...]) -> None:
+    """Memoization: until one of the files is written again."""
+    places = read[0]
+    left, seen = [f"config/{name}"], set()
+    while left:
+        each = left.pop()
+        path = next(filter(os.path.isfile, (os.path.join(p, f"{each}.yaml") for p in places)), None)
+        if path is None or path in seen:
+            continue
+        seen.add(path)
+        text = _text(path)
+        _check_first_line(path, text)
+        left += _named(text, os.path.dirname(each))
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no text in UTF-8 ({error.reason}): save it so") from error
+
+
+def _check_first_line(path: str, text: str) -> None:
+    if text.startswith(_BYTE_ORDER_MARK):
+        raise UserError(f"{path}: begins with a byte order mark: save it as UTF-8 without one")
+    if not _PACKAGE.match(text.partition("\n")[0]):
+        raise UserError(
+            f"{path}: its settings would land elsewhere than in the configuration; write "
+            "'# @package _global_' as its first line"
+        )
+
+
+def _named(text: str, group: str) -> Iterator[str]:
+    """Config files in the defaults list of one, from the root; those that are put elsewhere not.
+
+    Args:
+        text: Of the file.
+        group: The folder that it lies in, which names without a leading slash start from.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return
+    entries = content.get("defaults") if isinstance(content, dict) else None
+    for entry in entries if isinstance(entries, list) else ():
+        pairs = entry.items() if isinstance(entry, dict) else [("", entry)]
+        for key, value in pairs:
+            below = str(key).split()[-1] if str(key).strip() else ""
+            for each in value if isinstance(value, list) else [value]:
+                # A group is a folder; a package behind @ says itself where settings land.
+                name = f"{below}/{each}" if below else str(each)
+                if each is not None and "@" not in name and "${" not in name:
+                    yield os.path.normpath(
+                        name.lstrip("/") if name[:1] == "/" else f"{group}/{name}"
+                    )

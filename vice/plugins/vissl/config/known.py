@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from importlib.util import find_spec
@@ -15,14 +14,11 @@ from omegaconf import OmegaConf
 from vice.errors import UserError
 from vice.nearest import close_names
 from vice.options import options_of
-from vice.plugins.vissl.config.config_files import read_by_hydra
 from vice.plugins.vissl.config.options import VISSL
 
 logger = logging.getLogger(__name__)
 #: Groups that ViCE adds; their keys, and those of ``VICE``, are checked by what they are for.
 _OURS = frozenset({"VICE", "MODEL.TRUNK.VICE", "MODEL.TRUNK.EXECUTION", "LOSS.vice_method"})
-#: What makes the settings of a file those of the whole configuration; its first line.
-_PACKAGE = re.compile(r"#\s*@package\s+_global_\s*$")
 #: Kinds of defaults, of values that may stand for one, and how they are called.
 _KINDS: tuple[tuple[type, Any, str], ...] = (
     (bool, bool, "true or false"),
@@ -34,7 +30,6 @@ _KINDS: tuple[tuple[type, Any, str], ...] = (
 )
 #: A number, or the text inf.
 _ANY_KIND = frozenset({"MODEL.GRAD_CLIP.NORM_TYPE"})
-_BYTE_ORDER_MARK = "\ufeff"
 
 
 def check_known(plain: Mapping[str, Any]) -> None:
@@ -136,34 +131,3 @@ def _unknown(
         # Open group: where the defaults have an empty one, anything may stand.
         if isinstance(value, Mapping) and isinstance(of_known, Mapping) and of_known:
             yield from _unknown(value, of_known, f"{key}.")
-
-
-def check_file(name: str) -> None:
-    """Makes sure that the settings of a config file are those of the whole configuration.
-
-    Args:
-        name: As in ``config=NAME``.
-
-    Raises:
-        UserError: Hydra would put them elsewhere, or it is no text in UTF-8.
-    """
-    places: Any = read_by_hydra()[0]
-    for place in places:
-        path = os.path.join(place, "config", f"{name}.yaml")
-        if not os.path.isfile(path):
-            continue
-        try:
-            with open(path, encoding="utf-8") as file:
-                text = file.read()
-        except OSError:
-            return
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: is no text in UTF-8 ({error.reason}): save it so") from error
-        if text.startswith(_BYTE_ORDER_MARK):
-            raise UserError(f"{path}: begins with a byte order mark: save it as UTF-8 without one")
-        if _PACKAGE.match(text.partition("\n")[0]):
-            return
-        raise UserError(
-            f"{path}: its settings would land elsewhere than in the configuration; write "
-            "'# @package _global_' as its first line"
-        )

@@ -76,9 +76,9 @@ def known_keys(more: Iterable[str] = ()) -> dict[str, str]:
     return keys
 
 
-def methods_with(option: str) -> list[str]:
-    """Names of ViCE's methods that have an option of their own by that name."""
-    return [name for name in METHODS if option in options_of(groups(name)["VICE.METHOD"])]
+def methods_with(prefix: str, option: str) -> list[str]:
+    """Names of ViCE's methods that have an option by that name in a group."""
+    return [name for name in METHODS if option in options_of(groups(name).get(prefix, {}))]
 
 
 def inner_groups(prefix: str, method_groups: Iterable[str]) -> set[str]:

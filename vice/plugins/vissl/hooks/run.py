@@ -82,6 +82,7 @@ class HealthHook(SilentHook):
             **(task.passes.take() if task.passes else {}),
             **task.loss.health,
         }
+        _check_measured(task.method.measures, record)
         self.log.write(record)
         self._to_writers(task, record)
         if task.iteration % self.log_every == 0:
@@ -255,6 +256,15 @@ def vice_hooks(
         saver,
         MethodHook(saver),
     ]
+
+
+def _check_measured(measures: Sequence[Measure], record: Mapping[str, Any]) -> None:
+    """Refuses a method whose loss does not say what the method measures."""
+    missing = [each.name for each in measures if each.name not in record]
+    if missing:
+        raise UserError(
+            f"the method measures {', '.join(missing)}, which the health of its loss does not hold"
+        )
 
 
 def _in_words(measures: Sequence[Measure], record: Mapping[str, Any]) -> str:
