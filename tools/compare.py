@@ -39,7 +39,8 @@ def main() -> None:
         check_folder("--out", args.out.parent)
     for folder in args.folders:
         check_there(folder, what="results directory")
-    from vice.evaluation.compare import divide_folders, make_tables, read_results, row_names, spread
+    from vice.evaluation.compare import make_tables, row_names
+    from vice.evaluation.scored_folders import divide_folders, read_results, spread
 
     names, (folders, own) = row_names(args.row), divide_folders(spread(args.folders))
     results = read_results(folders) if folders or not own else []

@@ -13,7 +13,6 @@ import pytest
 from tests.evaluation.test_compare import linear
 from tests.evaluation.test_image_sums import outlines
 from vice.errors import UserError
-from vice.evaluation.compare import divide_folders
 from vice.evaluation.evaluate_boundaries import BoundaryReadout
 from vice.evaluation.image_counts import save_image_tables
 from vice.evaluation.image_sums import resampled_sums, sum_intervals
@@ -21,6 +20,7 @@ from vice.evaluation.mask_scores import MASK_SUMS, mask_scores
 from vice.evaluation.outline_sums import outline_scores, outline_sums
 from vice.evaluation.own_readouts import WHEN, position_lines
 from vice.evaluation.own_tables import make_own_tables, own_sections
+from vice.evaluation.scored_folders import divide_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = 12

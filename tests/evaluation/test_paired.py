@@ -13,11 +13,12 @@ import torch
 from tests.evaluation.test_compare import ROOT, linear
 from tests.evaluation.test_intervals import keep, loop_match, loop_scores
 from vice.errors import UserError
-from vice.evaluation.compare import make_tables, read_results
+from vice.evaluation.compare import make_tables
 from vice.evaluation.comparison_page import to_html, to_markdown
 from vice.evaluation.image_counts import save_image_tables
 from vice.evaluation.intervals import RESAMPLES, score_intervals
 from vice.evaluation.paired import pair_tables, pairing_sections
+from vice.evaluation.scored_folders import read_results
 
 IMAGES = 30
 

@@ -253,16 +253,14 @@ def _config(folder: Path, rng: Rng) -> Any:
 
 def compare_tool(tables: list[Any], out: str, **pages: Any) -> None:
     """Runs ``tools/compare.py`` on tables instead of results; ``pages`` replace what draws them."""
-    from vice.evaluation import compare, comparison_page, paired
+    from vice.evaluation import compare, comparison_page, paired, scored_folders
 
     tool = Path(__file__).parents[2] / "tools" / "compare.py"
     with (
         mock.patch.multiple(
-            compare,
-            divide_folders=lambda folders: (folders, []),
-            read_results=list,
-            make_tables=lambda *_: tables,
+            scored_folders, divide_folders=lambda folders: (folders, []), read_results=list
         ),
+        mock.patch.object(compare, "make_tables", lambda *_: tables),
         mock.patch.object(paired, "pair_tables", lambda *_: []),
         mock.patch.multiple(comparison_page, **pages) if pages else nullcontext(),
         mock.patch.object(sys, "argv", ["compare.py", ".", "--out", out]),

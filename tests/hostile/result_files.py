@@ -12,8 +12,9 @@ import numpy as np
 
 from tests.hostile.case import Action, Family
 from tests.hostile.settings import _result
-from vice.evaluation.compare import make_tables, read_results, row_names
+from vice.evaluation.compare import make_tables, row_names
 from vice.evaluation.comparison_page import to_html, to_markdown
+from vice.evaluation.scored_folders import read_results
 
 Rng = np.random.Generator
 GROUP = "results"

@@ -12,10 +12,11 @@ import numpy as np
 
 from tests.hostile import runs
 from tests.hostile.case import Action, Expected, Family, Make
-from vice.evaluation.compare import make_tables, read_results
+from vice.evaluation.compare import make_tables
 from vice.evaluation.comparison_page import to_markdown
 from vice.evaluation.options import evaluation_parser, task_arguments
 from vice.evaluation.protocols import get_protocol
+from vice.evaluation.scored_folders import read_results
 
 Rng = np.random.Generator
 GROUP = "settings"

@@ -15,8 +15,9 @@ import torch
 import vice
 from vice.command import info
 from vice.errors import UserError
-from vice.evaluation.compare import BEST_NAME, BEST_READOUT, OF_THEIR_OWN
+from vice.evaluation.compare import BEST_NAME, BEST_READOUT
 from vice.evaluation.protocol_effects import KINDS
+from vice.evaluation.scored_folders import OF_THEIR_OWN
 from vice.predictor.hub import fetch
 from vice.predictor.model_card import model_card, score_rows
 from vice.runtime.provenance import digest

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vice.errors import UserError
-from vice.evaluation.compare import read_results, readouts
+from vice.evaluation.compare import readouts
 from vice.evaluation.content_checksums import content_of
 from vice.evaluation.protocols import Protocol, from_dict
+from vice.evaluation.scored_folders import read_results
 from vice.evaluation.task import Task, make_task
 from vice.model_specs import names_code
 from vice.plugins.mmseg.backbone import share_embedder

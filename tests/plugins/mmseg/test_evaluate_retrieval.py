@@ -10,10 +10,11 @@ from PIL import Image
 
 from vice.datasets.subsets import take_subset
 from vice.errors import UserError
-from vice.evaluation.compare import make_tables, read_results
+from vice.evaluation.compare import make_tables
 from vice.evaluation.paired import pair_tables
 from vice.evaluation.published import PROTOCOLS
 from vice.evaluation.retrieval import count_labels, to_patches
+from vice.evaluation.scored_folders import read_results
 from vice.experiments.repeat import repeat
 from vice.normalize import IMAGENET_MEAN, IMAGENET_STD
 from vice.plugins.mmseg.evaluate_retrieval import evaluate_retrieval

@@ -13,11 +13,11 @@ import torch
 
 from tests.helpers.processes import ROOT, launch
 from vice.errors import MissingPart, UserError
-from vice.evaluation.compare import divide_folders
 from vice.evaluation.evaluate_boundaries import evaluate_boundaries
 from vice.evaluation.options import evaluation_parser, score_arguments
 from vice.evaluation.own_tables import make_own_tables, own_sections
 from vice.evaluation.protocols import get_protocol
+from vice.evaluation.scored_folders import divide_folders
 from vice.models import cell_counts
 from vice.models.centroids import Centroids
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters

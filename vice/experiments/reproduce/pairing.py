@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vice.evaluation.compare import make_tables, read_results
+from vice.evaluation.compare import make_tables
 from vice.evaluation.comparison_page import to_markdown
 from vice.evaluation.paired import pair_tables, pairing_sections
+from vice.evaluation.scored_folders import read_results
 from vice.experiments.reproduce.outcome import Outcome
 from vice.experiments.reproduce.plan import ReproducePlan
 from vice.experiments.reproduce.report import pairing_file
