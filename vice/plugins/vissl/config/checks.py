@@ -18,7 +18,7 @@ from vice.models.foreign import read_tensors
 from vice.models.uninitialized import Uninitialized
 from vice.options import LINE, Group, Rule, check, make, one_of, options_of, require, whole
 from vice.plugins.vissl.config.fixed import check_fixed
-from vice.plugins.vissl.config.known import check_kinds, check_known
+from vice.plugins.vissl.config.known import check_kinds, check_known, check_whole
 from vice.plugins.vissl.config.options import VISSL
 from vice.plugins.vissl.config.schema import group_at, groups, inner_groups, method_of, methods_with
 from vice.plugins.vissl.option_keys import with_keys
@@ -44,6 +44,7 @@ def check_values(composed: DictConfig) -> None:
             go with another one.
     """
     plain: Any = OmegaConf.to_container(composed.config, resolve=True)
+    check_whole(plain)
     check_known(plain)
     check_kinds(plain)
     composed.config.OPTIMIZER = plain["OPTIMIZER"]

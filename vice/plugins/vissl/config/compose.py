@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import logging
 import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,6 +26,7 @@ from vice.plugins.vissl.config.config_files import check_file, read_by_hydra
 from vice.plugins.vissl.config.earlier import name_trunk
 from vice.plugins.vissl.config.interpolations import check_interpolations
 from vice.plugins.vissl.config.options import VISSL
+from vice.plugins.vissl.config.override_form import check_form, no_config
 from vice.plugins.vissl.config.path_overrides import absolute_paths, literal_paths
 from vice.plugins.vissl.config.schema import (
     fill,
@@ -37,10 +37,7 @@ from vice.plugins.vissl.config.schema import (
     method_of,
     node_at,
 )
-from vice.redaction import redact
 from vice.runtime.overrides import escape
-
-logger = logging.getLogger(__name__)
 
 #: Global state: Hydra composes one configuration at a time; two threads would leave it unable to.
 _HYDRA = threading.Lock()
@@ -74,13 +71,13 @@ def compose_with_defaults(
     """
     _refuse_moved(overrides)
     overrides = literal_paths(overrides)
-    _check_form(overrides)
+    overrides = check_form(overrides)
     for text in overrides:
         if text.startswith("config=") and _FILE.fullmatch(text):
             check_file(text.removeprefix("config="))
     try:
         composed, filled = _compose(overrides)
-        _check_groups(composed)
+        _check_groups(composed, overrides)
         check_interpolations(composed)
         composed = _resolved(composed, finish)
     # ValueError: Hydra means some of its own for the user.
@@ -106,7 +103,7 @@ def compose_with_defaults(
     return composed, filled
 
 
-def _check_groups(composed: DictConfig) -> None:
+def _check_groups(composed: DictConfig, overrides: list[str]) -> None:
     """Refuses another thing in place of a group that others refer to, before that is resolved."""
     for name in (
         "config",
@@ -120,6 +117,8 @@ def _check_groups(composed: DictConfig) -> None:
         node = group._get_node(last) if last in group else None
         if node is not None and not is_group(node):
             raise UserError(f"{name}={node._value()!r}: must be a group of keys")
+        if node is None and f"~{name}" in overrides:
+            raise UserError(f"~{name}: a training reads it; leave ~{name} out")
 
 
 def help_text(overrides: list[str]) -> str:
@@ -131,27 +130,6 @@ def help_text(overrides: list[str]) -> str:
         key = ".".join(filter(None, ("config", prefix)))
         lines += describe(group, key, group_at(plain, prefix))
     return "\n".join(lines)
-
-
-def _check_form(overrides: list[str]) -> None:
-    """Refuses what is no override at all, and says which of several values of one key counts."""
-    for text in overrides:
-        if "=" not in text and not text.startswith("~"):
-            meant = f"config={text}" if text in experiment_names() else "KEY=VALUE"
-            raise UserError(f"{text}: must be {meant}; this command takes overrides only")
-    values: dict[str, list[str]] = {}
-    for text in overrides:
-        key, _, value = text.partition("=")
-        values.setdefault(key.lstrip("+~"), []).append(value)
-    for key, given in values.items():
-        if len(given) > 1:
-            _say_given_twice(key, len(given), redact({key: given[-1]})[key])
-
-
-@cache
-def _say_given_twice(key: str, times: int, last: str) -> None:
-    # Once: a table composes the same overrides for each of its rows.
-    logger.warning("%s is given %d times: the last, %s, counts", key, times, last)
 
 
 def _refuse_moved(overrides: list[str]) -> None:
@@ -258,9 +236,7 @@ def _explain(error: Exception, overrides: list[str]) -> str:
     if name and missing and missing[1] != f"config/{name.removeprefix('config=')}":
         return f"there is no config file {missing[1]}.yaml"
     if name is None or missing:
-        known = ", ".join(experiment_names())
-        wanted = f"{name.removeprefix('config=')!r} is no config" if name else "no config is named"
-        return f"{wanted}; add config=NAME with NAME one of {known}"
+        return no_config(name and name.removeprefix("config="))
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         key = unknown.group(1)
@@ -272,7 +248,7 @@ def _explain(error: Exception, overrides: list[str]) -> str:
     if merged:
         # OmegaConf merges groups with groups, and lists with lists.
         kind = "a list" if "object_type=list" in str(error.__cause__) else "a group of keys"
-        return f"{merged[1]}: must be {kind}"
+        return f"{merged[1].lstrip('+')}: must be {kind}"
     said = [override for override in overrides if "${" in override]
     if said and isinstance(error, InterpolationResolutionError):
         return f"{text}; check the ${{...}} of {' '.join(said)}"

@@ -60,6 +60,23 @@ def check_known(plain: Mapping[str, Any]) -> None:
         )
 
 
+def check_whole(plain: Mapping[str, Any]) -> None:
+    """Refuses what lacks a key that VISSL's defaults have, which ``~`` takes out.
+
+    Args:
+        plain: ``config.*``.
+
+    Raises:
+        UserError: Names the first such key.
+    """
+    ruled = _ruled()
+    missing = next((key for key in _missing(plain, vissl_defaults(), "") if key not in ruled), None)
+    if missing:
+        raise UserError(
+            f"config.{missing} is missing, and VISSL reads it; leave ~config.{missing} out"
+        )
+
+
 def check_kinds(plain: dict[str, Any]) -> None:
     """Refuses values that are of another kind than VISSL's default, such as a text for a number.
 
@@ -71,12 +88,16 @@ def check_kinds(plain: dict[str, Any]) -> None:
     Raises:
         UserError: Names the first such key.
     """
-    ruled = {
+    _check_kinds(plain, vissl_defaults(), "", _ruled())
+
+
+def _ruled() -> set[str]:
+    """Keys of VISSL with a rule of ViCE's, which says what is wrong with them."""
+    return {
         f"{prefix}.{name}".lstrip(".")
         for prefix, group in VISSL.items()
         for name in options_of(group)
     }
-    _check_kinds(plain, vissl_defaults(), "", ruled)
 
 
 def _check_kinds(
@@ -114,6 +135,18 @@ def vissl_defaults() -> Mapping[str, Any]:
             node.setdefault(name, None)
     found: Mapping[str, Any] = plain["config"]
     return found
+
+
+def _missing(node: Mapping[str, Any], known: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    """Keys of the defaults that a group does not have."""
+    for name, usual in known.items():
+        key, value = f"{prefix}{name}", node.get(name)
+        if key in _OURS:
+            continue
+        if name not in node:
+            yield key
+        elif isinstance(value, Mapping) and isinstance(usual, Mapping):
+            yield from _missing(value, usual, f"{key}.")
 
 
 def _unknown(

@@ -154,7 +154,9 @@ def group_at(plain: Any, name: str) -> dict[str, Any]:
 
 def is_group(node: Any) -> bool:
     """Whether a node is a group of keys, and not null or an interpolation."""
-    return isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation()
+    return isinstance(node, DictConfig) and not (
+        node._is_none() or node._is_interpolation() or node._is_missing()
+    )
 
 
 def _all_groups(more: Iterable[str] = ()) -> Iterator[tuple[str, Group]]:

@@ -1,0 +1,108 @@
+"""Looks at overrides as they were typed: which config they name, and whether they can be read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from functools import cache
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from vice.errors import UserError
+from vice.paths import experiment_names
+from vice.redaction import redact
+
+logger = logging.getLogger(__name__)
+#: Names without config. that VISSL reads.
+_TOP = ("config", "node_id", "engine_name")
+_KEY = re.compile(r"[+~]{0,2}\w[\w-]*([./@:]\w[\w-]*)*", re.ASCII)
+_SUFFIX = ".yaml"
+
+
+def check_form(overrides: list[str]) -> list[str]:
+    """Refuses what is no override of one training, and says which of several values counts.
+
+    Args:
+        overrides: As they were typed, paths quoted.
+
+    Returns:
+        The same, with the name of the config as its file is called.
+
+    Raises:
+        UserError: Names the first that cannot be read, has several values, or changes nothing.
+    """
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            meant = f"config={text}" if text in experiment_names() else "KEY=VALUE"
+            raise UserError(f"{text}: must be {meant}; this command takes overrides only")
+    checked = [_checked(text, _read(text)) for text in overrides]
+    if not any(text.startswith("config=") and text[7:8] != "{" for text in checked):
+        raise UserError(no_config())
+    values: dict[str, list[str]] = {}
+    for text in checked:
+        key, _, value = text.partition("=")
+        values.setdefault(key.lstrip("+~"), []).append(value)
+    for key, given in values.items():
+        if len(given) > 1:
+            _say_given_twice(key, len(given), redact({key: given[-1]})[key])
+    return checked
+
+
+def no_config(name: object = None) -> str:
+    """What is said where no config is named, or one that there is not."""
+    wrong = "no config is named" if name is None else f"{name!r} is no config"
+    return f"{wrong}; add config=NAME with NAME one of {', '.join(experiment_names())}"
+
+
+def _read(text: str) -> Override:
+    key, _, value = text.partition("=")
+    if not _KEY.fullmatch(key):
+        raise UserError(
+            f"{text}: cannot be read; keys are names with dots between them, as in "
+            "config.OPTIMIZER.num_epochs=3"
+        )
+    try:
+        (override,) = OverridesParser.create().parse_overrides([text])
+    except HydraException as error:
+        raise UserError(
+            f"{text}: cannot be read; if {value} is meant as text, write \"{key}='...'\", with "
+            "quotes inside quotes"
+        ) from error
+    if value.strip() == "???":
+        raise UserError(f"{text}: ??? stands for a value that is missing; give one")
+    if override.is_sweep_override():
+        plain = override.is_choice_sweep() and "(" not in value and key.lstrip("+") != "config"
+        listed = f", or write a list as {key}=[{value}]" if plain else ""
+        raise UserError(f"{text}: a training has one value; start one for each{listed}")
+    return override
+
+
+def _checked(text: str, override: Override) -> str:
+    top = re.split(r"[./@]", override.key_or_group)[0]
+    if top == "hydra":
+        raise UserError(
+            f"{text}: settings of Hydra itself change nothing here; leave it out (a run is written "
+            "to config.CHECKPOINT.DIR)"
+        )
+    if top not in _TOP and (override.is_add() or override.is_force_add()):
+        raise UserError(f"{text}: nothing reads {top}; settings of a training begin with config.")
+    if override.key_or_group != "config" or override.package is not None:
+        return text
+    if override.is_delete():
+        raise UserError(f"{text}: nothing can be trained without a config; leave it out")
+    name = override.value()
+    # The same key with a group in braces sets values.
+    if isinstance(name, dict):
+        return text
+    if not isinstance(name, str) or not name.strip():
+        raise UserError(no_config(name))
+    return f"config={os.path.normpath(name.removesuffix(_SUFFIX)).lstrip('/')}"
+
+
+@cache
+def _say_given_twice(key: str, times: int, last: str) -> None:
+    # Once: a table composes the same overrides for each of its rows.
+    logger.warning("%s is given %d times: the last, %s, counts", key, times, last)
