@@ -13,8 +13,8 @@ from vice.evaluation.protocol_effects import without_effect
 from vice.evaluation.task import resolve_protocol
 from vice.experiments.reproduce import evaluations
 from vice.experiments.reproduce.evaluations import CLASSES, evaluate
+from vice.experiments.reproduce.notes import changes, evaluated
 from vice.experiments.reproduce.plan import ReproducePlan, composed, plan_run
-from vice.experiments.reproduce.report import changes, evaluated
 from vice.experiments.reproduce.tables import key_of, load_scale, load_table, table_names
 
 SCALES = ("tiny", "small", "quick", "full")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -15,7 +16,12 @@ from vice.experiments.reproduce import runner
 from vice.experiments.reproduce.overrides import check_overrides, check_trainings
 from vice.experiments.reproduce.pairing import write_pairing
 from vice.experiments.reproduce.plan import ReproducePlan
-from vice.experiments.reproduce.report import pairing_file, report_file, write_report
+from vice.experiments.reproduce.report import (
+    pairing_file,
+    picture_file,
+    report_file,
+    write_report,
+)
 from vice.experiments.reproduce.tables import comes_along, load_scale, load_table, select_rows
 
 TOOL = Path(__file__).resolve().parents[3] / "tools" / "reproduce.py"
@@ -26,7 +32,7 @@ REFUSED = {
     "config.VICE.VIEWS.size=-4": "config.VICE.VIEWS.size=-4: must be",
     "config.OPTIMIZER.num_epochs=many": "config.OPTIMIZER.num_epochs='many': must be",
     "config.MODEL.TRUNK.VICE.decoder=fpm": "fpm",
-    "config.VICE.VIEWS.scale=[1": "no viable alternative at input '[1'",
+    "config.VICE.VIEWS.scale=[1": "config.VICE.VIEWS.scale=[1: cannot be read",
     "nonsense": "nonsense: overrides of trainings must be KEY=VALUE",
     "main": "a call runs one table",
     "config=vice/demo": "each row has its own",
@@ -54,7 +60,8 @@ def plan_of(out, *overrides, scale="tiny", **more):
 def test_what_no_training_takes_is_refused_before_anything_is_written(
     override, stripes, tmp_path, monkeypatch, capsys
 ):
-    table = tmp_path / "tables" / "scratch-tiny-stripes.md"
+    plan = plan_of(tmp_path, datasets={"*": str(stripes)})
+    table = report_file(load_table("scratch"), plan)
     for file in (table, table.with_name(f"{table.stem}-paired.md")):
         file.parent.mkdir(exist_ok=True)
         file.write_text("finished")
@@ -113,13 +120,30 @@ def test_tables_of_other_overrides_are_other_files(tmp_path):
 def test_no_differences_of_another_table_stay_beside_it(overrides, tmp_path):
     table, plan = load_table("scratch"), plan_of(tmp_path, *overrides)
     outcome = runner.Outcome({row.name: runner.RowOutcome() for row in table.rows})
-    for write in (write_report, write_pairing):
-        file = pairing_file(table, plan)
+    for write, of in (
+        (write_report, pairing_file),
+        (write_pairing, pairing_file),
+        (write_report, picture_file),
+    ):
+        file = of(table, plan)
         file.parent.mkdir(exist_ok=True)
         file.write_text("of another table")
         write(table, outcome, plan)
         assert not file.exists()
     assert report_file(table, plan).is_file()
+
+
+def test_folders_of_one_name_have_tables_of_their_own(tmp_path, monkeypatch):
+    table = load_table("scratch")
+    monkeypatch.chdir(tmp_path)
+
+    def file(dataset):
+        return report_file(table, plan_of(tmp_path, datasets={"*": dataset})).name
+
+    assert file("msrc21") == "scratch-tiny-msrc21.md"
+    assert re.fullmatch(r"scratch-tiny-photos-[0-9a-f]{6}\.md", file("a/photos"))
+    assert file("a/photos") == file(str(tmp_path / "a" / "photos")) == file("./a/b/../photos/")
+    assert file("a/photos") != file("b/photos")
 
 
 def test_a_baseline_that_nobody_named_is_said_to_come_along(

@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 import yaml
 
+from vice.experiments.reproduce.notes import changes, evaluated
 from vice.experiments.reproduce.outcome import Outcome, RowOutcome
 from vice.experiments.reproduce.plan import ReproducePlan
-from vice.experiments.reproduce.report import (
-    LABEL_FREE,
-    changes,
-    evaluated,
-    to_markdown,
-    write_report,
-)
+from vice.experiments.reproduce.report import LABEL_FREE, to_markdown, write_report
 from vice.experiments.reproduce.tables import Experiment, PaperTable, load_scale
 from vice.experiments.reproduce.trainings import computed_in
 

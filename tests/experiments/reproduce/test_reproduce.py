@@ -42,7 +42,7 @@ def test_two_rows_are_trained_and_scored_and_a_third_fails_alone(stripes, tmp_pa
     ]  # fmt: skip
     done = call(*arguments)
     assert done.returncode == 1, done.stderr
-    (table,) = out.glob("tables/ablation_lowres-tiny-stripes-overrides-????????.md")
+    (table,) = out.glob("tables/ablation_lowres-tiny-stripes-??????-overrides-????????.md")
     text = table.read_text()
     assert text in done.stdout
     (known, *_) = out.glob("runs/*/train_config.yaml")
@@ -188,7 +188,7 @@ def test_rows_of_methods_are_trained_scored_and_drawn(stripes, tmp_path, rows):
         "config.VICE.DATASET.min_images_per_epoch=4", "config.OPTIMIZER.num_epochs=2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (table,) = out.glob("tables/methods-tiny-stripes-overrides-????????.md")
+    (table,) = out.glob("tables/methods-tiny-stripes-??????-overrides-????????.md")
     text = table.read_text()
     assert "ViCE, representatives comes along: the others are compared with it" in done.stderr
     assert re.findall(r"^- (.*): its classes are not compared by direction", text, re.M) == ["IIC"]

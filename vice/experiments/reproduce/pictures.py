@@ -14,7 +14,7 @@ from vice.datasets import open_dataset
 from vice.errors import UserError, one_line
 from vice.experiments.reproduce.outcome import Outcome
 from vice.experiments.reproduce.plan import ReproducePlan
-from vice.experiments.reproduce.report import report_file
+from vice.experiments.reproduce.report import picture_file
 from vice.experiments.reproduce.tables import PaperTable
 from vice.images import read_image
 from vice.models.centroids import Centroids
@@ -68,7 +68,7 @@ def write_pictures(
             titles.append(f"{name}, {number} clusters")
             lines.append([colorize(each, classes) for each in drawn])
     sheet = contact_sheet(lines, row_titles=titles, height=_HEIGHT)
-    return save_png(sheet, report_file(table, plan).with_suffix(".png"))
+    return save_png(sheet, picture_file(table, plan))
 
 
 def _clusters(folders: list[Path]) -> Path | None:

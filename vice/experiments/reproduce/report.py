@@ -5,26 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from math import isnan
 from pathlib import Path
 from statistics import fmean
 
-from vice.errors import UserError
-from vice.evaluation.checkpoint_selection import RULE
+from vice.datasets import DATASETS
 from vice.evaluation.comparison_page import markdown_line, spread
-from vice.evaluation.matchings import MATCHINGS
-from vice.experiments.reproduce.evaluations import Scores, settings_of
+from vice.experiments.reproduce.evaluations import Scores
+from vice.experiments.reproduce.notes import STABILITY, notes
 from vice.experiments.reproduce.outcome import Outcome, RowOutcome
 from vice.experiments.reproduce.overview import overview
-from vice.experiments.reproduce.plan import ReproducePlan, frozen_spec, scaled_settings
-from vice.experiments.reproduce.tables import Experiment, PaperTable, is_trained
+from vice.experiments.reproduce.plan import ReproducePlan
+from vice.experiments.reproduce.tables import Experiment, PaperTable
 from vice.runtime.files import write_json, write_text
-from vice.scoring import mean_over
 
-STABILITY = "stability between seeds"
 #: Read-out of a row that could not be scored.
 NO_WEIGHTS = "no weights"
 LABEL_FREE = {
@@ -42,7 +39,8 @@ HEAD = ("row", "read-out", "published", "source", "last checkpoint", "label-free
 def write_report(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> Path:
     """Writes ``tables/<table>-<scale>.md`` and ``.json`` into the plan's folder.
 
-    Differences that an earlier call has written beside it go: they are of that call's table.
+    Differences and pictures that an earlier call has written beside it go: they are of that call's
+    table.
 
     Args:
         table: What was run.
@@ -55,7 +53,8 @@ def write_report(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> Pa
     file = report_file(table, plan)
     text = to_markdown(table, outcome, plan)
     # Order: a call that is killed must leave no table with differences of another.
-    pairing_file(table, plan).unlink(missing_ok=True)
+    for earlier in (pairing_file(table, plan), picture_file(table, plan)):
+        earlier.unlink(missing_ok=True)
     write_text(file, text)
     content = {"table": dataclasses.asdict(table), **dataclasses.asdict(outcome)}
     content["plan"] = dataclasses.asdict(plan)
@@ -64,18 +63,31 @@ def write_report(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> Pa
 
 
 def report_file(table: PaperTable, plan: ReproducePlan) -> Path:
-    """Where the report of a table is written: calls with other overrides write other files."""
-    names = "".join(f"-{Path(name).name}" for name in dict.fromkeys(plan.datasets.values()))
+    """Where the report of a table is written: other overrides, or folders, are other files."""
+    names = "".join(map(_in_name, dict.fromkeys(plan.datasets.values())))
     if changed := plan.changed():
         content = json.dumps(changed, sort_keys=True)
         names += f"-overrides-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     return plan.out / "tables" / f"{table.name}-{plan.scale.name}{names}.md"
 
 
+def _in_name(dataset: str) -> str:
+    """A data set in the name of a file: folders of one name are told apart by where they lie."""
+    if dataset in DATASETS:
+        return f"-{dataset}"
+    place = os.path.abspath(dataset)
+    return f"-{Path(place).name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:6]}"
+
+
 def pairing_file(table: PaperTable, plan: ReproducePlan) -> Path:
     """Where the paired differences of a table are written."""
     file = report_file(table, plan)
     return file.with_name(f"{file.stem}-paired.md")
+
+
+def picture_file(table: PaperTable, plan: ReproducePlan) -> Path:
+    """Where the same images under every row are drawn."""
+    return report_file(table, plan).with_suffix(".png")
 
 
 def to_markdown(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> str:
@@ -107,7 +119,7 @@ def to_markdown(table: PaperTable, outcome: Outcome, plan: ReproducePlan) -> str
             for cells in _cells(table, row, row_outcome, baseline, plan)
         ]
     lines += [*_label_free(table, outcome), *curves(table, outcome), ""]
-    lines += _notes(table, plan, outcome)
+    lines += notes(table, plan, outcome)
     lines += [
         f"- {name}: its classes are not compared by direction alone: no scores without labels"
         for name in _incomparable(table, outcome)
@@ -287,113 +299,3 @@ def measured(scores: Sequence[Scores], name: str, baseline: Sequence[Scores]) ->
 def _value(entry: Mapping[str, float | None], key: str) -> float:
     value = entry[key]
     return float("nan") if value is None else float(value)
-
-
-def _notes(table: PaperTable, plan: ReproducePlan, outcome: Outcome) -> list[str]:
-    notes = [
-        "- mIoU / accuracy in %, mean ± standard deviation over seeds. No label has a say in which "
-        f"checkpoint is scored: it is the last one, or that of the {RULE}, on images that were not "
-        "trained on."
-    ]
-    if any(row.chosen and not row.compared for row in outcome.rows.values()):
-        notes.append(
-            "- Where an epoch is named without scores, that checkpoint is not scored (--last-only, "
-            "or not yet)."
-        )
-    taken = [
-        scores
-        for row_outcome in outcome.rows.values()
-        for scores in (*row_outcome.last, *row_outcome.chosen)
-    ]
-    if over := mean_over(entry for scores in taken for entry in scores.values()):
-        notes.append(f"- mIoU: {over}; each results.json has its own number.")
-    names = {name.rpartition(" ")[2] for scores in taken for name in scores}
-    notes += [f"- {name}: {text}" for name, text in MATCHINGS.items() if name in names]
-    if any(row_outcome.stability for row_outcome in outcome.rows.values()):
-        notes.append(
-            f"- {STABILITY}: adjusted Rand index and normalised mutual information between the "
-            "nearest prototypes of all pixels of those images, in %, over pairs of last "
-            "checkpoints."
-        )
-    if not plan.comparable():
-        notes.append(
-            "- † published for the papers' own setting and data: not comparable with the results "
-            "beside it."
-        )
-    notes += [f"- scale {plan.scale.name}: {plan.scale.about}", *changes(table, plan)]
-    return [*notes, *evaluated(table, plan)]
-
-
-def changes(table: PaperTable, plan: ReproducePlan) -> list[str]:
-    """What scale, data and overrides make of the papers' setting in a table's rows, a line each."""
-    trained = [row for row in table.rows if is_trained(row)]
-    lines = _trained(trained, plan)
-    if plan.scale.images and any(not row.untrained for row in trained):
-        lines.append(f"- training images: at most {plan.scale.images}")
-    for row in table.rows:
-        # Those with a file of weights name what they take themselves.
-        if row.spec and row.evaluate and not row.file:
-            spec = frozen_spec(row, plan)
-            lines += [f"- {row.name}: {spec} in place of {row.spec}"] if spec != row.spec else []
-    lines += [
-        f"- data: {new} in place of {'all data sets' if old == '*' else old}"
-        for old, new in plan.datasets.items()
-    ]
-    if plan.overrides:
-        lines.append(f"- overrides: {', '.join(map(_short, plan.overrides))}")
-    return lines
-
-
-def evaluated(table: PaperTable, plan: ReproducePlan) -> list[str]:
-    """With what a table's rows are evaluated, a line or more for each of their evaluations."""
-    found: dict[str, dict[str, dict[str, str]]] = {}
-    for row in table.rows:
-        for label, said in row.evaluate.items():
-            what = label if said["kind"] == label else f"{label} ({said['kind']})"
-            used = settings_of(row, label, plan)
-            found.setdefault(what, {})[row.name] = {
-                name: f"{name}={value}" for name, value in used.items()
-            }
-    return [line for what, rows in found.items() for line in _by_rows(what, rows)]
-
-
-def _trained(rows: Sequence[Experiment], plan: ReproducePlan) -> list[str]:
-    """What the scale has a say in, as it came to be in the rows' trainings."""
-    if not plan.scale.factors and not plan.scale.train:
-        return []
-    factors: dict[str, dict[str, str]] = {}
-    values: dict[str, dict[str, str]] = {}
-    for row in rows:
-        # A row that cannot be composed is not trained, and says why.
-        with suppress(UserError):
-            applied, trained = scaled_settings(row, plan)
-            factors[row.name] = {key: f"{_short(key)} {each:g}" for key, each in applied.items()}
-            values[row.name] = {key: f"{_short(key)}={each}" for key, each in trained.items()}
-    return [
-        *_by_rows("factors on what the papers use", factors),
-        *_by_rows("training", values),
-    ]
-
-
-def _by_rows(what: str, rows: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """A line for what is alike in all rows, and one for each group of rows that differs.
-
-    Args:
-        what: What the lines begin with.
-        rows: Name of a row to its settings by key, as they are shown.
-    """
-    first = next(iter(rows.values()), {})
-    shared = {k: v for k, v in first.items() if all(of.get(k) == v for of in rows.values())}
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for name, of in rows.items():
-        groups.setdefault(tuple(v for k, v in of.items() if k not in shared), []).append(name)
-    lines = [f"- {what}: {', '.join(shared.values())}"] if shared else []
-    return lines + [
-        f"- {what}, {'; '.join(map(repr, names))}: {', '.join(rest)}"
-        for rest, names in groups.items()
-        if rest
-    ]
-
-
-def _short(text: str) -> str:
-    return text.replace("config.", "", 1)
