@@ -37,7 +37,7 @@ def test_a_name_that_lacks_a_part(name):
 
 
 #: Every abstract method, so that a class of one's own can be made.
-WHOLE = "".join(f"    def {name}(self, *a): ...\n" for name in Method.__abstractmethods__)
+WHOLE = "".join(f"    def {name}(self, *a): ...\n" for name in sorted(Method.__abstractmethods__))
 HEAD = """from dataclasses import dataclass
 from vice.methods import Method
 from vice.options import option, whole
@@ -72,7 +72,7 @@ def mine(tmp_path, monkeypatch):
     return find
 
 
-@pytest.mark.parametrize("text", CLASSES)
+@pytest.mark.parametrize("text", CLASSES, ids=range(len(CLASSES)))
 def test_a_class_that_no_training_can_be_made_of(text, mine):
     with pytest.raises(UserError, match=f"the method 'own:Mine'.*{CLASSES[text]}") as error:
         mine(text)
