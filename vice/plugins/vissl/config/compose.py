@@ -72,9 +72,6 @@ def compose_with_defaults(
     _refuse_moved(overrides)
     overrides = literal_paths(overrides)
     overrides = check_form(overrides)
-    for text in overrides:
-        if text.startswith("config=") and _FILE.fullmatch(text):
-            check_file(text.removeprefix("config="))
     try:
         composed, filled = _compose(overrides)
         _check_groups(composed, overrides)
@@ -182,6 +179,9 @@ def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
 
 
 def _hydra(overrides: list[str]) -> DictConfig:
+    for text in overrides:
+        if text.startswith("config=") and _FILE.fullmatch(text):
+            check_file(text.removeprefix("config="))
     with _HYDRA, warnings.catch_warnings():
         # Version base: VISSL names no Hydra version; the defaults of 1.1 are right for it.
         warnings.filterwarnings("ignore", message="(?s).*version_base")

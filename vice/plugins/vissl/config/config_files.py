@@ -80,14 +80,7 @@ def check_file(name: str) -> None:
     Raises:
         UserError: Hydra would put the settings of one elsewhere, or it is no text in UTF-8.
     """
-    read: Any = read_by_hydra()
-    _check_files(name, read)
-
-
-@lru_cache(maxsize=32)
-def _check_files(name: str, read: tuple[Any, ...]) -> None:
-    """Memoization: until one of the files is written again."""
-    places = read[0]
+    places: Any = read_by_hydra()[0]
     left, seen = [f"config/{name}"], set()
     while left:
         each = left.pop()
