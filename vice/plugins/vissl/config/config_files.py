@@ -42,12 +42,15 @@ def _files(place: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Paths and stamps of all YAML files that can be looked at, behind links too."""
     seen = set()
     for folder, folders, files in os.walk(place, followlinks=True):
-        whole = os.path.realpath(folder)
-        if whole in seen:
+        try:
+            found = os.stat(folder)
+        except OSError:
+            continue
+        if (found.st_dev, found.st_ino) in seen:
             # A link that leads back.
             folders.clear()
             continue
-        seen.add(whole)
+        seen.add((found.st_dev, found.st_ino))
         for name in files:
             if name.endswith((".yaml", ".yml")):
                 path = os.path.join(folder, name)
