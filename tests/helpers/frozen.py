@@ -5,7 +5,8 @@ does for each data set. In a fork a collection would also write into every page 
 
 Formatting: MMEngine has each config's text formatted anew each time that it writes it down.
 Parsing: Hydra parses VISSL's long defaults anew for every composition of other files.
-Composing: the configs that most trainings of the tests have are composed before they are forked.
+Composing: the configs that most trainings of the tests have are composed, and VISSL's defaults
+read, before they are forked.
 """
 
 import gc
@@ -56,7 +57,9 @@ def parse_each_text_once() -> None:
 
 def compose_what_most_train() -> None:
     from vice.plugins.vissl.config.compose import compose
+    from vice.plugins.vissl.config.known import vissl_defaults
 
+    vissl_defaults()
     for name in ("vice/folder", "vice/demo"):
         compose([f"config={name}"])
 
