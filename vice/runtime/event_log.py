@@ -108,7 +108,7 @@ class EventLog(SummaryWriter):
             super().add_image(tag, pixels, step, walltime, dataformats)
             return
         file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=90, subsampling=0)
+        Image.fromarray(pixels).save(file, "JPEG", quality=80, subsampling=0)
         height, width = pixels.shape[:2]
         image = Summary.Image(
             height=height, width=width, colorspace=3, encoded_image_string=file.getvalue()

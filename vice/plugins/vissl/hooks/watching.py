@@ -130,7 +130,7 @@ class PicturesHook(AfterEpochHook):
         for writer in writers_of(task):
             writer.add_image("Pictures/embedding", sheet, task.iteration - 1, dataformats="HWC")
         path = self.folder / f"epoch_{task.train_phase_idx + 1}.png"
-        save_png(sheet, path)
+        save_png(sheet, path, quickly=True)
 
 
 class HeldOutHook(AfterEpochHook):
