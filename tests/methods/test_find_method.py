@@ -58,6 +58,16 @@ CLASSES = {
     f"    sections = {{'VIEWS': Mine_}}\n{WHOLE}": "size of VIEWS does not say what it may be",
     LIKE.format(field="name: int = option(2, whole(1, 3), 'x')")
     + f"class Mine(Method):\n    Options = Mine_\n{WHOLE}": "no option may be called name",
+    f"class Mine(Method):\n    outputs = ['mask']\n{WHOLE}": "outputs are .*, but must map names",
+    f"class Mine(Method):\n    outputs = {{'mask': 'one'}}\n{WHOLE}": "but must map names to chan",
+    f"class Mine(Method):\n    sections = None\n{WHOLE}": "sections are None, but must map names",
+    f"class Mine(Method):\n    measures = ('loss',)\n{WHOLE}": "but must be a list of Measure",
+    f"class Mine(Method):\n    measures = None\n{WHOLE}": "measures are None, but must be a list",
+    f"class Mine(Method):\n{WHOLE}    sample = None\n": "sample is None, but must be sample.self,",
+    f"class Mine(Method):\n{WHOLE}    def sample(self, source): ...\n":
+        "sample is called as sample.self, source, index, rng.: too many positional",
+    f"class Mine(Method):\n{WHOLE}    def before_epoch(self): ...\n": "before_epoch is called as",
+    f"class Mine(Method):\n{WHOLE}    def head(self, dim, more): ...\n": "missing a required arg",
 }  # fmt: skip
 
 
@@ -77,6 +87,20 @@ def test_a_class_that_no_training_can_be_made_of(text, mine):
     with pytest.raises(UserError, match=f"the method 'own:Mine'.*{CLASSES[text]}") as error:
         mine(text)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "    def sample(self, *arguments, **more): ...\n",
+        "    def sample(self, source, index, rng, size=3): ...\n",
+        "    @staticmethod\n    def sample(source, index, rng): ...\n",
+        "    head = lambda self, dim: None\n",
+        "    def loss(self): ...\n    def helper(self, one, two): ...\n",
+    ],
+)
+def test_a_class_may_write_its_functions_as_it_likes(lines, mine):
+    assert mine(f"class Mine(Method):\n{WHOLE}{lines}").__name__ == "Mine"
 
 
 def test_a_class_without_options_has_none(mine):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import traceback
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 from vice.errors import UserError, brief
@@ -15,12 +14,13 @@ from vice.methods.context import Context, Source, Stopped
 from vice.methods.iic import IIC
 from vice.methods.maskcontrast import MaskContrast
 from vice.methods.mdc import MDC
+from vice.methods.own_class import check_class, check_made
 from vice.methods.picie import PiCIE
 from vice.methods.signs import Measure, Sign
 from vice.methods.stego import STEGO
 from vice.methods.vice_swav import ViceSwAV
 from vice.nearest import did_you_mean
-from vice.options import frozen, make, options_of
+from vice.options import frozen, make
 
 __all__ = [
     "DEFAULT",
@@ -35,6 +35,7 @@ __all__ = [
     "Stopped",
     "Unusable",
     "build_method",
+    "check_made",
     "find_method",
 ]
 
@@ -86,31 +87,8 @@ def find_method(name: str) -> type[Method]:
         raise UserError(f"the method {name!r} cannot be imported ({what})") from error
     if not (isinstance(method_class, type) and issubclass(method_class, Method)):
         raise UserError(f"{name!r} is no vice.methods.Method; the name must be {NAMES}")
-    _check_class(name, method_class)
+    check_class(name, method_class)
     return method_class
-
-
-def _check_class(name: str, method: type[Method]) -> None:
-    """Refuses a class of somebody's own that no training can be made of."""
-    if missing := sorted(method.__abstractmethods__):
-        raise UserError(
-            f"the method {name!r} lacks {', '.join(missing)}: vice.methods.Method says what is "
-            "wanted of them"
-        )
-    for place, group in {"Options": method.Options, **method.sections}.items():
-        if not (isinstance(group, type) and is_dataclass(group)):
-            raise UserError(
-                f"the method {name!r}: {place} is no dataclass; write @dataclass(frozen=True) above"
-            )
-        known = options_of(group)
-        bare = [each.name for each in fields(group) if each.init and each.name not in known]
-        if bare:
-            raise UserError(
-                f"the method {name!r}: {bare[0]} of {place} does not say what it may be; write "
-                "option(DEFAULT, RULE, MEANING) of vice.options behind it"
-            )
-    if "name" in options_of(method.Options):
-        raise UserError(f"the method {name!r}: no option may be called name, which is the method's")
 
 
 def build_method(settings: Mapping[str, Any]) -> Method:

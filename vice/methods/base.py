@@ -46,6 +46,9 @@ class Method(ABC):
     outputs: ClassVar[Mapping[str, int]] = {}
     #: Whether it needs a backbone that stays as it is.
     frozen: ClassVar[bool] = False
+    #: Whether its head takes maps of the precision that the network is computed in, such as
+    #: bfloat16; else they are handed over in float32.
+    low_precision: ClassVar[bool] = False
 
     def __init__(self, options: Any, settings: Mapping[str, Any]) -> None:
         self.options = options

@@ -147,6 +147,7 @@ class ClusterLabels(Method):
 
     #: Views of an image.
     views = 2
+    low_precision: ClassVar[bool] = True
     measures: ClassVar[Sequence[Measure]] = (
         Measure("within", "cross-entropy within"),
         Measure("kmeans_loss", "k-means loss"),

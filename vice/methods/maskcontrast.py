@@ -103,6 +103,7 @@ class MaskContrast(Method):
     Options = MaskContrastOptions
     sections: ClassVar[Mapping[str, type]] = {"FOREGROUND": Foregrounds, "PHOTOMETRIC": Photometric}
     outputs: ClassVar[Mapping[str, int]] = {"saliency": 1}
+    low_precision: ClassVar[bool] = True
     measures: ClassVar[Sequence[Measure]] = (
         Measure("contrastive", "contrastive"),
         Measure("contrastive_over_ln", "of ln(B + K)", ".2f"),

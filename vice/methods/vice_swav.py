@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -45,11 +44,6 @@ class PrototypeHead(nn.Module):
         return [embeddings, self.prototypes.weight]
 
 
-@dataclass(frozen=True)
-class NoOptions:
-    """ViCE's options stand in groups of their own."""
-
-
 class ViceSwAV(Method):
     """ViCE; see `vice.losses.DenseSwAVLoss` for what is learnt.
 
@@ -60,7 +54,7 @@ class ViceSwAV(Method):
             ``PHOTOMETRIC_ON`` say who does the work.
     """
 
-    Options = NoOptions
+    low_precision = True
     sections = {  # noqa: RUF012
         "SUPERPIXELS": Superpixels,
         "VIEWS": ViewSampler,
@@ -77,7 +71,7 @@ class ViceSwAV(Method):
         Measure("queue_age", "steps since it was filled", ".0f"),
     )
 
-    def __init__(self, options: NoOptions, settings: Mapping[str, Any]) -> None:
+    def __init__(self, options: Any, settings: Mapping[str, Any]) -> None:
         super().__init__(options, settings)
         self.num_prototypes = int(settings["PROTOTYPES"]["num_prototypes"])
         self.num_views = int(settings["VIEWS"]["num_views"])

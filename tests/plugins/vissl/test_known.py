@@ -147,6 +147,33 @@ def test_a_file_that_is_put_elsewhere_by_its_entry_needs_no_first_line(own, tmp_
     assert composed.config.OPTIMIZER.num_epochs == 3
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BODY + "OPTIMIZER: {num_epochs: 1}\n", "OPTIMIZER stands beside config:, where nothing"),
+        (BODY + "Config: {OPTIMIZER: {num_epochs: 1}}\n", "Config stands beside config:"),
+        (BODY + "VICE: {VIEWS: {num_views: 2}}\n", "VICE stands beside config:"),
+        (BODY + "config.OPTIMIZER.num_epochs: 2\n", r"config\.OPTIMIZER\.num_epochs stands beside"),
+        (BODY + "config:\n  OPTIMIZER.num_epochs: 2\n", r"as groups, .*\(OPTIMIZER: {num_epochs: "),
+        (BODY + "config:\n  VICE:\n    X.Y: 2\n", "there is no option 'X.Y'"),
+        (BODY + "config:\n", "its config: holds no keys"),
+        (BODY + "config: null\n", "its config: holds no keys"),
+        ("config:\n  OPTIMIZER: {num_epochs: 1}\n", "begin its defaults list with one that has"),
+        ("defaults: []\n", "begin its defaults list with one that has"),
+        ("", "begin its defaults list with one that has"),
+        ("- a\n- b\n", r"own\.yaml: holds a list, but must hold keys and values"),
+        ("hello\n", r"own\.yaml: holds a str, but must hold keys and values"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["config.VICE.VIEWS.size=48"]])
+def test_settings_at_a_wrong_place_of_a_file_are_named(text, said, more, own, tmp_path):
+    (tmp_path / "configs" / "config" / "vice" / "own.yaml").write_text(HEAD + text)
+    with pytest.raises(UserError, match=said) as error:
+        check_values(compose(["config=vice/own", *more]))
+    assert "own" in str(error.value) or "OPTIMIZER" in str(error.value) or "X.Y" in str(error.value)
+    assert "size=48" not in str(error.value)
+
+
 def test_files_that_name_one_another_are_refused(own):
     with pytest.raises(UserError):
         own(HEAD + "defaults:\n  - /config/vice/second\n")

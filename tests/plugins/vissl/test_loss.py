@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,13 +10,10 @@ import torch
 
 pytest.importorskip("vissl")
 
-from tests.helpers.forked import Forked
-from tests.plugins.vissl.conftest import REPO, overrides
 from vice.errors import UserError
 from vice.methods import Batch, Measure
 from vice.plugins.vissl.hooks.run import HealthHook
 from vice.plugins.vissl.loss import MethodLoss
-from vice.runtime.health_log import read_health
 
 
 class Mean(torch.nn.Module):
@@ -75,6 +71,7 @@ def test_health_is_a_mapping(health):
         (lambda loss: loss.expand(3), r"returned .*of shape \(3,\), but must"),
         (lambda loss: loss.detach(), "depends on nothing that is trained"),
         (lambda loss: torch.zeros(()), "depends on nothing that is trained"),
+        (lambda loss: loss * 1j, "returned a complex number, but must return a real one"),
     ],
 )
 def test_what_nothing_can_be_trained_with_is_named(returned, said):
@@ -104,69 +101,3 @@ def test_what_a_method_measures_its_loss_must_say(tmp_path):
     hook.on_start(task)
     with pytest.raises(UserError, match="the method measures accuracy, which the health of its lo"):
         hook.on_update(task)
-
-
-TERSE = '''
-import torch
-import torch.nn.functional as F
-from torch import nn
-from vice.images import resize
-from vice.methods import Batch, Method
-from vice.normalize import normalize
-
-
-class Loss(nn.Module):
-    def forward(self, output, target):
-        return F.mse_loss(output, target.expand_as(output))
-
-
-class Terse(Method):
-    """Predicts how bright a place is; says nothing of itself, and has no option."""
-
-    def sample(self, source, index, rng):
-        return torch.from_numpy(resize(source.image(index), 32, 32))
-
-    def collate(self, samples):
-        return {"images": torch.stack(samples)}
-
-    def finish(self, collated, device):
-        images = normalize(collated["images"].permute(0, 3, 1, 2))
-        return Batch([images], [F.avg_pool2d(images.mean(1, keepdim=True), 4)])
-
-    def head(self, dim):
-        return Head(dim)
-
-    def loss(self):
-        return Loss()
-
-
-class Head(nn.Module):
-    def __init__(self, dim):
-        super().__init__()
-        self.layer = nn.Conv2d(dim, 1, 1)
-
-    def forward(self, embedding):
-        return [F.adaptive_avg_pool2d(self.layer(embedding), 8)]
-'''
-
-
-#: Options of ViCE, which this method does not have.
-OTHERS = ("config.VICE.VIEWS", "config.VICE.PROTOTYPES", "config.VICE.LOSS",
-          "config.VICE.SUPERPIXELS")  # fmt: skip
-
-
-def test_a_method_that_says_nothing_of_itself_is_trained(images, tmp_path):
-    (tmp_path / "terse.py").write_text(TERSE)
-    out = tmp_path / "out"
-    arguments = [text for text in overrides(images, out) if not text.startswith(OTHERS)]
-    named = ["config.VICE.METHOD.name=terse:Terse", "config.MODEL.TRUNK.VICE.dim=8"]
-    environment = {
-        "PYTHONPATH": os.pathsep.join([str(REPO), str(tmp_path)]),
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    tool = REPO / "tools" / "run_distributed.py"
-    done = Forked([tool, *arguments, *named], **environment).wait()
-    assert done.returncode == 0, done.stderr[-3000:]
-    losses = [record["loss"] for record in read_health(out)]
-    assert len(losses) == 6 and all(0 < loss < 100 for loss in losses)

@@ -151,6 +151,30 @@ def test_whatever_is_taken_out_is_refused_by_its_name(key):
         check_values(compose([FOLDER, f"~config.{key}"]))
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("~config.VICE.VIEWS", r"leave ~config\.VICE\.VIEWS out"),
+        ("~config.VICE.VIEWS.size=95", r"leave ~config\.VICE\.VIEWS\.size out"),
+        ("~config.nope", r"^~config\.nope: there is no such key"),
+        ("~config.OPTIMIZER.nam_epochs", r"there is no such key; did you mean .*num_epochs"),
+        (f"+{EPOCHS}=1", rf"^\+{EPOCHS}: is there already; write it without \+"),
+        ("+config.LOG_FREQUENCY=3", "is there already; write it without"),
+    ],
+)
+def test_what_is_added_or_taken_out_in_vain_is_said_with_a_remedy(override, said):
+    with pytest.raises(UserError, match=said) as error:
+        check_values(compose([FOLDER, override]))
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_taken_out_is_not_given_twice(caplog):
+    paths = "config.DATA.TRAIN.DATA_PATHS"
+    with pytest.raises(UserError, match=f"{paths} is missing, and VISSL reads it: do not take it"):
+        check_values(compose([FOLDER, f"{paths}=[x]", f"~{paths}"]))
+    assert "given" not in caplog.text
+
+
 def test_what_ships_lacks_nothing():
     from omegaconf import OmegaConf
 

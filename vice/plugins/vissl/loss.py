@@ -57,6 +57,8 @@ class MethodLoss(ClassyLoss):
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{loss!r}"
             raise UserError(f"{self._name} returned {what}, but must return a scalar tensor")
+        if loss.is_complex():
+            raise UserError(f"{self._name} returned a complex number, but must return a real one")
         if torch.is_grad_enabled() and not loss.requires_grad:
             raise UserError(
                 f"{self._name} returned a scalar that depends on nothing that is trained: compute "

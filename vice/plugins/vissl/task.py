@@ -11,7 +11,8 @@ from classy_vision.optim.classy_optimizer import OptionsView
 from classy_vision.tasks import register_task
 from vissl.trainer.train_task import SelfSupervisionTask
 
-from vice.methods import build_method
+from vice.errors import UserError
+from vice.methods import Batch, build_method
 from vice.plugins.vissl.lasting_workers import draw_seed, lasting
 from vice.plugins.vissl.loss import MethodLoss
 from vice.plugins.vissl.pass_count import PassCount
@@ -110,7 +111,37 @@ class FinishedBatches:
         item: dict[str, Any] = next(self.batches)
         self.task.note("in the forward pass", self.task.iteration)
         batch = self.task.method.finish(item["method"], self.task.device)
+        _check_batch(type(self.task.method).__qualname__, batch)
         self.task.base_loss.batch = batch
         # Forward passes: VISSL gives each of a list its own (SINGLE_PASS_EVERY_CROP).
         item["data"] = batch.inputs if len(batch.inputs) == 1 else [batch.inputs]
         return item
+
+
+def _check_batch(method: str, batch: Any) -> None:
+    """Refuses what no network can be called with, by the name of the method that has made it."""
+    if not isinstance(batch, Batch):
+        raise UserError(
+            f"{method}.finish() returned a {type(batch).__name__}, but must return a "
+            "vice.methods.Batch"
+        )
+    inputs = batch.inputs
+    right = (
+        isinstance(inputs, list | tuple)
+        and len(inputs) > 0
+        and all(isinstance(each, torch.Tensor) for each in inputs)
+        and all(each.is_floating_point() and each.ndim == 4 and len(each) for each in inputs)
+        and len({each.shape[1:] for each in inputs}) == 1
+    )
+    if not right:
+        shown = inputs if isinstance(inputs, list | tuple) else [inputs]
+        found = ", ".join(
+            f"{str(each.dtype).removeprefix('torch.')} {tuple(each.shape)}"
+            if isinstance(each, torch.Tensor)
+            else type(each).__name__
+            for each in shown
+        )
+        raise UserError(
+            f"{method}.finish() returned a batch of {found or 'no inputs'}, but must return "
+            "floating-point (B, 3, h, w), several of one size"
+        )

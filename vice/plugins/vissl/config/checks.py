@@ -12,7 +12,7 @@ from classy_vision.optim import build_optimizer
 from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
-from vice.methods import build_method
+from vice.methods import build_method, check_made
 from vice.models import build_embedder
 from vice.models.foreign import read_tensors
 from vice.models.uninitialized import Uninitialized
@@ -130,8 +130,8 @@ def _check_built(plain: dict[str, Any], method_groups: Mapping[str, Group]) -> N
         build_embedder(**{**trunk, "weights": None})
     with _blamed("VICE"):
         made = build_method({**plain["VICE"], "CUT_ON": "workers", "PHOTOMETRIC_ON": "workers"})
-        made.head(int(trunk["dim"]))
-        made.loss()
+        head, loss = made.head(int(trunk["dim"])), made.loss()
+    check_made(made, head, loss)
     if made.frozen and trunk["frozen"] is not True:
         raise UserError(
             f"config.MODEL.TRUNK.VICE.frozen={trunk['frozen']}: the method "

@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 from vissl.utils.hydra_config import compose_hydra_configuration
 from yaml import YAMLError
 
@@ -21,12 +21,12 @@ from vice.errors import UserError
 from vice.methods import METHODS, find_method
 from vice.nearest import did_you_mean
 from vice.options import describe
-from vice.paths import experiment_names
 from vice.plugins.vissl.config.config_files import check_file, read_by_hydra
 from vice.plugins.vissl.config.earlier import name_trunk
+from vice.plugins.vissl.config.explain import explain, named, without_vice
 from vice.plugins.vissl.config.interpolations import check_interpolations
 from vice.plugins.vissl.config.options import VISSL
-from vice.plugins.vissl.config.override_form import check_form, no_config
+from vice.plugins.vissl.config.override_form import TOP, check_form
 from vice.plugins.vissl.config.path_overrides import absolute_paths, literal_paths
 from vice.plugins.vissl.config.schema import (
     fill,
@@ -79,20 +79,17 @@ def compose_with_defaults(
         composed = _resolved(composed, finish)
     # ValueError: Hydra means some of its own for the user.
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise UserError(_explain(error, overrides)) from error
+        raise UserError(explain(error, overrides, _nearest)) from error
     except RecursionError as error:
         raise UserError(
-            f"the defaults lists of {' '.join(overrides)} lead back to themselves: take one out"
+            f"the defaults lists of {named(overrides)} lead back to themselves: take one out"
         ) from error
     except YAMLError as error:
         raise UserError(
             f"a config file is not valid YAML: {' '.join(str(error).split())}"
         ) from error
     if "VICE" not in composed.config:
-        raise UserError(
-            f"{' '.join(overrides)} is not a ViCE config: it has no config.VICE; choose one of "
-            f"{', '.join(experiment_names())}"
-        )
+        raise UserError(without_vice(overrides))
     name_trunk(composed.config, overrides)
     _leave_to_others(composed.config, overrides)
     # Struct mode ends: VISSL reads keys that it fills in later.
@@ -116,6 +113,11 @@ def _check_groups(composed: DictConfig, overrides: list[str]) -> None:
             raise UserError(f"{name}={node._value()!r}: must be a group of keys")
         if node is None and f"~{name}" in overrides:
             raise UserError(f"~{name}: a training reads it; leave ~{name} out")
+    for name in set(composed) - TOP:
+        raise UserError(
+            f"{named(overrides)}: {name} stands beside config:, where nothing reads it; write it "
+            "below config:, indented"
+        )
 
 
 def help_text(overrides: list[str]) -> str:
@@ -162,7 +164,7 @@ def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
     for key in keys:
         # Hydra's overrides know only what stands in a file.
         if key.startswith("~") and key[1:] in known:
-            raise UserError(f"{key[1:]} is missing: must be {known[key[1:]]}")
+            raise UserError(f"{key[1:]} is missing: must be {known[key[1:]]}; leave {key} out")
     overrides = [
         f"++{text.lstrip('+')}" if key in known else text
         for key, text in zip(keys, overrides, strict=True)
@@ -195,7 +197,16 @@ def _of_files(overrides: tuple[str, ...], read: object) -> bytes:
 
     Serialized: to read that again takes a tenth of a deep copy.
     """
-    return pickle.dumps(_hydra(list(overrides)))
+    composed = _hydra(list(overrides))
+    group = node_at(composed, "config")
+    if not is_group(group):
+        raise UserError(
+            f"{named(overrides)}: its config: holds no keys; leave the line out, or write settings "
+            "below, indented"
+        )
+    if "VICE" not in group:
+        raise UserError(without_vice(overrides))
+    return pickle.dumps(composed)
 
 
 def _set(files: bytes, overrides: list[str]) -> DictConfig | None:
@@ -252,33 +263,6 @@ def change_texts(node: Any, change: Callable[[str], str]) -> None:
             node[key] = change(value)
         elif isinstance(value, dict | list):
             change_texts(value, change)
-
-
-def _explain(error: Exception, overrides: list[str]) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = ". ".join(line for line in lines if not line.startswith("Available options"))
-    name = next((text for text in overrides if text.startswith("config=")), None)
-    missing = re.search(r"Could not (?:find|load) '(config[^']*)'", text)
-    if name and missing and missing[1] != f"config/{name.removeprefix('config=')}":
-        return f"there is no config file {missing[1]}.yaml"
-    if name is None or missing:
-        return no_config(name and name.removeprefix("config="))
-    unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown:
-        key = unknown.group(1)
-        new = re.search(r"full_key: (.+)\.(\w+)$", str(error.__cause__), re.M)
-        if new and new.group(1) == key:
-            return f"{key} has no key {new.group(2)!r} yet: add it with +{key}.{new.group(2)}=VALUE"
-        return f"config key {key!r} does not exist{_nearest(key, name)}"
-    merged = re.fullmatch(r"Error merging override (.+)", text, re.S)
-    if merged:
-        # OmegaConf merges groups with groups, and lists with lists.
-        kind = "a list" if "object_type=list" in str(error.__cause__) else "a group of keys"
-        return f"{merged[1].lstrip('+')}: must be {kind}"
-    said = [override for override in overrides if "${" in override]
-    if said and isinstance(error, InterpolationResolutionError):
-        return f"{text}; check the ${{...}} of {' '.join(said)}"
-    return text
 
 
 def _nearest(key: str, name: str) -> str:

@@ -93,7 +93,7 @@ def check_file(name: str) -> None:
         seen.add(path)
         text = _text(path)
         _check_first_line(path, text)
-        left += _named(text, os.path.dirname(each))
+        left += _named(path, text, os.path.dirname(each))
 
 
 def _text(path: str) -> str:
@@ -116,18 +116,21 @@ def _check_first_line(path: str, text: str) -> None:
         )
 
 
-def _named(text: str, group: str) -> Iterator[str]:
+def _named(path: str, text: str, group: str) -> Iterator[str]:
     """Config files in the defaults list of one, from the root; those that are put elsewhere not.
 
     Args:
-        text: Of the file.
+        path: The file.
+        text: What it holds.
         group: The folder that it lies in, which names without a leading slash start from.
     """
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError:
         return
-    entries = content.get("defaults") if isinstance(content, dict) else None
+    if content is not None and not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, but must hold keys and values")
+    entries = content.get("defaults") if content else None
     for entry in entries if isinstance(entries, list) else ():
         pairs = entry.items() if isinstance(entry, dict) else [("", entry)]
         for key, value in pairs:

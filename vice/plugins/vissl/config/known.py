@@ -72,9 +72,7 @@ def check_whole(plain: Mapping[str, Any]) -> None:
     ruled = _ruled()
     missing = next((key for key in _missing(plain, vissl_defaults(), "") if key not in ruled), None)
     if missing:
-        raise UserError(
-            f"config.{missing} is missing, and VISSL reads it; leave ~config.{missing} out"
-        )
+        raise UserError(f"config.{missing} is missing, and VISSL reads it: do not take it out")
 
 
 def check_kinds(plain: dict[str, Any]) -> None:
@@ -157,6 +155,12 @@ def _unknown(
         key = f"{prefix}{name}"
         if key in _OURS:
             continue
+        if "." in str(name):
+            first, _, rest = str(name).partition(".")
+            raise UserError(
+                f"config key 'config.{key}' has dots in its name, in a file: write its parts as "
+                f"groups, one within the other ({first}: {{{rest}: ...}})"
+            )
         if name not in known:
             yield key, list(map(str, known))
             continue

@@ -16,8 +16,8 @@ from vice.paths import experiment_names
 from vice.redaction import redact
 
 logger = logging.getLogger(__name__)
-#: Names without config. that VISSL reads.
-_TOP = ("config", "node_id", "engine_name")
+#: What stands beside config., and is read.
+TOP = frozenset({"config", "node_id", "engine_name", "VERSION"})
 _KEY = re.compile(r"[+~]{0,2}\w[\w-]*([./@:]\w[\w-]*)*", re.ASCII)
 _SUFFIX = ".yaml"
 
@@ -44,7 +44,8 @@ def check_form(overrides: list[str]) -> list[str]:
     values: dict[str, list[str]] = {}
     for text in checked:
         key, _, value = text.partition("=")
-        values.setdefault(key.lstrip("+~"), []).append(value)
+        if not key.startswith("~"):
+            values.setdefault(key.lstrip("+"), []).append(value)
     for key, given in values.items():
         if len(given) > 1:
             _say_given_twice(key, len(given), redact({key: given[-1]})[key])
@@ -87,7 +88,7 @@ def _checked(text: str, override: Override) -> str:
             f"{text}: settings of Hydra itself change nothing here; leave it out (a run is written "
             "to config.CHECKPOINT.DIR)"
         )
-    if top not in _TOP and (override.is_add() or override.is_force_add()):
+    if top not in TOP and (override.is_add() or override.is_force_add()):
         raise UserError(f"{text}: nothing reads {top}; settings of a training begin with config.")
     if override.key_or_group != "config" or override.package is not None:
         return text

@@ -8,6 +8,7 @@ from classy_vision.hooks import ClassyHook
 from torch import nn
 from vissl.hooks import SSLTensorboardHook
 
+from vice.errors import UserError
 from vice.models import Concepts, Embedder
 
 
@@ -38,9 +39,24 @@ def head_of(task: Any) -> nn.Module:
 
 
 def concepts_of(task: Any) -> Concepts | None:
-    """What the method would export now, if it has concepts."""
-    concepts: Concepts | None = task.method.concepts(head_of(task))
-    return concepts
+    """What the method would export now, if it has concepts.
+
+    Raises:
+        UserError: They are none, or are of another width than the embedding.
+    """
+    concepts: Any = task.method.concepts(head_of(task))
+    dim = int(embedder_of(task).config["dim"])
+    if concepts is None or (isinstance(concepts, Concepts) and concepts.vectors.shape[1] == dim):
+        return concepts
+    what = (
+        f"of width {concepts.vectors.shape[1]}"
+        if isinstance(concepts, Concepts)
+        else f"a {type(concepts).__name__}"
+    )
+    raise UserError(
+        f"{type(task.method).__qualname__}.concepts() returned {what}, but must return "
+        f"vice.models.Concepts of the embedding's width, {dim}, or None"
+    )
 
 
 def writers_of(task: Any) -> list[Any]:

@@ -41,10 +41,12 @@ class FiniteHook(SilentHook):
         self.most = most
         self.in_a_row = 0
         self.total = 0
+        self.untrained = False
 
     def on_start(self, task: Any) -> None:
         """Lets the training step tell of skipped steps."""
         task.finite = self
+        self.untrained = int(task.iteration) == 0
 
     def on_loss_and_meter(self, task: Any) -> None:
         """Looks at the loss; VISSL has just averaged it and read its value."""
@@ -62,7 +64,20 @@ class FiniteHook(SilentHook):
     def on_update(self, task: Any) -> None:
         """A step was taken."""
         del task
-        self.in_a_row = 0
+        self.in_a_row, self.untrained = 0, False
+
+    def on_phase_end(self, task: Any) -> None:
+        """Refuses to export as trained what no step has changed.
+
+        Raises:
+            UserError: The training ends, and all its steps were skipped.
+        """
+        last = task.train_phase_idx == task.num_train_phases - 1
+        if task.train and last and self.untrained and self.total:
+            raise UserError(
+                f"none of the {self.total} steps of this training was finite, so that nothing has "
+                "been learnt: look at what log.txt says of them, and at the images and the loss"
+            )
 
     def skip(self, task: Any, reason: str) -> None:
         """Counts a skipped step.

@@ -1,0 +1,65 @@
+"""What is wrong with overrides, in words with a remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from omegaconf.errors import InterpolationResolutionError
+
+from vice.paths import experiment_names
+from vice.plugins.vissl.config.override_form import no_config
+
+
+def named(overrides: Iterable[str]) -> str:
+    """The config that is named, as it is typed."""
+    return next((text for text in overrides if text.startswith("config=")), "config=NAME")
+
+
+def without_vice(overrides: Iterable[str]) -> str:
+    """What is said of a config that is none of ViCE's."""
+    return (
+        f"{named(overrides)} is not a ViCE config: it has no config.VICE; begin its defaults list "
+        "with one that has, such as '- /config/vice/folder', and end it with '- _self_'; or choose "
+        f"one of {', '.join(experiment_names())}"
+    )
+
+
+def explain(error: Exception, overrides: list[str], nearest: Callable[[str, str], str]) -> str:
+    """What Hydra or OmegaConf objects to, in one message with a remedy.
+
+    Args:
+        error: Theirs.
+        overrides: As they were typed.
+        nearest: Of a key that there is not, and the config, what to add: the nearest key.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = ". ".join(line for line in lines if not line.startswith("Available options"))
+    name = next((text for text in overrides if text.startswith("config=")), None)
+    missing = re.search(r"Could not (?:find|load) '(config[^']*)'", text)
+    if name and missing and missing[1] != f"config/{name.removeprefix('config=')}":
+        return f"there is no config file {missing[1]}.yaml"
+    if name is None or missing:
+        return no_config(name and name.removeprefix("config="))
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        key = unknown.group(1)
+        new = re.search(r"full_key: (.+)\.(\w+)$", str(error.__cause__), re.M)
+        if new and new.group(1) == key:
+            return f"{key} has no key {new.group(2)!r} yet: add it with +{key}.{new.group(2)}=VALUE"
+        return f"config key {key!r} does not exist{nearest(key, name)}"
+    gone = re.search(r"Could not delete from config\. '(.+)' does not exist", text)
+    if gone:
+        return f"~{gone[1]}: there is no such key{nearest(gone[1], name)}"
+    there = re.search(r"Could not append to config\. An item is already at '([^']+)'", text)
+    if there:
+        return f"+{there[1]}: is there already; write it without +"
+    merged = re.fullmatch(r"Error merging override (.+)", text, re.S)
+    if merged:
+        # OmegaConf merges groups with groups, and lists with lists.
+        kind = "a list" if "object_type=list" in str(error.__cause__) else "a group of keys"
+        return f"{merged[1].lstrip('+')}: must be {kind}"
+    said = [override for override in overrides if "${" in override]
+    if said and isinstance(error, InterpolationResolutionError):
+        return f"{text}; check the ${{...}} of {' '.join(said)}"
+    return text
