@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains ViCE through VISSL, on one machine or on SLURM.
+r"""Trains ViCE through VISSL, on one machine or on SLURM.
 
 Usage:
     python tools/run_distributed.py config=NAME [KEY=VALUE ...]

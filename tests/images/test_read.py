@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -327,3 +328,18 @@ def test_pixels_as_they_are_stored(tmp_path, rng, orientation, suffix):
     with Image.open(tmp_path / f"a.{suffix}") as image:
         for shown in (read_image(tmp_path / f"a.{suffix}"), upright_rgb(image)):
             assert np.abs(shown[..., 0] - wanted).max() <= (3 if suffix == "jpg" else 0)
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path):
+    link, pipe = tmp_path / "link.png", tmp_path / "pipe.png"
+    link.symlink_to(tmp_path / "gone.png")
+    os.mkfifo(pipe)
+    said = {
+        link: "is a link to a file that is not there; mend or remove it",
+        pipe: "is no ordinary file, but a pipe, socket or device",
+        tmp_path / "none.png": "no such image file; check the path",
+        tmp_path: "is a folder, and not an image file",
+    }
+    for path, words in said.items():
+        with pytest.raises(ImageError, match=words):
+            read_image(path)

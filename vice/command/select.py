@@ -92,7 +92,11 @@ def main() -> None:
 
     def look(inputs: Inputs) -> None:
         if args.number > len(inputs.images):
-            raise UserError(f"{args.number} images are wanted, and there are {len(inputs.images)}")
+            there = len(inputs.images)
+            raise UserError(
+                f"{args.number} images are wanted, and there are {there}: ask for fewer "
+                f"(--number {there}), or name more folders"
+            )
         broken = [path for path in inputs.images if {"\n", "\r"} & set(str(path))]
         if broken:
             raise UserError(

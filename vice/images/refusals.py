@@ -52,6 +52,10 @@ def reasons(path: str | Path) -> Iterator[None]:
     if os.path.isdir(path):
         raise ImageError(f"{path} is a folder, and not an image file: name the images in it")
     if not os.path.isfile(path):
+        if os.path.islink(path) and not os.path.exists(path):
+            raise ImageError(f"{path}: is a link to a file that is not there; mend or remove it")
+        if os.path.exists(path):
+            raise ImageError(f"{path}: is no ordinary file, but a pipe, socket or device")
         raise ImageError(f"{path}: no such image file; check the path or the image list")
     try:
         if path.stat().st_size == 0:
