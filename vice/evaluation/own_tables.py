@@ -41,7 +41,7 @@ from vice.evaluation.own_readouts import (
     own_settings,
     position_readouts,
 )
-from vice.evaluation.paired import LACKING, difference, shown_difference
+from vice.evaluation.paired import LACKING, RowScore, difference, row_score, shown_difference
 from vice.evaluation.position_counts import R2, R2_SUMS, r2_scores
 from vice.names import printable
 from vice.runtime.run_folder import PER_IMAGE_NAME
@@ -164,20 +164,14 @@ def _differences(table: OwnTable, names: Sequence[str], against: str | None) -> 
     )
 
 
-def _row_scores(
-    results: Sequence[Mapping[str, Any]],
-) -> dict[str, tuple[float | None, np.ndarray]]:
+def _row_scores(results: Sequence[Mapping[str, Any]]) -> dict[str, RowScore]:
     """Means over the seeds of a row: name to the score and its resampled values."""
     drawn, scores = [_resample(result) for result in results], [named_scores(r) for r in results]
-    found = {}
-    for name in drawn[0]:
-        if not all(name in each for each in drawn):
-            continue
-        values = [each[name][0] for each in scores]
-        known = [value for value in values if value is not None]
-        mean = statistics.fmean(known) if len(known) == len(values) else None
-        found[name] = mean, np.mean([each[name] for each in drawn], axis=0)
-    return found
+    return {
+        name: row_score(name, [of[name][0] for of in scores], [each[name] for each in drawn])
+        for name in drawn[0]
+        if all(name in each for each in drawn)
+    }
 
 
 def _resample(result: Mapping[str, Any]) -> dict[str, np.ndarray]:
