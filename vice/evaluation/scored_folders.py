@@ -23,6 +23,11 @@ OF_THEIR_OWN = ("position", "boundaries", "masks")
 _STOPPED, _EMPTY = "its evaluation did not end", "it is empty"
 #: How far down results are looked for: in folders of outputs of `vice score`.
 _LEVELS = 2
+#: And in a folder whose own ``results.json`` is no evaluation's: the demo's are in eval/NAME/KIND.
+_LEVELS_BELOW = 3
+#: Entries that all results have, but those of masks, which the kind alone tells.
+_MARKS = ("protocol", "spec")
+_OTHERS = "was not written by an evaluation of ViCE"
 
 
 def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[dict[str, Any]]:
@@ -47,8 +52,8 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
                 f"{file} holds the read-out {result['kind']}, which is not taken under a protocol: "
                 "leave its folder out"
             )
-        if result.get("kind") not in KINDS:
-            raise UserError(f"{file} was not written by an evaluation of ViCE")
+        if result.get("kind") not in [*KINDS]:
+            raise UserError(f"{file} {_OTHERS}: {_instead(folder)}")
         if "protocol" not in result:
             raise UserError(f"{file} names no protocol: it is of an older version; evaluate again")
         if whole:
@@ -63,13 +68,25 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
 def spread(folders: Sequence[str | Path]) -> list[Path]:
     """All folders with results, in place of those that they lie in, such as score.py's.
 
-    Those of a folder whose evaluation was stopped are among them, to be told of.
+    Those of a folder whose evaluation was stopped are among them, to be told of. A ``results.json``
+    of another origin, such as the demo's, is told of and left out, and what lies in its folder is
+    taken; where there is nothing else, it stays for `read_results` to refuse.
     """
     found: list[Path] = []
     for folder in map(Path, folders):
-        inside = [place for place in folders_within(folder, _LEVELS) if _is_shown(place)]
+        inside: dict[Path, None] = {}
+        for place in folders_within(folder, _LEVELS):
+            if _is_shown(place):
+                below = _LEVELS_BELOW if _is_of_others(place) else 0
+                shown = (each for each in folders_within(place, below) if _is_shown(each))
+                inside |= dict.fromkeys(shown)
         found += inside or [folder]
-    return found
+    others = [place for place in dict.fromkeys(found) if _is_of_others(place)]
+    if len(others) == len({*found}):
+        return found
+    for place in others:
+        logger.warning("left out: %s %s", place / RESULTS_NAME, _OTHERS)
+    return [place for place in found if place not in others]
 
 
 def divide_folders(folders: Iterable[str | Path]) -> tuple[list[Path], list[dict[str, Any]]]:
@@ -132,11 +149,33 @@ def _unfinished(folder: Path) -> str:
     return "" if names else _EMPTY
 
 
+def _is_of_others(folder: Path) -> bool:
+    """Whether ``results.json`` of a folder is whole, and not an evaluation's that was changed."""
+    try:
+        result = read_json(folder / RESULTS_NAME, "", object)
+    except UserError:
+        # Without a file, or with a broken one: whoever reads it says so.
+        return False
+    if not isinstance(result, dict):
+        return True
+    kind = result.get("kind")
+    known = isinstance(kind, str) and kind in (*KINDS, *OF_THEIR_OWN)
+    return not known and not any(name in result for name in _MARKS)
+
+
 def _is_shown(folder: Path) -> bool:
     """Whether a folder among others is one of results, or would be, had its evaluation ended."""
     why = _unfinished(folder)
     read_out = folder.name in (*KINDS, *OF_THEIR_OWN)
     return has_results(folder) or why == _STOPPED or (why == _EMPTY and read_out)
+
+
+def _instead(folder: Path) -> str:
+    """What to name instead of a folder whose ``results.json`` is no evaluation's."""
+    inside = [place for place in folders_within(folder, _LEVELS_BELOW) if has_results(place)][1:]
+    if inside:
+        return f"name the folders in it, such as {inside[0]}"
+    return "name a folder that one has written"
 
 
 def _where(folder: Path) -> str:
