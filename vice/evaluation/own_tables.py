@@ -39,6 +39,7 @@ from vice.evaluation.own_readouts import (
     is_share,
     named_scores,
     own_settings,
+    own_title,
     position_readouts,
 )
 from vice.evaluation.paired import LACKING, RowScore, difference, row_score, shown_difference
@@ -94,7 +95,7 @@ def make_own_tables(
                     f"({result['kind']}): name {twice[0]['folder']} or {result['folder']} only"
                 )
             row.append(result)
-        tables.append(OwnTable(settings["title"], settings["images"], rows))
+        tables.append(OwnTable(own_title(members), settings["images"], rows))
     return _told_apart(tables)
 
 
