@@ -147,8 +147,8 @@ def test_named_masks_are_paired_image_by_image(rng, tmp_path):
 def position(rng, seed, interval):
     """A result of made-up numbers, as the evaluation writes it; R² may be below 0."""
 
-    def some(*names):
-        values = {name: float(rng.uniform(-0.2, 1)) for name in names}
+    def some(*names, least=0.0):
+        values = {name: float(rng.uniform(least, 1)) for name in names}
         ends = {name: [value - 0.1, value + 0.05] for name, value in values.items()}
         return values, ends if interval else None
 
@@ -157,7 +157,7 @@ def position(rng, seed, interval):
         return {**values, "interval": ends}
 
     def once():
-        r2, ends = some("x", "y")
+        r2, ends = some("x", "y", least=-0.2)
         clusters = {"3": {name: readout() for name in ("greedy", "hungarian")}}
         return {"r2": r2, "r2_interval": ends, "linear": readout(), "clusters": clusters}
 

@@ -42,10 +42,11 @@ from vice.evaluation.own_readouts import (
     own_title,
     position_readouts,
 )
-from vice.evaluation.paired import LACKING, RowScore, difference, row_score, shown_difference
+from vice.evaluation.paired import RowScore, difference, row_score, shown_difference
 from vice.evaluation.position_counts import R2, R2_SUMS, r2_scores
+from vice.evaluation.whole_results import LACKING, check_own, mapping_of
 from vice.names import printable
-from vice.runtime.run_folder import PER_IMAGE_NAME
+from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,8 @@ def make_own_tables(
     """
     settled = []
     for result in results:
-        try:
-            settled.append((own_settings(result), result))
-            named_scores(result)
-        except LACKING as error:
-            raise _not_whole(result, error) from error
+        check_own(result, Path(result.get("folder", "?")) / RESULTS_NAME)
+        settled.append((own_settings(result), result))
     tables = []
     for settings, members in by_settings(settled):
         check_one_model(members)
@@ -220,7 +218,8 @@ def _resample_position(result: Mapping[str, Any], path: Path) -> dict[str, np.nd
         for name, scores in position_readouts(result["position"][when]):
             size, _, matching = name.partition(" ")
             table = tables[f"{when} {size}"]
-            mapping = torch.tensor(scores["mapping"]) if matching else table.total().identity()
+            held = mapping_of(scores, sizes[size], classes) if matching else None
+            mapping = table.total().identity() if held is None else torch.tensor(held)
             given = {name: resampled_mapping(matching, mapping)}
             values = resampled_scores(table, given, over=over)[name]
             found |= {f"{when} {name} {METRICS[m]}": of for m, of in values.items()}

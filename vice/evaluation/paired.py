@@ -33,12 +33,11 @@ from vice.evaluation.intervals import (
 )
 from vice.evaluation.matchings import match
 from vice.evaluation.results import scores
+from vice.evaluation.whole_results import LACKING, mapping_of
 from vice.names import printable
 from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
 
 METRICS = ("miou", "accuracy")
-#: What reading a result that is not whole raises.
-LACKING = (AttributeError, KeyError, TypeError, ValueError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -263,7 +262,8 @@ def _tables(
     if matching in MATCHED_ANEW:
         mapping = match(matching, total)
     else:
-        mapping = torch.tensor(said["mapping"]) if matching else total.identity()
+        held = mapping_of(said, sizes[name], len(classes)) if matching else None
+        mapping = total.identity() if held is None else torch.tensor(held)
     again = scores(total, mapping, classes, over=over)["miou"]
     if said["miou"] is not None and (again is None or abs(again - said["miou"]) > 1e-9):
         raise UserError(
