@@ -59,27 +59,14 @@ def check_own(result: Mapping[str, Any], file: Path) -> None:
         UserError: As there.
     """
     try:
-        own_settings(result), own_title([result])
-        _check(result, "spec", str)
-        _check(result, "seed", int)
-        data = result["dataset"]
+        own_settings(result)
+        own_title([result])
         if result["kind"] == "position":
             _check_described(result)
             _check_protocol(result)
             _check_position(result)
         else:
-            for name, kind in (("name", str), ("split", str), ("images", int)):
-                _check(data, name, kind)
-            _check(data, "list_checksum", str)
-        if result["kind"] == "masks":
-            _check_names("classes", result["classes"])
-            _check_interval("masks", result["masks"].get("interval"), MASK_NAMES)
-        if result["kind"] == "boundaries":
-            _check(result["concepts"], "number", int)
-            _check(result["concepts"], "from", str)
-            if not _is_number(result["tolerance"]):
-                raise ValueError(f"tolerance is {result['tolerance']!r}")
-            _check_interval("outlines", result["boundaries"].get("interval"), OUTLINE_NAMES)
+            _check_sums(result)
         for name, (value, _) in named_scores(result).items():
             _check_score(name, value, share=is_share(name))
     except LACKING as error:
@@ -176,6 +163,23 @@ def _check_position(result: Mapping[str, Any]) -> None:
         held.append({*found})
     if held[0] != held[1]:
         raise ValueError("position before and after hold different read-outs")
+
+
+def _check_sums(result: Mapping[str, Any]) -> None:
+    """Outlines and masks, whose scores follow from sums over images."""
+    _check(result, "spec", str)
+    _check(result, "seed", int)
+    for name, kind in (("name", str), ("split", str), ("images", int), ("list_checksum", str)):
+        _check(result["dataset"], name, kind)
+    if result["kind"] == "masks":
+        _check_names("classes", result["classes"])
+        _check_interval("masks", result["masks"].get("interval"), MASK_NAMES)
+        return
+    _check(result["concepts"], "number", int)
+    _check(result["concepts"], "from", str)
+    if not _is_number(result["tolerance"]):
+        raise ValueError(f"tolerance is {result['tolerance']!r}")
+    _check_interval("outlines", result["boundaries"].get("interval"), OUTLINE_NAMES)
 
 
 def _check(of: Mapping[str, Any], name: str, kind: type) -> None:
