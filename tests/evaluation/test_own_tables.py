@@ -5,21 +5,28 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.evaluation.test_compare import linear
 from tests.evaluation.test_image_sums import outlines
+from tests.evaluation.test_intervals import loop_match, loop_scores
 from vice.errors import UserError
+from vice.evaluation.compare import make_tables
 from vice.evaluation.evaluate_boundaries import BoundaryReadout
 from vice.evaluation.image_counts import save_image_tables
 from vice.evaluation.image_sums import resampled_sums, sum_intervals
+from vice.evaluation.intervals import RESAMPLES
 from vice.evaluation.mask_scores import MASK_SUMS, mask_scores
 from vice.evaluation.outline_sums import outline_scores, outline_sums
 from vice.evaluation.own_readouts import WHEN, position_lines
 from vice.evaluation.own_tables import make_own_tables, own_sections
+from vice.evaluation.position_counts import PositionCounts
+from vice.evaluation.position_scores import PixelSample, ReadOuts, measure_bias
 from vice.evaluation.scored_folders import divide_folders
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,8 +147,8 @@ def test_named_masks_are_paired_image_by_image(rng, tmp_path):
 def position(rng, seed, interval):
     """A result of made-up numbers, as the evaluation writes it; R² may be below 0."""
 
-    def some(*names):
-        values = {name: float(rng.uniform(-0.2, 1)) for name in names}
+    def some(*names, least=0.0):
+        values = {name: float(rng.uniform(least, 1)) for name in names}
         ends = {name: [value - 0.1, value + 0.05] for name, value in values.items()}
         return values, ends if interval else None
 
@@ -150,7 +157,7 @@ def position(rng, seed, interval):
         return {**values, "interval": ends}
 
     def once():
-        r2, ends = some("x", "y")
+        r2, ends = some("x", "y", least=-0.2)
         clusters = {"3": {name: readout() for name in ("greedy", "hungarian")}}
         return {"r2": r2, "r2_interval": ends, "linear": readout(), "clusters": clusters}
 
@@ -174,6 +181,70 @@ def test_every_figure_is_the_one_that_its_read_out_prints(rng, interval):
     r2 = [each["position"]["before"]["r2"]["x"] for each in seeds]
     shown = section.lines[0][section.head.index("before r2 x")]
     assert shown == f"{np.mean(r2):.3f} ± {np.std(r2, ddof=1):.3f}"
+
+
+def write_position(folder, rng, vague=0.3, seed=0):
+    """The positional bias of made-up vectors around those of three classes; returns its counts."""
+    samples = []
+    for _ in range(2):
+        labels = torch.from_numpy(rng.integers(0, 3, 20 * IMAGES))
+        places = torch.from_numpy(rng.random((len(labels), 2))).float()
+        vectors = torch.eye(3)[labels] + vague * torch.from_numpy(rng.normal(size=(len(labels), 3)))
+        images = torch.arange(IMAGES).repeat(20)
+        samples.append(PixelSample(vectors.float(), places, labels, images))
+    result = linear(folder.name, seed)
+    del result["linear"]
+    result |= {"kind": "position", "classes": ["a", "b", "c"]}
+    result["protocol"]["title"] = "native, linear_optimizer=lbfgs (0123456789ab)"
+    result["arguments"]["clusters"] = [3, 7]
+    result["dataset"]["images"]["score"] = IMAGES
+    counts = PositionCounts(samples[1].images, IMAGES, 3, "present")
+    asked = ReadOuts(("a", "b", "c"), (3, 7), spherical=False, iterations=20)
+    result["position"] = measure_bias(*samples, asked, counts)
+    folder.mkdir()
+    save_image_tables(folder / "per_image.npz", counts.tables, counts.sums)
+    (folder / "results.json").write_text(json.dumps(result))
+    return counts.tables
+
+
+def test_a_matching_taken_anew_is_centered_before_it_is_subtracted(rng, tmp_path):
+    counts = [write_position(tmp_path / n, rng, v) for n, v in (("a", 0.3), ("b", 3.0))]
+    tables = tables_of([tmp_path / "a", tmp_path / "b"])
+    _, section = own_sections(tables)
+    shown = dict(zip(section.head, section.lines[0], strict=True))
+    for when, k, m in product(WHEN, (3, 7), (0, 1)):
+        drawn, points = [], []
+        for of in counts:
+            table = of[f"{when} {k}"]
+            whole = np.zeros((IMAGES, k, 3), np.int64)
+            for i, (start, end) in enumerate(pairwise(table.starts)):
+                whole[i].reshape(-1)[table.cells[start:end]] = table.counts[start:end]
+            points.append(loop_scores(whole.sum(0), loop_match(whole.sum(0)))[m])
+            values = []
+            for resample in range(RESAMPLES):
+                chosen = np.random.default_rng([0, resample]).integers(IMAGES, size=IMAGES)
+                total = whole[chosen].sum(0)
+                values.append(loop_scores(total, loop_match(total))[m])
+            drawn.append(np.clip(np.array(values) + points[-1] - np.median(values), 0, 1))
+        low, high = np.quantile(drawn[1] - drawn[0], [0.025, 0.975])
+        within = " (within)" if low <= 0 <= high else ""
+        expected = f"{100 * (points[1] - points[0]):+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+        assert shown[f"{when} {k} hungarian {('mIoU', 'accuracy')[m]}"] == expected + within
+
+
+def test_the_protocol_is_called_as_in_other_tables(rng):
+    """Results of earlier versions, which have no title, are in the same table."""
+    results = [position(rng, seed, True) for seed in range(2)]
+    plain = "msrc21 test, positional bias, native (0123456789ab)"
+    assert [table.title for table in make_own_tables(results)] == [plain]
+    title = "native, linear_optimizer=lbfgs (0123456789ab)"
+    results[1]["protocol"]["title"] = title
+    (table,) = make_own_tables(results)
+    assert table.title == f"msrc21 test, positional bias, {title}"
+    others = [linear(seed=seed) for seed in range(2)]
+    others[1]["protocol"]["title"] = title
+    (other,) = make_tables(others)
+    assert other.title == f"msrc21 test, linear, {title}"
 
 
 def test_command_line(rng, tmp_path):

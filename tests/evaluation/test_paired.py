@@ -9,15 +9,21 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from tests.evaluation.test_compare import ROOT, linear
 from tests.evaluation.test_intervals import keep, loop_match, loop_scores
 from vice.errors import UserError
-from vice.evaluation.compare import make_tables
+from vice.evaluation.compare import make_tables, readouts
 from vice.evaluation.comparison_page import to_html, to_markdown
 from vice.evaluation.image_counts import save_image_tables
-from vice.evaluation.intervals import RESAMPLES, score_intervals
-from vice.evaluation.paired import pair_tables, pairing_sections
+from vice.evaluation.intervals import (
+    MATCHED_ANEW,
+    RESAMPLES,
+    resampled_mapping,
+    score_intervals,
+)
+from vice.evaluation.paired import difference, pair_tables, pairing_sections, row_score
 from vice.evaluation.scored_folders import read_results
 
 IMAGES = 30
@@ -48,26 +54,75 @@ def write(folder, whole, kind="linear", spec=None, seed=0):
         name = "linear"
     else:
         name, matched = str(whole.shape[1]), {}
-        greedy = torch.arange(whole.shape[1]) % 2
-        for matching, mapping in (("greedy", greedy), ("hungarian", total.hungarian())):
+        mappings = {"greedy": torch.arange(whole.shape[1]) % whole.shape[2]}
+        mappings |= {matching: getattr(total, matching)() for matching in MATCHED_ANEW}
+        given = {m: resampled_mapping(m, mapping) for m, mapping in mappings.items()}
+        intervals = score_intervals(tables, given)
+        for matching, mapping in mappings.items():
             scores = {"miou": total.miou(mapping), "accuracy": total.accuracy(mapping)}
+            scores["interval"] = intervals[matching]
             matched[matching] = {**scores, "mapping": mapping.tolist()}
         result |= {"kind": "clusters", "clusters": {name: matched}}
+        result["protocol"]["fields"]["matchings"] = list(mappings)
+        result["classes"] = [chr(ord("a") + c) for c in range(whole.shape[2])]
     folder.mkdir()
     save_image_tables(folder / "per_image.npz", {name: tables})
     (folder / "results.json").write_text(json.dumps(result))
     return folder
 
 
-def loop_differences(one, other, match):
-    """Differences of mIoU and accuracy in each resample, by a loop."""
+def loop_resamples(counts, match):
+    """MIoU and accuracy of each resample of the images, by a loop: (R, 2)."""
     found = []
     for resample in range(RESAMPLES):
-        chosen = np.random.default_rng([0, resample]).integers(IMAGES, size=IMAGES)
-        tables = one[chosen].sum(0), other[chosen].sum(0)
-        scores = [np.array(loop_scores(table, match(table))) for table in tables]
-        found.append(scores[0] - scores[1])
-    return np.quantile(found, [0.025, 0.975], axis=0)
+        chosen = np.random.default_rng([0, resample]).integers(len(counts), size=len(counts))
+        table = counts[chosen].sum(0)
+        found.append(loop_scores(table, match(table)))
+    return np.array(found)
+
+
+def loop_centered(drawn, point):
+    """Resampled scores (R, 2), one by one moved so far that half of them lie below the score."""
+    moved = np.empty_like(drawn)
+    for m, score in enumerate(point):
+        ordered = sorted(drawn[:, m])
+        half = len(ordered) // 2
+        shift = score - (ordered[half - 1] + ordered[half]) / 2
+        moved[:, m] = [min(max(value + shift, 0), 1) for value in drawn[:, m]]
+    return moved
+
+
+def loop_match_iou(table):
+    """Pairs with the greatest sum of IoUs, and for further clusters the greatest of each."""
+    worth = np.zeros(table.shape)
+    for k, c in np.ndindex(table.shape):
+        union = table[k].sum() + table[:, c].sum() - table[k, c]
+        worth[k, c] = table[k, c] / union if union else 0
+    mapping = [int(np.argmax(row)) for row in worth]
+    for cluster, matched in zip(*linear_sum_assignment(-worth), strict=True):
+        mapping[cluster] = matched
+    return mapping
+
+
+MATCHES = {
+    "linear": lambda table: range(table.shape[1]),
+    "greedy": lambda table: [k % table.shape[1] for k in range(len(table))],
+    "hungarian": loop_match,
+    "hungarian_iou": loop_match_iou,
+}
+
+
+def loop_differences(one, other, readout):
+    """Ends of the interval of each metric's difference, by a loop, and the resamples' medians."""
+    name = readout.split()[-1]
+    drawn = []
+    for counts in (one, other):
+        scores = loop_resamples(counts, MATCHES[name])
+        if name.startswith("hungarian"):
+            total = counts.sum(0)
+            scores = loop_centered(scores, loop_scores(total, MATCHES[name](total)))
+        drawn.append(scores)
+    return np.quantile(drawn[0] - drawn[1], [0.025, 0.5, 0.975], axis=0)
 
 
 @pytest.mark.parametrize("kind", ["linear", "clusters"])
@@ -78,8 +133,8 @@ def test_differences_are_those_of_the_same_resamples(kind, rng, tmp_path):
     (pairing,) = pair_tables(make_tables(results))
     assert (pairing.reference, pairing.images, list(pairing.rows)) == ("a", IMAGES, ["b"])
     for readout, found in pairing.rows["b"].items():
-        match = loop_match if "hungarian" in readout else lambda table: range(2)
-        low, high = loop_differences(second, first, match)
+        match = MATCHES[readout.split()[-1]]
+        low, _, high = loop_differences(second, first, readout)
         for m, name in enumerate(("miou", "accuracy")):
             assert found[name].low == pytest.approx(low[m], rel=1e-9)
             assert found[name].high == pytest.approx(high[m], rel=1e-9)
@@ -87,6 +142,86 @@ def test_differences_are_those_of_the_same_resamples(kind, rng, tmp_path):
             value -= loop_scores(first.sum(0), match(first.sum(0)))[m]
             assert found[name].value == pytest.approx(value)
             assert found[name].within == (low[m] <= 0 <= high[m])
+
+
+def draw_clusters(rng, clusters, classes, vague):
+    """Counts of images of few classes each, the clusters of which differ the less, the vaguer."""
+    profiles = 0.02 + 8 * rng.dirichlet(np.full(clusters, vague), classes)
+    whole = np.zeros((IMAGES, clusters, classes), np.int64)
+    for table in whole:
+        for c in rng.choice(classes, 2, replace=False):
+            pixels = int(rng.integers(50, 400))
+            table[:, c] = rng.multinomial(pixels, rng.dirichlet(profiles[c]))
+    return whole
+
+
+@pytest.mark.parametrize(("clusters", "classes"), [(3, 3), (12, 6), (3, 5)])
+def test_differences_of_matchings_taken_anew_lie_around_that_of_the_scores(
+    clusters, classes, rng, tmp_path
+):
+    """A vague embedder gains more by matching anew than a sharp one, and than none."""
+    whole = [draw_clusters(rng, clusters, classes, vague) for vague in (0.5, 5.0)]
+    folders = [write(tmp_path / n, of, "clusters") for n, of in zip("ab", whole, strict=True)]
+    tables = make_tables(read_results(folders))
+    (pairing,) = pair_tables(tables)
+    assert list(pairing.rows["b"]) == [f"{clusters} {m}" for m in ("greedy", *MATCHED_ANEW)]
+    for readout, found in pairing.rows["b"].items():
+        low, median, high = loop_differences(whole[1], whole[0], readout)
+        for m, name in enumerate(("miou", "accuracy")):
+            ends = found[name].low, found[name].high
+            assert ends == pytest.approx((low[m], high[m]), rel=1e-9, abs=1e-12)
+            if "hungarian" in readout:
+                assert abs(median[m] - found[name].value) < 0.1 * (high[m] - low[m])
+    (turned,) = pair_tables(tables, "b")
+    for readout, found in turned.rows["a"].items():
+        for name, each in found.items():
+            other = pairing.rows["b"][readout][name]
+            assert (each.low, each.high) == pytest.approx((-other.high, -other.low), abs=1e-12)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize(
+    "readout",
+    [
+        "27 hungarian",
+        "27 hungarian_iou",
+        "27 greedy",
+        "linear",
+        "linear, best epoch",
+        "retrieval none",
+        "before r2 x",
+        "after 27 hungarian mIoU",
+        "after 27 greedy mIoU",
+    ],
+)
+def test_resamples_of_a_row_are_centered_where_its_own_interval_is(readout, seeds, rng):
+    drawn = [rng.uniform(0.5, 0.7, RESAMPLES) for _ in range(seeds)]
+    scores = rng.uniform(0.4, 0.5, seeds).tolist()
+    score, values = row_score(readout, scores, drawn)
+    assert score == pytest.approx(sum(scores) / seeds)
+    if "hungarian" in readout:
+        assert np.median(values) == pytest.approx(score, abs=1e-12)
+        assert np.ptp(values) == pytest.approx(np.ptp(np.mean(drawn, axis=0)))
+    else:
+        assert np.array_equal(values, np.mean(drawn, axis=0))
+    zero = difference((score, values), row_score(readout, scores, drawn))
+    assert (zero.value, zero.low, zero.high, zero.within) == (0, 0, 0, True)
+    nothing = row_score(readout, [*scores[1:], None], drawn)
+    assert nothing[0] is None and difference((score, values), nothing) is None
+
+
+def test_a_row_of_which_one_is_subtracted_has_the_interval_that_its_result_says(rng, tmp_path):
+    """Less a row without spread, the ends are the row's own, moved by that row's score."""
+    constant = np.repeat(np.array([[[90, 10], [20, 80]]]), IMAGES, axis=0)
+    folders = [write(tmp_path / "a", constant, "clusters")]
+    folders.append(write(tmp_path / "b", draw(rng, 0.7), "clusters"))
+    results = read_results(folders)
+    (pairing,) = pair_tables(make_tables(results))
+    for readout, found in pairing.rows["b"].items():
+        first, second = (readouts(result)[readout] for result in results)
+        for name, each in found.items():
+            ends = [end - first[name] for end in second["interval"][name]]
+            assert [each.low, each.high] == pytest.approx(ends, abs=1e-9)
 
 
 def test_a_pair_tells_apart_what_single_intervals_do_not(rng, tmp_path):

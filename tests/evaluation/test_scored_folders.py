@@ -66,7 +66,7 @@ def test_a_folder_of_results_stands_for_those_in_it(tmp_path) -> None:
     for name in ("score/linear", "score/clusters", "plain", "other/pictures"):
         (tmp_path / name).mkdir(parents=True)
         if name != "other/pictures":
-            (tmp_path / name / "results.json").write_text("{}")
+            (tmp_path / name / "results.json").write_text(json.dumps(linear()))
     named = [tmp_path / name for name in ("score", "plain", "other", "missing")]
     assert spread(named) == [
         tmp_path / "score" / "clusters", tmp_path / "score" / "linear", *named[1:],
@@ -136,6 +136,67 @@ def test_all_results_of_folders_of_any_shape_are_shown(tmp_path):
     assert sorted(found) == wanted and sorted(spread([tmp_path])) == wanted
     (table,) = make_tables(read_results(found))
     assert len(table.rows["run"]["linear"]) == len(places)
+
+
+OTHERS = {
+    "demo": {"title": "ViCE demo", "scores": {}, "versions": {}, "training": {}},
+    "object": {}, "list": [{"image_id": 3, "score": 0.5}], "kind": {"kind": "regression"},
+    "odd kind": {"kind": []}, "number": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("above", ["", "demo", "outputs/demo"])
+@pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
+def test_results_of_others_are_left_out_and_what_lies_in_their_folder_is_taken(
+    content, above, tmp_path, caplog
+):
+    """As the demo lays them out, whichever folder above is named."""
+    demo = tmp_path / above
+    wanted = [demo / "eval" / name / "linear" for name in ("lab", "random", "trained")]
+    for seed, place in enumerate(wanted):
+        place.mkdir(parents=True)
+        (place / "results.json").write_text(json.dumps(linear(seed=seed)))
+    (demo / "results.json").write_text(json.dumps(content))
+    # One more further inside.
+    (demo / "eval" / "results.json").write_text(json.dumps(content))
+    assert spread([tmp_path]) == wanted
+    for place in (demo, demo / "eval"):
+        assert caplog.text.count(f"left out: {place}/results.json was not written") == 1
+    assert spread([demo]) == spread([tmp_path, demo])[: len(wanted)] == wanted
+    (table,) = make_tables(read_results(spread([demo])))
+    assert len(table.rows["run"]["linear"]) == len(wanted)
+
+
+@pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
+def test_results_of_others_alone_are_refused_with_what_to_do(content, tmp_path, caplog):
+    for name in ("other", "mine"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "other" / "results.json").write_text(json.dumps(content))
+    (tmp_path / "mine" / "results.json").write_text(json.dumps(linear()))
+    named = [tmp_path / "other", tmp_path / "mine"]
+    assert spread(named) == spread([tmp_path]) == [tmp_path / "mine"]
+    assert caplog.text.count("other/results.json was not written by an evaluation") == 2
+    (tmp_path / "mine" / "results.json").unlink()
+    caplog.clear()
+    for places in ([named[0]], [tmp_path]):
+        with pytest.raises(
+            UserError, match=r"other/results\.json .*(name a folder|evaluate again)"
+        ):
+            read_results(divide_folders(spread(places))[0])
+    assert "left out" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", [None, 5, [], {}, "lineer"])
+def test_results_whose_kind_was_changed_are_no_others(kind, tmp_path):
+    for seed, name in enumerate(("a", "b")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(linear(seed=seed)))
+    (tmp_path / "b" / "results.json").write_text(json.dumps({**linear(seed=1), "kind": kind}))
+    with pytest.raises(UserError, match=r"b/results\.json was not written"):
+        read_results(divide_folders(spread([tmp_path]))[0])
+    (tmp_path / "b" / "results.json").write_text("{")
+    with pytest.raises(UserError, match=r"b/results\.json is broken"):
+        read_results(divide_folders(spread([tmp_path]))[0])
 
 
 def test_what_a_stopped_evaluation_leaves_is_left_out(tmp_path, caplog) -> None:

@@ -209,14 +209,23 @@ def _table(
             cells.setdefault(row, {}).setdefault(name, []).append(result)
     for folder, first in alike:
         logger.info("%s has the scores of %s once more: they are counted once", folder, first)
-    protocol = members[0]["protocol"]
-    # Results of earlier versions have no title.
-    named = protocol.get("title") or f"{protocol['name']} ({protocol['hash']})"
+    named = protocol_title(members)
     title = f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}, {named}"
     # PyTorch takes seconds to import, and help of tools does without.
     from vice.scoring import mean_over
 
     return ComparisonTable(title, settings, list(columns), rows, mean_over(counted), cells)
+
+
+def protocol_title(results: Sequence[Mapping[str, Any]]) -> str:
+    """How the protocol of results of one way is called, as `Protocol.title` does.
+
+    Args:
+        results: Those of earlier versions have no title.
+    """
+    protocols = [result["protocol"] for result in results]
+    titles = [protocol["title"] for protocol in protocols if protocol.get("title")]
+    return titles[0] if titles else f"{protocols[0]['name']} ({protocols[0]['hash']})"
 
 
 def row_of(spec: str, names: Mapping[str, str]) -> str:

@@ -81,6 +81,15 @@ def resampled_mapping(name: str, mapping: Tensor) -> Tensor | str:
     return name if name in MATCHED_ANEW else mapping
 
 
+def is_matched_anew(readout: str) -> bool:
+    """Whether the resampled scores of a read-out are centered: it is named by its matching.
+
+    Args:
+        readout: For example ``27 hungarian``, or ``before 27 hungarian mIoU``.
+    """
+    return not {*readout.split()}.isdisjoint(MATCHED_ANEW)
+
+
 def score_intervals(
     tables: ImageTables,
     mappings: Mapping[str, Tensor | str],
@@ -132,12 +141,25 @@ def describe_interval(
         center: The scores themselves, where a matching is taken anew in each resample.
     """
     if center is not None:
-        scores = {name: _centered(values, center[name]) for name, values in scores.items()}
+        scores = {name: centered(values, center[name]) for name, values in scores.items()}
     return {
         **{name: interval(values) for name, values in scores.items()},
         **how_found(images, METHOD if center is None else CENTERED),
         "undefined": int(np.isnan(scores["miou"]).sum()),
     }
+
+
+def centered(values: np.ndarray, score: float) -> np.ndarray:
+    """Resampled scores that are moved until the score is their median, and kept in [0, 1].
+
+    Args:
+        values: (R,); NaNs stay.
+        score: Of all images; NaN moves nothing.
+    """
+    known = values[~np.isnan(values)]
+    if len(known) == 0 or np.isnan(score):
+        return values
+    return (values + (score - np.median(known))).clip(0, 1)
 
 
 def how_found(images: int, method: str = METHOD) -> dict[str, Any]:
@@ -217,13 +239,6 @@ def _part_scores(
     classes = _match(counts, mapping) if isinstance(mapping, str) else mapping.numpy()[None]
     confusion = _confusion(counts, classes)
     return {part: _scores(confusion, list(indices), over) for part, indices in parts.items()}
-
-
-def _centered(values: np.ndarray, score: float) -> np.ndarray:
-    known = values[~np.isnan(values)]
-    if len(known) == 0 or np.isnan(score):
-        return values
-    return (values + (score - np.median(known))).clip(0, 1)
 
 
 def _resampled_counts(tables: ImageTables, resamples: int, seed: int) -> Iterator[np.ndarray]:

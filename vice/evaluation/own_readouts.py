@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vice.evaluation.compare import settings_of
+from vice.evaluation.compare import protocol_title, settings_of
 from vice.evaluation.options import percent
 
 WHEN = ("before", "after")
@@ -55,13 +55,12 @@ def named_scores(result: Mapping[str, Any]) -> dict[str, Score]:
 
 
 def own_settings(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What is the same for all results of a table: title, images, and what tells it apart."""
+    """What is the same for all results of a table: kind, images, and what tells it apart."""
     kind, data = result["kind"], result["dataset"]
     if kind == "boundaries":
         concepts = {k: v for k, v in result["concepts"].items() if k not in ("file", "pixels")}
         return {
-            "title": f"{data['name']} {data['split']}, {_KINDS[kind]}, {concepts['number']} "
-            f"concepts ({concepts['from']}), within {result['tolerance']} px",
+            "kind": kind,
             "images": data["images"],
             "data": [data["name"], data["split"], data["list_checksum"]],
             "concepts": concepts,
@@ -69,19 +68,39 @@ def own_settings(result: Mapping[str, Any]) -> dict[str, Any]:
         }
     if kind == "masks":
         return {
-            "title": f"{data['name']} {data['split']}, {_KINDS[kind]}",
+            "kind": kind,
             "images": data["images"],
             "data": [data["name"], data["split"], data["list_checksum"]],
             "classes": result["classes"],
         }
-    protocol = result["protocol"]
     return {
-        "title": f"{data['name']} {data['splits']['score']}, {_KINDS[kind]}, {protocol['name']} "
-        f"({protocol['hash']})",
+        "kind": kind,
         "images": data["images"]["score"],
         "settings": settings_of(result),
         "clusters": list(result["arguments"]["clusters"]),
     }
+
+
+def own_title(results: Sequence[Mapping[str, Any]]) -> str:
+    """Data set, split and kind of a table, and how its results were taken.
+
+    Args:
+        results: Of one table.
+    """
+    result, data = results[0], results[0]["dataset"]
+    kind = result["kind"]
+    if kind == "position":
+        return f"{data['name']} {data['splits']['score']}, {_KINDS[kind]}, " + protocol_title(
+            results
+        )
+    title = f"{data['name']} {data['split']}, {_KINDS[kind]}"
+    if kind == "masks":
+        return title
+    concepts = result["concepts"]
+    return (
+        f"{title}, {concepts['number']} concepts ({concepts['from']}), within "
+        f"{result['tolerance']} px"
+    )
 
 
 def is_share(name: str) -> bool:

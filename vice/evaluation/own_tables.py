@@ -39,12 +39,14 @@ from vice.evaluation.own_readouts import (
     is_share,
     named_scores,
     own_settings,
+    own_title,
     position_readouts,
 )
-from vice.evaluation.paired import LACKING, difference, shown_difference
+from vice.evaluation.paired import RowScore, difference, row_score, shown_difference
 from vice.evaluation.position_counts import R2, R2_SUMS, r2_scores
+from vice.evaluation.whole_results import LACKING, check_own, mapping_of
 from vice.names import printable
-from vice.runtime.run_folder import PER_IMAGE_NAME
+from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,8 @@ def make_own_tables(
     """
     settled = []
     for result in results:
-        try:
-            settled.append((own_settings(result), result))
-            named_scores(result)
-        except LACKING as error:
-            raise _not_whole(result, error) from error
+        check_own(result, Path(result.get("folder", "?")) / RESULTS_NAME)
+        settled.append((own_settings(result), result))
     tables = []
     for settings, members in by_settings(settled):
         check_one_model(members)
@@ -94,7 +93,7 @@ def make_own_tables(
                     f"({result['kind']}): name {twice[0]['folder']} or {result['folder']} only"
                 )
             row.append(result)
-        tables.append(OwnTable(settings["title"], settings["images"], rows))
+        tables.append(OwnTable(own_title(members), settings["images"], rows))
     return _told_apart(tables)
 
 
@@ -164,20 +163,14 @@ def _differences(table: OwnTable, names: Sequence[str], against: str | None) -> 
     )
 
 
-def _row_scores(
-    results: Sequence[Mapping[str, Any]],
-) -> dict[str, tuple[float | None, np.ndarray]]:
+def _row_scores(results: Sequence[Mapping[str, Any]]) -> dict[str, RowScore]:
     """Means over the seeds of a row: name to the score and its resampled values."""
     drawn, scores = [_resample(result) for result in results], [named_scores(r) for r in results]
-    found = {}
-    for name in drawn[0]:
-        if not all(name in each for each in drawn):
-            continue
-        values = [each[name][0] for each in scores]
-        known = [value for value in values if value is not None]
-        mean = statistics.fmean(known) if len(known) == len(values) else None
-        found[name] = mean, np.mean([each[name] for each in drawn], axis=0)
-    return found
+    return {
+        name: row_score(name, [of[name][0] for of in scores], [each[name] for each in drawn])
+        for name in drawn[0]
+        if all(name in each for each in drawn)
+    }
 
 
 def _resample(result: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -225,7 +218,8 @@ def _resample_position(result: Mapping[str, Any], path: Path) -> dict[str, np.nd
         for name, scores in position_readouts(result["position"][when]):
             size, _, matching = name.partition(" ")
             table = tables[f"{when} {size}"]
-            mapping = torch.tensor(scores["mapping"]) if matching else table.total().identity()
+            held = mapping_of(scores, sizes[size], classes) if matching else None
+            mapping = table.total().identity() if held is None else torch.tensor(held)
             given = {name: resampled_mapping(matching, mapping)}
             values = resampled_scores(table, given, over=over)[name]
             found |= {f"{when} {name} {METRICS[m]}": of for m, of in values.items()}

@@ -25,18 +25,19 @@ from vice.evaluation.intervals import (
     MATCHED_ANEW,
     RESAMPLES,
     ResampledScores,
+    centered,
     interval,
+    is_matched_anew,
     resampled_mapping,
     resampled_scores,
 )
 from vice.evaluation.matchings import match
 from vice.evaluation.results import scores
+from vice.evaluation.whole_results import LACKING, mapping_of
 from vice.names import printable
 from vice.runtime.run_folder import PER_IMAGE_NAME, RESULTS_NAME
 
 METRICS = ("miou", "accuracy")
-#: What reading a result that is not whole raises.
-LACKING = (AttributeError, KeyError, TypeError, ValueError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -187,10 +188,32 @@ def _without_counts(table: ComparisonTable) -> dict[str, list[str]]:
 
 
 #: A score (None: there is none) and its values in the resamples.
-_Scores = tuple[float | None, np.ndarray]
+RowScore = tuple[float | None, np.ndarray]
 
 
-def difference(one: _Scores, other: _Scores) -> Difference | None:
+def row_score(
+    readout: str, scores: Sequence[float | None], drawn: Sequence[np.ndarray]
+) -> RowScore:
+    """Mean over the seeds of a row, and its values in the resamples.
+
+    Matchings that are taken anew score too high in a resample, by more in one row than in another,
+    so that a difference does not cancel it: their resamples are centered, as those of the row's own
+    interval are.
+
+    Args:
+        readout: Name of the score.
+        scores: Of each seed; None where there is none, and then the row has none.
+        drawn: (R,) of each seed, in the same resamples.
+    """
+    values = np.mean(drawn, axis=0)
+    known = [score for score in scores if score is not None]
+    if len(known) < len(scores):
+        return None, values
+    mean = statistics.fmean(known)
+    return mean, centered(values, mean) if is_matched_anew(readout) else values
+
+
+def difference(one: RowScore, other: RowScore) -> Difference | None:
     """One score less another over the same resamples; None where there is none."""
     between = interval(one[1] - other[1])
     if one[0] is None or other[0] is None or between is None:
@@ -198,15 +221,14 @@ def difference(one: _Scores, other: _Scores) -> Difference | None:
     return Difference(one[0] - other[0], *between)
 
 
-def _cell(results: Sequence[Mapping[str, Any]], readout: str) -> dict[str, _Scores]:
+def _cell(results: Sequence[Mapping[str, Any]], readout: str) -> dict[str, RowScore]:
     """Means over the seeds of a row: metric to the score and its resampled values."""
     drawn = [_resample(result, readout) for result in results]
-    cell = {}
-    for metric in METRICS:
-        scores = [readouts(result)[readout][metric] for result in results]
-        known = None if None in scores else statistics.fmean(scores)
-        cell[metric] = known, np.mean([each[metric] for each in drawn], axis=0)
-    return cell
+    said = [readouts(result)[readout] for result in results]
+    return {
+        metric: row_score(readout, [of[metric] for of in said], [each[metric] for each in drawn])
+        for metric in METRICS
+    }
 
 
 def _resample(result: Mapping[str, Any], readout: str) -> ResampledScores:
@@ -240,7 +262,8 @@ def _tables(
     if matching in MATCHED_ANEW:
         mapping = match(matching, total)
     else:
-        mapping = torch.tensor(said["mapping"]) if matching else total.identity()
+        held = mapping_of(said, sizes[name], len(classes)) if matching else None
+        mapping = total.identity() if held is None else torch.tensor(held)
     again = scores(total, mapping, classes, over=over)["miou"]
     if said["miou"] is not None and (again is None or abs(again - said["miou"]) > 1e-9):
         raise UserError(

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vice.errors import UserError, brief
-from vice.evaluation.compare import readouts, settings_of
+from vice.errors import UserError
 from vice.evaluation.protocol_effects import KINDS
+from vice.evaluation.whole_results import check_whole
 from vice.nearest import near_path
 from vice.runtime.files import read_json
 from vice.runtime.result_folders import LOGS_NAME, folders_within, has_results
@@ -23,6 +23,11 @@ OF_THEIR_OWN = ("position", "boundaries", "masks")
 _STOPPED, _EMPTY = "its evaluation did not end", "it is empty"
 #: How far down results are looked for: in folders of outputs of `vice score`.
 _LEVELS = 2
+#: And in a folder whose own ``results.json`` is no evaluation's: the demo's are in eval/NAME/KIND.
+_LEVELS_BELOW = 3
+#: Entries one of which all results have, whatever their kind.
+_MARKS = ("protocol", "spec", "masks")
+_OTHERS = "was not written by an evaluation of ViCE"
 
 
 def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[dict[str, Any]]:
@@ -47,12 +52,12 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
                 f"{file} holds the read-out {result['kind']}, which is not taken under a protocol: "
                 "leave its folder out"
             )
-        if result.get("kind") not in KINDS:
-            raise UserError(f"{file} was not written by an evaluation of ViCE")
+        if result.get("kind") not in [*KINDS]:
+            raise UserError(f"{file} {_OTHERS}: {_instead(folder)}")
         if "protocol" not in result:
             raise UserError(f"{file} names no protocol: it is of an older version; evaluate again")
         if whole:
-            _check_whole(result, file)
+            check_whole(result, file)
         results.append({**result, "folder": str(folder)})
     kinds = Counter(result["kind"] for result in results)
     named = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
@@ -63,13 +68,25 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
 def spread(folders: Sequence[str | Path]) -> list[Path]:
     """All folders with results, in place of those that they lie in, such as score.py's.
 
-    Those of a folder whose evaluation was stopped are among them, to be told of.
+    Those of a folder whose evaluation was stopped are among them, to be told of. A ``results.json``
+    of another origin, such as the demo's, is told of and left out, and what lies in its folder is
+    taken; where there is nothing else, it stays for `read_results` to refuse.
     """
     found: list[Path] = []
     for folder in map(Path, folders):
-        inside = [place for place in folders_within(folder, _LEVELS) if _is_shown(place)]
+        inside: dict[Path, None] = {}
+        for place in folders_within(folder, _LEVELS):
+            if _is_shown(place):
+                below = _LEVELS_BELOW if _is_of_others(place) else 0
+                shown = (each for each in folders_within(place, below) if _is_shown(each))
+                inside |= dict.fromkeys(shown)
         found += inside or [folder]
-    return found
+    others = [place for place in dict.fromkeys(found) if _is_of_others(place)]
+    if len(others) == len({*found}):
+        return found
+    for place in others:
+        logger.warning("left out: %s %s", place / RESULTS_NAME, _OTHERS)
+    return [place for place in found if place not in others]
 
 
 def divide_folders(folders: Iterable[str | Path]) -> tuple[list[Path], list[dict[str, Any]]]:
@@ -86,19 +103,21 @@ def divide_folders(folders: Iterable[str | Path]) -> tuple[list[Path], list[dict
         file = folder / RESULTS_NAME
         result = read_json(file, "evaluate again") if file.is_file() else {}
         if result.get("kind") in OF_THEIR_OWN:
-            own.append({**_origin(result), **result, "folder": str(folder)})
+            own.append({**_origin(result, file), **result, "folder": str(folder)})
         else:
             rest.append(folder)
     return rest, own
 
 
-def _origin(result: Mapping[str, Any]) -> dict[str, Any]:
+def _origin(result: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """What stands for the embedder and the seed of masks, which any way may have made."""
     if result["kind"] != "masks":
         return {}
-    source = result.get("source") or {}
-    parts = [str(source[name]) for name in ("masks", "names") if source.get(name)]
-    return {"spec": " by ".join(parts) or "masks", "seed": 0}
+    source = result.get("source", {})
+    names = [source.get(name) for name in ("masks", "names")] if isinstance(source, dict) else [{}]
+    if not all(name is None or isinstance(name, str) for name in names):
+        raise UserError(f"{file} holds the source {source!r}, which is none; evaluate again")
+    return {"spec": " by ".join(name for name in names if name) or "masks", "seed": 0}
 
 
 def _ended(folders: Iterable[str | Path]) -> list[Path]:
@@ -132,11 +151,33 @@ def _unfinished(folder: Path) -> str:
     return "" if names else _EMPTY
 
 
+def _is_of_others(folder: Path) -> bool:
+    """Whether ``results.json`` of a folder is whole, and not an evaluation's that was changed."""
+    try:
+        result = read_json(folder / RESULTS_NAME, "", object)
+    except UserError:
+        # Without a file, or with a broken one: whoever reads it says so.
+        return False
+    if not isinstance(result, dict):
+        return True
+    kind = result.get("kind")
+    known = isinstance(kind, str) and kind in (*KINDS, *OF_THEIR_OWN)
+    return not known and not any(name in result for name in _MARKS)
+
+
 def _is_shown(folder: Path) -> bool:
     """Whether a folder among others is one of results, or would be, had its evaluation ended."""
     why = _unfinished(folder)
     read_out = folder.name in (*KINDS, *OF_THEIR_OWN)
     return has_results(folder) or why == _STOPPED or (why == _EMPTY and read_out)
+
+
+def _instead(folder: Path) -> str:
+    """What to name instead of a folder whose ``results.json`` is no evaluation's."""
+    inside = [place for place in folders_within(folder, _LEVELS_BELOW) if has_results(place)][1:]
+    if inside:
+        return f"name the folders in it, such as {inside[0]}"
+    return "name a folder that one has written"
 
 
 def _where(folder: Path) -> str:
@@ -150,41 +191,3 @@ def _where(folder: Path) -> str:
         return f"name the folders in it, such as {inside[0].parent} ({len(inside)} hold results)"
     near = near_path(folder).removeprefix("; ")
     return near or "is it a results directory?"
-
-
-def _check_whole(result: Mapping[str, Any], file: Path) -> None:
-    """Refuses results that lack what a table takes from them, or hold scores that are none."""
-    try:
-        if not isinstance(settings_of(result)["dataset"], str):
-            raise ValueError("its data set has no name")
-        hash((result["spec"], result["seed"]))
-        found = readouts(result)
-        scores = [s[name] for s in found.values() for name in ("miou", "accuracy")]
-        for name, of in found.items():
-            _check_readout(name, of)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{file} lacks a part that an evaluation writes ({brief(error)}); evaluate again"
-        ) from error
-    wrong = [s for s in scores if s is not None and not (_is_number(s) and 0 <= s <= 1)]
-    if wrong:
-        raise UserError(f"{file} holds the score {wrong[0]!r}, which is none; evaluate again")
-
-
-def _check_readout(name: Any, scores: Mapping[str, Any]) -> None:
-    """Raises a ValueError for what is shown of a read-out and is not what an evaluation writes."""
-    if not isinstance(name, str):
-        raise ValueError(f"a matching is named {name!r}")
-    ious = scores.get("iou_per_class") or {}
-    values = ious.values() if isinstance(ious, dict) else ious
-    if not all(value is None or _is_number(value) for value in values):
-        raise ValueError(f"iou_per_class of {name} holds what is no number")
-    for metric in ("miou", "accuracy"):
-        ends = (scores.get("interval") or {}).get(metric)
-        pair = isinstance(ends, list) and len(ends) == 2 and all(map(_is_number, ends))
-        if ends is not None and not pair:
-            raise ValueError(f"the interval of {name} is {ends!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
