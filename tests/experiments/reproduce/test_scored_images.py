@@ -13,6 +13,7 @@ from vice.experiments.reproduce.outcome import Outcome, RowOutcome
 from vice.experiments.reproduce.scored_images import scored_images
 
 RESULT = {
+    "kind": "linear",
     "dataset": {
         "name": "msrc21",
         "fit_name": "msrc21",
@@ -68,16 +69,32 @@ def test_rows_of_the_same_images_share_a_line(tmp_path, caplog):
 )
 def test_rows_of_other_images_are_told_of(change, tmp_path, caplog):
     lines = scored_images(outcome(tmp_path, a=[RESULT, RESULT], b=[changed(*change)], c=[RESULT]))
-    assert lines[0] == f"{SAID}: 'a', 'c'" and lines[1].endswith(": 'b'") and len(lines) == 3
-    assert lines[2].startswith("- **rows are scored on 2 different sets of images or labels of msr")
+    if change[0] == "dataset":
+        assert lines[0] == f"{SAID}: 'a', 'c'" and lines[1].endswith(": 'b'") and len(lines) == 3
+    else:
+        assert lines[0] == SAID and len(lines) == 2
+    assert lines[-1].startswith("- **rows are of different images or labels of msrc21, and not")
     assert caplog.text.count("not comparable with one another") == 1
+
+
+@pytest.mark.parametrize("more", [{"arguments": {"fraction": 0.1}}, {"kind": "finetune"}])
+def test_what_a_fraction_or_another_evaluation_is_fitted_to_may_differ(more, tmp_path, caplog):
+    few = {**changed("dataset", "list_checksums", "fit", "few"), **more}
+    assert len(scored_images(outcome(tmp_path, a=[RESULT], b=[few]))) == 2 and not caplog.text
+
+
+def test_results_of_earlier_versions_are_taken_for_those_of_the_others(tmp_path, caplog):
+    older = {name: value for name, value in RESULT.items() if name != "content"}
+    assert scored_images(outcome(tmp_path, a=[RESULT], b=[older], c=[older])) == [SAID]
+    assert not caplog.text
 
 
 def test_two_data_sets_of_one_table_are_two_lines(tmp_path, caplog):
     other = changed("dataset", "name", "coco27")
     other["dataset"]["fit_name"] = "coco27"
     first, second = scored_images(outcome(tmp_path, a=[RESULT, other], b=[other]))
-    assert first == SAID and second == SAID.replace("msrc21", "coco27") and not caplog.text
+    assert first == f"{SAID}: 'a'" and not caplog.text
+    assert second == f"{SAID.replace('msrc21', 'coco27')}: 'a', 'b'"
 
 
 def test_what_was_fitted_on_another_set_is_named(tmp_path):

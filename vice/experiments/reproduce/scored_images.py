@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vice.evaluation.content_checksums import content_of
@@ -14,64 +13,70 @@ from vice.runtime.run_folder import RESULTS_NAME
 
 logger = logging.getLogger(__name__)
 _SHOWN = 8
+_PARTS = ("splits", "images", "list_checksums")
 
 
 def scored_images(outcome: Outcome) -> list[str]:
     """Notes for a table: of each data set the splits, how many images, and their lists.
 
-    Rows of one data set that were scored on other images, as after its folder has changed, are
-    told of in the log, too: they cannot be compared.
+    Rows of one data set that were scored on other images, or fitted to others by the same kind of
+    evaluation, as after its folder has changed, are told of in the log, too: they cannot be
+    compared. What a fraction of the labels is fitted to is told, and differs by design.
 
     Args:
         outcome: What has come of the table.
     """
-    found: dict[str, dict[str, _Images]] = {}
+    shown: dict[str, dict[str, None]] = {}
+    held: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row, scored in outcome.rows.items():
         for folder in scored.results:
             file = folder / RESULTS_NAME
             result = read_json(file, "delete it to evaluate again") if file.is_file() else {}
             data = result.get("dataset")
-            if isinstance(data, Mapping):
-                images = _Images(result, data)
-                there = found.setdefault(images.name, {}).setdefault(images.key, images)
-                there.rows[row] = None
-    lines = []
-    for name, versions in found.items():
-        lines += [f"- images: {each.text}{each.of_rows() if len(versions) > 1 else ''}"
-                  for each in versions.values()]  # fmt: skip
-        if len(versions) > 1:
-            said = (
-                f"rows are scored on {len(versions)} different sets of images or labels of {name}, "
-                "and not comparable with one another: delete the results of some to evaluate again"
-            )
-            lines.append(f"- **{said}**")
-            logger.warning("%s", said)
+            if not isinstance(data, Mapping):
+                continue
+            shown.setdefault(_text(data), {})[row] = None
+            roles: dict[str, tuple[str, ...]] = {"score": (str(data.get("name")),)}
+            if not (result.get("arguments") or {}).get("fraction"):
+                roles["fit"] = (str(data.get("name")), str(result.get("kind")))
+            for role, of in roles.items():
+                held.setdefault((role, *of), []).append(_images(result, data, role))
+    lines = [
+        f"- images: {text}{': ' + ', '.join(map(repr, rows)) if len(shown) > 1 else ''}"
+        for text, rows in shown.items()
+    ]
+    for name in dict.fromkeys(name for (_, name, *_), of in held.items() if _differ(of)):
+        said = (
+            f"rows are of different images or labels of {name}, and not comparable with one "
+            "another: delete the results of some to evaluate again"
+        )
+        lines.append(f"- **{said}**")
+        logger.warning("%s", said)
     return lines
 
 
-class _Images:
-    """What a result was fitted to and scored on.
+def _text(data: Mapping[str, Any]) -> str:
+    splits, images, lists = (data.get(part) or {} for part in _PARTS)
+    name, fit = data.get("name"), data.get("fit_name", data.get("name"))
+    other = f" of {fit}" if fit != name else ""
+    said = [
+        f"{verb} {splits[role]}{of} ({images.get(role, '?')} images, list "
+        f"{str(lists.get(role, '?'))[:_SHOWN]})"
+        for role, verb, of in (("fit", "fitted on", other), ("score", "scored on", ""))
+        if splits.get(role)
+    ]
+    return ", ".join([str(name), *said])
 
-    Args:
-        result: Content of a ``results.json``.
-        data: Its data set.
-    """
 
-    def __init__(self, result: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-        parts = [data.get(part) or {} for part in ("splits", "images", "list_checksums")]
-        splits, images, lists = parts
-        fit, self.name = data.get("fit_name", data.get("name")), str(data.get("name"))
-        self.rows: dict[str, None] = {}
-        self.key = json.dumps([fit, parts, content_of(result)], sort_keys=True)
-        other = f" of {fit}" if fit != self.name else ""
-        shown = [
-            f"{verb} {splits[role]}{of} ({images.get(role, '?')} images, list "
-            f"{str(lists.get(role, '?'))[:_SHOWN]})"
-            for role, verb, of in (("fit", "fitted on", other), ("score", "scored on", ""))
-            if splits.get(role)
-        ]
-        self.text = ", ".join([self.name, *shown])
+def _images(result: Mapping[str, Any], data: Mapping[str, Any], role: str) -> dict[str, str]:
+    """What the images of a role are told by; older results do not say what they held."""
+    said = {part: str((data.get(part) or {}).get(role)) for part in _PARTS}
+    said["name"] = str(data.get("fit_name")) if role == "fit" else ""
+    content = content_of(result).items()
+    return said | {name: value for name, value in content if name.endswith(f"({role})")}
 
-    def of_rows(self) -> str:
-        """Whose they are."""
-        return f": {', '.join(map(repr, self.rows))}"
+
+def _differ(found: Sequence[Mapping[str, str]]) -> bool:
+    """Whether two of them say something else of the same."""
+    names = {name for each in found for name in each}
+    return any(len({each[name] for each in found if name in each}) > 1 for name in names)
