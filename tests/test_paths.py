@@ -85,3 +85,12 @@ def test_the_option_of_an_empty_path_is_named(capsys, monkeypatch):
     for text in ("", "coco27="):
         with pytest.raises(UserError, match="--dataset .*: empty"):
             parse_datasets([text])
+
+
+def test_a_config_of_the_folder_that_a_command_is_called_in_is_one(tmp_path, monkeypatch):
+    (tmp_path / "configs" / "config" / "vice").mkdir(parents=True)
+    (tmp_path / "configs" / "config" / "vice" / "own.yaml").touch()
+    with pytest.raises(UserError, match="no config 'own'"):
+        paths.check_config(["config=vice/own"])
+    monkeypatch.chdir(tmp_path)
+    paths.check_config(["config=vice/own"])

@@ -100,7 +100,9 @@ def check_experiment(name: str) -> None:
     Raises:
         UserError: It does not; names a similar one, or all.
     """
-    if name not in experiment_names():
+    # VISSL looks into the folder that a command is called in, too.
+    own = os.path.isfile(os.path.join("configs", "config", f"{name}.yaml"))
+    if name not in experiment_names() and not own:
         known = [each.removeprefix("vice/") for each in experiment_names()]
         short = name.removeprefix("vice/")
         near = did_you_mean(short, known, f"choose one of {', '.join(known)}")

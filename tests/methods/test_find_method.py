@@ -60,6 +60,8 @@ CLASSES = {
     + f"class Mine(Method):\n    Options = Mine_\n{WHOLE}": "no option may be called name",
     f"class Mine(Method):\n    outputs = ['mask']\n{WHOLE}": "outputs are .*, but must map names",
     f"class Mine(Method):\n    outputs = {{'mask': 'one'}}\n{WHOLE}": "but must map names to chan",
+    f"class Mine(Method):\n    sections = {{'METHOD': Method.Options}}\n{WHOLE}":
+        "sections has METHOD, which every training has; take another name",
     f"class Mine(Method):\n    sections = None\n{WHOLE}": "sections are None, but must map names",
     f"class Mine(Method):\n    measures = ('loss',)\n{WHOLE}": "but must be a list of Measure",
     f"class Mine(Method):\n    measures = None\n{WHOLE}": "measures are None, but must be a list",
@@ -96,6 +98,8 @@ def test_a_class_that_no_training_can_be_made_of(text, mine):
         "    def sample(self, source, index, rng, size=3): ...\n",
         "    @staticmethod\n    def sample(source, index, rng): ...\n",
         "    head = lambda self, dim: None\n",
+        "    loss = dict\n",
+        "    import functools\n    head = functools.partialmethod(print)\n",
         "    def loss(self): ...\n    def helper(self, one, two): ...\n",
     ],
 )

@@ -6,17 +6,19 @@ What ships passes all of this too (`tests/methods/test_contract.py`).
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import nn
 
-from vice.errors import UserError, brief
+from vice.errors import UserError
 from vice.methods.base import Method
 from vice.methods.signs import Measure, Sign
 from vice.options import options_of
+
+#: Groups of config.VICE that are there whatever the method.
+_TAKEN = frozenset({"METHOD", "DATASET", "STANDARDIZE", "SCHEDULE", "HEALTH", "TRACKING"})
 
 
 def check_class(name: str, method: type[Method]) -> None:
@@ -68,6 +70,10 @@ def check_made(method: Method, head: Any, loss: Any) -> None:
         if not isinstance(made, nn.Module):
             raise UserError(f"{name}.{part}() returned {_kind(made)}, but must return a nn.Module")
     later = method.trained_later()
+    if not isinstance(later, Mapping):
+        raise UserError(
+            f"{name}.trained_later() returned {_kind(later)}, but must return a mapping"
+        )
     known = dict(head.named_parameters())
     unknown = [key for key in later if key not in known]
     if unknown:
@@ -78,12 +84,6 @@ def check_made(method: Method, head: Any, loss: Any) -> None:
     signs = method.signs()
     if not _all_are(signs, Sign):
         raise UserError(f"{name}.signs() returned {_kind(signs)}, but must return a list of Sign")
-    try:
-        json.dumps(dict(method.provenance()))
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{name}.provenance() returned what JSON has no form for: {brief(error)}"
-        ) from error
 
 
 def _check_calls(name: str, method: type[Method]) -> None:
@@ -91,12 +91,15 @@ def _check_calls(name: str, method: type[Method]) -> None:
         own = inspect.getattr_static(method, each)
         if own is wanted or each.startswith("_"):
             continue
-        called = own.__func__ if isinstance(own, staticmethod | classmethod) else own
         names = list(inspect.signature(wanted).parameters)
+        shown = f"{each}({', '.join(names)})"
+        if not (callable(own) or hasattr(own, "__get__")):
+            raise UserError(f"the method {name!r}: {each} is {_kind(own)}, but must be {shown}")
+        called = own.__func__ if isinstance(own, staticmethod | classmethod) else own
+        # Binding: what else can be called, such as a class, says itself what it is given.
+        if not inspect.isfunction(called):
+            continue
         names = names[1:] if isinstance(own, staticmethod) else names
-        shown = f"{each}({', '.join(list(inspect.signature(wanted).parameters))})"
-        if not callable(called):
-            raise UserError(f"the method {name!r}: {each} is {_kind(called)}, but must be {shown}")
         try:
             inspect.signature(called).bind(*names)
         except TypeError as error:
@@ -117,6 +120,11 @@ def _check_values(name: str, method: type[Method]) -> None:
             raise UserError(
                 f"the method {name!r}: {place} are {value!r}, but must map names to {of}"
             )
+    if clash := {*method.sections} & _TAKEN:
+        raise UserError(
+            f"the method {name!r}: sections has {min(clash)}, which every training has; take "
+            "another name"
+        )
 
 
 def _all_are(values: Any, kind: type) -> bool:

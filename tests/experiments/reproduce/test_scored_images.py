@@ -77,7 +77,10 @@ def test_rows_of_other_images_are_told_of(change, tmp_path, caplog):
     assert caplog.text.count("not comparable with one another") == 1
 
 
-@pytest.mark.parametrize("more", [{"arguments": {"fraction": 0.1}}, {"kind": "finetune"}])
+@pytest.mark.parametrize(
+    "more",
+    [{"arguments": {"fraction": 0.1}}, {"kind": "finetune"}, {"protocol": {"hash": "other"}}],
+)
 def test_what_a_fraction_or_another_evaluation_is_fitted_to_may_differ(more, tmp_path, caplog):
     few = {**changed("dataset", "list_checksums", "fit", "few"), **more}
     assert len(scored_images(outcome(tmp_path, a=[RESULT], b=[few]))) == 2 and not caplog.text
@@ -100,6 +103,12 @@ def test_two_data_sets_of_one_table_are_two_lines(tmp_path, caplog):
 def test_what_was_fitted_on_another_set_is_named(tmp_path):
     (line,) = scored_images(outcome(tmp_path, a=[changed("dataset", "fit_name", "coco27")]))
     assert line.startswith("- images: msrc21, fitted on train of coco27 (276 images, ")
+
+
+@pytest.mark.parametrize("part", ["splits", "images", "list_checksums"])
+@pytest.mark.parametrize("value", [None, 3, [1], "x"])
+def test_results_that_were_changed_end_nothing(part, value, tmp_path):
+    assert scored_images(outcome(tmp_path, a=[changed("dataset", part, value)]))
 
 
 def test_results_without_images_are_left_out(tmp_path):

@@ -121,22 +121,70 @@ def test_what_ships_is_found_to_begin_as_it_must():
     "entry",
     [
         "/config/vice/mine",
-        "mine",
-        "../vice/mine",
+        "vice/mine",
         "/config/vice: mine",
         "{/config/vice: [mine]}",
         "override /config/vice: mine",
         "optional /config/vice: mine",
         "/config/vice/between",
+        "/config/near",
     ],
 )
 def test_a_file_that_a_defaults_list_names_is_looked_at_too(entry, own, tmp_path):
     folder = tmp_path / "configs" / "config" / "vice"
     (folder / "mine.yaml").write_text("config:\n  OPTIMIZER: {num_epochs: 3}\n")
-    (folder / "between.yaml").write_text(HEAD + "defaults:\n  - mine\n")
+    (folder / "between.yaml").write_text(HEAD + "defaults:\n  - /config/vice/mine\n")
+    (tmp_path / "configs" / "config" / "near.yaml").write_text((folder / "mine.yaml").read_text())
     with pytest.raises(UserError, match="as its first line") as error:
         own(HEAD + f"defaults:\n  - /config/vice/folder\n  - {entry}\n  - _self_\n")
-    assert "mine.yaml" in str(error.value)
+    assert "mine.yaml" in str(error.value) or "near.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize("entry", ["near", "/config/vice/between", "vice/between"])
+def test_a_file_beside_the_one_that_names_it_lands_where_that_one_does(entry, own, tmp_path):
+    folder = tmp_path / "configs" / "config"
+    for name in ("near", "vice/mine"):
+        (folder / f"{name}.yaml").write_text("config:\n  OPTIMIZER: {num_epochs: 3}\n")
+    (folder / "vice" / "between.yaml").write_text(HEAD + "defaults:\n  - mine\n")
+    composed = own(HEAD + f"defaults:\n  - /config/vice/folder\n  - {entry}\n  - _self_\n")
+    assert composed.config.OPTIMIZER.num_epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("vice/mine", "# @package config\nOPTIMIZER: {num_epochs: 3}\n"),
+        ("vice/mine", "# @package config.OPTIMIZER\nnum_epochs: 3\n"),
+        ("vice/mine", "\n" + HEAD + "config:\n  OPTIMIZER: {num_epochs: 3}\n"),
+        ("mine", "OPTIMIZER: {num_epochs: 3}\n"),
+    ],
+)
+def test_what_hydra_puts_in_place_needs_no_first_line(place, text, own, tmp_path):
+    (tmp_path / "configs" / "config" / f"{place}.yaml").write_text(text)
+    composed = own(HEAD + f"defaults:\n  - /config/vice/folder\n  - /config/{place}\n  - _self_\n")
+    assert composed.config.OPTIMIZER.num_epochs == 3
+
+
+def test_empty_files_of_a_defaults_list_and_files_of_the_same_name_do_no_harm(own, tmp_path):
+    folder = tmp_path / "configs" / "config"
+    (folder / "vice" / "empty.yaml").write_text("")
+    (folder / "near.yaml").write_text(HEAD + "config: {OPTIMIZER: {num_epochs: 3}}\n")
+    (folder / "vice" / "near.yaml").write_text("config: {OPTIMIZER: {num_epochs: 4}}\n")
+    lines = "defaults:\n  - /config/vice/folder\n  - /config/vice/empty\n  - near\n  - _self_\n"
+    assert own(HEAD + lines).config.OPTIMIZER.num_epochs == 3
+
+
+def test_what_is_looked_up_from_beside_config_may_stand_there(own):
+    text = BODY + 'epochs: 3\nconfig:\n  OPTIMIZER: {num_epochs: "${epochs}"}\n'
+    assert own(HEAD + text).config.OPTIMIZER.num_epochs == 3
+    assert compose(["config=vice/own", "epochs=4"]).config.OPTIMIZER.num_epochs == 4
+    anchor = BODY + "x-views: &views {size: 48}\nconfig:\n  VICE: {VIEWS: *views}\n"
+    assert own(HEAD + anchor).config.VICE.VIEWS.size == 48
+
+
+def test_an_interpolation_that_is_not_closed_is_said(own):
+    with pytest.raises(UserError, match="config=vice/own: .* is not closed"):
+        own(HEAD + BODY + 'config:\n  DATA: {TRAIN: {DATA_PATHS: ["/a/b${x"]}}\n')
 
 
 def test_a_file_that_is_put_elsewhere_by_its_entry_needs_no_first_line(own, tmp_path):

@@ -79,6 +79,16 @@ def test_what_nothing_can_be_trained_with_is_named(returned, said):
         called(Mean(returned))
 
 
+def test_what_goes_wrong_as_health_is_read_is_no_missing_health():
+    class Typo(Mean):
+        @property
+        def health(self):
+            return {"loss": self.no_such_sum}
+
+    with pytest.raises(AttributeError):
+        _ = called(Typo())[0].health
+
+
 def test_without_gradients_none_are_missed():
     with torch.no_grad():
         assert called(Mean())[1].item() == 4
@@ -99,5 +109,5 @@ def test_what_a_method_measures_its_loss_must_say(tmp_path):
     )  # fmt: skip
     hook = HealthHook(str(tmp_path), 1)
     hook.on_start(task)
-    with pytest.raises(UserError, match="the method measures accuracy, which the health of its lo"):
+    with pytest.raises(UserError, match="measures accuracy, which its loss's health does not"):
         hook.on_update(task)

@@ -69,7 +69,7 @@ def test_a_config_has_one_name_however_it_is_typed(name, plus):
     assert check_form([f"{plus}config={name}", f"{EPOCHS}=3"]) == [FOLDER, f"{EPOCHS}=3"]
 
 
-@pytest.mark.parametrize("value", ["", "3", "null", "true", "1.5", "[vice/folder]", "''"])
+@pytest.mark.parametrize("value", ["", "3", "null", "true", "1.5", "[3]", "[]", "''"])
 @pytest.mark.parametrize("first", [[], [FOLDER]])
 def test_what_is_no_name_of_a_config(value, first):
     assert "; add config=NAME with NAME one of " in refused(*first, f"config={value}")
@@ -103,6 +103,12 @@ def test_a_sweep(value):
     assert (f"write a list as {EPOCHS}=[{value}]" in said) == ("(" not in value)
 
 
+def test_configs_of_a_list_are_merged():
+    composed = compose(["config=[vice/demo,vice/folder_imagenet]"])
+    assert composed.config.VICE.VIEWS.size == 128
+    assert check_form(["config=[vice/folder]"]) == ["config=[vice/folder]"]
+
+
 def test_two_configs_are_two_trainings():
     assert refused("config=vice/folder,vice/demo").endswith("one value; start one for each")
 
@@ -119,9 +125,10 @@ def test_settings_of_hydra_change_nothing(text):
     assert refused(FOLDER, text).startswith(f"{text}: settings of Hydra itself change nothing here")
 
 
-@pytest.mark.parametrize("text", ["+foo=3", "++VICE.VIEWS.size=3", "+optimizer/x=3"])
+@pytest.mark.parametrize("text", ["+foo=3", "++VICE.VIEWS.size=3", "+foo={a: 3}"])
 def test_what_nothing_reads(text):
-    assert "settings of a training begin with config." in refused(FOLDER, text)
+    with pytest.raises(UserError, match="nothing reads .*; settings of a training begin with conf"):
+        compose([FOLDER, text])
 
 
 @pytest.mark.parametrize("text", ["~config", FOLDER.replace("config", "~config", 1)])

@@ -19,9 +19,9 @@ _PARTS = ("splits", "images", "list_checksums")
 def scored_images(outcome: Outcome) -> list[str]:
     """Notes for a table: of each data set the splits, how many images, and their lists.
 
-    Rows of one data set that were scored on other images, or fitted to others by the same kind of
-    evaluation, as after its folder has changed, are told of in the log, too: they cannot be
-    compared. What a fraction of the labels is fitted to is told, and differs by design.
+    Rows of one data set and protocol that were scored on other images, or fitted to others, as
+    after its folder has changed, are told of in the log, too: they cannot be compared. What a
+    fraction of the labels is fitted to is told, and differs by design.
 
     Args:
         outcome: What has come of the table.
@@ -36,11 +36,13 @@ def scored_images(outcome: Outcome) -> list[str]:
             if not isinstance(data, Mapping):
                 continue
             shown.setdefault(_text(data), {})[row] = None
-            roles: dict[str, tuple[str, ...]] = {"score": (str(data.get("name")),)}
-            if not (result.get("arguments") or {}).get("fraction"):
-                roles["fit"] = (str(data.get("name")), str(result.get("kind")))
-            for role, of in roles.items():
-                held.setdefault((role, *of), []).append(_images(result, data, role))
+            protocol = result.get("protocol")
+            how = str(protocol.get("hash")) if isinstance(protocol, Mapping) else ""
+            way = (str(data.get("name")), str(result.get("kind")), how)
+            arguments = result.get("arguments")
+            few = isinstance(arguments, Mapping) and arguments.get("fraction")
+            for role in ("score",) if few else ("score", "fit"):
+                held.setdefault((role, *way), []).append(_images(result, data, role))
     lines = [
         f"- images: {text}{': ' + ', '.join(map(repr, rows)) if len(shown) > 1 else ''}"
         for text, rows in shown.items()
@@ -56,7 +58,7 @@ def scored_images(outcome: Outcome) -> list[str]:
 
 
 def _text(data: Mapping[str, Any]) -> str:
-    splits, images, lists = (data.get(part) or {} for part in _PARTS)
+    splits, images, lists = (_mapping(data.get(part)) for part in _PARTS)
     name, fit = data.get("name"), data.get("fit_name", data.get("name"))
     other = f" of {fit}" if fit != name else ""
     said = [
@@ -68,9 +70,13 @@ def _text(data: Mapping[str, Any]) -> str:
     return ", ".join([str(name), *said])
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
 def _images(result: Mapping[str, Any], data: Mapping[str, Any], role: str) -> dict[str, str]:
     """What the images of a role are told by; older results do not say what they held."""
-    said = {part: str((data.get(part) or {}).get(role)) for part in _PARTS}
+    said = {part: str(_mapping(data.get(part)).get(role)) for part in _PARTS}
     said["name"] = str(data.get("fit_name")) if role == "fit" else ""
     content = content_of(result).items()
     return said | {name: value for name, value in content if name.endswith(f"({role})")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import reprlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -34,7 +35,9 @@ class MethodLoss(ClassyLoss):
     @property
     def health(self) -> dict[str, Any]:
         """Of the last step; ``loss`` is the scalar itself where the criterion does not say it."""
-        found = getattr(self.criterion, "health", {})
+        # Statically: what goes wrong as it is read is no missing one.
+        there = inspect.getattr_static(self.criterion, "health", None) is not None
+        found = self.criterion.health if there else {}
         if not isinstance(found, Mapping):
             raise UserError(
                 f"{self._name}.health is {type(found).__name__}, but must be a mapping of names to "

@@ -130,7 +130,8 @@ def _check_batch(method: str, batch: Any) -> None:
         isinstance(inputs, list | tuple)
         and len(inputs) > 0
         and all(isinstance(each, torch.Tensor) for each in inputs)
-        and all(each.is_floating_point() and each.ndim == 4 and len(each) for each in inputs)
+        and all(each.is_floating_point() and each.ndim == 4 for each in inputs)
+        and all(len(each) and each.shape[1] == 3 for each in inputs)
         and len({each.shape[1:] for each in inputs}) == 1
     )
     if not right:

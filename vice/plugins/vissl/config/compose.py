@@ -20,7 +20,7 @@ from yaml import YAMLError
 from vice.errors import UserError
 from vice.methods import METHODS, find_method
 from vice.nearest import did_you_mean
-from vice.options import describe
+from vice.options import describe, flatten
 from vice.plugins.vissl.config.config_files import check_file, read_by_hydra
 from vice.plugins.vissl.config.earlier import name_trunk
 from vice.plugins.vissl.config.explain import explain, named, without_vice
@@ -43,6 +43,8 @@ from vice.runtime.overrides import escape
 _HYDRA = threading.Lock()
 #: An override that names a file; the same key with a group in braces sets values.
 _FILE = re.compile(r"\+?config(/[\w/]+)?=[\w./-]+")
+#: What names begin with that stand beside ``config:`` for YAML's anchors alone.
+_ANCHORS = ("x-", "_", ".")
 #: An override that names a method of somebody else's.
 _METHOD = re.compile(r"\+{0,2}config\.VICE\.METHOD\.name=([\w.]+:\w+)")
 
@@ -113,7 +115,21 @@ def _check_groups(composed: DictConfig, overrides: list[str]) -> None:
             raise UserError(f"{name}={node._value()!r}: must be a group of keys")
         if node is None and f"~{name}" in overrides:
             raise UserError(f"~{name}: a training reads it; leave ~{name} out")
-    for name in set(composed) - TOP:
+    _check_beside(composed, overrides)
+
+
+def _check_beside(composed: DictConfig, overrides: list[str]) -> None:
+    """Refuses what stands beside ``config:`` and is neither looked up by it nor an anchor's."""
+    plain = OmegaConf.to_container(composed, resolve=False)
+    said = "\n".join(text for _, text in flatten(plain))
+    for name in map(str, set(composed) - TOP):
+        if name.startswith(_ANCHORS) or re.search(rf"\$\{{\.*{re.escape(name)}\b", said):
+            continue
+        typed = [each for each in overrides if re.match(rf"\+*{re.escape(name)}\b", each)]
+        if typed:
+            raise UserError(
+                f"{typed[0]}: nothing reads {name}; settings of a training begin with config."
+            )
         raise UserError(
             f"{named(overrides)}: {name} stands beside config:, where nothing reads it; write it "
             "below config:, indented"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -16,6 +16,7 @@ from vice.paths import config_root
 
 #: What makes the settings of a file those of the whole configuration; its first line.
 _PACKAGE = re.compile(r"#\s*@package\s+_global_\s*$")
+_ANY_PACKAGE = re.compile(r"#\s*@package\s+(\S+)\s*$")
 _BYTE_ORDER_MARK = "\ufeff"
 _VARIABLE = re.compile(r"\boc\.env:\s*([^,}\s]+)")
 
@@ -84,16 +85,37 @@ def check_file(name: str) -> None:
         UserError: Hydra would put the settings of one elsewhere, or it is no text in UTF-8.
     """
     places: Any = read_by_hydra()[0]
-    left, seen = [f"config/{name}"], set()
+    # Group: what `config=` names is looked up from there, wherever below it lies.
+    left, seen = [_Named(f"config/{name}", "config", "")], set()
     while left:
         each = left.pop()
-        path = next(filter(os.path.isfile, (os.path.join(p, f"{each}.yaml") for p in places)), None)
+        files = (os.path.join(place, f"{each.name}.yaml") for place in places)
+        path = next(filter(os.path.isfile, files), None)
         if path is None or path in seen:
             continue
         seen.add(path)
         text = _text(path)
-        _check_first_line(path, text)
-        left += _named(path, text, os.path.dirname(each))
+        content = _content(path, text)
+        first = next((line for line in text.splitlines() if line.strip()), "")
+        said = _ANY_PACKAGE.match(first)
+        if len(seen) == 1 or not (said or _lands(content, each.package)):
+            _check_first_line(path, text)
+        package = each.package if said is None else said[1].replace("_global_", "")
+        left += _named(content, each.group, package)
+
+
+class _Named(NamedTuple):
+    """A config file in a defaults list.
+
+    Attributes:
+        name: From the root.
+        group: What names in its own list that begin without a slash start from.
+        package: Where its settings land if it says nothing of it, dotted; empty for the top.
+    """
+
+    name: str
+    group: str
+    package: str
 
 
 def _text(path: str) -> str:
@@ -116,21 +138,32 @@ def _check_first_line(path: str, text: str) -> None:
         )
 
 
-def _named(path: str, text: str, group: str) -> Iterator[str]:
-    """Config files in the defaults list of one, from the root; those that are put elsewhere not.
-
-    Args:
-        path: The file.
-        text: What it holds.
-        group: The folder that it lies in, which names without a leading slash start from.
-    """
+def _content(path: str, text: str) -> dict[Any, Any]:
     try:
-        content = yaml.safe_load(text)
+        content = yaml.safe_load(text.removeprefix(_BYTE_ORDER_MARK))
     except yaml.YAMLError:
-        return
+        # Hydra says what is wrong with it.
+        return {}
     if content is not None and not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, but must hold keys and values")
-    entries = content.get("defaults") if content else None
+    return content or {}
+
+
+def _lands(content: dict[Any, Any], package: str) -> bool:
+    """Whether settings that land in a package are where they are looked for."""
+    settings = {*content} - {"defaults"}
+    return not settings or not package or (package == "config" and "config" not in settings)
+
+
+def _named(content: dict[Any, Any], group: str, package: str) -> Iterator[_Named]:
+    """Config files in the defaults list of one; those that an entry puts elsewhere not.
+
+    Args:
+        content: Of the file.
+        group: What names without a leading slash start from.
+        package: Where its own settings land.
+    """
+    entries = content.get("defaults")
     for entry in entries if isinstance(entries, list) else ():
         pairs = entry.items() if isinstance(entry, dict) else [("", entry)]
         for key, value in pairs:
@@ -138,7 +171,10 @@ def _named(path: str, text: str, group: str) -> Iterator[str]:
             for each in value if isinstance(value, list) else [value]:
                 # A group is a folder; a package behind @ says itself where settings land.
                 name = f"{below}/{each}" if below else str(each)
-                if each is not None and "@" not in name and "${" not in name:
-                    yield os.path.normpath(
-                        name.lstrip("/") if name[:1] == "/" else f"{group}/{name}"
-                    )
+                if each is None or "@" in name or "${" in name:
+                    continue
+                whole = name[:1] == "/"
+                full = os.path.normpath(name.lstrip("/") if whole else f"{group}/{name}")
+                folder = os.path.dirname(name.strip("/") if whole else name).replace("/", ".")
+                lands = folder if whole else ".".join(filter(None, (package, folder)))
+                yield _Named(full, os.path.dirname(full), lands)

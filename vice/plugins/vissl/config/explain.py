@@ -62,4 +62,4 @@ def explain(error: Exception, overrides: list[str], nearest: Callable[[str, str]
     said = [override for override in overrides if "${" in override]
     if said and isinstance(error, InterpolationResolutionError):
         return f"{text}; check the ${{...}} of {' '.join(said)}"
-    return text
+    return text or f"{named(overrides)}: what begins with ${{ somewhere is not closed, or is no key"

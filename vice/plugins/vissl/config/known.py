@@ -156,10 +156,11 @@ def _unknown(
         if key in _OURS:
             continue
         if "." in str(name):
-            first, _, rest = str(name).partition(".")
+            parts = str(name).split(".")
+            shown = ": {".join(parts) + ": ..." + "}" * (len(parts) - 1)
             raise UserError(
                 f"config key 'config.{key}' has dots in its name, in a file: write its parts as "
-                f"groups, one within the other ({first}: {{{rest}: ...}})"
+                f"groups, one within the other ({shown})"
             )
         if name not in known:
             yield key, list(map(str, known))

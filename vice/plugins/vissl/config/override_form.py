@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 #: What stands beside config., and is read.
 TOP = frozenset({"config", "node_id", "engine_name", "VERSION"})
 _KEY = re.compile(r"[+~]{0,2}\w[\w-]*([./@:]\w[\w-]*)*", re.ASCII)
+#: A name that Hydra reads as text without quotes.
+_NAME = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
 _SUFFIX = ".yaml"
 
 
@@ -88,8 +90,6 @@ def _checked(text: str, override: Override) -> str:
             f"{text}: settings of Hydra itself change nothing here; leave it out (a run is written "
             "to config.CHECKPOINT.DIR)"
         )
-    if top not in TOP and (override.is_add() or override.is_force_add()):
-        raise UserError(f"{text}: nothing reads {top}; settings of a training begin with config.")
     if override.key_or_group != "config" or override.package is not None:
         return text
     if override.is_delete():
@@ -98,9 +98,13 @@ def _checked(text: str, override: Override) -> str:
     # The same key with a group in braces sets values.
     if isinstance(name, dict):
         return text
+    # Several: Hydra merges those of a list, one after the other.
+    if isinstance(name, list) and name and all(isinstance(each, str) for each in name):
+        return text
     if not isinstance(name, str) or not name.strip():
         raise UserError(no_config(name))
-    return f"config={os.path.normpath(name.removesuffix(_SUFFIX)).lstrip('/')}"
+    plain = os.path.normpath(name.removesuffix(_SUFFIX)).lstrip("/")
+    return f"config={plain}" if _NAME.fullmatch(plain) else text
 
 
 @cache

@@ -263,7 +263,8 @@ def _check_measured(measures: Sequence[Measure], record: Mapping[str, Any]) -> N
     missing = [each.name for each in measures if each.name not in record]
     if missing:
         raise UserError(
-            f"the method measures {', '.join(missing)}, which the health of its loss does not hold"
+            f"the method measures {', '.join(missing)}, which its loss's health does not hold: "
+            "let it say so, or take it out of measures"
         )
 
 
