@@ -1,6 +1,6 @@
 """Looks at a method of somebody else's before anything is started: can a training be made of it?
 
-What ships passes all of this too (`tests/methods/test_contract.py`).
+What ships passes all of this too (`tests/methods/test_find_method.py`).
 """
 
 from __future__ import annotations
