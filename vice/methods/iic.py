@@ -154,6 +154,7 @@ class IIC(Method):
     """
 
     Options = IICOptions
+    low_precision = True
     sections = {"PHOTOMETRIC": Photometric}  # noqa: RUF012
     measures = (
         Measure("loss", "loss"),

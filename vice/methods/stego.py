@@ -104,6 +104,7 @@ class STEGO(Method):
     Options = StegoOptions
     outputs: ClassVar[Mapping[str, int]] = {"features": 0}
     frozen: ClassVar[bool] = True
+    low_precision: ClassVar[bool] = True
     measures: ClassVar[Sequence[Measure]] = (
         Measure("correspondence", "correspondence"),
         Measure("loss_self", "itself"),

@@ -100,6 +100,12 @@ def test_two_data_sets_of_one_table_are_two_lines(tmp_path, caplog):
     assert second == f"{SAID.replace('msrc21', 'coco27')}: 'a', 'b'"
 
 
+def test_a_table_that_is_written_again_tells_the_log_once(tmp_path, caplog):
+    found = outcome(tmp_path, a=[RESULT], b=[changed("dataset", "splits", "score", "val")])
+    assert scored_images(found) == scored_images(found)
+    assert caplog.text.count("not comparable with one another") == len(found.warnings) == 1
+
+
 def test_what_was_fitted_on_another_set_is_named(tmp_path):
     (line,) = scored_images(outcome(tmp_path, a=[changed("dataset", "fit_name", "coco27")]))
     assert line.startswith("- images: msrc21, fitted on train of coco27 (276 images, ")

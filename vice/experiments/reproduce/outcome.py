@@ -79,8 +79,10 @@ class Outcome:
         rows: Name of the row to what has come of it.
         failures: A line for each row and seed that failed.
         waiting: A line for each that is in SLURM's hands.
+        warnings: What the log was told of the whole table, each once however often it is written.
     """
 
     rows: dict[str, RowOutcome] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)

@@ -53,7 +53,9 @@ def scored_images(outcome: Outcome) -> list[str]:
             "another: delete the results of some to evaluate again"
         )
         lines.append(f"- **{said}**")
-        logger.warning("%s", said)
+        if said not in outcome.warnings:
+            outcome.warnings.append(said)
+            logger.warning("%s", said)
     return lines
 
 

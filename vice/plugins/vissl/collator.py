@@ -47,7 +47,7 @@ _sendable: set[str] = set()
 
 def _check_sendable(collate: Any, collated: Any) -> None:
     """Refuses what cannot be pickled: a queue drops it without a word, and training would wait."""
-    name = f"{getattr(collate, '__qualname__', collate)}"
+    name = str(getattr(collate, "__qualname__", collate))
     if name in _sendable or get_worker_info() is None:
         return
     try:
