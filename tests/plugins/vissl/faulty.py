@@ -6,6 +6,7 @@ Usage: python -m tests.plugins.vissl.faulty HARM:RANK:ITERATIONS[,...] OVERRIDES
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -48,6 +49,11 @@ def _do(harm: str, task: Any) -> None:
         raise FormatError("odd.tif: nothing says what its bands mean; write RGB")
     if harm == "hang":
         time.sleep(600)
+    if harm == "stop":
+        os.kill(os.getpid(), signal.SIGUSR1)
+    if harm == "abort":
+        # Finalization: what a module still holds is destroyed after all that clears up by itself.
+        os.aborting = Aborting()
     if harm == "fill":
         _fill()
     if harm == "free":
@@ -56,6 +62,16 @@ def _do(harm: str, task: Any) -> None:
         task.last_batch.model_output[0].data.fill_(torch.nan)
     if harm == "gradient":
         task.last_batch.model_output[0].register_hook(lambda gradient: gradient * torch.nan)
+
+
+class Aborting:
+    """Ends the process as a destructor in C++ does that meets what it has not reckoned with."""
+
+    def __init__(self) -> None:
+        self.abort = os.abort
+
+    def __del__(self) -> None:
+        self.abort()
 
 
 def _fill() -> None:

@@ -110,6 +110,24 @@ def test_a_rank_that_hangs_is_named(images, tmp_path):
     )
 
 
+@pytest.mark.parametrize("harms", ["abort:1:0", "abort:0:0,abort:1:0"])
+def test_a_rank_that_aborts_after_its_work_has_done_it(images, tmp_path, harms):
+    done = run_faulty(harms, overrides(images, tmp_path / "out", *TWO), real_spawn=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "out" / "vice.safetensors").is_file()
+
+
+def test_a_rank_that_aborts_after_it_was_stopped_is_saved(images, tmp_path):
+    """As when another one has left before its connections are taken down."""
+    command = overrides(images, tmp_path / "out", *TWO)
+    done = run_faulty("stop:0:2,abort:1:0", command, real_spawn=True)
+    assert done.returncode == 75, done.stderr[-3000:]
+    assert "stopped, and saved: the same command goes on" in done.stderr
+    assert run_faulty("none:0:0", command).returncode == 0
+    health = read_health(tmp_path / "out")
+    assert [record["iteration"] for record in health] == list(range(6))
+
+
 def test_a_full_disk_costs_no_training(trained, images, tmp_path):
     """The limit lets the exported weights pass, and no state of training."""
     out = tmp_path / "out"

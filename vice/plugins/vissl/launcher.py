@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -36,7 +38,7 @@ from vice.plugins.vissl.hooks.run import vice_hooks
 from vice.plugins.vissl.option_keys import spelled
 from vice.plugins.vissl.resuming import prepare_resume
 from vice.runtime.folder_lock import sole_launcher
-from vice.runtime.interrupts import held_back
+from vice.runtime.interrupts import end_now, give_up_unread, held_back
 from vice.runtime.own_folder import keep_others_from_run
 from vice.runtime.preemption import SIGNALS, STOPPED, Notice, Preempted, too_early, watch_signals
 from vice.runtime.run_folder import write_overrides
@@ -132,14 +134,33 @@ def _launch(
 
 def _train(local_rank: int, refusals: str, *arguments: Any) -> None:
     """What a spawned process runs; of this module, so that it imports VISSL as ViCE does."""
+    end = SimpleNamespace(status=None)
+    # Last in, first out: whatever the training registers is done before.
+    atexit.register(_leave, end)
     with watch_signals(for_another=True):
         try:
             _distributed_worker(local_rank, *arguments)
+            end.status = 0
+        except Preempted:
+            end.status = STOPPED
+            raise
         except UserError as error:
             # Error file: a process hands its parent a traceback alone, and classes move.
             text = one_line(error).encode("utf-8", "surrogateescape")
             Path(refusals, str(local_rank)).write_bytes(text)
             raise
+
+
+def _leave(end: SimpleNamespace) -> None:
+    """Ends a process that has done its work, with the status of that.
+
+    Static destructors: those of PyTorch's communication may abort a process that another rank has
+    left, which would make a failure of a run that is done, or saved.
+    """
+    if end.status is not None:
+        logging.shutdown()
+        give_up_unread()
+        end_now("", end.status)
 
 
 def _spawn(
