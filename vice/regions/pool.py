@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vice.precision import full_precision
+from vice.regions import compiled
 from vice.regions.means import PooledMeans
 from vice.regions.numbering import RegionIndex, _numbered
 from vice.regions.representatives import COHERENCE_GRADIENTS, Representatives
@@ -94,14 +95,17 @@ def pool_regions(
 def region_means(embeddings: Tensor, numbered: RegionIndex, options: dict[str, bool]) -> Tensor:
     """Region means (R, D) by the fastest path that fits.
 
-    On a GPU with Triton, one fused kernel each way (`vice.regions.kernels`). Elsewhere, in
-    float64, and under `torch.use_deterministic_algorithms`, plain PyTorch (`vice.regions.means`;
-    small maps on a CPU at once, `vice.regions.small_means`).
-    A GPU that has to do without the kernels is logged once.
+    On a GPU with Triton, one fused kernel each way (`vice.regions.kernels`), on a CPU with a C
+    compiler as well (`vice.regions.compiled`). Elsewhere, in float64, and on a GPU under
+    `torch.use_deterministic_algorithms`, plain PyTorch (`vice.regions.means`; small maps on a CPU
+    at once, `vice.regions.small_means`). Where a device has to do without its kernels, that is
+    logged once.
     """
     if (kernels := _kernels_for(embeddings)) is not None:
         return kernels.FusedMeans.apply(embeddings, numbered, options)
     taken = full_precision(embeddings)
+    if compiled.takes(taken):
+        return compiled.CompiledMeans.apply(taken, numbered, options)
     function = PooledSmallMeans if fits(taken, numbered) else PooledMeans
     return function.apply(taken, numbered, options)
 
@@ -183,5 +187,7 @@ def region_representatives(
         taken = full_precision(embeddings)
         small = representatives_fit(taken, numbered)
         function = SmallRepresentatives if small else Representatives
+        if compiled.takes(taken):
+            function = compiled.CompiledRepresentatives
     like = torch.float64 if taken.dtype == torch.float64 else torch.float32
     return function.apply(taken, prototypes.to(like), numbered, options)

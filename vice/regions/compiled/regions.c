@@ -1,0 +1,589 @@
+/* Region means and representatives of upsampled embeddings, forward and backward, on a CPU.
+ *
+ * Formulas and names as in vice/regions/means.py and representatives.py. A block is the pixels
+ * between the same four cells, a patch those of one region in a block. Cells are mixed for each
+ * pixel outright, down once for each line of a block and then across, in the first-level cache;
+ * what a pixel gives to its cells is summed up over a patch, or a block, as a handful of scalars.
+ * A map is computed by one thread, in one order, so results do not depend on how many there are.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EPSILON 1e-12f
+/* (8 units of rounding) squared, and not: a shorter mix, or distance, is nothing but rounding. */
+#define NOISE 9.5367431640625e-7f
+#define PATCH_PIXELS 256
+
+/* What all maps of a batch have in common. */
+typedef struct {
+    const float *cells;    /* (maps, grid_height, grid_width, dim) */
+    const int32_t *row;    /* (maps, height, width), region of each pixel, counted over all maps */
+    const int32_t *bounds; /* (maps + 1), where the regions of each map begin */
+    const int32_t *y_low, *x_low;    /* cell before each pixel, along each axis */
+    const float *y_share, *x_share;  /* share of the cell after it */
+    int32_t dim, grid_height, grid_width, height, width;
+    int32_t first, last; /* the maps that are computed now */
+    int32_t *next;       /* the first of them that no thread has taken */
+} Batch;
+
+/* One map. */
+typedef struct {
+    const float *cells;
+    const int32_t *row;
+    int32_t first, last;
+    int64_t pixels; /* place of its first pixel */
+    int64_t places; /* place of its first cell */
+} Map;
+
+/* The pixels between the same four cells. */
+typedef struct {
+    int32_t top, bottom, left, right;
+    int64_t corner[4]; /* places of the cells, within the map */
+} Block;
+
+static int take(const Batch *batch, Map *map) {
+    int32_t number = __atomic_fetch_add(batch->next, 1, __ATOMIC_RELAXED);
+    if (number >= batch->last) return 0;
+    map->pixels = (int64_t)number * batch->height * batch->width;
+    map->places = (int64_t)number * batch->grid_height * batch->grid_width;
+    map->cells = batch->cells + map->places * batch->dim;
+    map->row = batch->row + map->pixels;
+    map->first = batch->bounds[number];
+    map->last = batch->bounds[number + 1];
+    return 1;
+}
+
+/* The next block in scan order; begins with one that is zero. */
+static int advance(const Batch *batch, Block *block) {
+    if (block->right < batch->width && block->bottom) {
+        block->left = block->right;
+    } else {
+        if (block->bottom == batch->height) return 0;
+        block->top = block->bottom;
+        block->left = 0;
+        const int32_t low = batch->y_low[block->top];
+        do block->bottom++;
+        while (block->bottom < batch->height && batch->y_low[block->bottom] == low);
+    }
+    const int32_t x = batch->x_low[block->left], y = batch->y_low[block->top];
+    block->right = block->left;
+    do block->right++;
+    while (block->right < batch->width && batch->x_low[block->right] == x);
+    const int64_t below = y + 1 < batch->grid_height ? batch->grid_width : 0;
+    const int64_t beside = x + 1 < batch->grid_width;
+    block->corner[0] = (int64_t)y * batch->grid_width + x;
+    block->corner[1] = block->corner[0] + beside;
+    block->corner[2] = block->corner[0] + below;
+    block->corner[3] = block->corner[2] + beside;
+    return 1;
+}
+
+static inline int inside(const Map *map, int32_t row) {
+    return row >= map->first && row < map->last;
+}
+
+static inline float dot(const float *a, const float *b, int64_t n) {
+    float sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+/* Cells of both sides of a block on one of its lines: the left one, and the step to the right. */
+static void mix_down(const Block *block, const float *table, int64_t n, float share, float *left,
+                     float *step) {
+    const float *a = table + block->corner[0] * n, *b = table + block->corner[1] * n;
+    const float *c = table + block->corner[2] * n, *d = table + block->corner[3] * n;
+    for (int64_t i = 0; i < n; i++) {
+        const float near = a[i] + share * (c[i] - a[i]), far = b[i] + share * (d[i] - b[i]);
+        left[i] = near;
+        step[i] = far - near;
+    }
+}
+
+static void shares(const Batch *batch, int32_t y, int32_t x, float *weights) {
+    const float down = batch->y_share[y], across = batch->x_share[x];
+    weights[0] = (1 - down) * (1 - across);
+    weights[1] = (1 - down) * across;
+    weights[2] = down * (1 - across);
+    weights[3] = down * across;
+}
+
+/* Pixels of a line that are mixed at a time: a sum that waits for itself would leave units idle. */
+#define ABREAST 4
+
+/* Those of a line from x on, and what of them has a region; their shares, the last one repeated. */
+typedef struct {
+    int32_t count, inside;
+    int64_t pixel;
+    const int32_t *row;
+    float share[ABREAST];
+} Abreast;
+
+static Abreast abreast(const Batch *batch, const Map *map, const Block *block, int32_t y,
+                       int32_t x) {
+    Abreast some = {.count = block->right - x, .pixel = (int64_t)y * batch->width + x};
+    if (some.count > ABREAST) some.count = ABREAST;
+    some.row = map->row + some.pixel;
+    for (int32_t i = 0; i < ABREAST; i++) {
+        const int32_t of = i < some.count ? i : some.count - 1;
+        some.share[i] = batch->x_share[x + of];
+        some.inside |= inside(map, some.row[of]);
+    }
+    return some;
+}
+
+static void squared_lengths(const float *left, const float *step, const float *share, int64_t n,
+                            float *found) {
+    float p = 0, q = 0, r = 0, s = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const float a = left[i] + share[0] * step[i], b = left[i] + share[1] * step[i];
+        const float c = left[i] + share[2] * step[i], d = left[i] + share[3] * step[i];
+        p += a * a;
+        q += b * b;
+        r += c * c;
+        s += d * d;
+    }
+    found[0] = p;
+    found[1] = q;
+    found[2] = r;
+    found[3] = s;
+}
+
+/* Squared distances of unit pixels to a vector each. */
+static void squared_distances(const float *left, const float *step, const float *share,
+                              const float *scale, const float *const *to, int64_t n,
+                              float *found) {
+    const float *e = to[0], *f = to[1], *g = to[2], *h = to[3];
+    float p = 0, q = 0, r = 0, s = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const float a = scale[0] * (left[i] + share[0] * step[i]) - e[i];
+        const float b = scale[1] * (left[i] + share[1] * step[i]) - f[i];
+        const float c = scale[2] * (left[i] + share[2] * step[i]) - g[i];
+        const float d = scale[3] * (left[i] + share[3] * step[i]) - h[i];
+        p += a * a;
+        q += b * b;
+        r += c * c;
+        s += d * d;
+    }
+    found[0] = p;
+    found[1] = q;
+    found[2] = r;
+    found[3] = s;
+}
+
+/* Vectors of the compiler's: comparisons are then one instruction for all lanes, NaN or not. */
+#define LANES 16
+typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t Mask __attribute__((vector_size(4 * LANES), aligned(4)));
+
+static inline Lanes larger_lanes(Lanes a, Lanes b) {
+    const Mask is_larger = a > b;
+    return (Lanes)((is_larger & (Mask)a) | (~is_larger & (Mask)b));
+}
+
+static inline float largest_lane(Lanes lanes) {
+    float most = lanes[0];
+    for (int lane = 1; lane < LANES; lane++) most = lanes[lane] > most ? lanes[lane] : most;
+    return most;
+}
+
+/* Best of n scores of each pixel; n is a multiple of LANES. */
+static void best_scores(const float *left, const float *step, const float *share, int64_t n,
+                        float *found) {
+    Lanes p = {0}, q, r, s;
+    p = q = r = s = p - INFINITY;
+    for (int64_t i = 0; i < n; i += LANES) {
+        const Lanes a = *(const Lanes *)(left + i), b = *(const Lanes *)(step + i);
+        p = larger_lanes(a + share[0] * b, p);
+        q = larger_lanes(a + share[1] * b, q);
+        r = larger_lanes(a + share[2] * b, r);
+        s = larger_lanes(a + share[3] * b, s);
+    }
+    found[0] = largest_lane(p);
+    found[1] = largest_lane(q);
+    found[2] = largest_lane(r);
+    found[3] = largest_lane(s);
+}
+
+/* 1 / |z|, at most 1 / epsilon; 0 where z is the rounding of cells that cancel. */
+static inline float inverse_length(float squared, float longest) {
+    if (squared < NOISE * NOISE * longest) return 0;
+    const float length = sqrtf(squared);
+    return length < EPSILON ? 1 / EPSILON : 1 / length;
+}
+
+static inline float larger(float a, float b) { return a > b ? a : b; }
+
+static float longest_of(const Block *block, const float *squares) {
+    const int64_t *corner = block->corner;
+    return larger(larger(squares[corner[0]], squares[corner[1]]),
+                  larger(squares[corner[2]], squares[corner[3]]));
+}
+
+static void squared_cells(const Batch *batch, const Map *map, float *squares) {
+    const int64_t cells = (int64_t)batch->grid_height * batch->grid_width, dim = batch->dim;
+    for (int64_t cell = 0; cell < cells; cell++)
+        squares[cell] = dot(map->cells + cell * dim, map->cells + cell * dim, dim);
+}
+
+/* Inverse lengths of a block's pixels; of those without a region some are left out. */
+static void block_lengths(const Batch *batch, const Map *map, const Block *block,
+                          const float *squares, float *left, float *step, float *lengths) {
+    const float longest = longest_of(block, squares);
+    for (int32_t y = block->top; y < block->bottom; y++) {
+        int ready = 0;
+        for (int32_t x = block->left; x < block->right; x += ABREAST) {
+            const Abreast some = abreast(batch, map, block, y, x);
+            if (!some.inside) continue;
+            if (!ready) mix_down(block, map->cells, batch->dim, batch->y_share[y], left, step);
+            ready = 1;
+            float squared[ABREAST];
+            squared_lengths(left, step, some.share, batch->dim, squared);
+            for (int32_t i = 0; i < some.count; i++)
+                lengths[some.pixel + i] = inverse_length(squared[i], longest);
+        }
+    }
+}
+
+/* The pixels of one patch. */
+typedef struct {
+    int32_t row, count;
+    int64_t pixel[PATCH_PIXELS];
+    float weights[PATCH_PIXELS][4];
+} Patch;
+
+/* Gathers the patches of a block one after the other; a large one comes in pieces.
+ *
+ * `from` is the first pixel of the block, in scan order, that is in none so far, and those after
+ * it that are in one are marked in `done`, of which there are as many as the block has pixels.
+ */
+static int gather(const Batch *batch, const Map *map, const Block *block, int64_t *from,
+                  uint8_t *done, Patch *patch) {
+    const int64_t across = block->right - block->left;
+    const int64_t count = across * (block->bottom - block->top);
+    patch->count = 0;
+    if (!*from) memset(done, 0, (size_t)count);
+    for (int64_t place = *from; place < count; place++) {
+        if (done[place]) continue;
+        const int32_t y = block->top + (int32_t)(place / across);
+        const int32_t x = block->left + (int32_t)(place % across);
+        const int64_t pixel = (int64_t)y * batch->width + x;
+        const int32_t row = map->row[pixel];
+        if (!inside(map, row)) continue;
+        if (!patch->count) {
+            patch->row = row;
+            *from = place + 1;
+        }
+        if (row != patch->row) continue;
+        done[place] = 1;
+        patch->pixel[patch->count] = pixel;
+        shares(batch, y, x, patch->weights[patch->count]);
+        if (++patch->count == PATCH_PIXELS) break;
+    }
+    return patch->count > 0;
+}
+
+/* Adds a patch's sums of shares, times vector, to its four cells. */
+static void give(const Block *block, const float *sums, const float *vector, int64_t n,
+                 float *of_cells) {
+    for (int corner = 0; corner < 4; corner++) {
+        float *cell = of_cells + block->corner[corner] * n;
+        const float sum = sums[corner];
+        for (int64_t i = 0; i < n; i++) cell[i] += sum * vector[i];
+    }
+}
+
+/* The transposed sum: what a patch takes of its four cells. */
+static void draw(const Block *block, const float *sums, const float *table, int64_t n,
+                 float *vector) {
+    const float *a = table + block->corner[0] * n, *b = table + block->corner[1] * n;
+    const float *c = table + block->corner[2] * n, *d = table + block->corner[3] * n;
+    const float p = sums[0], q = sums[1], r = sums[2], s = sums[3];
+    for (int64_t i = 0; i < n; i++) vector[i] += p * a[i] + q * b[i] + r * c[i] + s * d[i];
+}
+
+/* Adds factor w w^T of a pixel to the stencil of its block. */
+static inline void add_outer(const float *weights, float factor, float *stencil) {
+    for (int one = 0; one < 4; one++)
+        for (int other = 0; other < 4; other++)
+            stencil[4 * one + other] += factor * weights[one] * weights[other];
+}
+
+static void apply_stencil(const Block *block, const float *stencil, const float *table, int64_t n,
+                          float *of_cells) {
+    const float *a = table + block->corner[0] * n, *b = table + block->corner[1] * n;
+    const float *c = table + block->corner[2] * n, *d = table + block->corner[3] * n;
+    for (int corner = 0; corner < 4; corner++) {
+        float *cell = of_cells + block->corner[corner] * n;
+        const float *by = stencil + 4 * corner;
+        const float p = by[0], q = by[1], r = by[2], s = by[3];
+        for (int64_t i = 0; i < n; i++) cell[i] += p * a[i] + q * b[i] + r * c[i] + s * d[i];
+    }
+}
+
+/* Most pixels that a block has. */
+static int64_t largest_block(const Batch *batch) {
+    int64_t most = 0;
+    for (Block block = {0}; advance(batch, &block);) {
+        const int64_t count =
+            (int64_t)(block.bottom - block.top) * (block.right - block.left);
+        if (count > most) most = count;
+    }
+    return most;
+}
+
+/* Space for a thread; `wide` vectors of `width` numbers, a number for each cell, and a block. */
+typedef struct {
+    float *wide, *squares;
+    uint8_t *done;
+} Space;
+
+static int reserve(const Batch *batch, int64_t width, Space *space) {
+    const int64_t cells = (int64_t)batch->grid_height * batch->grid_width;
+    space->wide = malloc(sizeof(float) * (size_t)(2 * width));
+    space->squares = malloc(sizeof(float) * (size_t)cells);
+    space->done = malloc((size_t)largest_block(batch) + 1);
+    return space->wide && space->squares && space->done;
+}
+
+static int release(Space *space, int status) {
+    free(space->wide);
+    free(space->squares);
+    free(space->done);
+    return status;
+}
+
+/* Sums (regions, dim) over pixels, of unit length where lengths (pixels) are asked for.
+ *
+ * All of these return 0, or 1 if there is no memory.
+ */
+int sum_regions(const Batch *batch, float *lengths, float *sums) {
+    const int64_t dim = batch->dim;
+    Space space;
+    if (!reserve(batch, dim, &space)) return release(&space, 1);
+    Map map;
+    Patch patch;
+    while (take(batch, &map)) {
+        float *own = lengths ? lengths + map.pixels : NULL;
+        if (own) squared_cells(batch, &map, space.squares);
+        for (Block block = {0}; advance(batch, &block);) {
+            if (own)
+                block_lengths(batch, &map, &block, space.squares, space.wide, space.wide + dim,
+                              own);
+            int64_t from = 0;
+            while (gather(batch, &map, &block, &from, space.done, &patch)) {
+                float total[4] = {0};
+                for (int32_t i = 0; i < patch.count; i++) {
+                    const float scale = own ? own[patch.pixel[i]] : 1;
+                    for (int corner = 0; corner < 4; corner++)
+                        total[corner] += scale * patch.weights[i][corner];
+                }
+                draw(&block, total, map.cells, dim, sums + patch.row * dim);
+            }
+        }
+    }
+    return release(&space, 0);
+}
+
+/* Gradient (maps, grid_height, grid_width, dim) from that of the sums; it begins with zeros. */
+int sum_regions_backward(const Batch *batch, const float *lengths, const float *of_sums,
+                         float *of_cells) {
+    const int64_t dim = batch->dim;
+    Space space;
+    if (!reserve(batch, dim, &space)) return release(&space, 1);
+    Map map;
+    Patch patch;
+    while (take(batch, &map)) {
+        const float *own = lengths ? lengths + map.pixels : NULL;
+        float *found = of_cells + map.places * dim;
+        for (Block block = {0}; advance(batch, &block);) {
+            float stencil[16] = {0};
+            int64_t from = 0;
+            while (gather(batch, &map, &block, &from, space.done, &patch)) {
+                const float *gradient = of_sums + patch.row * dim;
+                float total[4] = {0}, along[4];
+                if (own)
+                    for (int corner = 0; corner < 4; corner++)
+                        along[corner] =
+                            dot(gradient, map.cells + block.corner[corner] * dim, dim);
+                for (int32_t i = 0; i < patch.count; i++) {
+                    const float *weights = patch.weights[i];
+                    const float scale = own ? own[patch.pixel[i]] : 1;
+                    for (int corner = 0; corner < 4; corner++)
+                        total[corner] += scale * weights[corner];
+                    /* Epsilon: shorter vectors are divided by it, so their length has no gradient. */
+                    if (own && scale < 1 / EPSILON)
+                        add_outer(weights, -scale * scale * scale * dot(weights, along, 4), stencil);
+                }
+                give(&block, total, gradient, dim, found);
+            }
+            if (own) apply_stencil(&block, stencil, map.cells, dim, found);
+        }
+    }
+    return release(&space, 0);
+}
+
+static void choose(int64_t pixel, float score, float *best, int64_t *chosen) {
+    /* NaN is better than any number, so that it comes out again. */
+    if (isnan(score)) score = INFINITY;
+    /* Between equal scores the first pixel in scan order wins. */
+    if (*chosen >= 0 && (score < *best || (score == *best && pixel > *chosen))) return;
+    *best = score;
+    *chosen = pixel;
+}
+
+/* Of each region the best pixel (int64, within its map), its vector, and the sum of distances.
+ *
+ * `scores` (last - first, grid_height, grid_width, prototypes) are those of the cells, a multiple of
+ * LANES. Inverse lengths and distances (pixels) are kept for the way back.
+ */
+int represent(const Batch *batch, const float *scores, int32_t prototypes, float *lengths,
+              float *distances, int64_t *chosen, float *vectors, double *sums) {
+    const int64_t dim = batch->dim, wide = dim > prototypes ? dim : prototypes;
+    Space space;
+    if (!reserve(batch, wide, &space)) return release(&space, 1);
+    float *left = space.wide, *step = space.wide + wide;
+    Map map;
+    while (take(batch, &map)) {
+        const int32_t regions = map.last - map.first;
+        float *best = malloc(sizeof(float) * (size_t)(regions + 1));
+        if (!best) return release(&space, 1);
+        for (int32_t row = map.first; row < map.last; row++) chosen[row] = -1;
+        float *own = lengths + map.pixels, *apart = distances + map.pixels;
+        const int64_t before = (int64_t)batch->first * batch->grid_height * batch->grid_width;
+        const float *of_cells = scores + (map.places - before) * prototypes;
+        squared_cells(batch, &map, space.squares);
+        for (Block block = {0}; advance(batch, &block);) {
+            block_lengths(batch, &map, &block, space.squares, left, step, own);
+            for (int32_t y = block.top; y < block.bottom; y++) {
+                int ready = 0;
+                for (int32_t x = block.left; x < block.right; x += ABREAST) {
+                    const Abreast some = abreast(batch, &map, &block, y, x);
+                    if (!some.inside) continue;
+                    if (!ready)
+                        mix_down(&block, of_cells, prototypes, batch->y_share[y], left, step);
+                    ready = 1;
+                    float found[ABREAST];
+                    best_scores(left, step, some.share, prototypes, found);
+                    for (int32_t i = 0; i < some.count; i++)
+                        if (inside(&map, some.row[i]))
+                            choose(some.pixel + i, found[i] * own[some.pixel + i],
+                                   best + (some.row[i] - map.first), chosen + some.row[i]);
+                }
+            }
+        }
+        free(best);
+        for (Block block = {0}; advance(batch, &block);)
+            for (int32_t y = block.top; y < block.bottom; y++)
+                for (int32_t x = block.left; x < block.right; x++) {
+                    const int64_t pixel = (int64_t)y * batch->width + x;
+                    const int32_t row = map.row[pixel];
+                    if (!inside(&map, row) || chosen[row] != pixel) continue;
+                    mix_down(&block, map.cells, dim, batch->y_share[y], left, step);
+                    float *vector = vectors + row * dim;
+                    const float share = batch->x_share[x], scale = own[pixel];
+                    for (int64_t i = 0; i < dim; i++)
+                        vector[i] = scale * (left[i] + share * step[i]);
+                }
+        for (Block block = {0}; advance(batch, &block);)
+            for (int32_t y = block.top; y < block.bottom; y++) {
+                int ready = 0;
+                for (int32_t x = block.left; x < block.right; x += ABREAST) {
+                    const Abreast some = abreast(batch, &map, &block, y, x);
+                    for (int32_t i = 0; i < some.count; i++) apart[some.pixel + i] = 0;
+                    if (!some.inside) continue;
+                    if (!ready) mix_down(&block, map.cells, dim, batch->y_share[y], left, step);
+                    ready = 1;
+                    const float *to[ABREAST];
+                    float scale[ABREAST], found[ABREAST];
+                    for (int32_t i = 0; i < ABREAST; i++) {
+                        const int32_t row = some.row[i < some.count ? i : 0];
+                        to[i] = vectors + (inside(&map, row) ? row : map.first) * dim;
+                        scale[i] = own[some.pixel + (i < some.count ? i : 0)];
+                    }
+                    squared_distances(left, step, some.share, scale, to, dim, found);
+                    for (int32_t i = 0; i < some.count; i++) {
+                        const int32_t row = some.row[i];
+                        const float distance = sqrtf(found[i]);
+                        /* Rounding: mixed in two ways, the chosen pixel would differ from itself. */
+                        if (!inside(&map, row) || chosen[row] == some.pixel + i) continue;
+                        if (distance < NOISE) continue;
+                        apart[some.pixel + i] = distance;
+                        sums[row] += distance;
+                    }
+                }
+            }
+    }
+    return release(&space, 0);
+}
+
+/* Gradient of the cells from that of vectors (regions, dim) and of sums of distances (regions).
+ *
+ * `drawn` (regions, dim) and `pulls` (regions) are zeros, and left out where distances do not pull
+ * at their representative. The gradient begins with zeros.
+ */
+int represent_backward(const Batch *batch, const float *lengths, const float *distances,
+                       const int64_t *chosen, const float *vectors, const float *of_vectors,
+                       const float *of_sums, float *drawn, float *pulls, float *of_cells) {
+    const int64_t dim = batch->dim;
+    Space space;
+    if (!reserve(batch, dim, &space)) return release(&space, 1);
+    float *given = space.wide;
+    Map map;
+    Patch patch;
+    while (take(batch, &map)) {
+        const float *own = lengths + map.pixels, *apart = distances + map.pixels;
+        float *found = of_cells + map.places * dim;
+        for (Block block = {0}; advance(batch, &block);) {
+            float stencil[16] = {0};
+            int64_t from = 0;
+            while (gather(batch, &map, &block, &from, space.done, &patch)) {
+                const float *vector = vectors + patch.row * dim;
+                const float of_sum = of_sums[patch.row], squared = dot(vector, vector, dim);
+                float total[4] = {0}, pulled = 0;
+                for (int32_t i = 0; i < patch.count; i++) {
+                    const float *weights = patch.weights[i];
+                    const float scale = own[patch.pixel[i]], far = apart[patch.pixel[i]];
+                    if (!(far > 0)) continue;
+                    const float pull = of_sum / far;
+                    pulled += pull;
+                    for (int corner = 0; corner < 4; corner++)
+                        total[corner] -= pull * scale * weights[corner];
+                    /* p of unit length gives c p - v; p below epsilon is divided by it: p - v. */
+                    const float closeness =
+                        scale < 1 / EPSILON ? (1 + squared - far * far) / 2 : 1;
+                    add_outer(weights, pull * scale * scale * closeness, stencil);
+                }
+                give(&block, total, vector, dim, found);
+                if (drawn) {
+                    draw(&block, total, map.cells, dim, drawn + patch.row * dim);
+                    pulls[patch.row] += pulled;
+                }
+            }
+            apply_stencil(&block, stencil, map.cells, dim, found);
+        }
+        for (Block block = {0}; advance(batch, &block);)
+            for (int32_t y = block.top; y < block.bottom; y++)
+                for (int32_t x = block.left; x < block.right; x++) {
+                    const int64_t pixel = (int64_t)y * batch->width + x;
+                    const int32_t row = map.row[pixel];
+                    if (!inside(&map, row) || chosen[row] != pixel) continue;
+                    const float *vector = vectors + row * dim, *gradient = of_vectors + row * dim;
+                    const float scale = own[pixel], pulled = drawn ? pulls[row] : 0;
+                    for (int64_t i = 0; i < dim; i++)
+                        given[i] = gradient[i] + pulled * vector[i];
+                    /* What is drawn has the sign of the pull. */
+                    if (drawn)
+                        for (int64_t i = 0; i < dim; i++) given[i] += drawn[row * dim + i];
+                    const float along = scale < 1 / EPSILON ? dot(given, vector, dim) : 0;
+                    for (int64_t i = 0; i < dim; i++)
+                        given[i] = scale * (given[i] - along * vector[i]);
+                    float weights[4];
+                    shares(batch, y, x, weights);
+                    give(&block, weights, given, dim, found);
+                }
+    }
+    return release(&space, 0);
+}
