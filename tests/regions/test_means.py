@@ -12,6 +12,7 @@ from vice.regions import fragments, index_regions, pool_regions, representative_
 from vice.regions.bilinear import axis
 from vice.regions.fragments import find_patches
 
+pytestmark = pytest.mark.usefixtures("path")
 MODES = ("pixel", "region", "score")
 WITH_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DEVICES = ("cpu", pytest.param("cuda", marks=WITH_GPU))

@@ -11,16 +11,9 @@ from hypothesis import strategies as st
 from tests.conftest import ragged_regions
 from tests.helpers import oracles
 from vice.experiments.benchmark.pooling import region_sum, upsample
-from vice.regions import index_regions, pool, pool_regions
+from vice.regions import index_regions, pool_regions
 
-
-@pytest.fixture(scope="module", params=["at once", "map by map"], autouse=True)
-def path(request):
-    """Small maps on a CPU are taken at once; here also as larger ones are."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "map by map":
-            patch.setattr(pool, "fits", lambda *some: False)
-        yield
+pytestmark = pytest.mark.usefixtures("path")
 
 
 def compare(pooled, expected, tolerance):

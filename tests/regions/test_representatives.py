@@ -14,6 +14,7 @@ from tests.helpers import oracles
 from vice.experiments.benchmark.pooling import upsample
 from vice.regions import COHERENCE_GRADIENTS, representative_regions
 
+pytestmark = pytest.mark.usefixtures("path")
 BOTH = pytest.mark.parametrize("gradient", COHERENCE_GRADIENTS)
 
 

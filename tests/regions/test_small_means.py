@@ -9,6 +9,7 @@ from tests.conftest import ragged_regions
 from vice.experiments.benchmark.data import block_regions
 from vice.regions import index_regions, pool, pool_regions, small_maps
 
+pytestmark = pytest.mark.usefixtures("plain")
 #: Maps, dimensions, cells and pixels: odd ratios, one row, one column, more cells than pixels.
 SHAPES = [(3, 5, 4, 6, 17, 22), (2, 8, 1, 4, 9, 132), (2, 3, 5, 1, 5, 7), (4, 16, 7, 9, 6, 8)]
 

@@ -16,6 +16,8 @@ from vice.regions import COHERENCE_GRADIENTS, index_regions, pool, small_maps
 from vice.regions import representative_regions as representatives
 from vice.regions.small_representatives import representatives_fit
 
+pytestmark = pytest.mark.usefixtures("plain")
+
 
 def both(cells, regions, prototypes, **options):
     """Vectors and coherence, and the gradient of a mix of both."""

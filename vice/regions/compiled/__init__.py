@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vice.regions.bilinear import axis
-from vice.regions.compiled.library import library
+from vice.regions.compiled.shared_library import library
 
 #: Scores that C compares at a time.
 LANES = 16

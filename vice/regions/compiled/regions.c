@@ -311,6 +311,7 @@ static inline void add_outer(const float *weights, float factor, float *stencil)
             stencil[4 * one + other] += factor * weights[one] * weights[other];
 }
 
+/* NaN: a block without pixels leaves its cells alone, whatever they hold. */
 static void apply_stencil(const Block *block, const float *stencil, const float *table, int64_t n,
                           float *of_cells) {
     const float *a = table + block->corner[0] * n, *b = table + block->corner[1] * n;
@@ -419,7 +420,7 @@ int sum_regions_backward(const Batch *batch, const float *lengths, const float *
                 }
                 give(&block, total, gradient, dim, found);
             }
-            if (own) apply_stencil(&block, stencil, map.cells, dim, found);
+            if (own && from) apply_stencil(&block, stencil, map.cells, dim, found);
         }
     }
     return release(&space, 0);
@@ -562,7 +563,7 @@ int represent_backward(const Batch *batch, const float *lengths, const float *di
                     pulls[patch.row] += pulled;
                 }
             }
-            apply_stencil(&block, stencil, map.cells, dim, found);
+            if (from) apply_stencil(&block, stencil, map.cells, dim, found);
         }
         for (Block block = {0}; advance(batch, &block);)
             for (int32_t y = block.top; y < block.bottom; y++)

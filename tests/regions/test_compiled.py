@@ -1,0 +1,193 @@
+"""Compiled region pooling against plain PyTorch in float64, whatever maps and cells are like."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import ragged_regions
+from tests.regions.test_small_means import SHAPES
+from vice.experiments.benchmark.data import block_regions
+from vice.regions import (
+    COHERENCE_GRADIENTS,
+    compiled,
+    index_regions,
+    pool_regions,
+    representative_regions,
+)
+from vice.regions.compiled.shared_library import library
+
+pytestmark = pytest.mark.skipif(library() is None, reason="no C compiler")
+#: Blocks of more pixels than are gathered at a time, and of one.
+LARGE = [(2, 5, 2, 2, 70, 66), (1, 20, 3, 3, 3, 3)]
+ORDERS = (torch.contiguous_format, torch.channels_last)
+
+
+def means(cells, regions, mode, **options):
+    """Means, and the gradient of a mix of them."""
+    vectors = pool_regions(cells, regions, normalize=mode, **options).vectors
+    weights = torch.arange(vectors.numel()).view_as(vectors).sin().to(vectors)
+    return vectors, *torch.autograd.grad((vectors * weights).sum(), cells)
+
+
+def representatives(cells, regions, prototypes, **options):
+    """Vectors and coherence, and the gradient of a mix of both."""
+    pooled, coherence = representative_regions(cells, regions, prototypes, **options)
+    weights = torch.arange(pooled.vectors.numel()).view_as(pooled.vectors).sin().to(coherence)
+    total = (pooled.vectors * weights).sum() + (coherence * weights[:, 0]).sum()
+    return pooled.vectors, coherence, *torch.autograd.grad(total, cells)
+
+
+def agree(found, expected, tolerance=1e-5):
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() <= tolerance * other.norm()
+
+
+def leaf(cells, order=torch.contiguous_format):
+    return cells.detach().clone(memory_format=order).requires_grad_()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("mode", ["pixel", "region"])
+@pytest.mark.parametrize("shape", SHAPES + LARGE)
+def test_means_are_those_of_float64(rng, shape, mode, align_corners, order):
+    maps, dim, rows, columns, height, width = shape
+    cells = leaf(torch.randn(maps, dim, rows, columns), order)
+    regions = torch.from_numpy(ragged_regions(rng, maps, height, width))
+    assert compiled.takes(cells)
+    found = means(cells, regions, mode, align_corners=align_corners)
+    agree(found, means(leaf(cells.double()), regions, mode, align_corners=align_corners))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("gradient", COHERENCE_GRADIENTS)
+@pytest.mark.parametrize("shape", SHAPES + LARGE)
+def test_representatives_are_those_of_float64(rng, shape, gradient, align_corners, order):
+    maps, dim, rows, columns, height, width = shape
+    cells = leaf(torch.randn(maps, dim, rows, columns), order)
+    regions = torch.from_numpy(ragged_regions(rng, maps, height, width))
+    prototypes = F.normalize(torch.randn(6, dim), dim=1)
+    options = {"align_corners": align_corners, "coherence_gradient": gradient}
+    found = representatives(cells, regions, prototypes, **options)
+    wide = leaf(cells.double())
+    agree(found, representatives(wide, regions, prototypes.double(), **options))
+
+
+@given(seed=st.integers(0, 10_000), prototypes=st.sampled_from([1, 15, 16, 17, 100]))
+@settings(max_examples=40, deadline=None)
+def test_any_sizes(seed, prototypes):
+    """Also more prototypes than are scored of all maps at a time, and cells that pixels miss."""
+    rng = np.random.default_rng(seed)
+    maps, dim, rows, columns = rng.integers([1, 2, 1, 1], 9).tolist()
+    size = rng.integers(2, 40, 2).tolist()
+    cells = leaf(torch.from_numpy(rng.normal(size=(maps, dim, rows, columns))).float())
+    regions = torch.from_numpy(ragged_regions(rng, maps, *size))
+    concepts = F.normalize(torch.from_numpy(rng.normal(size=(prototypes, dim))).float(), dim=1)
+    wide = leaf(cells.double())
+    # Condition number: of cells that cancel to little, rounding is as much larger.
+    pixels = F.interpolate(wide.detach(), size, mode="bilinear").norm(dim=1)
+    slack = max(1.0, float(0.05 / pixels.min()) ** 2)
+    for mode in ("pixel", "region"):
+        agree(means(cells, regions, mode), means(wide, regions, mode), 1e-5 * slack)
+    vectors, coherence, _ = representatives(cells, regions, concepts)
+    pooled, _ = representative_regions(wide, regions, concepts.double())
+    scores = [(each.double() @ concepts.double().t()).amax(1) for each in (vectors, pooled.vectors)]
+    # Scores: between pixels that are all but level rounding chooses.
+    torch.testing.assert_close(*scores, atol=1e-5 * slack, rtol=0)
+    assert ((coherence >= 0) & (coherence <= 2.001)).all()
+
+
+def test_the_same_bits_whatever_the_number_of_threads(rng):
+    cells = leaf(torch.randn(7, 20, 6, 8))
+    regions = torch.from_numpy(ragged_regions(rng, 7, 24, 33))
+    prototypes = F.normalize(torch.randn(40, 20), dim=1)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 7, 16):
+            torch.set_num_threads(threads)
+            both = representatives(cells, regions, prototypes, coherence_gradient="through")
+            found.append((*means(cells, regions, "pixel"), *both))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(map(torch.equal, found[0], other))
+
+
+SPECIAL = {
+    "zeros": torch.zeros(8, 4, 4),
+    "below epsilon": 1e-14 * torch.ones(8, 4, 4),
+    "large": 1e15 * torch.ones(8, 4, 4),
+    "opposite": torch.tensor([1.0, -1.0, 1.0, -1.0])
+    + 1e-3 * torch.arange(128.0).view(8, 4, 4).sin(),
+    "one cell": torch.zeros(8, 4, 4).index_fill_(1, torch.tensor([2]), 1.0),
+    "nan": torch.ones(8, 4, 4).index_fill_(2, torch.tensor([3]), torch.nan),
+    "inf": torch.ones(8, 4, 4).index_fill_(2, torch.tensor([2]), torch.inf),
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+@pytest.mark.parametrize("pixels", [16, 17])
+def test_special_cells_are_treated_as_by_plain_pytorch(monkeypatch, name, pixels):
+    """Nothing, next to nothing, what cancels to the last digit, and what is no number."""
+    both = torch.stack([SPECIAL[name], torch.arange(128.0).view(8, 4, 4).cos()])
+    cells = leaf(both)
+    regions = torch.full((2, pixels, pixels), -1)
+    regions[:, 1:], regions[:, 8:, 5:] = 0, 4
+    prototypes = torch.eye(8)
+    found = []
+    for way in (True, False):
+        monkeypatch.setattr(compiled, "takes", lambda _, way=way: way)
+        for mode in ("pixel", "region"):
+            found.append(means(cells, regions, mode))
+        for gradient in COHERENCE_GRADIENTS:
+            options = {"coherence_gradient": gradient}
+            found.append(representatives(cells, regions, prototypes, **options))
+    for one, other in zip(found[:4], found[4:], strict=True):
+        for mine, plain in zip(one, other, strict=True):
+            # What is no number spreads, in a gradient to the cells around those it belongs to.
+            known = plain.isfinite()
+            assert torch.equal(known, known & mine.isfinite())
+            assert mine is one[-1] or torch.equal(known, mine.isfinite())
+            size = float(plain[known].abs().amax()) if known.any() else 1.0
+            torch.testing.assert_close(mine[known], plain[known], rtol=2e-3, atol=2e-5 * size)
+
+
+def test_pixels_of_no_region_get_and_give_nothing():
+    cells = leaf(torch.randn(3, 4, 3, 3))
+    regions = torch.full((3, 9, 9), -1)
+    regions[1, 2:5, 3:] = 7
+    # Cells that no pixel of a region lies beside are not even looked at.
+    cells.data[0], cells.data[2], cells.data[1, :, 2] = torch.nan, torch.nan, torch.nan
+    regions[1, 3:] = -1
+    for *values, gradient in (
+        means(cells, regions, "pixel"),
+        representatives(cells, regions, torch.eye(4), coherence_gradient="through"),
+    ):
+        assert len(values[0]) == 1 and all(each.isfinite().all() for each in values)
+        assert not gradient[0].any() and gradient[1].any() and not gradient[2].any()
+        assert not gradient[1, :, 2].any()
+
+
+def test_what_is_taken():
+    cells = torch.empty(2, 3, 4, 4)
+    assert compiled.takes(cells)
+    assert not compiled.takes(cells.double())
+    assert not compiled.takes(cells.to("meta"))
+    assert not compiled.takes(cells[:0])
+
+
+def test_a_lack_of_memory_is_said(monkeypatch):
+    class Without:
+        sum_regions = staticmethod(lambda *_: 1)
+
+    monkeypatch.setattr(compiled, "library", Without)
+    with pytest.raises(MemoryError, match="no memory for the regions of 512 pixels"):
+        pool_regions(torch.ones(2, 3, 4, 4), index_regions(block_regions(2, 16, 4, "cpu")))
