@@ -16,6 +16,7 @@ from vice.regions import (
     COHERENCE_GRADIENTS,
     compiled,
     index_regions,
+    numbering,
     pool_regions,
     representative_regions,
 )
@@ -176,6 +177,22 @@ def test_pixels_of_no_region_get_and_give_nothing():
         assert not gradient[1, :, 2].any()
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize("bound", [None, 200])
+def test_regions_are_numbered_as_by_plain_pytorch(rng, monkeypatch, dtype, bound):
+    """Any integers, in any order in memory, any number below 0 for no region, and none at all."""
+    regions = torch.from_numpy(rng.integers(-3, 100, (9, 4, 7))).permute(1, 0, 2).to(dtype)
+    regions[1], regions[2] = -1, torch.iinfo(dtype).min
+    for some in (regions, regions[1:3], regions[:0], regions[:, :0]):
+        found = index_regions(some, bound)
+        with monkeypatch.context() as patch:
+            patch.setattr(numbering, "number_pixels", lambda *_: None)
+            expected = index_regions(some, bound)
+        for one, other in zip(found, expected, strict=True):
+            same = one.dtype == other.dtype if isinstance(one, torch.Tensor) else True
+            assert same and torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+
+
 def test_what_is_taken():
     cells = torch.empty(2, 3, 4, 4)
     assert compiled.takes(cells)
@@ -188,6 +205,7 @@ def test_a_lack_of_memory_is_said(monkeypatch):
     class Without:
         sum_regions = staticmethod(lambda *_: 1)
 
+    regions = index_regions(block_regions(2, 16, 4, "cpu"))
     monkeypatch.setattr(compiled, "library", Without)
     with pytest.raises(MemoryError, match="no memory for the regions of 512 pixels"):
-        pool_regions(torch.ones(2, 3, 4, 4), index_regions(block_regions(2, 16, 4, "cpu")))
+        pool_regions(torch.ones(2, 3, 4, 4), regions)

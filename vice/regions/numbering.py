@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vice.regions.compiled import number_pixels
+
 
 class RegionIndex(NamedTuple):
     """Which region each pixel belongs to, with the regions numbered 0..R-1 over all maps.
@@ -47,12 +49,19 @@ def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionInde
     if regions.dim() != 3:
         raise ValueError(f"regions must be (B, h, w), not {tuple(regions.shape)}")
     maps = regions.shape[0]
-    ids = regions.reshape(maps, -1)
+    ids = regions.reshape(maps, regions.shape[1] * regions.shape[2])
     largest = int(ids.max()) if ids.numel() else -1
     bound = max(largest + 1, 1) if num_regions is None else num_regions
     if largest >= bound:
         raise ValueError(f"region id {largest} is not below num_regions={num_regions}")
-    nowhere = maps * bound
+    if ids.dtype == torch.int64:
+        # Narrowing: of numbers below -2**31 no more than the last 32 bits would be left.
+        ids = ids.clamp(min=-1)
+    nowhere, size = maps * bound, (regions.shape[1], regions.shape[2])
+    if nowhere < 2**31 and (found := number_pixels(ids, bound)) is not None:
+        keys, counts, row = found
+        index = torch.stack([keys // bound, keys % bound], dim=1)
+        return RegionIndex(row, index, counts, maps, size, bound)
     # Narrow keys: what goes over all pixels is bound by memory.
     ids = ids.to(torch.int32 if nowhere < 2**31 else torch.int64)
     base = torch.arange(maps, device=ids.device, dtype=ids.dtype).mul_(bound).unsqueeze(1)
@@ -64,7 +73,6 @@ def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionInde
     rows = torch.full((nowhere + 1,), used_keys.numel(), dtype=torch.int32, device=ids.device)
     rows[used_keys] = torch.arange(used_keys.numel(), dtype=torch.int32, device=ids.device)
     index = torch.stack([used_keys // bound, used_keys % bound], dim=1)
-    size = (regions.shape[1], regions.shape[2])
     return RegionIndex(rows.index_select(0, key), index, per_key[used_keys], maps, size, bound)
 
 

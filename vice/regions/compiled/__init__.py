@@ -1,4 +1,4 @@
-"""Region means and representatives by compiled C, on a CPU: ``regions.c`` says how.
+"""Numbering, region means and representatives by compiled C, on a CPU: ``regions.c`` says how.
 
 Values and gradients are those of `vice.regions.means` and `vice.regions.representatives` up to
 rounding. Maps are shared out among threads, each map to one of them, so that results do not depend
@@ -37,6 +37,33 @@ def takes(embeddings: Tensor) -> bool:
     """Whether an embedding is on a CPU, in float32, and there is a C compiler."""
     known = embeddings.device.type == "cpu" and embeddings.dtype == torch.float32
     return known and embeddings.numel() > 0 and library() is not None
+
+
+def number_pixels(ids: Tensor, bound: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Numbers regions, where there is a C compiler for the device.
+
+    Args:
+        ids: (B, P) integer, below ``bound``; from -2**31 to -1 for no region.
+        bound: B times it is below 2**31.
+
+    Returns:
+        None, or keys (map * bound + id) of the R regions that there are, ascending, their pixels,
+        int64 (R,) each, and the region of each pixel, int32 (B * P,), R for none.
+    """
+    functions = library() if ids.device.type == "cpu" else None
+    if functions is None:
+        return None
+    given = ids.int().contiguous()
+    counts = torch.zeros(len(ids) * bound, dtype=torch.int64)
+    sizes = [ctypes.c_int64(size) for size in (*ids.shape, bound)]
+    functions.count_pixels(_pointer(given), *sizes, _pointer(counts))
+    keys = counts.nonzero().squeeze(1)
+    rows = torch.empty(len(counts), dtype=torch.int32)
+    rows[keys] = torch.arange(len(keys), dtype=torch.int32)
+    found = torch.empty(ids.numel(), dtype=torch.int32)
+    none = ctypes.c_int32(len(keys))
+    functions.look_up_rows(_pointer(given), *sizes, _pointer(rows), none, _pointer(found))
+    return keys, counts[keys], found
 
 
 class Layout:
