@@ -73,6 +73,18 @@ def test_a_folder_of_results_stands_for_those_in_it(tmp_path) -> None:
     ]  # fmt: skip
 
 
+def test_results_are_found_at_every_depth_that_ours_have(tmp_path) -> None:
+    """Those that lie deeper are not passed over because others do not."""
+    places = ["outputs", "outputs/plain", "outputs/score/linear", "outputs/eval/one/clusters"]
+    for first in range(len(places)):
+        folder = tmp_path / str(first)
+        some = [folder / name for name in places[first:]]
+        for place in some:
+            place.mkdir(parents=True)
+            (place / "results.json").write_text(json.dumps(linear()))
+        assert sorted(spread([folder / "outputs"])) == sorted(some)
+
+
 def test_a_stopped_read_out_of_a_folder_is_told_of(tmp_path, caplog) -> None:
     for name in ("clusters", "linear", "position/runner", "superpixels"):
         (tmp_path / "score" / name).mkdir(parents=True)

@@ -21,10 +21,9 @@ logger = logging.getLogger(__name__)
 OF_THEIR_OWN = ("position", "boundaries", "masks")
 #: Why a folder holds no results.
 _STOPPED, _EMPTY = "its evaluation did not end", "it is empty"
-#: How far down results are looked for: in folders of outputs of `vice score`.
-_LEVELS = 2
-#: And in a folder whose own ``results.json`` is no evaluation's: the demo's are in eval/NAME/KIND.
-_LEVELS_BELOW = 3
+#: How far down results are looked for: those of `vice score` may be in outputs/eval/NAME/KIND, as
+#: are those below a folder whose own ``results.json`` is no evaluation's, the demo's.
+_LEVELS = 3
 #: Entries one of which all results have, whatever their kind.
 _MARKS = ("protocol", "spec", "masks")
 _OTHERS = "was not written by an evaluation of ViCE"
@@ -77,7 +76,7 @@ def spread(folders: Sequence[str | Path]) -> list[Path]:
         inside: dict[Path, None] = {}
         for place in folders_within(folder, _LEVELS):
             if _is_shown(place):
-                below = _LEVELS_BELOW if _is_of_others(place) else 0
+                below = _LEVELS if _is_of_others(place) else 0
                 shown = (each for each in folders_within(place, below) if _is_shown(each))
                 inside |= dict.fromkeys(shown)
         found += inside or [folder]
@@ -174,7 +173,7 @@ def _is_shown(folder: Path) -> bool:
 
 def _instead(folder: Path) -> str:
     """What to name instead of a folder whose ``results.json`` is no evaluation's."""
-    inside = [place for place in folders_within(folder, _LEVELS_BELOW) if has_results(place)][1:]
+    inside = [place for place in folders_within(folder, _LEVELS) if has_results(place)][1:]
     if inside:
         return f"name the folders in it, such as {inside[0]}"
     return "name a folder that one has written"
