@@ -1,4 +1,4 @@
-"""The registered LARS takes the step of the formula."""
+"""The registered LARS takes the step of the formula, and fused steps are PyTorch's own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from classy_vision.optim import build_optimizer
 
-import vice.plugins.vissl  # noqa: F401
+from vice.plugins.vissl.optimizer import fuse_on_cpu
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -43,3 +43,54 @@ def test_two_steps_of_the_formula(nesterov):
         optimizer.step(where=step / 2)
         assert torch.allclose(weight, expected["weight"][0], rtol=1e-9)
         assert torch.allclose(bias, expected["bias"][0], rtol=1e-9)
+
+
+CONFIGS = {
+    "adam": {"name": "adam", "lr": 0.01, "weight_decay": 0.1},
+    "adamw": {"name": "adamw", "lr": 0.01, "weight_decay": 0.1},
+    "sgd": {"name": "sgd", "lr": 0.01, "weight_decay": 0.1, "momentum": 0.9, "nesterov": True},
+    "vice_lars": {"name": "vice_lars", "momentum": 0.9},
+}
+
+
+def steps(name, fused, count=3, state=None):
+    """Weights after some steps, and the state of the optimizer."""
+    torch.manual_seed(0)
+    weights = [torch.nn.Parameter(torch.randn(shape)) for shape in ((40, 30), (7,), (2, 3, 3))]
+    optimizer = build_optimizer({**CONFIGS[name]})
+    optimizer.set_param_groups([{"params": weights, "lr": 0.01, "weight_decay": 0.1}])
+    if fused:
+        fuse_on_cpu(optimizer.optimizer, torch.device("cpu"))
+    if state is not None:
+        optimizer.optimizer.load_state_dict(state)
+    for step in range(count):
+        for number, weight in enumerate(weights):
+            weight.grad = torch.linspace(-1, 1, weight.numel()).view_as(weight) * (number + step)
+        optimizer.step(where=0.0)
+    return weights, optimizer.optimizer
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_fused_steps_are_those_of_pytorch(name):
+    found, optimizer = steps(name, True)
+    expected, _ = steps(name, False)
+    assert [group.get("fused") for group in optimizer.param_groups] == (
+        [None] if name == "vice_lars" else [True]
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_run_goes_on_as_its_state_was_saved(name, begun):
+    """States of earlier versions are not fused, and end with the bits that they would have had."""
+    state = steps(name, begun, 2)[1].state_dict()
+    _, optimizer = steps(name, True, 0, state)
+    assert optimizer.param_groups[0].get("fused") == state["param_groups"][0].get("fused")
+
+
+def test_on_a_gpu_pytorch_chooses():
+    _, optimizer = steps("adam", False)
+    fuse_on_cpu(optimizer, torch.device("cuda"))
+    assert not optimizer.param_groups[0]["fused"]

@@ -15,6 +15,7 @@ from vice.errors import UserError
 from vice.methods import Batch, build_method
 from vice.plugins.vissl.lasting_workers import draw_seed, lasting
 from vice.plugins.vissl.loss import MethodLoss
+from vice.plugins.vissl.optimizer import fuse_on_cpu
 from vice.plugins.vissl.pass_count import PassCount
 
 
@@ -45,6 +46,11 @@ class ViceTask(SelfSupervisionTask):
         optimizer = super()._build_optimizer()
         optimizer.options_view = EmbedderRate(optimizer)
         return optimizer
+
+    def prepare_optimizer(self) -> None:
+        """As VISSL's, and fused where that helps."""
+        super().prepare_optimizer()
+        fuse_on_cpu(self.optimizer.optimizer, self.device)
 
     def _build_loss(self) -> MethodLoss:
         loss, trunk = self.method.loss(), self.base_model.trunk
