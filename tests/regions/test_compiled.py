@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.conftest import ragged_regions
 from tests.regions.test_small_means import SHAPES
@@ -193,9 +197,76 @@ def test_regions_are_numbered_as_by_plain_pytorch(rng, monkeypatch, dtype, bound
             assert same and torch.equal(torch.as_tensor(one), torch.as_tensor(other))
 
 
+def test_many_regions_between_the_same_cells():
+    """A block of thousands of pixels, each in a region of its own."""
+    cells = leaf(torch.randn(2, 5, 2, 1))
+    regions = torch.randperm(2 * 70 * 60).view(2, 70, 60)
+    wide = leaf(cells.double())
+    agree(means(cells, regions, "pixel"), means(wide, regions, "pixel"))
+    prototypes = F.normalize(torch.randn(3, 5), dim=1)
+    found = representatives(cells, regions, prototypes)
+    assert (found[0] - representatives(wide, regions, prototypes.double())[0]).norm() < 1e-4
+
+
+def test_what_is_too_large_is_no_number():
+    """As by plain PyTorch: a training that diverges must not look like one that gives nothing."""
+    cells = leaf(torch.full((1, 4, 8, 8), 2e19))
+    regions = torch.zeros(1, 16, 16, dtype=torch.long)
+    assert all(value.isnan().all() for value in means(cells, regions, "pixel"))
+    assert representatives(cells, regions, torch.eye(4))[0].isnan().all()
+
+
+def test_signs_that_a_view_keeps_apart():
+    cells = torch._neg_view(torch.ones(1, 1, 2, 2))
+    assert pool_regions(cells, torch.zeros(1, 4, 4, dtype=torch.long)).vectors.item() == -1
+
+
+def test_another_default_device_changes_nothing():
+    cells, regions = torch.ones(2, 3, 4, 4), torch.zeros(2, 8, 8, dtype=torch.long)
+    numbered = index_regions(regions)
+    with torch.device("meta"):
+        found = pool_regions(cells, numbered).vectors
+        _, coherence = representative_regions(cells, numbered, torch.eye(3, device="cpu"))
+        assert torch.equal(index_regions(regions).row, numbered.row)
+    assert found.device.type == "cpu" and found.isfinite().all() and not coherence.any()
+
+
+@pytest.mark.parametrize("change", ["size", "counts", "row"])
+def test_a_numbering_that_contradicts_itself_is_refused(change):
+    numbered = index_regions(torch.zeros(2, 8, 8, dtype=torch.long))
+    wrong = {"size": (3000, 3000), "counts": numbered.counts[:1], "row": numbered.row[:5]}
+    with pytest.raises(ValueError, match="numbering of regions"):
+        pool_regions(torch.ones(2, 3, 4, 4), numbered._replace(**{change: wrong[change]}))
+
+
+def test_rows_of_another_integer_are_read_as_such():
+    cells, regions = torch.randn(2, 3, 4, 4), torch.arange(2 * 64).view(2, 8, 8) // 5
+    numbered = index_regions(regions)
+    wide = numbered._replace(row=numbered.row.long())
+    assert torch.equal(pool_regions(cells, wide).vectors, pool_regions(cells, numbered).vectors)
+
+
+def test_threads_that_outlive_the_interpreter_pool_alone():
+    """There no further threads are to be had."""
+    script = """
+import threading, time, torch
+from vice.regions import pool_regions
+torch.set_num_threads(2)
+def late():
+    threading.main_thread().join()
+    time.sleep(0.5)
+    print(pool_regions(torch.ones(4, 8, 5, 5), torch.zeros(4, 40, 40, dtype=torch.long)).counts)
+threading.Thread(target=late).start()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.startswith("tensor([1600, 1600"), done.stderr
+
+
 def test_what_is_taken():
     cells = torch.empty(2, 3, 4, 4)
     assert compiled.takes(cells)
+    with FakeTensorMode():
+        assert not compiled.takes(torch.empty(2, 3, 4, 4))
     assert not compiled.takes(cells.double())
     assert not compiled.takes(cells.to("meta"))
     assert not compiled.takes(cells[:0])

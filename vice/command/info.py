@@ -71,7 +71,7 @@ def describe_machine() -> dict[str, str]:
     """Versions, devices, and which parts are installed."""
     import torch
 
-    from vice.regions.compiled.shared_library import library
+    from vice.regions.compiled.shared_library import why_not
     from vice.runtime.provenance import versions
 
     lines = {
@@ -82,8 +82,8 @@ def describe_machine() -> dict[str, str]:
     lines |= {name: text for name, text in versions().items() if name not in ("python", "vice")}
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     lines["GPUs"] = ", ".join(gpus) or "none"
-    compiled = library() is not None
-    lines["regions on the CPU"] = "compiled" if compiled else "plain PyTorch: no C compiler"
+    reason = why_not()
+    lines["regions on the CPU"] = f"by plain PyTorch: {reason}" if reason else "by compiled C"
     for part in PARTS:
         lines[part] = f"not installed: vice install {part}" if missing(part) else "installed"
     return lines

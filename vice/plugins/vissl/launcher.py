@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from multiprocessing import connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -38,7 +37,7 @@ from vice.plugins.vissl.hooks.run import vice_hooks
 from vice.plugins.vissl.option_keys import spelled
 from vice.plugins.vissl.resuming import prepare_resume
 from vice.runtime.folder_lock import sole_launcher
-from vice.runtime.interrupts import end_now, give_up_unread, held_back
+from vice.runtime.interrupts import held_back
 from vice.runtime.own_folder import keep_others_from_run
 from vice.runtime.preemption import SIGNALS, STOPPED, Notice, Preempted, too_early, watch_signals
 from vice.runtime.run_folder import write_overrides
@@ -46,6 +45,8 @@ from vice.runtime.threads import cores
 
 logger = logging.getLogger(__name__)
 
+#: How files end that say how a process has ended its work, after its rank.
+_DONE, _STOPPED = ".done", ".stopped"
 #: Seconds that processes have to end by themselves after the first one has, before they are ended.
 GRACE = 15.0
 
@@ -132,35 +133,20 @@ def _launch(
         _cleanup_local_dir(config)
 
 
-def _train(local_rank: int, refusals: str, *arguments: Any) -> None:
+def _train(local_rank: int, ends: str, *arguments: Any) -> None:
     """What a spawned process runs; of this module, so that it imports VISSL as ViCE does."""
-    end = SimpleNamespace(status=None)
-    # Last in, first out: whatever the training registers is done before.
-    atexit.register(_leave, end)
     with watch_signals(for_another=True):
         try:
             _distributed_worker(local_rank, *arguments)
-            end.status = 0
         except Preempted:
-            end.status = STOPPED
+            Path(ends, f"{local_rank}{_STOPPED}").touch()
             raise
         except UserError as error:
             # Error file: a process hands its parent a traceback alone, and classes move.
             text = one_line(error).encode("utf-8", "surrogateescape")
-            Path(refusals, str(local_rank)).write_bytes(text)
+            Path(ends, str(local_rank)).write_bytes(text)
             raise
-
-
-def _leave(end: SimpleNamespace) -> None:
-    """Ends a process that has done its work, with the status of that.
-
-    Static destructors: those of PyTorch's communication may abort a process that another rank has
-    left, which would make a failure of a run that is done, or saved.
-    """
-    if end.status is not None:
-        logging.shutdown()
-        give_up_unread()
-        end_now("", end.status)
+        Path(ends, f"{local_rank}{_DONE}").touch()
 
 
 def _spawn(
@@ -168,21 +154,22 @@ def _spawn(
 ) -> None:
     notice.begun = torch.multiprocessing.get_context("spawn").RawValue("b", 0)
     started = partial(hooks, begun=notice.begun)
-    with TemporaryDirectory(prefix="vice-") as refusals:
+    with TemporaryDirectory(prefix="vice-") as ends:
         # Signal mask: a signal to all processes must find none that has yet to learn what to do.
         with held_back(SIGNALS):
             context = torch.multiprocessing.spawn(
-                _train, (refusals, *arguments, started), nprocs=processes, join=False
+                _train, (ends, *arguments, started), nprocs=processes, join=False
             )
-        _wait(context, Path(refusals), notice)
+        _wait(context, Path(ends), notice)
 
 
-def _wait(context: Any, refusals: Path, notice: Notice) -> None:
+def _wait(context: Any, ends: Path, notice: Notice) -> None:
     """Waits for the processes.
 
     Args:
         context: Of `torch.multiprocessing.spawn`.
-        refusals: Folder where a process leaves what its user is told, under its rank.
+        ends: Folder where a process leaves what it has come to, under its rank: what its user is
+            told, or an empty file.
         notice: Whether this process was asked to stop.
 
     Raises:
@@ -192,16 +179,16 @@ def _wait(context: Any, refusals: Path, notice: Notice) -> None:
     # Log level: it warns of each process that it ends; what is told is what came of the run.
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     try:
-        while not context.join(grace_period=GRACE):
+        while not _joined(context, ends):
             pass
     except ProcessRaisedException as error:
-        refusal = refusals / str(error.error_index)
+        refusal = ends / str(error.error_index)
         if refusal.is_file():
             text = refusal.read_bytes().decode("utf-8", "surrogateescape")
             raise UserError(text) from error
         raise
     except ProcessExitedException as error:
-        if error.exit_code == STOPPED:
+        if error.exit_code == STOPPED or (ends / f"{error.error_index}{_STOPPED}").exists():
             raise Preempted("stopped, and saved: the same command goes on") from error
         if notice.signal_number:
             raise Preempted(_too_early(notice)) from error
@@ -214,6 +201,24 @@ def _wait(context: Any, refusals: Path, notice: Notice) -> None:
                 "from the last state"
             ) from error
         raise
+
+
+def _joined(context: Any, ends: Path) -> bool:
+    """Waits for the next processes that end; whether there are no more.
+
+    Static destructors: those of PyTorch's communication may abort a process that another rank has
+    left. One that had done its work by then has not failed.
+    """
+    for sentinel in connection.wait([*context.sentinels]):
+        index = context.sentinels[sentinel]
+        process = context.processes[index]
+        process.join()
+        if process.exitcode and not (ends / f"{index}{_DONE}").exists():
+            return bool(context.join(grace_period=GRACE))
+        if process.exitcode:
+            logger.info("process %d was done, and ended with %d", index, process.exitcode)
+        del context.sentinels[sentinel]
+    return not context.sentinels
 
 
 def _too_early(notice: Notice) -> str:

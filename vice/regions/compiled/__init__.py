@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vice.regions.bilinear import axis
 from vice.regions.compiled.shared_library import library
@@ -36,7 +37,9 @@ class _Batch(ctypes.Structure):
 def takes(embeddings: Tensor) -> bool:
     """Whether an embedding is on a CPU, in float32, and there is a C compiler."""
     known = embeddings.device.type == "cpu" and embeddings.dtype == torch.float32
-    return known and embeddings.numel() > 0 and library() is not None
+    # Subclasses (fake tensors) need not have memory.
+    known = known and type(embeddings) in (Tensor, nn.Parameter) and embeddings.numel() > 0
+    return known and library() is not None
 
 
 def number_pixels(ids: Tensor, bound: int) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -50,17 +53,17 @@ def number_pixels(ids: Tensor, bound: int) -> tuple[Tensor, Tensor, Tensor] | No
         None, or keys (map * bound + id) of the R regions that there are, ascending, their pixels,
         int64 (R,) each, and the region of each pixel, int32 (B * P,), R for none.
     """
-    functions = library() if ids.device.type == "cpu" else None
+    functions = library() if ids.device.type == "cpu" and type(ids) is Tensor else None
     if functions is None:
         return None
     given = ids.int().contiguous()
-    counts = torch.zeros(len(ids) * bound, dtype=torch.int64)
+    counts = torch.zeros(len(ids) * bound, dtype=torch.int64, device="cpu")
     sizes = [ctypes.c_int64(size) for size in (*ids.shape, bound)]
     functions.count_pixels(_pointer(given), *sizes, _pointer(counts))
     keys = counts.nonzero().squeeze(1)
-    rows = torch.empty(len(counts), dtype=torch.int32)
-    rows[keys] = torch.arange(len(keys), dtype=torch.int32)
-    found = torch.empty(ids.numel(), dtype=torch.int32)
+    rows = torch.empty(len(counts), dtype=torch.int32, device="cpu")
+    rows[keys] = torch.arange(len(keys), dtype=torch.int32, device="cpu")
+    found = torch.empty(ids.numel(), dtype=torch.int32, device="cpu")
     none = ctypes.c_int32(len(keys))
     functions.look_up_rows(_pointer(given), *sizes, _pointer(rows), none, _pointer(found))
     return keys, counts[keys], found
@@ -73,6 +76,9 @@ class Layout:
         embeddings: (B, D, h', w') float32.
         numbered: Regions as `vice.regions.index_regions` numbers them.
         align_corners: As in `torch.nn.functional.interpolate`.
+
+    Raises:
+        ValueError: The numbering contradicts itself, so that C would read beyond its memory.
 
     Attributes:
         shape: (B, h', w', D).
@@ -89,11 +95,16 @@ class Layout:
             axis(pixels, cells, embeddings, align_corners=align_corners)
             for pixels, cells in zip(numbered.size, grid, strict=True)
         )
-        bounds = torch.searchsorted(
-            numbered.index[:, 0].contiguous(), torch.arange(maps + 1), out_int32=True
-        )
+        if (
+            self.pixels != maps * numbered.size[0] * numbered.size[1]
+            or len(numbered.index) != len(numbered.counts)
+            or {each.device.type for each in numbered[:3]} != {"cpu"}
+        ):
+            raise ValueError(f"the numbering of regions is not one of {maps} maps on this device")
+        first = torch.arange(maps + 1, device="cpu")
+        bounds = torch.searchsorted(numbered.index[:, 0].contiguous(), first, out_int32=True)
         low, share = [each.low.int() for each in (y, x)], [each.share for each in (y, x)]
-        self._tensors = numbered.row.contiguous(), bounds, *low, *share
+        self._tensors = numbered.row.int().contiguous(), bounds, *low, *share
         self._sizes = dim, *grid, *numbered.size
 
     def call(
@@ -124,23 +135,32 @@ class Layout:
             ctypes.c_int32(each) if isinstance(each, int) else _pointer(each) for each in arguments
         ]
 
-        def work(_: int) -> int:
+        def work() -> int:
             return int(function(ctypes.byref(batch), *given))
 
-        threads = min(self.threads, maps.stop - maps.start)
-        if threads == 1:
-            statuses = [work(0)]
+        helpers = min(self.threads, maps.stop - maps.start) - 1
+        if not helpers:
+            statuses = [work()]
         else:
             # Global interpreter lock: ctypes lets go of it while C computes.
-            with ThreadPoolExecutor(threads) as pool:
-                statuses = list(pool.map(work, range(threads)))
+            with ThreadPoolExecutor(helpers) as pool:
+                others = []
+                # At the end of the interpreter there are no more threads: this one does it all.
+                with suppress(RuntimeError):
+                    others = [pool.submit(work) for _ in range(helpers)]
+                statuses = [work(), *(other.result() for other in others)]
         if any(statuses):
             raise MemoryError(f"no memory for the regions of {self.pixels} pixels")
 
 
 def _cells(embeddings: Tensor) -> Tensor:
     """(B, h', w', D), the numbers of a cell side by side in memory."""
-    return embeddings.detach().permute(0, 2, 3, 1).contiguous()
+    return _in_order(embeddings.detach().permute(0, 2, 3, 1))
+
+
+def _in_order(values: Tensor) -> Tensor:
+    """Row-major, and with the signs that memory holds."""
+    return values.resolve_neg().contiguous()
 
 
 def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
@@ -181,7 +201,7 @@ class CompiledMeans(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """What patches give to their cells, and the stencil of each block."""
         embeddings, counts = ctx.saved_tensors
-        of_sums = (gradient / counts.unsqueeze(1)).contiguous()
+        of_sums = _in_order(gradient / counts.unsqueeze(1))
         of_cells = embeddings.new_zeros(ctx.layout.shape)
         given = ctx.lengths, of_sums, of_cells
         ctx.layout.call("sum_regions_backward", _cells(embeddings), *given)
@@ -206,9 +226,9 @@ class CompiledRepresentatives(torch.autograd.Function):
         layout = Layout(embeddings, numbered, options["align_corners"])
         regions = len(numbered.counts)
         lengths, distances = embeddings.new_empty(2, layout.pixels)
-        chosen = torch.empty(regions, dtype=torch.int64)
+        chosen = torch.empty(regions, dtype=torch.int64, device="cpu")
         vectors = embeddings.new_empty(regions, embeddings.shape[1])
-        sums = torch.zeros(regions, dtype=torch.float64)
+        sums = torch.zeros(regions, dtype=torch.float64, device="cpu")
         kept = (lengths, distances, chosen, vectors)
         cells, many = _cells(embeddings), _repeated(prototypes).t()
         # Memory: scores beside the cells, of some maps at a time, are no more than a quarter.
@@ -228,10 +248,10 @@ class CompiledRepresentatives(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         """What patches give to their cells, the stencil, and what the chosen pixels give."""
         embeddings, counts, *kept = ctx.saved_tensors
-        of_sums = (of_coherence / counts).contiguous()
+        of_sums = _in_order(of_coherence / counts)
         drawn = torch.zeros_like(kept[-1]) if ctx.through else None
         pulls = torch.zeros_like(of_sums) if ctx.through else None
         of_cells = embeddings.new_zeros(ctx.layout.shape)
-        given = (*kept, of_vectors.contiguous(), of_sums, drawn, pulls, of_cells)
+        given = (*kept, _in_order(of_vectors), of_sums, drawn, pulls, of_cells)
         ctx.layout.call("represent_backward", _cells(embeddings), *given)
         return _gradient_like(embeddings, of_cells), None, None, None

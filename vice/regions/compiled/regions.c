@@ -3,7 +3,8 @@
  * Formulas and names as in vice/regions/means.py and representatives.py. A block is the pixels
  * between the same four cells, a patch those of one region in a block. Cells are mixed for each
  * pixel outright, down once for each line of a block and then across, in the first-level cache;
- * what a pixel gives to its cells is summed up over a patch, or a block, as a handful of scalars.
+ * what a pixel gives to its cells is summed up over a patch, or a block, as a handful of scalars in
+ * double precision.
  * A map is computed by one thread, in one order, so results do not depend on how many there are.
  */
 #include <math.h>
@@ -14,7 +15,6 @@
 #define EPSILON 1e-12f
 /* (8 units of rounding) squared, and not: a shorter mix, or distance, is nothing but rounding. */
 #define NOISE 9.5367431640625e-7f
-#define PATCH_PIXELS 256
 
 /* What all maps of a batch have in common. */
 typedef struct {
@@ -102,8 +102,9 @@ static void mix_down(const Block *block, const float *table, int64_t n, float sh
     }
 }
 
-static void shares(const Batch *batch, int32_t y, int32_t x, float *weights) {
-    const float down = batch->y_share[y], across = batch->x_share[x];
+static void shares(const Batch *batch, int64_t pixel, float *weights) {
+    const float down = batch->y_share[pixel / batch->width];
+    const float across = batch->x_share[pixel % batch->width];
     weights[0] = (1 - down) * (1 - across);
     weights[1] = (1 - down) * across;
     weights[2] = down * (1 - across);
@@ -210,6 +211,8 @@ static void best_scores(const float *left, const float *step, const float *share
 /* 1 / |z|, at most 1 / epsilon; 0 where z is the rounding of cells that cancel. */
 static inline float inverse_length(float squared, float longest) {
     if (squared < NOISE * NOISE * longest) return 0;
+    /* Overflow: a network that diverges must not look like one that gives nothing. */
+    if (isinf(squared)) return NAN;
     const float length = sqrtf(squared);
     return length < EPSILON ? 1 / EPSILON : 1 / length;
 }
@@ -247,79 +250,87 @@ static void block_lengths(const Batch *batch, const Map *map, const Block *block
     }
 }
 
-/* The pixels of one patch. */
+/* The patches of a block: their regions, and their pixels one patch after the other. */
 typedef struct {
-    int32_t row, count;
-    int64_t pixel[PATCH_PIXELS];
-    float weights[PATCH_PIXELS][4];
-} Patch;
+    int32_t count;
+    int32_t *row;   /* of each patch */
+    int64_t *begin; /* where the pixels of each begin, and one more */
+    int64_t *pixel;
+    int32_t *of;    /* patch of each pixel of the block, in scan order; -1 for none */
+    int32_t *patch; /* of each region of a map while a block is gathered, else -1 */
+} Patches;
 
-/* Gathers the patches of a block one after the other; a large one comes in pieces.
- *
- * `from` is the first pixel of the block, in scan order, that is in none so far, and those after
- * it that are in one are marked in `done`, of which there are as many as the block has pixels.
- */
-static int gather(const Batch *batch, const Map *map, const Block *block, int64_t *from,
-                  uint8_t *done, Patch *patch) {
-    const int64_t across = block->right - block->left;
-    const int64_t count = across * (block->bottom - block->top);
-    patch->count = 0;
-    if (!*from) memset(done, 0, (size_t)count);
-    for (int64_t place = *from; place < count; place++) {
-        if (done[place]) continue;
-        const int32_t y = block->top + (int32_t)(place / across);
-        const int32_t x = block->left + (int32_t)(place % across);
-        const int64_t pixel = (int64_t)y * batch->width + x;
-        const int32_t row = map->row[pixel];
-        if (!inside(map, row)) continue;
-        if (!patch->count) {
-            patch->row = row;
-            *from = place + 1;
+/* Counting sort: each pixel is looked at twice, however many regions there are. */
+static void gather(const Batch *batch, const Map *map, const Block *block, Patches *patches) {
+    int64_t place = 0;
+    patches->count = 0;
+    patches->begin[0] = 0;
+    for (int32_t y = block->top; y < block->bottom; y++)
+        for (int32_t x = block->left; x < block->right; x++, place++) {
+            const int32_t row = map->row[(int64_t)y * batch->width + x];
+            patches->of[place] = -1;
+            if (!inside(map, row)) continue;
+            int32_t *patch = patches->patch + (row - map->first);
+            if (*patch < 0) {
+                *patch = patches->count++;
+                patches->row[*patch] = row;
+                patches->begin[*patch + 1] = 0;
+            }
+            patches->of[place] = *patch;
+            patches->begin[*patch + 1]++;
         }
-        if (row != patch->row) continue;
-        done[place] = 1;
-        patch->pixel[patch->count] = pixel;
-        shares(batch, y, x, patch->weights[patch->count]);
-        if (++patch->count == PATCH_PIXELS) break;
+    for (int32_t patch = 0; patch < patches->count; patch++) {
+        patches->patch[patches->row[patch] - map->first] = -1;
+        patches->begin[patch + 1] += patches->begin[patch];
     }
-    return patch->count > 0;
+    place = 0;
+    for (int32_t y = block->top; y < block->bottom; y++)
+        for (int32_t x = block->left; x < block->right; x++, place++)
+            if (patches->of[place] >= 0)
+                patches->pixel[patches->begin[patches->of[place]]++] =
+                    (int64_t)y * batch->width + x;
+    /* Each begins now where it ended. */
+    for (int32_t patch = patches->count; patch > 0; patch--)
+        patches->begin[patch] = patches->begin[patch - 1];
+    patches->begin[0] = 0;
 }
 
 /* Adds a patch's sums of shares, times vector, to its four cells. */
-static void give(const Block *block, const float *sums, const float *vector, int64_t n,
+static void give(const Block *block, const double *sums, const float *vector, int64_t n,
                  float *of_cells) {
     for (int corner = 0; corner < 4; corner++) {
         float *cell = of_cells + block->corner[corner] * n;
-        const float sum = sums[corner];
+        const float sum = (float)sums[corner];
         for (int64_t i = 0; i < n; i++) cell[i] += sum * vector[i];
     }
 }
 
 /* The transposed sum: what a patch takes of its four cells. */
-static void draw(const Block *block, const float *sums, const float *table, int64_t n,
+static void draw(const Block *block, const double *sums, const float *table, int64_t n,
                  float *vector) {
     const float *a = table + block->corner[0] * n, *b = table + block->corner[1] * n;
     const float *c = table + block->corner[2] * n, *d = table + block->corner[3] * n;
-    const float p = sums[0], q = sums[1], r = sums[2], s = sums[3];
+    const float p = (float)sums[0], q = (float)sums[1], r = (float)sums[2], s = (float)sums[3];
     for (int64_t i = 0; i < n; i++) vector[i] += p * a[i] + q * b[i] + r * c[i] + s * d[i];
 }
 
 /* Adds factor w w^T of a pixel to the stencil of its block. */
-static inline void add_outer(const float *weights, float factor, float *stencil) {
-    for (int one = 0; one < 4; one++)
-        for (int other = 0; other < 4; other++)
-            stencil[4 * one + other] += factor * weights[one] * weights[other];
+static inline void add_outer(const float *weights, float factor, double *stencil) {
+    for (int one = 0; one < 4; one++) {
+        const double share = (double)factor * weights[one];
+        for (int other = 0; other < 4; other++) stencil[4 * one + other] += share * weights[other];
+    }
 }
 
 /* NaN: a block without pixels leaves its cells alone, whatever they hold. */
-static void apply_stencil(const Block *block, const float *stencil, const float *table, int64_t n,
+static void apply_stencil(const Block *block, const double *stencil, const float *table, int64_t n,
                           float *of_cells) {
     const float *a = table + block->corner[0] * n, *b = table + block->corner[1] * n;
     const float *c = table + block->corner[2] * n, *d = table + block->corner[3] * n;
     for (int corner = 0; corner < 4; corner++) {
         float *cell = of_cells + block->corner[corner] * n;
-        const float *by = stencil + 4 * corner;
-        const float p = by[0], q = by[1], r = by[2], s = by[3];
+        const double *by = stencil + 4 * corner;
+        const float p = (float)by[0], q = (float)by[1], r = (float)by[2], s = (float)by[3];
         for (int64_t i = 0; i < n; i++) cell[i] += p * a[i] + q * b[i] + r * c[i] + s * d[i];
     }
 }
@@ -335,24 +346,43 @@ static int64_t largest_block(const Batch *batch) {
     return most;
 }
 
-/* Space for a thread; `wide` vectors of `width` numbers, a number for each cell, and a block. */
+/* Space for a thread: two wide vectors, a number for each cell, and the patches of a block. */
 typedef struct {
     float *wide, *squares;
-    uint8_t *done;
+    Patches patches;
 } Space;
 
 static int reserve(const Batch *batch, int64_t width, Space *space) {
-    const int64_t cells = (int64_t)batch->grid_height * batch->grid_width;
-    space->wide = malloc(sizeof(float) * (size_t)(2 * width));
-    space->squares = malloc(sizeof(float) * (size_t)cells);
-    space->done = malloc((size_t)largest_block(batch) + 1);
-    return space->wide && space->squares && space->done;
+    const size_t cells = (size_t)batch->grid_height * (size_t)batch->grid_width;
+    const size_t pixels = (size_t)largest_block(batch);
+    size_t regions = 0;
+    for (int32_t map = batch->first; map < batch->last; map++) {
+        const size_t own = (size_t)(batch->bounds[map + 1] - batch->bounds[map]);
+        if (own > regions) regions = own;
+    }
+    Patches *patches = &space->patches;
+    space->wide = malloc(sizeof(float) * 2 * (size_t)width);
+    space->squares = malloc(sizeof(float) * cells);
+    patches->row = malloc(sizeof(int32_t) * (pixels + 1));
+    patches->begin = malloc(sizeof(int64_t) * (pixels + 1));
+    patches->pixel = malloc(sizeof(int64_t) * (pixels + 1));
+    patches->of = malloc(sizeof(int32_t) * (pixels + 1));
+    patches->patch = malloc(sizeof(int32_t) * (regions + 1));
+    if (!space->wide || !space->squares || !patches->row || !patches->begin || !patches->pixel ||
+        !patches->of || !patches->patch)
+        return 0;
+    for (size_t region = 0; region < regions; region++) patches->patch[region] = -1;
+    return 1;
 }
 
 static int release(Space *space, int status) {
     free(space->wide);
     free(space->squares);
-    free(space->done);
+    free(space->patches.row);
+    free(space->patches.begin);
+    free(space->patches.pixel);
+    free(space->patches.of);
+    free(space->patches.patch);
     return status;
 }
 
@@ -364,8 +394,8 @@ int sum_regions(const Batch *batch, float *lengths, float *sums) {
     const int64_t dim = batch->dim;
     Space space;
     if (!reserve(batch, dim, &space)) return release(&space, 1);
+    const Patches *patches = &space.patches;
     Map map;
-    Patch patch;
     while (take(batch, &map)) {
         float *own = lengths ? lengths + map.pixels : NULL;
         if (own) squared_cells(batch, &map, space.squares);
@@ -373,15 +403,17 @@ int sum_regions(const Batch *batch, float *lengths, float *sums) {
             if (own)
                 block_lengths(batch, &map, &block, space.squares, space.wide, space.wide + dim,
                               own);
-            int64_t from = 0;
-            while (gather(batch, &map, &block, &from, space.done, &patch)) {
-                float total[4] = {0};
-                for (int32_t i = 0; i < patch.count; i++) {
-                    const float scale = own ? own[patch.pixel[i]] : 1;
+            gather(batch, &map, &block, &space.patches);
+            for (int32_t patch = 0; patch < patches->count; patch++) {
+                double total[4] = {0};
+                float weights[4];
+                for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
+                    const float scale = own ? own[patches->pixel[i]] : 1;
+                    shares(batch, patches->pixel[i], weights);
                     for (int corner = 0; corner < 4; corner++)
-                        total[corner] += scale * patch.weights[i][corner];
+                        total[corner] += scale * weights[corner];
                 }
-                draw(&block, total, map.cells, dim, sums + patch.row * dim);
+                draw(&block, total, map.cells, dim, sums + patches->row[patch] * dim);
             }
         }
     }
@@ -394,33 +426,34 @@ int sum_regions_backward(const Batch *batch, const float *lengths, const float *
     const int64_t dim = batch->dim;
     Space space;
     if (!reserve(batch, dim, &space)) return release(&space, 1);
+    const Patches *patches = &space.patches;
     Map map;
-    Patch patch;
     while (take(batch, &map)) {
         const float *own = lengths ? lengths + map.pixels : NULL;
         float *found = of_cells + map.places * dim;
         for (Block block = {0}; advance(batch, &block);) {
-            float stencil[16] = {0};
-            int64_t from = 0;
-            while (gather(batch, &map, &block, &from, space.done, &patch)) {
-                const float *gradient = of_sums + patch.row * dim;
-                float total[4] = {0}, along[4];
+            double stencil[16] = {0};
+            gather(batch, &map, &block, &space.patches);
+            for (int32_t patch = 0; patch < patches->count; patch++) {
+                const float *gradient = of_sums + patches->row[patch] * dim;
+                double total[4] = {0};
+                float weights[4], along[4];
                 if (own)
                     for (int corner = 0; corner < 4; corner++)
                         along[corner] =
                             dot(gradient, map.cells + block.corner[corner] * dim, dim);
-                for (int32_t i = 0; i < patch.count; i++) {
-                    const float *weights = patch.weights[i];
-                    const float scale = own ? own[patch.pixel[i]] : 1;
+                for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
+                    const float scale = own ? own[patches->pixel[i]] : 1;
+                    shares(batch, patches->pixel[i], weights);
                     for (int corner = 0; corner < 4; corner++)
                         total[corner] += scale * weights[corner];
                     /* Epsilon: shorter vectors are divided by it, so their length has no gradient. */
-                    if (own && scale < 1 / EPSILON)
+                    if (own && !(scale >= 1 / EPSILON))
                         add_outer(weights, -scale * scale * scale * dot(weights, along, 4), stencil);
                 }
                 give(&block, total, gradient, dim, found);
             }
-            if (own && from) apply_stencil(&block, stencil, map.cells, dim, found);
+            if (own && patches->count) apply_stencil(&block, stencil, map.cells, dim, found);
         }
     }
     return release(&space, 0);
@@ -532,24 +565,26 @@ int represent_backward(const Batch *batch, const float *lengths, const float *di
     Space space;
     if (!reserve(batch, dim, &space)) return release(&space, 1);
     float *given = space.wide;
+    const Patches *patches = &space.patches;
     Map map;
-    Patch patch;
     while (take(batch, &map)) {
         const float *own = lengths + map.pixels, *apart = distances + map.pixels;
         float *found = of_cells + map.places * dim;
         for (Block block = {0}; advance(batch, &block);) {
-            float stencil[16] = {0};
-            int64_t from = 0;
-            while (gather(batch, &map, &block, &from, space.done, &patch)) {
-                const float *vector = vectors + patch.row * dim;
-                const float of_sum = of_sums[patch.row], squared = dot(vector, vector, dim);
-                float total[4] = {0}, pulled = 0;
-                for (int32_t i = 0; i < patch.count; i++) {
-                    const float *weights = patch.weights[i];
-                    const float scale = own[patch.pixel[i]], far = apart[patch.pixel[i]];
+            double stencil[16] = {0};
+            gather(batch, &map, &block, &space.patches);
+            for (int32_t patch = 0; patch < patches->count; patch++) {
+                const int64_t row = patches->row[patch];
+                const float *vector = vectors + row * dim;
+                const float of_sum = of_sums[row], squared = dot(vector, vector, dim);
+                double total[4] = {0}, pulled = 0;
+                float weights[4];
+                for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
+                    const float scale = own[patches->pixel[i]], far = apart[patches->pixel[i]];
                     if (!(far > 0)) continue;
                     const float pull = of_sum / far;
                     pulled += pull;
+                    shares(batch, patches->pixel[i], weights);
                     for (int corner = 0; corner < 4; corner++)
                         total[corner] -= pull * scale * weights[corner];
                     /* p of unit length gives c p - v; p below epsilon is divided by it: p - v. */
@@ -559,11 +594,11 @@ int represent_backward(const Batch *batch, const float *lengths, const float *di
                 }
                 give(&block, total, vector, dim, found);
                 if (drawn) {
-                    draw(&block, total, map.cells, dim, drawn + patch.row * dim);
-                    pulls[patch.row] += pulled;
+                    draw(&block, total, map.cells, dim, drawn + row * dim);
+                    pulls[row] += (float)pulled;
                 }
             }
-            if (from) apply_stencil(&block, stencil, map.cells, dim, found);
+            if (patches->count) apply_stencil(&block, stencil, map.cells, dim, found);
         }
         for (Block block = {0}; advance(batch, &block);)
             for (int32_t y = block.top; y < block.bottom; y++)
@@ -582,8 +617,9 @@ int represent_backward(const Batch *batch, const float *lengths, const float *di
                     for (int64_t i = 0; i < dim; i++)
                         given[i] = scale * (given[i] - along * vector[i]);
                     float weights[4];
-                    shares(batch, y, x, weights);
-                    give(&block, weights, given, dim, found);
+                    shares(batch, pixel, weights);
+                    const double once[4] = {weights[0], weights[1], weights[2], weights[3]};
+                    give(&block, once, given, dim, found);
                 }
     }
     return release(&space, 0);

@@ -12,24 +12,38 @@ import hashlib
 import logging
 import os
 import platform
+import re
 import shlex
 import stat
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("regions.c")
+#: What is called of it.
+FUNCTIONS = (
+    "count_pixels",
+    "look_up_rows",
+    "represent",
+    "represent_backward",
+    "sum_regions",
+    "sum_regions_backward",
+)
 #: NaN and infinity keep their meaning; sums may be taken in any order, so in lanes.
 OPTIONS = (
     "-O3",
     "-std=gnu11",
     "-fPIC",
     "-shared",
+    "-fvisibility=default",
+    "-fno-fast-math",
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fno-signed-zeros",
@@ -39,6 +53,10 @@ OPTIONS = (
 NATIVE = "-march=native"
 #: Seconds after which a compiler is given up.
 PATIENCE = 60
+#: Seconds after which what nobody has asked for is removed from the cache.
+UNUSED = 90 * 24 * 3600
+#: Most characters of what a compiler says.
+_SAID = 200
 
 
 @cache
@@ -47,80 +65,177 @@ def library() -> ctypes.CDLL | None:
 
     The compiler is ``$CC`` or ``cc``; empty (``CC=``) means none.
     """
-    try:
-        compiler = shlex.split(os.environ.get("CC", "cc"))
-        if not compiler:
-            raise OSError("CC is empty")
-        return _loaded(compiler)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        logger.info("regions are pooled by plain PyTorch, more slowly: no C compiler (%s)", error)
-        return None
+    if reason := why_not():
+        logger.warning("regions are pooled by plain PyTorch, more slowly: %s", reason)
+    return _found()[0]
 
 
-def _loaded(compiler: list[str]) -> ctypes.CDLL:
-    text = SOURCE.read_bytes()
-    asked = "\0".join([*compiler, *OPTIONS, platform.machine(), _processor()])
-    name = f"regions-{hashlib.sha256(text + asked.encode()).hexdigest()[:16]}.so"
-    failure = OSError("no folder to compile in")
-    for folder in _folders():
-        path = folder / name
-        try:
-            if not path.is_file():
-                _compile(compiler, path)
-            return ctypes.CDLL(str(path))
-        except OSError as error:
-            # Damaged files, full disks, file systems without programs (noexec): the next folder.
-            failure = error
-            with suppress(OSError):
-                path.unlink()
-    raise failure
-
-
-def _compile(compiler: list[str], path: Path) -> None:
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}-", suffix=".part")
-    os.close(handle)
-    try:
-        failure = ""
-        for native in ([NATIVE], []):
-            command = [*compiler, *OPTIONS, *native, str(SOURCE), "-o", part, "-lm"]
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=PATIENCE,
-            )
-            if done.returncode == 0:
-                # Atomic: processes that compile at the same time make the same file.
-                os.replace(part, path)
-                return
-            failure = next(iter(done.stderr.strip().splitlines()), f"status {done.returncode}")
-        raise OSError(f"{shlex.join(compiler)}: {failure}")
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(part)
-
-
-def _folders() -> Iterator[Path]:
-    """Where nobody else may write: the user's cache, and a folder for this process alone."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    base = base if os.path.isabs(base) else os.path.expanduser("~/.cache")
-    folder = Path(base, "vice")
-    with suppress(OSError):
-        if os.path.isabs(base):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            found = folder.stat()
-            others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-            if found.st_uid == os.geteuid() and not others:
-                yield folder
-    with suppress(OSError):
-        yield Path(_temporary().name)
+def why_not() -> str:
+    """Why there is no library, in a few words; empty if there is one."""
+    return _found()[1]
 
 
 @cache
-def _temporary() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="vice-")
+def _found() -> tuple[ctypes.CDLL | None, str]:
+    try:
+        compiler = shlex.split(os.environ.get("CC", "cc"))
+    except ValueError as error:
+        return None, f"$CC cannot be read ({error})"
+    if not compiler:
+        return None, "$CC is empty, so there is no C compiler"
+    failure = "there is no folder to compile in"
+    for folder in (_kept_folder, _own_folder):
+        try:
+            with folder() as path:
+                return _loaded(path, compiler), ""
+        except FileNotFoundError as error:
+            failure = f"there is no C compiler {compiler[0]}"
+            if error.filename != compiler[0]:
+                failure = f"{error.strerror}: {error.filename}"
+        except (OSError, subprocess.SubprocessError) as error:
+            # Full disks, file systems without programs (noexec): the next folder.
+            failure = f"{shlex.join(compiler)} does not serve: {_short(str(error))}"
+    return None, failure
+
+
+def _loaded(folder: Path, compiler: list[str]) -> ctypes.CDLL:
+    asked = "\0".join([*compiler, *OPTIONS, platform.machine(), _processor()])
+    key = hashlib.sha256(SOURCE.read_bytes() + asked.encode(errors="surrogateescape"))
+    path = folder / f"regions-{key.hexdigest()[:16]}.so"
+    if not _is_whole(path):
+        _compile(compiler, path)
+        _tidy(folder)
+    with suppress(OSError):
+        os.utime(path)
+    return ctypes.CDLL(str(path))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a library is there and ends with the digest of what comes before.
+
+    What is cut off, or was not written to its end when power went, would end the process.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(data[:-32]).digest() == data[-32:]
+
+
+def _compile(compiler: list[str], path: Path) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}-", suffix=".part")
+    os.close(handle)
+    part = Path(name)
+    try:
+        _run_compiler(compiler, part)
+        data = part.read_bytes()
+        # Loaders read an ELF file by its header, and nothing of what comes after.
+        with part.open("ab") as file:
+            file.write(hashlib.sha256(data).digest())
+        _try_out(part)
+        # Atomic: processes that compile at the same time make the same file.
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _run_compiler(compiler: list[str], part: Path) -> None:
+    failure = ""
+    for native in ([NATIVE], []):
+        command = [*compiler, *OPTIONS, *native, str(SOURCE), "-o", str(part), "-lm"]
+        # A file: a pipe would be read as long as anything that a wrapper has started holds it.
+        with tempfile.TemporaryFile() as said:
+            try:
+                done = subprocess.run(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    timeout=PATIENCE,
+                )
+            except subprocess.TimeoutExpired as error:
+                raise OSError(f"not done after {PATIENCE:g} s") from error
+            if done.returncode == 0 and part.stat().st_size:
+                return
+            said.seek(0)
+            text = said.read().decode(errors="replace")
+        failure = failure or _telling(text) or f"status {done.returncode}"
+    raise OSError(failure)
+
+
+def _try_out(part: Path) -> None:
+    """Loads a new library in a process of its own, which it may end.
+
+    Raises:
+        OSError: It does not load, or lacks a function.
+    """
+    script = (
+        "import ctypes, sys; it = ctypes.CDLL(sys.argv[1]); [it[name] for name in sys.argv[2:]]"
+    )
+    command = [sys.executable, "-S", "-E", "-c", script, str(part), *FUNCTIONS]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
+    if done.returncode:
+        text = done.stderr.decode(errors="replace").strip()
+        raise OSError(f"what it makes does not load: {text.splitlines()[-1] if text else ''}")
+
+
+def _telling(text: str) -> str:
+    """The line that tells most of what a compiler has said."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = (line for line in lines if re.search(r"error|fatal|cannot|No space", line))
+    return next(errors, lines[-1] if lines else "")
+
+
+def _short(text: str) -> str:
+    """One line without control characters."""
+    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return text if len(text) <= _SAID else f"{text[:_SAID]}..."
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what older versions, and processes that were killed, have left."""
+    for file in folder.glob("regions-*"):
+        with suppress(OSError):
+            if time.time() - file.stat().st_mtime > (UNUSED if file.suffix == ".so" else 3600):
+                file.unlink()
+
+
+@contextmanager
+def _kept_folder() -> Iterator[Path]:
+    """The user's cache.
+
+    Raises:
+        OSError: There is none, or others may write to it.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    base = base if os.path.isabs(base) else os.path.expanduser("~/.cache")
+    if not os.path.isabs(base):
+        raise OSError("there is no home folder")
+    base = os.path.realpath(base)
+    above = Path(base)
+    while not above.exists():
+        above = above.parent
+    # sudo: what root made in somebody's home folder would be in that one's way.
+    if not _is_own(above, stat.S_IWOTH):
+        raise OSError(f"{above} belongs to others")
+    folder = Path(base, "vice")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.is_symlink() or not _is_own(folder, stat.S_IWGRP | stat.S_IWOTH):
+        raise OSError(f"others may write to {folder}")
+    yield folder
+
+
+def _is_own(folder: Path, bits: int) -> bool:
+    found = folder.stat()
+    mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+    return mine and not found.st_mode & bits
+
+
+@contextmanager
+def _own_folder() -> Iterator[Path]:
+    """A folder that is there until the library is loaded."""
+    with tempfile.TemporaryDirectory(prefix="vice-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def _processor() -> str:
@@ -129,5 +244,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
         # Heterogeneous cores: what one of them cannot do is missing in its line.
         wanted = ("flags", "Features", "model name", "CPU part", "CPU implementer")
-        return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
-    return platform.processor()
+        found = sorted({line for line in lines if line.startswith(wanted)})
+        if found:
+            return "\n".join(found)
+    return f"{platform.processor()} of {platform.node()}"
