@@ -45,6 +45,7 @@ def test_two_steps_of_the_formula(nesterov):
         assert torch.allclose(bias, expected["bias"][0], rtol=1e-9)
 
 
+ORDERS = (torch.contiguous_format, torch.channels_last)
 CONFIGS = {
     "adam": {"name": "adam", "lr": 0.01, "weight_decay": 0.1},
     "adamw": {"name": "adamw", "lr": 0.01, "weight_decay": 0.1},
@@ -53,10 +54,12 @@ CONFIGS = {
 }
 
 
-def steps(name, fused, count=3, state=None):
-    """Weights after some steps, and the state of the optimizer."""
+def steps(name, fused, count=3, state=None, order=torch.contiguous_format):
+    """Weights after some steps, one of them without gradients at first, and the optimizer."""
     torch.manual_seed(0)
-    weights = [torch.nn.Parameter(torch.randn(shape)) for shape in ((40, 30), (7,), (2, 3, 3))]
+    values = [torch.randn(shape) for shape in ((40, 30), (7,), (2, 3, 3, 4))]
+    values[-1] = values[-1].contiguous(memory_format=order)
+    weights = [torch.nn.Parameter(value) for value in values]
     optimizer = build_optimizer({**CONFIGS[name]})
     optimizer.set_param_groups([{"params": weights, "lr": 0.01, "weight_decay": 0.1}])
     if fused:
@@ -65,7 +68,9 @@ def steps(name, fused, count=3, state=None):
         optimizer.optimizer.load_state_dict(state)
     for step in range(count):
         for number, weight in enumerate(weights):
-            weight.grad = torch.linspace(-1, 1, weight.numel()).view_as(weight) * (number + step)
+            # Row-major, whatever order the weight has.
+            slope = torch.linspace(-1, 1, weight.numel()).view(weight.shape) * (number + step)
+            weight.grad = slope if number or step else None
         optimizer.step(where=0.0)
     return weights, optimizer.optimizer
 
@@ -74,10 +79,22 @@ def steps(name, fused, count=3, state=None):
 def test_fused_steps_are_those_of_pytorch(name):
     found, optimizer = steps(name, True)
     expected, _ = steps(name, False)
-    assert [group.get("fused") for group in optimizer.param_groups] == (
-        [None] if name == "vice_lars" else [True]
-    )
+    assert bool(optimizer.param_groups[0].get("fused")) == name.startswith("adam")
     for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_order_in_memory_does_not_matter(name):
+    """Neither of weights, nor of a state that was saved in another one."""
+    expected, _ = steps(name, True)
+    state = {order: steps(name, True, 2, order=order)[1].state_dict() for order in ORDERS}
+    for order in ORDERS:
+        found, _ = steps(name, True, order=order)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other)
+    first, second = (steps(name, True, 1, state[order])[0] for order in ORDERS)
+    for one, other in zip(first, second, strict=True):
         torch.testing.assert_close(one, other)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from multiprocessing import connection
 from pathlib import Path
@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 #: How files end that say how a process has ended its work, after its rank.
 _DONE, _STOPPED = ".done", ".stopped"
+_SAVED = "stopped, and saved: the same command goes on"
 #: Seconds that processes have to end by themselves after the first one has, before they are ended.
 GRACE = 15.0
 
@@ -139,14 +140,20 @@ def _train(local_rank: int, ends: str, *arguments: Any) -> None:
         try:
             _distributed_worker(local_rank, *arguments)
         except Preempted:
-            Path(ends, f"{local_rank}{_STOPPED}").touch()
+            _leave_word(ends, f"{local_rank}{_STOPPED}")
             raise
         except UserError as error:
             # Error file: a process hands its parent a traceback alone, and classes move.
             text = one_line(error).encode("utf-8", "surrogateescape")
             Path(ends, str(local_rank)).write_bytes(text)
             raise
-        Path(ends, f"{local_rank}{_DONE}").touch()
+        _leave_word(ends, f"{local_rank}{_DONE}")
+
+
+def _leave_word(ends: str, name: str) -> None:
+    # Full disks: what the run has come to is known by the exit status as well.
+    with suppress(OSError):
+        Path(ends, name).touch()
 
 
 def _spawn(
@@ -182,14 +189,17 @@ def _wait(context: Any, ends: Path, notice: Notice) -> None:
         while not _joined(context, ends):
             pass
     except ProcessRaisedException as error:
+        if any(ends.glob(f"*{_STOPPED}")):
+            raise Preempted(_SAVED) from error
         refusal = ends / str(error.error_index)
         if refusal.is_file():
             text = refusal.read_bytes().decode("utf-8", "surrogateescape")
             raise UserError(text) from error
         raise
     except ProcessExitedException as error:
-        if error.exit_code == STOPPED or (ends / f"{error.error_index}{_STOPPED}").exists():
-            raise Preempted("stopped, and saved: the same command goes on") from error
+        # A rank that has stopped has waited until all was saved, whatever becomes of the others.
+        if error.exit_code == STOPPED or any(ends.glob(f"*{_STOPPED}")):
+            raise Preempted(_SAVED) from error
         if notice.signal_number:
             raise Preempted(_too_early(notice)) from error
         if error.signal_name in ("SIGKILL", "SIGBUS", "SIGTERM"):
@@ -214,6 +224,10 @@ def _joined(context: Any, ends: Path) -> bool:
         process = context.processes[index]
         process.join()
         if process.exitcode and not (ends / f"{index}{_DONE}").exists():
+            for other, number in [*context.sentinels.items()]:
+                # Nor is one of those to blame that have done their work and end now.
+                if (ends / f"{number}{_DONE}").exists():
+                    del context.sentinels[other]
             return bool(context.join(grace_period=GRACE))
         if process.exitcode:
             logger.info("process %d was done, and ended with %d", index, process.exitcode)

@@ -10,22 +10,42 @@ from typing import Any
 import torch
 from classy_vision.optim import ClassyOptimizer, register_optimizer
 
-#: Optimizers of PyTorch that have a fused step on a CPU, and their descendants (AdamW).
-FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
-
 
 def fuse_on_cpu(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Lets a step on a CPU go over the weights once instead of once for each operation.
+    """Lets a step of Adam or AdamW on a CPU go over the weights once, not once for each operation.
 
     A run that goes on keeps what its state was saved with, so that it ends with the same bits.
+    PyTorch's fused SGD is not for weights that are without a gradient at first.
 
     Args:
-        optimizer: Others than `FUSED` are left as they are.
+        optimizer: Others are left as they are.
         device: Where the weights are; PyTorch's own choice is as fast on a GPU.
     """
-    if device.type == "cpu" and isinstance(optimizer, FUSED):
+    if device.type == "cpu" and isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):
         for group in optimizer.param_groups:
             group["fused"] = True
+        optimizer.register_step_pre_hook(_align)
+
+
+def _align(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Memory order: a fused step reads weight, gradient and state side by side, as they lie there.
+
+    A state may have been saved in another order (channels_last).
+    """
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            if weight.grad is None:
+                continue
+            if weight.grad.stride() != weight.stride():
+                weight.grad = _like(weight, weight.grad)
+            state = optimizer.state[weight]
+            for name, value in state.items():
+                if value.shape == weight.shape and value.stride() != weight.stride():
+                    state[name] = _like(weight, value)
+
+
+def _like(weight: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 @register_optimizer("vice_lars")

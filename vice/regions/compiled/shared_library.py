@@ -59,6 +59,10 @@ UNUSED = 90 * 24 * 3600
 _SAID = 200
 
 
+class _NoCache(Exception):
+    """The user has no folder to keep a library in; says why."""
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The functions of ``regions.c``; None, which is logged once, where nothing compiles them.
@@ -83,23 +87,30 @@ def _found() -> tuple[ctypes.CDLL | None, str]:
         return None, f"$CC cannot be read ({error})"
     if not compiler:
         return None, "$CC is empty, so there is no C compiler"
-    failure = "there is no folder to compile in"
+    failure = ""
     for folder in (_kept_folder, _own_folder):
         try:
             with folder() as path:
-                return _loaded(path, compiler), ""
+                found = _loaded(path, compiler)
+            if failure:
+                logger.info("pooling of regions is compiled for this process alone: %s", failure)
+            return found, ""
+        except subprocess.TimeoutExpired:
+            return None, f"{shlex.join(compiler)} is not done after {PATIENCE:g} s"
+        except _NoCache as error:
+            failure = str(error)
         except FileNotFoundError as error:
             failure = f"there is no C compiler {compiler[0]}"
             if error.filename != compiler[0]:
                 failure = f"{error.strerror}: {error.filename}"
-        except (OSError, subprocess.SubprocessError) as error:
+        except OSError as error:
             # Full disks, file systems without programs (noexec): the next folder.
             failure = f"{shlex.join(compiler)} does not serve: {_short(str(error))}"
     return None, failure
 
 
 def _loaded(folder: Path, compiler: list[str]) -> ctypes.CDLL:
-    asked = "\0".join([*compiler, *OPTIONS, platform.machine(), _processor()])
+    asked = "\0".join([*compiler, *OPTIONS, *platform.libc_ver(), _processor()])
     key = hashlib.sha256(SOURCE.read_bytes() + asked.encode(errors="surrogateescape"))
     path = folder / f"regions-{key.hexdigest()[:16]}.so"
     if not _is_whole(path):
@@ -145,16 +156,13 @@ def _run_compiler(compiler: list[str], part: Path) -> None:
         command = [*compiler, *OPTIONS, *native, str(SOURCE), "-o", str(part), "-lm"]
         # A file: a pipe would be read as long as anything that a wrapper has started holds it.
         with tempfile.TemporaryFile() as said:
-            try:
-                done = subprocess.run(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=said,
-                    timeout=PATIENCE,
-                )
-            except subprocess.TimeoutExpired as error:
-                raise OSError(f"not done after {PATIENCE:g} s") from error
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                timeout=PATIENCE,
+            )
             if done.returncode == 0 and part.stat().st_size:
                 return
             said.seek(0)
@@ -169,14 +177,18 @@ def _try_out(part: Path) -> None:
     Raises:
         OSError: It does not load, or lacks a function.
     """
+    # Embedded and frozen interpreters have another program here, or none.
+    if "python" not in os.path.basename(sys.executable or "").lower():
+        return
     script = (
         "import ctypes, sys; it = ctypes.CDLL(sys.argv[1]); [it[name] for name in sys.argv[2:]]"
     )
-    command = [sys.executable, "-S", "-E", "-c", script, str(part), *FUNCTIONS]
+    command = [sys.executable, "-S", "-c", script, str(part), *FUNCTIONS]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
     if done.returncode:
-        text = done.stderr.decode(errors="replace").strip()
-        raise OSError(f"what it makes does not load: {text.splitlines()[-1] if text else ''}")
+        lines = done.stderr.decode(errors="replace").split("\n")
+        said = next((line for line in reversed(lines) if line.strip()), "")
+        raise OSError(f"what it makes does not load: {said or f'status {done.returncode}'}")
 
 
 def _telling(text: str) -> str:
@@ -205,30 +217,34 @@ def _kept_folder() -> Iterator[Path]:
     """The user's cache.
 
     Raises:
-        OSError: There is none, or others may write to it.
+        _NoCache: There is none, or others may write to it.
     """
     base = os.environ.get("XDG_CACHE_HOME", "")
     base = base if os.path.isabs(base) else os.path.expanduser("~/.cache")
     if not os.path.isabs(base):
-        raise OSError("there is no home folder")
+        raise _NoCache("there is no home folder")
     base = os.path.realpath(base)
     above = Path(base)
     while not above.exists():
         above = above.parent
     # sudo: what root made in somebody's home folder would be in that one's way.
     if not _is_own(above, stat.S_IWOTH):
-        raise OSError(f"{above} belongs to others")
+        raise _NoCache(f"{above} is somebody else's")
     folder = Path(base, "vice")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if folder.is_symlink() or not _is_own(folder, stat.S_IWGRP | stat.S_IWOTH):
-        raise OSError(f"others may write to {folder}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise _NoCache(f"{error.strerror}: {folder}") from error
+    if not _is_own(folder, stat.S_IWGRP | stat.S_IWOTH):
+        raise _NoCache(f"others may write to {folder}")
     yield folder
 
 
 def _is_own(folder: Path, bits: int) -> bool:
-    found = folder.stat()
-    mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
-    return mine and not found.st_mode & bits
+    """Whether a folder, and a link to it, are this user's, and who else may write there."""
+    owners = {folder.stat().st_uid, folder.lstat().st_uid}
+    mine = not hasattr(os, "geteuid") or owners == {os.geteuid()}
+    return mine and not folder.stat().st_mode & bits
 
 
 @contextmanager
