@@ -10,10 +10,9 @@
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define EPSILON 1e-12f
-/* (8 units of rounding) squared, and not: a shorter mix, or distance, is nothing but rounding. */
+/* 8 units of rounding: what is shorter, a mix against its cells or a distance, is nothing else. */
 #define NOISE 9.5367431640625e-7f
 
 /* What all maps of a batch have in common. */
