@@ -185,9 +185,11 @@ def region_representatives(
         function, taken = kernels.FusedRepresentatives, embeddings
     else:
         taken = full_precision(embeddings)
-        small = representatives_fit(taken, numbered)
-        function = SmallRepresentatives if small else Representatives
         if compiled.takes(taken):
             function = compiled.CompiledRepresentatives
+        elif representatives_fit(taken, numbered):
+            function = SmallRepresentatives
+        else:
+            function = Representatives
     like = torch.float64 if taken.dtype == torch.float64 else torch.float32
     return function.apply(taken, prototypes.to(like), numbered, options)

@@ -54,6 +54,24 @@ static int take(const Batch *batch, Map *map) {
     return 1;
 }
 
+/* The four cells of a block, from its upper left one; on a border the next cell is that one itself. */
+static void find_corners(const Batch *batch, int32_t y, int32_t x, int64_t *corner) {
+    const int64_t below = y + 1 < batch->grid_height ? batch->grid_width : 0;
+    const int64_t beside = x + 1 < batch->grid_width;
+    corner[0] = (int64_t)y * batch->grid_width + x;
+    corner[1] = corner[0] + beside;
+    corner[2] = corner[0] + below;
+    corner[3] = corner[2] + beside;
+}
+
+/* The block of one pixel. */
+static Block block_of(const Batch *batch, int64_t pixel) {
+    const int32_t y = (int32_t)(pixel / batch->width), x = (int32_t)(pixel % batch->width);
+    Block block = {.top = y, .bottom = y + 1, .left = x, .right = x + 1};
+    find_corners(batch, batch->y_low[y], batch->x_low[x], block.corner);
+    return block;
+}
+
 /* The next block in scan order; begins with one that is zero. */
 static int advance(const Batch *batch, Block *block) {
     if (block->right < batch->width && block->bottom) {
@@ -66,16 +84,11 @@ static int advance(const Batch *batch, Block *block) {
         do block->bottom++;
         while (block->bottom < batch->height && batch->y_low[block->bottom] == low);
     }
-    const int32_t x = batch->x_low[block->left], y = batch->y_low[block->top];
+    const int32_t x = batch->x_low[block->left];
     block->right = block->left;
     do block->right++;
     while (block->right < batch->width && batch->x_low[block->right] == x);
-    const int64_t below = y + 1 < batch->grid_height ? batch->grid_width : 0;
-    const int64_t beside = x + 1 < batch->grid_width;
-    block->corner[0] = (int64_t)y * batch->grid_width + x;
-    block->corner[1] = block->corner[0] + beside;
-    block->corner[2] = block->corner[0] + below;
-    block->corner[3] = block->corner[2] + beside;
+    find_corners(batch, batch->y_low[block->top], x, block->corner);
     return 1;
 }
 
@@ -508,18 +521,14 @@ int represent(const Batch *batch, const float *scores, int32_t prototypes, float
             }
         }
         free(best);
-        for (Block block = {0}; advance(batch, &block);)
-            for (int32_t y = block.top; y < block.bottom; y++)
-                for (int32_t x = block.left; x < block.right; x++) {
-                    const int64_t pixel = (int64_t)y * batch->width + x;
-                    const int32_t row = map.row[pixel];
-                    if (!inside(&map, row) || chosen[row] != pixel) continue;
-                    mix_down(&block, map.cells, dim, batch->y_share[y], left, step);
-                    float *vector = vectors + row * dim;
-                    const float share = batch->x_share[x], scale = own[pixel];
-                    for (int64_t i = 0; i < dim; i++)
-                        vector[i] = scale * (left[i] + share * step[i]);
-                }
+        for (int64_t row = map.first; row < map.last; row++) {
+            if (chosen[row] < 0) continue;
+            const Block block = block_of(batch, chosen[row]);
+            mix_down(&block, map.cells, dim, batch->y_share[block.top], left, step);
+            float *vector = vectors + row * dim;
+            const float share = batch->x_share[block.left], scale = own[chosen[row]];
+            for (int64_t i = 0; i < dim; i++) vector[i] = scale * (left[i] + share * step[i]);
+        }
         for (Block block = {0}; advance(batch, &block);)
             for (int32_t y = block.top; y < block.bottom; y++) {
                 int ready = 0;
@@ -599,27 +608,22 @@ int represent_backward(const Batch *batch, const float *lengths, const float *di
             }
             if (patches->count) apply_stencil(&block, stencil, map.cells, dim, found);
         }
-        for (Block block = {0}; advance(batch, &block);)
-            for (int32_t y = block.top; y < block.bottom; y++)
-                for (int32_t x = block.left; x < block.right; x++) {
-                    const int64_t pixel = (int64_t)y * batch->width + x;
-                    const int32_t row = map.row[pixel];
-                    if (!inside(&map, row) || chosen[row] != pixel) continue;
-                    const float *vector = vectors + row * dim, *gradient = of_vectors + row * dim;
-                    const float scale = own[pixel], pulled = drawn ? pulls[row] : 0;
-                    for (int64_t i = 0; i < dim; i++)
-                        given[i] = gradient[i] + pulled * vector[i];
-                    /* What is drawn has the sign of the pull. */
-                    if (drawn)
-                        for (int64_t i = 0; i < dim; i++) given[i] += drawn[row * dim + i];
-                    const float along = scale < 1 / EPSILON ? dot(given, vector, dim) : 0;
-                    for (int64_t i = 0; i < dim; i++)
-                        given[i] = scale * (given[i] - along * vector[i]);
-                    float weights[4];
-                    shares(batch, pixel, weights);
-                    const double once[4] = {weights[0], weights[1], weights[2], weights[3]};
-                    give(&block, once, given, dim, found);
-                }
+        for (int64_t row = map.first; row < map.last; row++) {
+            if (chosen[row] < 0) continue;
+            const Block block = block_of(batch, chosen[row]);
+            const float *vector = vectors + row * dim, *gradient = of_vectors + row * dim;
+            const float scale = own[chosen[row]], pulled = drawn ? pulls[row] : 0;
+            for (int64_t i = 0; i < dim; i++) given[i] = gradient[i] + pulled * vector[i];
+            /* What is drawn has the sign of the pull. */
+            if (drawn)
+                for (int64_t i = 0; i < dim; i++) given[i] += drawn[row * dim + i];
+            const float along = scale < 1 / EPSILON ? dot(given, vector, dim) : 0;
+            for (int64_t i = 0; i < dim; i++) given[i] = scale * (given[i] - along * vector[i]);
+            float weights[4];
+            shares(batch, chosen[row], weights);
+            const double once[4] = {weights[0], weights[1], weights[2], weights[3]};
+            give(&block, once, given, dim, found);
+        }
     }
     return release(&space, 0);
 }
