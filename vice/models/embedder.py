@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vice.errors import UserError
+from vice.models.folding import Folding
 from vice.models.projection import BackboneMap
 from vice.models.strides import steps
 
@@ -81,6 +82,7 @@ class Embedder(nn.Module):
         self.config = config
         self.provenance: dict[str, Any] = {}
         self.frozen = frozen
+        self._folding = Folding()
         for part in _frozen_parts(backbone, frozen):
             part.eval().requires_grad_(False)
 
@@ -166,7 +168,8 @@ class Embedder(nn.Module):
 
     def _stages(self, images: Tensor) -> Sequence[Tensor]:
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.frozen is not True):
-            return self.backbone(images)
+            stages: Sequence[Tensor] = self._folding(self.backbone, images)
+            return stages
 
     def _fused(self, stages: Sequence[Tensor]) -> Any:
         """What further outputs are made of: the decoder's features, or the backbone's maps."""

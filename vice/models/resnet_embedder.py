@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vice.model_specs import split_key
+from vice.models.folding import Folding
 from vice.models.resnet import ResNetFeatures
 from vice.models.resnet_match import LEAST, MARKS, depth, match_resnet, not_a_resnet
 from vice.models.weight_files import read_weights
@@ -37,6 +38,7 @@ class ResNetEmbedder(nn.Module):
     def __init__(self, name: str, weights: str | None = None, output_stride: int = 8) -> None:
         super().__init__()
         self.features = ResNetFeatures(name, output_stride, weights)
+        self._folding = Folding()
         self.dim = self.features.channels[-1]
         self.stride = output_stride
         self.config = {"backbone": name, "output_stride": output_stride}
@@ -51,7 +53,8 @@ class ResNetEmbedder(nn.Module):
         Returns:
             (B, D, ceil(H / stride), ceil(W / stride)), not normalised.
         """
-        return self.features(images)[-1]
+        found: Tensor = self._folding(self.features, images)[-1]
+        return found
 
 
 def load_resnet(file: str | Path, name: str | None = None) -> ResNetEmbedder:

@@ -1,0 +1,328 @@
+"""Batch normalization folded into convolutions, where a CPU computes a network without gradients.
+
+In evaluation mode a batch normalization scales and shifts each channel, which the convolution
+before it does as well by other weights and a bias. What it saves are passes over memory: on a CPU a
+small convolution takes not much longer than the normalization and the activation after it. Values
+are those of the plain network up to rounding; the network itself, its state and its names stay as
+they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import operator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+logger = logging.getLogger(__name__)
+
+#: Side of the image on which a folded network is held against the plain one, in pixels.
+SIDE = 64
+#: Norm of the difference between their maps, at most, in units of the plain map's.
+TOLERANCE = 1e-3
+#: Networks that are another one at so many calls in a row are left alone: folding would cost more
+#: than it saves.
+CHANGES = 3
+#: oneDNN's names of activations and their bounds.
+_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+}
+_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+#: What is read of a network, and the types of its values: weights, and how many batches were seen.
+_FOLDED, _DTYPES = (nn.Conv2d, *_NORMS), (torch.float32, torch.int64)
+_switched_off = False
+
+
+@contextmanager
+def unfolded() -> Iterator[None]:
+    """Networks are computed as they are, in all threads, to be compared with."""
+    global _switched_off
+    before, _switched_off = _switched_off, True
+    try:
+        yield
+    finally:
+        _switched_off = before
+
+
+class Folding:
+    """Calls a network, folded wherever no gradient is asked for on a CPU.
+
+    That takes a network in evaluation mode without hooks that nobody traces, compiles or exports.
+    It is folded anew whenever its modules, or values of its convolutions and normalizations, are
+    others. A copy of it holds no folded network.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+        >>> images = torch.ones(1, 3, 8, 8)
+        >>> with torch.no_grad():
+        ...     bool(torch.allclose(Folding()(network, images), network(images), atol=1e-6))
+        True
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[torch.dtype, tuple[_Snapshot, nn.Module | None]] = {}
+        self._changes = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Folding:
+        return Folding()
+
+    def __reduce__(self) -> tuple[type[Folding], tuple[()]]:
+        return Folding, ()
+
+    def __call__(self, network: nn.Module, images: Tensor) -> Any:
+        """What the network returns.
+
+        Args:
+            network: Of images, always the same one.
+            images: (B, 3, H, W) float.
+        """
+        return self.of(network, images)(images)
+
+    def of(self, network: nn.Module, images: Tensor) -> nn.Module:
+        """The folded network, or the given one."""
+        if network.training or self._changes >= CHANGES or not _may_fold(images):
+            return network
+        autocast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if autocast else images.dtype
+        known, folded = self._known.get(dtype, (None, None))
+        if known is not None and known.holds():
+            self._changes = 0
+            return folded or network
+        now = _Snapshot(network)
+        if not now.usable:
+            return network
+        self._changes += known is not None
+        folded = _fold(network, dtype)
+        self._known[dtype] = now, folded
+        return folded or network
+
+
+def _may_fold(images: Tensor) -> bool:
+    return (
+        type(images) is Tensor
+        and images.device.type == "cpu"
+        and images.dtype == torch.float32
+        and not _switched_off
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and not torch.onnx.is_in_onnx_export()
+    )
+
+
+class _Snapshot:
+    """A network as it was; looked at before each call, so lists are read that C goes through."""
+
+    def __init__(self, network: nn.Module) -> None:
+        modules = [*network.modules()]
+        folded = [module for module in modules if isinstance(module, _FOLDED)]
+        self._holders = [held for m in modules for held in (m._modules, m._parameters, m._buffers)]
+        self._held = _values(self._holders)
+        self._hooks = [held for m in modules for held in (m._forward_hooks, m._forward_pre_hooks)]
+        self._modules = modules
+        self._geometries = [partial(_geometry, module) for module in folded]
+        held = _values([held for m in folded for held in (m._parameters, m._buffers)])
+        self._tensors: list[Tensor] = [tensor for tensor in held if tensor is not None]
+        # Dropout: what is random in training would have to be drawn for the comparison, too.
+        self.usable = (
+            not any(self._hooks)
+            and not any(module.training for module in modules)
+            and all(t.dtype in _DTYPES and not t.is_inference() for t in self._tensors)
+        )
+        if self.usable:
+            arrays = [tensor.detach().numpy() for tensor in self._tensors if tensor.numel()]
+            places = [(each, place) for each in arrays for place in _sampled(each.size)]
+            self._samples = [partial(array.item, place) for array, place in places]
+            self._values = self._read_values()
+
+    def holds(self) -> bool:
+        """Whether nothing has changed."""
+        held = _values(self._holders)
+        return (
+            len(held) == len(self._held)
+            and all(map(operator.is_, held, self._held))
+            and not any(self._hooks)
+            and self._read_values() == self._values
+        )
+
+    def _read_values(self) -> list[Any]:
+        # Versions count no changes through ``.data``, as moving averages of weights are taken.
+        return [
+            [module.training for module in self._modules],
+            [(tensor.data_ptr(), tensor._version) for tensor in self._tensors],
+            [read() for read in self._samples],
+            [read() for read in self._geometries],
+        ]
+
+
+def _values(holders: Sequence[dict[str, Any]]) -> list[Any]:
+    return [*chain.from_iterable(held.values() for held in holders)]
+
+
+def _sampled(size: int) -> set[int]:
+    return {0, size // 2, size - 1}
+
+
+def _geometry(module: nn.Module) -> tuple[Any, ...]:
+    """What a convolution or normalization computes by, beside its tensors."""
+    if isinstance(module, _NORMS):
+        return (module.eps,)
+    return module.stride, module.padding, module.dilation, module.groups, module.padding_mode
+
+
+def _fold(network: nn.Module, dtype: torch.dtype) -> nn.Module | None:
+    """A network in the place of another one, for a precision; None where there is none."""
+    # Generator of its own: a training's own must not be drawn from.
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        image = torch.randn(1, 3, SIDE, SIDE, generator=generator)
+        for activate in (True, False):
+            try:
+                folded = _copy(network)
+                calls, wanted = _calls(folded, image)
+                triples = list(_triples(calls))
+                if not triples:
+                    return None
+                own = [_replace(folded, *triple, activate=activate) for triple in triples]
+                if not _alike(folded(image), wanted):
+                    raise ValueError("its maps differ")
+                # Once, instead of at every call.
+                for conv in own:
+                    conv.to(dtype)
+                with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                    folded(image)
+            except Exception as error:
+                logger.debug("%s is not folded: %s", type(network).__name__, error)
+            else:
+                return folded
+    return None
+
+
+def _copy(network: nn.Module) -> nn.Module:
+    """Modules of its own, and the network's tensors."""
+    tensors = (*network.parameters(), *network.buffers())
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+
+
+class _Call(NamedTuple):
+    """What a module was given and what it returned, and how often that had been written to."""
+
+    module: nn.Module
+    given: Any
+    given_version: int
+    returned: Any
+    version: int
+
+
+def _calls(network: nn.Module, image: Tensor) -> tuple[list[_Call], Any]:
+    """All calls of modules without children that do anything, in turn, and what is returned."""
+    calls: list[_Call] = []
+    versions: list[int] = []
+
+    def before(module: nn.Module, given: tuple[Any, ...]) -> None:
+        versions.append(given[0]._version)
+
+    def after(module: nn.Module, given: tuple[Any, ...], returned: Any) -> None:
+        calls.append(_Call(module, given[0], versions.pop(), returned, returned._version))
+
+    leaves = [
+        module
+        for module in network.modules()
+        if not module._modules and not isinstance(module, nn.Identity)
+    ]
+    hooks = [leaf.register_forward_pre_hook(before) for leaf in leaves]
+    hooks += [leaf.register_forward_hook(after) for leaf in leaves]
+    try:
+        return calls, network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _triples(calls: Sequence[_Call]) -> Iterator[tuple[nn.Conv2d, nn.Module, nn.Module | None]]:
+    """Convolutions, the normalization of what each returns, and an activation of that or None.
+
+    Each is called once, and what is between them is as it was returned. That nothing else takes it
+    is not to be seen here.
+    """
+    times = Counter(call.module for call in calls)
+
+    def follower(call: _Call) -> _Call | None:
+        given = [other for other in calls if other.given is call.returned]
+        taken = given and times[given[0].module] == 1
+        return given[0] if taken and given[0].given_version == call.version else None
+
+    for call in calls:
+        if not isinstance(call.module, nn.Conv2d) or times[call.module] > 1:
+            continue
+        norm = follower(call)
+        if norm is None or type(norm.module) not in _NORMS or norm.module.running_mean is None:
+            continue
+        activation = follower(norm)
+        known = activation is not None and type(activation.module) in _ACTIVATIONS
+        yield call.module, norm.module, activation.module if activation and known else None
+
+
+class _Activated(nn.Module):
+    """A convolution and its activation, in one call of oneDNN."""
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+        self.name, self.bounds = _ACTIVATIONS[type(activation)]
+
+    def forward(self, images: Tensor) -> Tensor:
+        conv = self.conv
+        found: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            images.to(conv.weight.dtype), conv.weight, conv.bias, conv.padding, conv.stride,
+            conv.dilation, conv.groups, self.name, self.bounds, "",
+        )  # fmt: skip
+        return found
+
+
+def _replace(
+    network: nn.Module,
+    conv: nn.Conv2d,
+    norm: nn.Module,
+    activation: nn.Module | None,
+    *,
+    activate: bool,
+) -> nn.Module:
+    """Puts a folded convolution in the place of a plain one, and nothing in that of the rest."""
+    names = {module: name for name, module in network.named_modules()}
+
+    def put(old: nn.Module, new: nn.Module) -> None:
+        parent, _, child = names[old].rpartition(".")
+        setattr(network.get_submodule(parent), child, new)
+
+    folded = fuse_conv_bn_eval(conv, norm).requires_grad_(False)
+    # Subclasses and other paddings do more than oneDNN is asked for.
+    plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros"
+    if activate and activation is not None and plain and not isinstance(conv.padding, str):
+        put(activation, nn.Identity())
+        put(conv, _Activated(folded, activation))
+    else:
+        put(conv, folded)
+    put(norm, nn.Identity())
+    return folded
+
+
+def _alike(found: Any, wanted: Any) -> bool:
+    pairs: list[tuple[Tensor, Tensor]] = (
+        [(found, wanted)] if isinstance(wanted, Tensor) else list(zip(found, wanted, strict=True))
+    )
+    return all(
+        # NaN: not alike.
+        float((one - other).norm()) <= TOLERANCE * float(other.norm())
+        for one, other in pairs
+    )
