@@ -10,10 +10,12 @@ import time
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 import vice
 from vice.experiments.benchmark.data import texture
 from vice.experiments.benchmark.timing import Measurement, time_in_turn
+from vice.models.folding import unfolded
 from vice.models.prototypes import Prototypes
 from vice.normalize import normalize
 
@@ -60,8 +62,14 @@ def predictor(device: str, *, small: bool) -> list[Measurement]:
     image = texture(height, width)
     batch = normalize(torch.from_numpy(image).permute(2, 0, 1)[None].to(device)).contiguous()
     concepts = Prototypes(found.dim, _CLUSTERS).concepts()
+
+    def alone() -> Tensor:
+        with unfolded():
+            dense: Tensor = found.embedder(batch)
+            return dense
+
     calls = {
-        "network alone": lambda: found.embedder(batch),
+        "network alone": alone,
         "embed, native": lambda: found.embed(image, "native"),
         "segment": lambda: found.segment(image, concepts),
         "embed, image": lambda: found.embed(image),

@@ -26,6 +26,7 @@ from vice.experiments.demo.mosaics import make_mosaics
 from vice.models import build_embedder
 from vice.models.execution import AUTO, Execution
 from vice.models.execution_probe import fastest, one_step
+from vice.models.folding import unfolded
 from vice.paths import tool
 from vice.runtime.overrides import quote
 from vice.runtime.run_folder import LOG_NAME, read_config
@@ -45,7 +46,8 @@ def whole_step(device: str, *, small: bool) -> list[Measurement]:
     What is timed goes from one step to the next, reading and drawing of views, pictures, saving and
     the beginning of epochs included. Training and bare network take turns of seconds, in which the
     other is stopped, so that whatever else the machine is busy with falls on both; and the mean of
-    the one is held against the mean of the other.
+    the one is held against the mean of the other. The bare network is computed as its modules are,
+    with nothing folded.
 
     Args:
         device: Where it trains.
@@ -148,12 +150,13 @@ class Bare:
 
     def take(self) -> None:
         """Steps for some seconds; the first one is not counted."""
-        self.step()
-        begun = time.perf_counter()
-        while time.perf_counter() - begun < BARE_SECONDS:
-            before = time.perf_counter()
+        with unfolded():
             self.step()
-            self.taken.append(time.perf_counter() - before)
+            begun = time.perf_counter()
+            while time.perf_counter() - begun < BARE_SECONDS:
+                before = time.perf_counter()
+                self.step()
+                self.taken.append(time.perf_counter() - before)
 
 
 def _rows(training: Training, device: str, turns: int) -> list[Measurement]:
@@ -165,9 +168,10 @@ def _rows(training: Training, device: str, turns: int) -> list[Measurement]:
 
         def prepare() -> None:
             network, batch = _bare(read_config(training.run), device)
-            ways.update(fastest(network, [batch], Execution(AUTO, AUTO).choices())[1])
-            bare.step = one_step(min(ways, key=lambda way: ways[way]), network, [batch])
-            bare.step()
+            with unfolded():
+                ways.update(fastest(network, [batch], Execution(AUTO, AUTO).choices())[1])
+                bare.step = one_step(min(ways, key=lambda way: ways[way]), network, [batch])
+                bare.step()
 
         training.aside(prepare)
         for _ in range(turns):
