@@ -57,9 +57,9 @@ def unfolded() -> Iterator[None]:
 class Folding:
     """Calls a network, folded wherever no gradient is asked for on a CPU.
 
-    That takes a network in evaluation mode without hooks that nobody traces, compiles or exports.
-    It is folded anew whenever its modules, or values of its convolutions and normalizations, are
-    others. A copy of it holds no folded network.
+    That takes finite images, and a network in evaluation mode without hooks that nobody traces,
+    compiles, exports or watches. It is folded anew whenever its modules, or values of its
+    convolutions and normalizations, are others. A copy of it holds no folded network.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
@@ -117,6 +117,11 @@ def _may_fold(images: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch.onnx.is_in_onnx_export()
+        # Modes: they look at, or change, what a network does, and would meet another one.
+        and not torch._C._len_torch_function_stack()
+        and not torch._C._len_torch_dispatch_stack()
+        # NaN: oneDNN's activations return numbers for it.
+        and bool(images.sum().isfinite())
     )
 
 
