@@ -1,12 +1,14 @@
 /* Numbering of regions, and means and representatives of upsampled embeddings over them, on a CPU.
  *
  * Formulas and names as in vice/regions/means.py and representatives.py. A block is the pixels
- * between the same four cells, a patch those of one region in a block. Cells are mixed for each
- * pixel outright, down once for each line of a block and then across, in the first-level cache;
- * what a pixel gives to its cells is summed up over a patch, or a block, as a handful of scalars in
+ * between the same four cells, a patch those of one region in a block. Lengths of pixels are mixed
+ * of inner products of cells, distances to a vector of those of cells and vector, both in double
+ * precision; scores are mixed for each pixel, down once for each line of a block and then across.
+ * What a pixel gives to its cells is summed up over a patch, or a block, as a handful of scalars in
  * double precision.
  * A map is computed by one thread, in one order, so results do not depend on how many there are.
  */
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -96,9 +98,10 @@ static inline int inside(const Map *map, int32_t row) {
     return row >= map->first && row < map->last;
 }
 
-static inline float dot(const float *a, const float *b, int64_t n) {
-    float sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
+/* Double precision: what is left of numbers that cancel is right. */
+static inline double dot(const float *a, const float *b, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)a[i] * b[i];
     return sum;
 }
 
@@ -114,9 +117,9 @@ static void mix_down(const Block *block, const float *table, int64_t n, float sh
     }
 }
 
-static void shares(const Batch *batch, int64_t pixel, float *weights) {
-    const float down = batch->y_share[pixel / batch->width];
-    const float across = batch->x_share[pixel % batch->width];
+/* Double precision: of weights rounded otherwise, lengths and distances would not belong together. */
+static void shares(const Batch *batch, int32_t y, int32_t x, double *weights) {
+    const double down = batch->y_share[y], across = batch->x_share[x];
     weights[0] = (1 - down) * (1 - across);
     weights[1] = (1 - down) * across;
     weights[2] = down * (1 - across);
@@ -147,45 +150,6 @@ static Abreast abreast(const Batch *batch, const Map *map, const Block *block, i
     return some;
 }
 
-static void squared_lengths(const float *left, const float *step, const float *share, int64_t n,
-                            float *found) {
-    float p = 0, q = 0, r = 0, s = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const float a = left[i] + share[0] * step[i], b = left[i] + share[1] * step[i];
-        const float c = left[i] + share[2] * step[i], d = left[i] + share[3] * step[i];
-        p += a * a;
-        q += b * b;
-        r += c * c;
-        s += d * d;
-    }
-    found[0] = p;
-    found[1] = q;
-    found[2] = r;
-    found[3] = s;
-}
-
-/* Squared distances of unit pixels to a vector each. */
-static void squared_distances(const float *left, const float *step, const float *share,
-                              const float *scale, const float *const *to, int64_t n,
-                              float *found) {
-    const float *e = to[0], *f = to[1], *g = to[2], *h = to[3];
-    float p = 0, q = 0, r = 0, s = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const float a = scale[0] * (left[i] + share[0] * step[i]) - e[i];
-        const float b = scale[1] * (left[i] + share[1] * step[i]) - f[i];
-        const float c = scale[2] * (left[i] + share[2] * step[i]) - g[i];
-        const float d = scale[3] * (left[i] + share[3] * step[i]) - h[i];
-        p += a * a;
-        q += b * b;
-        r += c * c;
-        s += d * d;
-    }
-    found[0] = p;
-    found[1] = q;
-    found[2] = r;
-    found[3] = s;
-}
-
 /* Vectors of the compiler's: comparisons are then one instruction for all lanes, NaN or not. */
 #define LANES 16
 typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -196,9 +160,19 @@ static inline Lanes larger_lanes(Lanes a, Lanes b) {
     return (Lanes)((is_larger & (Mask)a) | (~is_larger & (Mask)b));
 }
 
+typedef float Half __attribute__((vector_size(2 * LANES), aligned(4)));
+typedef int32_t HalfMask __attribute__((vector_size(2 * LANES), aligned(4)));
+
 static inline float largest_lane(Lanes lanes) {
-    float most = lanes[0];
-    for (int lane = 1; lane < LANES; lane++) most = lanes[lane] > most ? lanes[lane] : most;
+    const union {
+        Lanes whole;
+        Half half[2];
+    } split = {lanes};
+    const Half a = split.half[0], b = split.half[1];
+    const HalfMask is_larger = a > b;
+    const Half half = (Half)((is_larger & (HalfMask)a) | (~is_larger & (HalfMask)b));
+    float most = half[0];
+    for (int lane = 1; lane < LANES / 2; lane++) most = half[lane] > most ? half[lane] : most;
     return most;
 }
 
@@ -221,62 +195,134 @@ static void best_scores(const float *left, const float *step, const float *share
 }
 
 /* 1 / |z|, at most 1 / epsilon; 0 where z is the rounding of cells that cancel. */
-static inline float inverse_length(float squared, float longest) {
+static inline float inverse_length(double squared, double longest) {
     if (squared < NOISE * NOISE * longest) return 0;
     /* Overflow: a network that diverges must not look like one that gives nothing. */
-    if (isinf(squared)) return NAN;
-    const float length = sqrtf(squared);
+    if (!(squared <= FLT_MAX)) return NAN;
+    const float length = (float)sqrt(squared);
     return length < EPSILON ? 1 / EPSILON : 1 / length;
 }
 
-static inline float larger(float a, float b) { return a > b ? a : b; }
+/* Inner products of a cell: with itself, those beside, below and across, and of those two. */
+enum { ITSELF, BESIDE, BELOW, ACROSS, OPPOSITE, PRODUCTS };
 
-static float longest_of(const Block *block, const float *squares) {
-    const int64_t *corner = block->corner;
-    return larger(larger(squares[corner[0]], squares[corner[1]]),
-                  larger(squares[corner[2]], squares[corner[3]]));
-}
-
-static void squared_cells(const Batch *batch, const Map *map, float *squares) {
-    const int64_t cells = (int64_t)batch->grid_height * batch->grid_width, dim = batch->dim;
-    for (int64_t cell = 0; cell < cells; cell++)
-        squares[cell] = dot(map->cells + cell * dim, map->cells + cell * dim, dim);
-}
-
-/* Inverse lengths of a block's pixels; of those without a region some are left out. */
-static void block_lengths(const Batch *batch, const Map *map, const Block *block,
-                          const float *squares, float *left, float *step, float *lengths) {
-    const float longest = longest_of(block, squares);
-    for (int32_t y = block->top; y < block->bottom; y++) {
-        int ready = 0;
-        for (int32_t x = block->left; x < block->right; x += ABREAST) {
-            const Abreast some = abreast(batch, map, block, y, x);
-            if (!some.inside) continue;
-            if (!ready) mix_down(block, map->cells, batch->dim, batch->y_share[y], left, step);
-            ready = 1;
-            float squared[ABREAST];
-            squared_lengths(left, step, some.share, batch->dim, squared);
-            for (int32_t i = 0; i < some.count; i++)
-                lengths[some.pixel + i] = inverse_length(squared[i], longest);
+static void multiply_cells(const Batch *batch, const Map *map, double *products) {
+    const int64_t dim = batch->dim;
+    for (int32_t y = 0; y < batch->grid_height; y++)
+        for (int32_t x = 0; x < batch->grid_width; x++, products += PRODUCTS) {
+            int64_t corner[4];
+            find_corners(batch, y, x, corner);
+            const float *a = map->cells + corner[0] * dim, *b = map->cells + corner[1] * dim;
+            const float *c = map->cells + corner[2] * dim, *d = map->cells + corner[3] * dim;
+            double aa = 0, ab = 0, ac = 0, ad = 0, bc = 0;
+            for (int64_t i = 0; i < dim; i++) {
+                const double e = a[i], f = b[i], g = c[i];
+                aa += e * e;
+                ab += e * f;
+                ac += e * g;
+                ad += e * (double)d[i];
+                bc += f * g;
+            }
+            products[ITSELF] = aa;
+            products[BESIDE] = ab;
+            products[BELOW] = ac;
+            products[ACROSS] = ad;
+            products[OPPOSITE] = bc;
         }
+}
+
+/* What the squared lengths of a line of a block are mixed of: sides, and both; and a bound. */
+typedef struct {
+    double left, right, both;
+} Line;
+
+static Line line_of(const Block *block, const double *products, double down) {
+    const double *a = products + block->corner[0] * PRODUCTS;
+    const double *b = products + block->corner[1] * PRODUCTS;
+    const double *c = products + block->corner[2] * PRODUCTS;
+    const double *d = products + block->corner[3] * PRODUCTS;
+    const double up = 1 - down, first = up * up, mixed = up * down, last = down * down;
+    const Line line = {
+        .left = first * a[ITSELF] + 2 * mixed * a[BELOW] + last * c[ITSELF],
+        .right = first * b[ITSELF] + 2 * mixed * b[BELOW] + last * d[ITSELF],
+        .both = first * a[BESIDE] + mixed * (a[ACROSS] + a[OPPOSITE]) + last * c[BESIDE],
+    };
+    return line;
+}
+
+static inline double squared_length(Line line, double across) {
+    const double near = 1 - across;
+    return near * near * line.left + 2 * near * across * line.both + across * across * line.right;
+}
+
+static inline double larger(double a, double b) { return a > b ? a : b; }
+
+/* Squared length of the longest cell of a block. */
+static double longest_of(const Block *block, const double *products) {
+    double longest = 0;
+    for (int corner = 0; corner < 4; corner++)
+        longest = larger(products[block->corner[corner] * PRODUCTS + ITSELF], longest);
+    return longest;
+}
+
+/* Inverse lengths of a block's pixels that have a region. */
+static void block_lengths(const Batch *batch, const Map *map, const Block *block,
+                          const double *products, float *lengths) {
+    const double longest = longest_of(block, products);
+    for (int32_t y = block->top; y < block->bottom; y++) {
+        const Line line = line_of(block, products, batch->y_share[y]);
+        const int64_t begin = (int64_t)y * batch->width;
+        for (int32_t x = block->left; x < block->right; x++)
+            if (inside(map, map->row[begin + x]))
+                lengths[begin + x] =
+                    inverse_length(squared_length(line, batch->x_share[x]), longest);
     }
 }
+
+/* A pixel: its place within the map, and where that is. */
+typedef struct {
+    int64_t place;
+    int32_t y, x;
+} Pixel;
 
 /* The patches of a block: their regions, and their pixels one patch after the other. */
 typedef struct {
     int32_t count;
     int32_t *row;   /* of each patch */
     int64_t *begin; /* where the pixels of each begin, and one more */
-    int64_t *pixel;
+    Pixel *pixel;
     int32_t *of;    /* patch of each pixel of the block, in scan order; -1 for none */
     int32_t *patch; /* of each region of a map while a block is gathered, else -1 */
 } Patches;
+
+/* Whether all pixels of a block are of the same region, or of none. */
+static int is_of_one(const Batch *batch, const Map *map, const Block *block) {
+    const int32_t row = map->row[(int64_t)block->top * batch->width + block->left];
+    for (int32_t y = block->top; y < block->bottom; y++) {
+        const int32_t *line = map->row + (int64_t)y * batch->width;
+        int32_t other = 0;
+        for (int32_t x = block->left; x < block->right; x++) other |= line[x] ^ row;
+        if (other) return 0;
+    }
+    return 1;
+}
 
 /* Counting sort: each pixel is looked at twice, however many regions there are. */
 static void gather(const Batch *batch, const Map *map, const Block *block, Patches *patches) {
     int64_t place = 0;
     patches->count = 0;
     patches->begin[0] = 0;
+    if (is_of_one(batch, map, block)) {
+        const int32_t row = map->row[(int64_t)block->top * batch->width + block->left];
+        if (!inside(map, row)) return;
+        for (int32_t y = block->top; y < block->bottom; y++)
+            for (int32_t x = block->left; x < block->right; x++)
+                patches->pixel[place++] = (Pixel){(int64_t)y * batch->width + x, y, x};
+        patches->count = 1;
+        patches->row[0] = row;
+        patches->begin[1] = place;
+        return;
+    }
     for (int32_t y = block->top; y < block->bottom; y++)
         for (int32_t x = block->left; x < block->right; x++, place++) {
             const int32_t row = map->row[(int64_t)y * batch->width + x];
@@ -300,7 +346,7 @@ static void gather(const Batch *batch, const Map *map, const Block *block, Patch
         for (int32_t x = block->left; x < block->right; x++, place++)
             if (patches->of[place] >= 0)
                 patches->pixel[patches->begin[patches->of[place]]++] =
-                    (int64_t)y * batch->width + x;
+                    (Pixel){(int64_t)y * batch->width + x, y, x};
     /* Each begins now where it ended. */
     for (int32_t patch = patches->count; patch > 0; patch--)
         patches->begin[patch] = patches->begin[patch - 1];
@@ -326,12 +372,38 @@ static void draw(const Block *block, const double *sums, const float *table, int
     for (int64_t i = 0; i < n; i++) vector[i] += p * a[i] + q * b[i] + r * c[i] + s * d[i];
 }
 
+static inline double mixed(const double *weights, const double *values) {
+    return weights[0] * values[0] + weights[1] * values[1] + weights[2] * values[2] +
+           weights[3] * values[3];
+}
+
 /* Adds factor w w^T of a pixel to the stencil of its block. */
-static inline void add_outer(const float *weights, float factor, double *stencil) {
+static inline void add_outer(const double *weights, double factor, double *stencil) {
     for (int one = 0; one < 4; one++) {
-        const double share = (double)factor * weights[one];
+        const double share = factor * weights[one];
         for (int other = 0; other < 4; other++) stencil[4 * one + other] += share * weights[other];
     }
+}
+
+/* Inner products of a vector with the cells of a block, and with itself, which is returned. */
+static double multiply(const Block *block, const float *table, const float *vector, int64_t n,
+                       double *along) {
+    const float *a = table + block->corner[0] * n, *b = table + block->corner[1] * n;
+    const float *c = table + block->corner[2] * n, *d = table + block->corner[3] * n;
+    double p = 0, q = 0, r = 0, s = 0, squared = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double value = vector[i];
+        p += a[i] * value;
+        q += b[i] * value;
+        r += c[i] * value;
+        s += d[i] * value;
+        squared += value * value;
+    }
+    along[0] = p;
+    along[1] = q;
+    along[2] = r;
+    along[3] = s;
+    return squared;
 }
 
 /* NaN: a block without pixels leaves its cells alone, whatever they hold. */
@@ -358,9 +430,10 @@ static int64_t largest_block(const Batch *batch) {
     return most;
 }
 
-/* Space for a thread: two wide vectors, a number for each cell, and the patches of a block. */
+/* Space for a thread: two wide vectors, the cells' inner products, and the patches of a block. */
 typedef struct {
-    float *wide, *squares;
+    float *wide;
+    double *products;
     Patches patches;
 } Space;
 
@@ -374,13 +447,13 @@ static int reserve(const Batch *batch, int64_t width, Space *space) {
     }
     Patches *patches = &space->patches;
     space->wide = malloc(sizeof(float) * 2 * (size_t)width);
-    space->squares = malloc(sizeof(float) * cells);
+    space->products = malloc(sizeof(double) * PRODUCTS * cells);
     patches->row = malloc(sizeof(int32_t) * (pixels + 1));
     patches->begin = malloc(sizeof(int64_t) * (pixels + 1));
-    patches->pixel = malloc(sizeof(int64_t) * (pixels + 1));
+    patches->pixel = malloc(sizeof(Pixel) * (pixels + 1));
     patches->of = malloc(sizeof(int32_t) * (pixels + 1));
     patches->patch = malloc(sizeof(int32_t) * (regions + 1));
-    if (!space->wide || !space->squares || !patches->row || !patches->begin || !patches->pixel ||
+    if (!space->wide || !space->products || !patches->row || !patches->begin || !patches->pixel ||
         !patches->of || !patches->patch)
         return 0;
     for (size_t region = 0; region < regions; region++) patches->patch[region] = -1;
@@ -389,7 +462,7 @@ static int reserve(const Batch *batch, int64_t width, Space *space) {
 
 static int release(Space *space, int status) {
     free(space->wide);
-    free(space->squares);
+    free(space->products);
     free(space->patches.row);
     free(space->patches.begin);
     free(space->patches.pixel);
@@ -410,18 +483,17 @@ int sum_regions(const Batch *batch, float *lengths, float *sums) {
     Map map;
     while (take(batch, &map)) {
         float *own = lengths ? lengths + map.pixels : NULL;
-        if (own) squared_cells(batch, &map, space.squares);
+        if (own) multiply_cells(batch, &map, space.products);
         for (Block block = {0}; advance(batch, &block);) {
-            if (own)
-                block_lengths(batch, &map, &block, space.squares, space.wide, space.wide + dim,
-                              own);
+            if (own) block_lengths(batch, &map, &block, space.products, own);
             gather(batch, &map, &block, &space.patches);
             for (int32_t patch = 0; patch < patches->count; patch++) {
                 double total[4] = {0};
-                float weights[4];
+                double weights[4];
                 for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
-                    const float scale = own ? own[patches->pixel[i]] : 1;
-                    shares(batch, patches->pixel[i], weights);
+                    const Pixel pixel = patches->pixel[i];
+                    const float scale = own ? own[pixel.place] : 1;
+                    shares(batch, pixel.y, pixel.x, weights);
                     for (int corner = 0; corner < 4; corner++)
                         total[corner] += scale * weights[corner];
                 }
@@ -448,20 +520,22 @@ int sum_regions_backward(const Batch *batch, const float *lengths, const float *
             gather(batch, &map, &block, &space.patches);
             for (int32_t patch = 0; patch < patches->count; patch++) {
                 const float *gradient = of_sums + patches->row[patch] * dim;
-                double total[4] = {0};
-                float weights[4], along[4];
+                double total[4] = {0}, along[4];
+                double weights[4];
                 if (own)
                     for (int corner = 0; corner < 4; corner++)
                         along[corner] =
                             dot(gradient, map.cells + block.corner[corner] * dim, dim);
                 for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
-                    const float scale = own ? own[patches->pixel[i]] : 1;
-                    shares(batch, patches->pixel[i], weights);
+                    const Pixel pixel = patches->pixel[i];
+                    const float scale = own ? own[pixel.place] : 1;
+                    shares(batch, pixel.y, pixel.x, weights);
                     for (int corner = 0; corner < 4; corner++)
                         total[corner] += scale * weights[corner];
                     /* Epsilon: shorter vectors are divided by it, so their length has no gradient. */
                     if (own && !(scale >= 1 / EPSILON))
-                        add_outer(weights, -scale * scale * scale * dot(weights, along, 4), stencil);
+                        add_outer(weights, -(double)scale * scale * scale * mixed(weights, along),
+                                  stencil);
                 }
                 give(&block, total, gradient, dim, found);
             }
@@ -491,6 +565,7 @@ int represent(const Batch *batch, const float *scores, int32_t prototypes, float
     Space space;
     if (!reserve(batch, wide, &space)) return release(&space, 1);
     float *left = space.wide, *step = space.wide + wide;
+    const Patches *patches = &space.patches;
     Map map;
     while (take(batch, &map)) {
         const int32_t regions = map.last - map.first;
@@ -500,9 +575,9 @@ int represent(const Batch *batch, const float *scores, int32_t prototypes, float
         float *own = lengths + map.pixels, *apart = distances + map.pixels;
         const int64_t before = (int64_t)batch->first * batch->grid_height * batch->grid_width;
         const float *of_cells = scores + (map.places - before) * prototypes;
-        squared_cells(batch, &map, space.squares);
+        multiply_cells(batch, &map, space.products);
         for (Block block = {0}; advance(batch, &block);) {
-            block_lengths(batch, &map, &block, space.squares, left, step, own);
+            block_lengths(batch, &map, &block, space.products, own);
             for (int32_t y = block.top; y < block.bottom; y++) {
                 int ready = 0;
                 for (int32_t x = block.left; x < block.right; x += ABREAST) {
@@ -529,34 +604,31 @@ int represent(const Batch *batch, const float *scores, int32_t prototypes, float
             const float share = batch->x_share[block.left], scale = own[chosen[row]];
             for (int64_t i = 0; i < dim; i++) vector[i] = scale * (left[i] + share * step[i]);
         }
-        for (Block block = {0}; advance(batch, &block);)
-            for (int32_t y = block.top; y < block.bottom; y++) {
-                int ready = 0;
-                for (int32_t x = block.left; x < block.right; x += ABREAST) {
-                    const Abreast some = abreast(batch, &map, &block, y, x);
-                    for (int32_t i = 0; i < some.count; i++) apart[some.pixel + i] = 0;
-                    if (!some.inside) continue;
-                    if (!ready) mix_down(&block, map.cells, dim, batch->y_share[y], left, step);
-                    ready = 1;
-                    const float *to[ABREAST];
-                    float scale[ABREAST], found[ABREAST];
-                    for (int32_t i = 0; i < ABREAST; i++) {
-                        const int32_t row = some.row[i < some.count ? i : 0];
-                        to[i] = vectors + (inside(&map, row) ? row : map.first) * dim;
-                        scale[i] = own[some.pixel + (i < some.count ? i : 0)];
-                    }
-                    squared_distances(left, step, some.share, scale, to, dim, found);
-                    for (int32_t i = 0; i < some.count; i++) {
-                        const int32_t row = some.row[i];
-                        const float distance = sqrtf(found[i]);
-                        /* Rounding: mixed in two ways, the chosen pixel would differ from itself. */
-                        if (!inside(&map, row) || chosen[row] == some.pixel + i) continue;
-                        if (distance < NOISE) continue;
-                        apart[some.pixel + i] = distance;
-                        sums[row] += distance;
-                    }
+        for (Block block = {0}; advance(batch, &block);) {
+            gather(batch, &map, &block, &space.patches);
+            for (int32_t patch = 0; patch < patches->count; patch++) {
+                const int64_t row = patches->row[patch];
+                double along[4];
+                const double squared =
+                    multiply(&block, map.cells, vectors + row * dim, dim, along);
+                for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
+                    const Pixel pixel = patches->pixel[i];
+                    const double scale = own[pixel.place];
+                    const double length = squared_length(
+                        line_of(&block, space.products, batch->y_share[pixel.y]),
+                        batch->x_share[pixel.x]);
+                    double weights[4];
+                    shares(batch, pixel.y, pixel.x, weights);
+                    const float distance = (float)sqrt(
+                        larger(0, scale * scale * length - 2 * scale * mixed(weights, along) + squared));
+                    apart[pixel.place] = 0;
+                    /* Rounding: mixed in two ways, the chosen pixel would differ from itself. */
+                    if (chosen[row] == pixel.place || distance < NOISE) continue;
+                    apart[pixel.place] = distance;
+                    sums[row] += distance;
                 }
             }
+        }
     }
     return release(&space, 0);
 }
@@ -584,19 +656,20 @@ int represent_backward(const Batch *batch, const float *lengths, const float *di
             for (int32_t patch = 0; patch < patches->count; patch++) {
                 const int64_t row = patches->row[patch];
                 const float *vector = vectors + row * dim;
-                const float of_sum = of_sums[row], squared = dot(vector, vector, dim);
+                const double of_sum = of_sums[row], squared = dot(vector, vector, dim);
                 double total[4] = {0}, pulled = 0;
-                float weights[4];
+                double weights[4];
                 for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
-                    const float scale = own[patches->pixel[i]], far = apart[patches->pixel[i]];
+                    const Pixel pixel = patches->pixel[i];
+                    const double scale = own[pixel.place], far = apart[pixel.place];
                     if (!(far > 0)) continue;
-                    const float pull = of_sum / far;
+                    const double pull = of_sum / far;
                     pulled += pull;
-                    shares(batch, patches->pixel[i], weights);
+                    shares(batch, pixel.y, pixel.x, weights);
                     for (int corner = 0; corner < 4; corner++)
                         total[corner] -= pull * scale * weights[corner];
                     /* p of unit length gives c p - v; p below epsilon is divided by it: p - v. */
-                    const float closeness =
+                    const double closeness =
                         scale < 1 / EPSILON ? (1 + squared - far * far) / 2 : 1;
                     add_outer(weights, pull * scale * scale * closeness, stencil);
                 }
@@ -617,12 +690,11 @@ int represent_backward(const Batch *batch, const float *lengths, const float *di
             /* What is drawn has the sign of the pull. */
             if (drawn)
                 for (int64_t i = 0; i < dim; i++) given[i] += drawn[row * dim + i];
-            const float along = scale < 1 / EPSILON ? dot(given, vector, dim) : 0;
+            const float along = scale < 1 / EPSILON ? (float)dot(given, vector, dim) : 0;
             for (int64_t i = 0; i < dim; i++) given[i] = scale * (given[i] - along * vector[i]);
-            float weights[4];
-            shares(batch, chosen[row], weights);
-            const double once[4] = {weights[0], weights[1], weights[2], weights[3]};
-            give(&block, once, given, dim, found);
+            double weights[4];
+            shares(batch, block.top, block.left, weights);
+            give(&block, weights, given, dim, found);
         }
     }
     return release(&space, 0);
