@@ -280,3 +280,20 @@ def test_a_lack_of_memory_is_said(monkeypatch):
     monkeypatch.setattr(compiled, "library", Without)
     with pytest.raises(MemoryError, match="no memory for the regions of 512 pixels"):
         pool_regions(torch.ones(2, 3, 4, 4), regions)
+
+
+@pytest.mark.parametrize("apart", [1e-2, 1e-3, 1e-4])
+def test_coherence_of_nearly_equal_pixels_keeps_its_digits(apart):
+    """Distances to the last digit of what cells are, those that differ in few digits included."""
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn(2, 16, 8, 8, generator=generator)
+    cells = leaf(torch.randn(1, 16, 1, 1, generator=generator) + apart * noise)
+    regions = torch.arange(32 * 32).view(1, 32, 32) // 200
+    prototypes = F.normalize(torch.randn(4, 16, generator=generator), dim=1)
+    given = regions.expand(2, -1, -1), prototypes
+    _, coherence, *_ = representatives(cells, *given, coherence_gradient="constant")
+    exact = representatives(
+        leaf(cells.double()), given[0], prototypes.double(), coherence_gradient="constant"
+    )[1]
+    # The representative itself is rounded to float32.
+    torch.testing.assert_close(coherence.double(), exact, rtol=1e-6 + 2e-8 / apart, atol=0)

@@ -196,12 +196,14 @@ static void best_scores(const float *left, const float *step, const float *share
 
 /* 1 / |z|, at most 1 / epsilon; 0 where z is the rounding of cells that cancel. */
 static inline float inverse_length(double squared, double longest) {
-    if (squared < NOISE * NOISE * longest) return 0;
-    /* Overflow: a network that diverges must not look like one that gives nothing. */
-    if (!(squared <= FLT_MAX)) return NAN;
     const float length = (float)sqrt(squared);
-    return length < EPSILON ? 1 / EPSILON : 1 / length;
+    float found = length < EPSILON ? 1 / EPSILON : 1 / length;
+    /* Overflow: a network that diverges must not look like one that gives nothing. */
+    found = squared <= FLT_MAX ? found : NAN;
+    return squared < NOISE * NOISE * longest ? 0 : found;
 }
+
+static inline double larger(double a, double b) { return a > b ? a : b; }
 
 /* Inner products of a cell: with itself, those beside, below and across, and of those two. */
 enum { ITSELF, BESIDE, BELOW, ACROSS, OPPOSITE, PRODUCTS };
@@ -231,69 +233,64 @@ static void multiply_cells(const Batch *batch, const Map *map, double *products)
         }
 }
 
-/* What the squared lengths of a line of a block are mixed of: sides, and both; and a bound. */
-typedef struct {
-    double left, right, both;
-} Line;
-
-static Line line_of(const Block *block, const double *products, double down) {
-    const double *a = products + block->corner[0] * PRODUCTS;
-    const double *b = products + block->corner[1] * PRODUCTS;
-    const double *c = products + block->corner[2] * PRODUCTS;
-    const double *d = products + block->corner[3] * PRODUCTS;
-    const double up = 1 - down, first = up * up, mixed = up * down, last = down * down;
-    const Line line = {
-        .left = first * a[ITSELF] + 2 * mixed * a[BELOW] + last * c[ITSELF],
-        .right = first * b[ITSELF] + 2 * mixed * b[BELOW] + last * d[ITSELF],
-        .both = first * a[BESIDE] + mixed * (a[ACROSS] + a[OPPOSITE]) + last * c[BESIDE],
-    };
-    return line;
-}
-
-static inline double squared_length(Line line, double across) {
-    const double near = 1 - across;
-    return near * near * line.left + 2 * near * across * line.both + across * across * line.right;
-}
-
-static inline double larger(double a, double b) { return a > b ? a : b; }
-
-/* Squared length of the longest cell of a block. */
-static double longest_of(const Block *block, const double *products) {
-    double longest = 0;
-    for (int corner = 0; corner < 4; corner++)
-        longest = larger(products[block->corner[corner] * PRODUCTS + ITSELF], longest);
-    return longest;
-}
-
-/* Inverse lengths of a block's pixels that have a region. */
-static void block_lengths(const Batch *batch, const Map *map, const Block *block,
-                          const double *products, float *lengths) {
-    const double longest = longest_of(block, products);
-    for (int32_t y = block->top; y < block->bottom; y++) {
-        const Line line = line_of(block, products, batch->y_share[y]);
-        const int64_t begin = (int64_t)y * batch->width;
-        for (int32_t x = block->left; x < block->right; x++)
-            if (inside(map, map->row[begin + x]))
-                lengths[begin + x] =
-                    inverse_length(squared_length(line, batch->x_share[x]), longest);
+/* Squared and inverse lengths of a map's pixels; `lines` has space for four rows of cells.
+ *
+ * What the squares of a line are mixed of between two cells are those of both columns, mixed down,
+ * and their inner product. It is bounded by the longest of the four cells.
+ */
+static void find_lengths(const Batch *batch, const double *products, double *lines,
+                         double *squares, float *lengths) {
+    const int64_t columns = batch->grid_width, width = batch->width;
+    double *left = lines, *right = left + columns, *both = right + columns, *bound = both + columns;
+    const int32_t *x_low = batch->x_low;
+    const float *x_share = batch->x_share;
+    int32_t before = -1;
+    for (int32_t y = 0; y < batch->height; y++, squares += width, lengths += width) {
+        const int32_t low = batch->y_low[y];
+        const double *near = products + low * columns * PRODUCTS;
+        const double *far = near + (low + 1 < batch->grid_height ? columns * PRODUCTS : 0);
+        const double down = batch->y_share[y], up = 1 - down;
+        for (int64_t x = 0; x < columns; x++) {
+            const double *a = near + x * PRODUCTS, *c = far + x * PRODUCTS;
+            left[x] = up * up * a[ITSELF] + 2 * up * down * a[BELOW] + down * down * c[ITSELF];
+            both[x] = up * up * a[BESIDE] + up * down * (a[ACROSS] + a[OPPOSITE]) +
+                      down * down * c[BESIDE];
+        }
+        for (int64_t x = 0; x < columns; x++) right[x] = left[x + 1 < columns ? x + 1 : x];
+        if (low != before)
+            for (int64_t x = 0; x < columns; x++) {
+                const int64_t next = PRODUCTS * (x + 1 < columns ? x + 1 : x);
+                bound[x] = larger(larger(near[x * PRODUCTS], near[next]),
+                                  larger(far[x * PRODUCTS], far[next]));
+            }
+        before = low;
+        for (int64_t x = 0; x < width; x++) {
+            const int32_t cell = x_low[x];
+            const double across = x_share[x], rest = 1 - across;
+            squares[x] = rest * rest * left[cell] + 2 * rest * across * both[cell] +
+                         across * across * right[cell];
+            lengths[x] = inverse_length(squares[x], bound[cell]);
+        }
     }
 }
-
-/* A pixel: its place within the map, and where that is. */
-typedef struct {
-    int64_t place;
-    int32_t y, x;
-} Pixel;
 
 /* The patches of a block: their regions, and their pixels one patch after the other. */
 typedef struct {
     int32_t count;
-    int32_t *row;   /* of each patch */
-    int64_t *begin; /* where the pixels of each begin, and one more */
-    Pixel *pixel;
-    int32_t *of;    /* patch of each pixel of the block, in scan order; -1 for none */
-    int32_t *patch; /* of each region of a map while a block is gathered, else -1 */
+    int32_t *row;          /* of each patch */
+    int64_t *begin;        /* where the pixels of each begin, and one more */
+    int64_t *place;        /* of each pixel, within its map */
+    double *down, *across; /* shares of each pixel */
+    double *number;        /* what is computed of each pixel */
+    int32_t *of;           /* patch of each pixel of the block, in scan order; -1 for none */
+    int32_t *patch;        /* of each region of a map while a block is gathered, else -1 */
 } Patches;
+
+static inline void put(const Batch *batch, int32_t y, int32_t x, int64_t at, Patches *patches) {
+    patches->place[at] = (int64_t)y * batch->width + x;
+    patches->down[at] = batch->y_share[y];
+    patches->across[at] = batch->x_share[x];
+}
 
 /* Whether all pixels of a block are of the same region, or of none. */
 static int is_of_one(const Batch *batch, const Map *map, const Block *block) {
@@ -317,7 +314,7 @@ static void gather(const Batch *batch, const Map *map, const Block *block, Patch
         if (!inside(map, row)) return;
         for (int32_t y = block->top; y < block->bottom; y++)
             for (int32_t x = block->left; x < block->right; x++)
-                patches->pixel[place++] = (Pixel){(int64_t)y * batch->width + x, y, x};
+                put(batch, y, x, place++, patches);
         patches->count = 1;
         patches->row[0] = row;
         patches->begin[1] = place;
@@ -345,8 +342,7 @@ static void gather(const Batch *batch, const Map *map, const Block *block, Patch
     for (int32_t y = block->top; y < block->bottom; y++)
         for (int32_t x = block->left; x < block->right; x++, place++)
             if (patches->of[place] >= 0)
-                patches->pixel[patches->begin[patches->of[place]]++] =
-                    (Pixel){(int64_t)y * batch->width + x, y, x};
+                put(batch, y, x, patches->begin[patches->of[place]]++, patches);
     /* Each begins now where it ended. */
     for (int32_t patch = patches->count; patch > 0; patch--)
         patches->begin[patch] = patches->begin[patch - 1];
@@ -372,17 +368,66 @@ static void draw(const Block *block, const double *sums, const float *table, int
     for (int64_t i = 0; i < n; i++) vector[i] += p * a[i] + q * b[i] + r * c[i] + s * d[i];
 }
 
-static inline double mixed(const double *weights, const double *values) {
-    return weights[0] * values[0] + weights[1] * values[1] + weights[2] * values[2] +
-           weights[3] * values[3];
+/* Values of four cells, mixed for a pixel. */
+static inline double mixed(const double *values, double down, double across) {
+    const double near = values[0] + across * (values[1] - values[0]);
+    const double far = values[2] + across * (values[3] - values[2]);
+    return near + down * (far - near);
 }
 
-/* Adds factor w w^T of a pixel to the stencil of its block. */
-static inline void add_outer(const double *weights, double factor, double *stencil) {
-    for (int one = 0; one < 4; one++) {
-        const double share = factor * weights[one];
-        for (int other = 0; other < 4; other++) stencil[4 * one + other] += share * weights[other];
+/* Numbers of a block's pixels: their inverse lengths, or 1. */
+static void weigh(const float *lengths, const Patches *patches) {
+    const int64_t pixels = patches->begin[patches->count];
+    for (int64_t i = 0; i < pixels; i++)
+        patches->number[i] = lengths ? lengths[patches->place[i]] : 1;
+}
+
+/* Sums of a patch's shares of the four cells, times the numbers of its pixels. */
+static void add_shares(const Patches *patches, int32_t patch, double *total) {
+    double a = 0, b = 0, c = 0, d = 0;
+    for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
+        const double down = patches->down[i], across = patches->across[i];
+        const double far = down * patches->number[i], near = patches->number[i] - far;
+        b += across * near;
+        a += near - across * near;
+        d += across * far;
+        c += far - across * far;
     }
+    total[0] = a;
+    total[1] = b;
+    total[2] = c;
+    total[3] = d;
+}
+
+/* Sums of number w w^T over pixels: what they have of cells above and below, and beside.
+ *
+ * w is a product of a share down and one across, so nine sums hold all sixteen products.
+ */
+typedef struct {
+    double sum[3][3]; /* [0 above twice, 1 above and below, 2 below twice][the same across] */
+} Stencil;
+
+static void add_outer(const Patches *patches, int32_t patch, Stencil *stencil) {
+    double a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0, k = 0;
+    for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
+        const double down = patches->down[i], up = 1 - down;
+        const double across = patches->across[i], rest = 1 - across;
+        const double above = up * up * patches->number[i], between = up * down * patches->number[i];
+        const double below = down * down * patches->number[i];
+        a += rest * rest * above;
+        b += rest * across * above;
+        c += across * across * above;
+        d += rest * rest * between;
+        e += rest * across * between;
+        f += across * across * between;
+        g += rest * rest * below;
+        h += rest * across * below;
+        k += across * across * below;
+    }
+    const double found[3][3] = {{a, b, c}, {d, e, f}, {g, h, k}};
+    for (int down = 0; down < 3; down++)
+        for (int across = 0; across < 3; across++)
+            stencil->sum[down][across] += found[down][across];
 }
 
 /* Inner products of a vector with the cells of a block, and with itself, which is returned. */
@@ -407,14 +452,15 @@ static double multiply(const Block *block, const float *table, const float *vect
 }
 
 /* NaN: a block without pixels leaves its cells alone, whatever they hold. */
-static void apply_stencil(const Block *block, const double *stencil, const float *table, int64_t n,
+static void apply_stencil(const Block *block, const Stencil *stencil, const float *table, int64_t n,
                           float *of_cells) {
     const float *a = table + block->corner[0] * n, *b = table + block->corner[1] * n;
     const float *c = table + block->corner[2] * n, *d = table + block->corner[3] * n;
     for (int corner = 0; corner < 4; corner++) {
         float *cell = of_cells + block->corner[corner] * n;
-        const double *by = stencil + 4 * corner;
-        const float p = (float)by[0], q = (float)by[1], r = (float)by[2], s = (float)by[3];
+        const double *above = stencil->sum[corner / 2] + corner % 2, *below = above + 3;
+        const float p = (float)above[0], q = (float)above[1];
+        const float r = (float)below[0], s = (float)below[1];
         for (int64_t i = 0; i < n; i++) cell[i] += p * a[i] + q * b[i] + r * c[i] + s * d[i];
     }
 }
@@ -430,10 +476,10 @@ static int64_t largest_block(const Batch *batch) {
     return most;
 }
 
-/* Space for a thread: two wide vectors, the cells' inner products, and the patches of a block. */
+/* Space for a thread: two wide vectors, what lengths are found of, and the patches of a block. */
 typedef struct {
     float *wide;
-    double *products;
+    double *products, *lines, *squares;
     Patches patches;
 } Space;
 
@@ -448,13 +494,19 @@ static int reserve(const Batch *batch, int64_t width, Space *space) {
     Patches *patches = &space->patches;
     space->wide = malloc(sizeof(float) * 2 * (size_t)width);
     space->products = malloc(sizeof(double) * PRODUCTS * cells);
+    space->lines = malloc(sizeof(double) * 4 * (size_t)batch->grid_width);
+    space->squares = malloc(sizeof(double) * (size_t)batch->height * (size_t)batch->width);
     patches->row = malloc(sizeof(int32_t) * (pixels + 1));
     patches->begin = malloc(sizeof(int64_t) * (pixels + 1));
-    patches->pixel = malloc(sizeof(Pixel) * (pixels + 1));
+    patches->place = malloc(sizeof(int64_t) * (pixels + 1));
+    patches->down = malloc(sizeof(double) * (pixels + 1));
+    patches->across = malloc(sizeof(double) * (pixels + 1));
+    patches->number = malloc(sizeof(double) * (pixels + 1));
     patches->of = malloc(sizeof(int32_t) * (pixels + 1));
     patches->patch = malloc(sizeof(int32_t) * (regions + 1));
-    if (!space->wide || !space->products || !patches->row || !patches->begin || !patches->pixel ||
-        !patches->of || !patches->patch)
+    if (!space->wide || !space->products || !space->lines || !space->squares || !patches->row ||
+        !patches->begin || !patches->place || !patches->down || !patches->across ||
+        !patches->number || !patches->of || !patches->patch)
         return 0;
     for (size_t region = 0; region < regions; region++) patches->patch[region] = -1;
     return 1;
@@ -463,9 +515,14 @@ static int reserve(const Batch *batch, int64_t width, Space *space) {
 static int release(Space *space, int status) {
     free(space->wide);
     free(space->products);
+    free(space->lines);
+    free(space->squares);
     free(space->patches.row);
     free(space->patches.begin);
-    free(space->patches.pixel);
+    free(space->patches.place);
+    free(space->patches.down);
+    free(space->patches.across);
+    free(space->patches.number);
     free(space->patches.of);
     free(space->patches.patch);
     return status;
@@ -483,20 +540,16 @@ int sum_regions(const Batch *batch, float *lengths, float *sums) {
     Map map;
     while (take(batch, &map)) {
         float *own = lengths ? lengths + map.pixels : NULL;
-        if (own) multiply_cells(batch, &map, space.products);
+        if (own) {
+            multiply_cells(batch, &map, space.products);
+            find_lengths(batch, space.products, space.lines, space.squares, own);
+        }
         for (Block block = {0}; advance(batch, &block);) {
-            if (own) block_lengths(batch, &map, &block, space.products, own);
             gather(batch, &map, &block, &space.patches);
+            weigh(own, &space.patches);
             for (int32_t patch = 0; patch < patches->count; patch++) {
-                double total[4] = {0};
-                double weights[4];
-                for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
-                    const Pixel pixel = patches->pixel[i];
-                    const float scale = own ? own[pixel.place] : 1;
-                    shares(batch, pixel.y, pixel.x, weights);
-                    for (int corner = 0; corner < 4; corner++)
-                        total[corner] += scale * weights[corner];
-                }
+                double total[4];
+                add_shares(patches, patch, total);
                 draw(&block, total, map.cells, dim, sums + patches->row[patch] * dim);
             }
         }
@@ -516,30 +569,26 @@ int sum_regions_backward(const Batch *batch, const float *lengths, const float *
         const float *own = lengths ? lengths + map.pixels : NULL;
         float *found = of_cells + map.places * dim;
         for (Block block = {0}; advance(batch, &block);) {
-            double stencil[16] = {0};
+            Stencil stencil = {0};
             gather(batch, &map, &block, &space.patches);
+            weigh(own, &space.patches);
             for (int32_t patch = 0; patch < patches->count; patch++) {
                 const float *gradient = of_sums + patches->row[patch] * dim;
-                double total[4] = {0}, along[4];
-                double weights[4];
-                if (own)
-                    for (int corner = 0; corner < 4; corner++)
-                        along[corner] =
-                            dot(gradient, map.cells + block.corner[corner] * dim, dim);
-                for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
-                    const Pixel pixel = patches->pixel[i];
-                    const float scale = own ? own[pixel.place] : 1;
-                    shares(batch, pixel.y, pixel.x, weights);
-                    for (int corner = 0; corner < 4; corner++)
-                        total[corner] += scale * weights[corner];
-                    /* Epsilon: shorter vectors are divided by it, so their length has no gradient. */
-                    if (own && !(scale >= 1 / EPSILON))
-                        add_outer(weights, -(double)scale * scale * scale * mixed(weights, along),
-                                  stencil);
-                }
+                double total[4], along[4];
+                add_shares(patches, patch, total);
                 give(&block, total, gradient, dim, found);
+                if (!own) continue;
+                multiply(&block, map.cells, gradient, dim, along);
+                for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
+                    const double scale = patches->number[i];
+                    const double turned = mixed(along, patches->down[i], patches->across[i]);
+                    /* Epsilon: shorter vectors are divided by it, their length has no gradient. */
+                    patches->number[i] =
+                        scale >= 1 / EPSILON ? 0 : -scale * scale * scale * turned;
+                }
+                add_outer(patches, patch, &stencil);
             }
-            if (own && patches->count) apply_stencil(&block, stencil, map.cells, dim, found);
+            if (own && patches->count) apply_stencil(&block, &stencil, map.cells, dim, found);
         }
     }
     return release(&space, 0);
@@ -576,8 +625,8 @@ int represent(const Batch *batch, const float *scores, int32_t prototypes, float
         const int64_t before = (int64_t)batch->first * batch->grid_height * batch->grid_width;
         const float *of_cells = scores + (map.places - before) * prototypes;
         multiply_cells(batch, &map, space.products);
-        for (Block block = {0}; advance(batch, &block);) {
-            block_lengths(batch, &map, &block, space.products, own);
+        find_lengths(batch, space.products, space.lines, space.squares, own);
+        for (Block block = {0}; advance(batch, &block);)
             for (int32_t y = block.top; y < block.bottom; y++) {
                 int ready = 0;
                 for (int32_t x = block.left; x < block.right; x += ABREAST) {
@@ -594,7 +643,6 @@ int represent(const Batch *batch, const float *scores, int32_t prototypes, float
                                    best + (some.row[i] - map.first), chosen + some.row[i]);
                 }
             }
-        }
         free(best);
         for (int64_t row = map.first; row < map.last; row++) {
             if (chosen[row] < 0) continue;
@@ -612,20 +660,19 @@ int represent(const Batch *batch, const float *scores, int32_t prototypes, float
                 const double squared =
                     multiply(&block, map.cells, vectors + row * dim, dim, along);
                 for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
-                    const Pixel pixel = patches->pixel[i];
-                    const double scale = own[pixel.place];
-                    const double length = squared_length(
-                        line_of(&block, space.products, batch->y_share[pixel.y]),
-                        batch->x_share[pixel.x]);
-                    double weights[4];
-                    shares(batch, pixel.y, pixel.x, weights);
-                    const float distance = (float)sqrt(
-                        larger(0, scale * scale * length - 2 * scale * mixed(weights, along) + squared));
-                    apart[pixel.place] = 0;
+                    const double scale = own[patches->place[i]];
+                    const double turned = mixed(along, patches->down[i], patches->across[i]);
+                    const double left_over = scale * scale * space.squares[patches->place[i]] -
+                                             2 * scale * turned + squared;
+                    patches->number[i] = sqrt(larger(0, left_over));
+                }
+                for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
+                    const int64_t place = patches->place[i];
+                    const float distance = (float)patches->number[i];
                     /* Rounding: mixed in two ways, the chosen pixel would differ from itself. */
-                    if (chosen[row] == pixel.place || distance < NOISE) continue;
-                    apart[pixel.place] = distance;
-                    sums[row] += distance;
+                    const int is_none = chosen[row] == place || distance < NOISE;
+                    apart[place] = is_none ? 0 : distance;
+                    sums[row] += apart[place];
                 }
             }
         }
@@ -651,35 +698,35 @@ int represent_backward(const Batch *batch, const float *lengths, const float *di
         const float *own = lengths + map.pixels, *apart = distances + map.pixels;
         float *found = of_cells + map.places * dim;
         for (Block block = {0}; advance(batch, &block);) {
-            double stencil[16] = {0};
+            Stencil stencil = {0};
             gather(batch, &map, &block, &space.patches);
             for (int32_t patch = 0; patch < patches->count; patch++) {
                 const int64_t row = patches->row[patch];
                 const float *vector = vectors + row * dim;
                 const double of_sum = of_sums[row], squared = dot(vector, vector, dim);
-                double total[4] = {0}, pulled = 0;
-                double weights[4];
+                double total[4], pulled = 0;
                 for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
-                    const Pixel pixel = patches->pixel[i];
-                    const double scale = own[pixel.place], far = apart[pixel.place];
-                    if (!(far > 0)) continue;
-                    const double pull = of_sum / far;
+                    const double far = apart[patches->place[i]];
+                    const double pull = far > 0 ? of_sum / far : 0;
                     pulled += pull;
-                    shares(batch, pixel.y, pixel.x, weights);
-                    for (int corner = 0; corner < 4; corner++)
-                        total[corner] -= pull * scale * weights[corner];
-                    /* p of unit length gives c p - v; p below epsilon is divided by it: p - v. */
-                    const double closeness =
-                        scale < 1 / EPSILON ? (1 + squared - far * far) / 2 : 1;
-                    add_outer(weights, pull * scale * scale * closeness, stencil);
+                    patches->number[i] = -pull * own[patches->place[i]];
                 }
+                add_shares(patches, patch, total);
                 give(&block, total, vector, dim, found);
                 if (drawn) {
                     draw(&block, total, map.cells, dim, drawn + row * dim);
                     pulls[row] += (float)pulled;
                 }
+                for (int64_t i = patches->begin[patch]; i < patches->begin[patch + 1]; i++) {
+                    const double scale = own[patches->place[i]], far = apart[patches->place[i]];
+                    /* p of unit length gives c p - v; p below epsilon is divided by it: p - v. */
+                    const double closeness =
+                        scale < 1 / EPSILON ? (1 + squared - far * far) / 2 : 1;
+                    patches->number[i] *= -scale * closeness;
+                }
+                add_outer(patches, patch, &stencil);
             }
-            if (patches->count) apply_stencil(&block, stencil, map.cells, dim, found);
+            if (patches->count) apply_stencil(&block, &stencil, map.cells, dim, found);
         }
         for (int64_t row = map.first; row < map.last; row++) {
             if (chosen[row] < 0) continue;
