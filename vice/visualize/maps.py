@@ -46,13 +46,16 @@ def pca_rgb(embedding: Any, *, percentile: float = 1.0) -> np.ndarray | list[np.
         ValueError: An embedding is not (D, H, W), or their D differ.
     """
     many = isinstance(embedding, list | tuple)
-    maps = [_as_numpy(item) for item in (embedding if many else [embedding])]
+    maps = [_at_least_float32(item) for item in (embedding if many else [embedding])]
     if not maps or any(m.ndim != 3 for m in maps) or len({len(m) for m in maps}) != 1:
         raise ValueError(
             f"pca_rgb wants (D, H, W) embeddings of one D, not {[m.shape for m in maps]}"
         )
     mean, components = _principal_components(maps)
-    projected = [np.tensordot(components, m - mean[:, None, None], 1) for m in maps]
+    offset = components @ mean
+    projected = [
+        np.tensordot(components.astype(m.dtype), m, 1) - offset[:, None, None] for m in maps
+    ]
     values = np.concatenate([p.reshape(3, -1) for p in projected], 1)
     low, high = np.percentile(values, (percentile, 100 - percentile), axis=1)
     pictures = [_stretch(p, low, high) for p in projected]
@@ -134,14 +137,20 @@ def _as_numpy(values: Any) -> np.ndarray:
     return np.asarray(values)
 
 
+def _at_least_float32(values: Any) -> np.ndarray:
+    found = _as_numpy(values)
+    return found.astype(np.result_type(found.dtype, np.float32), copy=False)
+
+
 def _principal_components(maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Mean (D,) and the three main directions (3, D), zero where there are fewer."""
     total = sum(m[0].size for m in maps)
     step = max(1, -(-total // _MOST_PIXELS))
-    pixels = np.concatenate([m.reshape(len(m), -1)[:, ::step] for m in maps], 1).astype(np.float64)
-    mean = pixels.mean(1)
-    centered = pixels - mean[:, None]
-    _, vectors = np.linalg.eigh(centered @ centered.T / pixels.shape[1])
+    pixels = np.concatenate([m.reshape(len(m), -1)[:, ::step] for m in maps], 1)
+    mean = pixels.mean(1, dtype=np.float64)
+    pixels -= mean[:, None].astype(pixels.dtype)
+    covariance = (pixels @ pixels.T).astype(np.float64) / pixels.shape[1]
+    _, vectors = np.linalg.eigh(covariance)
     axes = vectors[:, ::-1][:, :3].T
     # Eigenvector sign is arbitrary: fix it, or colours flip between machines.
     strongest = np.abs(axes).argmax(1)

@@ -42,6 +42,7 @@ class FiniteHook(SilentHook):
         self.in_a_row = 0
         self.total = 0
         self.untrained = False
+        self.parameters: list[torch.nn.Parameter] | None = None
 
     def on_start(self, task: Any) -> None:
         """Lets the training step tell of skipped steps."""
@@ -57,7 +58,10 @@ class FiniteHook(SilentHook):
         """Looks at the gradients."""
         if task.amp_grad_scaler is not None:
             return
-        gradients = [p.grad for p in task.base_model.parameters() if p.grad is not None]
+        # Once: walking the modules at each step takes longer than the norm of a small network.
+        if self.parameters is None:
+            self.parameters = [*task.base_model.parameters()]
+        gradients = [each.grad for each in self.parameters if each.grad is not None]
         if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
             raise NotFinite("a gradient is not finite")
 
