@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vice.models import build_embedder
-from vice.models.folding import CHANGES, Folding, unfolded
+from vice.models.folding import CHANGES, Folding
+from vice.models.plain import plain
 
 BACKBONES = [
     "resnet18",
@@ -71,9 +72,9 @@ def test_backbones_give_the_same_maps(name: str, channels_last: bool) -> None:
     wanted = copy.deepcopy(network).double()(given.double())
     with torch.no_grad():
         folded = Folding().of(network, given)
-        found, plain = folded(given), network(given)
+        found, stock = folded(given), network(given)
     assert norms(folded) == 0 < norms(network)
-    for one, other, exact in zip(found, plain, wanted, strict=True):
+    for one, other, exact in zip(found, stock, wanted, strict=True):
         assert distance(one, exact) < max(1e-5, 2 * distance(other, exact))
         assert one.stride() == other.stride()
         assert one.dtype == other.dtype
@@ -88,8 +89,8 @@ def test_bfloat16_is_no_further_from_float64_than_the_plain_network(name: str) -
     wanted = copy.deepcopy(network).double()(given.double())
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         folded = Folding().of(network, given)
-        found, plain = folded(given), network(given)
-    for one, other, exact in zip(found, plain, wanted, strict=True):
+        found, stock = folded(given), network(given)
+    for one, other, exact in zip(found, stock, wanted, strict=True):
         assert one.dtype == other.dtype
         assert distance(one, exact) < 1.2 * distance(other, exact)
 
@@ -97,27 +98,27 @@ def test_bfloat16_is_no_further_from_float64_than_the_plain_network(name: str) -
 def test_an_embedder_is_folded_where_no_gradient_is_asked_for() -> None:
     embedder = stirred(build_embedder("resnet18", "fpn", 16))
     given = images(2, 64)
-    plain = embedder(given).detach()
+    stock = embedder(given).detach()
     with torch.no_grad():
         folded = embedder(given)
-        with unfolded():
-            assert torch.equal(embedder(given), plain)
-        assert not torch.equal(folded, plain)
-        assert distance(folded, plain) < 1e-5
+        with plain():
+            assert torch.equal(embedder(given), stock)
+        assert not torch.equal(folded, stock)
+        assert distance(folded, stock) < 1e-5
 
 
 def test_a_frozen_backbone_is_folded_in_training_and_the_rest_gets_its_gradient() -> None:
     embedder = stirred(build_embedder("resnet18", "fpn", 16, frozen=True)).train()
     given = images(2, 64)
     results = []
-    for context in (unfolded, torch.enable_grad):
+    for context in (plain, torch.enable_grad):
         embedder.zero_grad()
         with context():
             embedder(given).square().sum().backward()
         results.append([p.grad.clone() for p in embedder.decoder.parameters()])
         assert all(p.grad is None for p in embedder.backbone.parameters())
-    for plain, folded in zip(*results, strict=True):
-        assert distance(folded, plain) < 1e-4
+    for stock, folded in zip(*results, strict=True):
+        assert distance(folded, stock) < 1e-4
 
 
 def test_state_and_copies_hold_nothing_of_it() -> None:

@@ -10,7 +10,7 @@ import vice
 from vice.errors import UserError
 from vice.models import build_embedder, seeded_embedder
 from vice.models.checkpoint import save_run
-from vice.models.folding import unfolded
+from vice.models.plain import plain
 from vice.models.shallow import ColorsAndEdges
 from vice.normalize import normalize
 
@@ -50,7 +50,7 @@ def test_the_shallow_network_has_the_authors_size_and_border():
 def test_without_a_decoder_the_last_map_is_the_embedding(stages, dim, stride):
     embedder = build_embedder("resnet18", "none", dim, stages=stages).eval()
     images = torch.randn(1, 3, 72, 50)
-    with torch.no_grad(), unfolded():
+    with torch.no_grad(), plain():
         dense = embedder(images)
         assert torch.equal(dense, embedder.backbone(images)[-1])
     assert embedder.stride == stride and dense.shape[2:] == (-(-72 // stride), -(-50 // stride))

@@ -12,8 +12,8 @@ from torch import nn
 from tests.helpers import weight_layouts as layouts
 from vice.errors import UserError
 from vice.models import build_embedder
-from vice.models.folding import unfolded
 from vice.models.load import load_extractor
+from vice.models.plain import plain
 from vice.models.resnet_embedder import ResNetEmbedder
 from vice.models.timm_weights import load_weights
 from vice.models.weight_search import role
@@ -84,7 +84,7 @@ def test_resnets_give_what_the_original_gives(layout, tmp_path):
     same = ResNetEmbedder("resnet18", output_stride=32).eval()
     same.load_state_dict(embedder.state_dict())
     images = torch.randn(1, 3, 64, 96)
-    with torch.no_grad(), unfolded():
+    with torch.no_grad(), plain():
         expected = nn.Sequential(*list(source.children())[:-2])(images)
         torch.testing.assert_close(same(images), expected)
 

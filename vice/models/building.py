@@ -15,6 +15,7 @@ from vice.models.deeplabv3plus import DeepLabV3Plus
 from vice.models.embedder import Embedder, LastMap
 from vice.models.embedder_options import PADDINGS, EmbedderOptions
 from vice.models.fpn import FPN
+from vice.models.padding import set_padding
 from vice.models.progressive_upsampling import ProgressiveUpsampling
 from vice.models.projection import DROPPED, BackboneMap, Projection
 from vice.models.resnet import ResNetFeatures
@@ -94,7 +95,7 @@ def build_embedder(
     if padding != "zeros":
         for module in (embedder.decoder if of_timm else embedder).modules():
             if isinstance(module, nn.Conv2d):
-                _set_padding(module, padding)
+                set_padding(module, padding)
     return embedder
 
 
@@ -214,13 +215,6 @@ def _output(features: Any, decoder: nn.Module, channels: int, align_corners: boo
     if hasattr(decoder, "fused") and isinstance(projection, nn.Conv2d):
         return nn.Conv2d(projection.in_channels, channels, kernel_size=1, bias=False)
     return FPN(features.channels, channels, align_corners=align_corners, bias=False)
-
-
-def _set_padding(conv: nn.Conv2d, mode: str) -> None:
-    conv.padding_mode = mode
-    # Padding: the constructor derives this from it, and dilation may have changed it since.
-    rows, columns = conv.padding
-    conv._reversed_padding_repeated_twice = [columns, columns, rows, rows]
 
 
 def seeded_embedder(seed: int, **config: Any) -> Embedder:

@@ -14,7 +14,6 @@ import logging
 import operator
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -22,6 +21,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from vice.models.plain import is_plain
 
 logger = logging.getLogger(__name__)
 
@@ -40,18 +41,6 @@ _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 #: What is read of a network, and the types of its values: weights, and how many batches were seen.
 _FOLDED, _DTYPES = (nn.Conv2d, *_NORMS), (torch.float32, torch.int64)
-_switched_off = False
-
-
-@contextmanager
-def unfolded() -> Iterator[None]:
-    """Networks are computed as they are, in all threads, to be compared with."""
-    global _switched_off
-    before, _switched_off = _switched_off, True
-    try:
-        yield
-    finally:
-        _switched_off = before
 
 
 class Folding:
@@ -112,7 +101,7 @@ def _may_fold(images: Tensor) -> bool:
         type(images) is Tensor
         and images.device.type == "cpu"
         and images.dtype == torch.float32
-        and not _switched_off
+        and not is_plain()
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()

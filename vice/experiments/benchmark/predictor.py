@@ -15,7 +15,7 @@ from torch import Tensor
 import vice
 from vice.experiments.benchmark.data import texture
 from vice.experiments.benchmark.timing import Measurement, time_in_turn
-from vice.models.folding import unfolded
+from vice.models.plain import plain
 from vice.models.prototypes import Prototypes
 from vice.normalize import normalize
 
@@ -64,7 +64,7 @@ def predictor(device: str, *, small: bool) -> list[Measurement]:
     concepts = Prototypes(found.dim, _CLUSTERS).concepts()
 
     def alone() -> Tensor:
-        with unfolded():
+        with plain():
             dense: Tensor = found.embedder(batch)
             return dense
 

@@ -26,7 +26,7 @@ from vice.experiments.demo.mosaics import make_mosaics
 from vice.models import build_embedder
 from vice.models.execution import AUTO, Execution
 from vice.models.execution_probe import fastest, one_step
-from vice.models.folding import unfolded
+from vice.models.plain import plain
 from vice.paths import tool
 from vice.runtime.overrides import quote
 from vice.runtime.run_folder import LOG_NAME, read_config
@@ -150,7 +150,7 @@ class Bare:
 
     def take(self) -> None:
         """Steps for some seconds; the first one is not counted."""
-        with unfolded():
+        with plain():
             self.step()
             begun = time.perf_counter()
             while time.perf_counter() - begun < BARE_SECONDS:
@@ -168,7 +168,7 @@ def _rows(training: Training, device: str, turns: int) -> list[Measurement]:
 
         def prepare() -> None:
             network, batch = _bare(read_config(training.run), device)
-            with unfolded():
+            with plain():
                 ways.update(fastest(network, [batch], Execution(AUTO, AUTO).choices())[1])
                 bare.step = one_step(min(ways, key=lambda way: ways[way]), network, [batch])
                 bare.step()
