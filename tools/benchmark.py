@@ -28,6 +28,7 @@ PARTS = {
     "compiled": "step:compiled",
     "profile": "step:operators",
     "whole_step": "whole_step:whole_step",
+    "networks": "networks:networks",
     "superpixels": "images:superpixels",
     "views": "images:views",
     "loading": "loading:loading",

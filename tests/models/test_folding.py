@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vice.models import build_embedder
-from vice.models.folding import CHANGES, Folding
+from vice.models.folding import SERVED, WASTED, Folding
 from vice.models.plain import plain
 
 BACKBONES = [
@@ -334,13 +334,24 @@ def test_what_cannot_be_copied_or_takes_no_small_image_is_left_alone() -> None:
         assert distance(Folding()(network.eval(), given), network(given)) == 0
 
 
-def test_a_network_that_is_always_another_one_is_not_folded_for_ever() -> None:
+def test_a_network_that_changes_every_few_calls_is_left_alone() -> None:
     network, folding, given = small(), Folding(), images()
     with torch.no_grad():
-        for _ in range(CHANGES + 2):
+        for _ in range(WASTED + 2):
             network[0].weight.mul_(1.1)
-            assert distance(folding(network, given), network(given)) < 1e-5
+            for _ in range(SERVED // 2):
+                assert distance(folding(network, given), network(given)) < 1e-5
         assert folding.of(network, given) is network
+
+
+def test_one_that_serves_many_calls_between_its_changes_is_folded_anew() -> None:
+    network, folding, given = small(), Folding(), images()
+    with torch.no_grad():
+        for _ in range(WASTED + 2):
+            network[0].weight.mul_(1.1)
+            for _ in range(SERVED + 1):
+                assert distance(folding(network, given), network(given)) < 1e-5
+            assert folding.of(network, given) is not network
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

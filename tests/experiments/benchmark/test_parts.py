@@ -21,6 +21,7 @@ from vice.experiments.benchmark import (
     kmeans_epoch,
     loading,
     methods,
+    networks,
     pooling,
     predictor,
     scoring,
@@ -45,7 +46,7 @@ def hurry(monkeypatch):
     def quick(calls, *, seconds=0.0, **options):
         return time_in_turn(calls, seconds=0.0, **options)
 
-    for module in (growth, images, joint, kmeans_epoch, loading, methods, pooling, predictor,
+    for module in (growth, images, joint, kmeans_epoch, loading, methods, networks, pooling, predictor,
                    scoring, step):  # fmt: skip
         monkeypatch.setattr(module, "time_in_turn", quick)
     monkeypatch.setattr(kmeans_epoch, "_BATCHES", 2)
@@ -70,6 +71,7 @@ LONG = (
         images.views,
         scoring.kmeans,
         joint.iic_joint,
+        networks.networks,
         *(pytest.param(part, marks=pytest.mark.slow, id=part.__name__) for part in LONG),
     ],
 )
