@@ -46,8 +46,8 @@ def hurry(monkeypatch):
     def quick(calls, *, seconds=0.0, **options):
         return time_in_turn(calls, seconds=0.0, **options)
 
-    for module in (growth, images, joint, kmeans_epoch, loading, methods, networks, pooling, predictor,
-                   scoring, step):  # fmt: skip
+    for module in (growth, images, joint, kmeans_epoch, loading, methods, networks, pooling,
+                   predictor, scoring, step):  # fmt: skip
         monkeypatch.setattr(module, "time_in_turn", quick)
     monkeypatch.setattr(kmeans_epoch, "_BATCHES", 2)
 
