@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -386,6 +388,37 @@ def test_modes_meet_the_network_as_it_is() -> None:
                 call(given)
             counted.append(counter.get_total_flops())
     assert counted[0] == counted[1] > 0
+
+
+def test_transforms_go_through_the_plain_network() -> None:
+    network, folding = small(), Folding()
+    given, along = images(), torch.ones(2, 3, 32, 32)
+
+    def call(values: Tensor) -> Tensor:
+        found: Tensor = folding(network, values)
+        return found
+
+    with torch.no_grad():
+        folding(network, given)
+        many = torch.vmap(call)(given[:, None])[:, 0]
+        torch.testing.assert_close(many, network(given))
+        found = torch.func.jvp(call, (given,), (along,))[1]
+        assert torch.equal(found, torch.func.jvp(network, (given,), (along,))[1])
+        with forward_ad.dual_level():
+            found = forward_ad.unpack_dual(call(forward_ad.make_dual(given, along))).tangent
+            wanted = forward_ad.unpack_dual(network(forward_ad.make_dual(given, along))).tangent
+    assert found is not None and torch.equal(found, wanted)
+
+
+def test_threads_share_one_folded_network() -> None:
+    network, folding, given = small(), Folding(), images()
+
+    def call(_: int) -> float:
+        with torch.no_grad():
+            return distance(folding(network, given), network(given))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert max(pool.map(call, range(64))) < 1e-5
 
 
 def test_folding_draws_no_random_numbers() -> None:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vice.models.plain import is_plain
@@ -115,6 +116,9 @@ def _may_fold(images: Tensor) -> bool:
         # Modes: they look at, or change, what a network does, and would meet another one.
         and not torch._C._len_torch_function_stack()
         and not torch._C._len_torch_dispatch_stack()
+        # Transforms (vmap, jvp): without gradients they go on all the same.
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and forward_ad._current_level < 0
         # NaN: oneDNN's activations return numbers for it.
         and bool(images.sum().isfinite())
     )
