@@ -40,6 +40,20 @@ def test_pca_ignores_outliers() -> None:
     assert pca_rgb(calm).std() == pytest.approx(pca_rgb(wild)[1:].std(), rel=0.35)
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int32])
+@pytest.mark.parametrize("offset", [0, 2000])
+def test_pca_is_that_of_float64_in_any_precision(kind: type, offset: int) -> None:
+    rng = np.random.default_rng(4)
+    size = 100 if kind is np.int32 else 1
+    spread = rng.standard_normal((16, 4)) @ (rng.standard_normal((4, 900)) * [[8], [4], [2], [1]])
+    given = (spread * size + offset).reshape(16, 30, 30).astype(kind)
+    given.flags.writeable = False
+    before = given.copy()
+    found, exact = pca_rgb(given), pca_rgb(given.astype(np.float64))
+    assert np.abs(found.astype(int) - exact).max() <= 1
+    assert (given == before).all()
+
+
 def test_pca_takes_tensors_and_degenerate_embeddings() -> None:
     picture = pca_rgb(torch.randn(4, 6, 8, requires_grad=True))
     assert picture.shape == (6, 8, 3) and picture.dtype == np.uint8

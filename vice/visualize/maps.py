@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
+import torch
 
 _MOST_PIXELS = 200_000
 _FIRST_COLORS: tuple[tuple[float, ...], ...] = (
@@ -52,10 +53,7 @@ def pca_rgb(embedding: Any, *, percentile: float = 1.0) -> np.ndarray | list[np.
             f"pca_rgb wants (D, H, W) embeddings of one D, not {[m.shape for m in maps]}"
         )
     mean, components = _principal_components(maps)
-    offset = components @ mean
-    projected = [
-        np.tensordot(components.astype(m.dtype), m, 1) - offset[:, None, None] for m in maps
-    ]
+    projected = [_projected(m, mean, components) for m in maps]
     values = np.concatenate([p.reshape(3, -1) for p in projected], 1)
     low, high = np.percentile(values, (percentile, 100 - percentile), axis=1)
     pictures = [_stretch(p, low, high) for p in projected]
@@ -137,6 +135,20 @@ def _as_numpy(values: Any) -> np.ndarray:
     return np.asarray(values)
 
 
+def _projected(pixels: np.ndarray, mean: np.ndarray, components: np.ndarray) -> np.ndarray:
+    """Of a map (D, H, W): (3, H, W)."""
+    # Cancellation: what all pixels share is taken away before anything is rounded.
+    apart = pixels - mean.astype(pixels.dtype)[:, None, None]
+    found = _product(components.astype(pixels.dtype), apart.reshape(len(apart), -1))
+    return found.reshape(-1, *pixels.shape[1:])
+
+
+def _product(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """PyTorch's threads wait asleep, NumPy's hold the cores that others compute on meanwhile."""
+    product: np.ndarray = (torch.from_numpy(one) @ torch.from_numpy(other)).numpy()
+    return product
+
+
 def _at_least_float32(values: Any) -> np.ndarray:
     found = _as_numpy(values)
     return found.astype(np.result_type(found.dtype, np.float32), copy=False)
@@ -149,7 +161,7 @@ def _principal_components(maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarra
     pixels = np.concatenate([m.reshape(len(m), -1)[:, ::step] for m in maps], 1)
     mean = pixels.mean(1, dtype=np.float64)
     pixels -= mean[:, None].astype(pixels.dtype)
-    covariance = (pixels @ pixels.T).astype(np.float64) / pixels.shape[1]
+    covariance = _product(pixels, pixels.T).astype(np.float64) / pixels.shape[1]
     _, vectors = np.linalg.eigh(covariance)
     axes = vectors[:, ::-1][:, :3].T
     # Eigenvector sign is arbitrary: fix it, or colours flip between machines.
