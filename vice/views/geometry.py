@@ -28,7 +28,8 @@ def unit_von_mises(
     Returns:
         float64 array of shape `size`.
     """
-    return np.clip((rng.vonmises(mode, KAPPA, size) + math.pi) / (2 * math.pi), 0.0, 1.0)
+    drawn = (rng.vonmises(mode, KAPPA, size) + math.pi) / (2 * math.pi)
+    return np.minimum(np.maximum(drawn, 0.0), 1.0)
 
 
 def content_edges(image: np.ndarray, *, canny_low: float, canny_high: float) -> np.ndarray:
@@ -74,8 +75,8 @@ def draw_point(weights: np.ndarray, rng: np.random.Generator) -> tuple[int, int]
 
 
 def _draw_index(weights: np.ndarray, rng: np.random.Generator) -> int:
-    total = np.cumsum(weights)
-    index = int(np.searchsorted(total, rng.random() * total[-1], side="right"))
+    total = weights.cumsum()
+    index = int(total.searchsorted(rng.random() * total[-1], side="right"))
     return min(index, len(weights) - 1)
 
 

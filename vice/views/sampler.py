@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import lru_cache
 
+import cv2
 import numpy as np
 import torch
 
@@ -19,6 +21,12 @@ from vice.views.geometry import (
     mask_rectangles,
     resolution_boxes,
 )
+
+
+#: Crops of an image have few lengths, and those of the next one the same.
+_nearest = lru_cache(maxsize=2048)(nearest)
+#: In place of the id of a region that is masked in a view.
+_MASKED = np.int32(-2)
 
 
 class NoMutualRegions(RuntimeError):
@@ -221,10 +229,13 @@ class ViewSampler:
             if not mutual.any():
                 continue
             kept = np.where(mutual, np.arange(num_ids + 1, dtype=np.int32), np.int32(-1))
-            noise = np.empty(labels.shape, bool)
-            for table, view, out in zip(masked, labels, noise, strict=True):
+            # Masked ids are never mutual: one look at a table says whether and which of the two.
+            tables = np.where(masked, _MASKED, kept)
+            own = np.empty_like(labels)
+            for table, view, out in zip(tables, labels, own, strict=True):
                 _look_up(table, view, out)
-            own = _look_up(kept, labels, np.empty_like(labels))
+            noise = own == _MASKED
+            np.maximum(own, -1, out=own)
             return Placement(regions=own, noise=noise, boxes=boxes, flipped=flipped, tries=attempt)
         raise NoMutualRegions(
             f"{self.max_tries} draws of {self.num_views} views of a {image.shape[1]} x "
@@ -244,7 +255,11 @@ class ViewSampler:
         images = np.empty((len(placed), *self.shape, 3), np.uint8)
         for view, (x0, y0, x1, y1) in enumerate(placed.boxes.tolist()):
             crop = resize(image[y0:y1, x0:x1], *self.shape)
-            images[view] = crop[:, ::-1] if placed.flipped[view] else crop
+            if placed.flipped[view]:
+                # NumPy takes twenty times as long to reverse pixels of three bytes.
+                cv2.flip(crop, 1, dst=images[view])
+            else:
+                images[view] = crop
         return images
 
     def _boxes(self, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -260,8 +275,8 @@ class ViewSampler:
     ) -> np.ndarray:
         labels = np.empty((self.num_views, *self.shape), np.int32)
         for view, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
-            rows = y0 + nearest(y1 - y0, self.shape[0])
-            columns = x0 + nearest(x1 - x0, self.shape[1])
+            rows = _nearest(y1 - y0, self.shape[0]) + y0
+            columns = _nearest(x1 - x0, self.shape[1]) + x0
             columns = columns[::-1] if flipped[view] else columns
             labels[view] = regions.take(rows, axis=0).take(columns, axis=1)
         return labels
