@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vice.views.photometric import PhotometricParams
 
 _LEVELS = np.arange(256, dtype=np.float32)
+_IDENTITY = np.eye(3, dtype=np.float32)
 _TO_GRAY = np.tile(np.array(GRAY, np.float32), (3, 1))
 #: Standard deviations beyond which a Gaussian is below a hundredth of a level.
 _REACH = 4.0
@@ -85,7 +86,7 @@ def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
 
 def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
     """As `vice.views.color.adjust_saturation`."""
-    matrix = factor * np.eye(3, dtype=np.float32) + (1.0 - factor) * _TO_GRAY
+    matrix = factor * _IDENTITY + (1.0 - factor) * _TO_GRAY
     return cv2.transform(image, matrix)
 
 
