@@ -22,7 +22,6 @@ from vice.views.geometry import (
     resolution_boxes,
 )
 
-
 #: Crops of an image have few lengths, and those of the next one the same.
 _nearest = lru_cache(maxsize=2048)(nearest)
 #: Ids of bytes, that of no region included: OpenCV counts and looks up bytes in half the time.
