@@ -72,7 +72,8 @@ def draw_point(weights: np.ndarray, rng: np.random.Generator) -> tuple[int, int]
     """Draws one pixel with probability proportional to its weight; returns (x, y)."""
     import cv2
 
-    # Sums of 53 bits hold those of floats of 24 bits, so that their order does not matter.
+    # Doubles hold sums of a thousand floats from 1e-6 to 2, and of millions from 0.005 on, without
+    # rounding, so that their order does not matter.
     rows = cv2.reduce(weights, 1, cv2.REDUCE_SUM, dtype=cv2.CV_64F)
     y = _draw_index(rows.ravel(), rng)
     return _draw_index(weights[y].astype(np.float64), rng), y

@@ -153,7 +153,7 @@ class Photometric:
         """Draws what happens to `count` images; `rng` is the only source of randomness."""
         return PhotometricParams(
             jitter=rng.random(count) < self.jitter_probability,
-            order=rng.permuted(np.array([(0, 1, 2, 3)] * count, np.int8), axis=1),
+            order=rng.permuted(np.array([0, 1, 2, 3] * count, np.int8).reshape(count, 4), axis=1),
             brightness=self._factor(rng, "brightness", count),
             contrast=self._factor(rng, "contrast", count),
             saturation=self._factor(rng, "saturation", count),
