@@ -98,6 +98,27 @@ def test_a_data_loader_outlives_signals_but_not_for_ever():
     assert process.wait(timeout=20) == -signal.SIGALRM
 
 
+def test_signals_are_left_to_the_parent_once_in_each_process():
+    script = textwrap.dedent(
+        """
+        import os, signal, vice.runtime.preemption
+        set_handler, calls = signal.signal, []
+        signal.signal = lambda *given: (calls.append(given), set_handler(*given))
+        for _ in range(3):
+            vice.runtime.preemption.ignore_job_signals()
+        once = len(calls)
+        child = os.fork()
+        for _ in range(3):
+            vice.runtime.preemption.ignore_job_signals()
+        if child:
+            os.waitpid(child, 0)
+        print(once == len(set(number for number, _ in calls)), len(calls) // once, flush=True)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split("\n") == ["True 2", "True 1", ""], done.stderr
+
+
 def test_the_exit_status_of_a_stopped_run():
     with pytest.raises(SystemExit) as caught:
         raise Preempted("saved")

@@ -8,8 +8,15 @@ import torch
 
 from vice.errors import UserError
 from vice.experiments.benchmark.data import texture
-from vice.normalize import denormalize, normalize, normalize_bytes
+from vice.normalize import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    denormalize,
+    normalize,
+    normalize_bytes,
+)
 from vice.views import color_bytes
+from vice.views.color import GRAY
 from vice.views.photometric import Photometric
 
 NOTHING = {
@@ -79,12 +86,55 @@ def test_noise_is_that_of_the_device_but_for_rounding_and_images_are_left_alone(
     assert np.array_equal(found[:2], change.change_bytes(images[:2], params[:2], noise[:2]))
 
 
+def plain_noise(mask: np.ndarray, seed: int) -> np.ndarray:
+    """Levels of all pixels by Python's whole numbers and floats."""
+    full, drawn = 2**64 - 1, np.zeros((*mask.shape, 3))
+    for counter in range(drawn.size):
+        state = seed + (counter + 1) * 0x9E3779B97F4A7C15 & full
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & full
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & full
+        drawn.flat[counter] = ((state ^ state >> 31) >> 40) * 2.0**-23 - 1.0
+    levels = drawn * (255 * np.array(IMAGENET_STD)) + 255 * np.array(IMAGENET_MEAN)
+    return np.where(mask[..., None], np.rint(levels), 7).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**63 - 1])
+def test_noise_is_that_of_plain_numbers(seed, rng):
+    for share in (0.0, 0.3, 1.0):
+        mask = rng.random((17, 23)) < share
+        out = np.full((17, 23, 3), 7, np.uint8)
+        color_bytes.fill_noise(out, mask, seed)
+        np.testing.assert_array_equal(out, plain_noise(mask, seed))
+
+
+def test_noise_in_whole_numbers_has_the_levels_of_floats_for_whatever_is_drawn():
+    drawn = np.arange(2**24, dtype=np.uint64)
+    for channel, (mean, std) in enumerate(zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)):
+        whole = drawn * color_bytes._FACTORS[channel] + color_bytes._OFFSETS[channel]
+        floats = (drawn * 2.0**-23 - 1.0) * (255 * np.float64(std)) + 255 * np.float64(mean)
+        assert np.array_equal(whole >> color_bytes._FRACTION, np.rint(floats).astype(np.uint64))
+
+
+def test_the_mean_of_contrast_is_that_of_opencv(rng, monkeypatch):
+    tables = []
+    monkeypatch.setattr(color_bytes, "_look_up", lambda image, values: tables.append(values))
+    for shape in ((1, 1), (3, 7), (96, 96), (128, 128), (97, 131)):
+        image = rng.integers(0, 256, (*shape, 3), np.uint8)
+        color_bytes.adjust_contrast(image, 0.0)
+        mean = float(np.dot(color_bytes.cv2.mean(image)[:3], GRAY))
+        assert np.array_equal(tables.pop(), np.full(256, np.float32(mean)))
+
+
 def test_what_does_not_fit_is_refused(rng):
     change = Photometric()
     with pytest.raises(UserError, match="2 parameters for 6 images"):
         change.change_bytes(pictures(rng), change.draw(rng, 2))
     with pytest.raises(UserError, match="noise must be bool"):
         change.change_bytes(pictures(rng), change.draw(rng, 6), np.ones((6, 2, 2), bool))
+    with pytest.raises(UserError, match="noise must be bool .* got uint8"):
+        change.change_bytes(pictures(rng), change.draw(rng, 6), np.ones((6, 40, 56), np.uint8))
+    with pytest.raises(UserError, match=r"uint8 \(B, h, w, 3\), got float32 \(6, 40, 56, 3\)"):
+        change.change_bytes(pictures(rng).astype(np.float32), change.draw(rng, 6))
 
 
 def test_a_blur_that_hardly_blurs_takes_few_taps(monkeypatch):

@@ -189,6 +189,35 @@ def test_a_single_region_survives_its_masking() -> None:
         sampler(ramp(50, 60), regions, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("least", [-1, 0])
+@pytest.mark.parametrize("side", [15, 16, 17])
+def test_ids_that_just_fit_into_bytes_and_that_do_not(side: int, least: int) -> None:
+    regions = np.arange(side * side, dtype=np.int32).reshape(side, side).repeat(6, 0).repeat(6, 1)
+    regions = np.maximum(regions - (least == -1), least)
+    image = ramp(*regions.shape)
+    for seed in range(5):
+        sampler = ViewSampler(num_views=3, size=(64, 90), scale=(0.6, 1.4))
+        views = sampler(image, regions, np.random.default_rng(seed))
+        check_views(views, regions)
+
+
+def test_whatever_ids_are_kept_as_views_are_the_same() -> None:
+    """Of ids that fit into bytes, and of the same beside one that does not."""
+    regions = grid(120, 150, 10)
+    wide = regions.copy()
+    wide[-1, -1] = 300
+    image, same = np.random.default_rng(0).integers(0, 256, (120, 150, 3), np.uint8), 0
+    sampler = ViewSampler(num_views=2, size=40, scale=(1, 1.5), preserve_ratio=0.0)
+    for seed in range(20):
+        drawn = [sampler(image, ids, np.random.default_rng(seed)) for ids in (regions, wide)]
+        if (drawn[0].boxes[:, 2:] == (150, 120)).all(axis=1).any():
+            continue  # a view of the pixel in which they differ
+        same += 1
+        for name in ("images", "regions", "noise", "boxes", "flipped"):
+            np.testing.assert_array_equal(*(getattr(each, name) for each in drawn))
+    assert same > 5
+
+
 def test_ids_from_0_to_65535() -> None:
     regions = grid(256, 256, 1)
     sampler = ViewSampler(size=256, scale=(1, 1), flip_probability=0.5, mask_intensity=0.02)

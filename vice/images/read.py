@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Interpolation = Literal["auto", "nearest", "bilinear", "bicubic", "area"]
+#: Most values of an image that is averaged in floats: beyond it they leave the processor's cache.
+_MOST_FLOATS = 2**21
 
 
 def read_image(
@@ -260,14 +262,32 @@ def resize(
         if interpolation not in named:
             known = ", ".join(("auto", "nearest", *named))
             raise UserError(f"resize: unknown interpolation {interpolation!r}; use one of {known}")
+        if interpolation == "area":
+            return _average(image, height, width)
         return cv2.resize(image, (width, height), interpolation=named[interpolation])
     # Separable resize: with one call cv2 drops anti-aliasing as soon as the other axis grows.
     small = min(image.shape[0], height), min(image.shape[1], width)
     if image.shape[:2] != small:
-        image = cv2.resize(image, small[::-1], interpolation=cv2.INTER_AREA)
+        image = _average(image, *small)
     if small != (height, width):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
     return image
+
+
+def _average(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """`resize` with ``"area"``."""
+    import cv2
+
+    area, size = cv2.INTER_AREA, (width, height)
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    # Whole numbers of pixels in each new one: OpenCV has a quicker way, which rounds otherwise.
+    whole = image.shape[0] % height == 0 and image.shape[1] % width == 0
+    colors = image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+    if not colors or not shrinks or whole or image.size > _MOST_FLOATS:
+        return cv2.resize(image, size, interpolation=area)
+    # OpenCV averages bytes in floats, one conversion for each use of a byte: all at once is
+    # quicker, and the sums and their rounding are the same.
+    return cv2.convertScaleAbs(cv2.resize(image.astype(np.float32), size, interpolation=area))
 
 
 def nearest(length: int, new_length: int) -> np.ndarray:

@@ -39,6 +39,7 @@ class KeptArrays:
         total = sum(kinds.values())
         self.items = items
         self.places: dict[str, tuple[int, int]] = {}
+        self._entries = {name: items * number * _ENTRY.size for number, name in enumerate(kinds)}
         begin = items * len(kinds) * _ENTRY.size
         for name, share in kinds.items():
             size = int(most_bytes * share / total) // items
@@ -99,7 +100,7 @@ class KeptArrays:
         return array
 
     def _entry(self, kind: str, item: int) -> int:
-        return (list(self.places).index(kind) * self.items + item) * _ENTRY.size
+        return self._entries[kind] + item * _ENTRY.size
 
     def _give_up(self, error: OSError) -> None:
         logger.warning(

@@ -78,6 +78,8 @@ class Notice:
         return bool(signal_number)
 
 
+#: The process that leaves signals to its parent: one that is forked from it does not yet.
+_ignoring = 0
 #: The watch of this process; None while there is no watch.
 _watch: _Watch | None = None
 
@@ -171,8 +173,13 @@ def ignore_job_signals() -> None:
     Without this a cluster manager's signal, or a Ctrl-C, which a terminal sends to all processes,
     would kill the loaders at once, and with them the training that wanted to end its step. SIGTERM,
     by which a parent may also end them, still does so, but late. Whatever ends the parent ends
-    them as well.
+    them as well. It may be called for each sample: after the first call in a process it does
+    nothing.
     """
+    global _ignoring
+    if _ignoring == os.getpid():
+        return
+    _ignoring = os.getpid()
     for number in SIGNALS:
         if number != getattr(signal, "SIGTERM", None):
             signal.signal(number, signal.SIG_IGN)

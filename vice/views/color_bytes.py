@@ -20,11 +20,30 @@ if TYPE_CHECKING:
     from vice.views.photometric import PhotometricParams
 
 _LEVELS = np.arange(256, dtype=np.float32)
+_IDENTITY = np.eye(3, dtype=np.float32)
 _TO_GRAY = np.tile(np.array(GRAY, np.float32), (3, 1))
 #: Standard deviations beyond which a Gaussian is below a hundredth of a level.
 _REACH = 4.0
-#: Levels of what is normalized to 1, less those of 0; and of 0.
-_NOISE = 255 * np.array(IMAGENET_STD), 255 * np.array(IMAGENET_MEAN)
+#: splitmix64: what its counter goes up by, and shift and factor of each step of its mixing.
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIXING = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+_LAST_SHIFT, _UNUSED_BITS = np.uint64(31), np.uint64(40)
+#: (3, 1); counters of the channels of the first pixel.
+_CHANNELS = np.array([[1], [2], [3]], np.uint64) * _GOLDEN
+#: Noise in whole numbers: n, of 24 bits, stands for n / 2**23 - 1, whose level is
+#: (n * factor + offset) >> `_FRACTION`; (3, 1) of each.
+_FRACTION = np.uint64(55)
+_FACTORS = np.array([[round(255 * std * 2.0**32)] for std in IMAGENET_STD], np.uint64)
+_OFFSETS = np.array(
+    [
+        [round((255 * (mean - std) + 0.5) * 2.0**55)]
+        for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)
+    ],
+    np.uint64,
+)
 
 
 def change_colors(
@@ -59,13 +78,15 @@ def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
 
 def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
     """As `vice.views.color.adjust_contrast`."""
-    mean = float(np.dot(cv2.mean(image)[:3], GRAY))
+    # `cv2.mean` comes to the same and takes five times as long.
+    share = 1.0 / (image.shape[0] * image.shape[1])
+    mean = float(np.dot([total * share for total in cv2.sumElems(image)[:3]], GRAY))
     return _look_up(image, _LEVELS * factor + mean * (1.0 - factor))
 
 
 def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
     """As `vice.views.color.adjust_saturation`."""
-    matrix = factor * np.eye(3, dtype=np.float32) + (1.0 - factor) * _TO_GRAY
+    matrix = factor * _IDENTITY + (1.0 - factor) * _TO_GRAY
     return cv2.transform(image, matrix)
 
 
@@ -99,21 +120,26 @@ def fill_noise(out: np.ndarray, mask: np.ndarray, seed: int) -> None:
         mask: (h, w) bool.
         seed: Of the image.
     """
-    pixels = np.flatnonzero(mask)
-    counters = pixels.astype(np.uint64)[:, None] * np.uint64(3)
-    state: np.ndarray = counters + np.arange(1, 4, dtype=np.uint64)
-    state *= np.uint64(0x9E3779B97F4A7C15)
-    state += np.uint64(seed)
-    for bits, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        state ^= state >> np.uint64(bits)
-        state *= np.uint64(factor)
-    state ^= state >> np.uint64(31)
-    drawn = (state >> np.uint64(40)) * 2.0**-23 - 1.0
-    out.reshape(-1, 3)[pixels] = np.rint(drawn * _NOISE[0] + _NOISE[1])
+    pixels = np.flatnonzero(mask) * 3
+    # (3, n): NumPy takes a while for each row, so these are to be few and long.
+    state = pixels.astype(np.uint64) * _GOLDEN + (_CHANNELS + np.uint64(seed))
+    shifted = np.empty_like(state)
+    for bits, factor in _MIXING:
+        state ^= np.right_shift(state, bits, out=shifted)
+        state *= factor
+    state ^= np.right_shift(state, _LAST_SHIFT, out=shifted)
+    state >>= _UNUSED_BITS
+    state *= _FACTORS
+    state += _OFFSETS
+    state >>= _FRACTION
+    values = out.reshape(-1)
+    for channel, levels in enumerate(state.astype(np.uint8)):
+        values[channel:][pixels] = levels
 
 
 def _look_up(image: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return cv2.LUT(image, np.rint(values).clip(0, 255).astype(np.uint8))
+    levels = np.rint(np.minimum(np.maximum(values, 0.0), 255.0)).astype(np.uint8)
+    return cv2.LUT(image, levels)
 
 
 _ADJUST = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)

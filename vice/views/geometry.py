@@ -28,7 +28,8 @@ def unit_von_mises(
     Returns:
         float64 array of shape `size`.
     """
-    return np.clip((rng.vonmises(mode, KAPPA, size) + math.pi) / (2 * math.pi), 0.0, 1.0)
+    drawn = (rng.vonmises(mode, KAPPA, size) + math.pi) / (2 * math.pi)
+    return np.minimum(np.maximum(drawn, 0.0), 1.0)
 
 
 def content_edges(image: np.ndarray, *, canny_low: float, canny_high: float) -> np.ndarray:
@@ -69,13 +70,18 @@ def content_weights(edges: np.ndarray, floor: float) -> np.ndarray:
 
 def draw_point(weights: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
     """Draws one pixel with probability proportional to its weight; returns (x, y)."""
-    y = _draw_index(weights.sum(axis=1, dtype=np.float64), rng)
+    import cv2
+
+    # Doubles hold sums of a thousand floats from 1e-6 to 2, and of millions from 0.005 on, without
+    # rounding, so that their order does not matter.
+    rows = cv2.reduce(weights, 1, cv2.REDUCE_SUM, dtype=cv2.CV_64F)
+    y = _draw_index(rows.ravel(), rng)
     return _draw_index(weights[y].astype(np.float64), rng), y
 
 
 def _draw_index(weights: np.ndarray, rng: np.random.Generator) -> int:
-    total = np.cumsum(weights)
-    index = int(np.searchsorted(total, rng.random() * total[-1], side="right"))
+    total = weights.cumsum()
+    index = int(total.searchsorted(rng.random() * total[-1], side="right"))
     return min(index, len(weights) - 1)
 
 
@@ -109,17 +115,22 @@ def contextual_boxes(
     Source: ViCE (BMVC) section 3.2, algorithm 1.
     """
     sides = _clipped_sides(rng.uniform(*scale, size=count), size, shape)
-    primary = _place(np.array([point], np.float64) + 0.5, sides[:1], shape)
-    center = primary[0] + sides[0] / 2
+    primary = _place((point[0] + 0.5, point[1] + 0.5), sides[0], shape)
     others = count - 1
     if not others:
-        return _boxes(primary, sides)
+        return _boxes([primary], sides)
     sector = np.arange(others) + unit_von_mises(rng, 0.0, others)
     angle = 2 * math.pi * sector / others
-    radius = unit_von_mises(rng, math.pi / 2, others)
-    direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    wanted = center + direction * radius[:, None] * sides[1:] / 2
-    return _boxes(np.concatenate([primary, _place(wanted, sides[1:], shape, center)]), sides)
+    radius = unit_von_mises(rng, math.pi / 2, others).tolist()
+    center = _center(primary, sides[0])
+    corners = [primary]
+    # Few boxes: plain numbers are quicker than arrays of two or three.
+    for side, far, cos, sin in zip(
+        sides[1:], radius, np.cos(angle).tolist(), np.sin(angle).tolist(), strict=True
+    ):
+        wanted = center[0] + cos * far * side[0] / 2, center[1] + sin * far * side[1] / 2
+        corners.append(_place(wanted, side, shape, center))
+    return _boxes(corners, sides)
 
 
 def resolution_boxes(
@@ -151,36 +162,52 @@ def resolution_boxes(
     borders = np.asarray(ratios, np.float64)
     bins = np.arange(count) % (len(borders) - 1)
     sides = _clipped_sides(rng.uniform(borders[bins], borders[bins + 1]), size, shape)
-    primary = _place(np.array([point], np.float64) + 0.5, sides[:1], shape)
-    center = primary[0] + sides[0] / 2
-    wanted = np.repeat(center[None], count - 1, axis=0)
-    return _boxes(np.concatenate([primary, _place(wanted, sides[1:], shape, center)]), sides)
+    primary = _place((point[0] + 0.5, point[1] + 0.5), sides[0], shape)
+    center = _center(primary, sides[0])
+    return _boxes([primary, *(_place(center, side, shape, center) for side in sides[1:])], sides)
 
 
-def _clipped_sides(zoom: np.ndarray, size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
-    """Width and height of each view, (M, 2), at least 1 and at most the image's."""
-    sides = np.rint(zoom[:, None] * np.array(size[::-1], np.float64)).astype(np.int64)
-    return np.clip(sides, 1, np.array(shape[::-1]))
+def _clipped_sides(
+    zoom: np.ndarray, size: tuple[int, int], shape: tuple[int, int]
+) -> list[tuple[int, int]]:
+    """Width and height of each view, at least 1 and at most the image's."""
+    (height, width), (most_height, most_width) = size, shape
+    return [
+        (min(max(round(z * width), 1), most_width), min(max(round(z * height), 1), most_height))
+        for z in zoom.tolist()
+    ]
+
+
+def _center(corner: tuple[int, int], side: tuple[int, int]) -> tuple[float, float]:
+    return corner[0] + side[0] / 2, corner[1] + side[1] / 2
 
 
 def _place(
-    centers: np.ndarray,
-    sides: np.ndarray,
+    center: tuple[float, float],
+    side: tuple[int, int],
     shape: tuple[int, int],
-    covered: np.ndarray | None = None,
-) -> np.ndarray:
-    """Upper left corners (n, 2) of boxes inside the image that cover the position `covered`.
+    covered: tuple[float, float] | None = None,
+) -> tuple[int, int]:
+    """Upper left corner of a box inside the image that covers the position `covered`.
 
-    Positions are continuous, pixel (0, 0) reaches from 0 to 1; default: each box's own centre.
+    Positions are continuous, pixel (0, 0) reaches from 0 to 1; default: the box's own centre.
     """
-    pixel = np.floor(centers if covered is None else covered).astype(np.int64)
-    corner = np.rint(centers - sides / 2).astype(np.int64)
-    corner = np.clip(corner, pixel - sides + 1, pixel)  # rounding may have lost it
-    return np.clip(corner, 0, np.array(shape[::-1]) - sides)
+    x, y = center if covered is None else covered
+    return (
+        _start(center[0], side[0], shape[1], math.floor(x)),
+        _start(center[1], side[1], shape[0], math.floor(y)),
+    )
 
 
-def _boxes(corners: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    return np.concatenate([corners, corners + sides], axis=1).astype(np.int32)
+def _start(center: float, side: int, length: int, pixel: int) -> int:
+    """First pixel of a box along one axis."""
+    start = min(max(round(center - side / 2), pixel - side + 1), pixel)  # rounding may have lost it
+    return min(max(start, 0), length - side)
+
+
+def _boxes(corners: list[tuple[int, int]], sides: list[tuple[int, int]]) -> np.ndarray:
+    boxes = [(x, y, x + w, y + h) for (x, y), (w, h) in zip(corners, sides, strict=True)]
+    return np.array(boxes, np.int32)
 
 
 def mask_rectangles(
@@ -203,16 +230,24 @@ def mask_rectangles(
 
     Source: ViCE (BMVC) section 3.2.
     """
-    full = np.array(size[::-1], np.float64)
-    sides = unit_von_mises(rng, math.pi / 2, (count, 2)) * intensity * full
-    radius = unit_von_mises(rng, math.pi / 2, count)
+    drawn = unit_von_mises(rng, math.pi / 2, 3 * count)
     angle = rng.uniform(0.0, 2 * math.pi, count)
     if intensity <= 0:
         return np.zeros((count, 4), np.int64)
-    direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    center = full / 2 * (1 + direction * radius[:, None])
-    sides = np.maximum(np.rint(sides), 1.0)
-    start = np.rint(center - sides / 2)
-    low = np.clip(start, 0, full - 1)
-    high = np.clip(start + sides, low + 1, full)
-    return np.concatenate([low, high], axis=1).astype(np.int64)
+    direction = np.cos(angle).tolist(), np.sin(angle).tolist()
+    rectangles = np.empty((count, 4), np.int64)
+    for axis, full in enumerate(size[::-1]):
+        sides, radius = drawn[axis : 2 * count : 2].tolist(), drawn[2 * count :].tolist()
+        ends = [
+            _ends(full / 2 * (1 + along * far), max(round(side * intensity * full), 1), full)
+            for side, far, along in zip(sides, radius, direction[axis], strict=True)
+        ]
+        rectangles[:, axis::2] = ends
+    return rectangles
+
+
+def _ends(center: float, side: int, full: int) -> tuple[int, int]:
+    """First pixel, and the one after the last, of what lies inside along one axis."""
+    start = round(center - side / 2)
+    low = min(max(start, 0), full - 1)
+    return low, min(max(start + side, low + 1), full)

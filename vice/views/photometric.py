@@ -153,7 +153,7 @@ class Photometric:
         """Draws what happens to `count` images; `rng` is the only source of randomness."""
         return PhotometricParams(
             jitter=rng.random(count) < self.jitter_probability,
-            order=rng.permuted(np.tile(np.arange(4, dtype=np.int8), (count, 1)), axis=1),
+            order=rng.permuted(np.array([0, 1, 2, 3] * count, np.int8).reshape(count, 4), axis=1),
             brightness=self._factor(rng, "brightness", count),
             contrast=self._factor(rng, "contrast", count),
             saturation=self._factor(rng, "saturation", count),
@@ -216,8 +216,7 @@ class Photometric:
         Raises:
             UserError: Shapes or dtypes do not fit.
         """
-        masks = None if noise is None else torch.from_numpy(noise)
-        _check_batch(torch.from_numpy(images).permute(0, 3, 1, 2), params, masks)
+        _check_bytes(images, params, noise)
         out = np.empty(images.shape, np.uint8)
         for index, image in enumerate(images):
             image = np.ascontiguousarray(image)  # what OpenCV takes
@@ -291,10 +290,29 @@ def _check_batch(images: Tensor, params: PhotometricParams, noise: Tensor | None
             f"photometric: images must be uint8 (B, 3, h, w), "
             f"got {images.dtype} {tuple(images.shape)}"
         )
-    if len(params) != len(images):
-        raise UserError(f"photometric: {len(params)} parameters for {len(images)} images")
-    expected = (images.shape[0], *images.shape[2:])
-    if noise is not None and (noise.dtype != torch.bool or tuple(noise.shape) != expected):
+    _check_count(params, len(images))
+    if noise is not None:
+        expected = (images.shape[0], *images.shape[2:])
+        _check_noise(expected, tuple(noise.shape), noise.dtype, noise.dtype == torch.bool)
+
+
+def _check_bytes(images: np.ndarray, params: PhotometricParams, noise: np.ndarray | None) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise UserError(
-            f"photometric: noise must be bool {expected}, got {noise.dtype} {tuple(noise.shape)}"
+            f"photometric: images must be uint8 (B, h, w, 3), got {images.dtype} {images.shape}"
         )
+    _check_count(params, len(images))
+    if noise is not None:
+        _check_noise(images.shape[:3], noise.shape, noise.dtype, noise.dtype == np.bool_)
+
+
+def _check_count(params: PhotometricParams, count: int) -> None:
+    if len(params) != count:
+        raise UserError(f"photometric: {len(params)} parameters for {count} images")
+
+
+def _check_noise(
+    expected: tuple[int, ...], shape: tuple[int, ...], dtype: object, is_bool: bool
+) -> None:
+    if not is_bool or shape != expected:
+        raise UserError(f"photometric: noise must be bool {expected}, got {dtype} {shape}")

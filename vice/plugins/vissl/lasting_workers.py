@@ -24,7 +24,7 @@ class SharedEpoch:
 
     def get(self) -> int:
         """The number."""
-        return int(self._value[0])
+        return int(self._value.item())
 
     def set(self, epoch: int) -> None:
         """Changes it, for all processes."""
