@@ -22,6 +22,7 @@ from vice.methods.crop_pairs import CropOptions, CropPairs, ReadCrops, cut_crop
 from vice.methods.neighbor_table import ensure_table, make_table, read_table, write_table
 from vice.methods.signs import HealthMonitor
 from vice.models import build_embedder, seeded_embedder
+from vice.models.plain import plain
 from vice.models.projection import Projection
 from vice.normalize import normalize
 from vice.options import defaults
@@ -184,7 +185,7 @@ def test_the_projection_is_both_branches_and_the_features_are_the_backbones():
     )  # fmt: skip
     images = torch.randn(2, 3, 64, 48, generator=torch.Generator().manual_seed(1))
     assert made.stride == 8 and isinstance(made.decoder, Projection)
-    with torch.no_grad():
+    with torch.no_grad(), plain():
         maps, features = made.eval()(images, outputs=True), made.backbone(images)[-1]
         assert maps.shape == (2, 6 + 128, 8, 6) and torch.equal(maps[:, 6:], features)
         (w1, b1), (w2, b2), (w3, b3) = (

@@ -187,6 +187,7 @@ def load_checkpoint(
     embedder = build_saved(card, tensors, file)
     concepts = saved_concepts(card, tensors, embedder.dim, file)
     embedder.eval().requires_grad_(False).to(device)
+    embedder.constant = True
     meta = card.get("meta", {})
     embedder.provenance = {name: meta[name] for name in _TOLD if name in meta}
     if early := _unfinished(meta):
@@ -222,6 +223,7 @@ def load_embedder(spec: str, *, seed: int = 0, device: str | torch.device = "cpu
         return load_checkpoint(spec, device=device).embedder
     config = _fresh_config(kind, rest)
     embedder = seeded_embedder(seed, **config, weights="imagenet" if kind == "imagenet" else None)
+    embedder.constant = True
     return embedder.eval().requires_grad_(False).to(device)
 
 

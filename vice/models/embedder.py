@@ -58,6 +58,8 @@ class Embedder(nn.Module):
         outputs: The further outputs by name.
         config: The arguments of `build_embedder` that build the same architecture.
         provenance: What a result must say of how it was trained; empty but for some methods.
+        constant: Whether nothing trains the backbone, which may then be computed folded
+            (`vice.models.folding`): frozen ones, and those that were loaded to be used.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Embedder(nn.Module):
         self.config = config
         self.provenance: dict[str, Any] = {}
         self.frozen = frozen
+        self.constant = frozen is True
         self._folding = Folding()
         for part in _frozen_parts(backbone, frozen):
             part.eval().requires_grad_(False)
@@ -168,7 +171,8 @@ class Embedder(nn.Module):
 
     def _stages(self, images: Tensor) -> Sequence[Tensor]:
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.frozen is not True):
-            stages: Sequence[Tensor] = self._folding(self.backbone, images)
+            call = partial(self._folding, self.backbone) if self.constant else self.backbone
+            stages: Sequence[Tensor] = call(images)
             return stages
 
     def _fused(self, stages: Sequence[Tensor]) -> Any:

@@ -31,9 +31,6 @@ logger = logging.getLogger(__name__)
 SIDE = 64
 #: Norm of the difference between their maps, at most, in units of the plain map's.
 TOLERANCE = 1e-3
-#: Calls that folding has to serve before a network changes, or it costs more than it saves; and
-#: times that it may serve fewer before a network is left alone.
-SERVED, WASTED = 20, 2
 #: oneDNN's names of activations and their bounds.
 _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
@@ -49,20 +46,13 @@ class Folding:
 
     That takes finite images, and a network in evaluation mode without hooks that nobody traces,
     compiles, exports or watches. It is folded anew whenever its modules, or values of its
-    convolutions and normalizations, are others, and no more if that is so every few calls. A copy
-    of it holds no folded network.
-
-    Example:
-        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
-        >>> images = torch.ones(1, 3, 8, 8)
-        >>> with torch.no_grad():
-        ...     bool(torch.allclose(Folding()(network, images), network(images), atol=1e-6))
-        True
+    convolutions and normalizations, are others, which takes as long as some calls of it: it is for
+    networks that nothing trains. What it returns depends on the network and the images alone, not
+    on earlier calls. A copy of it holds no folded network.
     """
 
     def __init__(self) -> None:
         self._known: dict[torch.dtype, tuple[_Snapshot, nn.Module | None]] = {}
-        self._served = self._wasted = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Folding:
         return Folding()
@@ -81,22 +71,15 @@ class Folding:
 
     def of(self, network: nn.Module, images: Tensor) -> nn.Module:
         """The folded network, or the given one."""
-        if network.training or self._wasted >= WASTED or not _may_fold(images):
+        if network.training or not _may_fold(images):
             return network
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if autocast else images.dtype
         known, folded = self._known.get(dtype, (None, None))
         if known is not None and known.holds():
-            self._served += 1
             return folded or network
         now = _Snapshot(network)
         if not now.usable:
-            return network
-        if known is not None:
-            self._wasted = self._wasted + 1 if self._served < SERVED else 0
-            self._served = 0
-        if self._wasted >= WASTED:
-            self._known.clear()
             return network
         folded = _fold(network, dtype)
         self._known[dtype] = now, folded

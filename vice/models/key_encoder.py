@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vice.models.embedder import Embedder
 from vice.runtime.rank_buffers import RankBuffers
 
 Run = Callable[[nn.Module, Tensor], Tensor]
@@ -41,6 +42,9 @@ class KeyEncoder(RankBuffers):
             run: How networks are called: with the network and images.
         """
         self.network = copy.deepcopy(embedder).requires_grad_(False)
+        # It follows at each step, whatever its embedder says of itself.
+        if isinstance(self.network, Embedder):
+            self.network.constant = False
         self._followed = (embedder, run)
 
     @torch.no_grad()

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vice.experiments.benchmark.timing import Measurement, time_in_turn
-from vice.models import build_embedder
+from vice.models import Embedder, build_embedder
 from vice.models.execution import Execution
 from vice.models.execution_probe import HOPELESS, glance, one_step
 from vice.models.plain import plain
@@ -48,10 +48,11 @@ def networks(device: str, *, small: bool) -> list[Measurement]:
     return rows
 
 
-def _calls(network: nn.Module, images: Tensor, way: Execution) -> dict[str, Callable[[], object]]:
+def _calls(network: Embedder, images: Tensor, way: Execution) -> dict[str, Callable[[], object]]:
     step = one_step(way, network, [images])
     # Statistics: a step changes those of a network that is trained, and so what would be folded.
     finished = copy.deepcopy(network).eval()
+    finished.constant = True
 
     @torch.no_grad()
     def embed() -> None:
