@@ -182,7 +182,7 @@ def _rows(training: Training, device: str, turns: int) -> list[Measurement]:
     taken, steps = seconds_a_step(training.steps(), training.stopped)
     trunk = read_config(training.run)["MODEL"]["TRUNK"]["EXECUTION"]
     trained = Execution(trunk["precision"], trunk["channels_last"])
-    way, plain = min(ways, key=lambda way: ways[way]), next(iter(ways))
+    way, first = min(ways, key=lambda way: ways[way]), next(iter(ways))
     alone = fmean(bare.taken)
     note = f"{steps} steps in {trained}, {len(bare.taken)} of the network in {way}, in turns; means"
     return [
@@ -191,7 +191,7 @@ def _rows(training: Training, device: str, turns: int) -> list[Measurement]:
         )
     ] + [
         Measurement(
-            f"{training.config}: network alone, {each}", seconds, "float32", seconds / ways[plain]
+            f"{training.config}: network alone, {each}", seconds, "float32", seconds / ways[first]
         )
         for each, seconds in ways.items()
         if isfinite(seconds)
