@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.modules.module import register_module_forward_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -193,7 +194,24 @@ def other_epsilon(network: nn.Module) -> None:
     network[1].eps = 10.0
 
 
+def set_a_channel_by_numpy(network: nn.Module) -> None:
+    network[1].weight.detach().numpy()[5] = 9
+
+
+def other_bound(network: nn.Module) -> None:
+    network[2].max_val = 0.5
+
+
+def other_class(network: nn.Module) -> None:
+    network[2].__class__ = nn.SiLU
+
+
+def other_forward(network: nn.Module) -> None:
+    network[2].forward = torch.sin
+
+
 CHANGED = [
+    set_a_channel_by_numpy, other_bound, other_class, other_forward,
     set_data, set_in_place, set_statistics, new_parameter, new_module, new_last_weight, load,
     train_a_step, see_images, other_stride, other_epsilon,
 ]  # fmt: skip
@@ -428,6 +446,50 @@ def test_threads_share_one_folded_network() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert max(pool.map(call, range(64))) < 1e-5
+
+
+def test_another_network_in_its_place_is_another_one() -> None:
+    one = load_embedder("random:resnet18-fpn-16", seed=0)
+    other = load_embedder("random:resnet18-fpn-16", seed=1)
+    with torch.no_grad():
+        one(images(1, 64))
+        one.backbone = other.backbone
+        found = one(images(1, 64))
+        with plain():
+            assert distance(found, one(images(1, 64))) < 1e-5
+
+
+def test_a_loaded_embedder_that_is_trained_is_not_folded() -> None:
+    embedder = load_embedder("random:resnet18-fpn-16")
+    assert embedder.constant and not embedder.train().constant
+    assert not embedder.eval().constant
+
+
+def test_hooks_of_all_modules_see_every_call() -> None:
+    network, folding, given, seen = small(), Folding(), images(), []
+    handle = register_module_forward_hook(lambda module, *_: seen.append(type(module)))
+    try:
+        with torch.no_grad():
+            folding(network, given)
+    finally:
+        handle.remove()
+    assert seen.count(nn.BatchNorm2d) == 1 and len(seen) == 5
+
+
+def test_float16_and_buffers_are_left_alone() -> None:
+    class Counts(nn.Sequential):
+        def forward(self, given: Tensor) -> Tensor:
+            self.seen += 1
+            found: Tensor = super().forward(given)
+            return found
+
+    network = Counts(*small())
+    network.register_buffer("seen", torch.zeros(1, dtype=torch.int64))
+    with torch.no_grad():
+        Folding().of(network.eval(), images())
+        assert int(network.seen) == 0
+        with torch.autocast("cpu", torch.float16):
+            assert Folding().of(network, images()) is network
 
 
 def test_folding_draws_no_random_numbers() -> None:

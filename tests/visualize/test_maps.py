@@ -54,6 +54,19 @@ def test_pca_is_that_of_float64_in_any_precision(kind: type, offset: int) -> Non
     assert (given == before).all()
 
 
+@pytest.mark.parametrize(("first", "unit"), [(1.0, 1.0), (1e4, 1.0), (1e4, 1e18)])
+def test_pca_keeps_components_beside_a_strong_one(first: float, unit: float) -> None:
+    rng = np.random.default_rng(1)
+    scales = np.array([first, 1, 0.7, *[0.1] * 13]) * unit
+    turned = np.linalg.qr(rng.standard_normal((16, 16)))[0]
+    given = (turned @ (scales[:, None] * rng.standard_normal((16, 900)))).reshape(16, 30, 30)
+    found, exact = (
+        pca_rgb(given.astype(np.float32)),
+        pca_rgb(given.astype(np.float32).astype(float)),
+    )
+    assert (np.abs(found.astype(int) - exact) > 2).mean() < 0.01
+
+
 def test_pca_takes_tensors_and_degenerate_embeddings() -> None:
     picture = pca_rgb(torch.randn(4, 6, 8, requires_grad=True))
     assert picture.shape == (6, 8, 3) and picture.dtype == np.uint8

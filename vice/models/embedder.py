@@ -59,8 +59,12 @@ class Embedder(nn.Module):
         config: The arguments of `build_embedder` that build the same architecture.
         provenance: What a result must say of how it was trained; empty but for some methods.
         constant: Whether nothing trains the backbone, which may then be computed folded
-            (`vice.models.folding`): frozen ones, and those that were loaded to be used.
+            (`vice.models.folding`): frozen ones, and those that were loaded, until they
+            are set to training.
     """
+
+    # Pickles of whole embedders may be older.
+    constant = False
 
     def __init__(
         self,
@@ -97,6 +101,8 @@ class Embedder(nn.Module):
     def train(self, mode: bool = True) -> Embedder:
         """Sets the mode; what is frozen stays in evaluation mode."""
         super().train(mode)
+        if mode and self.frozen is not True:
+            self.constant = False
         for part in _frozen_parts(self.backbone, self.frozen):
             part.eval()
         return self

@@ -18,9 +18,11 @@ from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.modules import module as module_hooks
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vice.models.plain import is_plain
@@ -45,10 +47,11 @@ class Folding:
     """Calls a network, folded wherever no gradient is asked for on a CPU.
 
     That takes finite images, and a network in evaluation mode without hooks that nobody traces,
-    compiles, exports or watches. It is folded anew whenever its modules, or values of its
-    convolutions and normalizations, are others, which takes as long as some calls of it: it is for
-    networks that nothing trains. What it returns depends on the network and the images alone, not
-    on earlier calls. A copy of it holds no folded network.
+    compiles, exports or watches. It is folded anew whenever its modules, their attributes, or
+    values of its tensors are others, which takes as long as some calls of it: it is for networks
+    that nothing trains. Of changes through ``.data`` or NumPy all values of normalizations are
+    looked at, and three of each convolution. What it returns depends on the network and the images
+    alone, not on earlier calls. A copy of it holds no folded network.
     """
 
     def __init__(self) -> None:
@@ -75,8 +78,11 @@ class Folding:
             return network
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if autocast else images.dtype
+        # float16: weights that a gain is folded into leave its range, and overflow is common.
+        if dtype == torch.float16:
+            return network
         known, folded = self._known.get(dtype, (None, None))
-        if known is not None and known.holds():
+        if known is not None and known.holds(network):
             return folded or network
         now = _Snapshot(network)
         if not now.usable:
@@ -102,6 +108,8 @@ def _may_fold(images: Tensor) -> bool:
         # Transforms (vmap, jvp): without gradients they go on all the same.
         and torch._C._functorch.peek_interpreter_stack() is None
         and forward_ad._current_level < 0
+        and not module_hooks._global_forward_hooks
+        and not module_hooks._global_forward_pre_hooks
         # NaN: oneDNN's activations return numbers for it.
         and bool(images.sum().isfinite())
     )
@@ -111,60 +119,72 @@ class _Snapshot:
     """A network as it was; looked at before each call, so lists are read that C goes through."""
 
     def __init__(self, network: nn.Module) -> None:
+        self.network = network
         modules = [*network.modules()]
-        folded = [module for module in modules if isinstance(module, _FOLDED)]
+        self._modules = modules
         self._holders = [held for m in modules for held in (m._modules, m._parameters, m._buffers)]
         self._held = _values(self._holders)
         self._hooks = [held for m in modules for held in (m._forward_hooks, m._forward_pre_hooks)]
-        self._modules = modules
-        self._geometries = [partial(_geometry, module) for module in folded]
-        held = _values([held for m in folded for held in (m._parameters, m._buffers)])
-        self._tensors: list[Tensor] = [tensor for tensor in held if tensor is not None]
+        # Strides, bounds, modes: whatever is plain of a module's attributes.
+        plain = [
+            (m.__dict__, name) for m in modules for name in m.__dict__ if _is_plain_value(m, name)
+        ]
+        self._attributes = [partial(attributes.get, name) for attributes, name in plain]
+        tensors = _values([held for m in modules for held in (m._parameters, m._buffers)])
+        self._tensors: list[Tensor] = [tensor for tensor in tensors if tensor is not None]
+        folded = [(m, t) for m in modules if isinstance(m, _FOLDED) for t in _own_tensors(m)]
         # Dropout: what is random in training would have to be drawn for the comparison, too.
         self.usable = (
             not any(self._hooks)
             and not any(module.training for module in modules)
-            and all(t.dtype in _DTYPES and not t.is_inference() for t in self._tensors)
+            and all(t.device.type == "cpu" and not t.is_inference() for t in self._tensors)
+            and all(tensor.dtype in _DTYPES for _, tensor in folded)
         )
         if self.usable:
-            arrays = [tensor.detach().numpy() for tensor in self._tensors if tensor.numel()]
-            places = [(each, place) for each in arrays for place in _sampled(each.size)]
-            self._samples = [partial(array.item, place) for array, place in places]
-            self._values = self._read_values()
+            arrays = [(module, tensor.detach().numpy()) for module, tensor in folded]
+            self._samples = [
+                *(array.tobytes for module, array in arrays if isinstance(module, _NORMS)),
+                *(partial(array.item, place) for _, array in arrays for place in _sampled(array)),
+            ]
+            self._read = self._read_values()
 
-    def holds(self) -> bool:
-        """Whether nothing has changed."""
+    def holds(self, network: nn.Module) -> bool:
+        """Whether it is the network, and nothing has changed."""
         held = _values(self._holders)
         return (
-            len(held) == len(self._held)
+            network is self.network
+            and len(held) == len(self._held)
             and all(map(operator.is_, held, self._held))
             and not any(self._hooks)
-            and self._read_values() == self._values
+            and self._read_values() == self._read
         )
 
     def _read_values(self) -> list[Any]:
         # Versions count no changes through ``.data``, as moving averages of weights are taken.
         return [
-            [module.training for module in self._modules],
+            [(type(module), "forward" in module.__dict__) for module in self._modules],
             [(tensor.data_ptr(), tensor._version) for tensor in self._tensors],
             [read() for read in self._samples],
-            [read() for read in self._geometries],
+            [read() for read in self._attributes],
         ]
+
+
+def _is_plain_value(module: nn.Module, name: str) -> bool:
+    value = module.__dict__[name]
+    return isinstance(value, (bool, int, float, str, tuple)) and not name.startswith("_")
+
+
+def _own_tensors(module: nn.Module) -> list[Tensor]:
+    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    return [tensor for tensor in own if tensor.numel()]
 
 
 def _values(holders: Sequence[dict[str, Any]]) -> list[Any]:
     return [*chain.from_iterable(held.values() for held in holders)]
 
 
-def _sampled(size: int) -> set[int]:
-    return {0, size // 2, size - 1}
-
-
-def _geometry(module: nn.Module) -> tuple[Any, ...]:
-    """What a convolution or normalization computes by, beside its tensors."""
-    if isinstance(module, _NORMS):
-        return (module.eps,)
-    return module.stride, module.padding, module.dilation, module.groups, module.padding_mode
+def _sampled(array: np.ndarray) -> set[int]:
+    return {0, array.size // 2, array.size - 1}
 
 
 def _fold(network: nn.Module, dtype: torch.dtype) -> nn.Module | None:
@@ -196,9 +216,8 @@ def _fold(network: nn.Module, dtype: torch.dtype) -> nn.Module | None:
 
 
 def _copy(network: nn.Module) -> nn.Module:
-    """Modules of its own, and the network's tensors."""
-    tensors = (*network.parameters(), *network.buffers())
-    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+    """Modules and buffers of its own, and the network's parameters."""
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in network.parameters()})
 
 
 class _Call(NamedTuple):

@@ -18,7 +18,7 @@ class PaddedConv2d(nn.Conv2d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         device = input.device.type
-        if self.padding_mode == "zeros" or is_plain():
+        if self.padding_mode == "zeros" or is_plain() or device not in ("cpu", "cuda"):
             return super()._conv_forward(input, weight, bias)
         if not torch.is_autocast_enabled(device):
             return F.conv2d(self._padded(input), weight, bias, *self._rest())

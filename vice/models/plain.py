@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
-_plain = False
+_lock = Lock()
+_inside = 0
 
 
 @contextmanager
@@ -15,14 +17,16 @@ def plain() -> Iterator[None]:
     Outside of it batch normalization may be folded into convolutions (`vice.models.folding`), and
     borders are put around maps in low precision (`vice.models.padding`).
     """
-    global _plain
-    before, _plain = _plain, True
+    global _inside
+    with _lock:
+        _inside += 1
     try:
         yield
     finally:
-        _plain = before
+        with _lock:
+            _inside -= 1
 
 
 def is_plain() -> bool:
     """Whether `plain` is in force."""
-    return _plain
+    return _inside > 0

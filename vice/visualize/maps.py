@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 _MOST_PIXELS = 200_000
+#: Pixels that are multiplied at a time.
+_PART = 10_000
 _FIRST_COLORS: tuple[tuple[float, ...], ...] = (
     (38, 110, 180),
     (235, 125, 40),
@@ -161,7 +163,10 @@ def _principal_components(maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarra
     pixels = np.concatenate([m.reshape(len(m), -1)[:, ::step] for m in maps], 1)
     mean = pixels.mean(1, dtype=np.float64)
     pixels -= mean[:, None].astype(pixels.dtype)
-    covariance = _product(pixels, pixels.T).astype(np.float64) / pixels.shape[1]
+    # Double precision: the second component may be a ten-thousandth of the first.
+    parts = torch.from_numpy(pixels).split(_PART, dim=1)
+    products = [part.double() @ part.double().T for part in parts]
+    covariance = sum(products).numpy() / pixels.shape[1]
     _, vectors = np.linalg.eigh(covariance)
     axes = vectors[:, ::-1][:, :3].T
     # Eigenvector sign is arbitrary: fix it, or colours flip between machines.
