@@ -125,7 +125,7 @@ def test_loaded_model_is_the_trained_model(trained):
     expected = torch.nn.functional.normalize(dense, dim=1)[0]
     for source in (trained, path):
         predictor = vice.load(source, device="cpu")
-        assert torch.allclose(predictor.embed(image), expected, atol=1e-6)
+        assert torch.allclose(predictor.embed(image), expected, atol=1e-5)
         assert torch.equal(predictor.checkpoint.prototypes.weight, prototypes)
 
 
