@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -39,8 +39,9 @@ _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
 }
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
-#: What is read of a network, and the types of its values: weights, and how many batches were seen.
-_FOLDED, _DTYPES = (nn.Conv2d, *_NORMS), (torch.float32, torch.int64)
+#: What is folded, and the types of its values: weights, and how many batches were seen.
+_FOLDED = (nn.Conv2d, *_NORMS)
+_DTYPES = (torch.float32, torch.int64)
 
 
 class Folding:
@@ -67,7 +68,7 @@ class Folding:
         """What the network returns.
 
         Args:
-            network: Of images, always the same one.
+            network: Of images.
             images: (B, 3, H, W) float.
         """
         return self.of(network, images)(images)
@@ -200,7 +201,7 @@ def _fold(network: nn.Module, dtype: torch.dtype) -> nn.Module | None:
                 triples = list(_triples(calls))
                 if not triples:
                     return None
-                own = [_replace(folded, *triple, activate=activate) for triple in triples]
+                own = _replace(folded, triples, activate=activate)
                 if not _alike(folded(image), wanted):
                     raise ValueError("its maps differ")
                 # Once, instead of at every call.
@@ -218,6 +219,9 @@ def _fold(network: nn.Module, dtype: torch.dtype) -> nn.Module | None:
 def _copy(network: nn.Module) -> nn.Module:
     """Modules and buffers of its own, and the network's parameters."""
     return copy.deepcopy(network, {id(tensor): tensor for tensor in network.parameters()})
+
+
+_Triple: TypeAlias = tuple[nn.Conv2d, nn.Module, nn.Module | None]
 
 
 class _Call(NamedTuple):
@@ -255,7 +259,7 @@ def _calls(network: nn.Module, image: Tensor) -> tuple[list[_Call], Any]:
             hook.remove()
 
 
-def _triples(calls: Sequence[_Call]) -> Iterator[tuple[nn.Conv2d, nn.Module, nn.Module | None]]:
+def _triples(calls: Sequence[_Call]) -> Iterator[_Triple]:
     """Convolutions, the normalization of what each returns, and an activation of that or None.
 
     Each is called once, and what is between them is as it was returned. That nothing else takes it
@@ -296,31 +300,27 @@ class _Activated(nn.Module):
         return found
 
 
-def _replace(
-    network: nn.Module,
-    conv: nn.Conv2d,
-    norm: nn.Module,
-    activation: nn.Module | None,
-    *,
-    activate: bool,
-) -> nn.Module:
-    """Puts a folded convolution in the place of a plain one, and nothing in that of the rest."""
+def _replace(network: nn.Module, triples: Sequence[_Triple], *, activate: bool) -> list[nn.Module]:
+    """Puts folded convolutions in the place of plain ones, and nothing in that of the rest."""
     names = {module: name for name, module in network.named_modules()}
 
     def put(old: nn.Module, new: nn.Module) -> None:
         parent, _, child = names[old].rpartition(".")
         setattr(network.get_submodule(parent), child, new)
 
-    folded = fuse_conv_bn_eval(conv, norm).requires_grad_(False)
-    # Subclasses and other paddings do more than oneDNN is asked for.
-    plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros"
-    if activate and activation is not None and plain and not isinstance(conv.padding, str):
-        put(activation, nn.Identity())
-        put(conv, _Activated(folded, activation))
-    else:
-        put(conv, folded)
-    put(norm, nn.Identity())
-    return folded
+    own = []
+    for conv, norm, activation in triples:
+        folded = fuse_conv_bn_eval(conv, norm).requires_grad_(False)
+        own.append(folded)
+        # Subclasses and other paddings do more than oneDNN is asked for.
+        plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros"
+        if activate and activation is not None and plain and not isinstance(conv.padding, str):
+            put(activation, nn.Identity())
+            put(conv, _Activated(folded, activation))
+        else:
+            put(conv, folded)
+        put(norm, nn.Identity())
+    return own
 
 
 def _alike(found: Any, wanted: Any) -> bool:

@@ -141,14 +141,10 @@ def _projected(pixels: np.ndarray, mean: np.ndarray, components: np.ndarray) -> 
     """Of a map (D, H, W): (3, H, W)."""
     # Cancellation: what all pixels share is taken away before anything is rounded.
     apart = pixels - mean.astype(pixels.dtype)[:, None, None]
-    found = _product(components.astype(pixels.dtype), apart.reshape(len(apart), -1))
-    return found.reshape(-1, *pixels.shape[1:])
-
-
-def _product(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """PyTorch's threads wait asleep, NumPy's hold the cores that others compute on meanwhile."""
-    product: np.ndarray = (torch.from_numpy(one) @ torch.from_numpy(other)).numpy()
-    return product
+    # PyTorch's threads wait asleep, NumPy's hold the cores that others compute on meanwhile.
+    axes, values = (torch.from_numpy(each) for each in (components.astype(pixels.dtype), apart))
+    found: np.ndarray = torch.tensordot(axes, values, 1).numpy()
+    return found
 
 
 def _at_least_float32(values: Any) -> np.ndarray:

@@ -109,6 +109,7 @@ def test_loaded_model_is_the_trained_model(trained):
     from vissl.models import build_model
 
     import vice.plugins.vissl
+    from vice.models.plain import plain
     from vice.normalize import normalize
 
     config = AttrDict(yaml.safe_load((trained / "train_config.yaml").read_text()))
@@ -125,7 +126,8 @@ def test_loaded_model_is_the_trained_model(trained):
     expected = torch.nn.functional.normalize(dense, dim=1)[0]
     for source in (trained, path):
         predictor = vice.load(source, device="cpu")
-        assert torch.allclose(predictor.embed(image), expected, atol=1e-5)
+        with plain():
+            assert torch.allclose(predictor.embed(image), expected, atol=1e-6)
         assert torch.equal(predictor.checkpoint.prototypes.weight, prototypes)
 
 

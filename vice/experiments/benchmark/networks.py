@@ -58,16 +58,9 @@ def _calls(network: Embedder, images: Tensor, way: Execution) -> dict[str, Calla
     def embed() -> None:
         way.run(finished, images)
 
-    def as_modules(call: Callable[[], None]) -> Callable[[], None]:
-        def computed() -> None:
-            with plain():
-                call()
-
-        return computed
-
     calls: dict[str, Callable[[], object]] = {}
     for name, call in (("embeddings", embed), ("step", step)):
-        calls |= {name: call, f"{name}, module by module": as_modules(call)}
+        calls |= {name: call, f"{name}, module by module": plain()(call)}
     return calls
 
 

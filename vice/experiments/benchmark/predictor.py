@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 import vice
 from vice.experiments.benchmark.data import texture
@@ -62,14 +61,8 @@ def predictor(device: str, *, small: bool) -> list[Measurement]:
     image = texture(height, width)
     batch = normalize(torch.from_numpy(image).permute(2, 0, 1)[None].to(device)).contiguous()
     concepts = Prototypes(found.dim, _CLUSTERS).concepts()
-
-    def alone() -> Tensor:
-        with plain():
-            dense: Tensor = found.embedder(batch)
-            return dense
-
     calls = {
-        "network alone": alone,
+        "network alone": plain()(lambda: found.embedder(batch)),
         "embed, native": lambda: found.embed(image, "native"),
         "segment": lambda: found.segment(image, concepts),
         "embed, image": lambda: found.embed(image),
