@@ -126,12 +126,14 @@ static void shares(const Batch *batch, int32_t y, int32_t x, double *weights) {
     weights[3] = down * across;
 }
 
+static inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
+
 /* Pixels of a line that are mixed at a time: a sum that waits for itself would leave units idle. */
 #define ABREAST 4
 
-/* Those of a line from x on, and what of them has a region; their shares, the last one repeated. */
+/* Those of a line from x on; their shares, the last one repeated. */
 typedef struct {
-    int32_t count, inside;
+    int32_t count;
     int64_t pixel;
     const int32_t *row;
     float share[ABREAST];
@@ -139,14 +141,11 @@ typedef struct {
 
 static Abreast abreast(const Batch *batch, const Map *map, const Block *block, int32_t y,
                        int32_t x) {
-    Abreast some = {.count = block->right - x, .pixel = (int64_t)y * batch->width + x};
-    if (some.count > ABREAST) some.count = ABREAST;
+    Abreast some = {.count = smaller(block->right - x, ABREAST)};
+    some.pixel = (int64_t)y * batch->width + x;
     some.row = map->row + some.pixel;
-    for (int32_t i = 0; i < ABREAST; i++) {
-        const int32_t of = i < some.count ? i : some.count - 1;
-        some.share[i] = batch->x_share[x + of];
-        some.inside |= inside(map, some.row[of]);
-    }
+    for (int32_t i = 0; i < ABREAST; i++)
+        some.share[i] = batch->x_share[x + smaller(i, some.count - 1)];
     return some;
 }
 
@@ -594,13 +593,77 @@ int sum_regions_backward(const Batch *batch, const float *lengths, const float *
     return release(&space, 0);
 }
 
+/* NaN is better than any number, so that it comes out again. */
+static inline float better(float score) { return isnan(score) ? INFINITY : score; }
+
 static void choose(int64_t pixel, float score, float *best, int64_t *chosen) {
-    /* NaN is better than any number, so that it comes out again. */
-    if (isnan(score)) score = INFINITY;
+    score = better(score);
     /* Between equal scores the first pixel in scan order wins. */
-    if (*chosen >= 0 && (score < *best || (score == *best && pixel > *chosen))) return;
+    if (score < *best || (score == *best && pixel > *chosen)) return;
     *best = score;
     *chosen = pixel;
+}
+
+/* Of each region a pixel whose bound is highest. */
+static void begin_with_bounds(const Batch *batch, const Map *map, const float *bounds,
+                              int64_t *chosen) {
+    const int64_t pixels = (int64_t)batch->height * batch->width;
+    for (int32_t row = map->first; row < map->last; row++) chosen[row] = -1;
+    for (int64_t pixel = 0; pixel < pixels; pixel++) {
+        const int32_t row = map->row[pixel];
+        if (!inside(map, row)) continue;
+        if (chosen[row] < 0 || bounds[pixel] > bounds[chosen[row]]) chosen[row] = pixel;
+    }
+}
+
+/* Whether the bound of one of some pixels is not below the best score of its region; NaN is not. */
+static inline int may_be_best(const Map *map, int64_t pixel, int32_t count, const float *bounds,
+                              const float *best) {
+    int may = 0;
+    for (int64_t i = pixel; i < pixel + count; i++) {
+        const int32_t row = map->row[i];
+        if (inside(map, row)) may |= !(bounds[i] < best[row - map->first]);
+    }
+    return may;
+}
+
+/* What no score of a pixel is above, times its inverse length: a mix of what its cells' are not above.
+ *
+ * `tops` has space for a number for each cell, `lines` for two rows of them. Rounding is that of the
+ * largest score, whichever cells it is of. Where a score is no number, a bound is none either, or
+ * infinite.
+ */
+static void bound_scores(const Batch *batch, const float *scores, int32_t prototypes, double *tops,
+                         double *lines, const float *own, float *bounds) {
+    const int64_t columns = batch->grid_width, cells = columns * batch->grid_height;
+    float most = 0;
+    for (int64_t cell = 0; cell < cells; cell++) {
+        const float *of_cell = scores + cell * prototypes;
+        Lanes top = {0}, bottom;
+        top = bottom = top - INFINITY;
+        for (int64_t i = 0; i < prototypes; i += LANES) {
+            const Lanes next = *(const Lanes *)(of_cell + i);
+            top = larger_lanes(next, top);
+            bottom = larger_lanes(-next, bottom);
+        }
+        tops[cell] = largest_lane(top);
+        const float far = largest_lane(larger_lanes(top, bottom));
+        if (!(far <= most)) most = far;
+    }
+    const double slack = 2 * (double)NOISE * most;
+    double *near = lines, *step = lines + columns;
+    for (int32_t y = 0; y < batch->height; y++) {
+        const double *above = tops + batch->y_low[y] * columns;
+        const double *below = above + (batch->y_low[y] + 1 < batch->grid_height ? columns : 0);
+        const double down = batch->y_share[y];
+        for (int64_t x = 0; x < columns; x++)
+            near[x] = above[x] + down * (below[x] - above[x]) + slack;
+        for (int64_t x = 0; x < columns; x++) step[x] = near[x + 1 < columns ? x + 1 : x] - near[x];
+        for (int64_t x = 0; x < batch->width; x++, own++, bounds++) {
+            const int32_t cell = batch->x_low[x];
+            *bounds = (float)((near[cell] + batch->x_share[x] * step[cell]) * *own);
+        }
+    }
 }
 
 /* Of each region the best pixel (int64, within its map), its vector, and the sum of distances.
@@ -620,18 +683,32 @@ int represent(const Batch *batch, const float *scores, int32_t prototypes, float
         const int32_t regions = map.last - map.first;
         float *best = malloc(sizeof(float) * (size_t)(regions + 1));
         if (!best) return release(&space, 1);
-        for (int32_t row = map.first; row < map.last; row++) chosen[row] = -1;
         float *own = lengths + map.pixels, *apart = distances + map.pixels;
         const int64_t before = (int64_t)batch->first * batch->grid_height * batch->grid_width;
         const float *of_cells = scores + (map.places - before) * prototypes;
         multiply_cells(batch, &map, space.products);
         find_lengths(batch, space.products, space.lines, space.squares, own);
+        /* Branch and bound: few pixels may have the best score, and only theirs are mixed. */
+        const float *bounds = apart;
+        bound_scores(batch, of_cells, prototypes, space.products, space.lines, own, apart);
+        begin_with_bounds(batch, &map, bounds, chosen);
+        for (int32_t row = map.first; row < map.last; row++) {
+            if (chosen[row] < 0) continue;
+            const Block block = block_of(batch, chosen[row]);
+            const Abreast one = abreast(batch, &map, &block, block.top, block.left);
+            float found[ABREAST];
+            mix_down(&block, of_cells, prototypes, batch->y_share[block.top], left, step);
+            best_scores(left, step, one.share, prototypes, found);
+            best[row - map.first] = better(found[0] * own[chosen[row]]);
+        }
         for (Block block = {0}; advance(batch, &block);)
             for (int32_t y = block.top; y < block.bottom; y++) {
                 int ready = 0;
+                const int64_t line = (int64_t)y * batch->width;
                 for (int32_t x = block.left; x < block.right; x += ABREAST) {
+                    const int32_t count = smaller(block.right - x, ABREAST);
+                    if (!may_be_best(&map, line + x, count, bounds, best)) continue;
                     const Abreast some = abreast(batch, &map, &block, y, x);
-                    if (!some.inside) continue;
                     if (!ready)
                         mix_down(&block, of_cells, prototypes, batch->y_share[y], left, step);
                     ready = 1;
