@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.models.folding_networks import distance, images, norms, small, stirred
 from vice.models import build_embedder
@@ -168,6 +169,51 @@ def test_every_kind_of_convolution(mode: str, options: dict[str, object]) -> Non
         folded = Folding().of(network, given)
         assert norms(folded) == 0
         assert distance(folded(given), network(given)) < 1e-5
+
+
+class Copies(TorchDispatchMode):
+    """Notes the shapes of what is padded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.padded: list[torch.Size] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if "pad" in str(func):
+            self.padded.append(args[0].shape)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, nn.SiLU, None])
+@pytest.mark.parametrize("groups", [1, 6])
+@pytest.mark.parametrize("stride", [1, 2, 3, (2, 1)])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, (3, 5), (7, 2)])
+def test_padding_that_is_wider_behind_the_image(kernel, stride, groups, activation) -> None:
+    layers = pytest.importorskip("timm.layers")
+    conv = layers.Conv2dSame(6, 12, kernel, stride, groups=groups)
+    following = [] if activation is None else [activation()]
+    network = stirred(nn.Sequential(nn.Conv2d(3, 6, 1), conv, nn.BatchNorm2d(12), *following))
+    exact = copy.deepcopy(network).double()
+    for size in ((64, 64), (63, 64), (64, 61), (9, 8), (5, 7), (2, 3), (1, 1)):
+        given = torch.randn(2, 3, *size)
+        with torch.no_grad():
+            folded = Folding().of(network, given)
+            with Copies() as copies:
+                found = folded(given)
+            assert norms(folded) == 0
+            assert distance(found, exact(given.double())) < 1e-5
+        assert not any(shape[0] == 2 for shape in copies.padded), size
+
+
+def test_a_padding_of_its_own_stays() -> None:
+    layers = pytest.importorskip("timm.layers")
+    conv = layers.Conv2dSame(4, 4, 3, 2, dilation=2)
+    network = stirred(nn.Sequential(nn.Conv2d(3, 4, 1), conv, nn.BatchNorm2d(4), nn.ReLU()))
+    for size in (64, 33, 8):
+        given = torch.randn(2, 3, size, size)
+        with torch.no_grad():
+            found = Folding()(network, given)
+        assert distance(found, copy.deepcopy(network).double()(given.double())) < 1e-5
 
 
 def test_normalization_without_statistics_stays() -> None:

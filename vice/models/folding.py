@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import logging
 import operator
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as module_hooks
@@ -38,6 +40,7 @@ _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
 }
+_NO_ACTIVATION: tuple[str, list[float]] = ("none", [])
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 #: What is folded, and the types of its values: weights, and how many batches were seen.
 _FOLDED = (nn.Conv2d, *_NORMS)
@@ -284,20 +287,58 @@ def _triples(calls: Sequence[_Call]) -> Iterator[_Triple]:
 
 
 class _Activated(nn.Module):
-    """A convolution and its activation, in one call of oneDNN."""
+    """A convolution and its activation, if it has one, in one call of oneDNN."""
 
-    def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module | None) -> None:
         super().__init__()
         self.conv = conv
-        self.name, self.bounds = _ACTIVATIONS[type(activation)]
+        self.name, self.bounds = _ACTIVATIONS.get(type(activation), _NO_ACTIVATION)
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.convolve(images, self.conv.weight, self.conv.padding)
+
+    def convolve(self, images: Tensor, weight: Tensor, padding: Any) -> Tensor:
+        """As the convolution, by other weights and with another padding."""
         conv = self.conv
         found: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            images.to(conv.weight.dtype), conv.weight, conv.bias, conv.padding, conv.stride,
+            images.to(weight.dtype), weight, conv.bias, padding, conv.stride,
             conv.dilation, conv.groups, self.name, self.bounds, "",
         )  # fmt: skip
         return found
+
+
+class _ActivatedSame(_Activated):
+    """The same for TensorFlow's SAME padding, which may be wider behind an image than before it.
+
+    oneDNN pads both sides alike. A kernel with one more tap before it, a zero, gives the same sums
+    with a padding that is one wider before the image, so that the image need not be copied.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        above, below = self._padding(images, 0)
+        before, behind = self._padding(images, 1)
+        more = below - above, behind - before
+        weight = self.conv.weight
+        if any(more):
+            weight = F.pad(weight, (more[1], 0, more[0], 0))
+        return self.convolve(images, weight, [above + more[0], before + more[1]])
+
+    def _padding(self, images: Tensor, axis: int) -> tuple[int, int]:
+        """What is added before and behind, along height (0) or width (1); as wide, or one wider."""
+        size, stride = images.shape[2 + axis], self.conv.stride[axis]
+        whole = (-(-size // stride) - 1) * stride + self.conv.kernel_size[axis] - size
+        return max(whole, 0) // 2, -(-max(whole, 0) // 2)
+
+
+def _in_one_call(conv: nn.Conv2d) -> type[_Activated] | None:
+    """What computes a convolution and its activation; None where oneDNN is asked for less."""
+    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        return None
+    if type(conv) is nn.Conv2d:
+        return _Activated
+    layers = sys.modules.get("timm.layers")
+    is_same = layers is not None and type(conv) is layers.Conv2dSame
+    return _ActivatedSame if is_same and conv.dilation == (1, 1) else None
 
 
 def _replace(network: nn.Module, triples: Sequence[_Triple], *, activate: bool) -> list[nn.Module]:
@@ -312,11 +353,11 @@ def _replace(network: nn.Module, triples: Sequence[_Triple], *, activate: bool) 
     for conv, norm, activation in triples:
         folded = fuse_conv_bn_eval(conv, norm).requires_grad_(False)
         own.append(folded)
-        # Subclasses and other paddings do more than oneDNN is asked for.
-        plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros"
-        if activate and activation is not None and plain and not isinstance(conv.padding, str):
-            put(activation, nn.Identity())
-            put(conv, _Activated(folded, activation))
+        kind = _in_one_call(conv) if activate else None
+        if kind is _ActivatedSame or (kind is not None and activation is not None):
+            put(conv, kind(folded, activation))
+            if activation is not None:
+                put(activation, nn.Identity())
         else:
             put(conv, folded)
         put(norm, nn.Identity())
