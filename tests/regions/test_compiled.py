@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -260,6 +262,53 @@ threading.Thread(target=late).start()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.startswith("tensor([1600, 1600"), done.stderr
+
+
+def test_a_forked_process_has_threads_of_its_own():
+    script = """
+import os, torch
+from vice.regions import pool_regions
+torch.set_num_threads(3)
+def pool():
+    regions = torch.arange(40 * 40).view(1, 40, 40).expand(9, 40, 40) // 100
+    return pool_regions(torch.ones(9, 4, 5, 5), regions).vectors
+pool()
+if os.fork() == 0:
+    print(pool().sum(), flush=True)
+    os._exit(0)
+os.wait()
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "tensor(288.)\n", done.stderr
+
+
+def test_an_interrupted_call_leaves_no_thread_behind(monkeypatch):
+    """Memory that is freed must not be written to."""
+    started, ended = threading.Event(), threading.Event()
+    main = threading.current_thread()
+
+    class Interrupted:
+        @staticmethod
+        def sum_regions(*_):
+            if threading.current_thread() is main:
+                assert started.wait(60)
+                raise KeyboardInterrupt
+            started.set()
+            time.sleep(0.5)
+            ended.set()
+            return 0
+
+    regions = index_regions(block_regions(4, 16, 4, "cpu"))
+    monkeypatch.setattr(compiled, "library", Interrupted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pool_regions(torch.ones(4, 3, 4, 4), regions)
+    finally:
+        torch.set_num_threads(before)
+    assert ended.is_set()
 
 
 def test_what_is_taken():

@@ -8,8 +8,10 @@ on how many there are.
 from __future__ import annotations
 
 import ctypes
-from concurrent.futures import ThreadPoolExecutor
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import torch
@@ -143,14 +145,30 @@ class Layout:
             statuses = [work()]
         else:
             # Global interpreter lock: ctypes lets go of it while C computes.
-            with ThreadPoolExecutor(helpers) as pool:
-                others = []
-                # At the end of the interpreter there are no more threads: this one does it all.
-                with suppress(RuntimeError):
-                    others = [pool.submit(work) for _ in range(helpers)]
-                statuses = [work(), *(other.result() for other in others)]
+            others = []
+            # At the end of the interpreter there are no more threads: this one does it all.
+            with suppress(RuntimeError):
+                others = [_pool(helpers).submit(work) for _ in range(helpers)]
+            try:
+                statuses = [work()]
+            finally:
+                # Whatever ends this one: no other may go on with memory that is freed.
+                begun = [other for other in others if not other.cancel()]
+                wait(begun)
+            statuses += [other.result() for other in begun]
         if any(statuses):
             raise MemoryError(f"no memory for the regions of {self.pixels} pixels")
+
+
+@cache
+def _pool(helpers: int) -> ThreadPoolExecutor:
+    """Threads that stay: to begin and end them takes as long as a tenth of a small batch."""
+    return ThreadPoolExecutor(helpers, thread_name_prefix="vice-regions")
+
+
+# Fork: a child has none of its parent's threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def _cells(embeddings: Tensor) -> Tensor:
