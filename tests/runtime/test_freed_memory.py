@@ -1,4 +1,4 @@
-"""Freed memory: pages are asked of the system once, or each time; who says so, and who inherits it."""
+"""Freed memory: pages are asked of the system once, or each time; who says so, who inherits it."""
 
 import ctypes
 import os

@@ -2,18 +2,25 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
+from queue import Queue
 
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
 from tests.helpers.processes import ROOT
 from vice.cli import OPTIONS
 from vice.errors import UserError
 from vice.plugins.vissl.option_keys import KEYS, spelled
-from vice.runtime.loader_faults import loader_fault
+from vice.runtime.loader_faults import (
+    _send_error,
+    answer_what_cannot_be_sent,
+    loader_fault,
+)
 
 
 class Dying:
@@ -71,6 +78,73 @@ def test_what_pytorch_says_when_memory_or_files_run_out(error):
     assert "num_workers" in str(loader_fault(error))
 
 
+class Unsendable:
+    """Data that a process has, and cannot hand over."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return self.make() if index >= 2 else torch.zeros(1)
+
+
+def few_files():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+    return torch.zeros(1)
+
+
+def no_memory():
+    class Full:
+        def __reduce__(self):
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    return Full()
+
+
+def begin(number):
+    answer_what_cannot_be_sent()
+
+
+def fetched(make):
+    """Whatever comes instead of the batches."""
+    loader = DataLoader(
+        Unsendable(make), batch_size=None, num_workers=2, worker_init_fn=begin, timeout=60
+    )
+    with pytest.raises(Exception) as caught:
+        list(loader)
+    return caught.value
+
+
+def test_files_that_run_out_while_a_batch_is_sent():
+    fault = loader_fault(fetched(few_files))
+    assert str(fault).startswith("data loading ran out of open files (")
+    assert "Too many open files" in str(fault) and "ulimit -n" in str(fault)
+
+
+def test_memory_that_runs_out_while_a_batch_is_sent():
+    assert str(loader_fault(fetched(no_memory))).startswith("memory or /dev/shm has run out (")
+
+
+def test_what_cannot_be_pickled_is_told_where_it_was_made():
+    error = fetched(lambda: lambda: 0)
+    assert "pickle" in str(error) and "timed out" not in str(error)
+    assert "in a data loading process" in str(error) and loader_fault(error) is None
+
+
+def test_an_error_that_cannot_be_sent_ends_its_process(monkeypatch):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    sent = Queue()
+    _send_error(sent, OSError(errno.EMFILE, "Too many open files"), (3, "batch"))
+    index, error = sent.get(timeout=1)
+    assert index == 3 and not ended
+    _send_error(sent, OSError(errno.EMFILE, "Too many open files"), (index, error))
+    assert ended == [1]
+
+
 def test_a_training_names_its_own_keys_wherever_the_loss_is_noticed():
     gone = RuntimeError("DataLoader worker (pid 3) is killed by signal: Bus error. ")
     with pytest.raises(UserError, match=r"config\.DATA\.NUM_DATALOADER_WORKERS"), spelled():
@@ -105,6 +179,11 @@ run(main)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
     assert "/dev/shm" in done.stderr and "--workers" in done.stderr
+
+
+def test_what_was_told_is_not_told_again():
+    told = loader_fault(OSError(errno.EMFILE, "Too many open files"))
+    assert told is not None and loader_fault(told) is None
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import queues
 from typing import Any
 
-from vice.errors import OptionError
+from vice.errors import OptionError, UserError
 
 _GONE = re.compile(
     r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: (?P<signal>[^.\n]+)"
@@ -20,7 +22,8 @@ _GONE = re.compile(
 _NO_SHARED_MEMORY = re.compile(
     r"unable to (?:write to|open|mmap|allocate|resize)\b.*(?:shared memory|/torch_|torch_\d)"
     r"|unable to mmap \d+ bytes"
-    r"|insufficient shared memory",
+    r"|insufficient shared memory"
+    r"|cannot allocate memory",
     re.I,
 )
 _FILES = re.compile(r"Too many open files|received \d+ items of ancdata")
@@ -43,6 +46,9 @@ def loader_fault(error: BaseException) -> OptionError | None:
     Returns:
         None for all other errors.
     """
+    # Told already: its line holds the words that are looked for here.
+    if isinstance(error, UserError):
+        return None
     text = str(error)
     if gone := _GONE.search(text):
         return _lost((gone["signal"] or "an unexpected end").strip())
@@ -71,6 +77,30 @@ def _lost(how: str) -> OptionError:
     )
 
 
+def answer_what_cannot_be_sent() -> None:
+    """Lets the process that waits for a batch learn why this one cannot hand it over.
+
+    Feeder threads: a queue drops what it cannot send (no open file or memory is left, or nothing
+    of its kind can be pickled), and the other process would wait for it for ever. To be called in
+    a data loading process before its first batch.
+    """
+    queues.Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
+
+
+def _send_error(queue: Any, error: Exception, unsent: Any) -> None:
+    # Start-up: command lines that only answer do not wait for PyTorch.
+    from torch._utils import ExceptionWrapper
+
+    index, found = unsent
+    if isinstance(found, ExceptionWrapper):
+        # Not even an error can be sent; that a process is gone will be noticed.
+        os._exit(1)
+    told = ExceptionWrapper(
+        (type(error), error, error.__traceback__), where="in a data loading process"
+    )
+    queue.put((index, told))
+
+
 @contextmanager
 def half_built_loaders_are_silent() -> Iterator[None]:
     """Keeps PyTorch from complaining in the block about loaders of which only a part was made."""
@@ -93,5 +123,6 @@ def _comes_from(error: BaseException, files: tuple[str, ...]) -> bool:
 
 
 def _first_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if _NO_SHARED_MEMORY.search(line)]
+    telling = [_NO_SHARED_MEMORY, _FILES]
+    lines = [line for line in text.splitlines() if any(each.search(line) for each in telling)]
     return " ".join((lines or text.splitlines() or [""])[0].split())

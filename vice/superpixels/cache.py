@@ -85,7 +85,10 @@ class RegionCache:
         except _UNREADABLE as error:
             # Removal: it is written anew right after this; where that fails, it is reported once.
             if path not in self._reported:
-                logger.warning("%s: broken superpixel cache file (%s); recomputed", path, error)
+                # Files or memory that have run out say nothing of the file.
+                is_whole = isinstance(error, OSError) and error.errno is not None
+                kind = "unreadable" if is_whole else "broken"
+                logger.warning("%s: %s superpixel cache file (%s); recomputed", path, kind, error)
             self._reported.add(path)
             return None
         return regions.astype(np.int32)

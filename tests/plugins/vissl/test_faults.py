@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,12 @@ from tests.helpers.kills import differences
 from tests.plugins.vissl.conftest import overrides, run_tool
 from vice.experiments.train import quote
 from vice.models.training_state import LINK_NAME
+from vice.paths import tool
 from vice.runtime.health_log import read_health
 
 pytest.importorskip("vissl")
 
+TOOL = tool("run_distributed.py")
 TWO = ("config.DISTRIBUTED.NUM_PROC_PER_NODE=2", "config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=1")
 
 
@@ -108,6 +111,19 @@ def test_a_rank_that_hangs_is_named(images, tmp_path):
     assert re.search(r"first: rank 1 on \S+: in the forward pass at iteration 2 for \d+ s", last), (
         last
     )
+
+
+def test_files_that_run_out_end_a_training_that_says_so(images, tmp_path):
+    """Batches are then lost on their way, for which a training would wait for ever."""
+    more = ("config.DATA.NUM_DATALOADER_WORKERS=2", "config.VICE.DATASET.min_images_per_epoch=64")
+    command = [str(TOOL), *overrides(images, tmp_path / "out", *more)]
+    limited = ["sh", "-c", 'ulimit -n 40 && exec "$@"', "sh", sys.executable, *command]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(limited, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 2, done.stderr[-3000:]
+    last = done.stderr.rstrip().splitlines()[-1]
+    assert last.count("data loading ran out of open files (") == 1
+    assert "ulimit -n" in last and "config.DATA.NUM_DATALOADER_WORKERS" in last
 
 
 @pytest.mark.parametrize("harms", ["abort:1:0", "abort:0:0,abort:1:0"])

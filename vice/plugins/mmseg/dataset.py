@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.registry import DefaultScope
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
+from torch.utils.data import get_worker_info
 
 from vice.datasets import ImageLabelPair, open_dataset
 from vice.datasets.subsets import take_listed, take_subset
@@ -18,6 +19,7 @@ from vice.evaluation.task import resolve_protocol
 from vice.images import Reading
 from vice.plugins.mmseg.batches import Draw
 from vice.plugins.mmseg.pipelines import ROLES, build_pipeline
+from vice.runtime.loader_faults import answer_what_cannot_be_sent
 
 CROPS = {"whole": 1, "five": 5}
 
@@ -98,6 +100,8 @@ class ViceDataset(BaseSegDataset):
 
     def __getitem__(self, idx: int | Draw) -> dict[str, Any]:
         """One sample; what is random in the transforms of a `Draw` follows from its seed alone."""
+        if get_worker_info() is not None:
+            answer_what_cannot_be_sent()
         if isinstance(idx, Draw):
             # Global RNG: MMCV's transforms draw from NumPy's.
             np.random.seed(idx.seed)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from vice.runtime.loader_faults import answer_what_cannot_be_sent
 from vice.runtime.threads import give_way
 
 
@@ -32,18 +33,22 @@ class SharedEpoch:
 
 
 @dataclass
-class GivingWay:
-    """What a data loading process does first where the network is computed on the same cores.
+class Beginning:
+    """What a data loading process does first.
 
     Attributes:
-        then: What it does after that, given its number, or None.
+        give_way: Whether the network is computed on the same cores, and goes first.
+        then: What is done after that, given its number, or None.
     """
 
+    give_way: bool
     then: Callable[[int], None] | None = None
 
     def __call__(self, number: int) -> None:
         """Called once in each process."""
-        give_way()
+        answer_what_cannot_be_sent()
+        if self.give_way:
+            give_way()
         if self.then is not None:
             self.then(number)
 
@@ -68,7 +73,6 @@ def lasting(loader: Any, *, give_way: bool = False) -> Any:
         return type(loader)(lasting(loader.dataloader, give_way=give_way))
     if not loader.num_workers:
         return loader
-    begin = loader.worker_init_fn
     return DataLoader(
         loader.dataset,
         batch_size=loader.batch_size,
@@ -78,7 +82,7 @@ def lasting(loader: Any, *, give_way: bool = False) -> Any:
         pin_memory=loader.pin_memory,
         drop_last=loader.drop_last,
         timeout=loader.timeout,
-        worker_init_fn=GivingWay(begin) if give_way else begin,
+        worker_init_fn=Beginning(give_way, loader.worker_init_fn),
         multiprocessing_context=loader.multiprocessing_context,
         generator=loader.generator,
         prefetch_factor=loader.prefetch_factor,

@@ -15,7 +15,7 @@ from vice.images.lists import fingerprint_list
 from vice.methods import Source, Stopped
 from vice.plugins.vissl.dataset import UNUSABLE, Images
 from vice.plugins.vissl.hooks.base import embedder_of, head_of
-from vice.plugins.vissl.lasting_workers import GivingWay
+from vice.plugins.vissl.lasting_workers import Beginning
 from vice.runtime.collectives import rank, world_size
 from vice.runtime.preemption import Notice, ignore_job_signals
 
@@ -87,7 +87,7 @@ class TrainingContext:
             num_workers=workers,
             collate_fn=_as_it_is,
             multiprocessing_context=start_method if workers else None,
-            worker_init_fn=GivingWay() if self.device.type == "cpu" else None,
+            worker_init_fn=Beginning(give_way=self.device.type == "cpu"),
             # RNG state: the training's own numbers stay what they would be without this pass.
             generator=torch.Generator().manual_seed(self.seed),
         )
