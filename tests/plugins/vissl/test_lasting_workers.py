@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vice.plugins.vissl.lasting_workers import SharedEpoch, draw_seed, lasting
+from vice.plugins.vissl.lasting_workers import Beginning, SharedEpoch, draw_seed, lasting
 from vice.runtime.threads import WAY
 
 
@@ -105,9 +105,10 @@ def test_options_of_a_loader_are_kept():
     loader = lasting(plain)
     for name in (
         "dataset", "batch_size", "sampler", "num_workers", "collate_fn", "timeout", "pin_memory",
-        "worker_init_fn", "prefetch_factor", "generator", "drop_last",
+        "prefetch_factor", "generator", "drop_last",
     ):  # fmt: skip
         assert getattr(loader, name) is getattr(plain, name), name
+    assert loader.worker_init_fn == Beginning(give_way=False, then=print)
 
 
 def test_a_seed_is_drawn_as_processes_that_start_draw_theirs():
