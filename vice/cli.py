@@ -20,7 +20,6 @@ from vice.nearest import did_you_mean
 from vice.runtime import interrupts
 from vice.runtime.answers import answer, say
 from vice.runtime.files import disk_errors
-from vice.runtime.freed_memory import keep_freed_memory
 from vice.runtime.launch import read_environment
 from vice.runtime.loader_faults import half_built_loaders_are_silent
 from vice.runtime.log_streams import guard, make_lenient
@@ -57,7 +56,6 @@ def run(main: Callable[[], int | None], *, joins: bool = False, kept: str = "") 
         kept: What a command that is stopped leaves, and whether the same one goes on; said then.
     """
     wait_asleep()
-    keep_freed_memory()
     set_up_log()
     try:
         with interrupts.interruptible(), half_built_loaders_are_silent():

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from vice.runtime import step_meter as metering
-from vice.runtime.freed_memory import give_back
 from vice.runtime.step_meter import StepMeter
 
 
@@ -32,7 +31,5 @@ def test_the_peak_starts_afresh_where_the_system_allows_it():
     high = metering._peak_bytes()
     assert high - low > 150 * 2**20
     del block
-    # Whatever ran in this process before may keep what is freed.
-    give_back()
     metering._forget_peak()
     assert metering._peak_bytes() <= high

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,6 +20,26 @@ FIXED = 96 * 2**20
 _SLACK = 1.25
 #: Sides of the images that a network's memory is measured on, in pixels.
 _SIDES = (128, 320)
+
+
+def give_back() -> None:
+    """Gives memory that was freed back to the system, where the C library keeps it (glibc).
+
+    Maps of tiles are large and of many sizes: what is kept of one does not fit the next.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    try:
+        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    # Other systems: no such function, or no such library.
+    except (AttributeError, OSError, TypeError):
+        return None
+    return found
 
 
 class _Live(TorchDispatchMode):

@@ -16,7 +16,7 @@ from torch import Tensor
 from vice.errors import UserError
 from vice.models.embeddings import refuse_nonfinite
 from vice.normalize import normalize
-from vice.predictor.memory import FIXED, bytes_a_pixel
+from vice.predictor.memory import FIXED, bytes_a_pixel, give_back
 from vice.predictor.plan import Difference, Part, Plan, Tiling
 from vice.predictor.precision import computed_in
 from vice.predictor.reach import Layout, Network, Reach, find_reach, lay_out
@@ -30,7 +30,6 @@ from vice.predictor.resizing import (
 )
 from vice.predictor.tiles import Axis, Piece, Span, axes, between
 from vice.predictor.transform import network_input
-from vice.runtime.freed_memory import give_back
 
 #: From rows and columns of an image to its pixels, uint8 (h, w, 3).
 Read: TypeAlias = Callable[[Span, Span], np.ndarray]

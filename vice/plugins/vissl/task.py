@@ -17,7 +17,6 @@ from vice.plugins.vissl.lasting_workers import draw_seed, lasting
 from vice.plugins.vissl.loss import MethodLoss
 from vice.plugins.vissl.optimizer import fuse_on_cpu
 from vice.plugins.vissl.pass_count import PassCount
-from vice.runtime.freed_memory import keep_freed_memory
 
 
 @register_task("vice_task")
@@ -63,10 +62,8 @@ class ViceTask(SelfSupervisionTask):
 
     def build_dataloaders(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As VISSL's, whose processes last, and let a network on the same cores go first."""
-        on_cores = self.device.type == "cpu"
-        if on_cores:
-            keep_freed_memory()
         loaders = super().build_dataloaders(*args, **kwargs)
+        on_cores = self.device.type == "cpu"
         return {phase: lasting(loader, give_way=on_cores) for phase, loader in loaders.items()}
 
     def recreate_data_iterator(self, phase_type: str, *args: Any, **kwargs: Any) -> None:
