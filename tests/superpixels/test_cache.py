@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,6 +100,22 @@ def test_broken_cache_file_is_replaced(
     assert cached(tmp_path) == [file]
     with np.load(file) as archive:
         np.testing.assert_array_equal(archive["regions"], expected)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO])
+def test_a_file_that_the_system_does_not_read_is_not_called_broken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    maker = Superpixels(cache_dir=tmp_path)
+    expected = maker(NOISE)
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("vice.superpixels.cache.open_npz", refuse)
+    np.testing.assert_array_equal(maker(NOISE), expected)
+    assert "unreadable superpixel cache file" in caplog.text
+    assert os.strerror(number) in caplog.text and "broken" not in caplog.text
 
 
 def test_cache_keeps_ids_beyond_16_bit(tmp_path: Path) -> None:

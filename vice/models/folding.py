@@ -326,8 +326,8 @@ class _ActivatedSame(_Activated):
     def _padding(self, images: Tensor, axis: int) -> tuple[int, int]:
         """What is added before and behind, along height (0) or width (1); as wide, or one wider."""
         size, stride = images.shape[2 + axis], self.conv.stride[axis]
-        whole = (-(-size // stride) - 1) * stride + self.conv.kernel_size[axis] - size
-        return max(whole, 0) // 2, -(-max(whole, 0) // 2)
+        both = max((-(-size // stride) - 1) * stride + self.conv.kernel_size[axis] - size, 0)
+        return both // 2, both - both // 2
 
 
 def _in_one_call(conv: nn.Conv2d) -> type[_Activated] | None:

@@ -85,9 +85,9 @@ class RegionCache:
         except _UNREADABLE as error:
             # Removal: it is written anew right after this; where that fails, it is reported once.
             if path not in self._reported:
-                # Files or memory that have run out say nothing of the file.
-                is_whole = isinstance(error, OSError) and error.errno is not None
-                kind = "unreadable" if is_whole else "broken"
+                # What the system refuses (no open file or memory is left) says nothing of the file.
+                refused = isinstance(error, OSError) and error.errno is not None
+                kind = "unreadable" if refused else "broken"
                 logger.warning("%s: %s superpixel cache file (%s); recomputed", path, kind, error)
             self._reported.add(path)
             return None

@@ -46,7 +46,7 @@ _sendable: set[str] = set()
 
 
 def _check_sendable(collate: Any, collated: Any) -> None:
-    """Refuses what cannot be pickled: a queue drops it without a word, and training would wait."""
+    """Refuses what cannot be pickled, by the name of what returned it, before it is sent."""
     name = str(getattr(collate, "__qualname__", collate))
     if name in _sendable or get_worker_info() is None:
         return
