@@ -42,7 +42,7 @@ setup(
     package_data={
         "vice": ["py.typed", "datasets/tables/*.csv"],
         "vice.explore": ["page/*"],
-        "vice.regions.compiled": ["*.c"],
+        "vice.regions.compiled": ["*.c", "*.h"],
         "vice.requirements": ["training.txt", "scoring.txt"],
         "vice.configs": ["config/**/*.yaml", "mmseg/**/*.py", "tables/**/*.yaml"],
     },

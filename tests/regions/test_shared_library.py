@@ -65,6 +65,20 @@ def use(**environment):
 
 
 @needs_cc
+@pytest.mark.parametrize("kind", ["SOURCES", "HEADERS"])
+def test_what_any_file_says_makes_another_library(kind, tmp_path, monkeypatch):
+    assert module.library() is not None
+    # Headers are looked for beside what includes them.
+    for each in {*module.HEADERS, *getattr(module, kind)}:
+        (tmp_path / each.name).write_bytes(each.read_bytes())
+    changed = tuple(tmp_path / each.name for each in getattr(module, kind))
+    changed[-1].write_text(f"{changed[-1].read_text()}\n/* another */\n")
+    monkeypatch.setattr(module, kind, changed)
+    assert again() is not None
+    assert len(files(tmp_path)) == 2
+
+
+@needs_cc
 def test_it_is_compiled_once_and_for_oneself(tmp_path, monkeypatch):
     calls = tmp_path / "calls"
     monkeypatch.setenv("CC", script(tmp_path / "cc", f'echo >>{calls}; exec {CC} "$@"'))

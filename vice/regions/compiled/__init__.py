@@ -1,4 +1,4 @@
-"""Numbering, region means and representatives by compiled C, on a CPU: ``regions.c`` says how.
+"""Numbering, region means and representatives by compiled C, on a CPU: ``blocks.h`` says how.
 
 Values and gradients are those of `vice.regions.means` and `vice.regions.representatives` up to
 rounding. Maps are shared out among threads, each map to one of them, so that results do not depend
@@ -112,7 +112,7 @@ class Layout:
     def call(
         self, name: str, cells: Tensor, *arguments: Tensor | int | None, maps: slice | None = None
     ) -> None:
-        """Calls a function of ``regions.c``.
+        """Calls a function of this folder's C.
 
         Args:
             name: Of the function.

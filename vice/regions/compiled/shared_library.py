@@ -26,7 +26,9 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("regions.c")
+_FOLDER = Path(__file__).parent
+SOURCES = tuple(sorted(_FOLDER.glob("*.c")))
+HEADERS = tuple(sorted(_FOLDER.glob("*.h")))
 #: What is called of it.
 FUNCTIONS = (
     "count_pixels",
@@ -65,7 +67,7 @@ class _NoCache(Exception):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The functions of ``regions.c``; None, which is logged once, where nothing compiles them.
+    """The functions of this folder's C; None, which is logged once, where nothing compiles them.
 
     The compiler is ``$CC`` or ``cc``; empty (``CC=``) means none.
     """
@@ -111,7 +113,9 @@ def _found() -> tuple[ctypes.CDLL | None, str]:
 
 def _loaded(folder: Path, compiler: list[str]) -> ctypes.CDLL:
     asked = "\0".join([*compiler, *OPTIONS, *platform.libc_ver(), _processor()])
-    key = hashlib.sha256(SOURCE.read_bytes() + asked.encode(errors="surrogateescape"))
+    key = hashlib.sha256(asked.encode(errors="surrogateescape"))
+    for source in (*SOURCES, *HEADERS):
+        key.update(source.read_bytes())
     path = folder / f"regions-{key.hexdigest()[:16]}.so"
     if not _is_whole(path):
         _compile(compiler, path)
@@ -153,7 +157,7 @@ def _compile(compiler: list[str], path: Path) -> None:
 def _run_compiler(compiler: list[str], part: Path) -> None:
     failure = ""
     for native in ([NATIVE], []):
-        command = [*compiler, *OPTIONS, *native, str(SOURCE), "-o", str(part), "-lm"]
+        command = [*compiler, *OPTIONS, *native, *map(str, SOURCES), "-o", str(part), "-lm"]
         # A file: a pipe would be read as long as anything that a wrapper has started holds it.
         with tempfile.TemporaryFile() as said:
             done = subprocess.run(
