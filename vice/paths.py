@@ -131,8 +131,19 @@ def typed_path(text: str) -> Path:
 
 def typed_text(text: str) -> str:
     """The same of a text that may be a path or hold one: ``random:~/run``, ``timm:NAME@~/file``."""
-    text = _not_empty(text)
-    return re.sub(r"(?:^|(?<=[:@=]))~[^/:@=]*", lambda match: os.path.expanduser(match[0]), text)
+    return str(from_home(_not_empty(text)))
+
+
+def from_home(given: str | Path) -> str | Path:
+    """A path with the home folder for ``~``, as the command line takes it.
+
+    Args:
+        given: A path, or a text that may hold one, such as ``random:~/run`` or ``timm:NAME@~/file``.
+    """
+    if isinstance(given, Path):
+        # expanduser of Path raises where a user is not known.
+        return Path(os.path.expanduser(given))
+    return re.sub(r"(?:^|(?<=[:@=]))~[^/:@=]*", lambda match: os.path.expanduser(match[0]), given)
 
 
 def _not_empty(text: str) -> str:

@@ -18,6 +18,7 @@ from vice.export.onnx_graphs import make_onnx, require
 from vice.export.torchscript import make_torchscript
 from vice.export.trials import TRIED, Trial
 from vice.models.checkpoint import Checkpoint
+from vice.paths import from_home
 from vice.predictor import Predictor
 from vice.predictor.given_concepts import given_concepts
 
@@ -91,7 +92,8 @@ def export_graph(
     """
     if to not in GRAPHS:
         raise ValueError(f"to={to!r} is none of {', '.join(GRAPHS)}")
-    earlier_files(Path(folder), to)
+    folder = Path(from_home(folder))
+    earlier_files(folder, to)
     if to == "onnx":
         require()
     predictor = _with_concepts(predictor, concepts)
@@ -105,7 +107,7 @@ def export_graph(
     graphs, trial = GRAPHS[to](doors, record)
     record |= {"difference": trial.difference, "relabeled": trial.relabeled}
     files = {name: partial(_write, data) for name, data in graphs.items()}
-    return Exported(put(Path(folder), to, files, record), trial, vectors is not None)
+    return Exported(put(folder, to, files, record), trial, vectors is not None)
 
 
 def _write(data: bytes, name: str) -> None:

@@ -15,6 +15,7 @@ from vice.export.facts import KEY, as_text, facts
 from vice.export.folder import FILES, earlier_files, library_of, put
 from vice.export.trunks import Trunk, own_maps, timm_trunk, torchvision_trunk
 from vice.models.own_files import write_safetensors
+from vice.paths import from_home
 from vice.predictor import Predictor
 
 TRUNKS: dict[str, Callable[[nn.Module], Trunk]] = {
@@ -56,7 +57,8 @@ def write_trunk(predictor: Predictor, folder: str | Path, trunk: Trunk) -> Writt
             written, or holds something else.
     """
     to = library_of(trunk.call)
-    earlier_files(Path(folder), to)
+    folder = Path(from_home(folder))
+    earlier_files(folder, to)
     missing, difference = _tried(predictor, trunk)
     (name,) = FILES[to]
     lines = _lines(trunk, name, bool(missing))
@@ -78,7 +80,7 @@ def write_trunk(predictor: Predictor, folder: str | Path, trunk: Trunk) -> Writt
         else:
             write_safetensors(new, trunk.tensors, {"format": "pt", KEY: as_text(said)})
 
-    put(Path(folder), to, {name: write}, said)
+    put(folder, to, {name: write}, said)
     return WrittenTrunk(name, lines, missing, difference)
 
 

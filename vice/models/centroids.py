@@ -20,6 +20,7 @@ from vice.models.own_files import (
     write_safetensors,
 )
 from vice.nearest import near_path
+from vice.paths import from_home
 
 FORMAT = "vice-centroids-1"
 
@@ -114,7 +115,7 @@ class Centroids:
             meta["weights"] = json.dumps(self.weights)
         tensors = {"vectors": self.vectors}
         meta[CHECKSUM] = checksum(meta, tensors)
-        write_safetensors(path, tensors, meta)
+        write_safetensors(from_home(path), tensors, meta)
 
     @classmethod
     def load(cls, path: str | Path) -> Centroids:
@@ -123,6 +124,7 @@ class Centroids:
         Raises:
             UserError: The file is missing, damaged, or was not written by `save`.
         """
+        path = from_home(path)
         if not Path(path).is_file():
             near = near_path(path, "fit one with tools/eval_cluster.py")
             raise UserError(f"{path}: no such centroid file{near}")

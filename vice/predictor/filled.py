@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vice.errors import UserError
+from vice.paths import from_home
 from vice.predictor.results import Tile
 from vice.runtime.files import disk_errors, part_of, remove_dead_parts
 
@@ -42,7 +43,7 @@ def filled(
         for tile in tiles:
             values[..., tile.rows, tile.columns] = tile.values
         return values
-    path = Path(out)
+    path = Path(from_home(out))
     _check_place(path)
     remove_dead_parts(path.parent, path.name)
     part = part_of(path)

@@ -13,6 +13,7 @@ from vice.errors import UserError
 from vice.images import Reading, decode_image, upright_rgb
 from vice.images.image_windows import open_image_windows, stored_size
 from vice.images.tiff_windows import TiffWindows
+from vice.paths import from_home
 from vice.predictor.pixels import rgb_of_array
 from vice.runtime.amounts import in_words
 
@@ -76,7 +77,7 @@ def given_image(
     if isinstance(image, Given):
         return image
     if isinstance(image, str | Path):
-        return _file(image, budget, max_pixels, reading)
+        return _file(from_home(image), budget, max_pixels, reading)
     if hasattr(image, "getexif"):
         return _array(upright_rgb(image, reading), "the image")
     return _array(rgb_of_array(image, reading), "the image")

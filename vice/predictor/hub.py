@@ -11,6 +11,7 @@ from vice.errors import UserError, brief
 from vice.models.checkpoint import Checkpoint, load_checkpoint, save_run
 from vice.models.embedder import Embedder
 from vice.names import printable
+from vice.paths import from_home
 from vice.predictor.model_card import CARD_FILE, is_card, model_card
 from vice.runtime.files import make_folder, write_text
 from vice.runtime.own_folder import keep_others, says
@@ -29,6 +30,7 @@ def fetch(name: str, revision: str | None = None, **more: Any) -> str:
     Raises:
         UserError: It cannot be had, or huggingface_hub is missing.
     """
+    name = str(from_home(name))
     if Path(name).exists():
         return name
     files = [WEIGHTS_NAME, CARD_NAME, CARD_FILE]
@@ -54,7 +56,7 @@ def save(predictor: Any, folder: str | Path, name: str | None = None, **card: An
         UserError: Another kind of model, the folder cannot be written, or files in it are of
             somebody else or of the training of another model.
     """
-    checkpoint, target = predictor.checkpoint, Path(folder)
+    checkpoint, target = predictor.checkpoint, Path(from_home(folder))
     if not isinstance(checkpoint.embedder, Embedder):
         raise UserError(
             f"{predictor.name} is no model of ViCE's own: save the file that it was loaded from"

@@ -9,6 +9,7 @@ import torch
 from vice.model_specs import refuse_empty
 from vice.models.checkpoint import Checkpoint, load_checkpoint
 from vice.models.load import load_extractor, names_a_run
+from vice.paths import from_home
 from vice.predictor.predictor import Predictor
 from vice.runtime.device_names import check_device
 
@@ -46,6 +47,7 @@ def load(
         >>> predictor.embed(photo).shape
         torch.Size([8, 48, 64])
     """
+    path = from_home(path)
     refuse_empty(str(path))
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -14,6 +14,7 @@ from vice.models.checkpoint import Checkpoint
 from vice.models.concepts import Concepts
 from vice.names import printable
 from vice.nearest import near_path
+from vice.paths import from_home
 from vice.redaction import redact_text
 from vice.runtime.files import read_json
 from vice.runtime.provenance import digest
@@ -217,7 +218,7 @@ def _parameters(checkpoint: Checkpoint) -> str:
 
 
 def _files(path: str | Path) -> list[Path]:
-    path = Path(path)
+    path = Path(from_home(path))
     if not path.exists():
         near = near_path(path, "give a results.json, or the folder that holds it")
         raise UserError(f"{path} does not exist{near}")

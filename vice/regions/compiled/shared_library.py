@@ -40,7 +40,9 @@ FUNCTIONS = (
 )
 #: NaN and infinity keep their meaning; sums may be taken in any order, so in lanes.
 OPTIONS = (
-    "-O3",
+    "-O2",
+    "-ftree-vectorize",
+    "-fvect-cost-model=dynamic",
     "-std=gnu11",
     "-fPIC",
     "-shared",
