@@ -94,3 +94,15 @@ def test_a_config_of_the_folder_that_a_command_is_called_in_is_one(tmp_path, mon
         paths.check_config(["config=vice/own"])
     monkeypatch.chdir(tmp_path)
     paths.check_config(["config=vice/own"])
+
+
+@pytest.mark.parametrize("name", ["/a/mine", "/a/mine.yaml", "~/mine", "mine.yaml", "../mine.yml"])
+def test_a_config_that_is_given_as_a_file_has_a_name(name):
+    with pytest.raises(UserError, match=r"without folder and ending: put it into configs/config"):
+        paths.check_config([f"config={name}"])
+
+
+@pytest.mark.parametrize("name", ["vice/folder.yaml", "/a/configs/config/vice/folder.yaml"])
+def test_a_config_of_ours_that_is_given_as_a_file_is_named(name):
+    with pytest.raises(UserError, match=r"ending: config=vice/folder$"):
+        paths.check_config([f"config={name}"])

@@ -101,7 +101,15 @@ def check_experiment(name: str) -> None:
         UserError: It does not; names a similar one, or all.
     """
     # VISSL looks into the folder that a command is called in, too.
-    own = os.path.isfile(os.path.join("configs", "config", f"{name}.yaml"))
+    place = os.path.join("configs", "config")
+    if os.path.isabs(name) or name.startswith("~") or name.endswith((".yaml", ".yml")):
+        known = "/".join(Path(os.path.splitext(name)[0]).parts[-2:])
+        remedy = f"put it into {place} of the folder that you call from, and give its name there"
+        raise UserError(
+            f"config={name}: a config is given by its name, without folder and ending: "
+            + (f"config={known}" if known in experiment_names() else remedy)
+        )
+    own = os.path.isfile(os.path.join(place, f"{name}.yaml"))
     if name not in experiment_names() and not own:
         known = [each.removeprefix("vice/") for each in experiment_names()]
         short = name.removeprefix("vice/")
