@@ -137,8 +137,7 @@ static inline Doubles load(const float *line, int32_t at, int32_t end, int32_t w
     return __builtin_convertvector(found, Doubles);
 }
 
-/* The same of double precision that is followed by as many more; what is not of the run is any
- * number. */
+/* Numbers that as many more follow in memory; what is not of the run is any number. */
 static inline Doubles load_all(const double *from) { return *(const Doubles *)from; }
 
 /* Numbers where it is so, else 0, whatever else is there. */
@@ -175,8 +174,7 @@ static inline void forget(const Map *map, Patches *patches) {
     patches->count = 0;
 }
 
-/* Adds to a patch the sums over a run: of numbers of its pixels, and of these times shares across.
- */
+/* Adds sums over a run to its patch: of numbers of pixels, and of these times shares across. */
 static inline void add_run(Patches *patches, int32_t patch, double down, Doubles all, Doubles far) {
     const Doubles halves =
         (Doubles){all[0], far[0], all[1], far[1]} + (Doubles){all[2], far[2], all[3], far[3]};
@@ -224,8 +222,7 @@ typedef struct {
     double sum[3][3]; /* [0 above twice, 1 above and below, 2 below twice][the same across] */
 } Stencil;
 
-/* Adds the sums of a line: of numbers of its pixels, of these times shares across, and once more.
- */
+/* Adds sums over a line: of numbers of pixels, and of these times shares across, once and twice. */
 static inline void add_outer(Stencil *stencil, double down, const Doubles *moments) {
     const double up = 1 - down, weights[3] = {up * up, up * down, down * down};
     const double all = add_up(moments[0]), far = add_up(moments[1]), twice = add_up(moments[2]);

@@ -44,8 +44,7 @@ int sum_regions(const Batch *batch, float *lengths, float *sums) {
     return release(&space, 0);
 }
 
-/* Inner products of a gradient with the cells of a block: in single precision, as the gradient is.
- */
+/* Inner products of a gradient with the cells of a block, as exact as it is. */
 static inline void multiply_single(const Block *block, const float *table, const float *vector,
                                    int64_t n, double *along) {
     const float *a = table + block->corner[0] * n, *b = table + block->corner[1] * n;
@@ -96,8 +95,7 @@ int sum_regions_backward(const Batch *batch, const float *lengths, const float *
                                                   : load(ones, 0, run.end - x, ABREAST);
                         all += scale;
                         far += scale * across;
-                        /* Epsilon: shorter vectors are divided by it, their length has no gradient.
-                         */
+                        /* Epsilon: of what is shorter, and divided by it, no length counts. */
                         const Doubles mixed = turned.left + across * turned.step;
                         const Doubles number =
                             only(scale < 1 / EPSILON, -scale * scale * scale * mixed);

@@ -1,5 +1,4 @@
-/* Representatives of regions, on a CPU: scores are mixed for each pixel that may have the best one.
- */
+/* Representatives of regions, on a CPU. */
 #include "blocks.h"
 
 /* The block of one pixel. */
@@ -22,8 +21,7 @@ static void mix_down(const Block *block, const float *table, int64_t n, float sh
     }
 }
 
-/* Double precision: of weights rounded otherwise, lengths and distances would not belong together.
- */
+/* A pixel's shares of the four cells, in double precision as its length has them. */
 static void shares(const Batch *batch, int32_t y, int32_t x, double *weights) {
     const double down = batch->y_share[y], across = batch->x_share[x];
     weights[0] = (1 - down) * (1 - across);
@@ -34,7 +32,9 @@ static void shares(const Batch *batch, int32_t y, int32_t x, double *weights) {
 
 static inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
 
-/* Those of a line from x on; their shares, the last one repeated. */
+/* Pixels of a line from x on that are mixed at a time, and their shares, the last one repeated:
+ * a sum that waits for itself would leave units idle.
+ */
 typedef struct {
     int32_t count;
     int64_t pixel;
@@ -328,8 +328,7 @@ int represent_backward(const Batch *batch, const float *lengths, const float *di
                         pulled += pull;
                         all -= pull * scale;
                         far -= pull * scale * across;
-                        /* p of unit length gives c p - v; p below epsilon is divided by it: p - v.
-                         */
+                        /* p of unit length gives c p - v; below epsilon, divided by it, p - v. */
                         const Doubles closeness = (1 + square - distance * distance) / 2;
                         const Doubles number =
                             pull * scale * scale * (1 + only(scale < 1 / EPSILON, closeness - 1));
