@@ -94,8 +94,8 @@ def main() -> None:
         if args.number > len(inputs.images):
             there = len(inputs.images)
             raise UserError(
-                f"{args.number} images are wanted, and there are {there}: ask for fewer "
-                f"(--number {there}), or name more folders"
+                f"{args.number} images are wanted, and there are {there}: ask for fewer, since "
+                "near-duplicates and what cannot be read are left out, or name more folders"
             )
         broken = [path for path in inputs.images if {"\n", "\r"} & set(str(path))]
         if broken:
