@@ -103,11 +103,11 @@ def check_experiment(name: str) -> None:
     # VISSL looks into the folder that a command is called in, too.
     place = os.path.join("configs", "config")
     if os.path.isabs(name) or name.startswith("~") or name.endswith((".yaml", ".yml")):
-        known = "/".join(Path(os.path.splitext(name)[0]).parts[-2:])
+        meant = "/".join(Path(os.path.splitext(name)[0]).parts[-2:])
         remedy = f"put it into {place} of the folder that you call from, and give its name there"
         raise UserError(
             f"config={name}: a config is given by its name, without folder and ending: "
-            + (f"config={known}" if known in experiment_names() else remedy)
+            + (f"config={meant}" if meant in experiment_names() else remedy)
         )
     own = os.path.isfile(os.path.join(place, f"{name}.yaml"))
     if name not in experiment_names() and not own:
@@ -139,19 +139,26 @@ def typed_path(text: str) -> Path:
 
 def typed_text(text: str) -> str:
     """The same of a text that may be a path or hold one: ``random:~/run``, ``timm:NAME@~/file``."""
-    return str(from_home(_not_empty(text)))
+    return text_from_home(_not_empty(text))
 
 
-def from_home(given: str | Path) -> str | Path:
-    """A path with the home folder for ``~``, as the command line takes it.
+def text_from_home(text: str) -> str:
+    """A text that may be a path or hold one, with the home folder for each ``~``.
 
     Args:
-        given: A path, or a text that may hold one, such as ``random:~/run`` or ``timm:NAME@~/file``.
+        text: Such as ``~/run``, ``random:~/run`` or ``timm:NAME@~/file``.
     """
-    if isinstance(given, Path):
-        # expanduser of Path raises where a user is not known.
-        return Path(os.path.expanduser(given))
-    return re.sub(r"(?:^|(?<=[:@=]))~[^/:@=]*", lambda match: os.path.expanduser(match[0]), given)
+    return re.sub(r"(?:^|(?<=[:@=]))~[^/:@=]*", lambda match: os.path.expanduser(match[0]), text)
+
+
+def from_home(path: str | os.PathLike[str]) -> Path:
+    """A path with the home folder for its first ``~``, as a shell puts it.
+
+    Args:
+        path: What was written; an object of a path, such as `pathlib.Path`, stays as it is, since
+            ``./~`` and ``~`` are one and the same to it.
+    """
+    return Path(os.path.expanduser(path) if isinstance(path, str) else path)
 
 
 def _not_empty(text: str) -> str:

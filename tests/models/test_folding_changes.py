@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.models.folding_networks import distance, images, small
+from tests.models.folding_networks import distance, images, small, stirred
 from vice.models import build_embedder
 from vice.models.checkpoint import load_embedder, save_run
 from vice.models.folding import Folding
@@ -94,6 +95,45 @@ def other_forward(network: nn.Module) -> None:
     network[2].forward = torch.sin
 
 
+class Scaled(nn.Sequential):
+    """A network whose result follows from attributes of all kinds."""
+
+    factor: float | None = None
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.given, self.named, self.after = [1.0], {"gain": 1.0}, torch.abs
+        self.factor = None
+
+    def forward(self, given: Tensor) -> Tensor:
+        factor = self.given[0] * self.named["gain"] * (self.factor or 1)
+        found: Tensor = self.after(super().forward(given) * factor)
+        return found * getattr(self, "more", 1)
+
+
+def none_becomes_a_number(network: Scaled) -> None:
+    network.factor = 3.0
+
+
+def list_in_place(network: Scaled) -> None:
+    network.given[0] = 3.0
+
+
+def dictionary_in_place(network: Scaled) -> None:
+    network.named["gain"] = 3.0
+
+
+def other_function(network: Scaled) -> None:
+    network.after = torch.sin
+
+
+def new_attribute(network: Scaled) -> None:
+    network.more = 3.0
+
+
+ATTRIBUTES = [
+    none_becomes_a_number, list_in_place, dictionary_in_place, other_function, new_attribute,
+]  # fmt: skip
 CHANGED = [
     set_a_channel_by_numpy, other_bound, other_class, other_forward,
     set_data, set_in_place, set_statistics, new_parameter, new_module, new_last_weight, load,
@@ -110,6 +150,88 @@ def test_a_changed_network_is_folded_anew(change: Callable[[nn.Module], None]) -
         found, wanted = folding(network, given), network(given)
     assert found.shape != before.shape or distance(found, before) > 1e-3
     assert distance(found, wanted) < 1e-5
+
+
+@pytest.mark.parametrize("change", ATTRIBUTES, ids=lambda change: change.__name__)
+def test_attributes_of_any_kind_count(change: Callable[[Scaled], None]) -> None:
+    network, folding, given = Scaled(*small()).eval(), Folding(), images()
+    with torch.no_grad():
+        before = folding(network, given)
+        assert folding.of(network, given) is not network
+        change(network)
+        found, wanted = folding(network, given), network(given)
+    assert distance(found, before) > 1e-3
+    assert distance(found, wanted) < 1e-5
+
+
+def share(network: nn.Module) -> None:
+    network.share_memory()
+
+
+def send(network: nn.Module) -> None:
+    ForkingPickler.dumps(network)
+
+
+@pytest.mark.parametrize("move", [share, send])
+def test_what_moves_into_shared_memory_is_not_read_where_it_was(
+    move: Callable[[nn.Module], None],
+) -> None:
+    # Large: memory of its own is given back to the system, and reading it would end the process.
+    layers = nn.Conv2d(3, 512, 3), nn.BatchNorm2d(512), nn.ReLU(), nn.Conv2d(512, 512, 3)
+    network, folding = stirred(nn.Sequential(*layers)), Folding()
+    with torch.no_grad():
+        wanted = folding(network, images(1, 16))
+        move(network)
+        assert distance(folding(network, images(1, 16)), wanted) < 1e-6
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 50.0), (0.0, 7.0), (-1.0, 6.0)])
+def test_bounds_are_those_of_the_module(bounds: tuple[float, float]) -> None:
+    network = small()
+    network[2].min_val, network[2].max_val = bounds
+    with torch.no_grad():
+        given = 20 * images()
+        assert distance(Folding()(network, given), network(given)) < 1e-5
+
+
+def test_tensors_without_memory_leave_a_network_alone() -> None:
+    sparse = small()
+    sparse.register_buffer("adjacent", torch.eye(4).to_sparse())
+    lazy = nn.Sequential(nn.LazyConv2d(8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
+    with torch.no_grad():
+        assert Folding().of(sparse, images()) is sparse
+        assert Folding()(lazy, images()).shape == (2, 8, 30, 30)
+        assert distance(Folding()(lazy, images()), lazy(images())) < 1e-5
+
+
+def test_what_is_no_number_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, folding, given = small(), Folding(), images()
+    with torch.no_grad():
+        network[0].weight.fill_(torch.nan)
+        network[1].running_mean[0] = torch.nan
+        folding(network, given)
+        monkeypatch.setattr("vice.models.folding._fold", lambda *_: pytest.fail("folded again"))
+        folding(network, given)
+
+
+def test_a_network_that_draws_is_compared_with_draws_of_its_own() -> None:
+    class Noisy(nn.Sequential):
+        def forward(self, given: Tensor) -> Tensor:
+            found: Tensor = super().forward(given)
+            return found + torch.randn(found.shape)
+
+    network, given = Noisy(*small()).eval(), images()
+    with torch.no_grad():
+        torch.manual_seed(1)
+        wanted = network(given)
+        torch.manual_seed(1)
+        assert distance(Folding()(network, given), wanted) < 1e-5
+
+
+def test_without_onednn_a_network_is_left_alone() -> None:
+    network = small()
+    with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
+        assert Folding().of(network, images()) is network
 
 
 def test_hooks_see_every_call() -> None:

@@ -1,4 +1,4 @@
-"""The home folder, which a shell puts for ~ and Python does not, at every door that takes a path."""
+"""The home folder, which a shell puts for ~ and Python does not, at doors that take a path."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import torch
 from PIL import Image
 
 import vice
+from vice.datasets import open_dataset
 from vice.export.write import export_graph
+from vice.images import list_images
 from vice.models.centroids import Centroids
+from vice.models.checkpoint import load_checkpoint, load_embedder, save_run
+from vice.models.load import load_extractor
 
 
 def centroids(_, place):
@@ -48,19 +52,82 @@ def photographs(predictor, place):
     assert name == f"{place}/a.png"
 
 
-@pytest.mark.parametrize("kind", [str, Path])
-@pytest.mark.parametrize("door", [centroids, saved, written, exported, photograph, photographs])
-def test_a_place_at_home_is_there(door, kind, run_dir, tmp_path, monkeypatch):
+def run(predictor, place):
+    predictor.save_pretrained(place)
+    load_checkpoint(place)
+    load_embedder(place)
+    load_extractor(place)
+    load_extractor(f"random:{place}")
+    save_run(place, predictor.checkpoint.embedder, predictor.checkpoint.concepts, {})
+
+
+def labelled(_, place):
+    home = Path(place).expanduser()
+    for kind in ("images", "labels"):
+        (home / kind / "val").mkdir(parents=True)
+        Image.new("L", (9, 8)).save(home / kind / "val" / "a.png")
+    (home / "classes.txt").write_text("one\ntwo\n")
+    assert len(open_dataset(place).pairs("val")) == 1
+
+
+def listed(_, place):
+    home = Path(place).expanduser()
+    home.mkdir()
+    Image.new("RGB", (9, 8)).save(home / "a.png")
+    assert list_images(place) == [home / "a.png"]
+
+
+DOORS = [centroids, saved, written, exported, photograph, photographs, run, labelled, listed]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The folder that is worked in, beside a home folder."""
     (tmp_path / "home").mkdir()
     (tmp_path / "here").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path / "here")
-    door(vice.load(run_dir, device="cpu"), kind("~/what"))
-    assert (tmp_path / "home" / "what").exists()
-    assert not list((tmp_path / "here").iterdir())
+    return tmp_path / "here"
 
 
-def test_an_embedder_that_names_a_file_at_home(run_dir, tmp_path, monkeypatch):
+@pytest.mark.parametrize("door", DOORS)
+def test_a_place_at_home_is_there(door, run_dir, here):
+    door(vice.load(run_dir, device="cpu"), "~/what")
+    assert (here.parent / "home" / "what").exists()
+    assert not list(here.iterdir())
+
+
+class Named:
+    """A path of another library."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __fspath__(self):
+        return self.name
+
+
+@pytest.mark.parametrize("kind", [str, Path, Named])
+@pytest.mark.parametrize("name", ["a:~", "k=~root", "./~", "a~b"])
+def test_any_other_place_is_the_one_that_is_named(name, kind, run_dir, here):
+    predictor = vice.load(run_dir, device="cpu")
+    predictor.save_pretrained(kind(name))
+    if name == "a:~":
+        exported(predictor, kind(f"{name}/graph"))
+    written(predictor, kind(f"{name}/array.npy"))
+    Centroids(torch.eye(2), True, [0.0], 0).save(kind(f"{name}/fit"))
+    there = here / name
+    for file in ("vice.safetensors", "array.npy", "fit"):
+        assert (there / file).is_file()
+    assert (there / "graph").exists() == (name == "a:~")
+    assert list(here.iterdir()) == [there]
+    assert not list((here.parent / "home").iterdir())
+    if kind is not Named:
+        Image.new("RGB", (9, 8)).save(there / "a.png")
+        assert predictor.embed(kind(f"{name}/a.png")).shape[1:] == (8, 9)
+
+
+def test_an_embedder_that_names_a_file_at_home(run_dir, monkeypatch):
     monkeypatch.setenv("HOME", str(run_dir.parent))
     found = vice.load(f"random:~/{run_dir.name}", device="cpu")
     assert found.dim == vice.load(run_dir, device="cpu").dim

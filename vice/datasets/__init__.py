@@ -15,6 +15,7 @@ from vice.datasets.official import CamVid, Cityscapes, CocoStuff, open_as_folder
 from vice.datasets.voc import PascalVoc
 from vice.errors import UserError
 from vice.nearest import did_you_mean, near_path
+from vice.paths import from_home
 
 __all__ = ["DATASETS", "Benchmark", "ImageLabelPair", "LabelledSet", "open_dataset"]
 
@@ -65,6 +66,8 @@ def open_dataset(name: str | Path, data_root: str | Path | None = None) -> Label
     """
     known = DATASETS.get(str(name))
     if known is None:
+        # Empty: a path of no characters is the working directory.
+        name = from_home(name) if str(name) else name
         if str(name) and is_description(name):
             return open_described(name)
         if not str(name) or not os.path.isdir(name):
@@ -73,7 +76,7 @@ def open_dataset(name: str | Path, data_root: str | Path | None = None) -> Label
                 + (did_you_mean(str(name), DATASETS) or near_path(name))
             )
         return open_folder(name)
-    root = Path(data_root or os.environ.get("VICE_DATA", "data")) / known.folder
+    root = from_home(data_root or os.environ.get("VICE_DATA", "data")) / known.folder
     if not root.is_dir():
         raise UserError(
             f"{root}: no such folder, so no {name}; name the folder above it with --data-root or "

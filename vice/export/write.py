@@ -92,7 +92,7 @@ def export_graph(
     """
     if to not in GRAPHS:
         raise ValueError(f"to={to!r} is none of {', '.join(GRAPHS)}")
-    folder = Path(from_home(folder))
+    folder = from_home(folder)
     earlier_files(folder, to)
     if to == "onnx":
         require()

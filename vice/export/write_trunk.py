@@ -57,7 +57,7 @@ def write_trunk(predictor: Predictor, folder: str | Path, trunk: Trunk) -> Writt
             written, or holds something else.
     """
     to = library_of(trunk.call)
-    folder = Path(from_home(folder))
+    folder = from_home(folder)
     earlier_files(folder, to)
     missing, difference = _tried(predictor, trunk)
     (name,) = FILES[to]

@@ -19,6 +19,7 @@ from vice.errors import UserError
 from vice.images.text_lists import listed_paths
 from vice.names import name_bytes
 from vice.nearest import near_path
+from vice.paths import from_home
 from vice.runtime.own_folder import is_written
 
 logger = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ def list_images(path: str | Path, root: str | Path | None = None) -> list[Path]:
     Raises:
         UserError: The path is missing, holds no image, or a list names no file that exists.
     """
-    return _survey(Path(path), root)[0]
+    return _survey(from_home(path), root)[0]
 
 
 def fingerprint_list(paths: Sequence[Path]) -> str:

@@ -36,6 +36,7 @@ from vice.models.own_files import (
 )
 from vice.models.saved_parts import build_saved, saved_concepts
 from vice.names import printable
+from vice.paths import from_home, text_from_home
 from vice.runtime.files import make_folder, write_text
 from vice.runtime.run_folder import CARD_NAME, WEIGHTS_NAME
 
@@ -128,7 +129,7 @@ def save_run(
     Raises:
         UserError: The folder cannot be written or the disk is full; files there are as they were.
     """
-    folder = Path(run_dir)
+    folder = from_home(run_dir)
     make_folder(folder)
     tensors = {f"embedder.{name}": value for name, value in embedder.state_dict().items()}
     stored = concepts.concepts() if isinstance(concepts, Prototypes) else concepts
@@ -171,7 +172,7 @@ def load_checkpoint(
         UserError: Nothing there, a broken file, weights that do not fit the architecture or are
             not finite.
     """
-    file = find_checkpoint(path)
+    file = find_checkpoint(from_home(path))
     if reads_as_safetensors(file):
         card, tensors = _read_own(file)
     else:
@@ -218,6 +219,7 @@ def load_embedder(spec: str, *, seed: int = 0, device: str | torch.device = "cpu
     Raises:
         UserError: The string names nothing that can be loaded.
     """
+    spec = text_from_home(spec)
     kind, _, rest = spec.partition(":")
     if kind not in ("random", "imagenet"):
         return load_checkpoint(spec, device=device).embedder

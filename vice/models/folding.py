@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -35,12 +36,8 @@ logger = logging.getLogger(__name__)
 SIDE = 64
 #: Norm of the difference between their maps, at most, in units of the plain map's.
 TOLERANCE = 1e-3
-#: oneDNN's names of activations and their bounds.
-_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
-    nn.ReLU: ("relu", []),
-    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
-}
-_NO_ACTIVATION: tuple[str, list[float]] = ("none", [])
+#: oneDNN's names of activations.
+_ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.ReLU6: "hardtanh"}
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 #: What is folded, and the types of its values: weights, and how many batches were seen.
 _FOLDED = (nn.Conv2d, *_NORMS)
@@ -51,11 +48,13 @@ class Folding:
     """Calls a network, folded wherever no gradient is asked for on a CPU.
 
     That takes finite images, and a network in evaluation mode without hooks that nobody traces,
-    compiles, exports or watches. It is folded anew whenever its modules, their attributes, or
-    values of its tensors are others, which takes as long as some calls of it: it is for networks
-    that nothing trains. Of changes through ``.data`` or NumPy all values of normalizations are
-    looked at, and three of each convolution. What it returns depends on the network and the images
-    alone, not on earlier calls. A copy of it holds no folded network.
+    compiles, exports or watches. It is folded anew whenever its modules, their attributes (numbers,
+    texts, functions, and tuples, lists and dictionaries of such; not those that begin with an
+    underscore), or values of its tensors are others, which takes as long as some calls of it: it is
+    for networks that nothing trains. Of changes through ``.data`` or NumPy all values of
+    normalizations are looked at, and three of each convolution. Where numbers of a network overflow
+    within, it may return some that the plain network does not. What it returns depends on the
+    network and the images alone, not on earlier calls. A copy of it holds no folded network.
     """
 
     def __init__(self) -> None:
@@ -88,7 +87,12 @@ class Folding:
         known, folded = self._known.get(dtype, (None, None))
         if known is not None and known.holds(network):
             return folded or network
-        now = _Snapshot(network)
+        try:
+            now = _Snapshot(network)
+        except Exception as error:
+            # Tensors without memory: sparse ones, and those of lazy modules.
+            logger.debug("%s is not folded: %s", type(network).__name__, error)
+            return network
         if not now.usable:
             return network
         folded = _fold(network, dtype)
@@ -102,6 +106,7 @@ def _may_fold(images: Tensor) -> bool:
         and images.device.type == "cpu"
         and images.dtype == torch.float32
         and not is_plain()
+        and torch.backends.mkldnn.enabled
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
@@ -129,10 +134,9 @@ class _Snapshot:
         self._holders = [held for m in modules for held in (m._modules, m._parameters, m._buffers)]
         self._held = _values(self._holders)
         self._hooks = [held for m in modules for held in (m._forward_hooks, m._forward_pre_hooks)]
-        # Strides, bounds, modes: whatever is plain of a module's attributes.
-        plain = [
-            (m.__dict__, name) for m in modules for name in m.__dict__ if _is_plain_value(m, name)
-        ]
+        # Strides, bounds, modes: whatever can be compared of a module's attributes.
+        self._dicts = [module.__dict__ for module in modules]
+        plain = [(held, name) for held in self._dicts for name in held if _is_plain(held, name)]
         self._attributes = [partial(attributes.get, name) for attributes, name in plain]
         tensors = _values([held for m in modules for held in (m._parameters, m._buffers)])
         self._tensors: list[Tensor] = [tensor for tensor in tensors if tensor is not None]
@@ -146,11 +150,13 @@ class _Snapshot:
         )
         if self.usable:
             arrays = [(module, tensor.detach().numpy()) for module, tensor in folded]
-            self._samples = [
-                *(array.tobytes for module, array in arrays if isinstance(module, _NORMS)),
-                *(partial(array.item, place) for _, array in arrays for place in _sampled(array)),
-            ]
-            self._read = self._read_values()
+            norms = [array for module, array in arrays if isinstance(module, _NORMS)]
+            convs = [array for module, array in arrays if not isinstance(module, _NORMS)]
+            # Bytes: NaN is itself.
+            self._samples = [each.tobytes for each in (*norms, *chain(*map(_sampled, convs)))]
+            self._facts = self._read_facts()
+            self._values = [copy.copy(read()) for read in self._attributes]
+            self._bytes = [read() for read in self._samples]
 
     def holds(self, network: nn.Module) -> bool:
         """Whether it is the network, and nothing has changed."""
@@ -160,22 +166,33 @@ class _Snapshot:
             and len(held) == len(self._held)
             and all(map(operator.is_, held, self._held))
             and not any(self._hooks)
-            and self._read_values() == self._read
+            and self._read_facts() == self._facts
+            and [read() for read in self._attributes] == self._values
+            # Last: what has moved, as into shared memory, must not be read where it was.
+            and [read() for read in self._samples] == self._bytes
         )
 
-    def _read_values(self) -> list[Any]:
+    def _read_facts(self) -> list[Any]:
         # Versions count no changes through ``.data``, as moving averages of weights are taken.
         return [
             [(type(module), "forward" in module.__dict__) for module in self._modules],
             [(tensor.data_ptr(), tensor._version) for tensor in self._tensors],
-            [read() for read in self._samples],
-            [read() for read in self._attributes],
+            [*map(len, self._dicts)],
         ]
 
 
-def _is_plain_value(module: nn.Module, name: str) -> bool:
-    value = module.__dict__[name]
-    return isinstance(value, (bool, int, float, str, tuple)) and not name.startswith("_")
+def _is_plain(attributes: dict[str, Any], name: str) -> bool:
+    """Whether a public attribute holds what can be compared with a copy of itself."""
+    return not name.startswith("_") and _is_comparable(attributes[name])
+
+
+def _is_comparable(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_comparable, chain(value, value.values())))
+    if isinstance(value, (tuple, list, set)):
+        return all(map(_is_comparable, value))
+    plain = (bool, int, float, str, type(None), FunctionType, BuiltinFunctionType)
+    return isinstance(value, plain)
 
 
 def _own_tensors(module: nn.Module) -> list[Tensor]:
@@ -187,15 +204,23 @@ def _values(holders: Sequence[dict[str, Any]]) -> list[Any]:
     return [*chain.from_iterable(held.values() for held in holders)]
 
 
-def _sampled(array: np.ndarray) -> set[int]:
-    return {0, array.size // 2, array.size - 1}
+def _sampled(array: np.ndarray) -> list[np.ndarray]:
+    """The first number, the last, and one between them."""
+    places = {0, array.size // 2, array.size - 1}
+    found = [np.unravel_index(place, array.shape) for place in places]
+    return [array[tuple(slice(int(i), int(i) + 1) for i in place)] for place in found]
 
 
 def _fold(network: nn.Module, dtype: torch.dtype) -> nn.Module | None:
     """A network in the place of another one, for a precision; None where there is none."""
     # Generator of its own: a training's own must not be drawn from.
     generator = torch.Generator().manual_seed(0)
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.random.fork_rng(devices=[]),
+    ):
         image = torch.randn(1, 3, SIDE, SIDE, generator=generator)
         for activate in (True, False):
             try:
@@ -292,7 +317,10 @@ class _Activated(nn.Module):
     def __init__(self, conv: nn.Conv2d, activation: nn.Module | None) -> None:
         super().__init__()
         self.conv = conv
-        self.name, self.bounds = _ACTIVATIONS.get(type(activation), _NO_ACTIVATION)
+        self.name = "none" if activation is None else _ACTIVATIONS[type(activation)]
+        self.bounds = []
+        if isinstance(activation, nn.ReLU6):
+            self.bounds = [float(activation.min_val), float(activation.max_val)]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.convolve(images, self.conv.weight, self.conv.padding)

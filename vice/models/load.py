@@ -22,6 +22,7 @@ from vice.model_specs import (
 from vice.models.embeddings import set_width
 from vice.models.lab import LabEmbedder
 from vice.nearest import near_path
+from vice.paths import text_from_home
 
 
 def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Module:
@@ -53,6 +54,7 @@ def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Modul
         UserError: The text names nothing that can be loaded, or a part of it is empty.
     """
     refuse_empty(spec)
+    spec = text_from_home(spec)
     if spec == "lab":
         module: nn.Module = LabEmbedder()
     elif spec.startswith(("timm:", "random:timm:")) or names_code(spec):

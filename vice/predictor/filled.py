@@ -43,7 +43,7 @@ def filled(
         for tile in tiles:
             values[..., tile.rows, tile.columns] = tile.values
         return values
-    path = Path(from_home(out))
+    path = from_home(out)
     _check_place(path)
     remove_dead_parts(path.parent, path.name)
     part = part_of(path)

@@ -30,9 +30,8 @@ def fetch(name: str, revision: str | None = None, **more: Any) -> str:
     Raises:
         UserError: It cannot be had, or huggingface_hub is missing.
     """
-    name = str(from_home(name))
-    if Path(name).exists():
-        return name
+    if (folder := from_home(name)).exists():
+        return str(folder)
     files = [WEIGHTS_NAME, CARD_NAME, CARD_FILE]
     found: str = _asked(
         lambda hub: hub.snapshot_download(name, revision=revision, allow_patterns=files, **more),
@@ -56,7 +55,7 @@ def save(predictor: Any, folder: str | Path, name: str | None = None, **card: An
         UserError: Another kind of model, the folder cannot be written, or files in it are of
             somebody else or of the training of another model.
     """
-    checkpoint, target = predictor.checkpoint, Path(from_home(folder))
+    checkpoint, target = predictor.checkpoint, from_home(folder)
     if not isinstance(checkpoint.embedder, Embedder):
         raise UserError(
             f"{predictor.name} is no model of ViCE's own: save the file that it was loaded from"

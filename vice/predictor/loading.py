@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from vice.model_specs import refuse_empty
 from vice.models.checkpoint import Checkpoint, load_checkpoint
 from vice.models.load import load_extractor, names_a_run
-from vice.paths import from_home
+from vice.paths import text_from_home
 from vice.predictor.predictor import Predictor
 from vice.runtime.device_names import check_device
 
@@ -47,14 +48,13 @@ def load(
         >>> predictor.embed(photo).shape
         torch.Size([8, 48, 64])
     """
-    path = from_home(path)
     refuse_empty(str(path))
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)
-    spec = str(path)
+    spec = text_from_home(path) if isinstance(path, str) else os.fspath(path)
     if names_a_run(spec):
-        checkpoint = load_checkpoint(path, device=device)
+        checkpoint = load_checkpoint(spec, device=device)
         return Predictor(checkpoint, device, None, max_pixels, precision)
     found = Checkpoint(load_extractor(spec, device=str(device)))
     return Predictor(found, device, spec, max_pixels, precision)

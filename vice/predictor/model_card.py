@@ -218,7 +218,7 @@ def _parameters(checkpoint: Checkpoint) -> str:
 
 
 def _files(path: str | Path) -> list[Path]:
-    path = Path(from_home(path))
+    path = from_home(path)
     if not path.exists():
         near = near_path(path, "give a results.json, or the folder that holds it")
         raise UserError(f"{path} does not exist{near}")
