@@ -53,10 +53,10 @@ def test_values_are_pytorchs_and_gradients_too(
             found = results(conv, given)
             with plain():
                 wanted = results(conv, given)
-        assert torch.equal(found[0], wanted[0])
         assert [each.dtype for each in found] == [each.dtype for each in wanted]
-        for one, other in zip(found[1:], wanted[1:], strict=True):
-            # Sums of at most four gradients in bfloat16.
+        for one, other in zip(found, wanted, strict=True):
+            # Layout: of another one oneDNN adds up in another order. In bfloat16 gradients are sums
+            # of at most four.
             tolerance = 1e-6 if kind is None else 1e-2
             assert (one - other).norm() <= tolerance * other.norm()
 

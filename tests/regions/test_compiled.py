@@ -223,6 +223,18 @@ def test_signs_that_a_view_keeps_apart():
     assert pool_regions(cells, torch.zeros(1, 4, 4, dtype=torch.long)).vectors.item() == -1
 
 
+def test_zeros_without_memory_are_zeros():
+    ids = torch._efficientzerotensor((2, 4, 3), dtype=torch.int32, device="cpu")
+    assert index_regions(ids).counts.tolist() == [12, 12]
+    cells = leaf(torch.randn(2, 5, 2, 2))
+    for found in (
+        pool_regions(cells, torch.zeros(2, 4, 3).int()).vectors,
+        representative_regions(cells, torch.zeros(2, 4, 3).int(), torch.eye(5))[0].vectors,
+    ):
+        nothing = torch._efficientzerotensor((2, 5), dtype=torch.float32, device="cpu")
+        assert not torch.autograd.grad(found, cells, nothing)[0].any()
+
+
 def test_another_default_device_changes_nothing():
     cells, regions = torch.ones(2, 3, 4, 4), torch.zeros(2, 8, 8, dtype=torch.long)
     numbered = index_regions(regions)

@@ -58,7 +58,7 @@ def number_pixels(ids: Tensor, bound: int) -> tuple[Tensor, Tensor, Tensor] | No
     functions = library() if ids.device.type == "cpu" and type(ids) is Tensor else None
     if functions is None:
         return None
-    given = ids.int().contiguous()
+    given = _in_order(ids.int())
     counts = torch.zeros(len(ids) * bound, dtype=torch.int64, device="cpu")
     sizes = [ctypes.c_int64(size) for size in (*ids.shape, bound)]
     functions.count_pixels(_pointer(given), *sizes, _pointer(counts))
@@ -177,7 +177,8 @@ def _cells(embeddings: Tensor) -> Tensor:
 
 
 def _in_order(values: Tensor) -> Tensor:
-    """Row-major, and with the signs that memory holds."""
+    """Row-major, with the signs that memory holds, and in memory: zeros may have none."""
+    values = values.clone() if values._is_zerotensor() else values
     return values.resolve_neg().contiguous()
 
 
