@@ -78,7 +78,10 @@ def test_images_and_labels_that_hold_something_else_are_named(make_folder, tmp_p
     assert first.startswith(f"{name} ({role}) differ: ")
 
 
-@pytest.mark.parametrize("kind", ["linear", "clusters", "finetune"])
+@pytest.mark.parametrize(
+    "kind",
+    ["linear", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("clusters", "finetune"))],
+)
 def test_weights_that_were_scored_in_the_end_are_compared(make_folder, tmp_path, monkeypatch, kind):
     """Code may give others than those that were verified; here scores do not show it."""
     (tmp_path / "wavering.py").write_text(

@@ -126,7 +126,9 @@ def test_files_that_run_out_end_a_training_that_says_so(images, tmp_path):
     assert "ulimit -n" in last and "config.DATA.NUM_DATALOADER_WORKERS" in last
 
 
-@pytest.mark.parametrize("harms", ["abort:1:0", "abort:0:0,abort:1:0"])
+@pytest.mark.parametrize(
+    "harms", ["abort:1:0", pytest.param("abort:0:0,abort:1:0", marks=pytest.mark.slow)]
+)
 def test_a_rank_that_aborts_after_its_work_has_done_it(images, tmp_path, harms):
     done = run_faulty(harms, overrides(images, tmp_path / "out", *TWO), real_spawn=True)
     assert done.returncode == 0, done.stderr[-3000:]
