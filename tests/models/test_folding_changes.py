@@ -102,11 +102,11 @@ class Scaled(nn.Sequential):
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__(*layers)
-        self.given, self.named, self.after = [1.0], {"gain": 1.0}, torch.abs
+        self.given, self.named, self.after = [[1.0]], {"gain": 1.0}, torch.abs
         self.factor = None
 
     def forward(self, given: Tensor) -> Tensor:
-        factor = self.given[0] * self.named["gain"] * (self.factor or 1)
+        factor = self.given[0][0] * self.named["gain"] * (self.factor or 1)
         found: Tensor = self.after(super().forward(given) * factor)
         return found * getattr(self, "more", 1)
 
@@ -116,7 +116,7 @@ def none_becomes_a_number(network: Scaled) -> None:
 
 
 def list_in_place(network: Scaled) -> None:
-    network.given[0] = 3.0
+    network.given[0][0] = 3.0
 
 
 def dictionary_in_place(network: Scaled) -> None:

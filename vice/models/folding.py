@@ -155,7 +155,7 @@ class _Snapshot:
             # Bytes: NaN is itself.
             self._samples = [each.tobytes for each in (*norms, *chain(*map(_sampled, convs)))]
             self._facts = self._read_facts()
-            self._values = [copy.copy(read()) for read in self._attributes]
+            self._values = [copy.deepcopy(read()) for read in self._attributes]
             self._bytes = [read() for read in self._samples]
 
     def holds(self, network: nn.Module) -> bool:
