@@ -122,6 +122,8 @@ def test_any_other_place_is_the_one_that_is_named(name, kind, run_dir, here):
     assert (there / "graph").exists() == (name == "a:~")
     assert list(here.iterdir()) == [there]
     assert not list((here.parent / "home").iterdir())
+    if kind is Path:
+        assert vice.load(kind(name), device="cpu").checkpoint.path.parent == Path(name)
     if kind is not Named:
         Image.new("RGB", (9, 8)).save(there / "a.png")
         assert predictor.embed(kind(f"{name}/a.png")).shape[1:] == (8, 9)

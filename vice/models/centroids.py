@@ -125,7 +125,7 @@ class Centroids:
             UserError: The file is missing, damaged, or was not written by `save`.
         """
         path = from_home(path)
-        if not Path(path).is_file():
+        if not path.is_file():
             near = near_path(path, "fit one with tools/eval_cluster.py")
             raise UserError(f"{path}: no such centroid file{near}")
         meta, tensors = read_safetensors(path)

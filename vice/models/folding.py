@@ -136,8 +136,12 @@ class _Snapshot:
         self._hooks = [held for m in modules for held in (m._forward_hooks, m._forward_pre_hooks)]
         # Strides, bounds, modes: whatever can be compared of a module's attributes.
         self._dicts = [module.__dict__ for module in modules]
-        plain = [(held, name) for held in self._dicts for name in held if _is_plain(held, name)]
-        self._attributes = [partial(attributes.get, name) for attributes, name in plain]
+        self._attributes = [
+            partial(held.get, name)
+            for held in self._dicts
+            for name, value in held.items()
+            if not name.startswith("_") and _is_comparable(value)
+        ]
         tensors = _values([held for m in modules for held in (m._parameters, m._buffers)])
         self._tensors: list[Tensor] = [tensor for tensor in tensors if tensor is not None]
         folded = [(m, t) for m in modules if isinstance(m, _FOLDED) for t in _own_tensors(m)]
@@ -155,7 +159,7 @@ class _Snapshot:
             # Bytes: NaN is itself.
             self._samples = [each.tobytes for each in (*norms, *chain(*map(_sampled, convs)))]
             self._facts = self._read_facts()
-            self._values = [copy.deepcopy(read()) for read in self._attributes]
+            self._plain_values = [copy.deepcopy(read()) for read in self._attributes]
             self._bytes = [read() for read in self._samples]
 
     def holds(self, network: nn.Module) -> bool:
@@ -167,7 +171,7 @@ class _Snapshot:
             and all(map(operator.is_, held, self._held))
             and not any(self._hooks)
             and self._read_facts() == self._facts
-            and [read() for read in self._attributes] == self._values
+            and [read() for read in self._attributes] == self._plain_values
             # Last: what has moved, as into shared memory, must not be read where it was.
             and [read() for read in self._samples] == self._bytes
         )
@@ -181,12 +185,8 @@ class _Snapshot:
         ]
 
 
-def _is_plain(attributes: dict[str, Any], name: str) -> bool:
-    """Whether a public attribute holds what can be compared with a copy of itself."""
-    return not name.startswith("_") and _is_comparable(attributes[name])
-
-
 def _is_comparable(value: Any) -> bool:
+    """Whether it can be compared with a copy of itself, whatever it holds."""
     if isinstance(value, dict):
         return all(map(_is_comparable, chain(value, value.values())))
     if isinstance(value, (tuple, list, set)):

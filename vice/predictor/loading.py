@@ -54,7 +54,7 @@ def load(
     check_device(device)
     spec = text_from_home(path) if isinstance(path, str) else os.fspath(path)
     if names_a_run(spec):
-        checkpoint = load_checkpoint(spec, device=device)
+        checkpoint = load_checkpoint(Path(spec), device=device)
         return Predictor(checkpoint, device, None, max_pixels, precision)
     found = Checkpoint(load_extractor(spec, device=str(device)))
     return Predictor(found, device, spec, max_pixels, precision)

@@ -12,7 +12,6 @@ import numpy as np
 
 from vice.errors import UserError
 from vice.images import list_images
-from vice.paths import from_home
 
 _THREADS = 2
 
@@ -24,7 +23,7 @@ def sources(images: Any) -> Iterable[Any]:
         UserError: It is one image, or the folder has none.
     """
     if isinstance(images, str | Path):
-        return list_images(from_home(images))
+        return list_images(images)
     if hasattr(images, "getexif") or getattr(images, "ndim", 4) < 4:
         raise UserError("one image was given where several are expected: give [image]")
     return images
