@@ -63,6 +63,12 @@ REFUSED = {
     "eval-linear lab --dataset SET --out mine": "mine/results.json holds something else",
     "score-masks photos --dataset SET --out mine": "mine/results.json holds something else",
     "train foldr": "no config 'foldr'; did you mean folder?",
+    **{
+        f"{line} --epochs 4": "unrecognized arguments: --epochs 4; options of a config are KEY=VALUE"
+        for line in ("train folder", "reproduce main")
+    },
+    "demo --epochs=4": "--epochs=4; options of a config are KEY=VALUE",
+    "cache-superpixels config=vice/folder --cells=4": "options of a config are KEY=VALUE",
     "train --images fotos": "fotos: no such folder or image list; did you mean photos?",
     "train --images photos --out file": "--out=file:",
     "train --resume --out outputs/rum": "no such run folder; did you mean outputs/run?",

@@ -12,7 +12,7 @@ Examples:
 import os
 from pathlib import Path
 
-from vice.cli import Parser, run, show, whole
+from vice.cli import IN_CONFIG, Parser, run, show, whole
 from vice.errors import UserError
 from vice.names import printable
 from vice.paths import check_config
@@ -22,7 +22,7 @@ KEPT = "maps that are made stay, and the same command goes on"
 
 
 def main() -> int:
-    parser = Parser(description=__doc__)
+    parser = Parser(description=__doc__, otherwise=IN_CONFIG)
     number = os.environ.get("SLURM_ARRAY_TASK_ID", "0")
     count = os.environ.get("SLURM_ARRAY_TASK_COUNT", "1")
     parser.add_argument("overrides", nargs="+", metavar="config=NAME KEY=VALUE")

@@ -9,7 +9,7 @@ Examples:
 import argparse
 from pathlib import Path
 
-from vice.cli import Parser, run, show
+from vice.cli import IN_CONFIG, Parser, run, show
 from vice.images import list_images
 from vice.parts import check_packages, check_part
 from vice.paths import typed_path
@@ -22,7 +22,7 @@ KEPT = "what is done stays, and the same command goes on"
 
 
 def parse() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
+    parser = Parser(description=__doc__, otherwise=IN_CONFIG)
     parser.add_argument(
         "--out",
         type=typed_path,

@@ -19,7 +19,7 @@ Examples:
 import argparse
 from pathlib import Path
 
-from vice.cli import Parser, run, share, show, whole
+from vice.cli import IN_CONFIG, Parser, run, share, show, whole
 from vice.datasets import DATASETS, open_dataset
 from vice.experiments.reproduce.overrides import check_overrides
 from vice.experiments.reproduce.plan import ReproducePlan, parse_datasets
@@ -42,7 +42,7 @@ KEPT = "rows that are done stay, and the same command goes on"
 
 
 def parse() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
+    parser = Parser(description=__doc__, otherwise=IN_CONFIG)
     add = parser.add_argument
     add("table", nargs="?", help="name of a table, see --list")
     add("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of every training")

@@ -32,6 +32,8 @@ LINE, CLOCK = "%(asctime)s %(message)s", "%H:%M:%S"
 OPTIONS = {"num_workers": "--workers", "sole_writer.folder": "--out"}
 #: What a command that is stopped leaves where it writes its results at the end, as for `run`.
 RESULTS_KEPT = "earlier results are as they were; the same command begins again"
+#: For `Parser`: where options of a training are given, none of which is one of its own command.
+IN_CONFIG = "options of a config are KEY=VALUE: vice train CONFIG --options lists them"
 #: What argparse says of a value that is none of those that an option takes.
 _CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)")
 #: Modules that end the process themselves.
@@ -176,9 +178,12 @@ class Parser(argparse.ArgumentParser):
 
     An option that takes one value and is given twice is an error; of one that takes several, those
     of all its occurrences count.
+
+    Args:
+        otherwise: What is said of an option that is unknown, and not much like one that is known.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, otherwise: str = "", **options: Any) -> None:
         # Line breaks of descriptions and examples stay.
         common = {"formatter_class": argparse.RawDescriptionHelpFormatter}
         super().__init__(*args, **common | ({"prog": program} if program else {}) | options)
@@ -186,6 +191,7 @@ class Parser(argparse.ArgumentParser):
         self.register("action", "store", _Store)
         self.given: set[str] = set()
         self.words: list[str] = []
+        self.otherwise = otherwise
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As of `argparse`; what an earlier call was given does not count."""
@@ -223,7 +229,7 @@ class Parser(argparse.ArgumentParser):
         known = self._option_string_actions
         unknown = [word.partition("=")[0] for word in self.words if word.startswith("--")]
         unknown = [word for word in unknown if not any(each.startswith(word) for each in known)]
-        return did_you_mean(unknown[0], known) if unknown else ""
+        return did_you_mean(unknown[0], known, self.otherwise) if unknown else ""
 
 
 class _Store(argparse._StoreAction):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from vice.cli import Parser, show, whole
+from vice.cli import IN_CONFIG, Parser, show, whole
 from vice.errors import UserError
 from vice.images import ImageReading, list_images
 from vice.images.reading_options import asked_reading
@@ -206,6 +206,7 @@ def _parse() -> argparse.Namespace:
         description="Trains on a folder of images, or by a named config.",
         usage="vice train [CONFIG] [--images PATH ...] [--out DIR] [--resume] [KEY=VALUE ...]",
         epilog=EXAMPLE,
+        otherwise=IN_CONFIG,
     )
     add = parser.add_argument
     add("words", nargs="*", metavar="CONFIG KEY=VALUE", help="a config (folder), and its options")
