@@ -77,13 +77,19 @@ def tool(name: str) -> Path:
     raise UserError(f"no {name} beside {package}; install ViCE from its wheel or a checkout")
 
 
-def check_there(path: str | Path, option: str = "", what: str = "file or folder") -> None:
+def check_there(
+    path: str | Path,
+    option: str = "",
+    what: str = "file or folder",
+    otherwise: str = "check the path",
+) -> None:
     """Sees whether what somebody names is there.
 
     Args:
         path: What was typed.
         option: What stands before it in the message, such as ``"--lists: "``.
         what: What it should be.
+        otherwise: What to say where nothing is like it.
 
     Raises:
         UserError: It is not there; names what lies nearby under a similar name.
@@ -91,7 +97,7 @@ def check_there(path: str | Path, option: str = "", what: str = "file or folder"
     # Path length: os.path has an answer for names too long for the disk, too; Path raises.
     if not os.path.exists(path):
         shown = str(path) or "an empty name"
-        raise UserError(f"{option}{shown}: no such {what}{near_path(path, 'check the path')}")
+        raise UserError(f"{option}{shown}: no such {what}{near_path(path, otherwise)}")
 
 
 def check_experiment(name: str) -> None:

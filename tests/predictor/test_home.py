@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.models import resnet18
 
 import vice
 from vice.datasets import open_dataset
 from vice.export.write import export_graph
 from vice.images import list_images
+from vice.models.building import build_embedder
 from vice.models.centroids import Centroids
 from vice.models.checkpoint import load_checkpoint, load_embedder, save_run
 from vice.models.load import load_extractor
@@ -61,6 +63,13 @@ def run(predictor, place):
     save_run(place, predictor.checkpoint.embedder, predictor.checkpoint.concepts, {})
 
 
+def initial(predictor, place):
+    predictor.save_pretrained(place)
+    file = f"{place}/backbone.pth"
+    torch.save(resnet18().state_dict(), Path(file).expanduser())
+    assert build_embedder("resnet18", weights=file).weight_source
+
+
 def labelled(_, place):
     home = Path(place).expanduser()
     for kind in ("images", "labels"):
@@ -77,7 +86,18 @@ def listed(_, place):
     assert list_images(place) == [home / "a.png"]
 
 
-DOORS = [centroids, saved, written, exported, photograph, photographs, run, labelled, listed]
+DOORS = [
+    centroids,
+    saved,
+    written,
+    exported,
+    photograph,
+    photographs,
+    run,
+    labelled,
+    listed,
+    initial,
+]
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 #: Suffix of concepts that have names, and of those that k-means fitted.
 NAMED, FITTED = ".json", ".safetensors"
+#: Said where they are not there: no command writes what is named on the page.
+DOWNLOADED = "the page that vice explore wrote downloads concepts.json, once opened in a browser"
 
 #: How many reasons are shown of images that could not be read.
 REASONS = 20
@@ -197,7 +199,7 @@ def check_concepts(path: Path) -> None:
     Raises:
         UserError: It does not exist, or is of another kind.
     """
-    check_there(path, "--concepts: ", "file")
+    check_there(path, "--concepts: ", "file", DOWNLOADED)
     if path.suffix.lower() not in (NAMED, FITTED):
         raise UserError(
             f"{path}: concepts are a concepts.json of vice explore, or the concepts.safetensors "

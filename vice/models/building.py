@@ -24,6 +24,7 @@ from vice.models.shallow import ShallowFeatures
 from vice.models.timm_backbones import TimmTransformer, timm_features
 from vice.models.weight_files import holds_weights
 from vice.nearest import did_you_mean
+from vice.paths import text_from_home
 
 #: Beyond what any network gives a pixel, and less than what memory has no place for.
 MOST_DIMENSIONS = 2**16
@@ -58,6 +59,7 @@ def build_embedder(
             decoder cannot work with.
     """
     check_decoder(decoder)
+    weights = text_from_home(weights) if isinstance(weights, str) else weights
     if not 1 <= dim <= MOST_DIMENSIONS:
         raise UserError(f"the embedding has 1 to {MOST_DIMENSIONS:,} dimensions, not {dim}")
     if padding not in PADDINGS:
