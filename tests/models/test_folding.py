@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.helpers.variations import variations
 from tests.models.folding_networks import distance, images, norms, small, stirred
 from vice.models import build_embedder
 from vice.models.folding import Folding
@@ -184,10 +186,13 @@ class Copies(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, nn.SiLU, None])
-@pytest.mark.parametrize("groups", [1, 6])
-@pytest.mark.parametrize("stride", [1, 2, 3, (2, 1)])
-@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, (3, 5), (7, 2)])
+KERNELS, STRIDES = (1, 2, 3, 4, 5, (3, 5), (7, 2)), (1, 2, 3, (2, 1))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "groups", "activation"),
+    variations(product(KERNELS, STRIDES, (1, 6), (nn.ReLU, nn.ReLU6, nn.SiLU, None)), 5),
+)
 def test_padding_that_is_wider_behind_the_image(kernel, stride, groups, activation) -> None:
     layers = pytest.importorskip("timm.layers")
     conv = layers.Conv2dSame(6, 12, kernel, stride, groups=groups)

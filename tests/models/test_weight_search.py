@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tests.helpers import weight_layouts as layouts
+from tests.helpers.variations import variations
 from vice.errors import UserError
 from vice.models import build_embedder
 from vice.models.load import load_extractor
@@ -103,7 +104,7 @@ def test_lukemelas_efficientnet_gives_what_the_original_gives(tmp_path):
         load_extractor(f"timm:efficientnet_lite0@{tmp_path / 'w.pth'}")
 
 
-@pytest.mark.parametrize("wrapper", layouts.WRAPPERS)
+@pytest.mark.parametrize("wrapper", variations(layouts.WRAPPERS, 3))
 def test_all_doors_choose_the_same_weights(wrapper, tmp_path, caplog):
     state = layouts.resnet18()
     rest = layouts.other(state)

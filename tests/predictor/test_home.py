@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from torchvision.models import resnet18
 
 import vice
+from tests.helpers.variations import variations
 from vice.datasets import open_dataset
 from vice.export.write import export_graph
 from vice.images import list_images
@@ -127,8 +129,9 @@ class Named:
         return self.name
 
 
-@pytest.mark.parametrize("kind", [str, Path, Named])
-@pytest.mark.parametrize("name", ["a:~", "k=~root", "./~", "a~b"])
+@pytest.mark.parametrize(
+    ("name", "kind"), variations(product(("a:~", "k=~root", "./~", "a~b"), (str, Path, Named)), 2)
+)
 def test_any_other_place_is_the_one_that_is_named(name, kind, run_dir, here):
     predictor = vice.load(run_dir, device="cpu")
     predictor.save_pretrained(kind(name))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import vice
+from tests.helpers.variations import variations
 from vice.errors import UserError
 from vice.models import build_embedder
 from vice.models.checkpoint import Checkpoint
@@ -26,7 +27,9 @@ def _predictor(embedder, name):
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize(("name", "steps"), [("bfloat16", 2**-8), ("float16", 2**-11)])
+@pytest.mark.parametrize(
+    ("name", "steps"), variations([("bfloat16", 2**-8), ("float16", 2**-11)], 2)
+)
 def test_vectors_differ_by_rounding(embedder, rng, name, steps):
     image = rng.integers(0, 256, (96, 112, 3), np.uint8)
     half, plain = _predictor(embedder, name), Predictor(Checkpoint(embedder))

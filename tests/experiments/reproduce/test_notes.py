@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from itertools import product
 
 import pytest
+
+from tests.helpers.variations import variations
 
 pytest.importorskip("vissl")
 
@@ -81,9 +84,12 @@ def test_evaluations_are_asked_for_what_is_told(name, scale, stripes, tmp_path, 
             assert told(lines, label, row.name) == {"images": images}
 
 
-@pytest.mark.parametrize("given", [(), ("config.OPTIMIZER.num_epochs=3",)])
-@pytest.mark.parametrize("scale", ["tiny", pytest.param("small", marks=pytest.mark.slow), "quick"])
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(
+    ("name", "scale", "given"),
+    variations(
+        product(ROWS, ("tiny", "small", "quick"), [(), ("config.OPTIMIZER.num_epochs=3",)]), 5
+    ),
+)
 def test_trainings_are_asked_for_what_is_told(name, scale, given, tmp_path):
     table = load_table(name)
     rows = tuple(row for row in table.rows if row.name in ROWS[name])

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.helpers.canary import CANARIES, leaks
 from tests.helpers.forked import ROOT, Forked
+from tests.helpers.variations import variations
 from vice.errors import UserError
 from vice.experiments.repeat import repeat
 from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
@@ -26,7 +27,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", variations(CASES, 3))
 def test_a_results_directory_is_enough_to_take_it_again(make_folder, tmp_path, monkeypatch, kind):
     for name, value in CANARIES.items():
         monkeypatch.setenv(name, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from tests.helpers.processes import ROOT, free_ports, launch
+from tests.helpers.variations import variations
 from tests.hostile.judge import snapshot
 from vice.errors import UserError
 from vice.evaluation.options import percent
@@ -60,8 +62,7 @@ def whiten(root, split, stem):
     return path
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "split"), variations(product(WAYS, ("train", "val")), 3))
 def test_one_pixel_of_one_image_is_named_and_earlier_results_stay(
     way, split, make_folder, tmp_path
 ):
