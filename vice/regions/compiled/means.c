@@ -1,5 +1,5 @@
 /* Means of upsampled embeddings over regions, on a CPU. */
-#include "blocks.h"
+#include "space.h"
 
 static const float ones[ABREAST] = {1, 1, 1, 1};
 

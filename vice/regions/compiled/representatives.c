@@ -1,5 +1,5 @@
 /* Representatives of regions, on a CPU. */
-#include "blocks.h"
+#include "space.h"
 
 /* The block of one pixel. */
 static Block block_of(const Batch *batch, int64_t pixel) {
