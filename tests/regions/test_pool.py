@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.conftest import ragged_regions
 from tests.helpers import oracles
 from vice.experiments.benchmark.pooling import region_sum, upsample
-from vice.regions import index_regions, pool_regions
+from vice.regions import index_regions, pool_regions, representative_regions
 
 pytestmark = pytest.mark.usefixtures("path")
 
@@ -155,3 +155,31 @@ def test_wrong_arguments():
         pool_regions(torch.zeros(2, 1, 1, 1), torch.zeros(1, 1, 1))
     with pytest.raises(ValueError, match=r"regions must be \(B, h, w\)"):
         index_regions(torch.zeros(3, 3))
+
+
+EMPTY = [((0, 4, 3, 3), (0, 9, 9)), ((2, 0, 3, 3), (2, 9, 9)), ((2, 4, 0, 3), (2, 9, 9)),
+         ((2, 4, 3), (2, 9, 9)), ((2, 4, 3, 3), (2, 0, 9)), ((2, 4, 3, 3), (2, 9, 0))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("embeddings", "regions"), EMPTY)
+def test_nothing_to_pool_is_said(embeddings, regions):
+    maps = torch.zeros(regions, dtype=torch.long)
+    for pool in (pool_regions, lambda *both: representative_regions(*both, torch.eye(4))):
+        with pytest.raises(ValueError, match=r"must be \(B, D, h', w'\)"):
+            pool(torch.randn(embeddings), maps)
+
+
+KINDS = (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, torch.float32, torch.uint64])
+def test_ids_are_integers_of_any_width(kind, rng):
+    ids = torch.from_numpy(rng.integers(0, 100, (2, 9, 9)))
+    embeddings = torch.randn(2, 4, 3, 3)
+    if kind not in KINDS:
+        with pytest.raises(ValueError, match="regions must be integers"):
+            pool_regions(embeddings, ids.to(kind))
+        return
+    expected = pool_regions(embeddings, ids)
+    for got, wanted in zip(pool_regions(embeddings, ids.to(kind)), expected, strict=True):
+        assert torch.equal(got, wanted)

@@ -106,7 +106,7 @@ def test_gradient_of_coherence_is_finite_at_the_representative(rng, gradient):
     embeddings = torch.from_numpy(rng.normal(size=(1, 3, 2, 2))).requires_grad_()
     prototypes = torch.eye(3, dtype=torch.float64)
     _, coherence = representative_regions(
-        embeddings, torch.zeros(1, 6, 6), prototypes, coherence_gradient=gradient
+        embeddings, torch.zeros(1, 6, 6, dtype=torch.long), prototypes, coherence_gradient=gradient
     )
     coherence.sum().backward()
     assert bool(torch.isfinite(embeddings.grad).all())
@@ -220,3 +220,11 @@ def test_zeros_and_no_region_at_all():
     assert pooled.index.tolist() == [[1, 65535]]
     (pooled.vectors.sum() + coherence.sum()).backward()
     assert torch.isfinite(embeddings.grad).all() and float(coherence.detach()) == 0
+
+
+@pytest.mark.parametrize("prototypes", [(0, 4), (3, 5), (4,)])
+def test_prototypes_have_the_embeddings_width(prototypes):
+    with pytest.raises(ValueError, match=r"prototypes must be \(K, 4\)"):
+        representative_regions(
+            torch.randn(1, 4, 3, 3), torch.zeros(1, 9, 9, dtype=torch.long), torch.randn(prototypes)
+        )

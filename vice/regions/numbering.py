@@ -9,6 +9,9 @@ from torch import Tensor
 
 from vice.regions.compiled import number_pixels
 
+_SIGNED = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_UNSIGNED = (torch.uint16, torch.uint32)
+
 
 class RegionIndex(NamedTuple):
     """Which region each pixel belongs to, with the regions numbered 0..R-1 over all maps.
@@ -44,12 +47,16 @@ def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionInde
         The numbering; R = 0 when no pixel has a region.
 
     Raises:
-        ValueError: An id is not below ``num_regions``.
+        ValueError: An id is not below ``num_regions``, or these are no maps of integers.
     """
     if regions.dim() != 3:
         raise ValueError(f"regions must be (B, h, w), not {tuple(regions.shape)}")
+    if regions.dtype not in (*_SIGNED, *_UNSIGNED):
+        raise ValueError(f"regions must be integers of at most 64 bits, not {regions.dtype}")
     maps = regions.shape[0]
     ids = regions.reshape(maps, regions.shape[1] * regions.shape[2])
+    # PyTorch has hardly any operators for the wider unsigned types.
+    ids = ids.long() if ids.dtype in _UNSIGNED else ids
     largest = int(ids.max()) if ids.numel() else -1
     bound = max(largest + 1, 1) if num_regions is None else num_regions
     if largest >= bound:
@@ -80,6 +87,12 @@ def _numbered(
     embeddings: Tensor, regions: Tensor | RegionIndex, num_regions: int | None
 ) -> RegionIndex:
     maps = regions.shape[0] if isinstance(regions, Tensor) else regions.maps
+    size = tuple(regions.shape[1:]) if isinstance(regions, Tensor) else regions.size
+    if embeddings.dim() != 4 or 0 in (*embeddings.shape, *size):
+        raise ValueError(
+            f"embeddings must be (B, D, h', w') and regions (B, h, w), with nothing that is 0, not "
+            f"{tuple(embeddings.shape)} and {(maps, *size)}"
+        )
     if embeddings.shape[0] != maps:
         raise ValueError(
             f"{embeddings.shape[0]} embeddings but {maps} region maps: one map for each embedding "

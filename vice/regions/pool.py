@@ -67,7 +67,8 @@ def pool_regions(
         and bfloat16 are pooled, and returned, in float32.
 
     Raises:
-        ValueError: Unknown mode, batch sizes that differ, or an id outside ``num_regions``.
+        ValueError: Unknown mode, batch sizes that differ, no integers or no pixels, or an id
+            outside ``num_regions``.
 
     Example:
         Two pixels, (3, 0) and (0, 4), make one region, of id 7:
@@ -158,14 +159,19 @@ def representative_regions(
         Between equal scores the first pixel in scan order wins.
 
     Raises:
-        ValueError: Batch sizes that differ, an id outside ``num_regions``, or an unknown
-            ``coherence_gradient``.
+        ValueError: Batch sizes that differ, no integers or no pixels, an id outside
+            ``num_regions``, prototypes that do not fit, or an unknown ``coherence_gradient``.
     """
     if coherence_gradient not in COHERENCE_GRADIENTS:
         raise ValueError(
             f"coherence_gradient must be one of {COHERENCE_GRADIENTS}, not {coherence_gradient!r}"
         )
     numbered = _numbered(embeddings, regions, num_regions)
+    if prototypes.dim() != 2 or not len(prototypes) or prototypes.shape[1] != embeddings.shape[1]:
+        raise ValueError(
+            f"prototypes must be (K, {embeddings.shape[1]}) with K of at least 1, not "
+            f"{tuple(prototypes.shape)}"
+        )
     options = {"align_corners": align_corners, "through": coherence_gradient == "through"}
     with torch.autocast(embeddings.device.type, enabled=False):
         vectors, coherence = region_representatives(
