@@ -90,10 +90,18 @@ def test_the_option_of_an_empty_path_is_named(capsys, monkeypatch):
 def test_a_config_of_the_folder_that_a_command_is_called_in_is_one(tmp_path, monkeypatch):
     (tmp_path / "configs" / "config" / "vice").mkdir(parents=True)
     (tmp_path / "configs" / "config" / "vice" / "own.yaml").touch()
-    with pytest.raises(UserError, match="no config 'own'"):
+    with pytest.raises(UserError, match="no config 'vice/own'"):
         paths.check_config(["config=vice/own"])
     monkeypatch.chdir(tmp_path)
     paths.check_config(["config=vice/own"])
+    with pytest.raises(UserError, match=r"no config 'owm'; did you mean own\?"):
+        paths.check_experiment("vice/owm")
+
+
+@pytest.mark.parametrize("typed", ["coco_highres", "vice/coco_higres"])
+def test_a_config_that_is_offered_can_be_typed_as_it_is_offered(typed):
+    with pytest.raises(UserError, match=f"no config '{typed}'; did you mean vice/coco_highres"):
+        paths.check_config([f"config={typed}"])
 
 
 @pytest.mark.parametrize("name", ["/a/mine", "/a/mine.yaml", "~/mine", "mine.yaml", "../mine.yml"])

@@ -12,7 +12,8 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_ESCAPED = re.compile(r"[\udc80-\udcff]")
+#: What Python has for a byte that is no UTF-8.
+ESCAPED = re.compile(r"[\udc80-\udcff]")
 _MADE_WITH = re.compile("[\u200c\u200d\U000e0020-\U000e007f]")
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -53,7 +54,7 @@ def printable(name: str) -> str:
 def _shown(character: str) -> str:
     if character.isprintable() or unicodedata.category(character) == "Zs" or _is_new(character):
         return character
-    if _ESCAPED.match(character):
+    if ESCAPED.match(character):
         return f"\\x{ord(character) - 0xDC00:02x}"
     # Joiners and tags are what some scripts, emoji and flags are made with.
     if _MADE_WITH.match(character):

@@ -100,8 +100,12 @@ def check_there(
         raise UserError(f"{option}{shown}: no such {what}{near_path(path, otherwise)}")
 
 
-def check_experiment(name: str) -> None:
+def check_experiment(name: str, folder: str = "") -> None:
     """Sees whether ``config=NAME`` names an experiment.
+
+    Args:
+        name: With its folder, ``vice/folder``.
+        folder: What stands before names that are offered, where it has to be typed as well.
 
     Raises:
         UserError: It does not; names a similar one, or all.
@@ -110,17 +114,22 @@ def check_experiment(name: str) -> None:
     place = os.path.join("configs", "config")
     if os.path.isabs(name) or name.startswith("~") or name.endswith((".yaml", ".yml")):
         meant = "/".join(Path(os.path.splitext(name)[0]).parts[-2:])
-        remedy = f"put it into {place} of the folder that you call from, and give its name there"
+        remedy = (
+            f"put it into {place}/vice of the folder that you call from, and give its name there"
+        )
         raise UserError(
             f"config={name}: a config is given by its name, without folder and ending: "
             + (f"config={meant}" if meant in experiment_names() else remedy)
         )
     own = os.path.isfile(os.path.join(place, f"{name}.yaml"))
     if name not in experiment_names() and not own:
-        known = [each.removeprefix("vice/") for each in experiment_names()]
-        short = name.removeprefix("vice/")
-        near = did_you_mean(short, known, f"choose one of {', '.join(known)}")
-        raise UserError(f"no config {short!r}{near}")
+        # VISSL looks for one of the user's own there.
+        owns = sorted(f"vice/{file.stem}" for file in Path(place, "vice").glob("*.yaml"))
+        names = dict.fromkeys([*experiment_names(), *owns])
+        known = [folder + each.removeprefix("vice/") for each in names]
+        typed = folder + name.removeprefix("vice/")
+        near = did_you_mean(typed, known, f"choose one of {', '.join(known)}")
+        raise UserError(f"no config {(name if folder else typed)!r}{near}")
 
 
 def check_config(overrides: Iterable[str]) -> None:
@@ -131,7 +140,7 @@ def check_config(overrides: Iterable[str]) -> None:
     """
     for text in overrides:
         if text.startswith("config="):
-            check_experiment(text.removeprefix("config="))
+            check_experiment(text.removeprefix("config="), "vice/")
 
 
 def typed_path(text: str) -> Path:

@@ -122,7 +122,11 @@ def test_odd_file_names_lead_from_the_table_back_to_the_files(predictor, concept
     for image in images:
         assert MasksByImage(masks).read(image).shape == (24, 32)
     assert export_masks(out, tmp_path / "51", "fiftyone") == "5 masks, 5 images"
-    export_masks(out, tmp_path / "coco", "coco")
+    said = "images are named as they were given; names of 1 are no UTF-8"
+    assert said in export_masks(out, tmp_path / "coco", "coco")
+    assert said in export_masks(out, tmp_path / "studio", "labelstudio")
+    tasks = json.loads((tmp_path / "studio" / "tasks.json").read_text())
+    assert [Path(each["data"]["image"]) for each in tasks] == images
     named = json.loads((tmp_path / "coco" / "annotations.json").read_text())["images"]
     assert [Path(each["file_name"]) for each in named] == images
     with pytest.raises(UserError, match="CVAT's format cannot hold the file name"):

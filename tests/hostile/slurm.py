@@ -29,8 +29,13 @@ echo "sbatch: error: invalid partition specified: nowhere" >&2
 exit 1
 """
 SILENT = "#!/bin/sh\nexit 1\n"
+UNREACHED = """#!/bin/sh
+echo "sbatch: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host" >&2
+exit 1
+"""
 STRANGE = "#!/bin/sh\necho 'no number here'\n"
-BASE = ("config.SLURM.USE_SLURM=true", "config.SLURM.PARTITION=gpu", "config.SLURM.MEM_GB=4")
+BASE = ("config.SLURM.USE_SLURM=true", "config.SLURM.PARTITION=gpu", "config.SLURM.MEM_GB=4",
+        "config.MACHINE.DEVICE=cpu")  # fmt: skip
 
 
 def _submission(
@@ -92,6 +97,8 @@ _WORKED: dict[str, list[str]] = {
     **{f"quotes-in-{key.lower()}": _text(key, "a\"b'c\\") for key in ("NAME", "COMMENT")},
     "more-options": ["+config.SLURM.ADDITIONAL_PARAMETERS.qos=high"],
     "shell-in-more": [f"+config.SLURM.ADDITIONAL_PARAMETERS.qos='$(touch {MARKER})'"],
+    "more-without-plus": [f"{_MORE}.gres=gpu:a100:4"],
+    "more-as-a-group": [f"{_MORE}={{qos: high}}"],
     "minutes-only": ["config.SLURM.TIME_HOURS=0", "config.SLURM.TIME_MINUTES=10"],
     "log-folder-with-spaces": ["config.SLURM.LOG_FOLDER='a log; touch code_ran'"],
 }
@@ -116,7 +123,6 @@ _REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "negative-nodes": (["config.DISTRIBUTED.NUM_NODES=-4"], ("NUM_NODES",)),
     "absurd-nodes": (["config.DISTRIBUTED.NUM_NODES=1000000000"], ("NUM_NODES",)),
     "switch": (["config.SLURM.USE_SLURM=perhaps"], ("config.SLURM.USE_SLURM",)),
-    "more-without-plus": ([f"{_MORE}={{qos: high}}"], (f"+{_MORE}.qos",)),
     "more-a-list": ([f"{_MORE}=[qos]"], (_MORE,)),
     "more-with-lines": ([f"+{_MORE}.qos='{_LINES}'"], (_MORE,)),
     "log-folder-is-a-file": (["config.SLURM.LOG_FOLDER=run/vice.json"], ("SLURM.LOG_FOLDER",)),
@@ -124,6 +130,7 @@ _REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
 }  # fmt: skip
 _ANSWERS = {
     "refuses": (REFUSES, ("invalid partition specified: nowhere",)),
+    "unreached": (UNREACHED, ("no SLURM controller answers here",)),
     "silent": (SILENT, ("sbatch",)),
     "strange": (STRANGE, ("no number here",)),
 }

@@ -25,7 +25,7 @@ from vice.errors import UserError
 from vice.explore.label_studio import encode_brush
 from vice.explore.mask_files import read_mask
 from vice.explore.specks import remove_specks
-from vice.names import printable
+from vice.names import ESCAPED, printable
 from vice.parts import package
 from vice.runtime.files import make_folder, write_json, write_text
 from vice.visualize.maps import colorize, palette
@@ -93,7 +93,7 @@ def write_coco(masks: Masks, out: Path) -> str:
     categories = [{"id": number, "name": name} for number, name in enumerate(masks.names, 1)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_json(out / "annotations.json", content)
-    return f"{len(annotations)} annotations of {len(images)} images"
+    return f"{len(annotations)} annotations of {len(images)} images{_given(masks)}"
 
 
 def write_yolo(masks: Masks, out: Path) -> str:
@@ -170,9 +170,10 @@ def write_label_studio(masks: Masks, out: Path) -> str:
     tasks = []
     for _, image, labels in masks.read():
         height, width = labels.shape
+        shown = printable(image)
         result = [
             {
-                "id": uuid.uuid5(uuid.NAMESPACE_URL, f"{image} {concept}").hex[:10],
+                "id": uuid.uuid5(uuid.NAMESPACE_URL, f"{shown} {concept}").hex[:10],
                 "type": "brushlabels",
                 "from_name": "concept",
                 "to_name": "image",
@@ -198,7 +199,14 @@ def write_label_studio(masks: Masks, out: Path) -> str:
         '<View>\n  <Image name="image" value="$image" zoom="true"/>\n'
         f'  <BrushLabels name="concept" toName="image">\n{labels_of}  </BrushLabels>\n</View>\n',
     )
-    return f"{len(tasks)} tasks; their images are named as they were given"
+    return f"{len(tasks)} tasks{_given(masks)}"
+
+
+def _given(masks: Masks) -> str:
+    """How a format names images that it does not hold."""
+    strange = sum(ESCAPED.search(image) is not None for image in masks.images)
+    more = f"; names of {strange} are no UTF-8, and stand as Python reads such" if strange else ""
+    return f"; images are named as they were given{more}"
 
 
 def write_fiftyone(masks: Masks, out: Path) -> str:

@@ -260,10 +260,32 @@ def test_slurm_without_slurm(images, tmp_path, monkeypatch):
     from vice.plugins.vissl.train import train
 
     monkeypatch.setattr("shutil.which", lambda name: None)
-    slurm = ("config.SLURM.USE_SLURM=true", "config.SLURM.PARTITION=gpu")
-    arguments = overrides(images, tmp_path, *slurm)
+    arguments = overrides(images, tmp_path, *SUBMITTED, "config.MACHINE.DEVICE=cpu")
     with pytest.raises(UserError, match="there is no sbatch command here"):
         train(arguments)
+
+
+SUBMITTED = ("config.SLURM.USE_SLURM=true", "config.SLURM.PARTITION=gpu")
+
+
+@pytest.mark.parametrize("device", ["auto", "gpu"])
+def test_what_nodes_have_is_not_guessed_where_a_job_is_submitted(
+    device, images, tmp_path, monkeypatch, caplog
+):
+    given = ("config.DISTRIBUTED.NUM_PROC_PER_NODE=", "config.MACHINE.DEVICE=")
+    tiny = [text for text in overrides(images, tmp_path, *SUBMITTED) if not text.startswith(given)]
+    arguments = [*tiny, f"config.MACHINE.DEVICE={device}"]
+    with pytest.raises(UserError, match="there is no GPU here: set config.MACHINE.DEVICE=gpu"):
+        configure(arguments)
+    if device == "gpu":
+        config = configure([*arguments, f"{given[0]}3"])[1]
+        assert config.MACHINE.DEVICE == "gpu" and config.DISTRIBUTED.NUM_PROC_PER_NODE == 3
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with caplog.at_level("INFO"):
+        config = configure(arguments)[1]
+    assert config.MACHINE.DEVICE == "gpu" and config.DISTRIBUTED.NUM_PROC_PER_NODE == 2
+    assert "nodes are taken to have 2 GPUs, as this one has" in caplog.text
 
 
 @pytest.mark.parametrize("word", ["--images", "photos", "vice/folder", "-v"])

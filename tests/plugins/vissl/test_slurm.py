@@ -23,6 +23,7 @@ pytestmark = pytest.mark.xdist_group("slurm")
 TWO_NODES = (
     "config.DISTRIBUTED.NUM_NODES=2",
     "config.DISTRIBUTED.NUM_PROC_PER_NODE=1",
+    "config.MACHINE.DEVICE=cpu",
     "config.SLURM.USE_SLURM=true",
     "config.SLURM.PARTITION=debug",
     "config.SLURM.MEM_GB=4",

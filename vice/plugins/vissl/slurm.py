@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -13,12 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from vice.cli import set_up_log
-from vice.errors import UserError
+from vice.errors import UserError, brief
 from vice.plugins.vissl.launcher import run_here
 from vice.plugins.vissl.slurm_step import meeting_port
 from vice.runtime.preemption import Preempted, watch_signals
 from vice.runtime.slurm import job_state
 
+logger = logging.getLogger(__name__)
+#: What sbatch says where it reaches nobody who could refuse.
+_UNREACHED = re.compile(
+    "fetch_config|configuration source|resolve_ctls|contact slurm controller|Connection refused"
+)
 #: Times that a job that ran into its time limit is queued again.
 MOST_LIMITS = 100
 #: Seconds after the first task's end in which the others have to end as well.
@@ -94,9 +101,22 @@ def submit(config: Any, engine_name: str) -> str:
     try:
         # Standard error: what sbatch says is told below, once.
         with redirect_stderr(StringIO()):
-            return str(executor.submit(SlurmRun(config, engine_name)).job_id)
+            job = str(executor.submit(SlurmRun(config, engine_name)).job_id)
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
-        raise UserError(f"sbatch refused the job: {' '.join(str(error).split())}") from error
+        raise UserError(_refusal(error)) from error
+    # The first node's is what a training says, as its terminal would show it.
+    logger.info("its log will be %s", folder / f"{job}_0_log.out")
+    return job
+
+
+def _refusal(error: Exception) -> str:
+    """What is wrong, by what sbatch says."""
+    if _UNREACHED.search(str(error)):
+        return (
+            "no SLURM controller answers here: submit from a machine on which sinfo shows "
+            f"partitions, or set SLURM_CONF (sbatch says: {brief(error)})"
+        )
+    return f"sbatch refused the job: {' '.join(str(error).split())}"
 
 
 def _parameters(config: Any) -> dict[str, Any]:

@@ -43,6 +43,8 @@ from vice.runtime.overrides import escape
 _HYDRA = threading.Lock()
 #: An override that names a file; the same key with a group in braces sets values.
 _FILE = re.compile(r"\+?config(/[\w/]+)?=[\w./-]+")
+#: Group of which VISSL knows no key: all that sbatch takes is one.
+_OPEN = "config.SLURM.ADDITIONAL_PARAMETERS."
 #: What names begin with that stand beside ``config:`` for YAML's anchors alone.
 _ANCHORS = ("x-", "_", ".")
 #: An override that names a method of somebody else's.
@@ -182,7 +184,7 @@ def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
         if key.startswith("~") and key[1:] in known:
             raise UserError(f"{key[1:]} is missing: must be {known[key[1:]]}; leave {key} out")
     overrides = [
-        f"++{text.lstrip('+')}" if key in known else text
+        f"++{text.lstrip('+')}" if key in known or key.startswith(_OPEN) else text
         for key, text in zip(keys, overrides, strict=True)
     ]
     files = [text for text in overrides if not text.startswith(("config.", "++config."))]

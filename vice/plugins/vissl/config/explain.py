@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from omegaconf.errors import InterpolationResolutionError
 
+from vice.nearest import did_you_mean
 from vice.paths import experiment_names
 from vice.plugins.vissl.config.override_form import no_config
 
@@ -38,7 +39,9 @@ def explain(error: Exception, overrides: list[str], nearest: Callable[[str, str]
     name = next((text for text in overrides if text.startswith("config=")), None)
     missing = re.search(r"Could not (?:find|load) '(config[^']*)'", text)
     if name and missing and missing[1] != f"config/{name.removeprefix('config=')}":
-        return f"there is no config file {missing[1]}.yaml"
+        known = [f"config/{each}" for each in experiment_names()]
+        near = did_you_mean(missing[1], known, "see the defaults of the file")
+        return f"{name}: there is no config file {missing[1]}.yaml, which is asked for{near}"
     if name is None or missing:
         return no_config(name and name.removeprefix("config="))
     unknown = re.search(r"Could not override '([^']+)'", text)

@@ -21,10 +21,13 @@ def choose_device(config: DictConfig) -> None:
     """Replaces every ``auto`` by what this machine has.
 
     Raises:
-        UserError: GPUs are asked for, and there are none or too few.
+        UserError: GPUs are asked for, and there are none or too few; or a job is submitted from a
+            machine that cannot tell what its nodes have.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     on_slurm = bool(config.SLURM.USE_SLURM)
+    if on_slurm:
+        _check_nodes(config, gpus)
     if config.MACHINE.DEVICE == AUTO:
         config.MACHINE.DEVICE = "gpu" if gpus else "cpu"
     if config.MACHINE.DEVICE == "mps":
@@ -69,6 +72,25 @@ def choose_device(config: DictConfig) -> None:
             )
         config.MODEL.AMP_PARAMS.USE_AMP = False
         config.DATA.PIN_MEMORY = False
+
+
+def _check_nodes(config: DictConfig, gpus: int) -> None:
+    """Refuses to decide on the node that submits, which often has no GPU, for those that compute.
+
+    One that has GPUs stands for the others, and that is said.
+    """
+    device, processes = config.MACHINE.DEVICE, config.DISTRIBUTED.NUM_PROC_PER_NODE
+    if device == "cpu" or AUTO not in (device, processes):
+        return
+    if not gpus:
+        raise UserError(
+            f"config.MACHINE.DEVICE={device} with "
+            f"config.DISTRIBUTED.NUM_PROC_PER_NODE={processes} is decided where "
+            "the job is submitted, and there is no GPU here: set "
+            "config.MACHINE.DEVICE=gpu config.DISTRIBUTED.NUM_PROC_PER_NODE=GPUS_OF_A_NODE, or "
+            "config.MACHINE.DEVICE=cpu"
+        )
+    logger.info("nodes are taken to have %d GPUs, as this one has", gpus)
 
 
 def _leave_to_device(config: DictConfig, gpu: bool) -> None:

@@ -188,6 +188,12 @@ VISSL: dict[str, Group] = {
         "TIME_MINUTES": Option(whole(0, 10**7), "minutes of it"),
         "MEM_GB": Option(whole(1, 10**6), "memory a node, in GB"),
         "NUM_CPU_PER_PROC": Option(whole(1, 10**4), "CPUs a process"),
+        "ADDITIONAL_PARAMETERS": Option(
+            Rule(
+                "a group of sbatch's options, as .gres=gpu:a100:4", lambda it: isinstance(it, dict)
+            ),
+            "further options of sbatch, such as gres and reservation",
+        ),
         "PORT_ID": Option(either(whole(1, 65535), AUTO), "port to meet at; auto: by the job"),
     },
     "": {
