@@ -37,6 +37,8 @@ examples:
   vice train folder --images photos config.OPTIMIZER.num_epochs=4
   vice train --images scenes --scale p1,p99 --bands 4,3,2 --out outputs/scenes
   vice train --resume --out outputs/photos
+  vice train folder --images photos config.SLURM.USE_SLURM=true config.SLURM.PARTITION=gpu \\
+      config.MACHINE.DEVICE=gpu config.DISTRIBUTED.NUM_PROC_PER_NODE=2
   vice train folder --options
 
 CONFIG is a name of configs/config/vice, KEY=VALUE an option of it: vice train CONFIG --options
