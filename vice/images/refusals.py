@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,9 +69,12 @@ def reasons(path: str | Path) -> Iterator[None]:
     except UnclearPixels as error:
         raise FormatError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
+        # Pillow's own words are of an attack.
+        pixels, limit, *_ = [*re.findall(r"\d+", str(error)), "many", "pixels"]
         raise ImageError(
-            f"{path}: {error}; shrink the image, or raise the limit to trust it: max_pixels=... of "
-            "vice.load and read_image, PIL.Image.MAX_IMAGE_PIXELS for all else"
+            f"{path}: its {pixels} pixels exceed the limit of {limit}; shrink the image, or remove "
+            "it; who trusts it raises the limit in Python: max_pixels=... of vice.load and "
+            "read_image, PIL.Image.MAX_IMAGE_PIXELS for all else"
         ) from error
     # Catch-all: decoders meet broken bytes with struct.error, zlib.error, SyntaxError and others.
     except Exception as error:
@@ -89,7 +93,9 @@ def _unidentified(path: Path, error: Exception) -> ImageError:
     foreign = foreign_format(path)
     if foreign:
         return FormatError(f"{path}: {foreign}")
-    return ImageError(f"{path}: cannot be read as an image ({error}); replace or remove the file")
+    return ImageError(
+        f"{path}: cannot be read as an image (of no kind that is known); replace or remove it"
+    )
 
 
 def foreign_format(path: Path) -> str | None:
