@@ -52,7 +52,9 @@ def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionInde
     if regions.dim() != 3:
         raise ValueError(f"regions must be (B, h, w), not {tuple(regions.shape)}")
     if regions.dtype not in (*_SIGNED, *_UNSIGNED):
-        raise ValueError(f"regions must be integers of at most 64 bits, not {regions.dtype}")
+        raise ValueError(
+            f"regions must be integers, of 64 bits with a sign or 32 without, not {regions.dtype}"
+        )
     maps = regions.shape[0]
     ids = regions.reshape(maps, regions.shape[1] * regions.shape[2])
     # PyTorch has hardly any operators for the wider unsigned types.
