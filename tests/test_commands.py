@@ -476,5 +476,5 @@ _OPTIONS = {
     ]
     for option in re.findall(r'"(--[a-z-]+)"', file.read_text(encoding="utf-8"))
 }
-#: Options of srun and pip.
-_OTHERS = {"--kill-on-bad-exit", "--no-deps"}
+#: Options of sbatch, srun and pip.
+_OTHERS = {"--gres", "--kill-on-bad-exit", "--no-deps"}

@@ -70,7 +70,7 @@ REFUSED = {
     "train --images fotos": "fotos: no such folder or image list; did you mean photos?",
     "train --images photos --out file": "--out=file:",
     "train --resume --out outputs/rum": "no such run folder; did you mean outputs/run?",
-    "cache-superpixels config=vice/foldr": "did you mean folder?",
+    "cache-superpixels config=vice/foldr": "did you mean vice/folder?",
     "cache-superpixels config=vice/folder --shard 4/4": "the last is 3",
     "segment outputs/rum photos -o m": "does not exist; did you mean outputs/run?",
     "segment outputs photos -o m": "no run folder; did you mean outputs/run?",

@@ -54,7 +54,9 @@ def test_coco(segmented, tmp_path):
     pytest.importorskip("pycocotools")
     from pycocotools.coco import COCO
 
-    assert export_masks(segmented, tmp_path / "x", "coco").endswith("annotations of 2 images")
+    assert export_masks(segmented, tmp_path / "x", "coco").endswith(
+        "annotations of 2 images; images are named as they were given"
+    )
     coco = COCO(tmp_path / "x" / "annotations.json")
     assert [each["name"] for each in coco.loadCats(coco.getCatIds())] == NAMES
     by_image = dict(truth(segmented).values())

@@ -203,7 +203,7 @@ def test_concepts_that_cannot_be_meant(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "bare.json").write_text('{"format": "vice-concepts-1", "concepts": []}')
     for name, message in (
         ("notes.txt", "concepts are a concepts.json of vice explore, or the concepts.safetensors"),
-        ("nowhere.json", "nowhere.json: no such file; check the path"),
+        ("nowhere.json", "nowhere.json: no such file; the page that vice explore wrote"),
         ("bare.json", "does not say of which model its concepts are"),
     ):
         with pytest.raises(UserError, match=message):
