@@ -48,13 +48,16 @@ def close_names(
     return [name for each in near for name in folded[each]][:most]
 
 
-def did_you_mean(word: str, known: Collection[str], otherwise: str = "") -> str:
+def did_you_mean(
+    word: str, known: Collection[str], otherwise: str = "", *, before: str = ""
+) -> str:
     """The question which known names are meant, to go on with after a message.
 
     Args:
         word: A name that is not known.
         known: Those that are.
         otherwise: What to say where none of them is like it.
+        before: What a name is offered with, and has no part in how alike they are.
 
     Example:
         >>> from vice.nearest import did_you_mean
@@ -63,7 +66,7 @@ def did_you_mean(word: str, known: Collection[str], otherwise: str = "") -> str:
         >>> did_you_mean("x", ["folder", "demo"], "choose one of demo, folder")
         '; choose one of demo, folder'
     """
-    return _asked(close_names(word, known), otherwise)
+    return _asked([f"{before}{name}" for name in close_names(word, known)], otherwise)
 
 
 def near_path(path: str | Path, otherwise: str = "") -> str:

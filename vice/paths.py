@@ -126,10 +126,10 @@ def check_experiment(name: str, folder: str = "") -> None:
         # VISSL looks for one of the user's own there.
         owns = sorted(f"vice/{file.stem}" for file in Path(place, "vice").glob("*.yaml"))
         names = dict.fromkeys([*experiment_names(), *owns])
-        known = [folder + each.removeprefix("vice/") for each in names]
-        typed = folder + name.removeprefix("vice/")
-        near = did_you_mean(typed, known, f"choose one of {', '.join(known)}")
-        raise UserError(f"no config {(name if folder else typed)!r}{near}")
+        known, short = [each.removeprefix("vice/") for each in names], name.removeprefix("vice/")
+        choice = f"choose one of {', '.join(folder + each for each in known)}"
+        near = did_you_mean(short, known, choice, before=folder)
+        raise UserError(f"no config {(name if folder else short)!r}{near}")
 
 
 def check_config(overrides: Iterable[str]) -> None:

@@ -13,8 +13,8 @@ def variations(cases: Iterable[Any], every: int) -> list[Any]:
 
     Args:
         cases: Values of one argument of a test, or tuples of those of several.
-        every: Has no divisor in common with the number of values of an argument that varies in
-            turn, so that all of its values stay.
+        every: Of a product, one that has no divisor in common with the number of values of an
+            argument, so that all of its values stay.
     """
     values = [case if isinstance(case, tuple) else (case,) for case in cases]
     return [

@@ -14,6 +14,8 @@ from vice.images.pixel_scale import UnclearPixels
 from vice.images.tiff_layout import EIGHT_BITS, describe, read_layout
 from vice.runtime.regular_file import open_regular
 
+#: What Pillow says of too many pixels.
+_BOMB = re.compile(r"Image size \((\d+) pixels\) exceeds limit of (\d+).*", re.DOTALL)
 #: Place, bytes and name of formats that people have and Pillow does not read.
 _FOREIGN = (
     (128, b"DICM", "a DICOM file"),
@@ -70,11 +72,11 @@ def reasons(path: str | Path) -> Iterator[None]:
         raise FormatError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
         # Pillow's own words are of an attack.
-        pixels, limit, *_ = [*re.findall(r"\d+", str(error)), "many", "pixels"]
+        said = _BOMB.sub(r"its \1 pixels exceed the limit of \2", str(error))
         raise ImageError(
-            f"{path}: its {pixels} pixels exceed the limit of {limit}; shrink the image, or remove "
-            "it; who trusts it raises the limit in Python: max_pixels=... of vice.load and "
-            "read_image, PIL.Image.MAX_IMAGE_PIXELS for all else"
+            f"{path}: {said}; shrink the image, or remove it; who trusts it raises the limit in "
+            "Python: max_pixels=... of vice.load and read_image, PIL.Image.MAX_IMAGE_PIXELS for "
+            "all else"
         ) from error
     # Catch-all: decoders meet broken bytes with struct.error, zlib.error, SyntaxError and others.
     except Exception as error:

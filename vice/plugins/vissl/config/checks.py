@@ -184,10 +184,8 @@ def _check_slurm(slurm: dict[str, Any]) -> None:
         raise UserError(
             "config.SLURM.TIME_HOURS and config.SLURM.TIME_MINUTES are both 0: give the job time"
         )
-    key, more = "config.SLURM.ADDITIONAL_PARAMETERS", slurm.get("ADDITIONAL_PARAMETERS")
-    if not isinstance(more, dict):
-        raise UserError(f"{key}={more!r}: must be a group of sbatch options, such as {{qos: high}}")
-    for name, value in more.items():
+    key = "config.SLURM.ADDITIONAL_PARAMETERS"
+    for name, value in slurm["ADDITIONAL_PARAMETERS"].items():
         require(f"{key} option", str(name), Rule("letters, digits and -", _is_option))
         require(f"{key}.{name}", str(value), LINE)
 

@@ -80,7 +80,7 @@ def _check_nodes(config: DictConfig, gpus: int) -> None:
     One that has GPUs stands for the others, and that is said.
     """
     device, processes = config.MACHINE.DEVICE, config.DISTRIBUTED.NUM_PROC_PER_NODE
-    if device == "cpu" or AUTO not in (device, processes):
+    if device not in (AUTO, "gpu") or AUTO not in (device, processes):
         return
     if not gpus:
         raise UserError(

@@ -190,7 +190,8 @@ VISSL: dict[str, Group] = {
         "NUM_CPU_PER_PROC": Option(whole(1, 10**4), "CPUs a process"),
         "ADDITIONAL_PARAMETERS": Option(
             Rule(
-                "a group of sbatch's options, as .gres=gpu:a100:4", lambda it: isinstance(it, dict)
+                "a group of sbatch's options, such as {gres: gpu:4}",
+                lambda it: isinstance(it, dict),
             ),
             "further options of sbatch, such as gres and reservation",
         ),
