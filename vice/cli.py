@@ -24,7 +24,7 @@ from vice.runtime.launch import read_environment
 from vice.runtime.loader_faults import half_built_loaders_are_silent
 from vice.runtime.log_streams import guard, make_lenient
 from vice.runtime.preemption import SIGNALS, STOPPED, Preempted
-from vice.runtime.threads import wait_asleep
+from vice.runtime.threads import keep_to_quota, wait_asleep
 
 #: How a line on the terminal begins.
 LINE, CLOCK = "%(asctime)s %(message)s", "%H:%M:%S"
@@ -58,6 +58,7 @@ def run(main: Callable[[], int | None], *, joins: bool = False, kept: str = "") 
         kept: What a command that is stopped leaves, and whether the same one goes on; said then.
     """
     wait_asleep()
+    keep_to_quota()
     set_up_log()
     try:
         with interrupts.interruptible(), half_built_loaders_are_silent():

@@ -59,7 +59,8 @@ def submit(config: str, images: Path, run_dir: Path, overrides: Sequence[str] = 
         config: Name of the experiment.
         images: Training images.
         run_dir: Checkpoint folder.
-        overrides: Further Hydra overrides; ``config.SLURM.PARTITION`` must be among them.
+        overrides: Further Hydra overrides; ``config.SLURM.PARTITION`` among them where the
+            cluster has no default one.
 
     Returns:
         The job's number.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 
+from vice.runtime.cpu_quota import cpu_quota
+
 #: What OpenMP reads when PyTorch brings it into a process.
 _POLICY = "OMP_WAIT_POLICY"
+_THREADS = "OMP_NUM_THREADS"
 #: What `give_way` adds to a process's niceness: a busy core is shared one to three.
 WAY = 5
 
@@ -30,8 +33,34 @@ def give_way() -> None:
         os.nice(WAY)
 
 
+def keep_to_quota() -> None:
+    """Has OpenMP start no more threads than there is time for, unless the environment says others.
+
+    By itself it counts cores, also where a container may use a part of their time. It has to be
+    called before PyTorch is imported.
+    """
+    if cores() < _bound():
+        os.environ.setdefault(_THREADS, str(cores()))
+
+
+def share_cores(processes: int) -> None:
+    """Has each of some processes start its share of threads, unless the environment says others.
+
+    Thread oversubscription: processes with a thread per core each fight for the cores. It has to be
+    called before they are started.
+    """
+    ours = str(cores()) if cores() < _bound() else None
+    if os.environ.get(_THREADS) in (None, ours):
+        os.environ[_THREADS] = str(max(cores() // processes, 1))
+
+
 def cores() -> int:
-    """Cores that this process may use: in a job of a cluster fewer than the machine has."""
+    """Cores that this process may use: in a job or a container fewer than the machine has."""
+    quota = cpu_quota()
+    return _bound() if quota is None else max(1, min(_bound(), int(quota)))
+
+
+def _bound() -> int:
     # CPU affinity: what SLURM, a container or taskset has bound the process to.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -153,6 +153,38 @@ def test_the_same_files_in_another_order_of_places_are_another_configuration(tmp
         sys.modules.pop("configs", None)
 
 
+@pytest.mark.parametrize(
+    ("after", "settings", "replaced"),
+    [
+        ("/config/vice/folder", "SEED_VALUE: 17", ["config.SEED_VALUE"]),
+        ("/config/vice/folder", "OPTIMIZER: {weight_decay: 3e-2, num_epochs: 8}", ["weight_decay"]),
+        ("/config/vice/folder", "OPTIMIZER: {weight_decay: 3e-2, num_epochs: 3}", ["and 1 more"]),
+        # The same value as a file: nothing of it is lost.
+        ("/config/vice/folder", "OPTIMIZER: {weight_decay: 1e-4}", []),
+        ("/config/vice/folder", "CHECKPOINT: {DIR: 'outputs/folder'}", []),
+        ("/config/vice/method/mdc", "VICE: {METHOD: {name: iic}}", ["VICE.METHOD.name"]),
+        (None, "SEED_VALUE: 17", []),
+    ],
+)  # fmt: skip
+def test_a_file_whose_settings_would_be_replaced_is_refused(
+    tmp_path, monkeypatch, after, settings, replaced
+):
+    """``_self_`` before what it is to change: Hydra takes the later one without a word."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "configs" / "config" / "vice"
+    folder.mkdir(parents=True)
+    names = ["/config/vice/folder"] if after != "/config/vice/folder" else []
+    listed = [*names, "_self_", *([after] if after else [])]
+    lines = ["# @package _global_", "defaults:", *(f"  - {name}" for name in listed)]
+    (folder / "mine.yaml").write_text("\n".join([*lines, "config:", f"  {settings}", ""]))
+    if not replaced:
+        compose(["config=vice/mine"])
+        return
+    with pytest.raises(UserError, match=r"mine\.yaml: config\..*put _self_ last") as refusal:
+        compose(["config=vice/mine"])
+    assert all(word in str(refusal.value) for word in replaced)
+
+
 def test_a_variable_that_a_defaults_list_asks_for_is_asked_each_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "configs/config/mine.yaml", 1, "/config/vice: ${oc.env:WHICH}")

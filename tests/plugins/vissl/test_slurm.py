@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 
 from tests.helpers import slurm
+from tests.helpers.forked import Forked
 from tests.helpers.jobs import SCRIPTS, sbatch, start_again, wait_for, wait_for_job, wait_for_state
 from tests.helpers.kills import differences
 from tests.plugins.conftest import training_by_sbatch
@@ -117,9 +118,37 @@ def test_a_job_array_makes_the_superpixels(cluster, images, tmp_path):
     assert len(list(cache.rglob("*.npz"))) == 6
 
 
-def test_what_slurm_needs_to_know_is_asked_for(cluster, images, tmp_path):
-    arguments = overrides(images, tmp_path / "run", *TWO_NODES, "config.SLURM.PARTITION=''")
-    command = [sys.executable, str(REPO / "tools" / "run_distributed.py"), *arguments]
-    done = subprocess.run(command, env=cluster, capture_output=True, text=True)
+def submitting(cluster, arguments, cwd):
+    """Submits from a fork: what starts it costs nothing, and sbatch is the real one."""
+    settings = {name: cluster[name] for name in ("PATH", "SLURM_CONF", "CUDA_VISIBLE_DEVICES")}
+    return Forked([REPO / "tools" / "run_distributed.py", *arguments], cwd=cwd, **settings).wait()
+
+
+def test_jobs_of_one_folder_know_of_each_other(cluster, images, tmp_path):
+    """Without a partition they go to the cluster's default one."""
+    later = "config.SLURM.ADDITIONAL_PARAMETERS.begin=now+1hour"
+    more = (*TWO_NODES, "config.SLURM.PARTITION=''", later)
+    arguments = overrides(images, tmp_path / "out", *more)
+    jobs = []
+    for number in range(4):
+        if number == 3:
+            slurm.call(cluster, "scancel", jobs.pop(0))
+        done = submitting(cluster, arguments, tmp_path)
+        assert done.returncode == 0, done.stderr
+        told = re.findall(r"jobs? (.*) (?:is|are) for .* in the queue already", done.stderr)
+        assert told == ([", ".join(jobs)] if jobs else [])
+        jobs.append(re.search(r"submitted job (\d+)", done.stdout).group(1))
+    slurm.call(cluster, "scancel", *jobs)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("PARTITION=night", "invalid partition"), ("ADDITIONAL_PARAMETERS.nodelist=x", "node name")],
+)
+def test_a_job_that_is_refused_leaves_nothing(cluster, images, tmp_path, key, words):
+    out = tmp_path / "out"
+    more = (*TWO_NODES, f"config.SLURM.{key}")
+    done = submitting(cluster, overrides(images, out, *more), tmp_path)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == ("error: set config.SLURM.PARTITION to submit to SLURM")
+    assert words in done.stderr.splitlines()[-1]
+    assert list((out / "slurm").iterdir()) == []

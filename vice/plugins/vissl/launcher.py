@@ -41,7 +41,7 @@ from vice.runtime.interrupts import held_back
 from vice.runtime.own_folder import keep_others_from_run
 from vice.runtime.preemption import SIGNALS, STOPPED, Notice, Preempted, too_early, watch_signals
 from vice.runtime.run_folder import write_overrides
-from vice.runtime.threads import cores
+from vice.runtime.threads import share_cores
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +76,7 @@ def run_here(
     """
     processes = int(config.DISTRIBUTED.NUM_PROC_PER_NODE)
     if config.MACHINE.DEVICE == "cpu" and processes > 1:
-        # Thread oversubscription: processes with a thread per core each fight for the cores.
-        share = max(cores() // processes, 1)
-        os.environ.setdefault("OMP_NUM_THREADS", str(share))
+        share_cores(processes)
     # Node number: srun starts one command on all nodes.
     node_id = get_node_id(node_id)
     with ExitStack() as stack:

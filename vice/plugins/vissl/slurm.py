@@ -19,7 +19,7 @@ from vice.errors import UserError, brief
 from vice.plugins.vissl.launcher import run_here
 from vice.plugins.vissl.slurm_step import meeting_port
 from vice.runtime.preemption import Preempted, watch_signals
-from vice.runtime.slurm import job_state
+from vice.runtime.slurm import job_state, jobs_in_queue
 
 logger = logging.getLogger(__name__)
 #: What sbatch says where it reaches nobody who could refuse.
@@ -98,15 +98,36 @@ def submit(config: Any, engine_name: str) -> str:
     folder = Path(slurm.LOG_FOLDER).absolute()
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=MOST_LIMITS)
     executor.update_parameters(**_parameters(config))
+    earlier = jobs_in_queue(_submitted(folder))
+    before = set(_unnumbered(folder))
     try:
         # Standard error: what sbatch says is told below, once.
         with redirect_stderr(StringIO()):
             job = str(executor.submit(SlurmRun(config, engine_name)).job_id)
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+        for file in set(_unnumbered(folder)) - before:
+            file.unlink(missing_ok=True)
         raise UserError(_refusal(error)) from error
+    if earlier:
+        logger.warning(
+            "%s for %s, in the queue already: they take turns, each going on where the last ended",
+            f"job {earlier[0]} is" if len(earlier) == 1 else f"jobs {', '.join(earlier)} are",
+            config.CHECKPOINT.DIR,
+        )
     # The first node's is what a training says, as its terminal would show it.
     logger.info("its log will be %s", folder / f"{job}_0_log.out")
     return job
+
+
+def _submitted(folder: Path) -> list[str]:
+    """Numbers of the jobs that submitit keeps in a folder."""
+    return [file.name.partition("_")[0] for file in folder.glob("[0-9]*_submitted.pkl")]
+
+
+def _unnumbered(folder: Path) -> list[Path]:
+    """What submitit has written for jobs that have no number yet, or were refused one."""
+    names = re.compile(r"(\.submission_file_)?[0-9a-f]{32}\.(pkl|sh)")
+    return [file for file in folder.glob("*") if names.fullmatch(file.name)]
 
 
 def _refusal(error: Exception) -> str:

@@ -172,8 +172,6 @@ def _check_initial_weights(model: dict[str, Any]) -> None:
 
 
 def _check_slurm(slurm: dict[str, Any]) -> None:
-    if slurm["USE_SLURM"] and not slurm["PARTITION"].strip():
-        raise UserError("set config.SLURM.PARTITION to submit to SLURM")
     folder = slurm["LOG_FOLDER"]
     if slurm["USE_SLURM"] and (not LINE.holds(folder) or {"%", "\\"} & set(folder)):
         raise UserError(

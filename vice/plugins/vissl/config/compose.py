@@ -21,7 +21,7 @@ from vice.errors import UserError
 from vice.methods import METHODS, find_method
 from vice.nearest import did_you_mean
 from vice.options import describe, flatten
-from vice.plugins.vissl.config.config_files import check_file, read_by_hydra
+from vice.plugins.vissl.config.config_files import check_file, read_by_hydra, settings_replaced
 from vice.plugins.vissl.config.earlier import name_trunk
 from vice.plugins.vissl.config.explain import explain, named, without_vice
 from vice.plugins.vissl.config.interpolations import check_interpolations
@@ -224,7 +224,22 @@ def _of_files(overrides: tuple[str, ...], read: object) -> bytes:
         )
     if "VICE" not in group:
         raise UserError(without_vice(overrides))
+    _check_replaced(composed, overrides)
     return pickle.dumps(composed)
+
+
+def _check_replaced(composed: DictConfig, overrides: tuple[str, ...]) -> None:
+    """Refuses a file whose own settings have no effect, by the place of ``_self_`` in its list."""
+    plain: Any = OmegaConf.to_container(composed, resolve=False)
+    for text in overrides:
+        if text.startswith("config="):
+            path, keys = settings_replaced(text.removeprefix("config="), plain)
+            if keys:
+                more = f" and {len(keys) - 1} more" if keys[1:] else ""
+                raise UserError(
+                    f"{path}: {keys[0]}{more}: what its defaults list names after _self_ sets "
+                    "another value; put _self_ last"
+                )
 
 
 def _set(files: bytes, overrides: list[str]) -> DictConfig | None:

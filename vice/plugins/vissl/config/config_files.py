@@ -10,8 +10,10 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import yaml
+from omegaconf import OmegaConf
 
 from vice.errors import UserError
+from vice.options import flatten
 from vice.paths import config_root
 
 #: What makes the settings of a file those of the whole configuration; its first line.
@@ -84,13 +86,11 @@ def check_file(name: str) -> None:
     Raises:
         UserError: Hydra would put the settings of one elsewhere, or it is no text in UTF-8.
     """
-    places: Any = read_by_hydra()[0]
     # Group: what `config=` names is looked up from there, wherever below it lies.
     left, seen = [_Named(f"config/{name}", "config", "")], set()
     while left:
         each = left.pop()
-        files = (os.path.join(place, f"{each.name}.yaml") for place in places)
-        path = next(filter(os.path.isfile, files), None)
+        path = _path(each.name)
         if path is None or path in seen:
             continue
         seen.add(path)
@@ -102,6 +102,33 @@ def check_file(name: str) -> None:
             _check_first_line(path, text)
         package = each.package if said is None else said[1].replace("_global_", "")
         left += _named(content, each.group, package)
+
+
+def settings_replaced(name: str, composed: dict[Any, Any]) -> tuple[str, list[str]]:
+    """Settings of a config file that files which its defaults list names after ``_self_`` replace.
+
+    Args:
+        name: As in ``config=NAME``.
+        composed: All settings, interpolations as they are written.
+
+    Returns:
+        The file, and the keys whose values are not those that stand in it.
+    """
+    path = _path(f"config/{name}")
+    # OmegaConf's YAML: it reads 1e-3 as a number, PyYAML as a text.
+    content: Any = OmegaConf.to_container(OmegaConf.load(path)) if path else {}
+    entries = content.pop("defaults", None)
+    if not isinstance(entries, list) or "_self_" not in entries[:-1]:
+        return str(path), []
+    found = dict(flatten(composed))
+    return str(path), [key for key, text in flatten(content) if found.get(key, text) != text]
+
+
+def _path(name: str) -> str | None:
+    """The file of a config, named from the root; None if there is none."""
+    places: Any = read_by_hydra()[0]
+    files = (os.path.join(place, f"{name}.yaml") for place in places)
+    return next(filter(os.path.isfile, files), None)
 
 
 class _Named(NamedTuple):

@@ -179,7 +179,7 @@ VISSL: dict[str, Group] = {
         "USE_SLURM": Option(FLAG, "whether the training is submitted to SLURM"),
         "NAME": Option(LINE, "name of the job"),
         "COMMENT": Option(LINE, "comment of the job"),
-        "PARTITION": Option(LINE, "partition"),
+        "PARTITION": Option(LINE, "partition; empty: the cluster's default one"),
         "CONSTRAINT": Option(LINE, "features that a node must have"),
         "ACCOUNT": Option(LINE, "account"),
         "QOS": Option(LINE, "quality of service"),
