@@ -6,6 +6,8 @@ import resource
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from queue import Queue
 
 import pytest
@@ -108,18 +110,40 @@ def begin(number):
     answer_what_cannot_be_sent()
 
 
-def fetched(make):
-    """Whatever comes instead of the batches."""
+def fetched(make, seconds=0.0):
+    """Whatever comes instead of the batches, the first of which is taken after some seconds."""
     loader = DataLoader(
         Unsendable(make), batch_size=None, num_workers=2, worker_init_fn=begin, timeout=60
     )
-    with pytest.raises(Exception) as caught:
-        list(loader)
-    return caught.value
+    batches = iter(loader)
+    found = None
+    try:
+        time.sleep(seconds)
+        list(batches)
+    except Exception as error:
+        found = error
+    # Signal handler: PyTorch tells of a process that is gone wherever its parent is.
+    with suppress(RuntimeError):
+        batches._shutdown_workers()
+    assert found is not None
+    return found
 
 
-def test_files_that_run_out_while_a_batch_is_sent():
-    fault = loader_fault(fetched(few_files))
+@pytest.mark.parametrize("seconds", [0, 2])
+def test_files_that_run_out_while_a_batch_is_sent(capfd, seconds):
+    """After seconds the first batches have been sent, and their memory is still to be fetched."""
+    fault = loader_fault(fetched(few_files, seconds))
+    assert "open files" in str(fault) and "ulimit -n" in str(fault)
+    assert "resource_sharer" not in capfd.readouterr().err
+
+
+def test_an_error_of_open_files_is_told_as_such(monkeypatch):
+    """However the machine's other processes are at work."""
+    sent = Queue()
+    _send_error(sent, OSError(errno.EMFILE, "Too many open files"), (3, "batch"))
+    with pytest.raises(OSError) as raised:
+        sent.get(timeout=1)[1].reraise()
+    fault = loader_fault(raised.value)
     assert str(fault).startswith("data loading ran out of open files (")
     assert "Too many open files" in str(fault) and "ulimit -n" in str(fault)
 

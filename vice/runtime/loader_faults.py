@@ -31,10 +31,10 @@ _FILES = re.compile(r"Too many open files|received \d+ items of ancdata")
 _FETCHING = ("torch/multiprocessing/reductions.py", "multiprocessing/resource_sharer.py")
 #: Where Python makes the semaphores of a queue, which lie in /dev/shm.
 _SEMAPHORES = ("multiprocessing/synchronize.py",)
-_REMEDY = (
+_FEWER = (
     "use fewer data loading processes ({num_workers}) or smaller batches, or give the job more "
-    "memory and a larger /dev/shm (docker run --shm-size=8g)"
 )
+_REMEDY = f"{_FEWER}memory and a larger /dev/shm (docker run --shm-size=8g)"
 
 
 def loader_fault(error: BaseException) -> OptionError | None:
@@ -51,7 +51,7 @@ def loader_fault(error: BaseException) -> OptionError | None:
         return None
     text = str(error)
     if gone := _GONE.search(text):
-        return _lost((gone["signal"] or "an unexpected end").strip())
+        return _killed(gone["signal"].strip()) if gone["signal"] else _lost("an unexpected end")
     if _FILES.search(text):
         return OptionError(
             "data loading ran out of open files ({what}): raise the limit (ulimit -n 65536), or "
@@ -69,10 +69,19 @@ def loader_fault(error: BaseException) -> OptionError | None:
     return None
 
 
-def _lost(how: str) -> OptionError:
+def _killed(how: str) -> OptionError:
     return OptionError(
         "a data loading process was lost ({how}), as happens when memory or /dev/shm runs out: "
         + _REMEDY,
+        how=how,
+    )
+
+
+def _lost(how: str) -> OptionError:
+    return OptionError(
+        "a data loading process was lost ({how}), as happens when memory, /dev/shm or open files "
+        f"run out: {_FEWER}more memory, a larger /dev/shm (docker run --shm-size=8g) or more open "
+        "files (ulimit -n 65536)",
         how=how,
     )
 
@@ -81,10 +90,24 @@ def answer_what_cannot_be_sent() -> None:
     """Lets the process that waits for a batch learn why this one cannot hand it over.
 
     Feeder threads: a queue drops what it cannot send (no open file or memory is left, or nothing
-    of its kind can be pickled), and the other process would wait for it for ever. To be called in
-    a data loading process before its first batch.
+    of its kind can be pickled), and the other process would wait for it for ever. Where a batch was
+    sent, and its memory cannot be handed over any more, this process ends. To be called in a data
+    loading process before its first batch.
     """
     queues.Queue._on_queue_feeder_error = _send_error  # type: ignore[attr-defined]
+    sys.excepthook = _end_unserved
+
+
+def _end_unserved(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Ends a process that cannot be asked for open files, as it has too many itself.
+
+    Python's thread that hands them over would be asked again at once, and say so, without end.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        frames = traceback.extract_tb(trace)
+        if any(frame.filename.endswith(_FETCHING) for frame in frames):
+            os._exit(1)
+    sys.__excepthook__(kind, error, trace)
 
 
 def _send_error(queue: Any, error: Exception, unsent: Any) -> None:
