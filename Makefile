@@ -10,7 +10,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r
 
 # As they were typed: the shell that runs the recipe reads them out of its environment.
 export VICE_DEMO_IMAGES := $(value IMAGES)
@@ -27,12 +26,9 @@ $(VENV)/bin/python:
 		{ echo "error: $(PYTHON) is older than 3.10; name a newer one with PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-# Stamps are younger than what they installed: nothing is installed twice. A pip unpacks, and would
-# write byte code, on one core: two of them share the packages, and byte code comes last, on all.
+# Stamps are younger than what they installed: nothing is installed twice.
 $(VENV)/%.stamp: requirements/%.txt setup.py | $(VENV)/bin/python
-	@grep -E '^(nvidia|torch|triton)' $< | $(INSTALL) /dev/stdin & other=$$!; \
-	grep -Ev '^(nvidia|torch|triton)' $< | $(INSTALL) /dev/stdin; status=$$?; wait $$other && exit $$status
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	scripts/install.sh "$(VENV)" $<
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
