@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import made_once
+
 ROOT = Path(__file__).resolve().parents[1]
 
 CORE_ALONE = """
@@ -86,29 +88,32 @@ def test_the_dockerfile_has_no_faults():
     assert (done.returncode, done.stdout) == (0, "")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
     """The wheel, built from a copy of the sources."""
-    work = tmp_path_factory.mktemp("wheel")
+    return next(made_once(tmp_path_factory, "wheel", build).glob("*.whl"))
+
+
+def build(work):
+    """Makes the wheel, and beside it a folder with what it holds."""
     source = work / "source"
     wanted = ("vice", "configs", "tools", "requirements", "setup.py", "pyproject.toml", "README.md",
               "LICENSE")  # fmt: skip
-    source.mkdir()
+    source.mkdir(parents=True)
     for name in wanted:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
-    build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", work)
-    call(*build, source, cwd=work)
-    return next(work.glob("*.whl"))
+    call("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", work, source,
+         cwd=work)  # fmt: skip
+    (made,) = work.glob("*.whl")
+    with zipfile.ZipFile(made) as file:
+        file.extractall(work / "site")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def installed(wheel):
     """Folder with what the wheel holds."""
-    site = wheel.parent / "site"
-    with zipfile.ZipFile(wheel) as file:
-        file.extractall(site)
-    return site
+    return wheel.parent / "site"
 
 
 @pytest.fixture(scope="module")
