@@ -70,18 +70,20 @@ def test_without_control_groups_there_is_none(tmp_path):
     assert cpu_quota(tmp_path, tmp_path / "own") is None
 
 
-@pytest.mark.parametrize(("quota", "expected"), [(None, 8), (0.5, 1), (2.5, 2), (64.0, 8)])
+@pytest.mark.parametrize(
+    ("quota", "expected"), [(None, 8), (0.5, 1), (2.5, 3), (3.5, 4), (64.0, 8)]
+)
 def test_threads_are_as_many_as_there_is_time_for(monkeypatch, quota, expected):
     monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
     monkeypatch.setattr(threads, "_bound", lambda: 8)
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     threads.keep_to_quota()
     threads.share_cores(2)
-    assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert os.environ["OMP_NUM_THREADS"] == "7"
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert threads.cores() == expected
     threads.keep_to_quota()
-    assert os.environ.get("OMP_NUM_THREADS") == (str(expected) if expected < 8 else None)
+    assert os.environ.get("OMP_NUM_THREADS") == (str(expected) if expected < 4 else None)
     threads.share_cores(2)
     assert os.environ["OMP_NUM_THREADS"] == str(max(expected // 2, 1))
 
@@ -93,10 +95,11 @@ def test_a_real_limit_is_kept_to(tmp_path):
     except OSError as error:
         pytest.skip(f"no control group of the first version can be made here: {error.strerror}")
     try:
-        (group / "cpu.cfs_quota_us").write_text("100000")
+        (group / "cpu.cfs_quota_us").write_text("50000")
         code = tmp_path / "ask.py"
         code.write_text(
-            "import sys\nfrom vice.cli import Parser, run\n"
+            "import sys\nfrom vice.cli import run\nfrom vice.runtime import threads\n"
+            "threads._bound = lambda: 8\n"
             "def main():\n    import torch\n    sys.stdout.write(str(torch.get_num_threads()))\n"
             "run(main)\n"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from vice.runtime.cpu_quota import cpu_quota
@@ -36,10 +37,10 @@ def give_way() -> None:
 def keep_to_quota() -> None:
     """Has OpenMP start no more threads than there is time for, unless the environment says others.
 
-    By itself it counts cores, also where a container may use a part of their time. It has to be
-    called before PyTorch is imported.
+    By itself it counts cores, also where a container may use a part of their time. Twice as many
+    threads as there is time for lose nothing. It has to be called before PyTorch is imported.
     """
-    if cores() < _bound():
+    if _crowded():
         os.environ.setdefault(_THREADS, str(cores()))
 
 
@@ -49,7 +50,7 @@ def share_cores(processes: int) -> None:
     Thread oversubscription: processes with a thread per core each fight for the cores. It has to be
     called before they are started.
     """
-    ours = str(cores()) if cores() < _bound() else None
+    ours = str(cores()) if _crowded() else None
     if os.environ.get(_THREADS) in (None, ours):
         os.environ[_THREADS] = str(max(cores() // processes, 1))
 
@@ -57,7 +58,11 @@ def share_cores(processes: int) -> None:
 def cores() -> int:
     """Cores that this process may use: in a job or a container fewer than the machine has."""
     quota = cpu_quota()
-    return _bound() if quota is None else max(1, min(_bound(), int(quota)))
+    return _bound() if quota is None else min(_bound(), math.ceil(quota))
+
+
+def _crowded() -> bool:
+    return 2 * cores() < _bound()
 
 
 def _bound() -> int:
