@@ -67,6 +67,14 @@ def test_pca_keeps_components_beside_a_strong_one(first: float, unit: float) -> 
     assert (np.abs(found.astype(int) - exact) > 2).mean() < 0.01
 
 
+@pytest.mark.parametrize(
+    "kind", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.int16]
+)
+def test_pca_takes_tensors_of_types_that_numpy_has_not(kind: torch.dtype) -> None:
+    given = (8 * torch.randn(4, 6, 8)).to(kind)
+    assert (pca_rgb(given) == pca_rgb(given.float())).all()
+
+
 def test_pca_takes_tensors_and_degenerate_embeddings() -> None:
     picture = pca_rgb(torch.randn(4, 6, 8, requires_grad=True))
     assert picture.shape == (6, 8, 3) and picture.dtype == np.uint8

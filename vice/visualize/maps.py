@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 _MOST_PIXELS = 200_000
+#: Floats that NumPy has; it has no bfloat16, and none of 8 bits.
+_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 #: Pixels that are multiplied at a time.
 _PART = 10_000
 _FIRST_COLORS: tuple[tuple[float, ...], ...] = (
@@ -133,7 +135,8 @@ def region_boundaries(
 
 def _as_numpy(values: Any) -> np.ndarray:
     if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
+        narrow = values.is_floating_point() and values.dtype not in _OF_NUMPY
+        values = (values.float() if narrow else values).detach().cpu().numpy()
     return np.asarray(values)
 
 
