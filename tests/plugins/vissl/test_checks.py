@@ -45,6 +45,8 @@ def test_our_own_configs_are_good(name, tmp_path, monkeypatch):
         ("config.VICE.HEALTH.held_out_paths=photos", r"held_out_paths=photos: must be a list"),
         ("config.SLURM.TIME_HOURS=0", "give the job time"),
         ("+config.SLURM.ADDITIONAL_PARAMETERS.qos='a\nb'", "PARAMETERS.qos=.*one line"),
+        ("+config.SLURM.ADDITIONAL_PARAMETERS.gres.gpu=1", r"PARAMETERS\.gres=.*one line"),
+        ("+config.SLURM.ADDITIONAL_PARAMETERS.exclude=[a,b]", r"PARAMETERS\.exclude=.*one line"),
         ("node_id=1", "node_id=1"),
     ],
 )

@@ -185,7 +185,8 @@ def _check_slurm(slurm: dict[str, Any]) -> None:
     key = "config.SLURM.ADDITIONAL_PARAMETERS"
     for name, value in slurm["ADDITIONAL_PARAMETERS"].items():
         require(f"{key} option", str(name), Rule("letters, digits and -", _is_option))
-        require(f"{key}.{name}", str(value), LINE)
+        text = None if isinstance(value, dict | list) else str(value)
+        require(f"{key}.{name}", value if text is None else text, LINE)
 
 
 def _is_option(name: str) -> bool:
