@@ -153,6 +153,40 @@ def test_the_same_files_in_another_order_of_places_are_another_configuration(tmp
         sys.modules.pop("configs", None)
 
 
+def nested(key, value, depth):
+    """``a.b.c=1`` with so many of its names in braces."""
+    names = key.split(".")
+    for name in reversed(names[len(names) - depth :]):
+        value = f"{{{name}:{value}}}"
+    return f"{'.'.join(names[: len(names) - depth])}={value}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("config.VICE.HEALTH.pictures", "2"),
+        ("config.VICE.SUPERPIXELS.iterations", "3"),
+        ("config.MODEL.TRUNK.EXECUTION.compiled", "true"),
+        ("config.SLURM.ADDITIONAL_PARAMETERS.qos", "night"),
+        ("config.OPTIMIZER.num_epochs", "3"),
+    ],
+)
+def test_a_group_in_braces_takes_what_its_keys_take(key, value):
+    """Also what is known and stands in no file."""
+    wanted = OmegaConf.to_yaml(compose(["config=vice/folder", f"{key}={value}"]))
+    for depth in range(1, key.count(".") + 1):
+        assert (
+            OmegaConf.to_yaml(compose(["config=vice/folder", nested(key, value, depth)])) == wanted
+        )
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_a_key_in_braces_that_there_is_not_is_named_whole(depth):
+    text = nested("config.MODEL.FEATURE_EVAL_SETTINGS.EVAL_MODE_OM", "true", depth - 1)
+    with pytest.raises(UserError, match=r"EVAL_MODE_OM.*(did you mean .*EVAL_MODE_ON|add it with)"):
+        compose(["config=vice/folder", text])
+
+
 @pytest.mark.parametrize(
     ("after", "settings", "replaced"),
     [

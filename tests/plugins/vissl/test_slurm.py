@@ -127,7 +127,8 @@ def submitting(cluster, arguments, cwd):
 def test_jobs_of_one_folder_know_of_each_other(cluster, images, tmp_path):
     """Without a partition they go to the cluster's default one."""
     later = "config.SLURM.ADDITIONAL_PARAMETERS.begin=now+1hour"
-    more = (*TWO_NODES, "config.SLURM.PARTITION=''", later)
+    flags = "config.SLURM.ADDITIONAL_PARAMETERS={contiguous:true,hold:false,nodelist:null}"
+    more = (*TWO_NODES, "config.SLURM.PARTITION=''", flags, later)
     arguments = overrides(images, tmp_path / "out", *more)
     jobs = []
     for number in range(4):
@@ -138,6 +139,9 @@ def test_jobs_of_one_folder_know_of_each_other(cluster, images, tmp_path):
         told = re.findall(r"jobs? (.*) (?:is|are) for .* in the queue already", done.stderr)
         assert told == ([", ".join(jobs)] if jobs else [])
         jobs.append(re.search(r"submitted job (\d+)", done.stdout).group(1))
+    told = slurm.call(cluster, "scontrol", "show", "job", jobs[-1])
+    assert "Reason=BeginTime" in told and "ReqNodeList=(null)" in told
+    assert "Contiguous=1" in told or "MinCPUsNode" in told
     slurm.call(cluster, "scancel", *jobs)
 
 

@@ -156,7 +156,12 @@ def _parameters(config: Any) -> dict[str, Any]:
         "cpus_per_task": int(slurm.NUM_CPU_PER_PROC) * processes,
         "mem": f"{slurm.MEM_GB}GB",
         "signal_delay_s": int(config.VICE.STOP_NOTICE_SECONDS),
-        "additional_parameters": dict(slurm.ADDITIONAL_PARAMETERS or {}),
+        "additional_parameters": {
+            name: value
+            for name, value in dict(slurm.ADDITIONAL_PARAMETERS or {}).items()
+            # A flag that is not set, and what a config of one's own takes back.
+            if value is not None and value is not False
+        },
         # Node failure: one that is lost must not keep the others waiting for ever.
         "srun_args": [f"--wait={WAIT}"],
     }

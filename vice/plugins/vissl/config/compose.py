@@ -6,13 +6,14 @@ import pickle
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import Container as Node
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from vissl.utils.hydra_config import compose_hydra_configuration
 from yaml import YAMLError
@@ -44,7 +45,7 @@ _HYDRA = threading.Lock()
 #: An override that names a file; the same key with a group in braces sets values.
 _FILE = re.compile(r"\+?config(/[\w/]+)?=[\w./-]+")
 #: Group of which VISSL knows no key: all that sbatch takes is one.
-_OPEN = "config.SLURM.ADDITIONAL_PARAMETERS."
+_OPEN = "config.SLURM.ADDITIONAL_PARAMETERS"
 #: What names begin with that stand beside ``config:`` for YAML's anchors alone.
 _ANCHORS = ("x-", "_", ".")
 #: An override that names a method of somebody else's.
@@ -184,15 +185,16 @@ def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
         if key.startswith("~") and key[1:] in known:
             raise UserError(f"{key[1:]} is missing: must be {known[key[1:]]}; leave {key} out")
     overrides = [
-        f"++{text.lstrip('+')}" if key in known or key.startswith(_OPEN) else text
+        f"++{text.lstrip('+')}" if key in known or _is_open(key) else text
         for key, text in zip(keys, overrides, strict=True)
     ]
-    files = [text for text in overrides if not text.startswith(("config.", "++config."))]
+    values_of = ("config.", "++config.", "config={")
+    files = [text for text in overrides if not text.startswith(values_of)]
     values = [text for text in overrides if text not in files]
     composed = None
     # Order: what is taken out, added or merged may be so only before or after a value is set.
     if all(map(_FILE.fullmatch, files)):
-        composed = _set(_of_files(tuple(files), read_by_hydra()), values)
+        composed = _set(_of_files(tuple(files), read_by_hydra()), values, known)
     if composed is None:
         composed = _hydra(overrides)
     return composed, fill(composed)
@@ -242,18 +244,36 @@ def _check_replaced(composed: DictConfig, overrides: tuple[str, ...]) -> None:
                 )
 
 
-def _set(files: bytes, overrides: list[str]) -> DictConfig | None:
+def _set(files: bytes, overrides: list[str], known: Container[str]) -> DictConfig | None:
     """A copy with values set as Hydra sets them; None where it has something to object to."""
     composed: DictConfig = pickle.loads(files)
     try:
         for each in OverridesParser.create().parse_overrides(overrides):
             if each.is_sweep_override() or each.package is not None:
                 return None
-            added = each.is_force_add()
-            OmegaConf.update(composed, each.key_or_group, each.value(), merge=True, force_add=added)
+            _update(composed, each.key_or_group, each.value(), each.is_force_add(), known)
     except (HydraException, OmegaConfBaseException):
         return None
     return composed
+
+
+def _update(composed: DictConfig, key: str, value: Any, added: bool, known: Container[str]) -> None:
+    """Sets a value; in groups also keys that are known and stand in no file."""
+    with open_dict(composed):
+        node = node_at(composed, key)
+        if isinstance(value, dict) and added and node is None:
+            OmegaConf.update(composed, key, {})
+            node = node_at(composed, key)
+    if isinstance(value, dict) and is_group(node):
+        for name, each in value.items():
+            inner = f"{key}.{name}"
+            _update(composed, inner, each, added or inner in known or _is_open(inner), known)
+    else:
+        OmegaConf.update(composed, key, value, merge=True, force_add=added)
+
+
+def _is_open(key: str) -> bool:
+    return f"{key}.".startswith(f"{_OPEN}.")
 
 
 def _resolved(composed: DictConfig, finish: Callable[[Any], None]) -> DictConfig:
@@ -274,7 +294,7 @@ def _put(node: Any, plain: Any) -> None:
         if _is_like(child, value):
             _put(child, value)
         elif (
-            isinstance(child, Container)
+            isinstance(child, Node)
             or type(child._value()) is not type(value)
             or (child._value() != value)
         ):

@@ -50,6 +50,8 @@ def explain(error: Exception, overrides: list[str], nearest: Callable[[str, str]
         new = re.search(r"full_key: (.+)\.(\w+)$", str(error.__cause__), re.M)
         if new and new.group(1) == key:
             return f"{key} has no key {new.group(2)!r} yet: add it with +{key}.{new.group(2)}=VALUE"
+        if new and new.group(1).startswith(f"{key}."):
+            key = f"{new.group(1)}.{new.group(2)}"
         return f"config key {key!r} does not exist{nearest(key, name)}"
     gone = re.search(r"Could not delete from config\. '(.+)' does not exist", text)
     if gone:

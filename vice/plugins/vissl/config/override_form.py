@@ -46,7 +46,8 @@ def check_form(overrides: list[str]) -> list[str]:
     values: dict[str, list[str]] = {}
     for text in checked:
         key, _, value = text.partition("=")
-        if not key.startswith("~"):
+        # Groups in braces are merged.
+        if not key.startswith("~") and not value.startswith("{"):
             values.setdefault(key.lstrip("+"), []).append(value)
     for key, given in values.items():
         if len(given) > 1:
