@@ -12,8 +12,8 @@ from vice.models.embeddings import (
     CheckedEmbedder,
     FiniteWatch,
     check_form,
-    finite_entries,
-    refuse_nonfinite,
+    largest_entries,
+    refuse_unmeasurable,
     set_width,
 )
 from vice.scoring import mean_over
@@ -27,9 +27,9 @@ def test_one_number_that_is_none_is_found_wherever_it_is(value, dtype):
     for place in range(2 * 3 * 4 * 5):
         values = torch.ones(2, 3, 4, 5, dtype=dtype)
         values.view(-1)[place] = value
-        assert finite_entries(values).tolist() == [place >= 60, place < 60]
+        assert largest_entries(values).isfinite().tolist() == [place >= 60, place < 60]
     largest = torch.full((2, 3), torch.finfo(dtype).max, dtype=dtype)
-    assert finite_entries(largest).all()
+    assert largest_entries(-largest).isfinite().all()
 
 
 def test_a_sound_embedding_passes_through():
@@ -91,7 +91,7 @@ def test_elsewhere_batches_wait_and_the_right_one_is_named(monkeypatch):
         """As on a device that computes while this process goes on."""
 
         def see(self, values, told):
-            self._waiting.append((finite_entries(values), self.names, told))
+            self._waiting.append((largest_entries(values), self.names, told, False))
             if len(self._waiting) >= WAITING:
                 self.look()
 
@@ -106,9 +106,43 @@ def test_elsewhere_batches_wait_and_the_right_one_is_named(monkeypatch):
 
 
 def test_one_image():
-    refuse_nonfinite(torch.ones(3, 2), "x.jpg")
+    refuse_unmeasurable(torch.ones(3, 2), "x.jpg")
     with pytest.raises(UserError, match=r"x\.jpg: its embedding is not finite"):
-        refuse_nonfinite(torch.tensor([1.0, math.nan]), "x.jpg")
+        refuse_unmeasurable(torch.tensor([1.0, math.nan]), "x.jpg")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_cannot_be_squared_is_refused_before_it_is_a_score(sign):
+    """At any scale that passes, unit vectors have length 1."""
+    given = torch.randn(1, 64, 3, 3).clamp(-1, 1) * sign
+    for exponent in range(-9, 39):
+        scaled = given * 10.0**exponent
+        watch = FiniteWatch()
+        watch.names = ("x.jpg",)
+        try:
+            watch.see(scaled, "wrong", embedding=True)
+            refuse_unmeasurable(scaled[0], "x.jpg")
+        except UserError as error:
+            assert exponent >= 18 and "too large to be squared" in str(error)
+            continue
+        lengths = nn.functional.normalize(scaled, dim=1).norm(dim=1)
+        torch.testing.assert_close(lengths, torch.ones_like(lengths))
+    # Scores of classes may be as large as they like.
+    watch.see(given * 1e30, "wrong")
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-13, 1e-10])
+def test_embeddings_next_to_nothing_are_told_of_once(caplog, scale):
+    watch = FiniteWatch()
+    watch.names = ("a.png", "b.png")
+    watch.see(torch.ones(2, 4, 3, 3), "wrong", embedding=True)
+    assert not caplog.text
+    for _ in range(2):
+        watch.see(
+            torch.stack([torch.ones(4, 3, 3), scale * torch.ones(4, 3, 3)]), "wrong", embedding=True
+        )
+    (record,) = caplog.records
+    assert record.getMessage().startswith("b.png: its embedding is next to nothing")
 
 
 def test_means_say_over_what_they_are():

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 import vice
 from vice.errors import UserError, exits_are_errors
@@ -216,3 +218,85 @@ def test_signs_in_names_of_files_are_no_empty_parts(tmp_path, monkeypatch, name)
         assert torch.equal(
             load_extractor(spec).features.layer1[0].conv1.weight, net.layer1[0].conv1.weight
         )
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 8, 4, stride=4)
+
+    def forward(self, images):
+        return self.convolution(images)
+
+
+class CastsItself(nn.Module):
+    dim = 8
+
+    def __init__(self):
+        super().__init__()
+        self.net = Net().half()
+
+    def forward(self, images):
+        return self.net(images.half())
+
+
+def exported():
+    free = torch.export.Dim.AUTO
+    given = torch.zeros(2, 3, 224, 224)
+    program = torch.export.export(
+        Net().eval(), (given,), dynamic_shapes=({0: free, 2: free, 3: free},)
+    )
+    return program.module()
+
+
+#: What a callable may return that is not, or not all, Python in float32.
+FORMS = {
+    "scripted": lambda: torch.jit.script(Net()),
+    "traced": lambda: torch.jit.trace(Net().eval(), torch.zeros(1, 3, 64, 64)),
+    "frozen": lambda: torch.jit.freeze(torch.jit.script(Net().eval())),
+    "exported": exported,
+    "graph": lambda: torch.fx.symbolic_trace(Net()),
+    "float16": lambda: Net().half(),
+    "bfloat16": lambda: Net().bfloat16(),
+    "float64": lambda: Net().double(),
+    "casts itself": CastsItself,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_callable_may_return_a_module_of_any_form(monkeypatch, form):
+    monkeypatch.setitem(sys.modules, "forms", SimpleNamespace(make=FORMS[form]))
+    module = load_extractor("forms:make", seed=1)
+    assert module.dim == 8 and not any(each.requires_grad for each in module.parameters())
+    images = torch.randn(2, 3, 32, 48)
+    # Whoever scores it asks for modes, too.
+    for mode in (True, False):
+        found = module.train(mode).requires_grad_(False)(images).float()
+    torch.manual_seed(1)
+    wanted = Net()(images)
+    torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02)
+    if form in ("scripted", "traced", "exported", "graph"):
+        torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("inside", ["", "def make():\n    "])
+def test_a_package_that_code_imports_is_named(tmp_path, monkeypatch, inside):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "wants.py").write_text(f"{inside}import not_there.at_all\n")
+    with pytest.raises(UserError, match=r"^wants:make: its code imports not_there,"):
+        load_extractor("wants:make")
+    with pytest.raises(UserError, match="its folder in PYTHONPATH"):
+        load_extractor("wantz:make")
+    sys.modules.pop("wants", None)
+
+
+def test_a_mistake_inside_a_callable_is_its_own():
+    def wrong():
+        return Net(3)
+
+    sys.modules["mistaken"] = SimpleNamespace(make=wrong, asks=lambda size: Net())
+    with pytest.raises(TypeError, match="positional"):
+        load_extractor("mistaken:make")
+    with pytest.raises(UserError, match="cannot be called without arguments"):
+        load_extractor("mistaken:asks")
+    del sys.modules["mistaken"]

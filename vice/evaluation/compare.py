@@ -107,8 +107,10 @@ def check_one_model(results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _digest(result: Mapping[str, Any]) -> str:
+    from vice.runtime.provenance import known_digest
+
     model = result.get("model")
-    return str(model.get("digest") or "") if isinstance(model, Mapping) else ""
+    return (known_digest(model.get("digest")) or "") if isinstance(model, Mapping) else ""
 
 
 def row_names(texts: Iterable[str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from vice.images import ImageError, reading_of
 from vice.losses import MutualRegions, swapped_prediction
 from vice.losses.options import LossOptions
 from vice.models.concepts import Concepts
-from vice.models.embeddings import refuse_nonfinite
+from vice.models.embeddings import refuse_unmeasurable
 from vice.options import defaults
 from vice.regions import NORMALIZE_MODES, pool_regions
 from vice.superpixels import Superpixels
@@ -141,7 +141,7 @@ class HeldOutViews:
         pixels = torch.from_numpy(pair.views.images).permute(0, 3, 1, 2).to(device)
         noise = torch.from_numpy(pair.views.noise)
         embeddings = embedder(self.photometric(pixels, pair.colors, noise))
-        refuse_nonfinite(embeddings, pair.name)
+        refuse_unmeasurable(embeddings, pair.name)
         mode = loss["region_vector"]
         batch = MutualRegions.of(torch.from_numpy(pair.views.regions).to(device), 2)
         pooled = pool_regions(

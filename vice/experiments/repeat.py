@@ -20,6 +20,7 @@ from vice.plugins.mmseg.evaluate_clusters import evaluate_clusters
 from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.evaluate_retrieval import evaluate_retrieval
 from vice.plugins.mmseg.finetune import finetune
+from vice.runtime.provenance import known_digest
 from vice.runtime.run_folder import RESULTS_NAME
 
 EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -67,8 +68,8 @@ def repeat(
     _check(old, arguments)
     new = EVALUATIONS[old["kind"]](**arguments)
     # Second load: what was verified was loaded once more, and code need not give the same again.
-    then, now = old["model"]["digest"], new["model"]["digest"]
-    weights = [] if then == now else [f"weights differ: {then} then, {now} now"]
+    then, now = known_digest(old["model"]["digest"]), new["model"]["digest"]
+    weights = [] if then in (None, now) else [f"weights differ: {then} then, {now} now"]
     held, holds = content_of(old), content_of(new)
     # Results of earlier versions do not say what images and labels held.
     content = [
@@ -123,7 +124,8 @@ def _check(old: dict[str, Any], arguments: dict[str, Any]) -> None:
     checksum = score.checksum(protocol.score_split)
     _same(f"list of {protocol.score_split} images", lists["score"], checksum)
     digest = share_embedder(arguments["spec"], arguments["seed"], features=protocol.features).digest
-    _same(f"weights of {arguments['spec']}", old["model"]["digest"], digest)
+    then = known_digest(old["model"]["digest"])
+    _same(f"weights of {arguments['spec']}", then or digest, digest)
 
 
 def _same(what: str, then: Any, now: Any) -> None:

@@ -21,6 +21,7 @@ from vice.models.own_files import (
 )
 from vice.nearest import near_path
 from vice.paths import from_home
+from vice.runtime.provenance import known_digest
 
 FORMAT = "vice-centroids-1"
 
@@ -79,7 +80,7 @@ class Centroids:
 
     def may_be_of(self, weights: str) -> bool:
         """Whether they were fitted to embeddings of a model, or of one that is not known."""
-        return self.weights in (None, weights)
+        return known_digest(self.weights) in (None, weights)
 
     def require_model(self, weights: str, model: str) -> None:
         """Refuses embeddings of another model than they were fitted to, if that is known.

@@ -1,7 +1,9 @@
-"""Shape of what an embedder must return, and a check for NaN and infinity that names the image."""
+"""Shape of what an embedder must return, and a check of its numbers that names the image."""
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from vice.errors import UserError, exits_are_errors
 
+logger = logging.getLogger(__name__)
 #: Batches whose check may wait on a device other than the CPU, so that none of them waits for it.
 WAITING = 32
 
@@ -55,10 +58,10 @@ def set_width(embedder: nn.Module) -> nn.Module:
     """Gives an embedder its width ``dim``, by a look at what it returns, if it has none.
 
     Args:
-        embedder: (B, 3, H, W) to (B, D, h, w).
+        embedder: (B, 3, H, W) to (B, D, h, w), in evaluation mode.
 
     Returns:
-        The same, in evaluation mode if it had to be tried.
+        The same.
 
     Raises:
         UserError: What it returns is no dense embedding, or its ``dim`` is no width.
@@ -66,7 +69,7 @@ def set_width(embedder: nn.Module) -> nn.Module:
     if not hasattr(embedder, "dim"):
         images = torch.zeros(1, 3, 224, 224)
         with torch.no_grad():
-            output = embedder.eval()(images)
+            output = embedder(images)
         width = output.shape[1] if isinstance(output, Tensor) and output.ndim == 4 else None
         embedder.dim = check_form(output, images, width).shape[1]
     if type(embedder.dim) is not int or embedder.dim < 1:
@@ -92,22 +95,29 @@ class CheckedEmbedder(nn.Module):
         return check_form(embedding, images, self.embedder.dim)
 
 
-def finite_entries(values: Tensor) -> Tensor:
-    """Whether all numbers of each entry of a batch are finite.
+#: Beyond it squares of an embedding's numbers, or their sum over its channels, overflow in float32.
+LARGEST = 1e18
+#: An embedding that stays below it has vectors that are too short to be told from none
+#: (`torch.nn.functional.normalize` has 1e-12).
+SMALLEST = 1e-9
+
+
+def largest_entries(values: Tensor) -> Tensor:
+    """The greatest magnitude in each entry of a batch.
 
     Args:
         values: Floating point (B, ...), not empty.
 
     Returns:
-        bool (B,) on its device; nothing waits for that device.
+        (B,) on its device, NaN or infinite where some number is; nothing waits for that device.
     """
     flat = values.detach().reshape(len(values), -1)
     # NaN propagation: it wins in both. Two reductions take a tenth of isfinite on each number.
-    return torch.isfinite(flat.amax(1)) & torch.isfinite(flat.amin(1))
+    return torch.maximum(flat.amax(1), -flat.amin(1))
 
 
 class FiniteWatch:
-    """Refuses numbers that are not finite and names the image that they come from.
+    """Refuses numbers that cannot be computed with and names the image that they come from.
 
     On the CPU that is done at once. Elsewhere the verdicts of up to ``WAITING`` batches are looked
     at together, so that the device is not waited for after each.
@@ -118,19 +128,22 @@ class FiniteWatch:
 
     def __init__(self) -> None:
         self.names: Sequence[str] = ()
-        self._waiting: list[tuple[Tensor, Sequence[str], str]] = []
+        self._waiting: list[tuple[Tensor, Sequence[str], str, bool]] = []
+        self._said = False
 
-    def see(self, values: Tensor, problem: str) -> None:
+    def see(self, values: Tensor, problem: str, *, embedding: bool = False) -> None:
         """Looks at what was computed for a batch.
 
         Args:
             values: Floating point (B, ...), an entry an image.
             problem: What it is and what to do if it is not finite; follows the image's name.
+            embedding: Whether its vectors are measured: what is too large for that is refused,
+                and of the first that is next to nothing it is said.
 
         Raises:
-            UserError: An entry of this or an earlier batch is not finite.
+            UserError: An entry of this or an earlier batch is not finite, or too large.
         """
-        self._waiting.append((finite_entries(values), self.names, problem))
+        self._waiting.append((largest_entries(values), self.names, problem, embedding))
         if values.device.type == "cpu" or len(self._waiting) >= WAITING:
             self.look()
 
@@ -138,12 +151,26 @@ class FiniteWatch:
         """Looks at everything that waits.
 
         Raises:
-            UserError: An entry is not finite.
+            UserError: An entry is not finite, or too large.
         """
         waiting, self._waiting = self._waiting, []
-        for finite, names, problem in waiting:
-            for index in (~finite).nonzero().flatten().tolist()[:1]:
-                raise UserError(f"{named(names, index)}: {problem}")
+        for largest, names, problem, embedding in waiting:
+            for index, number in enumerate(largest.tolist()):
+                if not math.isfinite(number):
+                    raise UserError(f"{named(names, index)}: {problem}")
+                if embedding:
+                    _refuse_large(number, named(names, index))
+                    self._say_small(number, named(names, index))
+
+    def _say_small(self, number: float, name: str) -> None:
+        if number < SMALLEST and not self._said:
+            self._said = True
+            logger.warning(
+                "%s: its embedding is next to nothing (largest number %.2g), so that directions of "
+                "vectors say nothing or little; others like it are not named",
+                name,
+                number,
+            )
 
 
 def named(names: Sequence[str], index: int) -> str:
@@ -151,18 +178,28 @@ def named(names: Sequence[str], index: int) -> str:
     return str(names[index]) if index < len(names) else f"image {index} of the batch"
 
 
-def refuse_nonfinite(values: Tensor, name: str | Path) -> None:
-    """Refuses the embedding of one image if it is not finite.
+def refuse_unmeasurable(values: Tensor, name: str | Path) -> None:
+    """Refuses the embedding of one image if distances in it are no numbers.
 
     Args:
         values: Floating point, any shape but empty.
         name: The image.
 
     Raises:
-        UserError: It is not.
+        UserError: It is not finite, or too large to be squared.
     """
-    if not bool(finite_entries(values[None])[0]):
+    number = float(largest_entries(values[None])[0])
+    if not math.isfinite(number):
         raise UserError(f"{name}: {NONFINITE}")
+    _refuse_large(number, str(name))
+
+
+def _refuse_large(number: float, name: str) -> None:
+    if number > LARGEST:
+        raise UserError(
+            f"{name}: its embedding has numbers up to {number:.2g}, too large to be squared in "
+            "float32; scale the embedding down"
+        )
 
 
 NONFINITE = (

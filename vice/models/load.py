@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
+from contextlib import suppress
+from inspect import signature
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vice.errors import UserError, exits_are_errors
 from vice.images import Reading
@@ -23,6 +27,8 @@ from vice.models.embeddings import set_width
 from vice.models.lab import LabEmbedder
 from vice.nearest import near_path
 from vice.paths import text_from_home
+
+logger = logging.getLogger(__name__)
 
 
 def load_extractor(spec: str, *, seed: int = 0, device: str = "cpu") -> nn.Module:
@@ -196,19 +202,76 @@ def _called(spec: str, seed: int) -> nn.Module:
     try:
         make = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"{spec}: {error}; MODULE:CALLABLE must be importable, for example with its folder in "
-            "PYTHONPATH"
-        ) from error
+        raise UserError(f"{spec}: {_missing(module_name, error)}") from error
+    try:
+        signature(make).bind()
+    except TypeError as error:
+        raise UserError(f"{spec} cannot be called without arguments ({error})") from error
+    # C functions have no signature that could be asked for.
+    except ValueError:
+        pass
     # Seed: what a module draws while it is imported, it draws in its first import alone.
     torch.manual_seed(seed)
     try:
         module = make()
-    except TypeError as error:
-        raise UserError(f"{spec} cannot be called without arguments ({error})") from error
+    except ModuleNotFoundError as error:
+        raise UserError(f"{spec}: {_missing(module_name, error)}") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"{spec} returned {type(module).__name__}, not a torch.nn.Module")
     try:
-        return set_width(module)
+        return set_width(_in_float32(Compiled.wrapped(module).eval(), spec))
     except UserError as error:
         raise UserError(f"{spec}: {error}") from error
+
+
+class Compiled(nn.Module):
+    """A module that is no Python any more, with the methods of one.
+
+    TorchScript's modules have no ``requires_grad_``, and programs of `torch.export` one mode alone.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        for name in ("dim", "spherical"):
+            if hasattr(module, name):
+                setattr(self, name, getattr(module, name))
+
+    @classmethod
+    def wrapped(cls, module: nn.Module) -> nn.Module:
+        """The module itself where it is an ordinary one."""
+        exported = isinstance(module, torch.fx.GraphModule) and "train" in vars(module)
+        return cls(module) if exported or isinstance(module, torch.jit.ScriptModule) else module
+
+    def forward(self, images: Tensor) -> Any:
+        """What the module returns."""
+        return self.module(images)
+
+    def train(self, mode: bool = True) -> Compiled:
+        """Sets the mode where there are two."""
+        with suppress(NotImplementedError):
+            super().train(mode)
+        return self
+
+
+def _missing(module_name: str, error: Exception) -> str:
+    """What is missing where code cannot be imported: itself, or a package that it imports."""
+    package = error.name if isinstance(error, ModuleNotFoundError) else None
+    if package and not f"{module_name}.".startswith(f"{package}."):
+        return f"its code imports {package}, which is not installed here: install it"
+    return f"{error}; MODULE:CALLABLE must be importable, for example with its folder in PYTHONPATH"
+
+
+def _in_float32(module: nn.Module, spec: str) -> nn.Module:
+    """Turns weights of another type into float32, if it does not take float32 images as it is."""
+    tensors = [*module.parameters(), *module.buffers()]
+    kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point()} - {torch.float32}
+    if kinds:
+        try:
+            with torch.no_grad():
+                module(torch.zeros(1, 3, 224, 224))
+        except RuntimeError:
+            names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+            logger.info("%s: images are float32, and so are its weights in %s now", spec, names)
+            module.float()
+    return module

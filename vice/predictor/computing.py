@@ -18,7 +18,7 @@ from vice.images.note_counts import NoteCounts
 from vice.models.centroids import Centroids
 from vice.models.checkpoint import Checkpoint
 from vice.models.concepts import Concepts
-from vice.models.embeddings import refuse_nonfinite
+from vice.models.embeddings import refuse_unmeasurable
 from vice.models.load import is_spherical
 from vice.predictor.given_concepts import given_concepts
 from vice.predictor.given_images import Given, given_image
@@ -187,7 +187,7 @@ class Computing:
         with computed_in(self._half, self.device):
             dense = network(network_input(pixels, self.device))
         for name, vectors in zip(names, dense, strict=True):
-            refuse_nonfinite(vectors, str(name))
+            refuse_unmeasurable(vectors, str(name))
         return dense.float()
 
 

@@ -17,7 +17,7 @@ from vice.nearest import near_path
 from vice.paths import from_home
 from vice.redaction import redact_text
 from vice.runtime.files import read_json
-from vice.runtime.provenance import digest
+from vice.runtime.provenance import digest, known_digest
 from vice.runtime.regular_file import open_regular
 from vice.runtime.result_folders import result_folders
 from vice.runtime.run_folder import RESULTS_NAME
@@ -156,8 +156,7 @@ def _digest(result: Mapping[str, Any]) -> str | None:
     fields = result.get("protocol", {}).get("fields", {})
     if fields.get("features", "embedding") != "embedding":
         return None
-    found: str | None = result.get("model", {}).get("digest")
-    return found
+    return known_digest(result.get("model", {}).get("digest"))
 
 
 def _own(concepts: Concepts | None) -> str:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
-from vice.models.embeddings import refuse_nonfinite
+from vice.models.embeddings import refuse_unmeasurable
 from vice.normalize import normalize
 from vice.predictor.memory import FIXED, bytes_a_pixel, give_back
 from vice.predictor.plan import Difference, Part, Plan, Tiling
@@ -150,7 +150,7 @@ class TiledNetwork:
             for columns in plan.columns:
                 give_back()
                 dense = self._tile(plan.layout, rows, columns, read, half)
-                refuse_nonfinite(dense, str(name))
+                refuse_unmeasurable(dense, str(name))
                 yield Part(rows, columns, dense.float(), plan.layout.whole.size,
                            plan.layout.whole.grid)  # fmt: skip
 

@@ -29,9 +29,25 @@ PACKAGES = (
 )
 
 
+#: What earlier versions had for every module without parameters and buffers.
+_OF_NOTHING = hashlib.sha256().hexdigest()
+
+
 def digest(module: nn.Module) -> str:
-    """SHA-256 of the names, types, shapes and values of a module's parameters and buffers."""
-    return digest_tensors(module.state_dict())
+    """SHA-256 of the names, types, shapes and values of a module's parameters and buffers.
+
+    Of one that has none, of what its innermost modules are called.
+    """
+    state = module.state_dict()
+    if state:
+        return digest_tensors(state)
+    classes = {type(part) for part in module.modules() if not any(True for _ in part.children())}
+    return digest_tensors({}, " ".join(sorted(f"{c.__module__}.{c.__qualname__}" for c in classes)))
+
+
+def known_digest(digest: object) -> str | None:
+    """A digest that was written down; None where it tells no model from another."""
+    return str(digest) if digest and digest != _OF_NOTHING else None
 
 
 def digest_tensors(tensors: Mapping[str, Tensor], text: str = "") -> str:

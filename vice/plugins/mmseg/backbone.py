@@ -113,7 +113,7 @@ class ViceBackbone(BaseModule):
 
     Attributes:
         dim: Width D of the embedding.
-        watch: Refuses embeddings that are not finite.
+        watch: Refuses embeddings that are not finite, or too large.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class ViceBackbone(BaseModule):
             embedding = self._embed(images)
             if self.flip_average and not self.training:
                 embedding = (embedding + self._embed(images.flip(3)).flip(3)) / 2
-        self.watch.see(embedding, NONFINITE if self.frozen else _DIVERGED)
+        self.watch.see(embedding, NONFINITE if self.frozen else _DIVERGED, embedding=True)
         return (embedding,)
 
     def _embed(self, images: Tensor) -> Tensor:
