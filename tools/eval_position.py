@@ -12,6 +12,7 @@ from vice.errors import UserError
 from vice.evaluation.begin import begun
 from vice.evaluation.options import evaluation_parser, task_arguments
 from vice.evaluation.own_readouts import position_lines
+from vice.evaluation.protocol_effects import POSITION
 from vice.names import printable
 
 EXAMPLE = """\
@@ -47,7 +48,9 @@ def main() -> None:
 
 
 def _task(args: argparse.Namespace) -> dict[str, Any]:
-    task = task_arguments(args, "linear", detail="_position", optimizer="linear_optimizer")
+    task = task_arguments(
+        args, "linear", detail="_position", effects=POSITION, optimizer="linear_optimizer"
+    )
     task.pop("cache_bytes")
     if args.out is None:
         # Results of which tools/compare.py makes tables lie by themselves.

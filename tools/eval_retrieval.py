@@ -9,6 +9,7 @@ from __future__ import annotations
 from vice.cli import RESULTS_KEPT, number, run, show, whole
 from vice.datasets.subsets import check_fraction
 from vice.evaluation.begin import begun
+from vice.evaluation.compare import share_of_images
 from vice.evaluation.options import evaluation_parser, percent, task_arguments
 from vice.names import printable
 
@@ -45,10 +46,11 @@ def main() -> None:
             memory_limit=int(args.memory_gib * 2**30),
         )
     matchings = result["protocol"]["fields"]["retrieval_matchings"]
+    share = share_of_images(result["arguments"])
     summary = ", ".join(f"{name} {percent(result['retrieval'][name])}" for name in matchings)
     show(
         f"retrieval: mIoU / accuracy in %, by matching: {summary}; "
-        f"{result['protocol']['title']}, {printable(task['out_dir'])}"
+        f"{result['protocol']['title']}{share and f', {share}'}, {printable(task['out_dir'])}"
     )
 
 

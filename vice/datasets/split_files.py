@@ -80,8 +80,10 @@ def by_stem(
         UserError: No such folder, no such file, images in folders below, or two files of one stem.
     """
     if not folder.is_dir():
+        # Of the splits that have labels here those that have such files, too.
+        have_both = [each for each in known if folder.with_name(each).is_dir()]
         raise UserError(
-            f"{folder}: no such folder{did_you_mean(folder.name, known)}; splits with labels here: "
+            f"{folder}: no such folder{did_you_mean(folder.name, have_both)}; splits with labels here: "
             f"{', '.join(known) or 'none'}" + nearby_names(folder)
         )
     paths, contents = scan(Folder(folder, suffixes, kind))

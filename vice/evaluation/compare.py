@@ -93,12 +93,21 @@ def check_one_model(results: Sequence[Mapping[str, Any]]) -> None:
         UserError: A file was another one when it was scored again; names both directories.
     """
     first: dict[str, Mapping[str, Any]] = {}
+    told: set[str] = set()
     for result in results:
         spec = str(result["spec"])
-        if spec.startswith(_DRAWN) or names_code(spec) or not _digest(result):
+        if spec.startswith(_DRAWN) or not _digest(result):
             continue
         other = first.setdefault(spec, result)
-        if _digest(other) != _digest(result):
+        if _digest(other) != _digest(result) and names_code(spec):
+            if spec not in told:
+                logger.warning(
+                    "%s had other weights in %s than in %s: they are taken for seeds of one model, "
+                    "which is right if its code draws them",
+                    spec, result.get("folder", "?"), other.get("folder", "?"),
+                )  # fmt: skip
+            told.add(spec)
+        elif _digest(other) != _digest(result):
             raise UserError(
                 f"{spec} had other weights in {result.get('folder', '?')} than in "
                 f"{other.get('folder', '?')}, and they are no two seeds of one model: leave one "
@@ -213,10 +222,23 @@ def _table(
         logger.info("%s has the scores of %s once more: they are counted once", folder, first)
     named = protocol_title(members)
     title = f"{settings['dataset']} {settings['splits.score']}, {settings['kind']}, {named}"
+    if share := share_of_images(settings):
+        title += f", {share}"
     # PyTorch takes seconds to import, and help of tools does without.
     from vice.scoring import mean_over
 
     return ComparisonTable(title, settings, list(columns), rows, mean_over(counted), cells)
+
+
+def share_of_images(arguments: Mapping[str, Any]) -> str:
+    """Which of the fitted split's images were fitted to; empty for all of them.
+
+    Args:
+        arguments: Of an evaluation.
+    """
+    share = arguments.get("fraction") or 1
+    seed = arguments.get("subset_seed") or 0
+    return f"{share:g} of its images (subset {seed})" if share != 1 else ""
 
 
 def protocol_title(results: Sequence[Mapping[str, Any]]) -> str:
@@ -249,6 +271,8 @@ def _twice(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> st
     where = (
         f"{folders[0]} is named twice: name it once"
         if _folder(first) == _folder(second)
+        else f"{folders[0]} and {folders[1]} had other weights under one seed: leave one out"
+        if "" not in (of := {_digest(first), _digest(second)}) and len(of) == 2
         else f"{folders[0]} and {folders[1]} cannot be told apart: name one of the two only"
     )
     return (

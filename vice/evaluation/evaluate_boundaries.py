@@ -143,7 +143,7 @@ class BoundaryReadout:
         if own is None:
             raise UserError(
                 f"{predictor.name} holds no prototypes: name clusters to fit (--clusters), or a "
-                "file of centroids (--centroids)"
+                "file of centroids (--centroids of vice eval-boundaries)"
             )
         return cls(out_dir, None, {"from": "checkpoint", "number": len(own)})
 

@@ -91,6 +91,7 @@ def task_arguments(
     kind: str,
     *,
     detail: str | Callable[[Protocol], str] = "",
+    effects: str | None = None,
     **fields: str,
 ) -> dict[str, Any]:
     """What `evaluation_parser` has parsed, as arguments of the evaluations.
@@ -100,6 +101,7 @@ def task_arguments(
         kind: A key of `vice.evaluation.protocol_effects.KINDS`.
         detail: What else is in the name of the default results directory, or gives it of the
             protocol.
+        effects: The kind whose fields have an effect; None: ``kind``.
         **fields: Option to the field of the protocol that it changes.
 
     Returns:
@@ -112,7 +114,7 @@ def task_arguments(
     changes = _changes(args, **fields)
     name = args.protocol or default_protocol(_family(args))
     protocol = get_protocol(name, _family(args), **changes)
-    check_effects(kind, protocol)
+    check_effects(effects or kind, protocol)
     more = detail if isinstance(detail, str) else detail(protocol)
     return _arguments(args, protocol, kind + more) | {"protocol": protocol}
 
@@ -152,17 +154,12 @@ def score_arguments(
             protocols[kind] = get_protocol(retrieval, family, **splits, **own)
         else:
             asked = converged if kind == "position" else full
-            protocols[kind] = get_protocol(name, family, **changes_of_kind(_effects(kind), asked))
-        check_effects(_effects(kind), protocols[kind])
+            protocols[kind] = get_protocol(name, family, **changes_of_kind(kind, asked))
+        check_effects(kind, protocols[kind])
     used = {field for protocol in protocols.values() for field in protocol.changed()}
     if kinds and set(full.changed()) - used:
-        check_effects(_effects(kinds[0]), full)
+        check_effects(kinds[0], full)
     return _arguments(args, full, "score") | {"protocols": protocols}
-
-
-def _effects(kind: str) -> str:
-    """The kind of evaluation whose fields have an effect on a read-out."""
-    return "linear" if kind == "position" else kind
 
 
 def _changes(args: argparse.Namespace, **fields: str) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from vice.errors import UserError
 from vice.evaluation.protocols import Protocol, get_protocol
 
 KINDS = ("linear", "clusters", "finetune", "retrieval")
+#: No table of comparison has this one.
+POSITION = "position"
 _MINIBATCH = ("minibatch_images", "minibatch_init")
 _OBJECTS = (
     *("foreground", "foreground_threshold"),
@@ -41,7 +43,7 @@ def changes_of_kind(kind: str, protocol: Protocol) -> dict[str, Any]:
     """Those changes of a protocol that an evaluation has an effect of, where kinds share options.
 
     Args:
-        kind: A key of ``KINDS``.
+        kind: One of ``KINDS``, or ``POSITION``.
         protocol: With the changes meant for any kind.
 
     Returns:
@@ -55,7 +57,7 @@ def check_effects(kind: str, protocol: Protocol) -> None:
     """Refuses a protocol that differs from its published form in a field without effect.
 
     Args:
-        kind: A key of ``KINDS``.
+        kind: One of ``KINDS``, or ``POSITION``.
         protocol: The protocol.
 
     Raises:
@@ -75,7 +77,7 @@ def without_effect(kind: str, protocol: Protocol) -> dict[str, str]:
     """Fields that cannot change a result, given the others.
 
     Args:
-        kind: A key of ``KINDS``.
+        kind: One of ``KINDS``, or ``POSITION``.
         protocol: The protocol.
 
     Returns:
@@ -84,8 +86,8 @@ def without_effect(kind: str, protocol: Protocol) -> dict[str, str]:
     Raises:
         ValueError: No such kind.
     """
-    if kind not in KINDS:
-        raise ValueError(f"evaluation {kind!r} is none of {', '.join(KINDS)}")
+    if kind not in (*KINDS, POSITION):
+        raise ValueError(f"evaluation {kind!r} is none of {', '.join((*KINDS, POSITION))}")
     return {**_of_kind(kind, protocol), **_of_sizes(kind, protocol), **_of_crf(kind, protocol)}
 
 
@@ -107,6 +109,9 @@ def _of_kind(kind: str, protocol: Protocol) -> dict[str, str]:
         reasons |= dict.fromkeys(_named("linear_"), f"{kind}: there is no probe")
     if kind != "clusters":
         reasons |= dict.fromkeys(_KMEANS, f"the {kind} evaluation has no clusters")
+    if kind == POSITION:
+        reasons |= dict.fromkeys(_KMEANS, "its clusters are of the probe's sample (linear_pixels)")
+        del reasons["kmeans_iterations"]
     if kind == "retrieval":
         return reasons | _of_retrieval(protocol)
     if kind == "clusters":

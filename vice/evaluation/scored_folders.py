@@ -60,7 +60,7 @@ def read_results(folders: Iterable[str | Path], *, whole: bool = True) -> list[d
         results.append({**result, "folder": str(folder)})
     kinds = Counter(result["kind"] for result in results)
     named = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
-    logger.info("results found: %d (%s)", len(results), named)
+    logger.info("results under protocols: %d (%s)", len(results), named)
     return results
 
 

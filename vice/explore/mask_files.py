@@ -135,5 +135,7 @@ def read_mask(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return np.asarray(image).astype(np.int64)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such mask; vice segment makes it again") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: not whole ({error}); delete it, it is made again") from error

@@ -154,8 +154,12 @@ def _add(survey: Survey, facts: _ImageFacts | ImageError) -> None:
         survey.clipping.add(facts.outside, facts.values)
 
 
-def content_warnings(duplicates: Duplicates) -> list[str]:
+def content_warnings(duplicates: Duplicates, *, scored: bool = False) -> list[str]:
     """What is wrong with the content of images, and what to do.
+
+    Args:
+        duplicates: What was counted.
+        scored: Whether they are a data set's, of which nobody may leave some out.
 
     Returns:
         One line for each sign; none where most images show something, and not all the same.
@@ -164,14 +168,22 @@ def content_warnings(duplicates: Duplicates) -> list[str]:
     if duplicates.flat > MOST_EMPTY * duplicates.images:
         said.append(
             f"{duplicates.flat} of {duplicates.images} images are of one colour but for noise: "
-            "there is nothing to learn from them; remove them, or look at how they were made"
+            + (
+                "scores of them say little"
+                if scored
+                else "there is nothing to learn from them; remove them, or look at how they were made"
+            )
         )
     copies = duplicates.repeated + duplicates.near
     if duplicates.images > 1 and copies > MOST_REPEATED * (duplicates.images - 1):
         said.append(
             f"{copies} of {duplicates.images} images are the same pictures as others "
             f"({duplicates.repeated} exactly, {duplicates.near} nearly, as frames of a video are): "
-            "give more different images, such as every n-th frame"
+            + (
+                "scores are of fewer pictures than it seems"
+                if scored
+                else "give more different images, such as every n-th frame"
+            )
         )
     return said
 

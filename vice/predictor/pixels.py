@@ -11,6 +11,7 @@ from vice.errors import UserError
 from vice.images import Reading
 from vice.images.pixel_formats import UnclearPixels
 from vice.images.stored_samples import Samples
+from vice.precision import for_numpy
 
 _COLORS = (1, 3)
 _FORMS = "(H, W, 3) or (3, H, W) RGB, (H, W) gray, uint8 or floating point in [0, 1]"
@@ -30,7 +31,7 @@ def rgb_of_array(image: Any, reading: Reading | None = None) -> np.ndarray:
         UserError: Another shape or type, values beyond [0, 1], or two axes of another kind
             that may be colors.
     """
-    image = image.detach().cpu() if isinstance(image, Tensor) else np.asarray(image)
+    image = for_numpy(image) if isinstance(image, Tensor) else np.asarray(image)
     array = np.asarray(image)
     if array.dtype == object:
         kind = type(image.item() if image.ndim == 0 else image).__name__

@@ -9,9 +9,9 @@ from typing import Any, overload
 import numpy as np
 import torch
 
+from vice.precision import for_numpy
+
 _MOST_PIXELS = 200_000
-#: Floats that NumPy has; it has no bfloat16, and none of 8 bits.
-_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 #: Pixels that are multiplied at a time.
 _PART = 10_000
 _FIRST_COLORS: tuple[tuple[float, ...], ...] = (
@@ -135,8 +135,7 @@ def region_boundaries(
 
 def _as_numpy(values: Any) -> np.ndarray:
     if hasattr(values, "detach"):
-        narrow = values.is_floating_point() and values.dtype not in _OF_NUMPY
-        values = (values.float() if narrow else values).detach().cpu().numpy()
+        values = for_numpy(values).numpy()
     return np.asarray(values)
 
 

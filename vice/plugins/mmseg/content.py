@@ -113,6 +113,6 @@ def _survey(name: str, images: Sequence[Any], reading: Reading | None) -> Survey
             "%s: of %d images, %d are of one colour, %d equal others and %d are near duplicates",
             name, duplicates.images, duplicates.flat, duplicates.repeated, duplicates.near,
         )  # fmt: skip
-    for warning in content_warnings(duplicates):
+    for warning in content_warnings(duplicates, scored=True):
         logger.warning("%s: %s", name, warning)
     return survey

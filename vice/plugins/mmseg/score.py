@@ -35,7 +35,7 @@ from vice.plugins.mmseg.readouts import Readout
 from vice.plugins.mmseg.results import finish
 from vice.plugins.mmseg.retrieval_readout import RetrievalReadout
 from vice.plugins.mmseg.running import process_state_kept
-from vice.plugins.mmseg.view_scores import measure_views
+from vice.plugins.mmseg.view_scores import measure_views, remove_views
 from vice.runtime.collectives import on_first_rank
 from vice.runtime.own_folder import keep_others_from_read_outs
 from vice.runtime.result_folders import BOUNDARIES_NAME
@@ -115,6 +115,8 @@ def score(
     keep_others_from_read_outs(out, (*KINDS, "position"))
     named = (*protocols, *([BOUNDARIES_NAME] if boundaries is not None else []))
     on_first_rank(lambda: tell_beside(out, named, spec, str(dataset)))
+    if "clusters" in protocols:
+        on_first_rank(lambda: remove_views(out, spec, str(dataset)))
     tasks = {
         kind: make_task(spec, dataset, out / kind, protocol=protocol, **task_arguments)
         for kind, protocol in protocols.items()

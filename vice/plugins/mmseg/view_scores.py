@@ -14,12 +14,13 @@ from mmengine.device import get_device
 from vice.datasets import open_dataset
 from vice.datasets.labelled_set import list_checksum
 from vice.datasets.subsets import take_subset
+from vice.errors import UserError
 from vice.evaluation.label_free import HeldOutViews
 from vice.evaluation.task import Task
 from vice.models.centroids import Centroids
 from vice.plugins.mmseg.backbone import share_embedder
 from vice.runtime.collectives import on_first_rank
-from vice.runtime.files import write_json
+from vice.runtime.files import read_json, write_json
 from vice.runtime.run_folder import SCORES_NAME
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ def measure_views(task: Task, clusters: int, out_dir: Path) -> dict[str, Any]:
         kept = take_subset(names, min(1.0, MOST_IMAGES / len(names)), 0)
         chosen = [name for name in names if name in kept]
         found = {
+            "spec": task.spec,
+            "dataset": str(task.dataset),
             "clusters": clusters,
             "images": len(chosen),
             "checksum": list_checksum(chosen),
@@ -68,6 +71,24 @@ def measure_views(task: Task, clusters: int, out_dir: Path) -> dict[str, Any]:
         return found
 
     return on_first_rank(measure)
+
+
+def remove_views(out_dir: Path, spec: str, dataset: str) -> None:
+    """Removes the file of an earlier call that is of another model or data set, and says so.
+
+    Args:
+        out_dir: May hold ``label_free.json``; those of earlier versions say not of what they are.
+        spec: The model whose clusters are scored now.
+        dataset: As it was asked for.
+    """
+    file = out_dir / SCORES_NAME
+    try:
+        found = read_json(file, "")
+    except UserError:
+        return
+    if (found.get("spec"), found.get("dataset")) != (spec, dataset):
+        file.unlink(missing_ok=True)
+        logger.warning("%s of another model or data set is removed", file)
 
 
 def _scores(task: Task, centroids: Centroids, images: list[Path]) -> dict[str, float]:
