@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import pickle
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from torch._utils import ExceptionWrapper
 
 import vice
-from vice.errors import OptionError, UserError, one_line, placeholders, spell
+from vice.errors import OptionError, UserError, noted, one_line, placeholders, spell
 
 CORE = Path(vice.__file__).parent
 
@@ -104,3 +105,12 @@ def test_the_core_names_no_key_of_a_plugin():
                 if isinstance(node, ast.Expr):
                     texts.pop(id(node.value), None)
             assert not [text for text in texts.values() if re.search(r"config\.[A-Z]", text)], file
+
+
+def test_an_error_of_others_gets_a_note_and_our_own_none():
+    for error in (RuntimeError("sides must be multiples of 32"), UserError("wrong")):
+        with pytest.raises(type(error)) as raised, noted("while a.png was embedded"):
+            raise error
+        notes = ["while a.png was embedded"] if type(error) is RuntimeError else []
+        if sys.version_info >= (3, 11):
+            assert getattr(raised.value, "__notes__", []) == notes

@@ -32,6 +32,14 @@ def test_embedding_is_dense_and_unit_length(predictor, rng, size):
     assert 0 <= int(segments.min()) <= int(segments.max()) < 6
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn]
+)
+def test_an_image_may_be_of_any_float(predictor, dtype):
+    image = torch.rand(3, 30, 40).to(dtype)
+    assert torch.equal(predictor.segment(image), predictor.segment(image.double()))
+
+
 def test_embedding_equals_the_steps_by_hand(predictor, rng):
     image = rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)
     pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255

@@ -107,6 +107,24 @@ def exits_are_errors(whose: str) -> Iterator[None]:
         raise UserError(exit_message(whose, error)) from error
 
 
+@contextmanager
+def noted(text: str) -> Iterator[None]:
+    """A block in which an error that is no `UserError` gets a line below its traceback.
+
+    Args:
+        text: What was being done when somebody else's code failed.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        # Python 3.10 has no notes.
+        if hasattr(error, "add_note"):
+            error.add_note(text)
+        raise
+
+
 def exit_message(whose: str, error: SystemExit) -> str:
     """What to say of code that has called `sys.exit`."""
     status = "" if error.code is None else repr(error.code)[:_SHOWN]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import subprocess
 import sys
@@ -248,6 +249,32 @@ def test_seeds_of_one_row_are_of_one_model(spec, drawn) -> None:
         make_tables([one, other], {spec: "mine"})
     other["model"] = one["model"]
     assert len(make_tables([one, other])) == 1
+
+
+def test_code_that_gave_other_weights_is_told_of_once(caplog) -> None:
+    of = [
+        {**linear("code:make", seed), "model": {"digest": str(seed)}, "folder": f"out/{seed}"}
+        for seed in range(3)
+    ]
+    make_tables(of)
+    (record,) = [each for each in caplog.records if "had other weights" in each.getMessage()]
+    assert "code:make had other weights in out/1 than in out/0" in record.getMessage()
+    # What earlier versions had for all that has no weights tells nothing.
+    nothing = hashlib.sha256().hexdigest()
+    caplog.clear()
+    make_tables([of[0], {**of[1], "model": {"digest": nothing}}])
+    assert "had other weights" not in caplog.text
+    with pytest.raises(UserError, match="out/0 and out/9 had other weights under one seed"):
+        make_tables([of[0], {**of[0], "model": {"digest": "other"}, "folder": "out/9"}])
+
+
+def test_a_share_of_the_images_is_in_the_title() -> None:
+    whole, part = linear(), linear("other")
+    whole["arguments"] |= {"fraction": 1.0, "subset_seed": 0}
+    part["arguments"] |= {"fraction": 0.01, "subset_seed": 3}
+    titles = [table.title for table in make_tables([whole, part])]
+    assert "its images" not in titles[0]
+    assert titles[1].endswith(", 0.01 of its images (subset 3)")
 
 
 def test_clusters_of_fewer_vectors_than_the_protocol_asks_for_are_another_table() -> None:

@@ -175,3 +175,13 @@ def test_published_protocols_are_taken_and_a_value_set_to_itself_leaves_the_hash
 def test_no_such_kind():
     with pytest.raises(ValueError, match="'colour' is none of"):
         without_effect("colour", get_protocol("native"))
+
+
+def test_clusters_beside_position_have_iterations_and_the_probes_sample():
+    converged = {"linear_optimizer": "lbfgs"}
+    check_effects("position", get_protocol("native", **converged, kmeans_iterations=7))
+    for name, value in {"kmeans_pixels": 9, "matchings": ("greedy",)}.items():
+        with pytest.raises(UserError, match=r"of the probe's sample \(linear_pixels\)"):
+            check_effects("position", get_protocol("native", **converged, **{name: value}))
+    with pytest.raises(UserError, match="takes no steps over images"):
+        check_effects("position", get_protocol("native", **converged, linear_lr=3.0))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.conftest import ragged_regions
 from tests.helpers.waiting import no_waiting
 from vice.losses import DenseSwAVLoss, MutualRegions
+from vice.regions import index_regions
 from vice.regions import pool as region_vectors
 
 
@@ -125,3 +126,34 @@ def test_nothing_waits_on_a_real_gpu(region_vector):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert np.isfinite(loss.health["loss"])
+
+
+@pytest.mark.parametrize("start", [2**22, 2**31 - 5, 2**40, 2**62])
+def test_ids_may_be_hashes(start):
+    """Numbers that a table could not have a place for each of."""
+    generator = torch.Generator().manual_seed(start % 97)
+    ids = torch.randint(-1, 9, (4, 12, 10), generator=generator)
+    hashes = start + torch.randperm(1000, generator=generator)[:9].sort().values * 7919
+    far = torch.where(ids >= 0, hashes[ids.clamp(min=0)], ids)
+    embeddings = torch.randn(4, 8, 4, 5, generator=generator)
+    found, wanted = (region_vectors.pool_regions(embeddings, each) for each in (far, ids))
+    assert torch.equal(found.vectors, wanted.vectors) and torch.equal(found.counts, wanted.counts)
+    assert torch.equal(found.index[:, 0], wanted.index[:, 0])
+    assert torch.equal(found.index[:, 1], hashes[wanted.index[:, 1]])
+    one, other = MutualRegions.of(far, 2), MutualRegions.of(ids, 2)
+    assert torch.equal(one.rows, other.rows) and torch.equal(one.counts, other.counts)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((1, 4, 4), int), [[0]], None, "0"])
+def test_what_is_no_tensor_of_regions_is_refused(wrong):
+    for pool in (region_vectors.pool_regions, lambda embeddings, regions: index_regions(regions)):
+        with pytest.raises(ValueError, match="regions must be a tensor"):
+            pool(torch.randn(1, 2, 2, 2), wrong)
+
+
+@pytest.mark.parametrize("wrong", [["pixel"], {}, "Pixel", None, 1.5])
+def test_another_way_to_normalize_is_refused(wrong):
+    with pytest.raises(ValueError, match="normalize must be one of"):
+        region_vectors.pool_regions(
+            torch.randn(1, 2, 2, 2), torch.zeros(1, 4, 4, dtype=torch.int64), normalize=wrong
+        )

@@ -81,9 +81,9 @@ def by_stem(
     """
     if not folder.is_dir():
         # Of the splits that have labels here those that have such files, too.
-        have_both = [each for each in known if folder.with_name(each).is_dir()]
+        near = did_you_mean(folder.name, [e for e in known if folder.with_name(e).is_dir()])
         raise UserError(
-            f"{folder}: no such folder{did_you_mean(folder.name, have_both)}; splits with labels here: "
+            f"{folder}: no such folder{near}; splits with labels here: "
             f"{', '.join(known) or 'none'}" + nearby_names(folder)
         )
     paths, contents = scan(Folder(folder, suffixes, kind))

@@ -164,26 +164,22 @@ def content_warnings(duplicates: Duplicates, *, scored: bool = False) -> list[st
     Returns:
         One line for each sign; none where most images show something, and not all the same.
     """
+    flat = "there is nothing to learn from them; remove them, or look at how they were made"
+    alike = "give more different images, such as every n-th frame"
+    if scored:
+        flat, alike = "scores of them say little", "scores are of fewer pictures than it seems"
     said = []
     if duplicates.flat > MOST_EMPTY * duplicates.images:
         said.append(
             f"{duplicates.flat} of {duplicates.images} images are of one colour but for noise: "
-            + (
-                "scores of them say little"
-                if scored
-                else "there is nothing to learn from them; remove them, or look at how they were made"
-            )
+            f"{flat}"
         )
     copies = duplicates.repeated + duplicates.near
     if duplicates.images > 1 and copies > MOST_REPEATED * (duplicates.images - 1):
         said.append(
             f"{copies} of {duplicates.images} images are the same pictures as others "
             f"({duplicates.repeated} exactly, {duplicates.near} nearly, as frames of a video are): "
-            + (
-                "scores are of fewer pictures than it seems"
-                if scored
-                else "give more different images, such as every n-th frame"
-            )
+            f"{alike}"
         )
     return said
 

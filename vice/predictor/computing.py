@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vice.errors import UserError
+from vice.errors import UserError, noted
 from vice.images.clipping import Clipping
 from vice.images.note_counts import NoteCounts
 from vice.models.centroids import Centroids
@@ -184,7 +184,10 @@ class Computing:
     def _dense(
         self, network: Callable[[Tensor], Tensor], pixels: np.ndarray, names: Sequence[Any]
     ) -> Tensor:
-        with computed_in(self._half, self.device):
+        with (
+            computed_in(self._half, self.device),
+            noted(f"while {', '.join(map(str, names))} were embedded"),
+        ):
             dense = network(network_input(pixels, self.device))
         for name, vectors in zip(names, dense, strict=True):
             refuse_unmeasurable(vectors, str(name))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vice.regions.numbering import RegionIndex, index_regions
+from vice.regions.numbering import SPARSE, RegionIndex, index_regions
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,12 @@ class MutualRegions:
         numbered = index_regions(regions)
         num_images = regions.shape[0] // num_views
         image = numbered.index[:, 0] % num_images
-        key = image * numbered.bound + numbered.index[:, 1]
-        seen = torch.bincount(key, minlength=num_images * numbered.bound)
+        bound, ids = numbered.bound, numbered.index[:, 1]
+        if bound > SPARSE:
+            known, ids = torch.unique(ids, return_inverse=True)
+            bound = len(known)
+        key = image * bound + ids
+        seen = torch.bincount(key, minlength=num_images * bound)
         rows = (seen[key] == num_views).nonzero().squeeze(1)
         # Sorted by (view, image, id), the rows that remain are M equal runs in the same order.
         rows = rows.reshape(num_views, -1)

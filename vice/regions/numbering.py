@@ -11,6 +11,8 @@ from vice.regions.compiled import number_pixels
 
 _SIGNED = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _UNSIGNED = (torch.uint16, torch.uint32)
+#: Ids from here on, such as hashes, are sorted; below, a table has a place for each.
+SPARSE = 2**22
 
 
 class RegionIndex(NamedTuple):
@@ -49,6 +51,8 @@ def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionInde
     Raises:
         ValueError: An id is not below ``num_regions``, or these are no maps of integers.
     """
+    if not isinstance(regions, Tensor):
+        raise ValueError(f"regions must be a tensor (B, h, w), not {type(regions).__name__}")
     if regions.dim() != 3:
         raise ValueError(f"regions must be (B, h, w), not {tuple(regions.shape)}")
     if regions.dtype not in (*_SIGNED, *_UNSIGNED):
@@ -63,6 +67,8 @@ def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionInde
     bound = max(largest + 1, 1) if num_regions is None else num_regions
     if largest >= bound:
         raise ValueError(f"region id {largest} is not below num_regions={num_regions}")
+    if bound > SPARSE and num_regions is None:
+        return _of_sparse(regions, ids, bound)
     if ids.dtype == torch.int64:
         # Narrowing: of numbers below -2**31 no more than the last 32 bits would be left.
         ids = ids.clamp(min=-1)
@@ -85,9 +91,23 @@ def index_regions(regions: Tensor, num_regions: int | None = None) -> RegionInde
     return RegionIndex(rows.index_select(0, key), index, per_key[used_keys], maps, size, bound)
 
 
+def _of_sparse(regions: Tensor, ids: Tensor, bound: int) -> RegionIndex:
+    known, places = torch.unique(ids.clamp(min=-1), return_inverse=True)
+    # Place 0 is that of no region, where there is any such pixel.
+    places = places - 1 if int(known[0]) < 0 else places
+    found = index_regions(places.view(regions.shape), len(known))
+    known = known[known >= 0].long()
+    index = torch.stack([found.index[:, 0], known[found.index[:, 1]]], dim=1)
+    return found._replace(index=index, bound=bound)
+
+
 def _numbered(
     embeddings: Tensor, regions: Tensor | RegionIndex, num_regions: int | None
 ) -> RegionIndex:
+    if not isinstance(regions, Tensor | RegionIndex):
+        raise ValueError(
+            f"regions must be a tensor or what index_regions gives, not {type(regions).__name__}"
+        )
     maps = regions.shape[0] if isinstance(regions, Tensor) else regions.maps
     size = tuple(regions.shape[1:]) if isinstance(regions, Tensor) else regions.size
     if embeddings.dim() != 4 or 0 in (*embeddings.shape, *size):

@@ -82,7 +82,7 @@ def pool_regions(
         >>> pool_regions(embedding, torch.tensor([[[7, 7]]]), normalize="region").vectors.tolist()
         [[1.5, 2.0]]
     """
-    mode = {True: "pixel", False: "region"}.get(normalize, normalize)  # type: ignore[arg-type]
+    mode = ("pixel" if normalize else "region") if isinstance(normalize, bool) else normalize
     if mode not in NORMALIZE_MODES:
         raise ValueError(f"normalize must be one of {NORMALIZE_MODES}, not {normalize!r}")
     numbered = _numbered(embeddings, regions, num_regions)

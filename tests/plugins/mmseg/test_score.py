@@ -25,6 +25,7 @@ from vice.plugins.mmseg.evaluate_linear import evaluate_linear
 from vice.plugins.mmseg.evaluate_position import evaluate_position
 from vice.plugins.mmseg.evaluate_retrieval import evaluate_retrieval
 from vice.plugins.mmseg.score import score, sharing
+from vice.plugins.mmseg.view_scores import remove_views
 
 from .helpers import QUIET
 
@@ -339,3 +340,23 @@ def test_nothing_to_read_out_is_refused(texts, message, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["score.py", "lab", "--dataset", "d", *texts])
     with pytest.raises(UserError, match=message):
         runpy.run_path(str(ROOT / "tools" / "score.py"))["main"]()
+
+
+@pytest.mark.parametrize(
+    ("written", "stays"),
+    [
+        ({"spec": "run", "dataset": "set", "scores": {}}, True),
+        ({"spec": "other", "dataset": "set", "scores": {}}, False),
+        ({"spec": "run", "dataset": "another", "scores": {}}, False),
+        # Earlier versions did not say.
+        ({"clusters": 3, "scores": {}}, False),
+        (None, None),
+    ],
+)
+def test_scores_without_labels_of_another_model_do_not_stay(tmp_path, caplog, written, stays):
+    file = tmp_path / "label_free.json"
+    if written is not None:
+        file.write_text(json.dumps(written))
+    remove_views(tmp_path, "run", "set")
+    assert file.exists() == bool(stays)
+    assert ("of another model or data set is removed" in caplog.text) == (stays is False)

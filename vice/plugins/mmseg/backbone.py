@@ -11,7 +11,7 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from vice.errors import UserError
+from vice.errors import UserError, noted
 from vice.evaluation.embedding_cache import EmbeddingCache
 from vice.models import load as extractors
 from vice.models.decoder_features import DecoderFeatures
@@ -176,7 +176,8 @@ class ViceBackbone(BaseModule):
 
     def _embed(self, images: Tensor) -> Tensor:
         try:
-            return self._source.embed(images).float()
+            with noted(f"while {', '.join(map(str, self.watch.names)) or 'images'} were embedded"):
+                return self._source.embed(images).float()
         except UserError as error:
             raise UserError(f"{named(self.watch.names, 0)}: {error}") from error
 
