@@ -15,6 +15,11 @@ from vice.errors import UserError, exits_are_errors
 logger = logging.getLogger(__name__)
 #: Batches whose check may wait on a device other than the CPU, so that none of them waits for it.
 WAITING = 32
+#: Beyond it squares of an embedding's numbers, or their sum over its channels, overflow in float32.
+LARGEST = 1e18
+#: An embedding that stays below it has vectors that are too short to be told from none
+#: (`torch.nn.functional.normalize` has 1e-12).
+SMALLEST = 1e-9
 
 
 def check_form(embedding: object, images: Tensor, dim: object) -> Tensor:
@@ -93,13 +98,6 @@ class CheckedEmbedder(nn.Module):
         with exits_are_errors(f"the embedder ({type(self.embedder).__name__})"):
             embedding = self.embedder(images)
         return check_form(embedding, images, self.embedder.dim)
-
-
-#: Beyond it squares of an embedding's numbers, or their sum over its channels, overflow in float32.
-LARGEST = 1e18
-#: An embedding that stays below it has vectors that are too short to be told from none
-#: (`torch.nn.functional.normalize` has 1e-12).
-SMALLEST = 1e-9
 
 
 def largest_entries(values: Tensor) -> Tensor:

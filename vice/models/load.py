@@ -270,8 +270,10 @@ def _in_float32(module: nn.Module, spec: str) -> nn.Module:
         try:
             with torch.no_grad():
                 module(torch.zeros(1, 3, 224, 224))
-        except RuntimeError:
-            names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
-            logger.info("%s: images are float32, and so are its weights in %s now", spec, names)
-            module.float()
+        except RuntimeError as error:
+            # Other faults are told of where a real image meets them.
+            if "type" in str(error):
+                names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+                logger.info("%s: images are float32, and so are its weights in %s now", spec, names)
+                module.float()
     return module

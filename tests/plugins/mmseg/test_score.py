@@ -359,4 +359,4 @@ def test_scores_without_labels_of_another_model_do_not_stay(tmp_path, caplog, wr
         file.write_text(json.dumps(written))
     remove_views(tmp_path, "run", "set")
     assert file.exists() == bool(stays)
-    assert ("of another model or data set is removed" in caplog.text) == (stays is False)
+    assert ("label_free.json is removed: it is of" in caplog.text) == (stays is False)

@@ -115,8 +115,6 @@ def score(
     keep_others_from_read_outs(out, (*KINDS, "position"))
     named = (*protocols, *([BOUNDARIES_NAME] if boundaries is not None else []))
     on_first_rank(lambda: tell_beside(out, named, spec, str(dataset)))
-    if "clusters" in protocols:
-        on_first_rank(lambda: remove_views(out, spec, str(dataset)))
     tasks = {
         kind: make_task(spec, dataset, out / kind, protocol=protocol, **task_arguments)
         for kind, protocol in protocols.items()
@@ -141,6 +139,8 @@ def score(
             results[kind] = evaluate(spec, dataset, out / kind, **arguments)
     if label_free:
         results["label_free"] = measure_views(tasks["clusters"], clusters[0], out)
+    elif "clusters" in protocols:
+        on_first_rank(lambda: remove_views(out, spec, str(dataset)))
     if boundaries is not None:
         task = tasks.get("clusters")
         if task is None:

@@ -88,7 +88,8 @@ def remove_views(out_dir: Path, spec: str, dataset: str) -> None:
         return
     if (found.get("spec"), found.get("dataset")) != (spec, dataset):
         file.unlink(missing_ok=True)
-        logger.warning("%s of another model or data set is removed", file)
+        of = found.get("spec", "a model that is not named")
+        logger.warning("%s is removed: it is of %s, on %s", file, of, found.get("dataset", "a set"))
 
 
 def _scores(task: Task, centroids: Centroids, images: list[Path]) -> dict[str, float]:
