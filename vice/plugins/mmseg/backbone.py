@@ -171,7 +171,9 @@ class ViceBackbone(BaseModule):
             embedding = self._embed(images)
             if self.flip_average and not self.training:
                 embedding = (embedding + self._embed(images.flip(3)).flip(3)) / 2
-        self.watch.see(embedding, NONFINITE if self.frozen else _DIVERGED, embedding=True)
+        # What is being trained and grows ends in infinity, whose cause is the rate.
+        problem = NONFINITE if self.frozen else _DIVERGED
+        self.watch.see(embedding, problem, embedding=self.frozen)
         return (embedding,)
 
     def _embed(self, images: Tensor) -> Tensor:
