@@ -320,7 +320,7 @@ FAMILY = Family(
         "elsewhere": _case("refused", elsewhere),
         "constant": _case("worked", constant),
         "sound": _case("worked", sound),
-        "odd-size": _case("worked", odd_size),
+        "odd-size": _case("either", odd_size, names=()),
         "nothing-to-fit": _case(
             "refused", sound, change=_ignored("train"), names=("labels/train",), ways=_LABELLED
         ),
@@ -331,7 +331,7 @@ FAMILY = Family(
         "hardly-labelled": ("worked", lambda f, r: _embedder(
             sound, f, r, change=_one_labelled(str(r.choice(["train", "val"]))))),
         "outside-the-crop": _case(
-            "refused", sound, change=_outside_the_crop, names=("labelled pixel",),
+            "refused", sound, change=_outside_the_crop, names=("labelled pixel", "label maps"),
             ways=((LINEAR, [*STEPS, *_CROP]), (CLUSTER, [*CLUSTERS, "--set", *_CROP])),
         ),
         "odd-classes": _case("worked", sound, change=_more_classes, draws=True),

@@ -99,6 +99,8 @@ _WORKED: dict[str, list[str]] = {
     "shell-in-more": [f"+config.SLURM.ADDITIONAL_PARAMETERS.qos='$(touch {MARKER})'"],
     "more-without-plus": [f"{_MORE}.gres=gpu:a100:4"],
     "more-as-a-group": [f"{_MORE}={{qos: high}}"],
+    "no-partition": ["config.SLURM.PARTITION=''"],
+    "blank-partition": ["config.SLURM.PARTITION='  '"],
     "minutes-only": ["config.SLURM.TIME_HOURS=0", "config.SLURM.TIME_MINUTES=10"],
     "log-folder-with-spaces": ["config.SLURM.LOG_FOLDER='a log; touch code_ran'"],
 }
@@ -116,8 +118,6 @@ _REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
         f"{key.lower()}/a-list": ([f"config.SLURM.{key}=[a]"], (f"config.SLURM.{key}",))
         for key in _TEXTS
     },
-    "no-partition": (["config.SLURM.PARTITION=''"], ("config.SLURM.PARTITION",)),
-    "blank-partition": (["config.SLURM.PARTITION='  '"], ("config.SLURM.PARTITION",)),
     "no-time": (["config.SLURM.TIME_HOURS=0"], ("config.SLURM.TIME_HOURS",)),
     "no-nodes": (["config.DISTRIBUTED.NUM_NODES=0"], ("NUM_NODES",)),
     "negative-nodes": (["config.DISTRIBUTED.NUM_NODES=-4"], ("NUM_NODES",)),
@@ -150,8 +150,8 @@ FIXED = [
     ),
     Case(
         GROUP,
-        "tool/no-partition",
-        partial(_submission, *_REFUSED["no-partition"], ACCEPTS),
+        "tool/no-time",
+        partial(_submission, *_REFUSED["no-time"], ACCEPTS),
         "refused",
         process=True,
     ),

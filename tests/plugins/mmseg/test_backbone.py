@@ -101,3 +101,20 @@ def test_one_loading_serves_all_backbones_that_mean_it(tiny, monkeypatch):
               {"frozen": False})  # fmt: skip
     for change in others:
         assert shared.hand_to({**config, **change}) == {**config, **change}
+
+
+def test_mirror_images_of_another_size_cannot_be_averaged():
+    class Cropping(nn.Module):
+        dim = 3
+
+        def forward(self, images):
+            return images[..., : 4 + int(images[0, 0, 0, 0] > 0)]
+
+    images = torch.zeros(1, 3, 4, 8)
+    images[..., 0] = 1
+    backbone = ViceBackbone(embedder=Cropping(), flip_average=True).eval()
+    backbone.watch.names = ("a.png",)
+    with pytest.raises(
+        UserError, match=r"a\.png: .*\(1, 3, 4, 5\), and \(1, 3, 4, 4\) for the mir"
+    ):
+        backbone(images)

@@ -170,7 +170,14 @@ class ViceBackbone(BaseModule):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             embedding = self._embed(images)
             if self.flip_average and not self.training:
-                embedding = (embedding + self._embed(images.flip(3)).flip(3)) / 2
+                mirrored = self._embed(images.flip(3)).flip(3)
+                if mirrored.shape != embedding.shape:
+                    raise UserError(
+                        f"{named(self.watch.names, 0)}: the embedder returned "
+                        f"{tuple(embedding.shape)}, and {tuple(mirrored.shape)} for the mirror "
+                        "image, which flip_average=true averages it with"
+                    )
+                embedding = (embedding + mirrored) / 2
         # What is being trained and grows ends in infinity, whose cause is the rate.
         problem = NONFINITE if self.frozen else _DIVERGED
         self.watch.see(embedding, problem, embedding=self.frozen)

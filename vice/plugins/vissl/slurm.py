@@ -146,7 +146,7 @@ def _parameters(config: Any) -> dict[str, Any]:
     options = {
         "job_name": slurm.NAME,
         "comment": slurm.COMMENT,
-        "partition": slurm.PARTITION,
+        "partition": slurm.PARTITION.strip(),
         "account": slurm.ACCOUNT,
         "qos": slurm.QOS,
         "constraint": slurm.CONSTRAINT,
