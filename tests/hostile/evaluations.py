@@ -39,7 +39,14 @@ def evaluation(
     tool: str, more: list[str], names: tuple[str, ...], folder: Path, rng: Rng
 ) -> Action:
     """A tool on a small labelled folder, with further options beside results of an earlier run."""
-    data, out = runs.labelled(folder / "data", rng), runs.earlier_results(folder)
+    data = runs.labelled(folder / "data", rng)
+    # Several read-outs have a folder each.
+    several = tool == "score.py"
+    out = (
+        runs.earlier_results(folder / "out", "linear").parent
+        if several
+        else (runs.earlier_results(folder))
+    )
     given = set(more)
     arguments = [] if {"--no-spec"} & given else ["lab"]
     arguments += [text for text in more if text != "--no-spec"]
@@ -90,7 +97,7 @@ _REFUSED: dict[str, tuple[str, list[str], tuple[str, ...]]] = {
     "split-empty": (CLUSTER, ["--split-score", ""], ("split",)),
     "split-above": (CLUSTER, ["--split-score", "../val"], ("split", "val")),
     "data-missing": (CLUSTER, ["--dataset", "nowhere"], ("nowhere",)),
-    "data-empty": (CLUSTER, ["--dataset", ""], ("data set",)),
+    "data-empty": (CLUSTER, ["--dataset", ""], ("--dataset: empty",)),
     "data-a-file": (CLUSTER, ["--dataset", "data/classes.txt"], ("classes.txt",)),
     "data-long": (CLUSTER, ["--dataset", "n" * 5000], ("nnn",)),
     "benchmark-missing": (CLUSTER, ["--dataset", "coco27"], ("coco",)),

@@ -34,10 +34,10 @@ _REFUSED: dict[str, tuple[str, list[str], tuple[str, ...]]] = {
     "protocol-of-nothing": (SCORE, ["--linear", "--retrieval-protocol", "native"], ("retrieval",)),
     "protocol-unknown": (SCORE, ["--retrieval", "--retrieval-protocol", "x9"], ("x9",)),
     "outlines-missing": (SCORE, ["--clusters", "2", "--boundaries", "nowhere"], ("nowhere",)),
-    "outlines-empty": (SCORE, ["--clusters", "2", "--boundaries", ""], ("an empty name",)),
+    "outlines-empty": (SCORE, ["--clusters", "2", "--boundaries", ""], ("--boundaries: empty",)),
     "outlines-a-file": (SCORE, ["--boundaries", "data/classes.txt"], ("classes.txt",)),
-    "outlines-of-nothing": (SCORE, ["--boundaries", "data"], ("prototypes",)),
-    "outlines-of-nobody": (SCORE, ["--clusters", "2", "--boundaries", "data"], ("annotator",)),
+    "outlines-of-nothing": (SCORE, ["--boundaries", "data"], ("prototypes", "ANNOTATOR")),
+    "outlines-of-nobody": (SCORE, ["--clusters", "2", "--boundaries", "data"], ("ANNOTATOR",)),
     "field-of-none": (SCORE, ["--position", "--set", "kmeans_pixels=9"], ("kmeans_pixels",)),
     "retrieval-memory": (RETRIEVAL, ["--memory-gib", "0"], ("memory",)),
     "retrieval-memory-nan": (RETRIEVAL, ["--memory-gib", "nan"], ("memory",)),
@@ -52,13 +52,13 @@ _REFUSED: dict[str, tuple[str, list[str], tuple[str, ...]]] = {
     "bias-by-steps": (POSITION, ["--set", "linear_optimizer=sgd"], ("linear_optimizer",)),
     "bias-pixels": (POSITION, ["--set", "linear_pixels=0"], ("linear_pixels",)),
     "bias-spec": (POSITION, ["--no-spec", "nowhere.pth"], ("nowhere.pth",)),
-    "edges-nobody": (BOUNDARIES, ["--clusters", "2"], ("annotator",)),
-    "edges-own": (BOUNDARIES, [], ("prototypes",)),
+    "edges-nobody": (BOUNDARIES, ["--clusters", "2"], ("ANNOTATOR",)),
+    "edges-own": (BOUNDARIES, [], ("prototypes", "ANNOTATOR")),
     "edges-both": (BOUNDARIES, ["--clusters", "2", "--centroids", "a"], ("centroids",)),
     "edges-clusters": (BOUNDARIES, ["--clusters", "0"], ("clusters",)),
-    "edges-clusters-many": (BOUNDARIES, ["--clusters", "900000"], ("clusters",)),
+    "edges-clusters-many": (BOUNDARIES, ["--clusters", "900000"], ("clusters", "ANNOTATOR")),
     "edges-centroids": (BOUNDARIES, ["--centroids", "nowhere"], ("nowhere",)),
-    "edges-no-centroids": (BOUNDARIES, ["--centroids", "data/classes.txt"], ("classes.txt",)),
+    "edges-no-centroids": (BOUNDARIES, ["--centroids", "data/classes.txt"], ("classes.txt", "ANNOTATOR")),
     "edges-split": (BOUNDARIES, ["--clusters", "2", "--split", "test"], ("test",)),
     "edges-split-above": (BOUNDARIES, ["--clusters", "2", "--split", "../val"], ("val",)),
     "edges-fit-split": (BOUNDARIES, ["--clusters", "2", "--fit-split", "test"], ("test",)),
@@ -108,7 +108,7 @@ def _damaged(folder: Path, rng: Rng) -> Action:
     """One of the annotations is of another size, of three channels, cut short or gone."""
     action = _with_people(
         SCORE, ["--clusters", "2", "--boundaries", "people", *_FEW],
-        ("a_1.png", "a.png", "annotator"), folder, rng,
+        ("a_1.png", "a.png", "ANNOTATOR"), folder, rng,
     )  # fmt: skip
     file = folder / "people" / "labels" / "val" / "a_1.png"
     damage = int(rng.integers(4))

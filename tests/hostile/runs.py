@@ -36,9 +36,9 @@ def run_folder(folder: Path, name: str = "run") -> Path:
     return Path(shutil.copytree(_template(), folder / name))
 
 
-def earlier_results(folder: Path) -> Path:
+def earlier_results(folder: Path, name: str = "out") -> Path:
     """Results of an evaluation that went well."""
-    out = folder / "out"
+    out = folder / name
     (out / "maps").mkdir(parents=True)
     (out / "results.json").write_text('{"kind": "linear"}\n')
     for name in ("counts.json", "mapping_2.json", "subset.txt"):

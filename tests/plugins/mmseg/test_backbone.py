@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmseg.registry import MODELS
 
+from vice.errors import UserError
 from vice.plugins.mmseg.backbone import share_embedder
 
 from .helpers import TinyEmbedder
@@ -104,17 +105,17 @@ def test_one_loading_serves_all_backbones_that_mean_it(tiny, monkeypatch):
 
 
 def test_mirror_images_of_another_size_cannot_be_averaged():
-    class Cropping(nn.Module):
+    class Cropping(torch.nn.Module):
         dim = 3
 
         def forward(self, images):
-            return images[..., : 4 + int(images[0, 0, 0, 0] > 0)]
+            return images[..., : 2 + int(images[0, 0, 0, 0] > 0), :]
 
     images = torch.zeros(1, 3, 4, 8)
     images[..., 0] = 1
-    backbone = ViceBackbone(embedder=Cropping(), flip_average=True).eval()
+    backbone = MODELS.build(
+        {"type": "ViceBackbone", "embedder": Cropping(), "flip_average": True}
+    ).eval()
     backbone.watch.names = ("a.png",)
-    with pytest.raises(
-        UserError, match=r"a\.png: .*\(1, 3, 4, 5\), and \(1, 3, 4, 4\) for the mir"
-    ):
+    with pytest.raises(UserError, match=r"a\.png: .*3, 8\), and .*2, 8\) for the mirror"):
         backbone(images)
