@@ -58,7 +58,9 @@ _REFUSED: dict[str, tuple[str, list[str], tuple[str, ...]]] = {
     "edges-clusters": (BOUNDARIES, ["--clusters", "0"], ("clusters",)),
     "edges-clusters-many": (BOUNDARIES, ["--clusters", "900000"], ("clusters", "ANNOTATOR")),
     "edges-centroids": (BOUNDARIES, ["--centroids", "nowhere"], ("nowhere",)),
-    "edges-no-centroids": (BOUNDARIES, ["--centroids", "data/classes.txt"], ("classes.txt", "ANNOTATOR")),
+    "edges-no-centroids": (
+        BOUNDARIES, ["--centroids", "data/classes.txt"], ("classes.txt", "ANNOTATOR"),
+    ),
     "edges-split": (BOUNDARIES, ["--clusters", "2", "--split", "test"], ("test",)),
     "edges-split-above": (BOUNDARIES, ["--clusters", "2", "--split", "../val"], ("val",)),
     "edges-fit-split": (BOUNDARIES, ["--clusters", "2", "--fit-split", "test"], ("test",)),
