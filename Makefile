@@ -28,7 +28,7 @@ $(VENV)/bin/python:
 
 # Stamps are younger than what they installed: nothing is installed twice.
 $(VENV)/%.stamp: requirements/%.txt setup.py | $(VENV)/bin/python
-	scripts/install.sh "$(VENV)" $<
+	scripts/install.sh $(VENV) $<
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

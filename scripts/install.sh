@@ -9,13 +9,16 @@ tool=$(cd "$(dirname "$0")/.." && pwd)/requirements/install.txt
 # On the disk of the environment: files are linked there and not copied.
 work=$environment/.install
 trap 'rm -rf "$work"' EXIT
+# Ctrl-C: pip answers it as any failure, and a process in the background not at all.
+other=
+trap 'kill $other 2>/dev/null || true; exit 130' INT TERM
 mkdir -p "$work"
 # VISSL's wheel holds an older copy of ClassyVision, over which ClassyVision's own is put.
 grep -E '^vissl' "$list" >"$work/first.txt" || true
 grep -vE '^vissl' "$list" >"$work/rest.txt"
 
 # uv unpacks on all cores, pip on one. It reads none of pip's settings, so that whoever has told pip
-# of another index, or of none, gets pip.
+# of another index, or of none, gets pip. All of the lists is in the first index, whatever others are.
 with_uv() {
     local settings certificates part
     settings=$("$python" -m pip --disable-pip-version-check config list) || return 1
@@ -34,12 +37,12 @@ with_uv() {
 }
 
 with_pip() {
-    local install=("${pip[@]}" install --no-compile --no-deps -r) other status=0
+    local install=("${pip[@]}" install --no-compile --no-deps -r) status=0
     "${install[@]}" "$work/first.txt"
     # Two of them share the packages, of which a few are most of the bytes.
-    grep -E '^(nvidia|torch|triton)' "$work/rest.txt" | "${install[@]}" /dev/stdin &
+    sed -nE '/^(nvidia|torch|triton)/p' "$work/rest.txt" | "${install[@]}" /dev/stdin &
     other=$!
-    grep -vE '^(nvidia|torch|triton)' "$work/rest.txt" | "${install[@]}" /dev/stdin || status=$?
+    sed -E '/^(nvidia|torch|triton)/d' "$work/rest.txt" | "${install[@]}" /dev/stdin || status=$?
     wait "$other" || status=$?
     return "$status"
 }
@@ -47,4 +50,4 @@ with_pip() {
 with_uv 2>"$work/uv.log" || { sed 's/^/uv: /' "$work/uv.log" >&2; with_pip; }
 # Byte code: what no command of ViCE imports is compiled where it is imported, if it ever is.
 unread='/(tests?|networkx|onnxruntime|onnxscript|onnx_ir|pip|setuptools|fontTools|debugpy|mypyc?)/'
-"$python" -m compileall -qq -j 0 -x "$unread" "$environment/lib" || true
+(cd "$environment" && bin/python -m compileall -qq -j 0 -x "$unread" lib) || true

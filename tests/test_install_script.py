@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,23 @@ def test_where_uv_fails_pip_installs(tmp_path, fault, tried):
 def test_where_pip_fails_too_nothing_is_called_installed(tmp_path, part):
     status, lines, _ = install(tmp_path, NO_UV="1", PIP_FAILS=part, PIP_STATUS="3")
     assert status == 3 and "byte code" not in lines
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_stopped_installs_nothing_more(tmp_path, number):
+    """pip answers Ctrl-C as any failure; nothing may begin after it."""
+    python = tmp_path / "environment" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    slow = 'case "$*" in *config*) ;; *) echo "$*" >>notes; sleep 60; exit 1 ;; esac\n'
+    python.write_text(f"#!/bin/sh\n{slow}")
+    python.chmod(0o755)
+    (tmp_path / "list.txt").write_text(LIST)
+    command = ["bash", SCRIPT, "environment", "list.txt"]
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True) as process:
+        end = time.monotonic() + 60
+        while not (tmp_path / "notes").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        os.killpg(process.pid, number)
+        assert process.wait(30) == 130
+    assert len((tmp_path / "notes").read_text().splitlines()) == 1
+    assert not (tmp_path / "environment" / ".install").exists()

@@ -43,3 +43,19 @@ def test_models_without_weights_are_told_apart_and_wrappers_change_nothing():
 def test_weights_alone_are_in_the_digest_of_what_has_any():
     layer = nn.Conv2d(3, 2, 1)
     assert digest(layer) == digest_tensors(layer.state_dict())
+
+
+def test_scripts_whose_weights_are_constants_are_told_apart():
+    def frozen(seed):
+        torch.manual_seed(seed)
+        return torch.jit.freeze(torch.jit.script(nn.Conv2d(3, 4, 4, stride=4).eval()))
+
+    assert digest(frozen(0)) == digest(frozen(0)) != digest(frozen(1))
+
+
+def test_what_is_packed_is_digested():
+    def packed(seed):
+        torch.manual_seed(seed)
+        return torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(64, 64)), {nn.Linear})
+
+    assert digest(packed(0)) == digest(packed(0)) != digest(packed(1))

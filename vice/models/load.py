@@ -203,6 +203,8 @@ def _called(spec: str, seed: int) -> nn.Module:
         make = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{spec}: {_missing(module_name, error)}") from error
+    if isinstance(make, nn.Module):
+        raise UserError(f"{spec} is a module: name what returns one, such as a function")
     try:
         signature(make).bind()
     except TypeError as error:
@@ -214,7 +216,7 @@ def _called(spec: str, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     try:
         module = make()
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise UserError(f"{spec}: {_missing(module_name, error)}") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"{spec} returned {type(module).__name__}, not a torch.nn.Module")
@@ -257,7 +259,8 @@ class Compiled(nn.Module):
 def _missing(module_name: str, error: Exception) -> str:
     """What is missing where code cannot be imported: itself, or a package that it imports."""
     package = error.name if isinstance(error, ModuleNotFoundError) else None
-    if package and not f"{module_name}.".startswith(f"{package}."):
+    # A part of the same package that is missing is a mistake in it, and nothing to install.
+    if package and package.partition(".")[0] != module_name.partition(".")[0]:
         return f"its code imports {package}, which is not installed here: install it"
     return f"{error}; MODULE:CALLABLE must be importable, for example with its folder in PYTHONPATH"
 

@@ -80,7 +80,7 @@ def _killed(how: str) -> OptionError:
 def _lost(how: str) -> OptionError:
     return OptionError(
         "a data loading process was lost ({how}), as happens when memory, /dev/shm or open files "
-        f"run out: {_FEWER}more memory, a larger /dev/shm (docker run --shm-size=8g) or more open "
+        f"run out: {_FEWER}memory, a larger /dev/shm (docker run --shm-size=8g) or more open "
         "files (ulimit -n 65536)",
         how=how,
     )

@@ -38,11 +38,31 @@ def digest(module: nn.Module) -> str:
 
     Of one that has none, of what its innermost modules are called.
     """
-    state = module.state_dict()
+    parts = list(module.modules())
+    scripts = [part for part in parts if isinstance(part, torch.jit.ScriptModule)]
+    # Not tensors: what quantized layers keep packed.
+    state = {name: _as_tensor(value) for name, value in module.state_dict().items()}
     if state:
         return digest_tensors(state)
-    classes = {type(part) for part in module.modules() if not any(True for _ in part.children())}
+    if scripts:
+        # Freezing has made constants of its weights.
+        sha = hashlib.sha256()
+        for script in scripts[:1]:
+            sha.update(str(script.code).encode())
+            for constant in script.graph.findAllNodes("prim::Constant"):
+                if isinstance(value := constant.output().toIValue(), Tensor):
+                    sha.update(digest_tensors({"": value}).encode())
+        return sha.hexdigest()
+    classes = {type(part) for part in parts if not any(True for _ in part.children())}
     return digest_tensors({}, " ".join(sorted(f"{c.__module__}.{c.__qualname__}" for c in classes)))
+
+
+def _as_tensor(value: object) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.dequantize() if value.is_quantized else value
+    if isinstance(value, tuple):
+        value = [digest_tensors({"": _as_tensor(each)}) for each in value]
+    return torch.frombuffer(bytearray(repr(value).encode()), dtype=torch.uint8)
 
 
 def known_digest(digest: object) -> str | None:

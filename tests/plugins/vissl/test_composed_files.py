@@ -180,6 +180,13 @@ def test_a_group_in_braces_takes_what_its_keys_take(key, value):
         )
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_group_that_a_method_has_not_is_refused_in_braces_too(depth):
+    text = nested("config.VICE.LOSS.reduction", "image", depth)
+    with pytest.raises(UserError, match=r"the method iic has no config\.VICE\.LOSS"):
+        compose(["config=vice/iic_folder", text])
+
+
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_a_key_in_braces_that_there_is_not_is_named_whole(depth):
     text = nested("config.MODEL.FEATURE_EVAL_SETTINGS.EVAL_MODE_OM", "true", depth - 1)

@@ -169,11 +169,29 @@ def _leave_to_others(config: DictConfig, overrides: list[str]) -> None:
     others = {name for each in METHODS.values() for name in each.sections}
     for name in others - set(find_method(method).sections):
         key = f"config.VICE.{name}"
-        named = [text for text in overrides if text.lstrip("+").startswith((f"{key}.", f"{key}="))]
+        named = [
+            text for text in overrides
+            if any(f"{each}.".startswith(f"{key}.") for each in _keys_set(text))
+        ]  # fmt: skip
         if named:
             raise UserError(f"{named[0]}: the method {method} has no {key}; leave it out")
         with open_dict(config):
             config.VICE.pop(name, None)
+
+
+def _keys_set(text: str) -> Iterator[str]:
+    """The key that an override sets; of a group in braces all keys in it."""
+    key, _, value = text.lstrip("+").partition("=")
+    yield key
+    if value.startswith("{"):
+        (parsed,) = OverridesParser.create().parse_overrides([text])
+        yield from _below(key, parsed.value())
+
+
+def _below(key: str, value: Any) -> Iterator[str]:
+    for name, each in value.items() if isinstance(value, dict) else ():
+        yield f"{key}.{name}"
+        yield from _below(f"{key}.{name}", each)
 
 
 def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
