@@ -14,8 +14,8 @@ other=
 trap 'kill $other 2>/dev/null || true; exit 130' INT TERM
 mkdir -p "$work"
 # VISSL's wheel holds an older copy of ClassyVision, over which ClassyVision's own is put.
-grep -E '^vissl' "$list" >"$work/first.txt" || true
-grep -vE '^vissl' "$list" >"$work/rest.txt"
+sed -n '/^vissl/p' "$list" >"$work/first.txt"
+sed '/^vissl/d' "$list" >"$work/rest.txt"
 
 # uv unpacks on all cores, pip on one. It reads none of pip's settings, so that whoever has told pip
 # of another index, or of none, gets pip. All of the lists is in the first index, whatever others are.

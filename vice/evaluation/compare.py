@@ -99,20 +99,20 @@ def check_one_model(results: Sequence[Mapping[str, Any]]) -> None:
         if spec.startswith(_DRAWN) or not _digest(result):
             continue
         other = first.setdefault(spec, result)
-        if _digest(other) != _digest(result) and names_code(spec):
-            if spec not in told:
-                logger.warning(
-                    "%s had other weights in %s than in %s: they are taken for seeds of one model, "
-                    "which is right if its code draws them",
-                    spec, result.get("folder", "?"), other.get("folder", "?"),
-                )  # fmt: skip
-            told.add(spec)
-        elif _digest(other) != _digest(result):
+        if _digest(other) == _digest(result) or spec in told:
+            continue
+        if not names_code(spec):
             raise UserError(
                 f"{spec} had other weights in {result.get('folder', '?')} than in "
                 f"{other.get('folder', '?')}, and they are no two seeds of one model: leave one "
                 "out, or score each from a file of its own"
             )
+        told.add(spec)
+        logger.warning(
+            "%s had other weights in %s than in %s: they are taken for seeds of one model, which "
+            "is right if its code draws them",
+            spec, result.get("folder", "?"), other.get("folder", "?"),
+        )  # fmt: skip
 
 
 def _digest(result: Mapping[str, Any]) -> str:
@@ -268,13 +268,14 @@ def _folder(result: Mapping[str, Any]) -> Path:
 
 def _twice(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> str:
     folders = [str(result.get("folder", "?")) for result in (first, second)]
-    where = (
-        f"{folders[0]} is named twice: name it once"
-        if _folder(first) == _folder(second)
-        else f"{folders[0]} and {folders[1]} had other weights under one seed: leave one out"
-        if "" not in (of := {_digest(first), _digest(second)}) and len(of) == 2
-        else f"{folders[0]} and {folders[1]} cannot be told apart: name one of the two only"
-    )
+    digests = _digest(first), _digest(second)
+    both = " and ".join(folders)
+    if _folder(first) == _folder(second):
+        where = f"{folders[0]} is named twice: name it once"
+    elif all(digests) and digests[0] != digests[1]:
+        where = f"{both} had other weights under one seed: leave one out"
+    else:
+        where = f"{both} cannot be told apart: name one of the two only"
     return (
         f"{first['spec']} with seed {first['seed']} is there twice ({name}, "
         f"{first['dataset']['name']}): {where}"

@@ -35,6 +35,12 @@ _FEWER = (
     "use fewer data loading processes ({num_workers}) or smaller batches, or give the job more "
 )
 _REMEDY = f"{_FEWER}memory and a larger /dev/shm (docker run --shm-size=8g)"
+#: What else may be the cause where no signal is named, and the remedy for all of it.
+_OR_FILES = (
+    "memory, /dev/shm or open files run out",
+    f"{_FEWER}memory, a larger /dev/shm (docker run --shm-size=8g) or more open files "
+    "(ulimit -n 65536)",
+)
 
 
 def loader_fault(error: BaseException) -> OptionError | None:
@@ -51,7 +57,8 @@ def loader_fault(error: BaseException) -> OptionError | None:
         return None
     text = str(error)
     if gone := _GONE.search(text):
-        return _killed(gone["signal"].strip()) if gone["signal"] else _lost("an unexpected end")
+        signal = gone["signal"]
+        return _lost(signal.strip()) if signal else _lost("an unexpected end", *_OR_FILES)
     if _FILES.search(text):
         return OptionError(
             "data loading ran out of open files ({what}): raise the limit (ulimit -n 65536), or "
@@ -65,24 +72,15 @@ def loader_fault(error: BaseException) -> OptionError | None:
         text = _first_line(text)
         return OptionError("memory or /dev/shm has run out ({what}): " + _REMEDY, what=text)
     if isinstance(error, (OSError, EOFError)) and _comes_from(error, _FETCHING):
-        return _lost(type(error).__name__)
+        return _lost(type(error).__name__, *_OR_FILES)
     return None
 
 
-def _killed(how: str) -> OptionError:
+def _lost(
+    how: str, causes: str = "memory or /dev/shm runs out", remedy: str = _REMEDY
+) -> OptionError:
     return OptionError(
-        "a data loading process was lost ({how}), as happens when memory or /dev/shm runs out: "
-        + _REMEDY,
-        how=how,
-    )
-
-
-def _lost(how: str) -> OptionError:
-    return OptionError(
-        "a data loading process was lost ({how}), as happens when memory, /dev/shm or open files "
-        f"run out: {_FEWER}memory, a larger /dev/shm (docker run --shm-size=8g) or more open "
-        "files (ulimit -n 65536)",
-        how=how,
+        f"a data loading process was lost ({{how}}), as happens when {causes}: {remedy}", how=how
     )
 
 

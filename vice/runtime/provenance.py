@@ -36,28 +36,25 @@ _OF_NOTHING = hashlib.sha256().hexdigest()
 def digest(module: nn.Module) -> str:
     """SHA-256 of the names, types, shapes and values of a module's parameters and buffers.
 
-    Of one that has none, of what its innermost modules are called.
+    Of one that has none, of its code and constants if it is TorchScript (freezing makes constants
+    of weights), else of what its innermost modules are called.
     """
-    parts = list(module.modules())
-    scripts = [part for part in parts if isinstance(part, torch.jit.ScriptModule)]
-    # Not tensors: what quantized layers keep packed.
     state = {name: _as_tensor(value) for name, value in module.state_dict().items()}
     if state:
         return digest_tensors(state)
-    if scripts:
-        # Freezing has made constants of its weights.
-        sha = hashlib.sha256()
-        for script in scripts[:1]:
-            sha.update(str(script.code).encode())
-            for constant in script.graph.findAllNodes("prim::Constant"):
-                if isinstance(value := constant.output().toIValue(), Tensor):
-                    sha.update(digest_tensors({"": value}).encode())
-        return sha.hexdigest()
+    parts = list(module.modules())
+    script = next((part for part in parts if isinstance(part, torch.jit.ScriptModule)), None)
+    if script is not None:
+        nodes = script.graph.findAllNodes("prim::Constant")
+        values = [node.output().toIValue() for node in nodes]
+        constants = {str(i): value for i, value in enumerate(values) if isinstance(value, Tensor)}
+        return digest_tensors(constants, str(script.code))
     classes = {type(part) for part in parts if not any(True for _ in part.children())}
     return digest_tensors({}, " ".join(sorted(f"{c.__module__}.{c.__qualname__}" for c in classes)))
 
 
 def _as_tensor(value: object) -> Tensor:
+    """An entry of a state; quantized layers have tuples of tensors there, and other things."""
     if isinstance(value, Tensor):
         return value.dequantize() if value.is_quantized else value
     if isinstance(value, tuple):

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _UNREACHED = re.compile(
     "fetch_config|configuration source|resolve_ctls|contact slurm controller|Connection refused"
 )
+#: Files that submitit writes for a job before it has a number.
+_UNNUMBERED = re.compile(r"(\.submission_file_)?[0-9a-f]{32}\.(pkl|sh)")
 #: Times that a job that ran into its time limit is queued again.
 MOST_LIMITS = 100
 #: Seconds after the first task's end in which the others have to end as well.
@@ -126,8 +128,7 @@ def _submitted(folder: Path) -> list[str]:
 
 def _unnumbered(folder: Path) -> list[Path]:
     """What submitit has written for jobs that have no number yet, or were refused one."""
-    names = re.compile(r"(\.submission_file_)?[0-9a-f]{32}\.(pkl|sh)")
-    return [file for file in folder.glob("*") if names.fullmatch(file.name)]
+    return [file for file in folder.glob("*") if _UNNUMBERED.fullmatch(file.name)]
 
 
 def _refusal(error: Exception) -> str:

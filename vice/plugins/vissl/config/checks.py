@@ -185,8 +185,7 @@ def _check_slurm(slurm: dict[str, Any]) -> None:
     key = "config.SLURM.ADDITIONAL_PARAMETERS"
     for name, value in slurm["ADDITIONAL_PARAMETERS"].items():
         require(f"{key} option", str(name), Rule("letters, digits and -", _is_option))
-        text = None if isinstance(value, dict | list) else str(value)
-        require(f"{key}.{name}", value if text is None else text, LINE)
+        require(f"{key}.{name}", value if isinstance(value, dict | list) else str(value), LINE)
 
 
 def _is_option(name: str) -> bool:

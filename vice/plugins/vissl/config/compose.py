@@ -250,10 +250,9 @@ def _of_files(overrides: tuple[str, ...], read: object) -> bytes:
 
 def _check_replaced(composed: DictConfig, overrides: tuple[str, ...]) -> None:
     """Refuses a file whose own settings have no effect, by the place of ``_self_`` in its list."""
-    plain: Any = OmegaConf.to_container(composed, resolve=False)
     for text in overrides:
         if text.startswith("config="):
-            path, keys = settings_replaced(text.removeprefix("config="), plain)
+            path, keys = settings_replaced(text.removeprefix("config="), composed)
             if keys:
                 more = f" and {len(keys) - 1} more" if keys[1:] else ""
                 raise UserError(

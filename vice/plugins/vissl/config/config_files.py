@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
 from vice.options import flatten
@@ -104,24 +104,26 @@ def check_file(name: str) -> None:
         left += _named(content, each.group, package)
 
 
-def settings_replaced(name: str, composed: dict[Any, Any]) -> tuple[str, list[str]]:
+def settings_replaced(name: str, composed: DictConfig) -> tuple[str, list[str]]:
     """Settings of a config file that files which its defaults list names after ``_self_`` replace.
 
     Args:
         name: As in ``config=NAME``.
-        composed: All settings, interpolations as they are written.
+        composed: All settings, not resolved.
 
     Returns:
         The file, and the keys whose values are not those that stand in it.
     """
     path = _path(f"config/{name}")
-    # OmegaConf's YAML: it reads 1e-3 as a number, PyYAML as a text.
-    content: Any = OmegaConf.to_container(OmegaConf.load(path)) if path else {}
-    entries = content.pop("defaults", None)
-    if not isinstance(entries, list) or "_self_" not in entries[:-1]:
+    entries = _content(path, _text(path)).get("defaults") if path else None
+    if path is None or not isinstance(entries, list) or "_self_" not in entries[:-1]:
         return str(path), []
-    found = dict(flatten(composed))
-    return str(path), [key for key, text in flatten(content) if found.get(key, text) != text]
+    # OmegaConf's YAML: it reads 1e-3 as a number, PyYAML as a text.
+    own, found = (
+        dict(flatten(OmegaConf.to_container(each, resolve=False)))
+        for each in (OmegaConf.load(path), composed)
+    )
+    return path, [key for key, text in own.items() if found.get(key, text) != text]
 
 
 def _path(name: str) -> str | None:
