@@ -11,16 +11,11 @@ from __future__ import annotations
 
 import copy
 import logging
-import operator
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
-from itertools import chain
-from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +23,7 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as module_hooks
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from vice.models.network_snapshot import NORMS, Snapshot
 from vice.models.plain import is_plain
 
 logger = logging.getLogger(__name__)
@@ -38,10 +34,6 @@ SIDE = 64
 TOLERANCE = 1e-3
 #: oneDNN's names of activations.
 _ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.ReLU6: "hardtanh"}
-_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
-#: What is folded, and the types of its values: weights, and how many batches were seen.
-_FOLDED = (nn.Conv2d, *_NORMS)
-_DTYPES = (torch.float32, torch.int64)
 
 
 class Folding:
@@ -58,7 +50,7 @@ class Folding:
     """
 
     def __init__(self) -> None:
-        self._known: dict[torch.dtype, tuple[_Snapshot, nn.Module | None]] = {}
+        self._known: dict[torch.dtype, tuple[Snapshot, nn.Module | None]] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Folding:
         return Folding()
@@ -88,7 +80,7 @@ class Folding:
         if known is not None and known.holds(network):
             return folded or network
         try:
-            now = _Snapshot(network)
+            now = Snapshot(network)
         except Exception as error:
             # Tensors without memory: sparse ones, and those of lazy modules.
             logger.debug("%s is not folded: %s", type(network).__name__, error)
@@ -122,93 +114,6 @@ def _may_fold(images: Tensor) -> bool:
         # NaN: oneDNN's activations return numbers for it.
         and bool(images.sum().isfinite())
     )
-
-
-class _Snapshot:
-    """A network as it was; looked at before each call, so lists are read that C goes through."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        modules = [*network.modules()]
-        self._modules = modules
-        self._holders = [held for m in modules for held in (m._modules, m._parameters, m._buffers)]
-        self._held = _values(self._holders)
-        self._hooks = [held for m in modules for held in (m._forward_hooks, m._forward_pre_hooks)]
-        # Strides, bounds, modes: whatever can be compared of a module's attributes.
-        self._dicts = [module.__dict__ for module in modules]
-        self._attributes = [
-            partial(held.get, name)
-            for held in self._dicts
-            for name, value in held.items()
-            if not name.startswith("_") and _is_comparable(value)
-        ]
-        tensors = _values([held for m in modules for held in (m._parameters, m._buffers)])
-        self._tensors: list[Tensor] = [tensor for tensor in tensors if tensor is not None]
-        folded = [(m, t) for m in modules if isinstance(m, _FOLDED) for t in _own_tensors(m)]
-        # Dropout: what is random in training would have to be drawn for the comparison, too.
-        self.usable = (
-            not any(self._hooks)
-            and not any(module.training for module in modules)
-            and all(t.device.type == "cpu" and not t.is_inference() for t in self._tensors)
-            and all(tensor.dtype in _DTYPES for _, tensor in folded)
-        )
-        if self.usable:
-            arrays = [(module, tensor.detach().numpy()) for module, tensor in folded]
-            norms = [array for module, array in arrays if isinstance(module, _NORMS)]
-            convs = [array for module, array in arrays if not isinstance(module, _NORMS)]
-            # Bytes: NaN is itself.
-            self._samples = [each.tobytes for each in (*norms, *chain(*map(_sampled, convs)))]
-            self._facts = self._read_facts()
-            self._plain_values = [copy.deepcopy(read()) for read in self._attributes]
-            self._bytes = [read() for read in self._samples]
-
-    def holds(self, network: nn.Module) -> bool:
-        """Whether it is the network, and nothing has changed."""
-        held = _values(self._holders)
-        return (
-            network is self.network
-            and len(held) == len(self._held)
-            and all(map(operator.is_, held, self._held))
-            and not any(self._hooks)
-            and self._read_facts() == self._facts
-            and [read() for read in self._attributes] == self._plain_values
-            # Last: what has moved, as into shared memory, must not be read where it was.
-            and [read() for read in self._samples] == self._bytes
-        )
-
-    def _read_facts(self) -> list[Any]:
-        # Versions count no changes through ``.data``, as moving averages of weights are taken.
-        return [
-            [(type(module), "forward" in module.__dict__) for module in self._modules],
-            [(tensor.data_ptr(), tensor._version) for tensor in self._tensors],
-            [*map(len, self._dicts)],
-        ]
-
-
-def _is_comparable(value: Any) -> bool:
-    """Whether it can be compared with a copy of itself, whatever it holds."""
-    if isinstance(value, dict):
-        return all(map(_is_comparable, chain(value, value.values())))
-    if isinstance(value, (tuple, list, set)):
-        return all(map(_is_comparable, value))
-    plain = (bool, int, float, str, type(None), FunctionType, BuiltinFunctionType)
-    return isinstance(value, plain)
-
-
-def _own_tensors(module: nn.Module) -> list[Tensor]:
-    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-    return [tensor for tensor in own if tensor.numel()]
-
-
-def _values(holders: Sequence[dict[str, Any]]) -> list[Any]:
-    return [*chain.from_iterable(held.values() for held in holders)]
-
-
-def _sampled(array: np.ndarray) -> list[np.ndarray]:
-    """The first number, the last, and one between them."""
-    places = {0, array.size // 2, array.size - 1}
-    found = [np.unravel_index(place, array.shape) for place in places]
-    return [array[tuple(slice(int(i), int(i) + 1) for i in place)] for place in found]
 
 
 def _fold(network: nn.Module, dtype: torch.dtype) -> nn.Module | None:
@@ -304,7 +209,7 @@ def _triples(calls: Sequence[_Call]) -> Iterator[_Triple]:
         if not isinstance(call.module, nn.Conv2d) or times[call.module] > 1:
             continue
         norm = follower(call)
-        if norm is None or type(norm.module) not in _NORMS or norm.module.running_mean is None:
+        if norm is None or type(norm.module) not in NORMS or norm.module.running_mean is None:
             continue
         activation = follower(norm)
         known = activation is not None and type(activation.module) in _ACTIVATIONS
