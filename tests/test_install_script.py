@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.terminal import at_a_terminal
+
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "install.sh"
 LIST = "classy-vision==0.7.0\nnumpy==2.0\ntorch==2.14.1\nvissl==0.1.6\n"
 #: Stands for the environment's interpreter: notes how it is called, and gives what pip would.
@@ -113,7 +115,7 @@ def test_what_is_stopped_installs_nothing_more(tmp_path, number):
     python.chmod(0o755)
     (tmp_path / "list.txt").write_text(LIST)
     command = ["bash", SCRIPT, "environment", "list.txt"]
-    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True) as process:
+    with at_a_terminal(command, cwd=tmp_path) as process:
         end = time.monotonic() + 60
         while not (tmp_path / "notes").exists() and time.monotonic() < end:
             time.sleep(0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 from vice.errors import UserError
 from vice.paths import config_root, experiment_names
 from vice.plugins.vissl.config import compose as module
+from vice.plugins.vissl.config.checks import check_values
 from vice.plugins.vissl.config.compose import compose
 
 VALUES = [
@@ -37,6 +39,12 @@ OVERRIDES = [
     ["config.VICE.VIEWS.size=48", "config={VICE: {VIEWS: {size: 64}}}"],
     ["++config.NEW=1", "config={NEW:2}"],
     ["config.LOG_FREQUENCY=", 'config.CHECKPOINT.DIR="a=b,c"', "config.SEED_VALUE=1e3"],
+    ["+config.NEW=1", "~config.NEW", "+config.NEW={a:1}", "+config.NEW={b:2}", "node_id=1"],
+    ["~config.LOG_FREQUENCY", "config={OPTIMIZER:{num_epochs:4}}", "+config.LOG_FREQUENCY=3"],
+    ["+config.NEW=[1]", "+config.NEW=[2,3]", "++config.NEW=null", "+config.NEW=7"],
+    ["config.CHECKPOINT={DIR:'a, \"b\" {c}',CHECKPOINT_FREQUENCY:e f}", "++config.A={B:{}}"],
+    ["config.DATA={TRAIN:{DATA_PATHS:['x y','p:q'],DATASET_NAMES:[]}}", "config.SEED_VALUE=nan"],
+    ["~config.OPTIMIZER.num_epochs", "+config.OPTIMIZER.num_epochs=3"],
 ]
 
 
@@ -175,9 +183,22 @@ def test_a_group_in_braces_takes_what_its_keys_take(key, value):
     """Also what is known and stands in no file."""
     wanted = OmegaConf.to_yaml(compose(["config=vice/folder", f"{key}={value}"]))
     for depth in range(1, key.count(".") + 1):
-        assert (
-            OmegaConf.to_yaml(compose(["config=vice/folder", nested(key, value, depth)])) == wanted
-        )
+        text = nested(key, value, depth)
+        assert OmegaConf.to_yaml(compose(["config=vice/folder", text])) == wanted
+    beside = ["config=vice/folder", "+config.NEW=1", "~config.LOG_FREQUENCY", "node_id=3"]
+    assert compose([*beside, nested(key, value, 2)]) == compose([*beside, f"{key}={value}"])
+
+
+def test_what_is_wrong_beside_a_group_in_braces_is_named_itself():
+    braces = "config.VICE={HEALTH:{pictures:2}}"
+    for wrong, said in (
+        ("config.VICE.VIEWS.sise=3", "'config.VICE.VIEWS.sise' does not exist"),
+        ("config={VICE:{VIEWS:{sise:3}}}", "there is no option 'sise'"),
+        ("~config.NEW", "~config.NEW: there is no such key"),
+        ("+config.SEED_VALUE=1", "is there already"),
+    ):
+        with pytest.raises(UserError, match=re.escape(said)):
+            check_values(compose(["config=vice/folder", braces, wrong]))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -203,6 +224,8 @@ def test_a_key_in_braces_that_there_is_not_is_named_whole(depth):
         # The same value as a file: nothing of it is lost.
         ("/config/vice/folder", "OPTIMIZER: {weight_decay: 1e-4}", []),
         ("/config/vice/folder", "CHECKPOINT: {DIR: 'outputs/folder'}", []),
+        ("/config/vice/folder", "VICE: {VIEWS: {size: 96.0}}", []),
+        ("/config/vice/folder", "OPTIMIZER: 3", ["config.OPTIMIZER"]),
         ("/config/vice/method/mdc", "VICE: {METHOD: {name: iic}}", ["VICE.METHOD.name"]),
         (None, "SEED_VALUE: 17", []),
     ],
@@ -224,6 +247,43 @@ def test_a_file_whose_settings_would_be_replaced_is_refused(
     with pytest.raises(UserError, match=r"mine\.yaml: config\..*put _self_ last") as refusal:
         compose(["config=vice/mine"])
     assert all(word in str(refusal.value) for word in replaced)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["config=vice/mine", "+config.NEW=1"],
+        ["config=vice/mine", "~config.LOG_FREQUENCY"],
+        ["config=[vice/mine,vice/folder]"],
+        ["config=[vice/folder,vice/mine.yaml]"],
+        ["config=vice/child"],
+    ],
+)
+def test_so_it_is_however_it_is_named(tmp_path, monkeypatch, asked):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "configs" / "config" / "vice"
+    write(folder / "child.yaml", 1, "/config/vice/mine")
+    (folder / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - _self_\n  - /config/vice/folder\n"
+        "config: {SEED_VALUE: 17}\n"
+    )
+    with pytest.raises(UserError, match=r"mine\.yaml: config\.SEED_VALUE: .*put _self_ last"):
+        compose(asked)
+
+
+def test_what_the_command_line_replaces_is_not_the_files_fault(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "configs" / "config" / "vice"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - /config/vice/folder\n  - _self_\n"
+        "  - /config/vice/method/mdc\nconfig: {VICE: {VIEWS: {size: 64}}, SEED_VALUE: 5}\n"
+    )
+    (folder / "other.yaml").write_text(
+        "# @package _global_\nconfig: {SEED_VALUE: 7, VICE: {VIEWS: {size: 96}}}\n"
+    )
+    assert compose(["config=vice/mine", "+config/vice=other"]).config.SEED_VALUE == 7
+    assert compose(["config=[vice/mine,vice/other]"]).config.SEED_VALUE == 7
 
 
 def test_a_variable_that_a_defaults_list_asks_for_is_asked_each_time(tmp_path, monkeypatch):

@@ -7,10 +7,12 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Container, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import Container as Node
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
@@ -22,12 +24,12 @@ from vice.errors import UserError
 from vice.methods import METHODS, find_method
 from vice.nearest import did_you_mean
 from vice.options import describe, flatten
-from vice.plugins.vissl.config.config_files import check_file, read_by_hydra, settings_replaced
+from vice.plugins.vissl.config.config_files import check_file, check_replaced, read_by_hydra
 from vice.plugins.vissl.config.earlier import name_trunk
 from vice.plugins.vissl.config.explain import explain, named, without_vice
 from vice.plugins.vissl.config.interpolations import check_interpolations
 from vice.plugins.vissl.config.options import VISSL
-from vice.plugins.vissl.config.override_form import TOP, check_form
+from vice.plugins.vissl.config.override_form import TOP, check_form, names_of
 from vice.plugins.vissl.config.path_overrides import absolute_paths, literal_paths
 from vice.plugins.vissl.config.schema import (
     fill,
@@ -42,8 +44,8 @@ from vice.runtime.overrides import escape
 
 #: Global state: Hydra composes one configuration at a time; two threads would leave it unable to.
 _HYDRA = threading.Lock()
-#: An override that names a file; the same key with a group in braces sets values.
-_FILE = re.compile(r"\+?config(/[\w/]+)?=[\w./-]+")
+#: An override that names files; the same key with a group in braces sets values.
+_FILES = re.compile(r"[+~]{0,2}config(/[^=.]*)?(=(?!\{).*)?")
 #: Group of which VISSL knows no key: all that sbatch takes is one.
 _OPEN = "config.SLURM.ADDITIONAL_PARAMETERS"
 #: What names begin with that stand beside ``config:`` for YAML's anchors alone.
@@ -202,26 +204,58 @@ def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
         # Hydra's overrides know only what stands in a file.
         if key.startswith("~") and key[1:] in known:
             raise UserError(f"{key[1:]} is missing: must be {known[key[1:]]}; leave {key} out")
-    overrides = [
-        f"++{text.lstrip('+')}" if key in known or _is_open(key) else text
-        for key, text in zip(keys, overrides, strict=True)
-    ]
-    values_of = ("config.", "++config.", "config={")
-    files = [text for text in overrides if not text.startswith(values_of)]
+    overrides = [each for text in overrides for each in _with_known(text, known)]
+    files = [text for text in overrides if _FILES.fullmatch(text)]
     values = [text for text in overrides if text not in files]
-    composed = None
-    # Order: what is taken out, added or merged may be so only before or after a value is set.
-    if all(map(_FILE.fullmatch, files)):
-        composed = _set(_of_files(tuple(files), read_by_hydra()), values, known)
+    composed = _set(_of_files(tuple(files), read_by_hydra()), values)
     if composed is None:
         composed = _hydra(overrides)
     return composed, fill(composed)
 
 
+def _with_known(text: str, known: Container[str]) -> Iterator[str]:
+    """An override as Hydra takes it: what is known and stands in no file is added.
+
+    Of a group in braces each such key by itself, after the others.
+    """
+    key, _, value = text.partition("=")
+    plain = key.lstrip("+")
+    if plain in known or _is_open(plain):
+        yield f"++{text.lstrip('+')}"
+    elif key != plain or not value.startswith("{"):
+        yield text
+    else:
+        (override,) = OverridesParser.create().parse_overrides([text])
+        added: dict[str, Any] = {}
+        left = _take_known(override._value, key, known, added)
+        if left or not added:
+            yield f"{key}={_written(override, left)}"
+        yield from (f"++{name}={_written(override, each)}" for name, each in added.items())
+
+
+def _take_known(group: Any, key: str, known: Container[str], taken: dict[str, Any]) -> Any:
+    """A group without what is known in it, which is put into others by its whole key."""
+    left = {}
+    for name, each in group.items():
+        inner = f"{key}.{name}"
+        if inner in known or _is_open(inner):
+            taken[inner] = each
+            continue
+        rest = _take_known(each, inner, known, taken) if isinstance(each, dict) else each
+        if rest or rest == each:
+            left[name] = rest
+    return left
+
+
+def _written(override: Override, value: Any) -> str:
+    """A value in Hydra's words, with the quotes of those that it was read from."""
+    return replace(override, _value=value).get_value_element_as_str()
+
+
 def _hydra(overrides: list[str]) -> DictConfig:
     for text in overrides:
-        if text.startswith("config=") and _FILE.fullmatch(text):
-            check_file(text.removeprefix("config="))
+        for name in names_of(text):
+            check_file(name)
     with _HYDRA, warnings.catch_warnings():
         # Version base: VISSL names no Hydra version; the defaults of 1.1 are right for it.
         warnings.filterwarnings("ignore", message="(?s).*version_base")
@@ -244,49 +278,43 @@ def _of_files(overrides: tuple[str, ...], read: object) -> bytes:
         )
     if "VICE" not in group:
         raise UserError(without_vice(overrides))
-    _check_replaced(composed, overrides)
+    for text in overrides:
+        for name in names_of(text):
+            check_replaced(name, _alone)
     return pickle.dumps(composed)
 
 
-def _check_replaced(composed: DictConfig, overrides: tuple[str, ...]) -> None:
-    """Refuses a file whose own settings have no effect, by the place of ``_self_`` in its list."""
-    for text in overrides:
-        if text.startswith("config="):
-            path, keys = settings_replaced(text.removeprefix("config="), composed)
-            if keys:
-                more = f" and {len(keys) - 1} more" if keys[1:] else ""
-                raise UserError(
-                    f"{path}: {keys[0]}{more}: what its defaults list names after _self_ sets "
-                    "another value; put _self_ last"
-                )
+def _alone(name: str) -> DictConfig | None:
+    """What a config comes to without overrides; None for one that needs others around it."""
+    try:
+        return _hydra([f"config={name}"])
+    except HydraException:
+        return None
 
 
-def _set(files: bytes, overrides: list[str], known: Container[str]) -> DictConfig | None:
+def _set(files: bytes, overrides: list[str]) -> DictConfig | None:
     """A copy with values set as Hydra sets them; None where it has something to object to."""
     composed: DictConfig = pickle.loads(files)
     try:
         for each in OverridesParser.create().parse_overrides(overrides):
             if each.is_sweep_override() or each.package is not None:
                 return None
-            _update(composed, each.key_or_group, each.value(), each.is_force_add(), known)
+            key, value = each.key_or_group, each.value()
+            if each.is_delete():
+                above, _, name = key.rpartition(".")
+                if value is not None or OmegaConf.select(composed, key) is None:
+                    return None
+                with open_dict(composed):
+                    del OmegaConf.select(composed, above)[name]
+                continue
+            there = each.is_add() and not isinstance(value, dict | list)
+            if there and OmegaConf.select(composed, key) is not None:
+                return None
+            force = each.is_add() or each.is_force_add()
+            OmegaConf.update(composed, key, value, merge=True, force_add=force)
     except (HydraException, OmegaConfBaseException):
         return None
     return composed
-
-
-def _update(composed: DictConfig, key: str, value: Any, added: bool, known: Container[str]) -> None:
-    """Sets a value; in groups also keys that are known and stand in no file."""
-    with open_dict(composed):
-        node = node_at(composed, key)
-        if isinstance(value, dict) and added and node is None:
-            OmegaConf.update(composed, key, {})
-            node = node_at(composed, key)
-    if isinstance(value, dict) and is_group(node):
-        for name, each in value.items():
-            inner = f"{key}.{name}"
-            _update(composed, inner, each, added or inner in known or _is_open(inner), known)
-    else:
-        OmegaConf.update(composed, key, value, merge=True, force_add=added)
 
 
 def _is_open(key: str) -> bool:

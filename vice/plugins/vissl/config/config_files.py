@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -13,7 +13,6 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from vice.errors import UserError
-from vice.options import flatten
 from vice.paths import config_root
 
 #: What makes the settings of a file those of the whole configuration; its first line.
@@ -86,6 +85,76 @@ def check_file(name: str) -> None:
     Raises:
         UserError: Hydra would put the settings of one elsewhere, or it is no text in UTF-8.
     """
+    for index, file in enumerate(_read_with(name)):
+        if index == 0 or not (file.says_package or _lands(file.content, file.package)):
+            _check_first_line(file.path, file.text)
+
+
+def check_replaced(name: str, compose: Callable[[str], DictConfig | None]) -> None:
+    """Makes sure that no config file has settings that its own defaults list replaces.
+
+    Those of the files in its defaults list, and in theirs, too: by what stands after ``_self_``.
+
+    Args:
+        name: As in ``config=NAME``.
+        compose: To all settings of the config of such a name, not resolved; None if it is none.
+
+    Raises:
+        UserError: Names the file and the first of its settings without an effect.
+    """
+    for file in _read_with(name):
+        entries = file.content.get("defaults")
+        early = isinstance(entries, list) and "_self_" in entries[:-1]
+        group, _, config = file.name.partition("/")
+        named = early and not file.package and group == "config"
+        found = compose(config) if named else None
+        if found is None:
+            continue
+        # OmegaConf's YAML: it reads 1e-3 as a number, PyYAML as a text.
+        own: Any = OmegaConf.to_container(OmegaConf.load(file.path), resolve=False)
+        settings = {key: own[key] for key in own if key not in ("defaults", "hydra")}
+        keys = list(_differing(settings, OmegaConf.to_container(found, resolve=False), ""))
+        if keys:
+            more = f" and {len(keys) - 1} more" if keys[1:] else ""
+            raise UserError(
+                f"{file.path}: {keys[0]}{more}: what its defaults list names after _self_ sets "
+                "another value; put _self_ last"
+            )
+
+
+def _differing(own: Any, found: Any, key: str) -> Iterator[str]:
+    """Dotted keys of nested groups whose values are not those of others; of others alone none."""
+    if not (isinstance(own, dict) and isinstance(found, dict)):
+        if own != found:
+            yield key
+        return
+    for name, value in own.items():
+        inner = f"{key}.{name}" if key else str(name)
+        yield from _differing(value, found[name], inner) if name in found else (inner,)
+
+
+class _File(NamedTuple):
+    """A config file that is read.
+
+    Attributes:
+        name: From the root.
+        path: Of the file.
+        text: In it.
+        content: The text as YAML; none if it is not valid.
+        package: Where its settings land, dotted; empty for the top.
+        says_package: Whether it says so itself.
+    """
+
+    name: str
+    path: str
+    text: str
+    content: dict[Any, Any]
+    package: str
+    says_package: bool
+
+
+def _read_with(name: str) -> Iterator[_File]:
+    """A config file, as in ``config=NAME``, and those of its defaults list, and of theirs."""
     # Group: what `config=` names is looked up from there, wherever below it lies.
     left, seen = [_Named(f"config/{name}", "config", "")], set()
     while left:
@@ -98,32 +167,9 @@ def check_file(name: str) -> None:
         content = _content(path, text)
         first = next((line for line in text.splitlines() if line.strip()), "")
         said = _ANY_PACKAGE.match(first)
-        if len(seen) == 1 or not (said or _lands(content, each.package)):
-            _check_first_line(path, text)
         package = each.package if said is None else said[1].replace("_global_", "")
+        yield _File(each.name, path, text, content, package, said is not None)
         left += _named(content, each.group, package)
-
-
-def settings_replaced(name: str, composed: DictConfig) -> tuple[str, list[str]]:
-    """Settings of a config file that files which its defaults list names after ``_self_`` replace.
-
-    Args:
-        name: As in ``config=NAME``.
-        composed: All settings, not resolved.
-
-    Returns:
-        The file, and the keys whose values are not those that stand in it.
-    """
-    path = _path(f"config/{name}")
-    entries = _content(path, _text(path)).get("defaults") if path else None
-    if path is None or not isinstance(entries, list) or "_self_" not in entries[:-1]:
-        return str(path), []
-    # OmegaConf's YAML: it reads 1e-3 as a number, PyYAML as a text.
-    own, found = (
-        dict(flatten(OmegaConf.to_container(each, resolve=False)))
-        for each in (OmegaConf.load(path), composed)
-    )
-    return path, [key for key, text in own.items() if found.get(key, text) != text]
 
 
 def _path(name: str) -> str | None:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from functools import cache
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -100,12 +101,20 @@ def _checked(text: str, override: Override) -> str:
     if isinstance(name, dict):
         return text
     # Several: Hydra merges those of a list, one after the other.
-    if isinstance(name, list) and name and all(isinstance(each, str) for each in name):
-        return text
-    if not isinstance(name, str) or not name.strip():
+    names: list[Any] = name if isinstance(name, list) else [name]
+    if not names or not all(isinstance(each, str) and each.strip() for each in names):
         raise UserError(no_config(name))
-    plain = os.path.normpath(name.removesuffix(_SUFFIX)).lstrip("/")
-    return f"config={plain}" if _NAME.fullmatch(plain) else text
+    plain = [os.path.normpath(each.removesuffix(_SUFFIX)).lstrip("/") for each in names]
+    if not all(map(_NAME.fullmatch, plain)):
+        return text
+    return f"config=[{','.join(plain)}]" if isinstance(name, list) else f"config={plain[0]}"
+
+
+def names_of(text: str) -> list[str]:
+    """The configs that a checked override names; none if it sets values."""
+    key, _, value = text.partition("=")
+    names = value.strip("[]").split(",") if key == "config" and value[:1] != "{" else []
+    return [name for name in names if _NAME.fullmatch(name)]
 
 
 @cache
