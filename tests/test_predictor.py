@@ -105,6 +105,23 @@ def test_what_the_scoring_tools_take_is_loaded_too(spec, dim, rng):
         predictor.segment(image)
 
 
+def test_embeddings_next_to_nothing_are_told_of(tmp_path, monkeypatch, caplog, rng):
+    (tmp_path / "faint.py").write_text(
+        "from torch import nn\n\n\n"
+        "class Faint(nn.Conv2d):\n"
+        "    def forward(self, images):\n"
+        "        return super().forward(images) * 1e-12\n\n\n"
+        "def load():\n"
+        "    return Faint(3, 8, 4, stride=4, bias=False)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    predictor = vice.load("faint:load", device="cpu")
+    image = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    for _ in range(2):
+        predictor.embed(image)
+    assert caplog.text.count("its embedding is next to nothing") == 1
+
+
 def test_concepts_of_any_kind(predictor, rng):
     image = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
     table = rng.normal(size=(5, 16)).astype(np.float32)

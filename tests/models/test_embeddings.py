@@ -13,7 +13,6 @@ from vice.models.embeddings import (
     FiniteWatch,
     check_form,
     largest_entries,
-    refuse_unmeasurable,
     set_width,
 )
 from vice.scoring import mean_over
@@ -106,9 +105,11 @@ def test_elsewhere_batches_wait_and_the_right_one_is_named(monkeypatch):
 
 
 def test_one_image():
-    refuse_unmeasurable(torch.ones(3, 2), "x.jpg")
+    watch = FiniteWatch()
+    watch.see_one(torch.ones(3, 2), "x.jpg")
     with pytest.raises(UserError, match=r"x\.jpg: its embedding is not finite"):
-        refuse_unmeasurable(torch.tensor([1.0, math.nan]), "x.jpg")
+        watch.see_one(torch.tensor([1.0, math.nan]), "x.jpg")
+    watch.see_one(torch.ones(3, 2), "x.jpg")
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -121,7 +122,7 @@ def test_what_cannot_be_squared_is_refused_before_it_is_a_score(sign):
         watch.names = ("x.jpg",)
         try:
             watch.see(scaled, "wrong", embedding=True)
-            refuse_unmeasurable(scaled[0], "x.jpg")
+            watch.see_one(scaled[0], "x.jpg")
         except UserError as error:
             assert exponent >= 18 and "too large to be squared" in str(error)
             continue

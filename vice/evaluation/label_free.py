@@ -20,7 +20,7 @@ from vice.images import ImageError, reading_of
 from vice.losses import MutualRegions, swapped_prediction
 from vice.losses.options import LossOptions
 from vice.models.concepts import Concepts
-from vice.models.embeddings import refuse_unmeasurable
+from vice.models.embeddings import FiniteWatch
 from vice.options import defaults
 from vice.regions import NORMALIZE_MODES, pool_regions
 from vice.superpixels import Superpixels
@@ -91,6 +91,7 @@ class HeldOutViews:
         self.settings = {**nothing, **settings, "LOSS": loss}
         self.seed = seed
         self.photometric = Photometric(**self.settings["PHOTOMETRIC"])
+        self._watch = FiniteWatch()
         self.pairs = _draw_pairs(images, self.settings, seed, self.photometric)
 
     # inference_mode is out: the model may be one in training, and what a module keeps for its next
@@ -141,7 +142,7 @@ class HeldOutViews:
         pixels = torch.from_numpy(pair.views.images).permute(0, 3, 1, 2).to(device)
         noise = torch.from_numpy(pair.views.noise)
         embeddings = embedder(self.photometric(pixels, pair.colors, noise))
-        refuse_unmeasurable(embeddings, pair.name)
+        self._watch.see_one(embeddings, pair.name)
         mode = loss["region_vector"]
         batch = MutualRegions.of(torch.from_numpy(pair.views.regions).to(device), 2)
         pooled = pool_regions(

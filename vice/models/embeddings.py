@@ -160,6 +160,20 @@ class FiniteWatch:
                     _refuse_large(number, named(names, index))
                     self._say_small(number, named(names, index))
 
+    def see_one(self, values: Tensor, name: str | Path) -> None:
+        """Looks at once at the embedding of one image, which is measured.
+
+        Args:
+            values: Floating point, any shape but empty.
+            name: The image.
+
+        Raises:
+            UserError: It is not finite, or too large.
+        """
+        self.names = [str(name)]
+        self.see(values[None], NONFINITE, embedding=True)
+        self.look()
+
     def _say_small(self, number: float, name: str) -> None:
         if number < SMALLEST and not self._said:
             self._said = True
@@ -174,22 +188,6 @@ class FiniteWatch:
 def named(names: Sequence[str], index: int) -> str:
     """The image at a place of a batch; where its name is not known, the place."""
     return str(names[index]) if index < len(names) else f"image {index} of the batch"
-
-
-def refuse_unmeasurable(values: Tensor, name: str | Path) -> None:
-    """Refuses the embedding of one image if distances in it are no numbers.
-
-    Args:
-        values: Floating point, any shape but empty.
-        name: The image.
-
-    Raises:
-        UserError: It is not finite, or too large to be squared.
-    """
-    number = float(largest_entries(values[None])[0])
-    if not math.isfinite(number):
-        raise UserError(f"{name}: {NONFINITE}")
-    _refuse_large(number, str(name))
 
 
 def _refuse_large(number: float, name: str) -> None:

@@ -18,7 +18,7 @@ from vice.images.note_counts import NoteCounts
 from vice.models.centroids import Centroids
 from vice.models.checkpoint import Checkpoint
 from vice.models.concepts import Concepts
-from vice.models.embeddings import refuse_unmeasurable
+from vice.models.embeddings import FiniteWatch
 from vice.models.load import is_spherical
 from vice.predictor.given_concepts import given_concepts
 from vice.predictor.given_images import Given, given_image
@@ -62,6 +62,7 @@ class Computing:
         self.forget_readings()
         self._tiled: TiledNetwork | None = None
         self._warned = self._said_outside = False
+        self._watch = FiniteWatch()
 
     @property
     def dim(self) -> int:
@@ -190,7 +191,7 @@ class Computing:
         ):
             dense = network(network_input(pixels, self.device))
         for name, vectors in zip(names, dense, strict=True):
-            refuse_unmeasurable(vectors, str(name))
+            self._watch.see_one(vectors, name)
         return dense.float()
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vice.errors import UserError
-from vice.models.embeddings import refuse_unmeasurable
+from vice.models.embeddings import FiniteWatch
 from vice.normalize import normalize
 from vice.predictor.memory import FIXED, bytes_a_pixel, give_back
 from vice.predictor.plan import Difference, Part, Plan, Tiling
@@ -55,6 +55,7 @@ class TiledNetwork:
     ) -> None:
         self.network, self.width, self.device = network, width, device
         self.name, self.spherical = name, spherical
+        self._watch = FiniteWatch()
 
     @cached_property
     def reach(self) -> Reach:
@@ -150,7 +151,7 @@ class TiledNetwork:
             for columns in plan.columns:
                 give_back()
                 dense = self._tile(plan.layout, rows, columns, read, half)
-                refuse_unmeasurable(dense, str(name))
+                self._watch.see_one(dense, str(name))
                 yield Part(rows, columns, dense.float(), plan.layout.whole.size,
                            plan.layout.whole.grid)  # fmt: skip
 
