@@ -139,8 +139,19 @@ def check_config(overrides: Iterable[str]) -> None:
         UserError: As of `check_experiment`.
     """
     for text in overrides:
-        if text.startswith("config="):
-            check_experiment(text.removeprefix("config="), "vice/")
+        for name in config_names(text):
+            check_experiment(name, "vice/")
+
+
+def config_names(override: str) -> list[str]:
+    """The configs that ``config=NAME`` or ``config=[NAME,NAME]`` names; of other overrides none.
+
+    The same key with a group in braces sets values.
+    """
+    key, _, value = override.partition("=")
+    if key != "config" or value.startswith("{"):
+        return []
+    return [name.strip() for name in value.removeprefix("[").removesuffix("]").split(",")]
 
 
 def typed_path(text: str) -> Path:

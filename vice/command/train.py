@@ -16,7 +16,7 @@ from vice.images.reading_options import asked_reading
 from vice.names import name_bytes, printable
 from vice.options import options_of
 from vice.parts import check_part
-from vice.paths import check_experiment, typed_path
+from vice.paths import check_experiment, config_names, typed_path
 from vice.runtime.answers import answer
 from vice.runtime.files import check_folder, make_folder, replace_atomically
 from vice.runtime.folder_lock import sole_launcher
@@ -225,9 +225,9 @@ def _parse() -> argparse.Namespace:
     args.images = [place for place in args.images or () if isinstance(place, Path)] or None
     args.changes = [word for word in args.words if "=" in word or word.startswith("~")]
     names = [word for word in args.words if word not in args.changes]
-    configs = [word for word in args.changes if word.startswith("config=")]
+    configs = [word for word in args.changes if config_names(word)]
     args.changes = [word for word in args.changes if word not in configs]
-    names += [word.removeprefix("config=") for word in configs]
+    names += [name for word in configs for name in config_names(word)]
     if len(names) > 1:
         parser.error(f"one CONFIG, not {' and '.join(names)} (paths come behind --images)")
     if (

@@ -115,7 +115,8 @@ def test_two_configs_are_two_trainings():
 
 @pytest.mark.parametrize("key", ["config.VICE", EPOCHS, "config", "node_id"])
 def test_a_value_that_is_said_to_be_missing(key):
-    assert "??? stands for a value that is missing; give one" in refused(FOLDER, f"{key}=???")
+    for value in ("???", "{SEED_VALUE:???}", "{A:{B:[1,???]}}", "[1,'???']"):
+        assert "??? stands for a value that is missing" in refused(FOLDER, f"{key}={value}")
 
 
 @pytest.mark.parametrize(

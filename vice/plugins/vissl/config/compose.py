@@ -24,12 +24,13 @@ from vice.errors import UserError
 from vice.methods import METHODS, find_method
 from vice.nearest import did_you_mean
 from vice.options import describe, flatten
+from vice.paths import config_names
 from vice.plugins.vissl.config.config_files import check_file, check_replaced, read_by_hydra
 from vice.plugins.vissl.config.earlier import name_trunk
 from vice.plugins.vissl.config.explain import explain, named, without_vice
 from vice.plugins.vissl.config.interpolations import check_interpolations
 from vice.plugins.vissl.config.options import VISSL
-from vice.plugins.vissl.config.override_form import TOP, check_form, names_of
+from vice.plugins.vissl.config.override_form import TOP, check_form
 from vice.plugins.vissl.config.path_overrides import absolute_paths, literal_paths
 from vice.plugins.vissl.config.schema import (
     fill,
@@ -254,7 +255,7 @@ def _written(override: Override, value: Any) -> str:
 
 def _hydra(overrides: list[str]) -> DictConfig:
     for text in overrides:
-        for name in names_of(text):
+        for name in config_names(text):
             check_file(name)
     with _HYDRA, warnings.catch_warnings():
         # Version base: VISSL names no Hydra version; the defaults of 1.1 are right for it.
@@ -279,7 +280,7 @@ def _of_files(overrides: tuple[str, ...], read: object) -> bytes:
     if "VICE" not in group:
         raise UserError(without_vice(overrides))
     for text in overrides:
-        for name in names_of(text):
+        for name in config_names(text):
             check_replaced(name, _alone)
     return pickle.dumps(composed)
 

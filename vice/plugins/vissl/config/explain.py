@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from omegaconf.errors import InterpolationResolutionError
 
 from vice.nearest import did_you_mean
-from vice.paths import experiment_names
+from vice.paths import config_names, experiment_names
 from vice.plugins.vissl.config.override_form import no_config
 
 
 def named(overrides: Iterable[str]) -> str:
     """The config that is named, as it is typed."""
-    return next((text for text in overrides if text.startswith("config=")), "config=NAME")
+    return next(filter(config_names, overrides), "config=NAME")
 
 
 def without_vice(overrides: Iterable[str]) -> str:
@@ -36,14 +36,14 @@ def explain(error: Exception, overrides: list[str], nearest: Callable[[str, str]
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = ". ".join(line for line in lines if not line.startswith("Available options"))
-    name = next((text for text in overrides if text.startswith("config=")), None)
+    name = next(filter(config_names, overrides), None)
     missing = re.search(r"Could not (?:find|load) '(config[^']*)'", text)
-    if name and missing and missing[1] != f"config/{name.removeprefix('config=')}":
+    if name and missing and missing[1].removeprefix("config/") not in config_names(name):
         known = [f"config/{each}" for each in experiment_names()]
         near = did_you_mean(missing[1], known, "see the defaults of the file")
         return f"{name}: there is no config file {missing[1]}.yaml, which is asked for{near}"
     if name is None or missing:
-        return no_config(name and name.removeprefix("config="))
+        return no_config(missing[1].removeprefix("config/") if missing else None)
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         key = unknown.group(1)

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from vice.errors import UserError
-from vice.paths import experiment_names
+from vice.paths import config_names, experiment_names
 from vice.redaction import redact
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def check_form(overrides: list[str]) -> list[str]:
             meant = f"config={text}" if text in experiment_names() else "KEY=VALUE"
             raise UserError(f"{text}: must be {meant}; this command takes overrides only")
     checked = [_checked(text, _read(text)) for text in overrides]
-    if not any(text.startswith("config=") and text[7:8] != "{" for text in checked):
+    if not any(map(config_names, checked)):
         raise UserError(no_config())
     values: dict[str, list[str]] = {}
     for text in checked:
@@ -76,13 +76,18 @@ def _read(text: str) -> Override:
             f"{text}: cannot be read; if {value} is meant as text, write \"{key}='...'\", with "
             "quotes inside quotes"
         ) from error
-    if value.strip() == "???":
+    if not override.is_sweep_override() and _holds_missing(override.value()):
         raise UserError(f"{text}: ??? stands for a value that is missing; give one")
     if override.is_sweep_override():
         plain = override.is_choice_sweep() and "(" not in value and key.lstrip("+") != "config"
         listed = f", or write a list as {key}=[{value}]" if plain else ""
         raise UserError(f"{text}: a training has one value; start one for each{listed}")
     return override
+
+
+def _holds_missing(value: Any) -> bool:
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return value == "???" or any(map(_holds_missing, within))
 
 
 def _checked(text: str, override: Override) -> str:
@@ -108,13 +113,6 @@ def _checked(text: str, override: Override) -> str:
     if not all(map(_NAME.fullmatch, plain)):
         return text
     return f"config=[{','.join(plain)}]" if isinstance(name, list) else f"config={plain[0]}"
-
-
-def names_of(text: str) -> list[str]:
-    """The configs that a checked override names; none if it sets values."""
-    key, _, value = text.partition("=")
-    names = value.strip("[]").split(",") if key == "config" and value[:1] != "{" else []
-    return [name for name in names if _NAME.fullmatch(name)]
 
 
 @cache
