@@ -92,21 +92,23 @@ def check_one_model(results: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         UserError: A file was another one when it was scored again; names both directories.
     """
-    first: dict[str, Mapping[str, Any]] = {}
+    first: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     told: set[str] = set()
     for result in results:
         spec = str(result["spec"])
         if spec.startswith(_DRAWN) or not _digest(result):
             continue
-        other = first.setdefault(spec, result)
-        if _digest(other) == _digest(result) or spec in told:
-            continue
-        if not names_code(spec):
+        code = names_code(spec)
+        twin = first.setdefault((spec, result["seed"] if code else None), result)
+        if _digest(twin) != _digest(result):
             raise UserError(
                 f"{spec} had other weights in {result.get('folder', '?')} than in "
-                f"{other.get('folder', '?')}, and they are no two seeds of one model: leave one "
+                f"{twin.get('folder', '?')}, and they are no two seeds of one model: leave one "
                 "out, or score each from a file of its own"
             )
+        other = first.setdefault((spec,), result)
+        if _digest(other) == _digest(result) or spec in told:
+            continue
         told.add(spec)
         logger.warning(
             "%s had other weights in %s than in %s: they are taken for seeds of one model, which "
