@@ -6,13 +6,13 @@ import logging
 import os
 import shutil
 import stat
-import subprocess
 import sys
 import time
 from functools import cache
 
 import pytest
 
+from tests.helpers.forked import Forked
 from tests.helpers.variations import variations
 from vice.regions.compiled import shared_library as module
 
@@ -59,14 +59,10 @@ def quickly(tmp_path, options=""):
     return script(tmp_path / "quick", f'exec {CC} "$@" {options} -O0')
 
 
-def use(**environment):
+def use(tmp_path, **environment):
     """What a process of its own says, which pools regions."""
-    done = subprocess.run(
-        [sys.executable, "-c", USE],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
+    (tmp_path / "use.py").write_text(USE)
+    done = Forked([tmp_path / "use.py"], **environment).wait()
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -160,14 +156,14 @@ def test_a_compiler_that_does_not_know_the_processor_is_asked_without(tmp_path, 
 @pytest.mark.parametrize(
     "options", variations(["-ffast-math", "-fvisibility=hidden", "-g -Wall"], 3)
 )
-def test_options_of_the_compiler_change_nothing(options):
-    assert use(CC=f"{CC} {options}") == "compiled"
+def test_options_of_the_compiler_change_nothing(tmp_path, options):
+    assert use(tmp_path, CC=f"{CC} {options}") == "compiled"
 
 
 @needs_cc
 def test_a_library_that_ends_its_process_is_not_loaded(tmp_path):
     """As AddressSanitizer's do, whose runtime must come first."""
-    said = use(CC=quickly(tmp_path, "-fsanitize=address"))
+    said = use(tmp_path, CC=quickly(tmp_path, "-fsanitize=address"))
     assert said == "compiled" or "what it makes does not load" in said
 
 
@@ -175,7 +171,7 @@ def test_a_library_that_ends_its_process_is_not_loaded(tmp_path):
 def test_what_is_damaged_in_the_cache_is_made_again(tmp_path):
     """A library that is cut off is mapped without complaint, and ends the process where it is."""
     quick = quickly(tmp_path)
-    assert use(CC=quick) == "compiled"
+    assert use(tmp_path, CC=quick) == "compiled"
     (made,) = files(tmp_path)
     whole = made.read_bytes()
     cuts = [b"", b"no library", *(whole[:size] for size in range(1000, len(whole), 9000))]
@@ -184,7 +180,7 @@ def test_what_is_damaged_in_the_cache_is_made_again(tmp_path):
         assert not module._is_whole(made)
     for damage in (whole[:20480], whole[:4096].ljust(len(whole), b"\0")):
         made.write_bytes(damage)
-        assert use(CC=quick) == "compiled"
+        assert use(tmp_path, CC=quick) == "compiled"
         assert made.read_bytes() == whole
 
 
@@ -278,7 +274,10 @@ def test_without_users_there_is_a_library_as_well(monkeypatch):
 @needs_cc
 def test_processes_at_the_same_time_make_the_same_file(tmp_path, monkeypatch):
     monkeypatch.setenv("CC", quickly(tmp_path))
-    command = "from vice.regions.compiled.shared_library import library as it; assert it()"
-    many = [subprocess.Popen([sys.executable, "-c", command]) for _ in range(3)]
-    assert [each.wait(120) for each in many] == [0] * 3
+    script = tmp_path / "make.py"
+    script.write_text(
+        "from vice.regions.compiled.shared_library import library as it; assert it()\n"
+    )
+    many = [Forked([script]) for _ in range(3)]
+    assert [each.wait(120).returncode for each in many] == [0] * 3
     assert [file.suffix for file in files(tmp_path)] == [".so"]
