@@ -31,15 +31,19 @@ def read_by_hydra() -> tuple[object, ...]:
         The places where Hydra looks, in its order; of each YAML file in them when it was written,
         its size and its number; and the variables of the environment that one of them asks for.
     """
-    # VISSL's plugin for Hydra looks into a folder and a package of this name first.
-    package = find_spec("configs")
-    packaged = (package and package.submodule_search_locations) or ()
-    places = (os.path.abspath("configs"), *packaged, str(config_root()))
+    places = _places()
     # In a checkout all of them are one folder.
     stamps = {path: stamp for place in set(places) for path, stamp in _files(place)}
     names = {name for file in stamps.items() for name in _variables(*file)}
     environment = {name: os.environ.get(name) for name in names}
     return places, frozenset(stamps.items()), frozenset(environment.items())
+
+
+def _places() -> tuple[str, ...]:
+    # VISSL's plugin for Hydra looks into a folder and a package of this name first.
+    package = find_spec("configs")
+    packaged = (package and package.submodule_search_locations) or ()
+    return os.path.abspath("configs"), *packaged, str(config_root())
 
 
 def _files(place: str) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -176,8 +180,7 @@ def _read_with(name: str) -> Iterator[_File]:
 
 def _path(name: str) -> str | None:
     """The file of a config, named from the root; None if there is none."""
-    places: Any = read_by_hydra()[0]
-    files = (os.path.join(place, f"{name}.yaml") for place in places)
+    files = (os.path.join(place, f"{name}.yaml") for place in _places())
     return next(filter(os.path.isfile, files), None)
 
 
