@@ -116,6 +116,18 @@ def test_a_config_that_is_given_as_a_file_has_a_name(name):
         paths.check_config([f"config={name}"])
 
 
+def test_a_config_with_another_ending_is_named(tmp_path, monkeypatch):
+    folder = tmp_path / "configs" / "config" / "vice"
+    folder.mkdir(parents=True)
+    (folder / "mine.yml").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"vice/mine\.yml must end in \.yaml: rename it"):
+        paths.check_config(["config=vice/mine"])
+    for empty in ("config=", "config=[]", "config= "):
+        with pytest.raises(UserError, match="names no config"):
+            paths.check_config([empty])
+
+
 @pytest.mark.parametrize("name", ["vice/folder.yaml", "/a/configs/config/vice/folder.yaml"])
 def test_a_config_of_ours_that_is_given_as_a_file_is_named(name):
     with pytest.raises(UserError, match=r"ending: config=vice/folder$"):

@@ -127,8 +127,21 @@ def check(
         if name not in values:
             raise UserError(f"{_key(prefix, name)} is missing: must be {each.rule.text}")
         require(_key(prefix, name), values[name], each.rule)
+    if not others:
+        check_options(group, values, prefix, groups)
+
+
+def check_options(
+    group: Group, values: Mapping[str, Any], prefix: str, groups: Collection[str] = ()
+) -> None:
+    """Makes sure that all values are of options that there are, as in `check`.
+
+    Raises:
+        UserError: Names the first key that is none, and the nearest one.
+    """
+    known = options_of(group)
     unknown = [str(name) for name in values if name not in known and name not in groups]
-    if unknown and not others:
+    if unknown:
         raise UserError(
             f"{prefix}: there is no option {unknown[0]!r}"
             + did_you_mean(unknown[0], [*known, *groups])

@@ -121,6 +121,11 @@ def check_experiment(name: str, folder: str = "") -> None:
             f"config={name}: a config is given by its name, without folder and ending: "
             + (f"config={meant}" if meant in experiment_names() else remedy)
         )
+    if not name.strip():
+        raise UserError(f"config={name}: names no config; say which, as config=vice/folder")
+    other = os.path.join(place, f"{name}.yml")
+    if os.path.isfile(other):
+        raise UserError(f"config={name}: {other} must end in .yaml: rename it")
     own = os.path.isfile(os.path.join(place, f"{name}.yaml"))
     if name not in experiment_names() and not own:
         # VISSL looks for one of the user's own there.

@@ -282,6 +282,30 @@ def test_what_cannot_be_paired_is_said(rng, tmp_path):
         pair_tables(tables, against="d")
 
 
+def test_rows_with_nothing_in_common_are_left_out_and_named(rng, tmp_path):
+    """Of other numbers of clusters, wherever in the table they stand."""
+    few, many = draw(rng, 0.7), np.concatenate([draw(rng, 0.7), draw(rng, 0.6)], 1)
+    for order in ("abc", "bac", "bca"):
+        wholes = {name: few if name == "a" else many + (name == "b") for name in order}
+        folders = [
+            write(tmp_path / f"{order}-{name}", whole, "clusters", spec=name)
+            for name, whole in wholes.items()
+        ]
+        tables = make_tables(read_results(folders))
+        (pairing,) = pair_tables(tables)
+        first, second = (name for name in order if name != "a")
+        assert (pairing.reference, list(pairing.rows)) == (first, [second])
+        assert pairing.notes == [
+            f"Table 1: nothing of a is read out as something of {first} is: --against names "
+            "another row."
+        ]
+        (alone,) = pair_tables(tables, against="a")
+        (section,) = pairing_sections([alone])
+        assert not section.lines and "nothing of" in section.notes[0]
+    (none,) = pair_tables(make_tables(read_results([folders[0], folders[2]])))
+    assert not none.rows and len(none.notes) == 1
+
+
 def test_counts_of_another_result_are_refused(rng, tmp_path):
     folders = [write(tmp_path / name, draw(rng, 0.7)) for name in ("a", "b")]
     (folders[0] / "per_image.npz").rename(folders[1] / "per_image.npz")

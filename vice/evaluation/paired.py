@@ -89,7 +89,8 @@ def pair_tables(tables: Sequence[ComparisonTable], against: str | None = None) -
 
     Args:
         tables: Made of results that know their ``folder``.
-        against: Row that others are compared with; None takes the first of each table.
+        against: Row that others are compared with; None takes the first of each table that has a
+            read-out in common with another.
 
     Returns:
         The pairings, without tables of a single row.
@@ -147,7 +148,7 @@ def shown_difference(each: Difference | None) -> str:
 
 def _pair(number: int, table: ComparisonTable, against: str | None) -> Pairing:
     notes = []
-    reference = next(iter(table.rows))
+    reference = _reference(table)
     if against in table.rows:
         reference = str(against)
     elif against is not None:
@@ -173,7 +174,25 @@ def _pair(number: int, table: ComparisonTable, against: str | None) -> Pairing:
         for row, of in cells.items()
         if row != reference and reference in cells
     }
-    return Pairing(number, reference, table.settings["images.score"], rows, notes)
+    apart = [row for row, of in rows.items() if not of]
+    if apart:
+        notes.append(
+            f"Table {number}: nothing of {', '.join(apart)} is read out as something of "
+            f"{reference} is: --against names another row."
+        )
+    paired = {row: of for row, of in rows.items() if of}
+    return Pairing(number, reference, table.settings["images.score"], paired, notes)
+
+
+def _reference(table: ComparisonTable) -> str:
+    """The first row that has a read-out in common with another, else the first."""
+    rows = list(table.rows)
+    shared = (
+        row
+        for row in rows
+        if any(not table.rows[row].keys().isdisjoint(table.rows[o]) for o in rows if o != row)
+    )
+    return next(shared, rows[0])
 
 
 def _without_counts(table: ComparisonTable) -> dict[str, list[str]]:

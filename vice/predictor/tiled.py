@@ -215,7 +215,7 @@ class TiledNetwork:
         enough = math.ceil((FIXED + self.bytes_a_pixel * max(sides) ** 2) / 2**20)
         return UserError(
             f"{self.name} sees {max(axis.overhead for axis in both)} pixels around each, and needs "
-            f"more memory for a tile: give memory={enough}MiB or more"
+            f"more memory for a tile: allow {enough}MiB or more"
         )
 
     def _made(self, layout: Layout, both: tuple[Axis, Axis], cores: Size) -> Plan:

@@ -208,6 +208,24 @@ def test_a_group_that_a_method_has_not_is_refused_in_braces_too(depth):
         compose(["config=vice/iic_folder", text])
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("config.VICE={HEALHT:{pictures:2}}", "config.VICE.HEALTH"),
+        ("config.VICE={VIEWS:{num_views:2},HEALHT:5}", "config.VICE.HEALTH"),
+        ("config.OPTIMIZER={num_epoch:1}", "config.OPTIMIZER.num_epochs"),
+        ("config={OPTIMZER:{num_epochs:2}}", "config.OPTIMIZER"),
+        ("config.DATA={TRIAN:{DATA_PATHS:[x]}}", "config.DATA.TRAIN"),
+    ],
+)
+def test_what_is_misspelt_in_braces_is_not_to_be_added(text, meant):
+    with pytest.raises(UserError) as refusal:
+        compose(["config=vice/folder", text])
+    assert str(refusal.value).endswith(f"does not exist; did you mean {meant}?")
+    with pytest.raises(UserError, match=r"add it with \+config\.BRANDNEW=VALUE"):
+        compose(["config=vice/folder", "config={BRANDNEW:2}"])
+
+
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_a_key_in_braces_that_there_is_not_is_named_whole(depth):
     text = nested("config.MODEL.FEATURE_EVAL_SETTINGS.EVAL_MODE_OM", "true", depth - 1)
@@ -310,9 +328,15 @@ def test_files_that_cannot_be_looked_at_are_none(tmp_path, monkeypatch):
         seed_of()
 
 
-def test_a_missing_group_is_named_and_not_the_config():
+def test_a_missing_group_is_named_and_not_the_config(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"there is no config file config/vice/nope\.yaml"):
         compose(["config=vice/demo", "+config/vice=nope"])
+    write(tmp_path / "configs/config/mine.yaml", 1, "/config/vice/foldr")
+    write(tmp_path / "configs/config/other.yaml", 1, "folder")
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "other"):
+        with pytest.raises(UserError, match=r"did you mean /config/vice/folder\b"):
+            compose([f"config={name}"])
     near = r"^config=vice/demo: .* config/vice/foldr\.yaml.*; did you mean config/vice/folder\b"
     with pytest.raises(UserError, match=near):
         compose(["config=vice/demo", "+config/vice=foldr"])

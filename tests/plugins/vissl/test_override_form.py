@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("vissl")
 
 from vice.errors import UserError
+from vice.plugins.vissl.config import override_form
 from vice.plugins.vissl.config.checks import check_values
 from vice.plugins.vissl.config.compose import compose
 from vice.plugins.vissl.config.known import check_whole, vissl_defaults
@@ -174,6 +175,22 @@ def test_what_is_added_or_taken_out_in_vain_is_said_with_a_remedy(override, said
     with pytest.raises(UserError, match=said) as error:
         check_values(compose([FOLDER, override]))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["config.VICE.VIEWS.num_views=2", "config.VICE={VIEWS:{num_views:4}}"],
+        ["config={VICE:{VIEWS:{num_views:2}}}", "++config.VICE.VIEWS.num_views=4"],
+        ["config.VICE={VIEWS:{num_views:2}}", "config.VICE.VIEWS={num_views:4,size:64}"],
+    ],
+)
+def test_a_key_that_is_given_in_braces_too_is_given_twice(caplog, texts):
+    override_form._say_given_twice.cache_clear()
+    composed = compose([FOLDER, *texts, "config.VICE={VIEWS:{scale:[1.0,2.0]}}"])
+    assert composed.config.VICE.VIEWS.num_views == 4
+    (said,) = [each.getMessage() for each in caplog.records if "times" in each.getMessage()]
+    assert said == "config.VICE.VIEWS.num_views is given 2 times: the last, 4, counts"
 
 
 def test_what_is_taken_out_is_not_given_twice(caplog):

@@ -16,7 +16,18 @@ from vice.methods import build_method, check_made
 from vice.models import build_embedder
 from vice.models.foreign import read_tensors
 from vice.models.uninitialized import Uninitialized
-from vice.options import LINE, Group, Rule, check, make, one_of, options_of, require, whole
+from vice.options import (
+    LINE,
+    Group,
+    Rule,
+    check,
+    check_options,
+    make,
+    one_of,
+    options_of,
+    require,
+    whole,
+)
 from vice.plugins.vissl.config.fixed import check_fixed
 from vice.plugins.vissl.config.known import check_kinds, check_known, check_whole
 from vice.plugins.vissl.config.options import VISSL
@@ -75,6 +86,25 @@ def check_values(composed: DictConfig) -> None:
     nodes = plain["DISTRIBUTED"]["NUM_NODES"]
     require("node_id", composed.node_id, whole(0, nodes - 1))
     require("engine_name", composed.engine_name, one_of("vice_train", "train"))
+
+
+def check_names(config: DictConfig) -> None:
+    """Makes sure that every key of a configuration is one, whatever its value.
+
+    Args:
+        config: ``config.*``.
+
+    Raises:
+        UserError: Names the first that is not, and the nearest one.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    check_known(plain)
+    method_groups = groups(method_of(config))
+    for prefix, group in method_groups.items():
+        values = group_at(plain, prefix)
+        _refuse_others_options(prefix, values, group, config)
+        inner = inner_groups(prefix, method_groups)
+        check_options(group, values, f"config.{prefix}", inner)
 
 
 def _refuse_others_options(

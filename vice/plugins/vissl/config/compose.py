@@ -14,8 +14,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf import Container as Node
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from vissl.utils.hydra_config import compose_hydra_configuration
 from yaml import YAMLError
@@ -25,7 +25,13 @@ from vice.methods import METHODS, find_method
 from vice.nearest import did_you_mean
 from vice.options import describe, flatten
 from vice.paths import config_names
-from vice.plugins.vissl.config.config_files import check_file, check_replaced, read_by_hydra
+from vice.plugins.vissl.config.config_files import (
+    by_key,
+    check_file,
+    check_replaced,
+    left_missing,
+    read_by_hydra,
+)
 from vice.plugins.vissl.config.earlier import name_trunk
 from vice.plugins.vissl.config.explain import explain, named, without_vice
 from vice.plugins.vissl.config.interpolations import check_interpolations
@@ -82,6 +88,7 @@ def compose_with_defaults(
     overrides = check_form(overrides)
     try:
         composed, filled = _compose(overrides)
+        _check_missing(composed, overrides)
         _check_groups(composed, overrides)
         check_interpolations(composed)
         composed = _resolved(composed, finish)
@@ -103,6 +110,32 @@ def compose_with_defaults(
     # Struct mode ends: VISSL reads keys that it fills in later.
     OmegaConf.set_struct(composed, False)
     return composed, filled
+
+
+def _check_missing(composed: DictConfig, overrides: list[str]) -> None:
+    """Refuses what a file says is missing, where nothing but what it builds on has a value."""
+    values = dict(by_key(OmegaConf.to_container(composed, resolve=False)))
+    key = next((key for key, value in values.items() if value == MISSING), None)
+    if key is not None:
+        raise UserError(
+            f"{key} is ??? in a file of {named(overrides)}, which stands for a value that is "
+            "missing: give one there, or on the command line"
+        )
+    files = tuple(text for text in overrides if _FILES.fullmatch(text))
+    given = {key for text in overrides if text not in files for key in _keys_set(text)}
+    for path, key, value in _left_missing(files, read_by_hydra()):
+        of_it = [key, *(key[:end] for end in range(len(key)) if key[end] in ".[")]
+        if not given.intersection(of_it) and values.get(key) == value:
+            raise UserError(
+                f"{path}: {key} is ???, which stands for a value that is missing, and what the "
+                f"file builds on has {value} there: leave the line out, or give one"
+            )
+
+
+@lru_cache(maxsize=32)
+def _left_missing(files: tuple[str, ...], read: object) -> list[tuple[str, str, Any]]:
+    names = (name for text in files for name in config_names(text))
+    return [each for name in names for each in left_missing(name, _alone)]
 
 
 def _check_groups(composed: DictConfig, overrides: list[str]) -> None:
@@ -143,8 +176,16 @@ def _check_beside(composed: DictConfig, overrides: list[str]) -> None:
 
 
 def help_text(overrides: list[str]) -> str:
-    """Every option of a configuration: its value there, what it means and what it may be."""
+    """Every option of a configuration: its value there, what it means and what it may be.
+
+    Raises:
+        UserError: As `compose`, and of a key that there is not.
+    """
+    # PyTorch's networks take seconds to import.
+    from vice.plugins.vissl.config.checks import check_names
+
     config = compose_with_defaults(overrides, finish=lambda plain: None)[0].config
+    check_names(config)
     plain = OmegaConf.to_container(config)
     lines: list[str] = []
     for prefix, group in {**groups(method_of(config)), **VISSL}.items():
@@ -364,11 +405,22 @@ def change_texts(node: Any, change: Callable[[str], str]) -> None:
             change_texts(value, change)
 
 
-def _nearest(key: str, name: str) -> str:
+def _nearest(key: str, name: str, beside: bool) -> str:
+    """The question which key is meant, of those beside it first.
+
+    Args:
+        key: That there is not.
+        name: The config.
+        beside: Whether no others count.
+    """
     try:
-        return did_you_mean(key, list(_keys(_compose([name])[0])))
+        known = list(_keys(_compose([name])[0]))
     except (HydraException, OmegaConfBaseException):
         return ""
+    above, _, last = key.rpartition(".")
+    names = [each.removeprefix(f"{above}.") for each in known if each.rpartition(".")[0] == above]
+    found = did_you_mean(last, names, before=f"{above}.")
+    return found if found or beside else did_you_mean(key, known)
 
 
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:

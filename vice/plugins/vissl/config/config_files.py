@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from vice.errors import UserError
 from vice.paths import config_root
@@ -126,6 +126,44 @@ def check_replaced(name: str, compose: Callable[[str], DictConfig | None]) -> No
                 f"{file.path}: {keys[0]}{more}: what its defaults list names after _self_ sets "
                 "another value; put _self_ last"
             )
+
+
+def left_missing(
+    name: str, compose: Callable[[str], DictConfig | None]
+) -> list[tuple[str, str, Any]]:
+    """Keys that a config file says are missing (``???``), and what it builds on has a value for.
+
+    OmegaConf takes that value: whoever writes ``???`` wants another one from somewhere.
+
+    Args:
+        name: As in ``config=NAME``.
+        compose: As of `check_replaced`.
+
+    Returns:
+        Of each the file, its dotted key, and the value.
+    """
+    left = []
+    for file in _read_with(name):
+        blank = (key for key, value in by_key(file.content) if value == MISSING)
+        keys = [] if file.package else [*blank]
+        group, _, config = file.name.partition("/")
+        found = compose(config) if keys and group == "config" else None
+        if found is not None:
+            values = dict(by_key(OmegaConf.to_container(found, resolve=False)))
+            left += [(file.path, key, values[key]) for key in keys if key in values]
+    return [each for each in left if each[2] != MISSING]
+
+
+def by_key(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested groups and lists, and of all that they hold."""
+    if key:
+        yield key, node
+    if isinstance(node, dict):
+        for name, each in node.items():
+            yield from by_key(each, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for number, each in enumerate(node):
+            yield from by_key(each, f"{key}[{number}]")
 
 
 def _differing(own: Any, found: Any, key: str) -> Iterator[str]:

@@ -26,20 +26,25 @@ def without_vice(overrides: Iterable[str]) -> str:
     )
 
 
-def explain(error: Exception, overrides: list[str], nearest: Callable[[str, str], str]) -> str:
+def explain(
+    error: Exception, overrides: list[str], nearest: Callable[[str, str, bool], str]
+) -> str:
     """What Hydra or OmegaConf objects to, in one message with a remedy.
 
     Args:
         error: Theirs.
         overrides: As they were typed.
-        nearest: Of a key that there is not, and the config, what to add: the nearest key.
+        nearest: Of a key that there is not, the config, and whether to look into the key's group
+            alone, what to add: the nearest key.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = ". ".join(line for line in lines if not line.startswith("Available options"))
     name = next(filter(config_names, overrides), None)
     missing = re.search(r"Could not (?:find|load) '(config[^']*)'", text)
     if name and missing and missing[1].removeprefix("config/") not in config_names(name):
-        known = [f"config/{each}" for each in experiment_names()]
+        # In a file a name without a slash in front starts from the folder of that file.
+        slash = "" if any(re.match(r"\+*config/", text) for text in overrides) else "/"
+        known = [f"{slash}config/{each}" for each in experiment_names()]
         near = did_you_mean(missing[1], known, "see the defaults of the file")
         return f"{name}: there is no config file {missing[1]}.yaml, which is asked for{near}"
     if name is None or missing:
@@ -48,14 +53,16 @@ def explain(error: Exception, overrides: list[str], nearest: Callable[[str, str]
     if unknown:
         key = unknown.group(1)
         new = re.search(r"full_key: (.+)\.(\w+)$", str(error.__cause__), re.M)
-        if new and new.group(1) == key:
-            return f"{key} has no key {new.group(2)!r} yet: add it with +{key}.{new.group(2)}=VALUE"
-        if new and new.group(1).startswith(f"{key}."):
-            key = f"{new.group(1)}.{new.group(2)}"
-        return f"config key {key!r} does not exist{nearest(key, name)}"
+        # A key of a group in braces.
+        inner = new and f"{new[1]}.{new[2]}"
+        if new and inner and new[1] == key and not nearest(inner, name, True):
+            return f"{key} has no key {new[2]!r} yet: add it with +{inner}=VALUE"
+        if inner and inner.startswith(f"{key}."):
+            key = inner
+        return f"config key {key!r} does not exist{nearest(key, name, False)}"
     gone = re.search(r"Could not delete from config\. '(.+)' does not exist", text)
     if gone:
-        return f"~{gone[1]}: there is no such key{nearest(gone[1], name)}"
+        return f"~{gone[1]}: there is no such key{nearest(gone[1], name, False)}"
     there = re.search(r"Could not append to config\. An item is already at '([^']+)'", text)
     if there:
         return f"+{there[1]}: is there already; write it without +"
@@ -64,6 +71,11 @@ def explain(error: Exception, overrides: list[str], nearest: Callable[[str, str]
         # OmegaConf merges groups with groups, and lists with lists.
         kind = "a list" if "object_type=list" in str(error.__cause__) else "a group of keys"
         return f"{merged[1].lstrip('+')}: must be {kind}"
+    looked_up = re.search(r"Interpolation key '(.+)' not found", text)
+    asking = re.search(r"full_key: (\S+)", str(error))
+    if looked_up and asking:
+        key = looked_up[1]
+        return f"{asking[1]}: there is no {key} that it could take{nearest(key, name, False)}"
     said = [override for override in overrides if "${" in override]
     if said and isinstance(error, InterpolationResolutionError):
         return f"{text}; check the ${{...}} of {' '.join(said)}"

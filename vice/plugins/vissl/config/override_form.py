@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from vice.errors import UserError
+from vice.options import flatten
 from vice.paths import config_names, experiment_names
 from vice.redaction import redact
 
@@ -48,8 +49,10 @@ def check_form(overrides: list[str]) -> list[str]:
     for text in checked:
         key, _, value = text.partition("=")
         # Groups in braces are merged.
-        if not key.startswith("~") and not value.startswith("{"):
-            values.setdefault(key.lstrip("+"), []).append(value)
+        group = _read(text).value() if value.startswith("{") else None
+        set_here = flatten(group, f"{key}.") if group else [(key, value)]
+        for name, each in set_here if not key.startswith("~") and group != {} else ():
+            values.setdefault(name.lstrip("+"), []).append(each)
     for key, given in values.items():
         if len(given) > 1:
             _say_given_twice(key, len(given), redact({key: given[-1]})[key])
