@@ -13,6 +13,7 @@ trap 'rm -rf "$work"' EXIT
 other=
 trap 'kill $other 2>/dev/null || true; exit 130' INT TERM
 mkdir -p "$work"
+echo "installing the packages of $list into $environment: gigabytes, a minute or more"
 # VISSL's wheel holds an older copy of ClassyVision, over which ClassyVision's own is put.
 sed -n '/^vissl/p' "$list" >"$work/first.txt"
 sed '/^vissl/d' "$list" >"$work/rest.txt"

@@ -89,6 +89,9 @@ def test_what_cannot_be_read_is_counted_and_named(broken, folder, predictor, con
     assert "c.png" not in (tmp_path / "out" / "summary.csv").read_text()
     with pytest.raises(UserError, match=r"none of 1 images could be segmented: .*c\.jpg"):
         segment_folder(predictor, [folder / "c.jpg"], tmp_path / "other", concepts)
+    # A folder without a mask holds masks of nothing, and takes others.
+    others = Concepts.euclidean(torch.tensor([[0.0, 0, 0], [90, 0, 0]]))
+    assert segment_folder(predictor, images, tmp_path / "other", others).done == 3
 
 
 def test_no_two_images_share_a_mask(tmp_path):

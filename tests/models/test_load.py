@@ -279,6 +279,24 @@ def test_a_callable_may_return_a_module_of_any_form(monkeypatch, form):
         torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ([nn.Conv2d(3, 8, 4, stride=4)], "4 pixels"),
+        ([nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)], None),
+        ([nn.AdaptiveAvgPool2d((7, 14))], None),
+        ([nn.Flatten(), nn.Unflatten(1, (3, 10, 10))], None),
+    ],
+)
+def test_a_stride_that_nobody_says_is_looked_at(monkeypatch, layers, said):
+    from vice.command.info import describe_model
+
+    net = nn.Sequential(*layers)
+    net.dim = 3
+    monkeypatch.setitem(sys.modules, "unsaid", SimpleNamespace(make=lambda: net))
+    assert describe_model("unsaid:make").get("stride") == said
+
+
 @pytest.mark.parametrize("inside", ["", "def make():\n    "])
 def test_a_package_that_code_imports_is_named(tmp_path, monkeypatch, inside):
     monkeypatch.syspath_prepend(tmp_path)
@@ -295,8 +313,9 @@ def test_a_mistake_inside_a_callable_is_its_own():
         return Net(3)
 
     sys.modules["mistaken"] = SimpleNamespace(make=wrong, asks=lambda size: Net())
-    with pytest.raises(TypeError, match="positional"):
+    with pytest.raises(TypeError, match="positional") as raised:
         load_extractor("mistaken:make")
+    assert getattr(raised.value, "__notes__", [""])[0] in ("", "while mistaken:make was called")
     with pytest.raises(UserError, match="cannot be called without arguments"):
         load_extractor("mistaken:asks")
     del sys.modules["mistaken"]

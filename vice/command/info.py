@@ -104,17 +104,34 @@ def describe_model(spec: str) -> dict[str, str]:
     embedder, checkpoint = predictor.embedder, predictor.checkpoint
     concepts = checkpoint.concepts
     parameters = sum(value.numel() for value in embedder.parameters())
-    stride = getattr(embedder, "stride", None)
+    stride = _stride(embedder)
     lines = {
         "model": str(checkpoint.path or spec),
         "embedding": f"{predictor.dim} dimensions",
-        **({"stride": f"{stride} pixels"} if isinstance(stride, int) else {}),
+        **({"stride": f"{stride} pixels"} if stride else {}),
         "parameters": f"{parameters:,}",
         "concepts": "none of its own" if concepts is None else f"{len(concepts)}",
     }
     lines |= {f"network: {key}": str(value) for key, value in _plain(embedder, "config").items()}
     lines |= {f"training: {key}": str(value) for key, value in checkpoint.meta.items()}
     return lines
+
+
+def _stride(embedder: Any) -> int | None:
+    """Pixels from one vector to the next; of a network that does not say so, at 224 x 224."""
+    import torch
+
+    said = getattr(embedder, "stride", None)
+    if isinstance(said, int):
+        return said
+    side = 224
+    try:
+        with torch.no_grad():
+            cells = embedder(torch.zeros(1, 3, side, side)).shape[-2:]
+    # Somebody else's code: it may take images of one other size alone.
+    except Exception:
+        return None
+    return side // cells[0] if cells[0] == cells[1] and side % cells[0] == 0 else None
 
 
 def _plain(embedder: Any, name: str) -> dict[str, Any]:

@@ -151,6 +151,10 @@ def segment_folder(
                 _say_left(out, record, part is None, found.left)
             raise
         _say_left(out, record, part is None, found.left)
+        nothing = not (found.table.rows or found.left) and not any((out / MASKS).rglob("*.*"))
+        # Other parts may rely on the record before there is a mask.
+        if nothing and part is None:
+            (out / RECORD).unlink()
     return found.result()
 
 

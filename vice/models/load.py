@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vice.errors import UserError, exits_are_errors
+from vice.errors import UserError, exits_are_errors, noted
 from vice.images import Reading
 from vice.model_specs import (
     KINDS,
@@ -193,7 +193,7 @@ def _resnet(spec: str) -> nn.Module:
 
 def _call(spec: str, seed: int) -> nn.Module:
     check_spec(spec)
-    with exits_are_errors(spec):
+    with exits_are_errors(spec), noted(f"while {spec} was called"):
         return _called(spec, seed)
 
 
