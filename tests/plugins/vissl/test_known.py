@@ -15,7 +15,7 @@ from vice.errors import UserError
 from vice.paths import experiment_names
 from vice.plugins.vissl.config.checks import check_values
 from vice.plugins.vissl.config.compose import compose
-from vice.plugins.vissl.config.config_files import check_file
+from vice.plugins.vissl.config.file_checks import check_file
 from vice.plugins.vissl.config.known import check_known, vissl_defaults
 
 HEAD = "# @package _global_\n"

@@ -6,13 +6,11 @@ import pickle
 import re
 import threading
 import warnings
-from collections.abc import Callable, Container, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf import Container as Node
@@ -25,15 +23,16 @@ from vice.methods import METHODS, find_method
 from vice.nearest import did_you_mean
 from vice.options import describe, flatten
 from vice.paths import config_names
-from vice.plugins.vissl.config.config_files import (
+from vice.plugins.vissl.config.braces import keys_set, with_known
+from vice.plugins.vissl.config.config_files import read_by_hydra
+from vice.plugins.vissl.config.earlier import name_trunk
+from vice.plugins.vissl.config.explain import explain, named, without_vice
+from vice.plugins.vissl.config.file_checks import (
     by_key,
     check_file,
     check_replaced,
     left_missing,
-    read_by_hydra,
 )
-from vice.plugins.vissl.config.earlier import name_trunk
-from vice.plugins.vissl.config.explain import explain, named, without_vice
 from vice.plugins.vissl.config.interpolations import check_interpolations
 from vice.plugins.vissl.config.options import VISSL
 from vice.plugins.vissl.config.override_form import TOP, check_form
@@ -53,8 +52,6 @@ from vice.runtime.overrides import escape
 _HYDRA = threading.Lock()
 #: An override that names files; the same key with a group in braces sets values.
 _FILES = re.compile(r"[+~]{0,2}config(/[^=.]*)?(=(?!\{).*)?")
-#: Group of which VISSL knows no key: all that sbatch takes is one.
-_OPEN = "config.SLURM.ADDITIONAL_PARAMETERS"
 #: What names begin with that stand beside ``config:`` for YAML's anchors alone.
 _ANCHORS = ("x-", "_", ".")
 #: An override that names a method of somebody else's.
@@ -122,7 +119,7 @@ def _check_missing(composed: DictConfig, overrides: list[str]) -> None:
             "missing: give one there, or on the command line"
         )
     files = tuple(text for text in overrides if _FILES.fullmatch(text))
-    given = {key for text in overrides if text not in files for key in _keys_set(text)}
+    given = {key for text in overrides if text not in files for key in keys_set(text)}
     for path, key, value in _left_missing(files, read_by_hydra()):
         of_it = [key, *(key[:end] for end in range(len(key)) if key[end] in ".[")]
         if not given.intersection(of_it) and values.get(key) == value:
@@ -215,27 +212,12 @@ def _leave_to_others(config: DictConfig, overrides: list[str]) -> None:
         key = f"config.VICE.{name}"
         named = [
             text for text in overrides
-            if any(f"{each}.".startswith(f"{key}.") for each in _keys_set(text))
+            if any(f"{each}.".startswith(f"{key}.") for each in keys_set(text))
         ]  # fmt: skip
         if named:
             raise UserError(f"{named[0]}: the method {method} has no {key}; leave it out")
         with open_dict(config):
             config.VICE.pop(name, None)
-
-
-def _keys_set(text: str) -> Iterator[str]:
-    """The key that an override sets; of a group in braces all keys in it."""
-    key, _, value = text.lstrip("+").partition("=")
-    yield key
-    if value.startswith("{"):
-        (parsed,) = OverridesParser.create().parse_overrides([text])
-        yield from _below(key, parsed.value())
-
-
-def _below(key: str, value: Any) -> Iterator[str]:
-    for name, each in value.items() if isinstance(value, dict) else ():
-        yield f"{key}.{name}"
-        yield from _below(f"{key}.{name}", each)
 
 
 def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
@@ -246,52 +228,13 @@ def _compose(overrides: list[str]) -> tuple[DictConfig, set[str]]:
         # Hydra's overrides know only what stands in a file.
         if key.startswith("~") and key[1:] in known:
             raise UserError(f"{key[1:]} is missing: must be {known[key[1:]]}; leave {key} out")
-    overrides = [each for text in overrides for each in _with_known(text, known)]
+    overrides = [each for text in overrides for each in with_known(text, known)]
     files = [text for text in overrides if _FILES.fullmatch(text)]
     values = [text for text in overrides if text not in files]
     composed = _set(_of_files(tuple(files), read_by_hydra()), values)
     if composed is None:
         composed = _hydra(overrides)
     return composed, fill(composed)
-
-
-def _with_known(text: str, known: Container[str]) -> Iterator[str]:
-    """An override as Hydra takes it: what is known and stands in no file is added.
-
-    Of a group in braces each such key by itself, after the others.
-    """
-    key, _, value = text.partition("=")
-    plain = key.lstrip("+")
-    if plain in known or _is_open(plain):
-        yield f"++{text.lstrip('+')}"
-    elif key != plain or not value.startswith("{"):
-        yield text
-    else:
-        (override,) = OverridesParser.create().parse_overrides([text])
-        added: dict[str, Any] = {}
-        left = _take_known(override._value, key, known, added)
-        if left or not added:
-            yield f"{key}={_written(override, left)}"
-        yield from (f"++{name}={_written(override, each)}" for name, each in added.items())
-
-
-def _take_known(group: Any, key: str, known: Container[str], taken: dict[str, Any]) -> Any:
-    """A group without what is known in it, which is put into others by its whole key."""
-    left = {}
-    for name, each in group.items():
-        inner = f"{key}.{name}"
-        if inner in known or _is_open(inner):
-            taken[inner] = each
-            continue
-        rest = _take_known(each, inner, known, taken) if isinstance(each, dict) else each
-        if rest or rest == each:
-            left[name] = rest
-    return left
-
-
-def _written(override: Override, value: Any) -> str:
-    """A value in Hydra's words, with the quotes of those that it was read from."""
-    return replace(override, _value=value).get_value_element_as_str()
 
 
 def _hydra(overrides: list[str]) -> DictConfig:
@@ -357,10 +300,6 @@ def _set(files: bytes, overrides: list[str]) -> DictConfig | None:
     except (HydraException, OmegaConfBaseException):
         return None
     return composed
-
-
-def _is_open(key: str) -> bool:
-    return f"{key}.".startswith(f"{_OPEN}.")
 
 
 def _resolved(composed: DictConfig, finish: Callable[[Any], None]) -> DictConfig:
