@@ -105,7 +105,7 @@ def test_a_config_that_is_offered_can_be_typed_as_it_is_offered(typed):
 
 
 def test_several_configs_are_looked_at_and_a_group_in_braces_names_none():
-    paths.check_config(["config=[vice/folder, vice/demo]", "config={SEED_VALUE:3,A:[x,y]}"])
+    paths.check_config(["config=[vice/folder, 'vice/demo']", "config= {SEED_VALUE:3,A:[x,y]}"])
     with pytest.raises(UserError, match="no config 'vice/foldr'; did you mean vice/folder"):
         paths.check_config(["config=[vice/demo,vice/foldr]"])
 

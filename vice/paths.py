@@ -154,9 +154,11 @@ def config_names(override: str) -> list[str]:
     The same key with a group in braces sets values.
     """
     key, _, value = override.partition("=")
+    value = value.strip()
     if key != "config" or value.startswith("{"):
         return []
-    return [name.strip() for name in value.removeprefix("[").removesuffix("]").split(",")]
+    names = value.removeprefix("[").removesuffix("]").split(",")
+    return [name.strip().strip("'\"") for name in names]
 
 
 def typed_path(text: str) -> Path:

@@ -286,6 +286,7 @@ def test_a_callable_may_return_a_module_of_any_form(monkeypatch, form):
         ([nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)], None),
         ([nn.AdaptiveAvgPool2d((7, 14))], None),
         ([nn.Flatten(), nn.Unflatten(1, (3, 10, 10))], None),
+        ([nn.AdaptiveAvgPool2d(1), nn.Flatten(0)], None),
     ],
 )
 def test_a_stride_that_nobody_says_is_looked_at(monkeypatch, layers, said):

@@ -127,11 +127,11 @@ def _stride(embedder: Any) -> int | None:
     side = 224
     try:
         with torch.no_grad():
-            cells = embedder(torch.zeros(1, 3, side, side)).shape[-2:]
+            height, width = embedder(torch.zeros(1, 3, side, side)).shape[-2:]
+        return side // height if height == width and side % height == 0 else None
     # Somebody else's code: it may take images of one other size alone.
     except Exception:
         return None
-    return side // cells[0] if cells[0] == cells[1] and side % cells[0] == 0 else None
 
 
 def _plain(embedder: Any, name: str) -> dict[str, Any]:

@@ -151,9 +151,10 @@ def segment_folder(
                 _say_left(out, record, part is None, found.left)
             raise
         _say_left(out, record, part is None, found.left)
-        nothing = not (found.table.rows or found.left) and not any((out / MASKS).rglob("*.*"))
+        nothing = not (found.table.rows or found.left)
         # Other parts may rely on the record before there is a mask.
-        if nothing and part is None:
+        kept = any(os.path.lexists(out / name) for name in (PARTS, *_WRITTEN))
+        if nothing and part is None and not kept:
             (out / RECORD).unlink()
     return found.result()
 

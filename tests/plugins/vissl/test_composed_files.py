@@ -185,6 +185,8 @@ def test_a_group_in_braces_takes_what_its_keys_take(key, value):
     for depth in range(1, key.count(".") + 1):
         text = nested(key, value, depth)
         assert OmegaConf.to_yaml(compose(["config=vice/folder", text])) == wanted
+    spaced = nested(key, value, 2).replace("=", "= ", 1)
+    assert OmegaConf.to_yaml(compose(["config=vice/folder", spaced])) == wanted
     beside = ["config=vice/folder", "+config.NEW=1", "~config.LOG_FREQUENCY", "node_id=3"]
     assert compose([*beside, nested(key, value, 2)]) == compose([*beside, f"{key}={value}"])
 
@@ -245,6 +247,7 @@ def test_a_key_in_braces_that_there_is_not_is_named_whole(depth):
         ("/config/vice/folder", "VICE: {VIEWS: {size: 96.0}}", []),
         ("/config/vice/folder", "OPTIMIZER: 3", ["config.OPTIMIZER"]),
         ("/config/vice/method/mdc", "VICE: {METHOD: {name: iic}}", ["VICE.METHOD.name"]),
+        ("/config/vice/method/mdc", "{NEW: .nan, OTHER: 1e-3}", []),
         (None, "SEED_VALUE: 17", []),
     ],
 )  # fmt: skip

@@ -39,7 +39,7 @@ def test_what_is_missing_is_named_with_its_file(write, settings, key, there):
     """OmegaConf keeps the value that the base has, without a word."""
     write("mine", settings)
     write("child", "LOG_FREQUENCY: 7", base="/config/vice/mine")
-    for config in ("vice/mine", "vice/child", "[vice/demo,vice/mine]"):
+    for config in ("vice/mine", "vice/child", "'vice/mine'"):
         with pytest.raises(UserError) as refusal:
             compose([f"config={config}"])
         said = str(refusal.value)
@@ -53,6 +53,8 @@ def test_whoever_gives_it_may_be_a_later_file_or_the_command_line(write):
     write("child", "OPTIMIZER: {num_epochs: 5}", base="/config/vice/mine")
     assert compose(["config=vice/child"]).config.OPTIMIZER.num_epochs == 5
     # 8 is what stands there anyway.
+    write("same", "OPTIMIZER: {num_epochs: 8}", base="/config/vice/mine")
+    assert compose(["config=vice/same"]).config.OPTIMIZER.num_epochs == 8
     for given in (
         "config.OPTIMIZER.num_epochs=8",
         "config.OPTIMIZER={num_epochs:8}",
@@ -60,6 +62,11 @@ def test_whoever_gives_it_may_be_a_later_file_or_the_command_line(write):
         "++config.OPTIMIZER.num_epochs=8",
     ):
         assert compose(["config=vice/mine", given]).config.OPTIMIZER.num_epochs == 8
-    for other in ("config.OPTIMIZER.weight_decay=0.1", "config.SEED_VALUE=8"):
+    for other in (
+        "config.OPTIMIZER.weight_decay=0.1",
+        "config.OPTIMIZER={weight_decay:0.1}",
+        "config={OPTIMIZER:{weight_decay:0.1},SEED_VALUE:8}",
+        "config={}",
+    ):
         with pytest.raises(UserError, match=r"config\.OPTIMIZER\.num_epochs is \?\?\?"):
             compose(["config=vice/mine", other])

@@ -9,8 +9,20 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
+from vice.options import flatten
+
 #: Group of which VISSL knows no key: all that sbatch takes is one.
 _OPEN = "config.SLURM.ADDITIONAL_PARAMETERS"
+
+
+def leaves(text: str) -> list[tuple[str, str]]:
+    """The keys that an override gives values, and these as text; of a group in braces its own."""
+    key, _, value = text.lstrip("+").partition("=")
+    if not value.startswith("{"):
+        return [(key, value)]
+    (parsed,) = OverridesParser.create().parse_overrides([text])
+    group: Any = parsed.value()
+    return flatten(group, f"{key}.") if group else []
 
 
 def keys_set(text: str) -> Iterator[str]:

@@ -23,7 +23,7 @@ from vice.methods import METHODS, find_method
 from vice.nearest import did_you_mean
 from vice.options import describe, flatten
 from vice.paths import config_names
-from vice.plugins.vissl.config.braces import keys_set, with_known
+from vice.plugins.vissl.config.braces import keys_set, leaves, with_known
 from vice.plugins.vissl.config.config_files import read_by_hydra
 from vice.plugins.vissl.config.earlier import name_trunk
 from vice.plugins.vissl.config.explain import explain, named, without_vice
@@ -119,7 +119,7 @@ def _check_missing(composed: DictConfig, overrides: list[str]) -> None:
             "missing: give one there, or on the command line"
         )
     files = tuple(text for text in overrides if _FILES.fullmatch(text))
-    given = {key for text in overrides if text not in files for key in keys_set(text)}
+    given = {key.lstrip("~") for text in overrides if text not in files for key, _ in leaves(text)}
     for path, key, value in _left_missing(files, read_by_hydra()):
         of_it = [key, *(key[:end] for end in range(len(key)) if key[end] in ".[")]
         if not given.intersection(of_it) and values.get(key) == value:
@@ -131,8 +131,7 @@ def _check_missing(composed: DictConfig, overrides: list[str]) -> None:
 
 @lru_cache(maxsize=32)
 def _left_missing(files: tuple[str, ...], read: object) -> list[tuple[str, str, Any]]:
-    names = (name for text in files for name in config_names(text))
-    return [each for name in names for each in left_missing(name, _alone)]
+    return left_missing([name for text in files for name in config_names(text)], _alone)
 
 
 def _check_groups(composed: DictConfig, overrides: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -64,29 +64,37 @@ def check_replaced(name: str, compose: Callable[[str], DictConfig | None]) -> No
 
 
 def left_missing(
-    name: str, compose: Callable[[str], DictConfig | None]
+    names: Sequence[str], compose: Callable[[str], DictConfig | None]
 ) -> list[tuple[str, str, Any]]:
     """Keys that a config file says are missing (``???``), and what it builds on has a value for.
 
     OmegaConf takes that value: whoever writes ``???`` wants another one from somewhere.
 
     Args:
-        name: As in ``config=NAME``.
+        names: As in ``config=NAME``.
         compose: As of `check_replaced`.
 
     Returns:
-        Of each the file, its dotted key, and the value.
+        Of each that no other file gives the same value the file, its dotted key, and the value.
     """
     left = []
-    for file in read_with(name):
+    files = {file.path: file for name in names for file in read_with(name)}
+    for file in files.values():
         blank = (key for key, value in by_key(file.content) if value == MISSING)
         keys = [] if file.package else [*blank]
         group, _, config = file.name.partition("/")
         found = compose(config) if keys and group == "config" else None
         if found is not None:
             values = dict(by_key(OmegaConf.to_container(found, resolve=False)))
-            left += [(file.path, key, values[key]) for key in keys if key in values]
-    return [each for each in left if each[2] != MISSING]
+            below = {each.path for each in read_with(config)}
+            others = [dict(by_key(files[path].content)) for path in files.keys() - below]
+            left += [
+                (file.path, key, values[key])
+                for key in keys
+                if values.get(key, MISSING) != MISSING
+                and not any(key in other and other[key] == values[key] for other in others)
+            ]
+    return left
 
 
 def by_key(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -104,7 +112,9 @@ def by_key(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def _differing(own: Any, found: Any, key: str) -> Iterator[str]:
     """Dotted keys of nested groups whose values are not those of others; of others alone none."""
     if not (isinstance(own, dict) and isinstance(found, dict)):
-        if own != found:
+        same = own in (found, MISSING)
+        # Not a number: it is no number that equals itself.
+        if not same and not (own != own and found != found):
             yield key
         return
     for name, value in own.items():

@@ -13,8 +13,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from vice.errors import UserError
-from vice.options import flatten
 from vice.paths import config_names, experiment_names
+from vice.plugins.vissl.config.braces import leaves
 from vice.redaction import redact
 
 logger = logging.getLogger(__name__)
@@ -47,12 +47,9 @@ def check_form(overrides: list[str]) -> list[str]:
         raise UserError(no_config())
     values: dict[str, list[str]] = {}
     for text in checked:
-        key, _, value = text.partition("=")
         # Groups in braces are merged.
-        group = _read(text).value() if value.startswith("{") else None
-        set_here = flatten(group, f"{key}.") if group else [(key, value)]
-        for name, each in set_here if not key.startswith("~") and group != {} else ():
-            values.setdefault(name.lstrip("+"), []).append(each)
+        for key, value in leaves(text) if not text.startswith("~") else ():
+            values.setdefault(key, []).append(value)
     for key, given in values.items():
         if len(given) > 1:
             _say_given_twice(key, len(given), redact({key: given[-1]})[key])
@@ -94,6 +91,9 @@ def _holds_missing(value: Any) -> bool:
 
 
 def _checked(text: str, override: Override) -> str:
+    if isinstance(override.value(), dict):
+        key, _, value = text.partition("=")
+        text = f"{key}={value.strip()}"
     top = re.split(r"[./@]", override.key_or_group)[0]
     if top == "hydra":
         raise UserError(
