@@ -20,8 +20,7 @@ def leaves(text: str) -> list[tuple[str, str]]:
     key, _, value = text.lstrip("+").partition("=")
     if not value.startswith("{"):
         return [(key, value)]
-    (parsed,) = OverridesParser.create().parse_overrides([text])
-    group: Any = parsed.value()
+    group: Any = OverridesParser.create().parse_override(text).value()
     return flatten(group, f"{key}.") if group else []
 
 
@@ -30,8 +29,7 @@ def keys_set(text: str) -> Iterator[str]:
     key, _, value = text.lstrip("+").partition("=")
     yield key
     if value.startswith("{"):
-        (parsed,) = OverridesParser.create().parse_overrides([text])
-        yield from _below(key, parsed.value())
+        yield from _below(key, OverridesParser.create().parse_override(text).value())
 
 
 def _below(key: str, value: Any) -> Iterator[str]:
@@ -52,7 +50,7 @@ def with_known(text: str, known: Container[str]) -> Iterator[str]:
     elif key != plain or not value.startswith("{"):
         yield text
     else:
-        (override,) = OverridesParser.create().parse_overrides([text])
+        override = OverridesParser.create().parse_override(text)
         added: dict[str, Any] = {}
         left = _take_known(override._value, key, known, added)
         if left or not added:

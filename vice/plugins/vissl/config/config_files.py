@@ -96,6 +96,12 @@ class ConfigFile(NamedTuple):
     package: str
     says_package: bool
 
+    @property
+    def config(self) -> str:
+        """As in ``config=NAME``; empty if that does not name it, or its settings land elsewhere."""
+        group, _, name = self.name.partition("/")
+        return "" if self.package or group != "config" else name
+
 
 def read_with(name: str) -> Iterator[ConfigFile]:
     """A config file, as in ``config=NAME``, and those of its defaults list, and of theirs.

@@ -46,9 +46,7 @@ def check_replaced(name: str, compose: Callable[[str], DictConfig | None]) -> No
     for file in read_with(name):
         entries = file.content.get("defaults")
         early = isinstance(entries, list) and "_self_" in entries[:-1]
-        group, _, config = file.name.partition("/")
-        named = early and not file.package and group == "config"
-        found = compose(config) if named else None
+        found = compose(file.config) if early and file.config else None
         if found is None:
             continue
         # OmegaConf's YAML: it reads 1e-3 as a number, PyYAML as a text.
@@ -81,12 +79,11 @@ def left_missing(
     files = {file.path: file for name in names for file in read_with(name)}
     for file in files.values():
         blank = (key for key, value in by_key(file.content) if value == MISSING)
-        keys = [] if file.package else [*blank]
-        group, _, config = file.name.partition("/")
-        found = compose(config) if keys and group == "config" else None
+        keys = [*blank]
+        found = compose(file.config) if keys and file.config else None
         if found is not None:
             values = dict(by_key(OmegaConf.to_container(found, resolve=False)))
-            below = {each.path for each in read_with(config)}
+            below = {each.path for each in read_with(file.config)}
             others = [dict(by_key(files[path].content)) for path in files.keys() - below]
             left += [
                 (file.path, key, values[key])
